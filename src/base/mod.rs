@@ -1,0 +1,18 @@
+//! Words that every layer shares: errors, events, units, identifiers, cancellation.
+//!
+//! It does not do I/O, start threads or know any wire or file format.
+
+mod cancel;
+mod error;
+mod event;
+mod ids;
+mod units;
+
+pub use cancel::Cancel;
+pub use error::{Error, ErrorKind, Result};
+pub use event::{Event, NullObserver, Observer, Stage};
+pub use ids::{DeviceName, ImageId, SnapshotId, check_image_name};
+pub use units::{
+    BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, MAX_VOLUMES, SLOTS_PER_WINDOW, SlotAddress, VolumeSize, WINDOW_BLOCKS,
+    bits_of, gib_rounded_up, hex, human_bytes,
+};

@@ -1,0 +1,213 @@
+//! Numbers that could be mixed up, each with its own type, and the geometry of format version 1.
+
+use std::fmt;
+
+use super::{Error, Result};
+
+/// Bytes of a block: the unit of EBS snapshots and of the format.
+pub const BLOCK_BYTES: u64 = 512 * 1024;
+/// Blocks of a slot: what one cell can hold.
+pub const CELL_BLOCKS: u32 = 8;
+/// Slots of a window.
+pub const SLOTS_PER_WINDOW: u32 = 4096;
+/// Blocks of a window: 16 GiB of address space.
+pub const WINDOW_BLOCKS: u32 = SLOTS_PER_WINDOW * CELL_BLOCKS;
+
+/// Most volumes of an archive: four times what EC2 attaches to an instance.
+pub const MAX_VOLUMES: usize = 256;
+
+/// One bit for each block of a slot, bit 0 for the first.
+pub type Bitmap8 = u8;
+
+/// The position of a block in its volume, counted in blocks. At most 2^27 - 1 (64 TiB).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockIndex(pub u32);
+
+impl BlockIndex {
+    /// Where the block starts in its volume, in bytes.
+    pub fn offset(self) -> u64 {
+        u64::from(self.0) * BLOCK_BYTES
+    }
+
+    /// The slot that holds the block.
+    pub fn slot(self) -> SlotAddress {
+        SlotAddress { window: self.0 / WINDOW_BLOCKS, slot: (self.0 % WINDOW_BLOCKS / CELL_BLOCKS) as u16 }
+    }
+
+    /// The block's bit within its slot.
+    pub fn bit(self) -> u32 {
+        self.0 % CELL_BLOCKS
+    }
+}
+
+impl fmt::Display for BlockIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Blocks `first .. first + count`, printed as `first..last` (both included) or as one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockRange {
+    /// The first block.
+    pub first: BlockIndex,
+    /// How many.
+    pub count: u32,
+}
+
+impl fmt::Display for BlockRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            1 => write!(f, "{}", self.first),
+            n => write!(f, "{}..{}", self.first, u64::from(self.first.0) + u64::from(n) - 1),
+        }
+    }
+}
+
+/// The position of a slot in its volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotAddress {
+    /// The window, counted from the start of the volume.
+    pub window: u32,
+    /// The slot within the window, below [`SLOTS_PER_WINDOW`].
+    pub slot: u16,
+}
+
+impl SlotAddress {
+    /// The first block of the slot.
+    pub fn first_block(self) -> BlockIndex {
+        BlockIndex(self.window * WINDOW_BLOCKS + u32::from(self.slot) * CELL_BLOCKS)
+    }
+
+    /// All blocks of the slot.
+    pub fn blocks(self) -> BlockRange {
+        BlockRange { first: self.first_block(), count: CELL_BLOCKS }
+    }
+}
+
+/// The size of a volume in bytes: a multiple of 512, from 512 to 2^46 (64 TiB).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VolumeSize(u64);
+
+impl VolumeSize {
+    /// 64 TiB, the largest volume of EBS.
+    pub const MAX: u64 = 1 << 46;
+
+    /// Checks `bytes`.
+    pub fn new(bytes: u64) -> Result<Self> {
+        if bytes == 0 {
+            Err(Error::usage("the disk is empty: it has 0 bytes"))
+        } else if !bytes.is_multiple_of(512) {
+            Err(Error::usage("not a raw disk image: its size is not a multiple of 512 bytes").at("size", bytes))
+        } else if bytes > Self::MAX {
+            Err(Error::new(super::ErrorKind::Limit, "the disk is larger than 64 TiB, the largest volume of EBS").at("size", bytes))
+        } else {
+            Ok(Self(bytes))
+        }
+    }
+
+    /// The size in bytes.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+
+    /// How many blocks the volume has, a short last one included. At most 2^27.
+    pub fn blocks(self) -> u32 {
+        self.0.div_ceil(BLOCK_BYTES) as u32
+    }
+
+    /// How many windows the volume spans.
+    pub fn windows(self) -> u32 {
+        self.blocks().div_ceil(WINDOW_BLOCKS)
+    }
+
+    /// The length of a block in bytes: [`BLOCK_BYTES`], less for a short last block, 0 beyond the end.
+    pub fn block_len(self, block: BlockIndex) -> u64 {
+        self.0.saturating_sub(block.offset()).min(BLOCK_BYTES)
+    }
+
+    /// The bytes that the blocks of `bits` in `slot` have together.
+    pub fn slot_len(self, slot: SlotAddress, bits: Bitmap8) -> u64 {
+        let first = slot.first_block().0;
+        bits_of(bits).map(|bit| self.block_len(BlockIndex(first + bit))).sum()
+    }
+
+    /// The bits of `slot` that lie within the volume.
+    pub fn slot_mask(self, slot: SlotAddress) -> Bitmap8 {
+        let inside = self.blocks().saturating_sub(slot.first_block().0).min(CELL_BLOCKS);
+        ((1u16 << inside) - 1) as u8
+    }
+}
+
+/// The set bits of `bits`, ascending.
+pub fn bits_of(bits: Bitmap8) -> impl Iterator<Item = u32> {
+    (0..CELL_BLOCKS).filter(move |bit| bits >> bit & 1 == 1)
+}
+
+/// Whole GiB, rounded up: the unit of EBS volume sizes.
+pub fn gib_rounded_up(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 30)
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A size for people, in binary units: `613 MiB`, `8.0 GiB`.
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if value < 99.95 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_indexes_agree() {
+        for index in [0, 7, 8, 32_767, 32_768, 134_217_727] {
+            let block = BlockIndex(index);
+            assert_eq!(block.slot().first_block().0 + block.bit(), index);
+        }
+    }
+
+    #[test]
+    fn a_short_last_block_counts_its_own_bytes() {
+        let size = VolumeSize::new(BLOCK_BYTES * 2 + 512).expect("a valid size");
+        assert_eq!(size.blocks(), 3);
+        assert_eq!(size.block_len(BlockIndex(2)), 512);
+        assert_eq!(size.slot_mask(BlockIndex(0).slot()), 0b111);
+        assert_eq!(size.slot_len(BlockIndex(0).slot(), 0b101), BLOCK_BYTES + 512);
+    }
+
+    #[test]
+    fn sizes_that_are_no_disk_are_refused() {
+        for bytes in [0, 511, 513, VolumeSize::MAX + 512] {
+            assert!(VolumeSize::new(bytes).is_err(), "{bytes}");
+        }
+        assert_eq!(VolumeSize::new(VolumeSize::MAX).expect("64 TiB").blocks(), 1 << 27);
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(human_bytes(0), "0 B");
+        assert_eq!(human_bytes(1536), "1.5 KiB");
+        assert_eq!(human_bytes(1 << 30), "1.0 GiB");
+        assert_eq!(human_bytes((1 << 30) - 1), "1.0 GiB");
+        assert_eq!(human_bytes(613 << 20), "613 MiB");
+    }
+}

@@ -1,0 +1,229 @@
+//! Volumes as raw files and block devices.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind as IoKind, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{BlockSink, BlockSource};
+use crate::base::{BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, Result, VolumeSize};
+use crate::codec::zero::is_zero;
+use crate::disk::{Durability, Overwrite, PartialFile, written_ranges};
+use crate::format::BlockMap;
+
+/// A raw image or a block device, read by positions on one descriptor.
+///
+/// A regular file has holes where the file system has none written; a block device has no holes. Reading never changes what is a hole.
+#[derive(Debug)]
+pub struct RawFileSource {
+    path: PathBuf,
+    file: File,
+    size: VolumeSize,
+    /// Length and time of the last change; `None` for a device.
+    state: Option<State>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    len: u64,
+    modified: (i64, i64),
+}
+
+impl State {
+    fn of(file: &File) -> std::io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self { len: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
+    }
+}
+
+impl RawFileSource {
+    /// Opens a raw image or block device.
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = |cause| Error::io("cannot open the disk image", cause).at("path", path.display());
+        let mut file = File::open(path).map_err(failed)?;
+        let kind = file.metadata().map_err(failed)?.file_type();
+        let (len, state) = if kind.is_file() {
+            let state = State::of(&file).map_err(failed)?;
+            (state.len, Some(state))
+        } else if kind.is_block_device() {
+            (file.seek(SeekFrom::End(0)).map_err(failed)?, None)
+        } else {
+            return Err(Error::usage("a disk image is a regular file or a block device, and this is neither").at("path", path.display()));
+        };
+        let size = VolumeSize::new(len).map_err(|error| error.at("path", path.display()))?;
+        Ok(Self { path: path.to_owned(), file, size, state })
+    }
+
+    /// The disk image format that the first bytes belong to, if it is a known one that is not raw. A guess: a raw disk may hold anything.
+    pub fn foreign_format(&self) -> Option<&'static str> {
+        let mut magic = [0; 8];
+        self.file.read_exact_at(&mut magic, 0).ok()?;
+        match &magic {
+            [b'Q', b'F', b'I', 0xFB, ..] => Some("qcow2"),
+            [b'K', b'D', b'M', b'V', ..] => Some("vmdk"),
+            b"vhdxfile" => Some("vhdx"),
+            b"conectix" => Some("vhd"),
+            [b'Q', b'E', b'D', 0, ..] => Some("qed"),
+            _ => None,
+        }
+    }
+}
+
+impl BlockSource for RawFileSource {
+    fn size(&self) -> VolumeSize {
+        self.size
+    }
+
+    fn block_map(&self) -> Result<BlockMap> {
+        let mut map = BlockMap::new(self.size);
+        if self.state.is_none() {
+            map.insert(0, self.size.blocks());
+            return Ok(map);
+        }
+        written_ranges(&self.file, self.size.bytes(), |range| {
+            let (first, end) = ((range.start / BLOCK_BYTES) as u32, range.end.div_ceil(BLOCK_BYTES) as u32);
+            map.insert(first, end - first);
+        })
+        .map_err(|error| error.at("path", self.path.display()))?;
+        Ok(map)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(|cause| {
+            let message = match cause.kind() {
+                IoKind::UnexpectedEof => "the disk image became shorter while it was read",
+                _ => "cannot read the disk image",
+            };
+            Error::new(ErrorKind::Io, message).because(cause).at("path", self.path.display()).at("offset", offset)
+        })
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        let now =
+            State::of(&self.file).map_err(|cause| Error::io("cannot look at the disk image", cause).at("path", self.path.display()))?;
+        match self.state {
+            Some(state) if state != now => {
+                Err(Error::new(ErrorKind::Io, "the disk image changed while it was read").at("path", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Takes blocks that read as zeros out of `map`, by reading all others, on `threads` threads. For images whose holes got lost.
+pub fn scan_zero_blocks(source: &dyn BlockSource, map: &mut BlockMap, threads: usize, cancel: &Cancel) -> Result<()> {
+    let blocks: Vec<_> = map.extents().collect();
+    let next = AtomicU32::new(0);
+    let found = Mutex::new(Ok(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                let mut buffer = vec![0; BLOCK_BYTES as usize];
+                let mut zeros = Vec::new();
+                let mut work = || -> Result<()> {
+                    while let Some(extent) = blocks.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                        for block in (extent.first..extent.end()).map(BlockIndex) {
+                            cancel.check()?;
+                            let data = &mut buffer[..source.size().block_len(block) as usize];
+                            source.read_at(block.offset(), data)?;
+                            if is_zero(data) {
+                                zeros.push(block);
+                            }
+                        }
+                    }
+                    Ok(())
+                };
+                let result = work();
+                let mut all = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                match (result, &mut *all) {
+                    (Ok(()), Ok(all)) => all.extend(zeros),
+                    (Err(error), Ok(_)) => *all = Err(error),
+                    (_, Err(_)) => {}
+                }
+            });
+        }
+    });
+    for block in found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)? {
+        map.remove(block);
+    }
+    Ok(())
+}
+
+/// A sparse raw file. Blocks that are not written stay holes.
+#[derive(Debug)]
+pub struct RawFileSink(PartialFile);
+
+impl RawFileSink {
+    /// Begins a file of `size` that will be called `path`.
+    pub fn create(path: &Path, size: VolumeSize, overwrite: Overwrite, durability: Durability) -> Result<Self> {
+        let partial = PartialFile::create(path, overwrite, durability)?;
+        partial.file().set_len(size.bytes()).map_err(|cause| {
+            let message = match cause.kind() {
+                IoKind::FileTooLarge | IoKind::InvalidInput => {
+                    "the file system cannot hold a file of this size (ext4 ends at 16 TiB; XFS does not)"
+                }
+                _ => "cannot set the size of the disk image",
+            };
+            Error::new(ErrorKind::Io, message).because(cause).at("path", path.display()).at("size", size.bytes())
+        })?;
+        Ok(Self(partial))
+    }
+
+    /// Gives the file its name.
+    pub fn commit(self) -> Result<()> {
+        self.0.commit()
+    }
+}
+
+impl BlockSink for RawFileSink {
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.0
+            .file()
+            .write_all_at(data, offset)
+            .map_err(|cause| Error::io("cannot write the disk image", cause).at("path", self.0.target().display()).at("offset", offset))
+    }
+}
+
+/// A block device that is overwritten in place. It has no holes and cannot be undone: absent blocks have to be written as zeros, and a failure leaves it half written.
+#[derive(Debug)]
+pub struct DeviceSink {
+    path: PathBuf,
+    file: File,
+}
+
+impl DeviceSink {
+    /// Opens the device `path` for a volume of `size`; `None` if it is no block device.
+    pub fn open(path: &Path, size: VolumeSize) -> Result<Option<Self>> {
+        let failed = |cause| Error::io("cannot open the block device", cause).at("path", path.display());
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.file_type().is_block_device() => {}
+            _ => return Ok(None),
+        }
+        // O_EXCL on a device fails if it is mounted or otherwise in use.
+        let flags = rustix::fs::OFlags::EXCL.bits() as i32;
+        let mut file = std::os::unix::fs::OpenOptionsExt::custom_flags(OpenOptions::new().write(true), flags).open(path).map_err(failed)?;
+        let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        if len < size.bytes() {
+            return Err(Error::usage("the block device is smaller than the volume")
+                .at("path", path.display())
+                .at("device_size", len)
+                .at("volume_size", size.bytes()));
+        }
+        Ok(Some(Self { path: path.to_owned(), file }))
+    }
+
+    /// Waits until everything is on the device.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|cause| Error::io("cannot write the block device", cause).at("path", self.path.display()))
+    }
+}
+
+impl BlockSink for DeviceSink {
+    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.file
+            .write_all_at(data, offset)
+            .map_err(|cause| Error::io("cannot write the block device", cause).at("path", self.path.display()).at("offset", offset))
+    }
+}

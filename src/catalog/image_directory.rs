@@ -1,0 +1,127 @@
+//! An image as a directory: `image.json` and one sparse raw file for each snapshot. It is what stock tools unpack from an archive, and both a source and a target.
+
+use std::fs;
+use std::io::{ErrorKind as IoKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{ImageSource, ImageTarget};
+use crate::base::{Error, ErrorKind, Result, SnapshotId, VolumeSize};
+use crate::block::{BlockSink, BlockSource, RawFileSink, RawFileSource};
+use crate::disk::{Durability, Overwrite, PartialFile};
+use crate::model::ImageDocument;
+
+/// The metadata file.
+pub const IMAGE_JSON: &str = "image.json";
+/// Longer files are not even read.
+const READ_LIMIT: u64 = 9 << 20;
+
+/// An image directory as a source.
+pub struct ImageDirectory {
+    document: ImageDocument,
+    volumes: Vec<Arc<dyn BlockSource>>,
+}
+
+impl ImageDirectory {
+    /// Opens `path` and all raw files that its `image.json` names.
+    pub fn open(path: &Path) -> Result<Self> {
+        let json = path.join(IMAGE_JSON);
+        let failed = |cause: std::io::Error| {
+            let message = match cause.kind() {
+                IoKind::NotFound if path.is_dir() => "this directory is no image directory: it has no image.json",
+                _ => "cannot read the image directory",
+            };
+            Error::io(message, cause).at("path", json.display())
+        };
+        let mut bytes = Vec::new();
+        fs::File::open(&json).and_then(|file| file.take(READ_LIMIT).read_to_end(&mut bytes)).map_err(failed)?;
+        let document = ImageDocument::parse(bytes).map_err(|error| error.at("path", json.display()))?;
+        let mut volumes: Vec<Arc<dyn BlockSource>> = Vec::new();
+        for snapshot in document.snapshots() {
+            let raw = path.join(snapshot.id.file_name());
+            let source = RawFileSource::open(&raw).map_err(|error| error.at("snapshot", &snapshot.id))?;
+            document.check_size(&snapshot.id, source.size()).map_err(|error| error.at("path", raw.display()))?;
+            volumes.push(Arc::new(source));
+        }
+        Ok(Self { document, volumes })
+    }
+}
+
+impl ImageSource for ImageDirectory {
+    fn document(&self) -> &ImageDocument {
+        &self.document
+    }
+
+    fn volumes(&self) -> &[Arc<dyn BlockSource>] {
+        &self.volumes
+    }
+}
+
+/// An image directory as a target. Raw files grow under partial names; `image.json` comes last, so a directory that has one is whole.
+pub struct ImageDirectoryTarget {
+    path: PathBuf,
+    overwrite: Overwrite,
+    durability: Durability,
+    volumes: Vec<Arc<RawFileSink>>,
+    /// Declared after `volumes`: the partial files go first, then the directory, if it is ours and empty.
+    created: CreatedDirectory,
+}
+
+/// A directory that is removed again if nothing came to stay in it.
+struct CreatedDirectory(Option<PathBuf>);
+
+impl Drop for CreatedDirectory {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Fails if something is in it, which is what is wanted.
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+impl ImageDirectoryTarget {
+    /// Begins to restore into `path`, which is made if it does not exist (its parent has to). An `image.json` in it is an error of kind `Exists` unless it may be overwritten.
+    pub fn create(path: &Path, overwrite: Overwrite, durability: Durability) -> Result<Self> {
+        let failed = |cause| Error::io("cannot make the image directory", cause).at("path", path.display());
+        let created = match fs::create_dir(path) {
+            Ok(()) => Some(path.to_owned()),
+            Err(cause) if cause.kind() == IoKind::AlreadyExists && path.is_dir() => None,
+            Err(cause) if cause.kind() == IoKind::AlreadyExists => {
+                return Err(Error::new(ErrorKind::Exists, "the target exists and is not a directory").at("path", path.display()));
+            }
+            Err(cause) => return Err(failed(cause)),
+        };
+        let json = path.join(IMAGE_JSON);
+        if overwrite == Overwrite::No && fs::symlink_metadata(&json).is_ok() {
+            return Err(Error::new(ErrorKind::Exists, "the directory holds an image already").at("path", json.display()));
+        }
+        Ok(Self { path: path.to_owned(), overwrite, durability, volumes: Vec::new(), created: CreatedDirectory(created) })
+    }
+}
+
+impl ImageTarget for ImageDirectoryTarget {
+    fn create_volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Arc<dyn BlockSink>> {
+        let sink = RawFileSink::create(&self.path.join(id.file_name()), size, self.overwrite, self.durability)?;
+        let sink = Arc::new(sink);
+        self.volumes.push(sink.clone());
+        Ok(sink)
+    }
+
+    fn commit(mut self: Box<Self>, document: &ImageDocument) -> Result<()> {
+        let json = PartialFile::create(&self.path.join(IMAGE_JSON), self.overwrite, self.durability)?;
+        json.file()
+            .write_all(document.bytes())
+            .map_err(|cause| Error::io("cannot write image.json", cause).at("path", self.path.display()))?;
+        for sink in self.volumes.drain(..) {
+            let sink = Arc::into_inner(sink).ok_or_else(|| Error::internal("a volume is committed while it is still written"))?;
+            sink.commit()?;
+        }
+        json.commit()?;
+        if let Some(created) = self.created.0.take()
+            && self.durability == Durability::Synced
+        {
+            crate::disk::sync_directory(&created)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! zstd frames made and opened in one shot.
+//!
+//! A frame from [`Encoder::encode`] has its content size and an XXH64 checksum and depends on nothing but its input, the level and the version of libzstd; that is what makes archives reproducible.
+//! It does not look at skippable frames, and does not bound what it is given: callers have checked lengths and digests before.
+
+use ::zstd::bulk::{Compressor, Decompressor};
+
+use crate::base::{Error, Result};
+
+/// Compression levels of the format's writer. Above 19, zstd's window and memory grow beyond what 4 MiB of data can use.
+pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
+
+/// Data that level 1 cannot shrink by 1/64 is kept as level 1 made it. zstd stores it raw there, at 1.2 GB/s; level 19 would try for seconds to the same end.
+const WORTH_MORE: usize = 64;
+
+/// The version of libzstd that is linked in, such as `1.5.7`.
+pub fn library_version() -> &'static str {
+    ::zstd::zstd_safe::version_string()
+}
+
+/// The longest frame that [`Encoder::encode`] makes of `raw_len` bytes.
+pub fn frame_bound(raw_len: usize) -> usize {
+    ::zstd::zstd_safe::compress_bound(raw_len)
+}
+
+/// Makes frames of one level. Holds 0.2 MiB (level 1) to 30 MiB (level 19) of working memory.
+pub struct Encoder {
+    level: i32,
+    /// Present above level 1: finds out whether the data can be compressed at all.
+    probe: Option<Compressor<'static>>,
+    main: Compressor<'static>,
+}
+
+impl Encoder {
+    /// An encoder for a level of [`LEVELS`]; other levels are a usage error.
+    pub fn new(level: i32) -> Result<Self> {
+        if !LEVELS.contains(&level) {
+            return Err(Error::usage("the compression level has to be from 1 to 19").at("level", level));
+        }
+        let compressor = |level| -> Result<Compressor<'static>> {
+            let make = || {
+                let mut compressor = Compressor::new(level)?;
+                compressor.include_checksum(true)?;
+                compressor.include_contentsize(true)?;
+                Ok(compressor)
+            };
+            make().map_err(|cause: std::io::Error| Error::internal("cannot set up zstd").because(cause))
+        };
+        Ok(Self { level, probe: if level > 1 { Some(compressor(1)?) } else { None }, main: compressor(level)? })
+    }
+
+    /// Replaces the content of `frame` by the frame of `raw`. `frame` grows to [`frame_bound`] if it has less room.
+    pub fn encode(&mut self, raw: &[u8], frame: &mut Vec<u8>) -> Result<()> {
+        if let Some(probe) = &mut self.probe {
+            run(probe, raw, frame)?;
+            if frame.len() + raw.len() / WORTH_MORE > raw.len() {
+                return Ok(());
+            }
+        }
+        run(&mut self.main, raw, frame)
+    }
+
+    /// The level.
+    pub fn level(&self) -> i32 {
+        self.level
+    }
+}
+
+fn run(compressor: &mut Compressor<'static>, raw: &[u8], frame: &mut Vec<u8>) -> Result<()> {
+    frame.clear();
+    frame.reserve(frame_bound(raw.len()));
+    compressor.compress_to_buffer(raw, frame).map(|_| ()).map_err(|cause| Error::internal("zstd failed to compress").because(cause))
+}
+
+/// Opens frames. Holds 0.2 MiB of working memory.
+pub struct Decoder(Decompressor<'static>);
+
+impl Decoder {
+    /// A decoder without dictionary.
+    pub fn new() -> Result<Self> {
+        Decompressor::new().map(Self).map_err(|cause| Error::internal("cannot set up zstd").because(cause))
+    }
+
+    /// Replaces the content of `raw` by what `frame` inflates to, which has to be exactly `raw_len` bytes; anything else is corrupt. Never writes more than `raw_len` bytes.
+    pub fn decode(&mut self, frame: &[u8], raw_len: usize, raw: &mut Vec<u8>) -> Result<()> {
+        raw.clear();
+        if raw.capacity() < raw_len {
+            raw.reserve_exact(raw_len);
+        }
+        // The destination is bounded by `raw_len`, not by the vector's capacity, which may be larger.
+        let mut room = Bounded { vec: raw, limit: raw_len };
+        self.0
+            .decompress_to_buffer(frame, &mut room)
+            .map_err(|cause| Error::corrupt("the frame does not inflate to its declared length").because(cause))?;
+        if raw.len() != raw_len {
+            return Err(Error::corrupt("the frame inflates to less than its declared length")
+                .at("declared", raw_len)
+                .at("inflated", raw.len()));
+        }
+        Ok(())
+    }
+}
+
+use bounded::Bounded;
+
+#[expect(unsafe_code, reason = "zstd-safe's WriteBuf is an unsafe trait; the alternative is zeroing 4 MiB before every decode")]
+mod bounded {
+    use zstd::zstd_safe::WriteBuf;
+
+    /// A vector that takes at most `limit` bytes, whatever its capacity.
+    pub(super) struct Bounded<'a> {
+        pub(super) vec: &'a mut Vec<u8>,
+        pub(super) limit: usize,
+    }
+
+    // SAFETY: pointer and length are those of the vector, which upholds the contract; the capacity is only ever made smaller.
+    unsafe impl WriteBuf for Bounded<'_> {
+        fn as_slice(&self) -> &[u8] {
+            self.vec
+        }
+
+        fn capacity(&self) -> usize {
+            self.vec.capacity().min(self.limit)
+        }
+
+        fn as_mut_ptr(&mut self) -> *mut u8 {
+            self.vec.as_mut_ptr()
+        }
+
+        unsafe fn filled_until(&mut self, n: usize) {
+            // SAFETY: the caller initialised the first `n` bytes, and `n` is at most our capacity.
+            unsafe { self.vec.set_len(n) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 1u64;
+        (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 56) as u8
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_frame_gives_back_its_content() {
+        let mut decoder = Decoder::new().expect("decoder");
+        for level in [1, 3, 19] {
+            let mut encoder = Encoder::new(level).expect("encoder");
+            for raw in [vec![], b"abc".repeat(1000), noise(100_000), vec![0; 1 << 20]] {
+                let (mut frame, mut back) = (Vec::new(), Vec::new());
+                encoder.encode(&raw, &mut frame).expect("encodes");
+                decoder.decode(&frame, raw.len(), &mut back).expect("decodes");
+                assert_eq!(back, raw);
+            }
+        }
+    }
+
+    #[test]
+    fn incompressible_data_costs_a_high_level_no_more_than_level_1() {
+        let raw = noise(1 << 20);
+        let (mut low, mut high) = (Vec::new(), Vec::new());
+        Encoder::new(1).expect("encoder").encode(&raw, &mut low).expect("encodes");
+        Encoder::new(19).expect("encoder").encode(&raw, &mut high).expect("encodes");
+        assert_eq!(low, high);
+        assert!(low.len() < raw.len() + 100);
+    }
+
+    #[test]
+    fn a_frame_that_inflates_to_more_than_declared_is_refused_even_where_the_buffer_has_room() {
+        let mut frame = Vec::new();
+        Encoder::new(1).expect("encoder").encode(&[7; 4096], &mut frame).expect("encodes");
+        let mut raw = Vec::with_capacity(1 << 20);
+        let error = Decoder::new().expect("decoder").decode(&frame, 4095, &mut raw).expect_err("refused");
+        assert_eq!(error.kind(), crate::base::ErrorKind::Corrupt);
+        let error = Decoder::new().expect("decoder").decode(&frame, 4097, &mut raw).expect_err("refused");
+        assert_eq!(error.kind(), crate::base::ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn levels_beyond_the_range_are_a_usage_error() {
+        for level in [-5, 0, 20, 22] {
+            assert!(Encoder::new(level).is_err());
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! A file that appears under its name whole, or not at all.
+//!
+//! It grows as `.NAME.partial` beside its target, locked, and is renamed at the end. An error or an interrupt removes it; a killed process leaves it behind, unlocked, and the next one to write the same target takes it over.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind as IoKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
+
+use crate::base::{Error, ErrorKind, Result};
+
+/// What to do when the target exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overwrite {
+    /// Fail, and leave it alone.
+    #[default]
+    No,
+    /// Replace it, at the end and at once.
+    Yes,
+}
+
+/// Whether success means that the data survives a power failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Data and name are on disk before success is reported.
+    #[default]
+    Synced,
+    /// The operating system writes them when it likes.
+    Cached,
+}
+
+/// A file on its way to its name.
+#[derive(Debug)]
+pub struct PartialFile {
+    file: File,
+    partial: PathBuf,
+    target: PathBuf,
+    overwrite: Overwrite,
+    durability: Durability,
+    committed: bool,
+}
+
+impl PartialFile {
+    /// Begins a file that will be called `target`. If that exists and must not be overwritten it is an error of kind `Exists`; so is another process that writes it at the moment.
+    pub fn create(target: &Path, overwrite: Overwrite, durability: Durability) -> Result<Self> {
+        let failed = |cause: io::Error| Error::io("cannot create the file", cause).at("path", target.display());
+        let name = target.file_name().ok_or_else(|| Error::usage("this path does not name a file").at("path", target.display()))?;
+        match fs::symlink_metadata(target) {
+            Ok(_) if overwrite == Overwrite::No => return Err(exists(target)),
+            Ok(found) if !found.is_file() => {
+                return Err(Error::usage("the target exists and is not a regular file").at("path", target.display()));
+            }
+            Ok(_) => {}
+            Err(cause) if cause.kind() == IoKind::NotFound => {}
+            Err(cause) => return Err(failed(cause)),
+        }
+        let mut partial = OsString::from(".");
+        partial.push(name);
+        partial.push(".partial");
+        let partial = target.with_file_name(partial);
+        let file = lock(&partial).map_err(failed)?;
+        let Some(file) = file else {
+            return Err(Error::new(ErrorKind::Exists, "another process is writing this file").at("path", target.display()));
+        };
+        let this = Self { file, partial, target: target.to_owned(), overwrite, durability, committed: false };
+        this.file.set_len(0).map_err(failed)?;
+        Ok(this)
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The final path.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Writes data to disk, if that was asked for.
+    fn sync(&self) -> Result<()> {
+        match self.durability {
+            Durability::Synced => {
+                self.file.sync_all().map_err(|cause| Error::io("cannot write the file to disk", cause).at("path", self.target.display()))
+            }
+            Durability::Cached => Ok(()),
+        }
+    }
+
+    /// Gives the file its name. Syncs data and directory first, if that was asked for.
+    pub fn commit(mut self) -> Result<()> {
+        self.sync()?;
+        let renamed = match self.overwrite {
+            Overwrite::Yes => fs::rename(&self.partial, &self.target),
+            Overwrite::No => rename_new(&self.partial, &self.target),
+        };
+        match renamed {
+            Ok(()) => self.committed = true,
+            Err(cause) if cause.kind() == IoKind::AlreadyExists => return Err(exists(&self.target)),
+            Err(cause) => return Err(Error::io("cannot give the file its name", cause).at("path", self.target.display())),
+        }
+        if self.durability == Durability::Synced {
+            sync_directory(&self.target)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if !self.committed {
+            // Nothing better can be done than to leave a file whose name says that it is partial.
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+fn exists(target: &Path) -> Error {
+    Error::new(ErrorKind::Exists, "the file exists").at("path", target.display())
+}
+
+/// Opens and locks the partial file, taking over one that nobody holds. `None` if somebody does.
+fn lock(partial: &Path) -> io::Result<Option<File>> {
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o666)
+            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+            .open(partial)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::AGAIN) => return Ok(None),
+            // A file system without locks: then only the name keeps two writers apart.
+            Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => return Ok(Some(file)),
+            Err(cause) => return Err(cause.into()),
+        }
+        // Whoever held it may have renamed or removed it between our open and our lock.
+        match fs::symlink_metadata(partial) {
+            Ok(named) if (named.dev(), named.ino()) == file.metadata().map(|own| (own.dev(), own.ino()))? => return Ok(Some(file)),
+            Ok(_) => {}
+            Err(cause) if cause.kind() == IoKind::NotFound => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+}
+
+/// Renames without replacing; by a hard link where the file system has no such rename.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Makes the name of `path` durable.
+pub fn sync_directory(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|cause| Error::io("cannot write the directory to disk", cause).at("path", parent.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(directory).expect("lists").map(|entry| entry.expect("an entry").file_name().display().to_string()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_on_commit_and_vanishes_without() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = directory.path().join("a.bin");
+        let partial = PartialFile::create(&target, Overwrite::No, Durability::Synced).expect("creates");
+        assert_eq!(names(directory.path()), [".a.bin.partial"]);
+        drop(partial);
+        assert_eq!(names(directory.path()), [""; 0]);
+        let partial = PartialFile::create(&target, Overwrite::No, Durability::Synced).expect("creates");
+        partial.file().write_all(b"x").expect("writes");
+        partial.commit().expect("commits");
+        assert_eq!(names(directory.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn an_existing_file_is_replaced_only_when_asked() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = directory.path().join("a.bin");
+        let early = PartialFile::create(&target, Overwrite::No, Durability::Cached).expect("creates");
+        fs::write(&target, b"theirs").expect("writes");
+        assert_eq!(early.commit().expect_err("exists").kind(), ErrorKind::Exists);
+        assert_eq!(PartialFile::create(&target, Overwrite::No, Durability::Cached).expect_err("exists").kind(), ErrorKind::Exists);
+        PartialFile::create(&target, Overwrite::Yes, Durability::Cached).expect("creates").commit().expect("commits");
+        assert_eq!(fs::read(&target).expect("reads"), b"");
+        assert_eq!(names(directory.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn two_writers_of_one_file_do_not_meet_and_a_dead_one_is_taken_over() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = directory.path().join("a.bin");
+        fs::write(directory.path().join(".a.bin.partial"), b"left behind").expect("writes");
+        let first = PartialFile::create(&target, Overwrite::No, Durability::Cached).expect("takes over");
+        assert_eq!(first.file().metadata().expect("metadata").len(), 0);
+        let second = PartialFile::create(&target, Overwrite::No, Durability::Cached).expect_err("locked");
+        assert_eq!(second.kind(), ErrorKind::Exists);
+        first.commit().expect("commits");
+    }
+}

@@ -1,0 +1,122 @@
+//! Opens a cell: checks, inflates, checks again, and delivers its blocks. The one place where stored bytes become volume data.
+
+use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, Error, Result, SlotAddress, VolumeSize, bits_of};
+use crate::block::BlockSink;
+use crate::codec::zstd::Decoder;
+use crate::codec::{sha256, zero};
+use crate::format::{CellRecord, frame};
+
+/// Bytes of a whole block.
+pub(super) const BLOCK: usize = BLOCK_BYTES as usize;
+
+/// A cell as it was stored, its record read.
+pub(super) struct StoredCell<'a> {
+    pub(super) record: CellRecord,
+    pub(super) frame: &'a [u8],
+}
+
+impl StoredCell<'_> {
+    /// Adds where the damage is: blocks and, for people with a hex editor, the offset of the cell's record in the archive.
+    pub(super) fn locate(&self, error: Error, offset: u64) -> Error {
+        locate(error, self.record.address, offset)
+    }
+}
+
+/// Adds the blocks of a slot, unless a narrower range is known, and the offset of its cell.
+pub(super) fn locate(error: Error, address: SlotAddress, offset: u64) -> Error {
+    let error = if error.fact("blocks").is_some() { error } else { error.at("blocks", address.blocks()) };
+    error.at("offset", offset)
+}
+
+/// Checks the digests of frames against their records, all at once.
+pub(super) fn check_frames(cells: &[StoredCell<'_>]) -> Vec<Result<()>> {
+    let inputs: Vec<&[u8]> = cells.iter().map(|cell| cell.frame).collect();
+    let mut digests = vec![[0; 32]; inputs.len()];
+    sha256::digest_many(&inputs, &mut digests);
+    let check = |(cell, digest): (&StoredCell<'_>, [u8; 32])| {
+        if digest == cell.record.frame_digest { Ok(()) } else { Err(Error::corrupt("the data of a cell does not match its digest")) }
+    };
+    cells.iter().zip(digests).map(check).collect()
+}
+
+/// Inflates cells and checks their blocks.
+pub(super) struct CellOpener {
+    decoder: Decoder,
+    raw: Vec<u8>,
+}
+
+impl CellOpener {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self { decoder: Decoder::new()?, raw: Vec::new() })
+    }
+
+    /// The blocks of a cell of a volume of `size`, whose frame matched its digest.
+    pub(super) fn open(&mut self, cell: &StoredCell<'_>, size: VolumeSize) -> Result<&[u8]> {
+        let record = &cell.record;
+        record.check_within(size)?;
+        frame::check(cell.frame, record.raw_len.into())?;
+        self.decoder.decode(cell.frame, record.raw_len as usize, &mut self.raw)?;
+        let address = record.address;
+        let located = |error: Error, bit| error.at("blocks", BlockRange { first: BlockIndex(address.first_block().0 + bit), count: 1 });
+        let mut padded = Vec::new();
+        let mut data = Vec::with_capacity(8);
+        for (bit, block) in blocks_of(&self.raw, record.present, size, address) {
+            if record.zero >> bit & 1 == 0 {
+                data.push((bit, block));
+            } else if !zero::is_zero(block) {
+                return Err(located(Error::corrupt("a block that is marked as zero is not"), bit));
+            }
+        }
+        if let Some((_, block)) = data.last_mut().filter(|(_, block)| block.len() < BLOCK) {
+            padded.extend_from_slice(block);
+            padded.resize(BLOCK, 0);
+            *block = &padded;
+        }
+        let inputs: Vec<&[u8]> = data.iter().map(|(_, block)| *block).collect();
+        let mut digests = vec![[0; 32]; inputs.len()];
+        sha256::digest_many(&inputs, &mut digests);
+        for (((bit, _), digest), expected) in data.iter().zip(&digests).zip(&record.block_digests) {
+            if digest != expected {
+                return Err(located(Error::corrupt("a block does not match its digest"), *bit));
+            }
+        }
+        Ok(&self.raw)
+    }
+}
+
+/// The present blocks of a slot, with their bits, out of what its frame inflates to.
+pub(super) fn blocks_of(raw: &[u8], present: Bitmap8, size: VolumeSize, address: SlotAddress) -> impl Iterator<Item = (u32, &[u8])> {
+    let mut rest = raw;
+    bits_of(present).map(move |bit| {
+        let len = size.block_len(BlockIndex(address.first_block().0 + bit)) as usize;
+        let (block, after) = rest.split_at(len.min(rest.len()));
+        rest = after;
+        (bit, block)
+    })
+}
+
+/// Writes the blocks of a cell that exist in the source, one write for each run. Fill blocks stay absent.
+pub(super) fn deliver(raw: &[u8], record: &CellRecord, size: VolumeSize, sink: &dyn BlockSink) -> Result<()> {
+    let mut run: Option<(u64, usize, usize)> = None;
+    let mut at = 0;
+    for (bit, block) in blocks_of(raw, record.present, size, record.address) {
+        let (start, end) = (at, at + block.len());
+        at = end;
+        if record.fill >> bit & 1 == 1 {
+            continue;
+        }
+        let offset = BlockIndex(record.address.first_block().0 + bit).offset();
+        match &mut run {
+            Some((first, from, to)) if *first + (*to - *from) as u64 == offset && *to == start => *to = end,
+            _ => {
+                if let Some((first, from, to)) = run.replace((offset, start, end)) {
+                    sink.write_at(first, &raw[from..to])?;
+                }
+            }
+        }
+    }
+    match run {
+        Some((first, from, to)) => sink.write_at(first, &raw[from..to]),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,113 @@
+//! Compares a volume of an archive with the volume it was made from, by digests: the archive's data is not inflated again.
+
+use super::{Archive, Budget, Context, Lease, run_ordered};
+use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, Error, Event, Result, SlotAddress, bits_of};
+use crate::block::BlockSource;
+use crate::codec::{sha256, zero};
+use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL_RECORD};
+use crate::format::{BlockMap, CellRecord, WindowSlot};
+
+struct Job {
+    address: SlotAddress,
+    /// The cell in the archive and where it stands, if there is one.
+    cell: Option<(WindowSlot, u64)>,
+    /// Blocks that are written in the source.
+    written: Bitmap8,
+    lease: Lease,
+}
+
+/// Compares states and bytes of all blocks with those of `source`, which has the same size. The archive itself has been verified. Returns what differs.
+pub fn compare_volume(archive: &Archive<'_>, volume: u16, source: &dyn BlockSource, context: Context<'_>) -> Result<Vec<Error>> {
+    let entry = archive.volume(volume);
+    let map = source.block_map().map_err(|error| error.at("snapshot", &entry.name))?;
+    let budget = Budget::new(context.plan.in_flight);
+    let mut findings = Vec::new();
+    context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
+    run_ordered(
+        context.plan.threads,
+        context.cancel,
+        |emit| feed(archive, volume, &map, &budget, context, emit),
+        || {
+            let mut buffer = vec![0; DATA_FRAME_RAW];
+            Ok(move |job| compare(archive, volume, source, job, &mut buffer))
+        },
+        |(different, bytes, lease): (Vec<u32>, u64, Lease)| {
+            drop(lease);
+            context.observer.note(&Event::Advanced { bytes, stored: 0 });
+            for block in different {
+                let blocks = BlockRange { first: BlockIndex(block), count: 1 };
+                findings.push(
+                    Error::corrupt("a block of the archive is not that of the source").at("snapshot", &entry.name).at("blocks", blocks),
+                );
+            }
+            Ok(())
+        },
+    )?;
+    source.check_unchanged()?;
+    Ok(findings)
+}
+
+fn feed(
+    archive: &Archive<'_>,
+    volume: u16,
+    map: &BlockMap,
+    budget: &Budget,
+    context: Context<'_>,
+    emit: &mut dyn FnMut(Job) -> Result<()>,
+) -> Result<()> {
+    let mut source = map.slots().peekable();
+    for window in archive.root().windows_of(volume) {
+        let mut offset = window.offset;
+        for slot in archive.window_index(window)?.slots {
+            let address = SlotAddress { window: window.window, slot: slot.slot };
+            while let Some((before, bits)) = source.next_if(|(next, _)| *next < address) {
+                emit(Job { address: before, cell: None, written: bits.present, lease: budget.lease(4096, context.cancel)? })?;
+            }
+            let written = source.next_if(|(next, _)| *next == address).map_or(0, |(_, bits)| bits.present);
+            let at = offset;
+            offset += u64::from(slot.cell_len);
+            emit(Job { address, cell: Some((slot, at)), written, lease: budget.lease(4096, context.cancel)? })?;
+        }
+    }
+    source.try_for_each(|(address, bits)| {
+        emit(Job { address, cell: None, written: bits.present, lease: budget.lease(4096, context.cancel)? })
+    })
+}
+
+/// The blocks of a slot that differ.
+fn compare(archive: &Archive<'_>, volume: u16, source: &dyn BlockSource, job: Job, buffer: &mut [u8]) -> Result<(Vec<u32>, u64, Lease)> {
+    let first = job.address.first_block().0;
+    let size = source.size();
+    let Some((slot, offset)) = job.cell else {
+        return Ok((bits_of(job.written).map(|bit| first + bit).collect(), 0, job.lease));
+    };
+    let mut record = [0; MAX_CELL_RECORD];
+    let record = &mut record[..slot.record_len() as usize];
+    archive.reader().read_at(offset, record)?;
+    if sha256::digest(record) != slot.record_digest {
+        return Err(Error::corrupt("the archive changed while it was compared").at("offset", offset));
+    }
+    let record = CellRecord::parse(record)?;
+    let stored = slot.present & !slot.fill;
+    let mut different = stored ^ job.written;
+    let mut digests = record.block_digests.iter();
+    let mut bytes = 0;
+    for bit in 0..CELL_BLOCKS {
+        let expected = if record.present & !record.zero & 1 << bit != 0 { digests.next() } else { None };
+        if stored & job.written & 1 << bit == 0 {
+            continue;
+        }
+        let block = BlockIndex(first + bit);
+        let len = size.block_len(block) as usize;
+        let data = &mut buffer[..BLOCK_BYTES as usize];
+        source.read_at(block.offset(), &mut data[..len]).map_err(|error| error.at("snapshot", &archive.volume(volume).name))?;
+        data[len..].fill(0);
+        bytes += len as u64;
+        let same = match expected {
+            Some(digest) => sha256::digest(data) == *digest,
+            None => zero::is_zero(data),
+        };
+        different |= u8::from(!same) << bit;
+    }
+    Ok((bits_of(different).map(|bit| first + bit).collect(), bytes, job.lease))
+}

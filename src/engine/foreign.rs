@@ -1,0 +1,54 @@
+//! Says what a thing is that is no archive.
+
+use crate::base::{Error, Result};
+use crate::codec::zstd::Decoder;
+use crate::format::frame::{self, FrameEnd, FrameHeader};
+use crate::format::layout::META_FRAME_RAW;
+use crate::store::ObjectReader;
+
+/// The error for something whose first bytes are not those of an archive.
+pub(super) fn not_an_archive(head: &[u8]) -> Error {
+    let what = match head {
+        [] => "an empty file",
+        [0x1F, 0x8B, ..] => "gzip data",
+        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => "xz data",
+        [b'B', b'Z', b'h', ..] => "bzip2 data",
+        [b'P', b'K', 3, 4, ..] => "a zip file",
+        [b'Q', b'F', b'I', 0xFB, ..] => "a qcow2 disk image",
+        [b'K', b'D', b'M', b'V', ..] => "a VMDK disk image",
+        [b'{', ..] => "JSON text",
+        [b'<', ..] => "XML or HTML text",
+        _ if head.get(257..262) == Some(b"ustar") => "a tar file that is not compressed",
+        _ if head.get(510..512) == Some(&[0x55, 0xAA]) => "a raw disk image",
+        [first, rest @ ..] if rest.iter().all(|byte| byte == first) => "a file of equal bytes",
+        _ => "unknown data, which is what objects made by AWS's CreateStoreImageTask look like",
+    };
+    Error::unsupported("this is not an amistore archive").at("looks_like", what)
+}
+
+/// A zstd file without footer is either an archive that was cut short, or not ours at all; its first frame tells.
+pub(super) fn explain_missing_footer(reader: &dyn ObjectReader, error: Error) -> Error {
+    if !error.message().contains("no footer") {
+        return error;
+    }
+    match first_frame_is_ours(reader) {
+        Ok(true) => Error::corrupt("the archive is truncated: it has no footer at its end").at("offset", reader.len()),
+        Ok(false) => Error::unsupported("this is not an amistore archive").at("looks_like", "zstd data of something else"),
+        // Cut within the first frame: too little is left to tell.
+        Err(_) => error,
+    }
+}
+
+fn first_frame_is_ours(reader: &dyn ObjectReader) -> Result<bool> {
+    let mut bytes = vec![0; reader.len().min(2 << 20) as usize];
+    reader.read_at(0, &mut bytes)?;
+    let header = FrameHeader::parse(&bytes);
+    let Ok(Some(header)) = header else { return Ok(false) };
+    if header.content_size > META_FRAME_RAW as u64 {
+        return Ok(false);
+    }
+    let FrameEnd::At(end) = frame::find_end(&bytes)? else { return Err(Error::corrupt("the first frame is cut short")) };
+    let mut raw = Vec::new();
+    Decoder::new()?.decode(&bytes[..end], header.content_size as usize, &mut raw)?;
+    Ok(raw.starts_with(b"image.json\0"))
+}

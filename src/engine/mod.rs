@@ -1,0 +1,42 @@
+//! The streaming engine: moves blocks between volumes and archives, in parallel, in order, in bounded memory.
+//!
+//! ```text
+//! feeder --lease--> workers: read, zero test, digest, zstd --> in order --> archive         pack
+//! feeder --lease--> workers: read, digest, zstd, digest, write --> in order --> books       unpack
+//! ```
+//!
+//! The feeder alone waits for memory, in the order of the archive; the lease travels with the bytes until they are where they belong. So the oldest piece always has what it needs, and nothing can dead-lock however slow one piece is.
+//! It does not know the command line, or what a source or target really is.
+
+mod archive;
+mod budget;
+mod cell;
+mod compare;
+mod foreign;
+mod pack;
+mod pipeline;
+mod plan;
+mod stream;
+mod unpack;
+
+pub use archive::Archive;
+pub use budget::{Budget, Lease};
+pub use compare::compare_volume;
+pub use pack::{PackOptions, PackReport, VolumeReport, pack};
+pub use pipeline::run_ordered;
+pub use plan::{DEFAULT_MEMORY, Plan};
+pub use stream::{NoSinks, StreamSinks, StreamSummary, read_stream};
+pub use unpack::{CheckReport, Purpose, Selection, SinkFor, check_tail, unpack};
+
+use crate::base::{Cancel, Observer};
+
+/// What every operation of the engine gets.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Threads and memory.
+    pub plan: &'a Plan,
+    /// Hears what happens.
+    pub observer: &'a dyn Observer,
+    /// Asks to stop.
+    pub cancel: &'a Cancel,
+}

@@ -1,0 +1,288 @@
+//! Packs an image into an archive.
+//!
+//! The bytes are a function of the image, the level, the writer's name and libzstd: pieces are made independently and put together in order. An error of the source is an error of the pack; nothing is ever taken for zeros.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Budget, Context, Lease, run_ordered};
+use crate::base::{Bitmap8, Error, Event, Result, SlotAddress, SnapshotId, Stage, VolumeSize, bits_of};
+use crate::block::{BlockSource, scan_zero_blocks};
+use crate::catalog::ImageSource;
+use crate::codec::zstd::Encoder;
+use crate::codec::{sha256, zero, zstd};
+use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL, META_FRAME_RAW};
+use crate::format::{CellFacts, CellRecord, Codec, Digest, Footer, Ledger, MetaRole, SlotBits, VolumeEntry, tar};
+use crate::store::ObjectWriter;
+
+/// What can be chosen.
+#[derive(Clone, Debug)]
+pub struct PackOptions {
+    /// Takes blocks that read as zeros for absent. For sources whose holes got lost; costs a pass over the data.
+    pub sparse: bool,
+    /// Name and version of the tool, as it is written into the manifest.
+    pub writer: String,
+}
+
+impl Default for PackOptions {
+    fn default() -> Self {
+        Self { sparse: false, writer: format!("amistore/{}", env!("CARGO_PKG_VERSION")) }
+    }
+}
+
+/// What was packed.
+#[derive(Clone, Debug)]
+pub struct PackReport {
+    /// The volumes.
+    pub volumes: Vec<VolumeReport>,
+    /// Length of the archive.
+    pub archive_len: u64,
+    /// The footer: root and content root.
+    pub footer: Footer,
+}
+
+/// What was packed of a volume.
+#[derive(Clone, Debug)]
+pub struct VolumeReport {
+    /// What the manifest says of it.
+    pub entry: VolumeEntry,
+    /// Bytes of archive for its cells and their index.
+    pub stored: u64,
+}
+
+enum Job {
+    Meta { role: MetaRole, raw: Vec<u8> },
+    Open { name: SnapshotId, size: VolumeSize },
+    Cell { source: Arc<dyn BlockSource>, volume: u16, address: SlotAddress, bits: SlotBits, ends_window: bool, lease: Lease },
+    Close,
+}
+
+enum Piece {
+    Meta { role: MetaRole, frame: Vec<u8>, raw_len: u64, digest: Digest },
+    Open { name: SnapshotId, size: VolumeSize },
+    Cell { bytes: Vec<u8>, facts: CellFacts, ends_window: bool, lease: Lease },
+    Close,
+}
+
+/// Packs `image` and commits the archive.
+pub fn pack(image: &dyn ImageSource, options: &PackOptions, mut writer: Box<dyn ObjectWriter>, context: Context<'_>) -> Result<PackReport> {
+    let mut ledger = Ledger::new();
+    let mut volumes = Vec::new();
+    let mut volume_start = 0;
+    let pool = Pool::default();
+    let budget = Budget::new(context.plan.in_flight);
+    context.observer.note(&Event::Started { stage: Stage::Store, total: None });
+    let result = run_ordered(
+        context.plan.threads,
+        context.cancel,
+        |emit| feed(image, options, &budget, context, emit),
+        || {
+            let mut worker =
+                Worker { encoder: Encoder::new(context.plan.level)?, raw: vec![0; DATA_FRAME_RAW], frame: Vec::new(), pool: &pool };
+            Ok(move |job| worker.work(job))
+        },
+        |piece| {
+            match piece {
+                Piece::Meta { role, frame, raw_len, digest } => {
+                    writer.append(&frame)?;
+                    ledger.meta_frame(role, frame.len() as u64, raw_len, digest);
+                }
+                Piece::Open { name, size } => {
+                    ledger.open_volume(name, size);
+                    volume_start = ledger.offset();
+                }
+                Piece::Cell { bytes, facts, ends_window, lease } => {
+                    writer.append(&bytes)?;
+                    ledger.cell(&facts)?;
+                    context.observer.note(&Event::Advanced { bytes: facts.raw_len.into(), stored: bytes.len() as u64 });
+                    pool.put(bytes);
+                    drop(lease);
+                    if ends_window {
+                        writer.append(&ledger.close_window()?)?;
+                    }
+                }
+                Piece::Close => volumes.push(VolumeReport { entry: ledger.close_volume()?, stored: ledger.offset() - volume_start }),
+            }
+            Ok(())
+        },
+    );
+    result?;
+    let codec = Codec { level: context.plan.level.into(), lib: zstd::library_version().to_owned(), name: "zstd".to_owned() };
+    let tail = ledger.finish(&sha256::digest(image.document().bytes()), codec, &options.writer);
+    writer.append(&tail.root_record)?;
+    writer.append(&tail.footer)?;
+    for piece in ledger.seek_table() {
+        writer.append(&piece)?;
+    }
+    context.observer.note(&Event::Finished { stage: Stage::Store });
+    context.observer.note(&Event::Started { stage: Stage::Sync, total: None });
+    context.cancel.check()?;
+    writer.commit()?;
+    context.observer.note(&Event::Finished { stage: Stage::Sync });
+    Ok(PackReport { volumes, archive_len: ledger.offset() + ledger.seek_table_len(), footer: tail.root })
+}
+
+fn feed(
+    image: &dyn ImageSource,
+    options: &PackOptions,
+    budget: &Budget,
+    context: Context<'_>,
+    emit: &mut dyn FnMut(Job) -> Result<()>,
+) -> Result<()> {
+    let prologue = tar::prologue(image.document().bytes(), tar::format_text().as_bytes());
+    for raw in prologue.chunks(META_FRAME_RAW) {
+        emit(Job::Meta { role: MetaRole::Prologue, raw: raw.to_vec() })?;
+    }
+    for (index, (snapshot, source)) in image.document().snapshots().iter().zip(image.volumes()).enumerate() {
+        let located = |error: Error| error.at("snapshot", &snapshot.id);
+        let volume = index as u16;
+        let mut map = source.block_map().map_err(located)?;
+        if options.sparse {
+            scan_zero_blocks(source.as_ref(), &mut map, context.plan.threads, context.cancel).map_err(located)?;
+        }
+        map.fill_gaps();
+        context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
+        for raw in tar::volume_header(&snapshot.id, &map) {
+            emit(Job::Meta { role: MetaRole::Volume(volume), raw })?;
+        }
+        emit(Job::Open { name: snapshot.id.clone(), size: map.size() })?;
+        let mut slots = map.slots().peekable();
+        while let Some((address, bits)) = slots.next() {
+            let ends_window = slots.peek().is_none_or(|(next, _)| next.window != address.window);
+            let lease = budget.lease(MAX_CELL as u64, context.cancel)?;
+            emit(Job::Cell { source: source.clone(), volume, address, bits, ends_window, lease }).map_err(located)?;
+        }
+        emit(Job::Close)?;
+        // What is in flight is read from a file that may still change; the time of the change is kept by the file system, so the last look is the one that counts.
+        source.check_unchanged().map_err(located)?;
+    }
+    emit(Job::Meta { role: MetaRole::End, raw: tar::trailer() })?;
+    Ok(())
+}
+
+struct Worker<'a> {
+    encoder: Encoder,
+    raw: Vec<u8>,
+    frame: Vec<u8>,
+    pool: &'a Pool,
+}
+
+impl Worker<'_> {
+    fn work(&mut self, job: Job) -> Result<Piece> {
+        match job {
+            Job::Meta { role, raw } => {
+                self.encoder.encode(&raw, &mut self.frame)?;
+                Ok(Piece::Meta { role, raw_len: raw.len() as u64, digest: sha256::digest(&self.frame), frame: self.frame.clone() })
+            }
+            Job::Open { name, size } => Ok(Piece::Open { name, size }),
+            Job::Close => Ok(Piece::Close),
+            Job::Cell { source, volume, address, bits, ends_window, lease } => {
+                let (bytes, facts) = self.cell(source.as_ref(), volume, address, bits)?;
+                Ok(Piece::Cell { bytes, facts, ends_window, lease })
+            }
+        }
+    }
+
+    fn cell(&mut self, source: &dyn BlockSource, volume: u16, address: SlotAddress, bits: SlotBits) -> Result<(Vec<u8>, CellFacts)> {
+        let size = source.size();
+        let raw_len = size.slot_len(address, bits.present) as usize;
+        self.read(source, address, bits).map_err(|error| error.at("blocks", address.blocks()))?;
+        let raw = &mut self.raw[..raw_len];
+        let zero = zero_blocks(raw, bits.present, size, address);
+        self.encoder.encode(raw, &mut self.frame)?;
+        let (frame_digest, block_digests) = self.digest(raw_len, bits.present & !zero, bits.present, size, address);
+        let record = CellRecord {
+            volume,
+            address,
+            frame_len: self.frame.len() as u32,
+            raw_len: raw_len as u32,
+            present: bits.present,
+            zero,
+            fill: bits.fill,
+            frame_digest,
+            block_digests,
+        };
+        let encoded = record.encode();
+        let facts = CellFacts::new(&record, &encoded);
+        let mut bytes = self.pool.take();
+        bytes.reserve_exact(encoded.len() + self.frame.len());
+        bytes.extend_from_slice(&encoded);
+        bytes.extend_from_slice(&self.frame);
+        Ok((bytes, facts))
+    }
+
+    /// Reads the present blocks of a slot to the front of `raw`, one read for each run; fill blocks become zeros.
+    fn read(&mut self, source: &dyn BlockSource, address: SlotAddress, bits: SlotBits) -> Result<()> {
+        let size = source.size();
+        let mut at = 0;
+        for run in runs(bits, size, address) {
+            let target = &mut self.raw[at..at + run.len];
+            at += run.len;
+            if run.fill { target.fill(0) } else { source.read_at(run.offset, target)? }
+        }
+        Ok(())
+    }
+
+    /// The digests of the frame and of the data blocks, in one go: the blocks and the frame are independent, so they fill all lanes of the kernel.
+    fn digest(&self, raw_len: usize, data: Bitmap8, present: Bitmap8, size: VolumeSize, address: SlotAddress) -> (Digest, Vec<Digest>) {
+        let raw = &self.raw[..raw_len];
+        // A short last block is hashed as if padded. It is the last of its volume, so the copy is rare.
+        let mut padded = Vec::new();
+        let short = super::cell::blocks_of(raw, present, size, address)
+            .find(|(bit, block)| data >> bit & 1 == 1 && block.len() < super::cell::BLOCK);
+        if let Some((_, block)) = short {
+            padded.extend_from_slice(block);
+            padded.resize(super::cell::BLOCK, 0);
+        }
+        let mut inputs: Vec<&[u8]> = Vec::with_capacity(9);
+        inputs.push(&self.frame);
+        for (bit, block) in super::cell::blocks_of(raw, present, size, address) {
+            if data >> bit & 1 == 1 {
+                inputs.push(if block.len() < super::cell::BLOCK { &padded } else { block });
+            }
+        }
+        let mut digests = vec![[0; 32]; inputs.len()];
+        sha256::digest_many(&inputs, &mut digests);
+        let blocks = digests.split_off(1);
+        (digests[0], blocks)
+    }
+}
+
+struct Run {
+    offset: u64,
+    len: usize,
+    fill: bool,
+}
+
+/// The present blocks of a slot as runs of one kind.
+fn runs(bits: SlotBits, size: VolumeSize, address: SlotAddress) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::with_capacity(4);
+    let first = address.first_block();
+    for bit in bits_of(bits.present) {
+        let block = crate::base::BlockIndex(first.0 + bit);
+        let (offset, len, fill) = (block.offset(), size.block_len(block) as usize, bits.fill >> bit & 1 == 1);
+        match runs.last_mut() {
+            Some(last) if last.fill == fill && last.offset + last.len as u64 == offset => last.len += len,
+            _ => runs.push(Run { offset, len, fill }),
+        }
+    }
+    runs
+}
+
+fn zero_blocks(raw: &[u8], present: Bitmap8, size: VolumeSize, address: SlotAddress) -> Bitmap8 {
+    super::cell::blocks_of(raw, present, size, address).filter(|(_, block)| zero::is_zero(block)).fold(0, |bits, (bit, _)| bits | 1 << bit)
+}
+
+/// Buffers that go round, because touching fresh memory costs as much as compressing into it. Each grows to the longest cell at most, which is what a lease is for.
+#[derive(Default)]
+struct Pool(Mutex<Vec<Vec<u8>>>);
+
+impl Pool {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn put(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}

@@ -1,0 +1,84 @@
+//! How many threads, and what memory is for what: decided before anything starts, by a pure function.
+
+use crate::base::{Error, ErrorKind, Result};
+use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
+
+/// 256 MiB: the budget unless another is asked for.
+pub const DEFAULT_MEMORY: u64 = 256 << 20;
+
+/// The program itself, the block map of one volume (32 MiB at most, hardly ever more than one) and the index. Measured: a pack of nothing peaks at 6 MiB.
+const BASE: u64 = 24 << 20;
+/// What a worker holds: raw data of a slot and a frame, or a group of cells as read and one inflated.
+const WORKER: u64 = DATA_FRAME_RAW as u64 + MAX_CELL as u64;
+/// In-flight pieces each worker should have: one in work, one ready for it, one on its way out.
+const PIECES: u64 = 3;
+
+/// Threads and memory of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Worker threads.
+    pub threads: usize,
+    /// Bytes of archive data that may be in flight.
+    pub in_flight: u64,
+    /// Compression level when packing.
+    pub level: i32,
+}
+
+impl Plan {
+    /// Divides `memory` bytes. `threads` are what is wanted; there will be fewer if memory does not suffice for them, and an error of kind `Limit` if it does not suffice for one.
+    pub fn new(threads: usize, memory: u64, level: i32) -> Result<Self> {
+        let worker = WORKER + codec_memory(level) + PIECES * MAX_CELL as u64;
+        let affordable = memory.saturating_sub(BASE) / worker;
+        if affordable == 0 {
+            return Err(Error::new(ErrorKind::Limit, "the memory budget is too small to work with at this level")
+                .at("memory", memory)
+                .at("needed", BASE + worker)
+                .at("level", level));
+        }
+        let threads = threads.clamp(1, affordable as usize);
+        let in_flight = memory - BASE - threads as u64 * (WORKER + codec_memory(level));
+        Ok(Self { threads, in_flight, level })
+    }
+}
+
+/// Working memory of an encoder for 4 MiB of data: hash and chain tables of libzstd 1.5.7, rounded up (measured as the growth of peak RSS a thread).
+fn codec_memory(level: i32) -> u64 {
+    match level {
+        ..=2 => 1 << 20,
+        3..=5 => 4 << 20,
+        6..=12 => 24 << 20,
+        13..=15 => 40 << 20,
+        _ => 64 << 20,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_stays_within_its_memory() {
+        for memory in [48u64 << 20, 64 << 20, 256 << 20, 1 << 30] {
+            for threads in [1, 2, 8, 200] {
+                for level in [1, 3, 9] {
+                    let Ok(plan) = Plan::new(threads, memory, level) else {
+                        assert!(memory < 80 << 20);
+                        continue;
+                    };
+                    assert!(plan.threads >= 1 && plan.threads <= threads);
+                    let fixed = plan.threads as u64 * (WORKER + codec_memory(level));
+                    assert!(BASE + fixed + plan.in_flight <= memory);
+                    assert!(plan.in_flight >= plan.threads as u64 * PIECES * MAX_CELL as u64);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn too_little_memory_is_a_limit_and_says_how_much_is_needed() {
+        let error = Plan::new(2, 16 << 20, 1).expect_err("too little");
+        assert_eq!(error.kind(), ErrorKind::Limit);
+        let needed: u64 = error.fact("needed").expect("a fact").parse().expect("a number");
+        assert_eq!(Plan::new(2, needed, 1).expect("just enough").threads, 1);
+    }
+}

@@ -1,0 +1,520 @@
+//! Reads an archive at any position: restores volumes, or only checks them.
+//!
+//! Every cell that is read goes through the whole chain of digests. The books that are kept on the way are compared with the manifest at the end. It does not touch cells without data when it restores, because the index says all about them; when it checks, it reads them as well.
+
+use std::sync::Arc;
+
+use super::archive::{Archive, add_to_map};
+use super::cell::{BLOCK, CellOpener, StoredCell, check_frames, deliver, locate};
+use super::{Budget, Context, Lease, run_ordered};
+use crate::base::{BlockIndex, CELL_BLOCKS, Error, ErrorKind, Event, Result, SlotAddress, VolumeSize, bits_of};
+use crate::block::BlockSink;
+use crate::codec::sha256;
+use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
+use crate::format::{
+    BlockMap, CellFacts, CellRecord, Digest, FOOTER_LEN, FrameLog, MetaRole, VolumeContent, WindowContent, WindowEntry, WindowSlot,
+    content_root,
+};
+
+/// Cells are read in groups of about this many bytes: one read call and, above all, frames enough to be hashed side by side.
+const GROUP: u64 = DATA_FRAME_RAW as u64;
+/// More damage than this is counted and not listed.
+const MAX_FINDINGS: usize = 1000;
+
+/// Which cells are read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Selection {
+    /// All that hold data or have to be written.
+    Restore,
+    /// All, those without data too.
+    All,
+    /// Each with this probability, chosen by this seed.
+    Sample {
+        /// From 0 to 1.
+        fraction: f64,
+        /// Start of the random sequence.
+        seed: u64,
+    },
+}
+
+/// Makes the sink of a volume; volumes without one are not read.
+pub type SinkFor<'a> = dyn FnMut(u16) -> Result<Option<Arc<dyn BlockSink>>> + Send + 'a;
+
+/// What was checked.
+#[derive(Debug, Default)]
+pub struct CheckReport {
+    /// Blocks in the cells that were read.
+    pub blocks: u64,
+    /// Cells that were read.
+    pub cells: u64,
+    /// What is damaged, in the order of the archive. Empty unless damage is collected.
+    pub findings: Vec<Error>,
+    /// Damage beyond what is listed.
+    pub more_findings: u64,
+}
+
+impl CheckReport {
+    fn add(&mut self, error: Error, context: Context<'_>) {
+        context.observer.note(&Event::Damage { error: &error });
+        if self.findings.len() < MAX_FINDINGS { self.findings.push(error) } else { self.more_findings += 1 }
+    }
+}
+
+/// What is done with the volumes.
+pub enum Purpose<'a> {
+    /// Write them; the first damage ends it.
+    Restore(&'a mut SinkFor<'a>),
+    /// Check them, and collect damage.
+    Check(Selection),
+}
+
+enum Job {
+    Damage(Error),
+    OpenVolume,
+    Cells { group: Group, lease: Lease },
+    CloseWindow(u16, usize),
+    CloseVolume(u16),
+}
+
+struct Group {
+    volume: u16,
+    size: VolumeSize,
+    sink: Option<Arc<dyn BlockSink>>,
+    cells: Vec<(SlotAddress, WindowSlot, u64)>,
+    /// Whether the cells are read, or only their blocks written as zeros.
+    fetch: bool,
+}
+
+enum Piece {
+    Damage(Error),
+    OpenVolume,
+    Cells { results: Vec<Result<CellFacts>>, bytes: u64, stored: u64, lease: Lease },
+    CloseWindow(u16, usize),
+    CloseVolume(u16),
+}
+
+/// Restores or checks the volumes of an archive, one after the other, the cells of each in parallel.
+pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<'_>) -> Result<CheckReport> {
+    let collect_damage = matches!(purpose, Purpose::Check(_));
+    let sampled = matches!(purpose, Purpose::Check(Selection::Sample { .. }));
+    let budget = Budget::new(context.plan.in_flight);
+    let mut report = CheckReport::default();
+    let mut books = Books::default();
+    let reader = archive.reader();
+    let damage = |report: &mut CheckReport, error: Error| {
+        if collect_damage && error.kind() == ErrorKind::Corrupt {
+            report.add(error, context);
+            Ok(())
+        } else {
+            Err(error)
+        }
+    };
+    run_ordered(
+        context.plan.threads,
+        context.cancel,
+        |emit| feed(archive, &mut purpose, &budget, context, emit),
+        || {
+            let mut worker = Worker { opener: CellOpener::new()?, bytes: Vec::new() };
+            Ok(move |job| match job {
+                Job::Damage(error) => Ok(Piece::Damage(error)),
+                Job::OpenVolume => Ok(Piece::OpenVolume),
+                Job::CloseWindow(volume, window) => Ok(Piece::CloseWindow(volume, window)),
+                Job::CloseVolume(volume) => Ok(Piece::CloseVolume(volume)),
+                Job::Cells { group, lease } => worker.cells(archive, &group, lease),
+            })
+        },
+        |piece| {
+            match piece {
+                Piece::Damage(error) => {
+                    books.damaged = true;
+                    damage(&mut report, error)?;
+                }
+                Piece::OpenVolume => books = Books::default(),
+                Piece::Cells { results, bytes, stored, lease } => {
+                    drop(lease);
+                    report.cells += results.len() as u64;
+                    for result in results {
+                        match result {
+                            Ok(facts) => {
+                                report.blocks += u64::from(facts.present.count_ones());
+                                books.cell(&facts);
+                            }
+                            Err(error) => {
+                                books.damaged = true;
+                                damage(&mut report, error)?;
+                            }
+                        }
+                    }
+                    context.observer.note(&Event::Advanced { bytes, stored });
+                }
+                Piece::CloseWindow(volume, window) if !sampled => {
+                    if let Err(error) = books.close_window(archive, &archive.root().windows_of(volume)[window]) {
+                        damage(&mut report, error)?;
+                    }
+                }
+                Piece::CloseVolume(volume) if !sampled => {
+                    if let Err(error) = books.close_volume(archive, volume) {
+                        damage(&mut report, error)?;
+                    }
+                }
+                Piece::CloseWindow(..) | Piece::CloseVolume(_) => {}
+            }
+            Ok(())
+        },
+    )
+    .map_err(|error| if error.kind() == ErrorKind::Corrupt { error.at("archive", reader.name()) } else { error })?;
+    Ok(report)
+}
+
+fn feed(
+    archive: &Archive<'_>,
+    purpose: &mut Purpose<'_>,
+    budget: &Budget,
+    context: Context<'_>,
+    emit: &mut dyn FnMut(Job) -> Result<()>,
+) -> Result<()> {
+    let mut random = match purpose {
+        Purpose::Check(Selection::Sample { seed, .. }) => Random(*seed),
+        _ => Random(0),
+    };
+    for (index, entry) in archive.root().manifest.volumes.iter().enumerate() {
+        let volume = index as u16;
+        let sink = match purpose {
+            Purpose::Restore(sink_for) => match sink_for(volume)? {
+                None => continue,
+                sink => sink,
+            },
+            Purpose::Check(_) => None,
+        };
+        emit(Job::OpenVolume)?;
+        // The tar header first: whoever only looks at the index must not be shown another disk than stock tools.
+        let mut map = BlockMap::new(entry.size);
+        let mut readable = Vec::new();
+        for window in archive.root().windows_of(volume) {
+            match archive.window_index(window) {
+                Ok(index) => {
+                    add_to_map(&index, &mut map);
+                    readable.push(true);
+                }
+                Err(error) => {
+                    emit(Job::Damage(error))?;
+                    readable.push(false);
+                }
+            }
+        }
+        if readable.iter().all(|readable| *readable)
+            && let Err(error) = archive.check_header(volume, &map)
+        {
+            emit(Job::Damage(error))?;
+        }
+        context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
+        drop(map);
+        for (number, window) in archive.root().windows_of(volume).iter().enumerate() {
+            if !readable[number] {
+                continue;
+            }
+            let slots = archive.window_index(window)?.slots;
+            let mut feeder = GroupFeeder {
+                budget,
+                context,
+                emit,
+                template: (volume, entry.size, sink.clone()),
+                cells: Vec::new(),
+                bytes: 0,
+                fetch: true,
+            };
+            let mut offset = window.offset;
+            for slot in slots {
+                let address = SlotAddress { window: window.window, slot: slot.slot };
+                let at = offset;
+                offset += u64::from(slot.cell_len);
+                let fetch = match purpose {
+                    Purpose::Restore(_) => slot.present != slot.zero,
+                    Purpose::Check(Selection::Sample { fraction, .. }) if random.fraction() >= *fraction => continue,
+                    Purpose::Check(_) => true,
+                };
+                feeder.add((address, slot, at), fetch)?;
+            }
+            feeder.flush()?;
+            emit(Job::CloseWindow(volume, number))?;
+        }
+        emit(Job::CloseVolume(volume))?;
+    }
+    Ok(())
+}
+
+/// Puts cells that stand side by side into groups.
+struct GroupFeeder<'a> {
+    budget: &'a Budget,
+    context: Context<'a>,
+    emit: &'a mut dyn FnMut(Job) -> Result<()>,
+    template: (u16, VolumeSize, Option<Arc<dyn BlockSink>>),
+    cells: Vec<(SlotAddress, WindowSlot, u64)>,
+    bytes: u64,
+    fetch: bool,
+}
+
+impl GroupFeeder<'_> {
+    fn add(&mut self, cell: (SlotAddress, WindowSlot, u64), fetch: bool) -> Result<()> {
+        let len = u64::from(cell.1.cell_len);
+        let adjacent = self.cells.last().is_none_or(|(_, last, at)| at + u64::from(last.cell_len) == cell.2);
+        // Zeros take no room in the archive but do in a volume: a group must not become a long job.
+        let full = self.bytes + len > GROUP || self.cells.len() >= 16;
+        if !adjacent || full || self.fetch != fetch {
+            self.flush()?;
+        }
+        self.fetch = fetch;
+        self.bytes += len;
+        self.cells.push(cell);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.cells.is_empty() {
+            return Ok(());
+        }
+        let lease = self.budget.lease(self.bytes.max(4096), self.context.cancel)?;
+        self.bytes = 0;
+        let (volume, size, sink) = self.template.clone();
+        (self.emit)(Job::Cells { group: Group { volume, size, sink, cells: std::mem::take(&mut self.cells), fetch: self.fetch }, lease })
+    }
+}
+
+struct Worker {
+    opener: CellOpener,
+    bytes: Vec<u8>,
+}
+
+impl Worker {
+    fn cells(&mut self, archive: &Archive<'_>, group: &Group, lease: Lease) -> Result<Piece> {
+        let name = &archive.volume(group.volume).name;
+        let stored: u64 = group.cells.iter().map(|(_, slot, _)| u64::from(slot.cell_len)).sum();
+        let bytes = group.cells.iter().map(|(address, slot, _)| group.size.slot_len(*address, slot.present)).sum();
+        if !group.fetch {
+            for (address, slot, _) in &group.cells {
+                write_zeros(*address, slot, group).map_err(|error| error.at("snapshot", name))?;
+            }
+            let facts = group.cells.iter().map(|(address, slot, _)| Ok(facts_without_data(*address, slot, group.size)));
+            return Ok(Piece::Cells { results: facts.collect(), bytes, stored: 0, lease });
+        }
+        let start = group.cells[0].2;
+        self.bytes.resize(stored as usize, 0);
+        archive.reader().read_at(start, &mut self.bytes)?;
+        let results = self.open(group);
+        let mut located = Vec::with_capacity(results.len());
+        for result in results {
+            match result {
+                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error.at("snapshot", name)),
+                result => located.push(result.map_err(|error| Error::at(error, "snapshot", name))),
+            }
+        }
+        Ok(Piece::Cells { results: located, bytes, stored, lease })
+    }
+
+    fn open(&mut self, group: &Group) -> Vec<Result<CellFacts>> {
+        let mut results: Vec<Option<Result<CellFacts>>> = Vec::with_capacity(group.cells.len());
+        let mut cells = Vec::with_capacity(group.cells.len());
+        let mut at = 0;
+        for (position, (address, slot, offset)) in group.cells.iter().enumerate() {
+            let bytes = &self.bytes[at..at + slot.cell_len as usize];
+            at += slot.cell_len as usize;
+            let (record, frame) = bytes.split_at(slot.record_len() as usize);
+            match read_record(record, slot, *address, group.volume) {
+                Ok(parsed) => {
+                    results.push(Some(Ok(CellFacts::new(&parsed, record))));
+                    cells.push((position, StoredCell { record: parsed, frame }, *offset));
+                }
+                Err(error) => results.push(Some(Err(locate(error, *address, *offset)))),
+            }
+        }
+        let (positions, cells): (Vec<_>, Vec<_>) = cells.into_iter().map(|(position, cell, offset)| ((position, offset), cell)).unzip();
+        for (((position, offset), cell), checked) in positions.into_iter().zip(&cells).zip(check_frames(&cells)) {
+            let opened = checked.and_then(|()| {
+                let raw = self.opener.open(cell, group.size)?;
+                group.sink.as_ref().map_or(Ok(()), |sink| deliver(raw, &cell.record, group.size, sink.as_ref()))
+            });
+            if let Err(error) = opened {
+                let error = if error.kind() == ErrorKind::Corrupt { cell.locate(error, offset) } else { error };
+                results[position] = Some(Err(error));
+            }
+        }
+        results.into_iter().flatten().collect()
+    }
+}
+
+fn read_record(bytes: &[u8], slot: &WindowSlot, address: SlotAddress, volume: u16) -> Result<CellRecord> {
+    if sha256::digest(bytes) != slot.record_digest {
+        return Err(Error::corrupt("the record of a cell does not match its digest"));
+    }
+    let record = CellRecord::parse(bytes)?;
+    let agree = (record.volume, record.address) == (volume, address)
+        && (record.present, record.zero, record.fill) == (slot.present, slot.zero, slot.fill)
+        && record.frame_len == slot.frame_len();
+    if agree { Ok(record) } else { Err(Error::corrupt("a cell contradicts the index of its window")) }
+}
+
+/// What the books want to know of a cell that was not read, because it has no data.
+fn facts_without_data(address: SlotAddress, slot: &WindowSlot, size: VolumeSize) -> CellFacts {
+    CellFacts {
+        address,
+        frame_len: slot.frame_len(),
+        raw_len: size.slot_len(address, slot.present) as u32,
+        present: slot.present,
+        zero: slot.zero,
+        fill: slot.fill,
+        record_digest: slot.record_digest,
+        content: [0; 32],
+    }
+}
+
+/// Writes zero blocks, so that they are allocated again. (`fallocate` would not do: an unwritten extent is a hole to whoever stores the image next.)
+fn write_zeros(address: SlotAddress, slot: &WindowSlot, group: &Group) -> Result<()> {
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
+    let Some(sink) = &group.sink else { return Ok(()) };
+    for bit in bits_of(slot.zero & !slot.fill) {
+        let block = BlockIndex(address.first_block().0 + bit);
+        sink.write_at(block.offset(), &ZEROS[..group.size.block_len(block) as usize])?;
+    }
+    Ok(())
+}
+
+/// The books of one volume: what its cells add up to.
+#[derive(Default)]
+struct Books {
+    window: WindowContent,
+    volume: VolumeContent,
+    blocks: u64,
+    zero: u64,
+    fill: u64,
+    /// Something is missing, so that nothing can add up.
+    damaged: bool,
+}
+
+impl Books {
+    fn cell(&mut self, facts: &CellFacts) {
+        self.window.add(facts);
+        self.blocks += u64::from(facts.present.count_ones());
+        self.zero += u64::from(facts.zero.count_ones());
+        self.fill += u64::from(facts.fill.count_ones());
+    }
+
+    fn close_window(&mut self, archive: &Archive<'_>, entry: &WindowEntry) -> Result<()> {
+        let window = std::mem::take(&mut self.window);
+        if window.has_data() {
+            self.volume.add(entry.window, &entry.content);
+        }
+        if !self.damaged && window.digest() != entry.content {
+            self.damaged = true;
+            return Err(archive.locate_window(Error::corrupt("the content digest of a window is not that of its blocks"), entry));
+        }
+        Ok(())
+    }
+
+    fn close_volume(&self, archive: &Archive<'_>, volume: u16) -> Result<()> {
+        let entry = archive.volume(volume);
+        let agree = (self.blocks, self.zero, self.fill) == (entry.blocks, entry.zero, entry.fill) && self.volume.digest() == entry.content;
+        if self.damaged || agree {
+            return Ok(());
+        }
+        let all = crate::base::BlockRange { first: BlockIndex(0), count: entry.size.blocks() };
+        Err(Error::corrupt("the manifest does not say of a volume what its blocks say")
+            .at("snapshot", &entry.name)
+            .at("blocks", all)
+            .at("offset", archive.footer().root_offset))
+    }
+}
+
+/// Checks what follows from the index alone: end of the tar, content root, seek table.
+pub fn check_tail(archive: &Archive<'_>) -> Result<Vec<Error>> {
+    let mut findings = Vec::new();
+    let mut note = |result: Result<()>| match result {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            findings.push(error.at("archive", archive.reader().name()));
+            Ok(())
+        }
+        result => result,
+    };
+    note(archive.check_trailer())?;
+    let image: Digest = sha256::digest(archive.document().bytes());
+    let expected = content_root(&image, &archive.root().manifest.volumes);
+    if expected != archive.footer().content_root {
+        note(Err(Error::corrupt("the content root is not that of metadata and volumes").at("offset", archive.footer().root_offset)))?;
+    }
+    match frames_of(archive) {
+        Ok(frames) => note(check_seek_table(archive, &frames))?,
+        // A damaged index was reported where it stands.
+        Err(error) if error.kind() == ErrorKind::Corrupt => {}
+        Err(error) => return Err(error),
+    }
+    Ok(findings)
+}
+
+/// All frames of the archive, as the index lists them.
+fn frames_of(archive: &Archive<'_>) -> Result<FrameLog> {
+    let mut frames = FrameLog::default();
+    let meta = |frames: &mut FrameLog, role| archive.meta(role).for_each(|meta| frames.frame(meta.len as u32, meta.raw_len as u32));
+    meta(&mut frames, MetaRole::Prologue);
+    for volume in 0..archive.root().manifest.volumes.len() as u16 {
+        meta(&mut frames, MetaRole::Volume(volume));
+        let size = archive.volume(volume).size;
+        for entry in archive.root().windows_of(volume) {
+            for slot in archive.window_index(entry)?.slots {
+                let address = SlotAddress { window: entry.window, slot: slot.slot };
+                frames.cell(slot.present, slot.zero, slot.frame_len(), size.slot_len(address, slot.present) as u32);
+            }
+            frames.frame(entry.index_len, 0);
+        }
+    }
+    meta(&mut frames, MetaRole::End);
+    let footer = archive.footer();
+    frames.frame(footer.root_len as u32, 0);
+    let mut at = footer.root_offset + footer.root_len;
+    while at < footer.offset {
+        let mut prefix = [0; crate::format::layout::RECORD_PREFIX];
+        archive.reader().read_at(at, &mut prefix)?;
+        let record = crate::format::Record::parse_prefix(&prefix)?;
+        frames.frame(record.len as u32, 0);
+        at += record.len;
+    }
+    frames.frame(FOOTER_LEN as u32, 0);
+    Ok(frames)
+}
+
+fn check_seek_table(archive: &Archive<'_>, frames: &FrameLog) -> Result<()> {
+    let start = archive.footer().offset + FOOTER_LEN as u64;
+    let wrong = |at: u64| Error::corrupt("the seek table is not that of the archive's frames").at("offset", at);
+    if archive.reader().len() - start != frames.table_len() {
+        return Err(wrong(start));
+    }
+    let mut at = start;
+    let mut found = Vec::new();
+    for expected in frames.table() {
+        found.resize(expected.len(), 0);
+        archive.reader().read_at(at, &mut found)?;
+        if found != expected {
+            return Err(wrong(at));
+        }
+        at += expected.len() as u64;
+    }
+    Ok(())
+}
+
+/// A random sequence (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to 1, 1 excluded.
+    fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+const _: () = assert!(MAX_CELL as u64 <= 2 * GROUP && CELL_BLOCKS == 8);

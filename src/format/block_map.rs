@@ -1,0 +1,286 @@
+//! Which blocks of a volume are stored: one bit a block, only for windows that have any.
+//!
+//! 4 KiB for each non-empty window and as much again if it has fill blocks: at most 32 MiB for 64 TiB, whatever the fragmentation. It does not know which blocks are zero.
+
+use std::collections::BTreeMap;
+
+use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, CELL_BLOCKS, SLOTS_PER_WINDOW, SlotAddress, VolumeSize, WINDOW_BLOCKS};
+
+/// More extents than this and gaps are filled. Go's reader stops at 42,991, bsdtar's at more (5.3).
+const EXTENT_CAP: usize = 32_768;
+/// The widest gap worth filling, in blocks.
+const MAX_FILLED_GAP: u32 = 64;
+
+/// The stored blocks of one volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockMap {
+    size: VolumeSize,
+    windows: BTreeMap<u32, Window>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Window {
+    present: Box<[Bitmap8]>,
+    fill: Option<Box<[Bitmap8]>>,
+}
+
+impl Window {
+    fn empty() -> Self {
+        Self { present: empty_bits(), fill: None }
+    }
+}
+
+fn empty_bits() -> Box<[Bitmap8]> {
+    vec![0; SLOTS_PER_WINDOW as usize].into_boxed_slice()
+}
+
+/// The bitmaps of one slot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotBits {
+    /// Blocks in the cell.
+    pub present: Bitmap8,
+    /// Blocks of the cell that are absent in the source.
+    pub fill: Bitmap8,
+}
+
+/// A run of stored blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The first block.
+    pub first: u32,
+    /// How many; at least 1.
+    pub count: u32,
+}
+
+impl Extent {
+    /// The block after the last.
+    pub fn end(self) -> u32 {
+        self.first + self.count
+    }
+}
+
+impl BlockMap {
+    /// A map without blocks.
+    pub fn new(size: VolumeSize) -> Self {
+        Self { size, windows: BTreeMap::new() }
+    }
+
+    /// The size of the volume.
+    pub fn size(&self) -> VolumeSize {
+        self.size
+    }
+
+    /// Adds blocks `first .. first + count`; those beyond the end of the volume are left out.
+    pub fn insert(&mut self, first: u32, count: u32) {
+        self.for_slots(first, count, |window, slot, bits| window.present[slot] |= bits);
+    }
+
+    /// Takes a block out.
+    pub fn remove(&mut self, block: BlockIndex) {
+        let address = block.slot();
+        if let Some(window) = self.windows.get_mut(&address.window) {
+            window.present[usize::from(address.slot)] &= !(1 << block.bit());
+            if window.present.iter().all(|bits| *bits == 0) {
+                self.windows.remove(&address.window);
+            }
+        }
+    }
+
+    /// Sets the bitmaps of one slot.
+    pub fn set(&mut self, address: SlotAddress, bits: SlotBits) {
+        let window = self.windows.entry(address.window).or_insert_with(Window::empty);
+        window.present[usize::from(address.slot)] = bits.present;
+        if bits.fill != 0 || window.fill.is_some() {
+            window.fill.get_or_insert_with(empty_bits)[usize::from(address.slot)] = bits.fill;
+        }
+    }
+
+    /// The bitmaps of one slot.
+    pub fn get(&self, address: SlotAddress) -> SlotBits {
+        self.windows.get(&address.window).map_or_else(SlotBits::default, |window| window.bits(usize::from(address.slot)))
+    }
+
+    /// The slots that have stored blocks, ascending.
+    pub fn slots(&self) -> impl Iterator<Item = (SlotAddress, SlotBits)> + '_ {
+        self.windows.keys().flat_map(|window| self.slots_of(*window))
+    }
+
+    /// The windows that have stored blocks, ascending.
+    pub fn windows(&self) -> impl Iterator<Item = u32> + '_ {
+        self.windows.keys().copied()
+    }
+
+    /// The slots of one window that have stored blocks, ascending.
+    pub fn slots_of(&self, window: u32) -> impl Iterator<Item = (SlotAddress, SlotBits)> + '_ {
+        let bits = self.windows.get(&window);
+        (0..SLOTS_PER_WINDOW as u16).filter_map(move |slot| {
+            let bits = bits?.bits(usize::from(slot));
+            (bits.present != 0).then_some((SlotAddress { window, slot }, bits))
+        })
+    }
+
+    /// How many blocks are stored, fill included.
+    pub fn stored_blocks(&self) -> u64 {
+        self.windows.values().map(|window| count(&window.present)).sum()
+    }
+
+    /// How many blocks are fill.
+    pub fn fill_blocks(&self) -> u64 {
+        self.windows.values().filter_map(|window| window.fill.as_deref()).map(count).sum()
+    }
+
+    /// What the stored blocks have together, in bytes: the length of the tar member.
+    pub fn stored_bytes(&self) -> u64 {
+        let last = BlockIndex(self.size.blocks() - 1);
+        let whole = self.stored_blocks() * BLOCK_BYTES;
+        if self.get(last.slot()).present >> last.bit() & 1 == 1 { whole - BLOCK_BYTES + self.size.block_len(last) } else { whole }
+    }
+
+    /// Runs of stored blocks, ascending and coalesced.
+    pub fn extents(&self) -> impl Iterator<Item = Extent> + '_ {
+        let mut runs = self.slots().flat_map(|(address, bits)| runs_of(address.first_block().0, bits.present)).peekable();
+        std::iter::from_fn(move || {
+            let mut extent = runs.next()?;
+            while let Some(next) = runs.next_if(|next| next.first == extent.end()) {
+                extent.count += next.count;
+            }
+            Some(extent)
+        })
+    }
+
+    /// Stores short gaps as fill blocks if there are more extents than common tar readers take (5.3). A function of the map alone.
+    pub fn fill_gaps(&mut self) {
+        self.fill_gaps_above(EXTENT_CAP);
+    }
+
+    fn fill_gaps_above(&mut self, cap: usize) {
+        // `narrower[i]` gaps are at most 2^i blocks wide.
+        let (mut extents, mut narrower, mut last) = (0, [0usize; 7], None);
+        for extent in self.extents() {
+            if let Some(end) = last.replace(extent.end()) {
+                for (exponent, gaps) in narrower.iter_mut().enumerate() {
+                    *gaps += usize::from(extent.first - end <= 1 << exponent);
+                }
+            }
+            extents += 1;
+        }
+        if extents <= cap {
+            return;
+        }
+        let Some(exponent) = narrower.iter().position(|gaps| extents - gaps <= cap) else { return };
+        debug_assert!(1 << exponent <= MAX_FILLED_GAP);
+        let source = self.clone();
+        let mut last = None;
+        for extent in source.extents() {
+            if let Some(end) = last.replace(extent.end()).filter(|end| extent.first - end <= 1 << exponent) {
+                self.for_slots(end, extent.first - end, |window, slot, bits| {
+                    window.present[slot] |= bits;
+                    window.fill.get_or_insert_with(empty_bits)[slot] |= bits;
+                });
+            }
+        }
+    }
+
+    fn for_slots(&mut self, first: u32, count: u32, mut change: impl FnMut(&mut Window, usize, Bitmap8)) {
+        let end = first.saturating_add(count).min(self.size.blocks());
+        let mut block = first;
+        while block < end {
+            let address = BlockIndex(block).slot();
+            let window = self.windows.entry(address.window).or_insert_with(Window::empty);
+            let window_end = end.min((address.window + 1).saturating_mul(WINDOW_BLOCKS));
+            while block < window_end {
+                let bit = block % CELL_BLOCKS;
+                let run = (window_end - block).min(CELL_BLOCKS - bit);
+                let bits = (((1u16 << run) - 1) << bit) as Bitmap8;
+                change(window, (block % WINDOW_BLOCKS / CELL_BLOCKS) as usize, bits);
+                block += run;
+            }
+        }
+    }
+}
+
+impl Window {
+    fn bits(&self, slot: usize) -> SlotBits {
+        SlotBits { present: self.present[slot], fill: self.fill.as_ref().map_or(0, |fill| fill[slot]) }
+    }
+}
+
+fn count(bits: &[Bitmap8]) -> u64 {
+    bits.iter().map(|byte| u64::from(byte.count_ones())).sum()
+}
+
+/// The runs of set bits, as extents that start at block `first`.
+fn runs_of(first: u32, bits: Bitmap8) -> impl Iterator<Item = Extent> {
+    let mut rest = u32::from(bits);
+    std::iter::from_fn(move || {
+        if rest == 0 {
+            return None;
+        }
+        let start = rest.trailing_zeros();
+        let count = (rest >> start).trailing_ones();
+        rest &= !(((1 << count) - 1) << start);
+        Some(Extent { first: first + start, count })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(blocks: u64) -> VolumeSize {
+        VolumeSize::new(blocks * BLOCK_BYTES).expect("a size")
+    }
+
+    fn extents(map: &BlockMap) -> Vec<(u32, u32)> {
+        map.extents().map(|extent| (extent.first, extent.count)).collect()
+    }
+
+    #[test]
+    fn extents_are_coalesced_over_slots_and_windows() {
+        let mut map = BlockMap::new(size(100_000));
+        map.insert(5, 20);
+        map.insert(25, 1);
+        map.insert(32_760, 16);
+        map.insert(99_999, 10);
+        assert_eq!(extents(&map), [(5, 21), (32_760, 16), (99_999, 1)]);
+        assert_eq!(map.stored_blocks(), 38);
+        map.remove(BlockIndex(99_999));
+        assert_eq!(extents(&map), [(5, 21), (32_760, 16)]);
+        assert_eq!(map.windows().collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn a_short_last_block_counts_its_own_bytes() {
+        let mut map = BlockMap::new(VolumeSize::new(3 * BLOCK_BYTES + 1024).expect("a size"));
+        map.insert(0, 1);
+        assert_eq!(map.stored_bytes(), BLOCK_BYTES);
+        map.insert(3, 1);
+        assert_eq!(map.stored_bytes(), BLOCK_BYTES + 1024);
+    }
+
+    #[test]
+    fn the_narrowest_gaps_that_suffice_are_filled() {
+        let mut map = BlockMap::new(size(1000));
+        for first in [0, 2, 4, 8, 20, 200] {
+            map.insert(first, 1);
+        }
+        let before = map.clone();
+        map.fill_gaps_above(6);
+        assert_eq!(map, before, "six extents need nothing");
+        map.fill_gaps_above(4);
+        assert_eq!(extents(&map), [(0, 5), (8, 1), (20, 1), (200, 1)]);
+        assert_eq!(map.fill_blocks(), 2);
+        assert_eq!(map.get(BlockIndex(0).slot()), SlotBits { present: 0b11111, fill: 0b01010 });
+    }
+
+    #[test]
+    fn gaps_that_do_not_suffice_are_left_alone() {
+        let mut map = BlockMap::new(size(100_000));
+        for first in 0..20 {
+            map.insert(first * 100, 1);
+        }
+        let before = map.clone();
+        map.fill_gaps_above(10);
+        assert_eq!(map, before);
+    }
+}

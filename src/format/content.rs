@@ -1,0 +1,60 @@
+//! Content digests (7): what an archive holds, whatever made it.
+
+use super::layout::FORMAT_VERSION;
+use super::{CellFacts, Digest, VolumeEntry};
+use crate::codec::sha256;
+
+/// The digest of a window: of its cells with data, in order. 36 bytes of input for each.
+#[derive(Clone, Debug, Default)]
+pub struct WindowContent(Vec<u8>);
+
+impl WindowContent {
+    /// Adds the next cell; one without data changes nothing.
+    pub fn add(&mut self, cell: &CellFacts) {
+        let data = cell.present & !cell.zero;
+        if data != 0 {
+            self.0.extend_from_slice(&cell.address.slot.to_le_bytes());
+            self.0.extend_from_slice(&u16::from(data).to_le_bytes());
+            self.0.extend_from_slice(&cell.content);
+        }
+    }
+
+    /// Whether any cell had data.
+    pub fn has_data(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// The digest.
+    pub fn digest(&self) -> Digest {
+        sha256::digest(&self.0)
+    }
+}
+
+/// The digest of a volume: of its windows with data, in order. 36 bytes of input for each.
+#[derive(Clone, Debug, Default)]
+pub struct VolumeContent(Vec<u8>);
+
+impl VolumeContent {
+    /// Adds the next window that has data.
+    pub fn add(&mut self, window: u32, content: &Digest) {
+        self.0.extend_from_slice(&window.to_le_bytes());
+        self.0.extend_from_slice(content);
+    }
+
+    /// The digest.
+    pub fn digest(&self) -> Digest {
+        sha256::digest(&self.0)
+    }
+}
+
+/// The digest of everything.
+pub fn content_root(image_json: &Digest, volumes: &[VolumeEntry]) -> Digest {
+    let mut input = format!("AMIB content v{FORMAT_VERSION}\0").into_bytes();
+    input.extend_from_slice(image_json);
+    for (index, volume) in volumes.iter().enumerate() {
+        input.extend_from_slice(&(index as u16).to_le_bytes());
+        input.extend_from_slice(&volume.size.bytes().to_le_bytes());
+        input.extend_from_slice(&volume.content);
+    }
+    sha256::digest(&input)
+}

@@ -1,0 +1,248 @@
+//! Keeps the books of an archive while its pieces pass in order, and knows at the end what R, F and T have to say.
+//!
+//! The packer writes what the ledger says; the readers compare it with what the archive says. One implementation for both means that they cannot disagree on what an index is.
+
+use super::root::{Codec, Manifest, MetaFrame, MetaRole, RootRecord, VolumeEntry, WindowEntry};
+use super::{CellRecord, Digest, FOOTER_LEN, Footer, FrameLog, VolumeContent, WindowContent, WindowIndex, WindowSlot, content_root};
+use crate::base::{Bitmap8, Error, Result, SlotAddress, SnapshotId, VolumeSize};
+use crate::codec::sha256;
+
+/// What the ledger wants to know of a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellFacts {
+    /// The slot.
+    pub address: SlotAddress,
+    /// Length of the data frame.
+    pub frame_len: u32,
+    /// What it inflates to.
+    pub raw_len: u32,
+    /// Blocks in the cell.
+    pub present: Bitmap8,
+    /// Blocks that are all zeros.
+    pub zero: Bitmap8,
+    /// Blocks that are absent in the source.
+    pub fill: Bitmap8,
+    /// SHA-256 of the C record.
+    pub record_digest: Digest,
+    /// The cell's content digest (7).
+    pub content: Digest,
+}
+
+impl CellFacts {
+    /// The facts of the cell with this record, whose bytes are `encoded`.
+    pub fn new(record: &CellRecord, encoded: &[u8]) -> Self {
+        Self {
+            address: record.address,
+            frame_len: record.frame_len,
+            raw_len: record.raw_len,
+            present: record.present,
+            zero: record.zero,
+            fill: record.fill,
+            record_digest: sha256::digest(encoded),
+            content: record.content(),
+        }
+    }
+
+    /// Length of the C record.
+    pub fn record_len(&self) -> u32 {
+        CellRecord::len_of(self.present, self.zero) as u32
+    }
+}
+
+struct OpenVolume {
+    name: SnapshotId,
+    size: VolumeSize,
+    blocks: u64,
+    zero: u64,
+    fill: u64,
+    content: VolumeContent,
+    last_window: Option<u32>,
+    window: Option<OpenWindow>,
+}
+
+struct OpenWindow {
+    offset: u64,
+    index: WindowIndex,
+    content: WindowContent,
+}
+
+/// The end of an archive: what follows the last meta frame.
+pub struct Tail {
+    /// The R record.
+    pub root_record: Vec<u8>,
+    /// The F record.
+    pub footer: Vec<u8>,
+    /// What the footer says.
+    pub root: Footer,
+}
+
+/// The books. Holds 96 bytes a window and 4 bytes a cell.
+#[derive(Default)]
+pub struct Ledger {
+    offset: u64,
+    meta: Vec<MetaFrame>,
+    windows: Vec<WindowEntry>,
+    volumes: Vec<VolumeEntry>,
+    open: Option<OpenVolume>,
+    frames: FrameLog,
+}
+
+impl Ledger {
+    /// Books of an archive of which nothing is there yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes of archive so far: where the next piece stands.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// How many windows are closed.
+    pub fn windows(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// How many volumes are complete: the index of the one that is open, or comes next.
+    pub fn volume_index(&self) -> u16 {
+        self.volumes.len() as u16
+    }
+
+    /// Notes a meta frame.
+    pub fn meta_frame(&mut self, role: MetaRole, len: u64, raw_len: u64, digest: Digest) {
+        self.meta.push(MetaFrame { offset: self.offset, len, raw_len, digest, role });
+        self.frames.frame(len as u32, raw_len as u32);
+        self.offset += len;
+    }
+
+    /// Begins a volume, before or after the meta frames of its header.
+    pub fn open_volume(&mut self, name: SnapshotId, size: VolumeSize) {
+        debug_assert!(self.open.is_none(), "the volume before was closed");
+        let content = VolumeContent::default();
+        self.open = Some(OpenVolume { name, size, blocks: 0, zero: 0, fill: 0, content, last_window: None, window: None });
+    }
+
+    /// Notes a cell of the open volume. Cells out of order, or of two windows without [`close_window`](Self::close_window) between them, are corrupt.
+    pub fn cell(&mut self, cell: &CellFacts) -> Result<()> {
+        let volume_index = self.volume_index();
+        let volume = self.open.as_mut().ok_or_else(|| Error::corrupt("a cell stands outside of a volume"))?;
+        let address = cell.address;
+        if volume.window.is_none() {
+            if volume.last_window.is_some_and(|last| last >= address.window) {
+                return Err(Error::corrupt("the windows of a volume are not in order").at("window", address.window));
+            }
+            let index = WindowIndex { volume: volume_index, window: address.window, cells_len: 0, content: [0; 32], slots: Vec::new() };
+            volume.window = Some(OpenWindow { offset: self.offset, index, content: WindowContent::default() });
+        }
+        let Some(window) = &mut volume.window else { return Err(Error::internal("a window was opened and is not there")) };
+        if window.index.window != address.window || window.index.slots.last().is_some_and(|last| last.slot >= address.slot) {
+            return Err(Error::corrupt("the cells of a volume are not in order").at("window", address.window).at("slot", address.slot));
+        }
+        let cell_len = cell.record_len() + cell.frame_len;
+        window.index.slots.push(WindowSlot {
+            cell_len,
+            slot: address.slot,
+            present: cell.present,
+            zero: cell.zero,
+            fill: cell.fill,
+            record_digest: cell.record_digest,
+        });
+        window.index.cells_len += u64::from(cell_len);
+        window.content.add(cell);
+        volume.blocks += u64::from(cell.present.count_ones());
+        volume.zero += u64::from(cell.zero.count_ones());
+        volume.fill += u64::from(cell.fill.count_ones());
+        self.frames.cell(cell.present, cell.zero, cell.frame_len, cell.raw_len);
+        self.offset += u64::from(cell_len);
+        Ok(())
+    }
+
+    /// Ends the open window and returns its S record.
+    pub fn close_window(&mut self) -> Result<Vec<u8>> {
+        let volume = self.open.as_mut();
+        let (volume, mut window) = volume
+            .and_then(|volume| volume.window.take().map(|window| (volume, window)))
+            .ok_or_else(|| Error::corrupt("a window index stands where no window ends"))?;
+        window.index.content = window.content.digest();
+        let record = window.index.encode();
+        if window.content.has_data() {
+            volume.content.add(window.index.window, &window.index.content);
+        }
+        volume.last_window = Some(window.index.window);
+        self.windows.push(WindowEntry {
+            volume: window.index.volume,
+            window: window.index.window,
+            offset: window.offset,
+            cells_len: window.index.cells_len,
+            index_len: record.len() as u32,
+            entries: window.index.slots.len() as u32,
+            index_digest: sha256::digest(&record),
+            content: window.index.content,
+        });
+        self.frames.frame(record.len() as u32, 0);
+        self.offset += record.len() as u64;
+        Ok(record)
+    }
+
+    /// Ends the open volume.
+    pub fn close_volume(&mut self) -> Result<VolumeEntry> {
+        let volume = self.open.take().ok_or_else(|| Error::corrupt("a volume ends that did not begin"))?;
+        if volume.window.is_some() {
+            return Err(Error::corrupt("a volume ends without the index of its last window"));
+        }
+        let entry = VolumeEntry {
+            name: volume.name,
+            size: volume.size,
+            blocks: volume.blocks,
+            zero: volume.zero,
+            fill: volume.fill,
+            content: volume.content.digest(),
+        };
+        self.volumes.push(entry.clone());
+        Ok(entry)
+    }
+
+    /// The R record that these books lead to.
+    pub fn root(&self, image_json: &Digest, codec: Codec, writer: &str) -> RootRecord {
+        let manifest = Manifest {
+            codec,
+            writer: writer.to_owned(),
+            volumes: self.volumes.clone(),
+            meta: self.meta.clone(),
+            content_root: content_root(image_json, &self.volumes),
+        };
+        RootRecord { manifest, windows: self.windows.clone() }
+    }
+
+    /// Makes R and F, and notes them. What is left to write after them is [`seek_table`](Self::seek_table).
+    pub fn finish(&mut self, image_json: &Digest, codec: Codec, writer: &str) -> Tail {
+        let root = self.root(image_json, codec, writer);
+        let root_record = root.encode();
+        let footer = Footer {
+            root_offset: self.offset,
+            root_len: root_record.len() as u64,
+            root: sha256::digest(&root_record),
+            content_root: root.manifest.content_root,
+            offset: self.offset + root_record.len() as u64,
+        };
+        self.record(root_record.len() as u64);
+        self.record(FOOTER_LEN as u64);
+        Tail { root_record, footer: footer.encode(), root: footer }
+    }
+
+    /// Notes a record after the last meta frame.
+    pub fn record(&mut self, len: u64) {
+        self.frames.frame(len as u32, 0);
+        self.offset += len;
+    }
+
+    /// The seek table of what was noted so far, in pieces.
+    pub fn seek_table(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        self.frames.table()
+    }
+
+    /// The length of the seek table.
+    pub fn seek_table_len(&self) -> u64 {
+        self.frames.table_len()
+    }
+}

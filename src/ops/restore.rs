@@ -1,0 +1,105 @@
+//! Restores an archive to a place where images live.
+
+use std::io::Read;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::base::{Error, Event, Result, SnapshotId, Stage, VolumeSize};
+use crate::block::BlockSink;
+use crate::catalog::ImageTarget;
+use crate::engine::{Archive, Context, Purpose, StreamSinks, read_stream, unpack};
+use crate::format::{Footer, RootRecord};
+use crate::model::ImageDocument;
+
+/// What was restored.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The AMI id in the metadata, if it has one.
+    pub image_id: Option<String>,
+    /// The volumes.
+    pub volumes: Vec<RestoredVolume>,
+    /// Length of the archive.
+    pub archive_len: u64,
+    /// Root and content root of the archive.
+    pub footer: Footer,
+}
+
+/// A volume that was restored.
+#[derive(Clone, Debug)]
+pub struct RestoredVolume {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Its size.
+    pub size: VolumeSize,
+    /// Blocks that were written, zero blocks included.
+    pub blocks: u64,
+}
+
+impl Restored {
+    fn new(document: &ImageDocument, root: &RootRecord, footer: &Footer, archive_len: u64) -> Self {
+        let volumes = root.manifest.volumes.iter().map(|volume| RestoredVolume {
+            id: volume.name.clone(),
+            size: volume.size,
+            blocks: volume.blocks - volume.fill,
+        });
+        Self { image_id: document.image_id().map(ToString::to_string), volumes: volumes.collect(), archive_len, footer: footer.clone() }
+    }
+}
+
+/// What a restore would do; nothing is written.
+pub fn plan_restore(archive: &Archive<'_>) -> Restored {
+    Restored::new(archive.document(), archive.root(), archive.footer(), archive.reader().len())
+}
+
+/// Restores all volumes by random access. The image is visible when this returns, and not before; after an error nothing is left of it.
+pub fn restore(archive: &Archive<'_>, mut target: Box<dyn ImageTarget>, context: Context<'_>) -> Result<Restored> {
+    // All targets first: a file that cannot be made should be known before hours of work.
+    let mut sinks = Vec::new();
+    for volume in &archive.root().manifest.volumes {
+        sinks.push(Some(target.create_volume(&volume.name, volume.size)?));
+    }
+    context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
+    let mut sink_for = |volume: u16| Ok(sinks[usize::from(volume)].take());
+    unpack(archive, Purpose::Restore(&mut sink_for), context)?;
+    context.observer.note(&Event::Finished { stage: Stage::Restore });
+    commit(target, archive.document(), context)?;
+    Ok(plan_restore(archive))
+}
+
+/// Restores from a stream. The image is visible when this returns, and not before: until the end of the stream nobody knows whether it is whole.
+pub fn restore_stream(
+    input: impl Read + Send,
+    target: impl FnOnce(&ImageDocument) -> Result<Box<dyn ImageTarget>> + Send,
+    context: Context<'_>,
+) -> Result<Restored> {
+    struct Sinks<F> {
+        make: Option<F>,
+        target: Arc<Mutex<Option<Box<dyn ImageTarget>>>>,
+    }
+    impl<F: FnOnce(&ImageDocument) -> Result<Box<dyn ImageTarget>> + Send> StreamSinks for Sinks<F> {
+        fn begin(&mut self, document: &ImageDocument) -> Result<()> {
+            let make = self.make.take().ok_or_else(|| Error::internal("a stream began twice"))?;
+            *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Some(make(document)?);
+            Ok(())
+        }
+
+        fn volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Option<Arc<dyn BlockSink>>> {
+            let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+            target.as_mut().map(|target| target.create_volume(id, size)).transpose()
+        }
+    }
+    context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
+    let slot = Arc::new(Mutex::new(None));
+    let summary = read_stream(input, &mut Sinks { make: Some(target), target: slot.clone() }, context)?;
+    context.observer.note(&Event::Finished { stage: Stage::Restore });
+    let target = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    commit(target.ok_or_else(|| Error::internal("a stream ended and there is no target"))?, &summary.document, context)?;
+    Ok(Restored::new(&summary.document, &summary.root, &summary.footer, summary.archive_len))
+}
+
+fn commit(target: Box<dyn ImageTarget>, document: &ImageDocument, context: Context<'_>) -> Result<()> {
+    context.cancel.check()?;
+    context.observer.note(&Event::Started { stage: Stage::Sync, total: None });
+    target.commit(document)?;
+    context.observer.note(&Event::Finished { stage: Stage::Sync });
+    Ok(())
+}

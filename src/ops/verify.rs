@@ -1,0 +1,138 @@
+//! Checks an archive without writing anything, alone or against the image it was made from.
+
+use std::io::Read;
+
+use crate::base::{Error, ErrorKind, Event, Result, Stage};
+use crate::catalog::ImageSource;
+use crate::engine::{Archive, CheckReport, Context, NoSinks, Purpose, Selection, check_tail, compare_volume, read_stream, unpack};
+use crate::format::Footer;
+use crate::store::ObjectReader;
+
+/// The outcome of a verification that could be carried out.
+#[derive(Debug)]
+pub struct Verified {
+    /// Root and content root; absent if not even they could be read.
+    pub footer: Option<Footer>,
+    /// The AMI id, if the metadata could be read and has one.
+    pub image_id: Option<String>,
+    /// Length of the archive.
+    pub archive_len: u64,
+    /// Blocks that were checked.
+    pub blocks: u64,
+    /// Cells that were checked.
+    pub cells: u64,
+    /// Everything that is damaged, in the order of the archive.
+    pub findings: Vec<Error>,
+    /// Damage beyond what is listed.
+    pub more_findings: u64,
+}
+
+impl Verified {
+    /// Whether nothing is damaged.
+    pub fn is_ok(&self) -> bool {
+        self.findings.is_empty() && self.more_findings == 0
+    }
+}
+
+/// Checks an archive by random access: index, tar headers, every selected cell and its blocks. Damage is collected, not returned as an error; an archive whose index is unreadable has one finding.
+pub fn verify(reader: &dyn ObjectReader, selection: Selection, context: Context<'_>) -> Result<Verified> {
+    context.observer.note(&Event::Started { stage: Stage::Verify, total: None });
+    let archive = match Archive::open(reader) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            context.observer.note(&Event::Damage { error: &error });
+            return Ok(Verified {
+                footer: None,
+                image_id: None,
+                archive_len: reader.len(),
+                blocks: 0,
+                cells: 0,
+                findings: vec![error],
+                more_findings: 0,
+            });
+        }
+        archive => archive?,
+    };
+    let report = unpack(&archive, Purpose::Check(selection), context)?;
+    let mut verified = summarise(&archive, report);
+    for error in check_tail(&archive)? {
+        context.observer.note(&Event::Damage { error: &error });
+        verified.findings.push(error);
+    }
+    context.observer.note(&Event::Finished { stage: Stage::Verify });
+    Ok(verified)
+}
+
+/// Checks a stream. The first damage is the only one that is found: behind it nothing is sure.
+pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Verified> {
+    context.observer.note(&Event::Started { stage: Stage::Verify, total: None });
+    let outcome = read_stream(input, &mut NoSinks, context);
+    context.observer.note(&Event::Finished { stage: Stage::Verify });
+    match outcome {
+        Ok(summary) => Ok(Verified {
+            footer: Some(summary.footer),
+            image_id: summary.document.image_id().map(ToString::to_string),
+            archive_len: summary.archive_len,
+            blocks: summary.root.manifest.volumes.iter().map(|volume| volume.blocks).sum(),
+            cells: summary.root.windows.iter().map(|window| u64::from(window.entries)).sum(),
+            findings: Vec::new(),
+            more_findings: 0,
+        }),
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            context.observer.note(&Event::Damage { error: &error });
+            Ok(Verified { footer: None, image_id: None, archive_len: 0, blocks: 0, cells: 0, findings: vec![error], more_findings: 0 })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Checks an archive and compares it with an image: the metadata byte by byte, each volume block by block, absent, zero and data kept apart.
+pub fn verify_against(reader: &dyn ObjectReader, image: &dyn ImageSource, context: Context<'_>) -> Result<Verified> {
+    let mut verified = verify(reader, Selection::All, context)?;
+    if !verified.is_ok() {
+        return Ok(verified);
+    }
+    let archive = Archive::open(reader)?;
+    let mut differ = |error: Error| {
+        context.observer.note(&Event::Damage { error: &error });
+        verified.findings.push(error);
+    };
+    if archive.document().bytes() != image.document().bytes() {
+        differ(Error::corrupt("the archive's image.json is not that of the source"));
+    }
+    let volumes = &archive.root().manifest.volumes;
+    if volumes.len() != image.volumes().len() {
+        differ(
+            Error::corrupt("the archive has not the volumes of the source")
+                .at("archive", volumes.len())
+                .at("source", image.volumes().len()),
+        );
+        return Ok(verified);
+    }
+    for (index, (entry, source)) in volumes.iter().zip(image.volumes()).enumerate() {
+        if entry.size != source.size() {
+            differ(
+                Error::corrupt("a volume has not the size of its source")
+                    .at("snapshot", &entry.name)
+                    .at("archive", entry.size.bytes())
+                    .at("source", source.size().bytes()),
+            );
+            continue;
+        }
+        for error in compare_volume(&archive, index as u16, source.as_ref(), context)? {
+            differ(error);
+        }
+    }
+    Ok(verified)
+}
+
+fn summarise(archive: &Archive<'_>, report: CheckReport) -> Verified {
+    Verified {
+        footer: Some(archive.footer().clone()),
+        image_id: archive.document().image_id().map(ToString::to_string),
+        archive_len: archive.reader().len(),
+        blocks: report.blocks,
+        cells: report.cells,
+        findings: report.findings,
+        more_findings: report.more_findings,
+    }
+}

@@ -1,0 +1,53 @@
+//! Counts what is read of an object.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::ObjectReader;
+use crate::base::Result;
+
+/// An object whose reads are counted.
+pub struct CountingReader<R> {
+    inner: R,
+    bytes: AtomicU64,
+}
+
+impl<R: ObjectReader> CountingReader<R> {
+    /// Counts the reads of `inner` from now on.
+    pub fn new(inner: R) -> Self {
+        Self { inner, bytes: AtomicU64::new(0) }
+    }
+
+    /// Bytes read so far, each as often as it was read.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl<R: ObjectReader> ObjectReader for CountingReader<R> {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
+        self.inner.read_at(offset, buffer)
+    }
+}
+
+impl ObjectReader for Box<dyn ObjectReader> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn len(&self) -> u64 {
+        (**self).len()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        (**self).read_at(offset, buffer)
+    }
+}

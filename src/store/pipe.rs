@@ -1,0 +1,94 @@
+//! Archives as streams: standard input and output.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::ObjectWriter;
+use crate::base::{Cancel, Error, Result};
+
+/// How long a quiet pipe may keep an interrupt waiting.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The end of a pipe that archives are read from. A read that finds nothing notices when it is cancelled.
+#[derive(Debug)]
+pub struct PipeReader {
+    file: File,
+    cancel: Cancel,
+}
+
+impl PipeReader {
+    /// Reads from standard input.
+    pub fn stdin(cancel: Cancel) -> Result<Self> {
+        let fd = duplicate(std::io::stdin().as_fd()).map_err(|cause| Error::io("cannot read standard input", cause))?;
+        Ok(Self { file: File::from(fd), cancel })
+    }
+}
+
+impl Read for PipeReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        wait(&self.file, PollFlags::IN, &self.cancel)?;
+        self.file.read(buffer)
+    }
+}
+
+/// The end of a pipe that an archive is written to. What was written cannot be taken back: whoever reads it has to check that it ends with a footer, as every reader of the format does.
+#[derive(Debug)]
+pub struct PipeWriter {
+    file: File,
+    cancel: Cancel,
+}
+
+impl PipeWriter {
+    /// Writes to standard output.
+    pub fn stdout(cancel: Cancel) -> Result<Self> {
+        let fd = duplicate(std::io::stdout().as_fd()).map_err(|cause| Error::io("cannot write to standard output", cause))?;
+        Ok(Self { file: File::from(fd), cancel })
+    }
+}
+
+impl ObjectWriter for PipeWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let failed = |cause| Error::io("cannot write the archive", cause).at("path", "standard output");
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            self.cancel.check()?;
+            wait(&self.file, PollFlags::OUT, &self.cancel).map_err(failed)?;
+            // A pipe that is ready takes some bytes; a large write to it would block until all are taken.
+            let written = match self.file.write(&rest[..rest.len().min(64 << 10)]) {
+                Ok(0) => return Err(failed(std::io::ErrorKind::WriteZero.into())),
+                Ok(written) => written,
+                Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => 0,
+                Err(cause) => return Err(failed(cause)),
+            };
+            rest = &rest[written..];
+        }
+        Ok(())
+    }
+
+    fn commit(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn duplicate(fd: impl AsFd) -> std::io::Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned()
+}
+
+/// Waits until `file` is ready, has failed or ended, or somebody cancels.
+fn wait(file: &File, flags: PollFlags, cancel: &Cancel) -> std::io::Result<()> {
+    let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.subsec_nanos().into() };
+    loop {
+        if cancel.is_cancelled() {
+            return Err(std::io::Error::other("interrupted"));
+        }
+        match poll(&mut [PollFd::new(file, flags)], Some(&patience)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(cause) => return Err(cause.into()),
+        }
+    }
+}
