@@ -1,1 +1,5 @@
-fn main() {}
+//! The `amistore` program.
+
+fn main() -> std::process::ExitCode {
+    amistore::cli::main()
+}

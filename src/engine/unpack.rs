@@ -207,7 +207,8 @@ fn feed(
         {
             emit(Job::Damage(error))?;
         }
-        context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
+        let share = if let Purpose::Check(Selection::Sample { fraction, .. }) = purpose { *fraction } else { 1.0 };
+        context.observer.note(&Event::Grew { bytes: (map.stored_bytes() as f64 * share) as u64 });
         drop(map);
         for (number, window) in archive.root().windows_of(volume).iter().enumerate() {
             if !readable[number] {

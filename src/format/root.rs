@@ -230,7 +230,7 @@ impl RootRecord {
                 }
                 step(frame.offset, [frame.len, 0])?;
             }
-            if raw == 0 || raw > limit || raw % 512 != 0 {
+            if raw == 0 || raw > limit || !raw.is_multiple_of(512) {
                 return Err(Error::corrupt("the tar headers of the archive are missing or too long").at("role", format!("{role:?}")));
             }
             Ok(())

@@ -32,7 +32,7 @@ pub struct Extracted {
 }
 
 /// Finds the volume.
-pub fn find_volume(archive: &Archive<'_>, wanted: &Wanted) -> Result<u16> {
+fn find_volume(archive: &Archive<'_>, wanted: &Wanted) -> Result<u16> {
     let name = match wanted {
         Wanted::Device(device) => archive.document().snapshot_of(device)?.as_str(),
         Wanted::Snapshot(name) => name.as_str(),
@@ -43,6 +43,14 @@ pub fn find_volume(archive: &Archive<'_>, wanted: &Wanted) -> Result<u16> {
         let known = volumes.iter().map(|volume| volume.name.as_str()).collect::<Vec<_>>().join(", ");
         Error::new(ErrorKind::NotFound, "the archive has no such snapshot").at("snapshot", name).at("snapshots", known)
     })
+}
+
+/// What an extraction would do; nothing is written.
+pub fn plan_extract(archive: &Archive<'_>, wanted: &Wanted) -> Result<Extracted> {
+    let volume = find_volume(archive, wanted)?;
+    let entry = archive.volume(volume);
+    let stored = archive.root().windows_of(volume).iter().map(|window| window.cells_len + u64::from(window.index_len)).sum();
+    Ok(Extracted { id: entry.name.clone(), size: entry.size, blocks: entry.blocks - entry.fill, stored })
 }
 
 /// Writes one volume to `output`: a new sparse file, or, if overwriting is allowed, a block device, where absent blocks become zeros.
@@ -56,8 +64,7 @@ pub fn extract(
 ) -> Result<Extracted> {
     let volume = find_volume(archive, wanted)?;
     let entry = archive.volume(volume);
-    let stored = archive.root().windows_of(volume).iter().map(|window| window.cells_len + u64::from(window.index_len)).sum();
-    let extracted = Extracted { id: entry.name.clone(), size: entry.size, blocks: entry.blocks - entry.fill, stored };
+    let extracted = plan_extract(archive, wanted)?;
     if let Some(device) = DeviceSink::open(output, entry.size)? {
         if overwrite == Overwrite::No {
             return Err(

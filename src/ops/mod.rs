@@ -8,7 +8,7 @@ mod restore;
 mod store;
 mod verify;
 
-pub use extract::{Extracted, Wanted, extract, find_volume};
+pub use extract::{Extracted, Wanted, extract, plan_extract};
 pub use inspect::{Inspection, MapCell, VolumeInspection, inspect, inspect_stream};
 pub use restore::{Restored, RestoredVolume, plan_restore, restore, restore_stream};
 pub use store::{PlannedVolume, StorePlan, StoreTarget, Stored, plan_store, store};

@@ -1,0 +1,253 @@
+//! Arguments, as clap parses them. It does not check more than their form.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Store an Amazon Machine Image as one compressed, verifiable object, and restore it anywhere.
+#[derive(Debug, Parser)]
+#[command(
+    name = "amistore",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 120,
+    before_help = "Example:\n  amistore store --disk /dev/xvda=root.raw --name \"my image\" archives/   # pack a raw disk image\n  amistore verify archives/ami-*.bin                                         # check every block\n  amistore restore archives/ami-*.bin restored/                              # and get it back",
+    after_help = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, 5 corrupt, 6 I/O, 7 limit, 8 unsupported, 9 exists, 130 interrupted.\nAn archive opens with stock tools, too: zstd -dc ami.bin | tar -xSf -"
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) global: GlobalArgs,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Store(StoreArgs),
+    Restore(RestoreArgs),
+    Verify(VerifyArgs),
+    Extract(ExtractArgs),
+    Inspect(InspectArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct GlobalArgs {
+    /// Form of results and errors
+    #[arg(long, global = true, value_name = "FORM", env = "AMISTORE_OUTPUT", default_value = "text", hide_env_values = true)]
+    pub(super) output: OutputForm,
+    /// Form of progress on stderr; auto: a bar on a terminal, otherwise a line every 10 s
+    #[arg(long, global = true, value_name = "FORM", env = "AMISTORE_PROGRESS", default_value = "auto", hide_env_values = true)]
+    pub(super) progress: ProgressForm,
+    /// Only results and errors: no progress, no warnings
+    #[arg(long, short, global = true)]
+    pub(super) quiet: bool,
+    /// Say what is decided: threads, memory, places
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    pub(super) verbose: bool,
+    /// No colours (also by the variable NO_COLOR)
+    #[arg(long, global = true)]
+    pub(super) no_color: bool,
+    /// Memory to use at most; bytes, or with KiB, MiB, GiB
+    #[arg(long, global = true, value_name = "SIZE", env = "AMISTORE_MEMORY", default_value = "256MiB", hide_env_values = true)]
+    pub(super) memory: String,
+    /// Worker threads [default: one for each CPU]
+    #[arg(long, global = true, value_name = "N", env = "AMISTORE_THREADS", hide_env_values = true)]
+    pub(super) threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum OutputForm {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProgressForm {
+    Auto,
+    Bar,
+    Plain,
+    Json,
+    None,
+}
+
+/// Pack an image into an archive
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  amistore store image-dir/ archives/\n  amistore store --disk /dev/xvda=root.raw --disk /dev/sdb=data.raw --name \"web 2026-11\" archives/",
+    override_usage = "amistore store [OPTIONS] <SOURCE> <ARCHIVE>\n       amistore store [OPTIONS] --disk <DEVICE=FILE>... --name <NAME> <ARCHIVE>"
+)]
+pub(super) struct StoreArgs {
+    /// SOURCE: an image directory (image.json and <snapshot-id>.raw files); left out with --disk. ARCHIVE: a file to make, a directory (stands for <ami-id>.bin in it), or - for stdout
+    #[arg(value_name = "SOURCE ARCHIVE", required = true, num_args = 1..=2)]
+    pub(super) places: Vec<PathBuf>,
+    /// Compression level, 1 (fast) to 19 (small)
+    #[arg(
+        long,
+        short,
+        default_value_t = 1,
+        value_name = "LEVEL",
+        env = "AMISTORE_LEVEL",
+        hide_env_values = true,
+        allow_negative_numbers = true
+    )]
+    pub(super) level: i32,
+    /// Take blocks that read as zeros for never written; costs a second pass over the data
+    #[arg(long)]
+    pub(super) sparse: bool,
+    #[command(flatten)]
+    pub(super) write: WriteArgs,
+    #[command(flatten)]
+    pub(super) image: ImageArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Image from plain disks")]
+pub(super) struct ImageArgs {
+    /// A raw disk image or block device, and the device name it gets; the first is the root device
+    #[arg(long, value_name = "DEVICE=FILE")]
+    pub(super) disk: Vec<String>,
+    /// AMI name, 3 to 128 characters
+    #[arg(long, requires = "disk")]
+    pub(super) name: Option<String>,
+    /// AMI description
+    #[arg(long, requires = "disk")]
+    pub(super) description: Option<String>,
+    /// AMI id [default: derived from what is given here and the disks' sizes]
+    #[arg(long, value_name = "ID", requires = "disk")]
+    pub(super) image_id: Option<String>,
+    /// Processor architecture
+    #[arg(long, value_name = "ARCH", default_value = "x86_64", requires = "disk", value_parser = ["x86_64", "arm64", "i386", "x86_64_mac", "arm64_mac"])]
+    pub(super) architecture: String,
+    /// Boot mode [default: that of the instance type]
+    #[arg(long, value_name = "MODE", requires = "disk", value_parser = ["legacy-bios", "uefi", "uefi-preferred"])]
+    pub(super) boot_mode: Option<String>,
+    /// Tag of the image; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", requires = "disk")]
+    pub(super) tag: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WriteArgs {
+    /// Replace what is there
+    #[arg(long, short)]
+    pub(super) force: bool,
+    /// Print what would be done, and write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Report success before the data is on disk: faster, not safe against power failure
+    #[arg(long)]
+    pub(super) no_sync: bool,
+}
+
+/// Restore an archive to an image directory
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  amistore restore ami-0123456789abcdef0.bin restored/\n  ssh host cat ami.bin | amistore restore - restored/"
+)]
+pub(super) struct RestoreArgs {
+    /// A file, or - for stdin
+    #[arg(value_name = "ARCHIVE")]
+    pub(super) archive: PathBuf,
+    /// A directory, made if it is not there: gets image.json and sparse <snapshot-id>.raw files
+    #[arg(value_name = "TARGET")]
+    pub(super) target: PathBuf,
+    #[command(flatten)]
+    pub(super) write: WriteArgs,
+}
+
+/// Check an archive without writing anything
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  amistore verify ami-0123456789abcdef0.bin\n  amistore verify --sample 5% ami-0123456789abcdef0.bin\n  amistore verify --against image-dir/ ami-0123456789abcdef0.bin"
+)]
+pub(super) struct VerifyArgs {
+    /// A file, or - for stdin
+    #[arg(value_name = "ARCHIVE")]
+    pub(super) archive: PathBuf,
+    /// Check a random part of the data (index and metadata always whole)
+    #[arg(long, value_name = "N%")]
+    pub(super) sample: Option<String>,
+    /// Compare with this image directory, too
+    #[arg(long, value_name = "DIR", conflicts_with = "sample")]
+    pub(super) against: Option<PathBuf>,
+}
+
+/// Take one volume, or the metadata, out of an archive
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  amistore extract ami.bin --device /dev/sdb -o data.raw\n  amistore extract ami.bin --image-json",
+    group = clap::ArgGroup::new("what").required(true).args(["device", "snapshot", "image_json"])
+)]
+pub(super) struct ExtractArgs {
+    /// A file
+    #[arg(value_name = "ARCHIVE")]
+    pub(super) archive: PathBuf,
+    /// The volume behind this device name
+    #[arg(long, value_name = "NAME")]
+    pub(super) device: Option<String>,
+    /// The volume of this snapshot
+    #[arg(long, value_name = "ID")]
+    pub(super) snapshot: Option<String>,
+    /// The metadata, image.json
+    #[arg(long)]
+    pub(super) image_json: bool,
+    /// Where it goes: a file or, with --force, a block device; image.json goes to stdout without it
+    #[arg(short = 'o', long = "to", value_name = "FILE", required_unless_present = "image_json")]
+    pub(super) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) write: WriteArgs,
+}
+
+/// Show what is in an archive, reading only head and index
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  amistore inspect ami-0123456789abcdef0.bin\n  amistore inspect --output json ami.bin | jq .Volumes")]
+pub(super) struct InspectArgs {
+    /// A file, or - for stdin (which is read and checked to its end)
+    #[arg(value_name = "ARCHIVE")]
+    pub(super) archive: PathBuf,
+}
+
+/// Print a completion script
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  amistore completions bash > /etc/bash_completion.d/amistore")]
+pub(super) struct CompletionsArgs {
+    /// The shell
+    pub(super) shell: clap_complete::Shell,
+}
+
+/// Print the manual page, or write all pages to a directory
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  amistore man | man -l -\n  amistore man --dir /usr/local/share/man/man1")]
+pub(super) struct ManArgs {
+    /// The command whose page is wanted [default: the program]
+    #[arg(value_name = "COMMAND", conflicts_with = "dir")]
+    pub(super) verb: Option<String>,
+    /// Write all pages there
+    #[arg(long, value_name = "DIR")]
+    pub(super) dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_starts_with_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        for verb in command.get_subcommands_mut() {
+            let help = verb.render_help().to_string();
+            assert!(help.starts_with("Example:\n  amistore "), "{help}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! `amistore extract`.
+
+use std::io::Write;
+
+use super::super::args::ExtractArgs;
+use super::super::output::{Console, extracted, extracted_text};
+use super::super::settings::{Place, Settings};
+use crate::base::{Error, Result};
+use crate::disk::PartialFile;
+use crate::engine::Archive;
+use crate::ops::{self, Wanted};
+use crate::store::{CountingReader, FileReader};
+
+pub(in super::super) fn run(args: ExtractArgs, settings: &Settings, console: &Console) -> Result<()> {
+    let plan = settings.plan(1)?;
+    let observer = console.observer();
+    let context = super::context(&plan, observer.as_ref(), settings, console);
+    let Place::Path(path) = Place::parse(&args.archive)? else {
+        return Err(Error::usage("extract reads only what it needs, which a pipe does not allow: name a file, or use restore"));
+    };
+    let reader = CountingReader::new(FileReader::open(&path)?);
+    let archive = Archive::open(&reader)?;
+    let (overwrite, durability) = (args.write.overwrite(), args.write.durability());
+    let wanted = match (args.device, args.snapshot) {
+        (Some(device), _) => Wanted::Device(device),
+        (None, Some(snapshot)) => Wanted::Snapshot(snapshot),
+        (None, None) => {
+            let bytes = archive.document().bytes();
+            let Some(file) = args.file.filter(|file| file.as_os_str() != "-") else { return console.write(bytes) };
+            if args.write.dry_run {
+                return console.write(format!("would write {} bytes of image.json to {}\n", bytes.len(), file.display()).as_bytes());
+            }
+            let partial = PartialFile::create(&file, overwrite, durability)?;
+            partial.file().write_all(bytes).map_err(|cause| Error::io("cannot write image.json", cause).at("path", file.display()))?;
+            return partial.commit();
+        }
+    };
+    let file = args.file.ok_or_else(|| Error::usage("-o FILE is wanted"))?;
+    if file.as_os_str() == "-" {
+        return Err(Error::usage("a volume is written by positions, in parallel: name a file or a block device"));
+    }
+    let shown = file.display().to_string();
+    if args.write.dry_run {
+        let planned = ops::plan_extract(&archive, &wanted)?;
+        return console
+            .result(|| extracted_text(&planned, &shown, true, planned.stored), || extracted(&planned, &shown, true, planned.stored));
+    }
+    let report = ops::extract(&archive, &wanted, &file, overwrite, durability, context)?;
+    drop(observer);
+    let read = reader.bytes_read();
+    console.result(|| extracted_text(&report, &shown, false, read), || extracted(&report, &shown, false, read))
+}

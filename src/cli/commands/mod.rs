@@ -1,0 +1,19 @@
+//! One file for each verb: from settings to use case to output.
+
+pub(super) mod documents;
+pub(super) mod extract;
+pub(super) mod inspect;
+pub(super) mod restore;
+pub(super) mod store;
+pub(super) mod verify;
+
+use super::output::Console;
+use super::settings::Settings;
+use crate::base::Observer;
+use crate::engine::{Context, Plan};
+
+/// What the engine gets.
+fn context<'a>(plan: &'a Plan, observer: &'a dyn Observer, settings: &'a Settings, console: &Console) -> Context<'a> {
+    console.explain(|| format!("{} threads, {} of {} bytes for data in flight", plan.threads, plan.in_flight, settings.memory));
+    Context { plan, observer, cancel: &settings.cancel }
+}

@@ -1,0 +1,47 @@
+//! `amistore verify`.
+
+use super::super::args::VerifyArgs;
+use super::super::output::{Console, verified, verified_text};
+use super::super::settings::{Place, Settings, parse_percent};
+use crate::base::{Error, Result};
+use crate::catalog::ImageDirectory;
+use crate::engine::Selection;
+use crate::ops;
+use crate::store::{FileReader, PipeReader};
+
+pub(in super::super) fn run(args: VerifyArgs, settings: &Settings, console: &Console) -> Result<()> {
+    let plan = settings.plan(1)?;
+    let observer = console.observer();
+    let context = super::context(&plan, observer.as_ref(), settings, console);
+    let selection = match &args.sample {
+        Some(share) => Selection::Sample { fraction: parse_percent(share)?, seed: random_seed() },
+        None => Selection::All,
+    };
+    let (shown, outcome) = match Place::parse(&args.archive)? {
+        Place::Stdio if args.sample.is_some() || args.against.is_some() => {
+            return Err(Error::usage("--sample and --against need random access: name a file"));
+        }
+        Place::Stdio => ("standard input".to_owned(), ops::verify_stream(PipeReader::stdin(settings.cancel.clone())?, context)?),
+        Place::Path(path) => {
+            let reader = FileReader::open(&path)?;
+            let outcome = match &args.against {
+                Some(directory) => ops::verify_against(&reader, &ImageDirectory::open(directory)?, context)?,
+                None => ops::verify(&reader, selection, context)?,
+            };
+            (path.display().to_string(), outcome)
+        }
+    };
+    drop(observer);
+    console.result(|| verified_text(&outcome, &shown), || verified(&outcome, &shown))?;
+    if outcome.is_ok() {
+        return Ok(());
+    }
+    let findings = outcome.findings.len() as u64 + outcome.more_findings;
+    Err(Error::corrupt("the archive failed verification").at("archive", shown).at("findings", findings))
+}
+
+/// The standard library seeds its hash maps from the operating system's random numbers; that is random enough to choose blocks.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

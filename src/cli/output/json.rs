@@ -1,0 +1,176 @@
+//! Results and errors as JSON. These members are an interface: scripts rely on them.
+
+use serde_json::{Map, Value, json};
+
+use super::super::hints::hint;
+use crate::base::{BLOCK_BYTES, Error, hex};
+use crate::format::{Footer, VolumeEntry};
+use crate::ops::{Extracted, Inspection, Restored, StorePlan, Stored, Verified};
+
+pub(in super::super) fn error(error: &Error) -> Value {
+    json!({
+        "kind": error.kind().name(),
+        "message": error.message(),
+        "context": context(error),
+        "causes": error.causes(),
+        "hint": hint(error),
+        "exit_code": error.kind().exit_code(),
+    })
+}
+
+/// Facts by name; numbers as numbers.
+fn context(error: &Error) -> Value {
+    let value = |text: &str| text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number));
+    Value::Object(error.context().iter().map(|(key, text)| ((*key).to_owned(), value(text))).collect::<Map<_, _>>())
+}
+
+fn digests(footer: &Footer) -> [(&'static str, Value); 2] {
+    [("RootSha256", json!(hex(&footer.root))), ("ContentSha256", json!(hex(&footer.content_root)))]
+}
+
+fn object<const N: usize>(members: impl IntoIterator<Item = (&'static str, Value)>, more: [(&'static str, Value); N]) -> Value {
+    Value::Object(members.into_iter().chain(more).map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn volume(entry: &VolumeEntry, stored: u64) -> Map<String, Value> {
+    let bytes = |blocks: u64| (blocks * BLOCK_BYTES).min(entry.size.bytes());
+    let members = json!({
+        "SnapshotId": entry.name.as_str(),
+        "VolumeBytes": entry.size.bytes(),
+        "AllocatedBytes": bytes(entry.blocks - entry.fill),
+        "ZeroBytes": bytes(entry.zero - entry.fill),
+        "StoredBytes": stored,
+        "Ratio": ratio(bytes(entry.blocks - entry.fill), stored),
+        "ContentSha256": hex(&entry.content),
+    });
+    match members {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    }
+}
+
+/// Allocated to stored, with two decimals; null if nothing is stored.
+fn ratio(allocated: u64, stored: u64) -> Value {
+    if stored == 0 { Value::Null } else { json!((allocated as f64 / stored as f64 * 100.0).round() / 100.0) }
+}
+
+pub(in super::super) fn stored(stored: &Stored, archive: &str) -> Value {
+    let volumes: Vec<Value> = stored.pack.volumes.iter().map(|report| Value::Object(volume(&report.entry, report.stored))).collect();
+    object(
+        digests(&stored.pack.footer),
+        [
+            ("ImageId", json!(stored.image_id)),
+            ("Archive", json!(archive)),
+            ("ArchiveBytes", json!(stored.pack.archive_len)),
+            ("Volumes", json!(volumes)),
+        ],
+    )
+}
+
+pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, image_id: Option<&str>) -> Value {
+    let volumes: Vec<Value> = plan
+        .volumes
+        .iter()
+        .map(|volume| {
+            json!({
+                "SnapshotId": volume.id.as_str(),
+                "VolumeBytes": volume.size.bytes(),
+                "AllocatedBytes": (volume.blocks * BLOCK_BYTES).min(volume.size.bytes()),
+                "Extents": volume.extents,
+            })
+        })
+        .collect();
+    json!({"DryRun": true, "ImageId": image_id, "Archive": archive, "ArchiveBytesAtMost": plan.longest_archive, "Volumes": volumes})
+}
+
+pub(in super::super) fn restored(restored: &Restored, target: &str, dry_run: bool) -> Value {
+    let volumes: Vec<Value> = restored
+        .volumes
+        .iter()
+        .map(|volume| {
+            json!({
+                "SnapshotId": volume.id.as_str(),
+                "File": volume.id.file_name(),
+                "VolumeBytes": volume.size.bytes(),
+                "AllocatedBytes": (volume.blocks * BLOCK_BYTES).min(volume.size.bytes()),
+            })
+        })
+        .collect();
+    object(
+        digests(&restored.footer),
+        [
+            ("DryRun", json!(dry_run)),
+            ("ImageId", json!(restored.image_id)),
+            ("Target", json!(target)),
+            ("ArchiveBytes", json!(restored.archive_len)),
+            ("Volumes", json!(volumes)),
+        ],
+    )
+}
+
+pub(in super::super) fn verified(verified: &Verified, archive: &str) -> Value {
+    let findings: Vec<Value> = verified
+        .findings
+        .iter()
+        .map(|finding| json!({"message": finding.message(), "context": context(finding), "causes": finding.causes()}))
+        .collect();
+    object(
+        verified.footer.iter().flat_map(digests),
+        [
+            ("Outcome", json!(if verified.is_ok() { "ok" } else { "corrupt" })),
+            ("ImageId", json!(verified.image_id)),
+            ("Archive", json!(archive)),
+            ("ArchiveBytes", json!(verified.archive_len)),
+            ("BlocksChecked", json!(verified.blocks)),
+            ("CellsChecked", json!(verified.cells)),
+            ("Findings", json!(findings)),
+            ("FindingsNotListed", json!(verified.more_findings)),
+        ],
+    )
+}
+
+pub(in super::super) fn extracted(extracted: &Extracted, file: &str, dry_run: bool, bytes_read: u64) -> Value {
+    json!({
+        "DryRun": dry_run,
+        "SnapshotId": extracted.id.as_str(),
+        "File": file,
+        "VolumeBytes": extracted.size.bytes(),
+        "AllocatedBytes": (extracted.blocks * BLOCK_BYTES).min(extracted.size.bytes()),
+        "StoredBytes": extracted.stored,
+        "BytesRead": bytes_read,
+    })
+}
+
+pub(in super::super) fn inspection(inspection: &Inspection, archive: &str, bytes_read: u64) -> Value {
+    let document = &inspection.document;
+    let volumes: Vec<Value> = inspection
+        .volumes
+        .iter()
+        .map(|inspected| {
+            let mut members = volume(&inspected.entry, inspected.stored);
+            let devices =
+                document.snapshots().iter().find(|snapshot| snapshot.id == inspected.entry.name).map(|snapshot| &snapshot.devices);
+            let devices: Vec<&str> = devices.into_iter().flatten().map(|device| device.as_str()).collect();
+            members.insert("DeviceNames".to_owned(), json!(devices));
+            let share = |value: f32| (f64::from(value) * 1000.0).round() / 1000.0;
+            let map: Vec<Value> = inspected.map.iter().map(|cell| json!([share(cell.data), share(cell.zero)])).collect();
+            members.insert("Map".to_owned(), json!(map));
+            Value::Object(members)
+        })
+        .collect();
+    object(
+        digests(&inspection.footer),
+        [
+            ("Archive", json!(archive)),
+            ("ArchiveBytes", json!(inspection.archive_len)),
+            ("BytesRead", json!(bytes_read)),
+            ("Format", json!(crate::format::layout::FORMAT_NAME)),
+            ("FormatVersion", json!(crate::format::layout::FORMAT_VERSION)),
+            ("Writer", json!(inspection.writer)),
+            ("Codec", json!({"Name": inspection.codec.name, "Level": inspection.codec.level, "Library": inspection.codec.lib})),
+            ("Image", document.value().get("Image").cloned().unwrap_or(Value::Null)),
+            ("Snapshots", document.value().get("Snapshots").cloned().unwrap_or(Value::Null)),
+            ("Volumes", json!(volumes)),
+        ],
+    )
+}

@@ -1,0 +1,109 @@
+//! What people and programs get to see. Results go to stdout, everything else to stderr.
+
+mod json;
+mod progress;
+mod text;
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::Value;
+
+use super::args::{GlobalArgs, OutputForm};
+use super::hints::hint;
+use crate::base::{Error, Observer, Result};
+
+pub(super) use json::{extracted, inspection, restored, store_plan, stored, verified};
+pub(super) use text::{extracted_text, inspection_text, restored_text, store_plan_text, stored_text, verified_text};
+
+/// Where output goes, and in which form.
+pub(super) struct Console {
+    form: OutputForm,
+    progress: super::args::ProgressForm,
+    quiet: bool,
+    verbose: bool,
+    color: bool,
+    /// Results go to stderr, because stdout carries an archive.
+    stdout_is_taken: std::sync::atomic::AtomicBool,
+}
+
+impl Console {
+    pub(super) fn new(args: &GlobalArgs) -> Self {
+        let color = !args.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal();
+        Self {
+            form: args.output,
+            progress: args.progress,
+            quiet: args.quiet,
+            verbose: args.verbose,
+            color,
+            stdout_is_taken: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// From now on results go to stderr.
+    pub(super) fn give_up_stdout(&self) {
+        self.stdout_is_taken.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Who hears what the library says.
+    pub(super) fn observer(&self) -> Box<dyn Observer> {
+        progress::observer(self.progress, self.quiet)
+    }
+
+    /// Prints a result, in the form that was asked for.
+    pub(super) fn result(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<()> {
+        match self.form {
+            OutputForm::Text => self.write(text().as_bytes()),
+            OutputForm::Json => self.write(format!("{:#}\n", json()).as_bytes()),
+        }
+    }
+
+    /// Writes bytes as the result.
+    pub(super) fn write(&self, bytes: &[u8]) -> Result<()> {
+        if self.stdout_is_taken.load(std::sync::atomic::Ordering::Relaxed) {
+            if !self.quiet {
+                let _ = std::io::stderr().write_all(bytes);
+            }
+            return Ok(());
+        }
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|cause| Error::io("cannot write to standard output", cause))
+    }
+
+    /// Says what was decided, if somebody wants to know.
+    pub(super) fn explain(&self, text: impl FnOnce() -> String) {
+        if self.verbose {
+            note(&text());
+        }
+    }
+
+    /// Prints an error, whatever was asked to be quiet.
+    pub(super) fn error(&self, error: &Error) {
+        match self.form {
+            OutputForm::Json => print_json_error(error),
+            OutputForm::Text => {
+                let (on, off) = if self.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+                let mut text = format!("{on}error:{off} {}\n", error.message());
+                for (key, value) in error.context() {
+                    text.push_str(&format!("  {}: {value}\n", key.replace('_', " ")));
+                }
+                for cause in error.causes() {
+                    text.push_str(&format!("  caused by: {cause}\n"));
+                }
+                if let Some(hint) = hint(error) {
+                    text.push_str(&format!("  hint: {hint}\n"));
+                }
+                let _ = std::io::stderr().write_all(text.as_bytes());
+            }
+        }
+    }
+}
+
+/// One line on stderr. A closed stderr cannot be told to anybody.
+fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// An error as one JSON object on stderr.
+pub(super) fn print_json_error(error: &Error) {
+    note(&json::error(error).to_string());
+}

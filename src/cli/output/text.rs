@@ -1,0 +1,156 @@
+//! Results as text for people. Not an interface: scripts use JSON.
+
+use crate::base::{BLOCK_BYTES, Error, hex, human_bytes};
+use crate::format::{Footer, VolumeEntry};
+use crate::model::ImageDocument;
+use crate::ops::{Extracted, Inspection, MapCell, Restored, StorePlan, Stored, Verified, VolumeInspection};
+
+/// Cells of a map in one line.
+const MAP_WIDTH: usize = 64;
+
+fn digests(footer: &Footer) -> String {
+    format!("  root     {}\n  content  {}\n", hex(&footer.root), hex(&footer.content_root))
+}
+
+fn allocated(entry: &VolumeEntry) -> u64 {
+    ((entry.blocks - entry.fill) * BLOCK_BYTES).min(entry.size.bytes())
+}
+
+fn volume_line(entry: &VolumeEntry, stored: u64) -> String {
+    let allocated = allocated(entry);
+    let ratio = if stored == 0 { String::new() } else { format!(" ({:.2}x)", allocated as f64 / stored as f64) };
+    let zero = (entry.zero - entry.fill) * BLOCK_BYTES;
+    let zero = if zero == 0 { String::new() } else { format!(", {} zero", human_bytes(zero)) };
+    format!(
+        "{}  {}, {} allocated{zero}, {} stored{ratio}",
+        entry.name,
+        human_bytes(entry.size.bytes()),
+        human_bytes(allocated),
+        human_bytes(stored)
+    )
+}
+
+pub(in super::super) fn stored_text(stored: &Stored, archive: &str) -> String {
+    let mut text = format!("stored {} as {archive} ({})\n", name_of(stored.image_id.as_deref()), human_bytes(stored.pack.archive_len));
+    for report in &stored.pack.volumes {
+        text.push_str(&format!("  {}\n", volume_line(&report.entry, report.stored)));
+    }
+    text + &digests(&stored.pack.footer)
+}
+
+fn name_of(image_id: Option<&str>) -> &str {
+    image_id.unwrap_or("bare snapshots")
+}
+
+pub(in super::super) fn store_plan_text(plan: &StorePlan, archive: &str, image_id: Option<&str>) -> String {
+    let longest = human_bytes(plan.longest_archive);
+    let mut text = format!("would store {} as {archive} (at most {longest})\n", name_of(image_id));
+    for volume in &plan.volumes {
+        let allocated = (volume.blocks * BLOCK_BYTES).min(volume.size.bytes());
+        let (size, allocated) = (human_bytes(volume.size.bytes()), human_bytes(allocated));
+        text.push_str(&format!("  {}  {size}, {allocated} to read, {} extents\n", volume.id, volume.extents));
+    }
+    text
+}
+
+pub(in super::super) fn restored_text(restored: &Restored, target: &str, dry_run: bool) -> String {
+    let verb = if dry_run { "would restore" } else { "restored" };
+    let mut text = format!("{verb} {} to {target}\n", name_of(restored.image_id.as_deref()));
+    for volume in &restored.volumes {
+        let allocated = human_bytes((volume.blocks * BLOCK_BYTES).min(volume.size.bytes()));
+        text.push_str(&format!("  {}  {}, {allocated} written\n", volume.id.file_name(), human_bytes(volume.size.bytes())));
+    }
+    text + &digests(&restored.footer)
+}
+
+pub(in super::super) fn verified_text(verified: &Verified, archive: &str) -> String {
+    if verified.is_ok() {
+        let what = format!("{} blocks in {} cells", verified.blocks, verified.cells);
+        return format!("ok {archive}: {what} checked\n") + &verified.footer.as_ref().map(digests).unwrap_or_default();
+    }
+    let mut text: String = verified.findings.iter().map(finding_line).collect();
+    if verified.more_findings > 0 {
+        text.push_str(&format!("corrupt: and {} more\n", verified.more_findings));
+    }
+    text
+}
+
+fn finding_line(finding: &Error) -> String {
+    let facts: Vec<String> =
+        finding.context().iter().filter(|(key, _)| *key != "archive").map(|(key, value)| format!("{key} {value}")).collect();
+    let causes: String = finding.causes().iter().map(|cause| format!(": {cause}")).collect();
+    let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
+    format!("corrupt: {}{causes}{facts}\n", finding.message())
+}
+
+pub(in super::super) fn extracted_text(extracted: &Extracted, file: &str, dry_run: bool, bytes_read: u64) -> String {
+    let verb = if dry_run { "would extract" } else { "extracted" };
+    let allocated = (extracted.blocks * BLOCK_BYTES).min(extracted.size.bytes());
+    let (size, allocated, read) = (human_bytes(extracted.size.bytes()), human_bytes(allocated), human_bytes(bytes_read));
+    format!("{verb} {} to {file}: {size}, {allocated} written, {read} of the archive read\n", extracted.id)
+}
+
+pub(in super::super) fn inspection_text(inspection: &Inspection, archive: &str) -> String {
+    let document = &inspection.document;
+    let mut text = format!("{archive}  ({})\n", human_bytes(inspection.archive_len));
+    let codec = &inspection.codec;
+    let format = crate::format::layout::FORMAT_VERSION;
+    text.push_str(&format!(
+        "  format   amibin {format}, {} {} level {}, made by {}\n",
+        codec.name,
+        codec.lib,
+        codec.level,
+        printable(&inspection.writer)
+    ));
+    text += &digests(&inspection.footer);
+    if let Some(image_id) = document.image_id() {
+        text.push_str(&format!("\nimage {image_id}\n"));
+        let image = &document.value()["Image"];
+        for member in ["Name", "Description", "Architecture", "BootMode", "VirtualizationType", "RootDeviceName", "CreationDate", "OwnerId"]
+        {
+            if let Some(value) = image[member].as_str().filter(|value| !value.is_empty()) {
+                text.push_str(&format!("  {member:<18}  {}\n", printable(value)));
+            }
+        }
+        text += &mappings(document);
+    }
+    for volume in &inspection.volumes {
+        text.push_str(&format!("\n{}\n", volume_line(&volume.entry, volume.stored)));
+        text += &map(volume);
+    }
+    text
+}
+
+fn mappings(document: &ImageDocument) -> String {
+    let line = |mapping: &crate::model::Mapping| {
+        let what = mapping.snapshot.as_ref().map_or("no snapshot", |snapshot| snapshot.as_str());
+        format!("  {:<18}  {what}\n", mapping.device.as_str())
+    };
+    document.mappings().iter().map(line).collect()
+}
+
+/// Text of an archive on a terminal: nothing that could move the cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+}
+
+fn map(volume: &VolumeInspection) -> String {
+    let lines: Vec<String> =
+        volume.map.chunks(MAP_WIDTH).map(|cells| format!("  |{}|\n", cells.iter().map(shade).collect::<String>())).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let part = human_bytes(volume.entry.size.bytes() / volume.map.len() as u64);
+    lines.concat() + &format!("   each character {part}: # full of data, + half, - little, 0 zeros only, . nothing\n")
+}
+
+/// ASCII, because the terminal's character set is not known.
+fn shade(cell: &MapCell) -> char {
+    match cell.data {
+        data if data > 0.66 => '#',
+        data if data > 0.33 => '+',
+        data if data > 0.0 => '-',
+        _ if cell.zero > 0.0 => '0',
+        _ => '.',
+    }
+}
