@@ -1,7 +1,7 @@
 //! The C record: what stands before each data frame (3.3).
 
 use super::Digest;
-use super::layout::{CELL_HEAD, DATA_FRAME_RAW, max_frame_len};
+use super::layout::{CELL_HEAD, DATA_FRAME_RAW, MAX_WINDOWS, max_frame_len};
 use super::record::{Record, RecordKind};
 use crate::base::{Bitmap8, Error, Result, SLOTS_PER_WINDOW, SlotAddress, VolumeSize};
 use crate::codec::sha256;
@@ -67,8 +67,8 @@ impl CellRecord {
         fields.reserved(2)?;
         let frame_digest = fields.bytes()?;
         check_bitmaps(present, zero, fill)?;
-        if u32::from(slot) >= SLOTS_PER_WINDOW {
-            return Err(Error::corrupt("a slot lies outside its window").at("slot", slot));
+        if u32::from(slot) >= SLOTS_PER_WINDOW || window >= MAX_WINDOWS {
+            return Err(Error::corrupt("a cell lies outside of any volume").at("window", window).at("slot", slot));
         }
         if raw_len as usize > DATA_FRAME_RAW || u64::from(frame_len) > max_frame_len(raw_len.into()) {
             return Err(Error::corrupt("a data frame is longer than the format allows").at("frame_len", frame_len).at("raw_len", raw_len));
@@ -163,6 +163,7 @@ mod tests {
             (|r: &mut CellRecord| r.zero = 0b0100) as fn(&mut CellRecord),
             |r| r.fill = 0b0001,
             |r| r.address.slot = 4096,
+            |r| r.address.window = 4096,
             |r| r.raw_len = 4_194_305,
             |r| r.frame_len = 5 << 20,
             |r| r.block_digests[1] = ZERO_BLOCK_DIGEST,

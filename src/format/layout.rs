@@ -1,6 +1,6 @@
 //! Constants of the layout and its limits (sections 1, 3 and 6).
 
-use crate::base::{BLOCK_BYTES, CELL_BLOCKS, SLOTS_PER_WINDOW};
+use crate::base::{BLOCK_BYTES, CELL_BLOCKS, SLOTS_PER_WINDOW, VolumeSize, WINDOW_BLOCKS};
 
 pub use crate::base::MAX_VOLUMES;
 
@@ -9,6 +9,8 @@ pub const FORMAT_NAME: &str = "amibin";
 /// The format version this crate writes and reads.
 pub const FORMAT_VERSION: u64 = 1;
 
+/// Most windows of a volume: 64 TiB of 16 GiB each.
+pub const MAX_WINDOWS: u32 = (VolumeSize::MAX / (BLOCK_BYTES * WINDOW_BLOCKS as u64)) as u32;
 /// Longest `image.json`, in bytes.
 pub const MAX_IMAGE_JSON: u64 = 8 << 20;
 /// Longest `FORMAT.txt`, in bytes.

@@ -1,7 +1,9 @@
 //! `image.json` as it is read: bytes that are carried unchanged, and the few members a tool has to understand.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
+use std::fmt;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::base::{DeviceName, Error, ImageId, Result, SnapshotId, VolumeSize, check_image_name, gib_rounded_up};
@@ -48,7 +50,8 @@ impl ImageDocument {
         if bytes.len() > MAX_LEN {
             return Err(wrong("it is longer than 8 MiB"));
         }
-        let value: Value = serde_json::from_slice(&bytes).map_err(|cause| wrong("it is not JSON").because(cause))?;
+        let Unique(value) =
+            serde_json::from_slice(&bytes).map_err(|cause| wrong("it is not JSON as the format wants it").because(cause))?;
         if !shallow(&value, MAX_DEPTH) {
             return Err(wrong("it is nested more than 64 deep"));
         }
@@ -170,6 +173,67 @@ impl ImageDocument {
     }
 }
 
+/// A JSON value in which no object has a member twice. Readers differ in which of the two they take, so what one tool checked another would not see.
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor).map(Self)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> std::result::Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(Unique(item)) = items.next_element()? {
+            array.push(item);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> std::result::Result<Value, A::Error> {
+        let mut object = serde_json::Map::new();
+        while let Some((name, Unique(value))) = members.next_entry::<String, Unique>()? {
+            if object.insert(name.clone(), value).is_some() {
+                return Err(serde::de::Error::custom(format!("the member {name:?} stands twice in one object")));
+            }
+        }
+        Ok(Value::Object(object))
+    }
+}
+
 fn wrong(what: &str) -> Error {
     Error::usage(format!("image.json cannot be used: {what}"))
 }
@@ -219,12 +283,12 @@ fn mappings(image: &Value) -> Result<Vec<Mapping>> {
 
 fn listed_snapshots(listed: &Value) -> Result<Vec<(SnapshotId, Option<u64>)>> {
     let items = listed.as_array().ok_or_else(|| wrong("`Snapshots` is not an array"))?;
-    let mut seen = BTreeMap::new();
+    let mut seen = HashSet::new();
     let mut snapshots = Vec::with_capacity(items.len());
     for item in items {
         let id = text(item, "SnapshotId")?.ok_or_else(|| wrong("a snapshot has no `SnapshotId`"))?;
         let id = SnapshotId::parse(id)?;
-        if seen.insert(id.clone(), ()).is_some() {
+        if !seen.insert(id.clone()) {
             return Err(wrong("two snapshots have one id").at("snapshot", &id));
         }
         let size = match item.get("VolumeSize") {
@@ -270,6 +334,9 @@ mod tests {
         for (json, word) in [
             ("[]", "object"),
             ("{", "not JSON"),
+            (r#"{"Snapshots": [{"SnapshotId": "a"}], "Snapshots": []}"#, "not JSON"),
+            (r#"{"Snapshots": [{"SnapshotId": "a", "Tags": [{"Key": 1, "Key": 2}]}]}"#, "not JSON"),
+            (r#"{"Image": null, "Snapshots": [{"SnapshotId": "a"}]}"#, "ImageId"),
             ("{}", "neither"),
             (r#"{"Image": {}}"#, "ImageId"),
             (r#"{"Image": {"ImageId": "ami-1"}}"#, "image id"),

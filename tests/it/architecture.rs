@@ -1,0 +1,93 @@
+//! The layers: a module uses only those that its row grants.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Layers, lowest first, and the layers each may use.
+const LAYERS: [(&str, &[&str]); 11] = [
+    ("base", &[]),
+    ("codec", &["base"]),
+    ("model", &["base", "codec"]),
+    ("format", &["base", "codec"]),
+    ("disk", &["base"]),
+    ("block", &["base", "codec", "format", "disk"]),
+    ("store", &["base", "disk"]),
+    ("catalog", &["base", "model", "disk", "block"]),
+    ("engine", &["base", "codec", "model", "format", "block", "store", "catalog"]),
+    ("ops", &["base", "model", "format", "disk", "block", "store", "catalog", "engine"]),
+    ("cli", &["base", "codec", "model", "format", "disk", "catalog", "store", "engine", "ops"]),
+];
+
+fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).expect("lists") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn files() -> Vec<(String, PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    sources(&root, &mut paths);
+    let read = |path: PathBuf| {
+        let layer = path.strip_prefix(&root).expect("below src").iter().next().expect("a name").display().to_string();
+        let text = fs::read_to_string(&path).expect("reads");
+        (layer.trim_end_matches(".rs").to_owned(), path, text)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// The words after `crate::` in a file, `use crate::{a, b}` not being our style.
+fn uses(text: &str) -> Vec<&str> {
+    text.split("crate::").skip(1).map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()).collect()
+}
+
+#[test]
+fn layers_use_only_lower_layers() {
+    let granted: BTreeMap<&str, &[&str]> = LAYERS.into_iter().collect();
+    for (index, (layer, uses)) in LAYERS.iter().enumerate() {
+        let lower: Vec<&str> = LAYERS[..index].iter().map(|(name, _)| *name).collect();
+        assert!(uses.iter().all(|used| lower.contains(used)), "{layer} is granted a layer that is not below it");
+    }
+    for (layer, path, text) in files() {
+        let Some(granted) = granted.get(layer.as_str()) else {
+            assert!(layer == "lib" || layer == "main", "{layer} has no row");
+            continue;
+        };
+        for used in uses(&text) {
+            assert!(used == layer || granted.contains(&used), "{}: {layer} must not use {used}", path.display());
+        }
+    }
+}
+
+#[test]
+fn only_the_command_line_knows_its_libraries() {
+    for (layer, path, text) in files() {
+        for library in ["clap", "indicatif", "ctrlc"] {
+            let named = text.contains(&format!("{library}::"));
+            assert!(!named || layer == "cli", "{}: {library} belongs to cli", path.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_stays_in_three_small_files() {
+    let allowed = ["codec/sha256/ni.rs", "codec/zstd.rs", "disk/fiemap.rs"];
+    for (_, path, text) in files() {
+        let code = text.lines().any(|line| line.contains("unsafe {") || line.contains("unsafe impl") || line.contains("unsafe fn"));
+        assert!(!code || allowed.iter().any(|file| path.ends_with(file)), "{}", path.display());
+    }
+}
+
+#[test]
+fn files_stay_readable() {
+    for (_, path, text) in files() {
+        assert!(text.lines().count() <= 600, "{} has more than 600 lines", path.display());
+        assert!(text.starts_with("//!"), "{} does not say what it is for", path.display());
+    }
+}
