@@ -33,11 +33,24 @@ pub(super) fn explain_missing_footer(reader: &dyn ObjectReader, error: Error) ->
     }
     match first_frame_is_ours(reader) {
         Ok(true) => Error::corrupt("the archive is truncated: it has no footer at its end").at("offset", reader.len()),
-        Ok(false) => Error::unsupported("this is not an amistore archive").at("looks_like", "zstd data of something else"),
+        Ok(false) => other_zstd_data(),
         // Cut within the first frame: too little is left to tell.
         Err(_) => error,
     }
 }
+
+/// The error for zstd data that does not begin with our metadata.
+pub(super) fn other_zstd_data() -> Error {
+    Error::unsupported("this is not an amistore archive").at("looks_like", "zstd data of something else")
+}
+
+/// In a stream the first frame is all there is to judge by: one that the format does not allow is somebody else's, one that is damaged may be ours.
+pub(super) fn explain_first_frame(error: Error) -> Error {
+    if frame::is_foreign_header(&error) || error.message() == IMPOSSIBLE_META_FRAME { other_zstd_data().because(error) } else { error }
+}
+
+/// What is said of a meta frame whose length is out of range.
+pub(super) const IMPOSSIBLE_META_FRAME: &str = "a meta frame has an impossible length";
 
 fn first_frame_is_ours(reader: &dyn ObjectReader) -> Result<bool> {
     let mut bytes = vec![0; reader.len().min(2 << 20) as usize];

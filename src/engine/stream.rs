@@ -197,16 +197,10 @@ impl<R: Read> Feeder<'_, R> {
         let mut bytes = Vec::new();
         loop {
             let first = bytes.is_empty();
-            let raw = match self.meta_frame(MetaRole::Prologue) {
-                Err(error) if first && error.kind() == ErrorKind::Corrupt && !error.message().contains("truncated") => {
-                    return Err(Error::unsupported("this is not an amistore archive")
-                        .at("looks_like", "zstd data of something else")
-                        .because(error));
-                }
-                raw => raw?,
-            };
+            let raw =
+                self.meta_frame(MetaRole::Prologue).map_err(|error| if first { foreign::explain_first_frame(error) } else { error })?;
             if first && !raw.starts_with(b"image.json\0") {
-                return Err(Error::unsupported("this is not an amistore archive").at("looks_like", "zstd data of something else"));
+                return Err(foreign::other_zstd_data());
             }
             let whole = raw.len() == META_FRAME_RAW;
             bytes.extend_from_slice(&raw);
@@ -417,13 +411,13 @@ impl<R: Read> Feeder<'_, R> {
                 FrameEnd::Beyond(end) if end as u64 <= max_frame_len(META_FRAME_RAW as u64) => {
                     self.input.read(end - bytes.len(), &mut bytes)?;
                 }
-                _ => return Err(located(Error::corrupt("a meta frame has an impossible length"))),
+                _ => return Err(located(Error::corrupt(foreign::IMPOSSIBLE_META_FRAME))),
             }
         }
         let header = FrameHeader::parse(&bytes).map_err(located)?;
         let raw_len = header.map_or(0, |header| header.content_size);
         if raw_len == 0 || raw_len > META_FRAME_RAW as u64 || bytes.len() as u64 > max_frame_len(raw_len) {
-            return Err(located(Error::corrupt("a meta frame has an impossible length")));
+            return Err(located(Error::corrupt(foreign::IMPOSSIBLE_META_FRAME)));
         }
         let digest = sha256::digest(&bytes);
         Ok((inflate_meta(&bytes, raw_len).map_err(located)?, digest))

@@ -3,6 +3,7 @@
 use super::layout::MAX_FRAME_WINDOW;
 use crate::base::{Error, Result};
 
+const NOT_ALLOWED: &str = ", which the format does not allow";
 const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 /// The longest frame header that the format allows: magic, descriptor, window, 8 bytes of content size.
 pub const MAX_HEADER: usize = 4 + 1 + 1 + 8;
@@ -38,7 +39,7 @@ impl FrameHeader {
             return Err(Error::corrupt("no zstd frame stands here"));
         }
         let single_segment = descriptor & 0x20 != 0;
-        let refuse = |what: &str| Err(Error::corrupt(format!("a zstd frame {what}, which the format does not allow")));
+        let refuse = |what: &str| Err(Error::corrupt(format!("a zstd frame {what}{NOT_ALLOWED}")));
         if descriptor & 0x08 != 0 {
             return refuse("has a reserved bit set");
         }
@@ -92,6 +93,11 @@ pub fn find_end(bytes: &[u8]) -> Result<FrameEnd> {
             return Ok(if end <= bytes.len() { FrameEnd::At(end) } else { FrameEnd::Beyond(end) });
         }
     }
+}
+
+/// Whether `error` says that a frame's header is one the format does not allow, rather than that the frame is damaged.
+pub fn is_foreign_header(error: &Error) -> bool {
+    error.message().ends_with(NOT_ALLOWED)
 }
 
 /// Checks that `bytes` are exactly one frame that inflates, by its own word, to `raw_len` bytes.

@@ -98,7 +98,7 @@ impl ImageDocument {
         if let Some(twice) = snapshots.iter().find(|snapshot| !names.insert(snapshot.id.as_str().to_ascii_lowercase())) {
             return Err(wrong("two snapshots differ only in case").at("snapshot", &twice.id));
         }
-        if image.is_none() && snapshots.is_empty() {
+        if image.is_none() && listed.is_none() {
             return Err(wrong("it has neither `Image` nor `Snapshots`"));
         }
         if snapshots.len() > crate::base::MAX_VOLUMES {

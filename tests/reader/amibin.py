@@ -19,7 +19,7 @@ from amibin_parts import (  # noqa: F401 (ZSTD is for the tests)
     ZSTD, WINDOW_SLOTS, WINDOW_BLOCKS, BLOCK, FRAME_MAGIC, RECORD_MAGIC, TABLE_END, MAX_VOLUMES, MAX_VOLUME,
     MAX_IMAGE_JSON, MAX_FORMAT_TXT, MAX_META, MAX_C, MAX_S, MAX_R, MAX_MANIFEST, MAX_FRAMES, Corrupt, Unsupported,
     Entry, Meta, Window, SlotEntry, WindowEntry, FrameLog, ImageJson, Manifest, Source, Volume, cell_content,
-    check_bits, check_cell, check_cut, content_root, differ, inflate, max_frame, need, open_frame, open_prologue,
+    check_bits, check_cell, check_cut, content_root, differ, inflate, is_foreign, max_frame, need, open_frame, open_prologue,
     parse_cell, popcount, prologue_sizes, read_extras, read_footer, read_frame, read_prefix, sha256, tar_value,
     whole_record)
 
@@ -29,7 +29,13 @@ from amibin_parts import (  # noqa: F401 (ZSTD is for the tests)
 class Ranged:
     def __init__(self, file):
         self.file, self.size = file, file.seek(0, 2)
-        self.find_footer()
+        try:
+            self.find_footer()
+        except Corrupt:
+            file.seek(0)
+            if is_foreign(file):
+                raise Unsupported("byte 0: this is not an archive")
+            raise
         self.read_root()
         self.check_tiling()
         buf = b"".join(self.open_meta(meta) for meta in self.groups[-1])
@@ -224,7 +230,14 @@ class Stream:
         return inflate(frame, raw, where)
 
     def read_all(self, sink=None):
-        buf = self.meta("prologue")
+        try:
+            buf = self.meta("prologue")
+        except Corrupt as error:
+            if any(word in str(error) for word in ("ends here", "zstd:")):
+                raise
+            raise Unsupported("byte 0: this is not an archive: %s" % error)
+        if not buf.startswith(b"image.json\0"):
+            raise Unsupported("byte 0: this is not an archive")
         while len(buf) < prologue_sizes(buf)[1]:
             need(len(buf) % MAX_META == 0, "byte %d: metadata is not cut into frames of 1 MiB", self.src.pos)
             buf += self.meta("prologue")

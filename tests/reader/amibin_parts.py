@@ -154,6 +154,21 @@ def read_frame(src, max_raw, where):
     return b"".join(parts), raw
 
 
+def is_foreign(file):
+    """Whether the first frame is not that of an archive (9); not sure enough if it is cut short or damaged."""
+    src = Source(file)
+    try:
+        if src.peek(4) != FRAME_MAGIC:
+            return True
+        frame, raw = read_frame(src, MAX_META, "first frame")
+    except Corrupt as error:
+        return "ends here" not in str(error)
+    try:
+        return not inflate(frame, raw, "first frame").startswith(b"image.json\0")
+    except Corrupt:
+        return False
+
+
 def open_frame(blob, raw_len, where):
     """Check that blob is exactly one frame of raw_len bytes, and inflate it."""
     src = Source(io.BytesIO(blob))
@@ -373,6 +388,12 @@ def parse_json(blob, what):
     def constant(name):
         raise ValueError(name)
 
+    def carried(text, longest, kind):
+        """Long numbers are carried as text, but must be ones that every parser can take."""
+        if abs(float(text)) == float("inf"):
+            raise ValueError("number out of range")
+        return kind(text) if len(text) <= longest else Other(text)
+
     depth, quoted = 0, False
     for token in re.finditer(rb'\\.|["\[\]{}]', blob, re.DOTALL):
         char = token.group()
@@ -383,8 +404,7 @@ def parse_json(blob, what):
             need(depth <= MAX_DEPTH, "%s: nested deeper than %d", what, MAX_DEPTH)
     try:
         value = json.loads(blob.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant,
-                           parse_int=lambda s: int(s) if len(s) <= 20 else Other(s),
-                           parse_float=lambda s: float(s) if len(s) <= 40 else Other(s))
+                           parse_int=lambda s: carried(s, 20, int), parse_float=lambda s: carried(s, 40, float))
     except (ValueError, RecursionError) as error:
         raise Corrupt("%s: not JSON: %s" % (what, str(error)[:100]))
     need(type(value) is dict, "%s: not an object", what)
@@ -392,8 +412,8 @@ def parse_json(blob, what):
 
 
 def get(obj, name, kind, what, optional=False):
-    """A member of exactly this type; true is not 1, and 1.0 is not 1."""
-    if optional and name not in obj:
+    """A member of exactly this type; true is not 1, and 1.0 is not 1. null counts as absent, but not for the two main members."""
+    if optional and (name not in obj or (obj[name] is None and name not in ("Image", "Snapshots"))):
         return None
     need(name in obj, "%s: %s is missing", what, name)
     need(type(obj[name]) is kind, "%s: %s has the wrong type", what, name)
@@ -432,6 +452,10 @@ class ImageJson:
         what, self.names, self.gib = "image.json", [], {}
         need(len(blob) <= MAX_IMAGE_JSON, "image.json: %d bytes", len(blob))
         top = parse_json(blob, what)
+        try:
+            json.dumps(top, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise Corrupt("image.json: a lone surrogate")
         need(get(top, "format", str, what, True) in (None, "amibin"), "image.json: format is not amibin")
         if get(top, "version", int, what, True) not in (None, 1):
             raise Unsupported("image.json: version %d" % top["version"])
