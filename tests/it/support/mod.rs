@@ -2,6 +2,7 @@
 
 pub mod forge;
 pub mod image;
+pub mod program;
 
 use std::path::Path;
 
