@@ -3,8 +3,11 @@
 use super::Digest;
 use super::layout::{CELL_HEAD, DATA_FRAME_RAW, max_frame_len};
 use super::record::{Record, RecordKind};
-use crate::base::{Bitmap8, Error, Result, SLOTS_PER_WINDOW, SlotAddress, VolumeSize};
+use crate::base::{BLOCK_BYTES, Bitmap8, Error, Result, SLOTS_PER_WINDOW, SlotAddress, VolumeSize, WINDOW_BLOCKS};
 use crate::codec::sha256;
+
+/// Windows of the largest volume.
+const MAX_WINDOWS: u32 = (VolumeSize::MAX / (BLOCK_BYTES * WINDOW_BLOCKS as u64)) as u32;
 
 /// SHA-256 of 524,288 zero bytes.
 pub const ZERO_BLOCK_DIGEST: Digest = [
@@ -69,6 +72,10 @@ impl CellRecord {
         check_bitmaps(present, zero, fill)?;
         if u32::from(slot) >= SLOTS_PER_WINDOW {
             return Err(Error::corrupt("a slot lies outside its window").at("slot", slot));
+        }
+        // Whoever has a record can say which blocks it is about, even if no volume has them.
+        if window >= MAX_WINDOWS {
+            return Err(Error::corrupt("a window lies beyond the end of the largest volume").at("window", window));
         }
         if raw_len as usize > DATA_FRAME_RAW || u64::from(frame_len) > max_frame_len(raw_len.into()) {
             return Err(Error::corrupt("a data frame is longer than the format allows").at("frame_len", frame_len).at("raw_len", raw_len));
@@ -163,6 +170,8 @@ mod tests {
             (|r: &mut CellRecord| r.zero = 0b0100) as fn(&mut CellRecord),
             |r| r.fill = 0b0001,
             |r| r.address.slot = 4096,
+            |r| r.address.window = 4096,
+            |r| r.address.window = u32::MAX,
             |r| r.raw_len = 4_194_305,
             |r| r.frame_len = 5 << 20,
             |r| r.block_digests[1] = ZERO_BLOCK_DIGEST,
