@@ -222,7 +222,7 @@ impl RootRecord {
             while let Some(frame) = meta.next_if(|frame| frame.role == role) {
                 raw = raw.saturating_add(frame.raw_len);
                 let last = meta.peek().is_none_or(|next| next.role != role);
-                if frame.raw_len > META_FRAME_RAW as u64
+                if !(1..=META_FRAME_RAW as u64).contains(&frame.raw_len)
                     || (!last && frame.raw_len != META_FRAME_RAW as u64)
                     || frame.len > max_frame_len(frame.raw_len)
                 {
@@ -429,5 +429,37 @@ impl ManifestJson {
             meta.push(MetaFrame { offset: frame.off, len: frame.len, raw_len: frame.raw, digest: frame.sha256.0, role });
         }
         Ok(Manifest { codec: parsed.codec, writer: parsed.writer, volumes, meta, content_root: parsed.content_root.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(raw_lens: &[u64]) -> (RootRecord, u64) {
+        let mut at = 0;
+        let frames = raw_lens.iter().map(|raw_len| (MetaRole::Prologue, *raw_len)).chain([(MetaRole::End, 1024)]);
+        let meta = frames.map(|(role, raw_len)| {
+            let frame = MetaFrame { offset: at, len: 60, raw_len, digest: [1; 32], role };
+            at += frame.len;
+            frame
+        });
+        let manifest = Manifest {
+            meta: meta.collect(),
+            codec: Codec { level: 3, lib: "1".into(), name: "zstd".into() },
+            writer: "test".into(),
+            volumes: Vec::new(),
+            content_root: [2; 32],
+        };
+        (RootRecord { manifest, windows: Vec::new() }, at)
+    }
+
+    #[test]
+    fn a_meta_frame_of_nothing_is_refused_as_it_is_in_a_stream() {
+        let whole = META_FRAME_RAW as u64;
+        for (raw_lens, good) in [(&[whole][..], true), (&[whole, 512], true), (&[whole, 0], false), (&[0], false), (&[512, whole], false)] {
+            let (root, offset) = root(raw_lens);
+            assert_eq!(RootRecord::parse(&root.encode(), offset).is_ok(), good, "{raw_lens:?}");
+        }
     }
 }
