@@ -81,14 +81,14 @@ impl ImageDocument {
             let Some(id) = &mapping.snapshot else { continue };
             match snapshots.iter_mut().find(|snapshot| &snapshot.id == id) {
                 Some(snapshot) => snapshot.devices.push(mapping.device.clone()),
-                None => snapshots.push(SnapshotEntry { id: id.clone(), volume_gib: None, devices: vec![mapping.device.clone()] }),
+                None => add(&mut snapshots, SnapshotEntry { id: id.clone(), volume_gib: None, devices: vec![mapping.device.clone()] })?,
             }
         }
         let listed = top.get("Snapshots");
         for (id, volume_gib) in listed.map(listed_snapshots).transpose()?.unwrap_or_default() {
             match snapshots.iter_mut().find(|snapshot| snapshot.id == id) {
                 Some(snapshot) => snapshot.volume_gib = volume_gib,
-                None => snapshots.push(SnapshotEntry { id, volume_gib, devices: Vec::new() }),
+                None => add(&mut snapshots, SnapshotEntry { id, volume_gib, devices: Vec::new() })?,
             }
         }
         let mut names = HashSet::new();
@@ -97,11 +97,6 @@ impl ImageDocument {
         }
         if image.is_none() && snapshots.is_empty() {
             return Err(wrong("it has neither `Image` nor `Snapshots`"));
-        }
-        if snapshots.len() > crate::base::MAX_VOLUMES {
-            return Err(
-                Error::new(crate::base::ErrorKind::Limit, "an archive holds at most 256 snapshots").at("snapshots", snapshots.len())
-            );
         }
         Ok(Self { image_id, name, mappings, snapshots, value, bytes })
     }
@@ -172,6 +167,15 @@ impl ImageDocument {
 
 fn wrong(what: &str) -> Error {
     Error::usage(format!("image.json cannot be used: {what}"))
+}
+
+/// Adds a snapshot, if there is room. Every one is looked for among those before it, so the limit has to hold on the way and not only at the end.
+fn add(snapshots: &mut Vec<SnapshotEntry>, snapshot: SnapshotEntry) -> Result<()> {
+    if snapshots.len() == crate::base::MAX_VOLUMES {
+        return Err(Error::new(crate::base::ErrorKind::Limit, "an archive holds at most 256 snapshots"));
+    }
+    snapshots.push(snapshot);
+    Ok(())
 }
 
 fn shallow(value: &Value, depth: usize) -> bool {
@@ -263,6 +267,26 @@ mod tests {
         let id = SnapshotId::parse("snap-a").expect("an id");
         assert!(document.check_size(&id, gib(8)).is_ok());
         assert!(document.check_size(&id, gib(7)).is_err());
+    }
+
+    #[test]
+    fn more_snapshots_than_an_archive_holds_are_refused_at_the_first_one_too_many() {
+        let listed = |count: usize| {
+            let ids: Vec<_> = (0..count).map(|id| format!(r#"{{"SnapshotId":"{id:x}"}}"#)).collect();
+            parse(&format!(r#"{{"Snapshots":[{}]}}"#, ids.join(",")))
+        };
+        let mapped = |count: usize| {
+            let mappings: Vec<_> =
+                (0..count).map(|id| format!(r#"{{"DeviceName":"{id:x}","Ebs":{{"SnapshotId":"{id:x}"}}}}"#)).collect();
+            parse(&format!(r#"{{"Image":{{"ImageId":"ami-01234567","BlockDeviceMappings":[{}]}}}}"#, mappings.join(",")))
+        };
+        assert_eq!(listed(256).expect("just enough").snapshots().len(), 256);
+        assert_eq!(mapped(256).expect("just enough").snapshots().len(), 256);
+        // With a search through all of them for each, the longest documents took minutes.
+        let start = std::time::Instant::now();
+        assert_eq!(listed(60_000).expect_err("too many").kind(), crate::base::ErrorKind::Limit);
+        assert_eq!(mapped(60_000).expect_err("too many").kind(), crate::base::ErrorKind::Limit);
+        assert!(start.elapsed().as_secs() < 5);
     }
 
     #[test]
