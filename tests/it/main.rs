@@ -1,1 +1,3 @@
+mod fuzz_smoke;
+
 fn main() {}
