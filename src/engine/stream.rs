@@ -11,7 +11,7 @@ use super::{Budget, Context, Lease, foreign, run_ordered};
 use crate::base::{Error, ErrorKind, Event, Result, SnapshotId, VolumeSize};
 use crate::block::BlockSink;
 use crate::codec::sha256;
-use crate::format::frame::{self, FrameEnd, FrameHeader};
+use crate::format::frame::{self, EndFinder, FrameEnd, FrameHeader};
 use crate::format::layout::{
     DATA_FRAME_RAW, MAX_CELL_RECORD, MAX_EXTRA_RECORDS, MAX_FORMAT_TXT, MAX_IMAGE_JSON, MAX_MANIFEST, MAX_VOLUMES, MAX_WINDOW_RECORD,
     META_FRAME_RAW, RECORD_PREFIX, ROOT_HEAD, ROOT_WINDOW, max_frame_len,
@@ -405,8 +405,9 @@ impl<R: Read> Feeder<'_, R> {
         let offset = self.input.offset;
         let located = |error: Error| if error.fact("offset").is_some() { error } else { error.at("offset", offset) };
         let mut bytes = Vec::new();
+        let mut finder = EndFinder::default();
         loop {
-            match frame::find_end(&bytes).map_err(located)? {
+            match finder.find(&bytes).map_err(located)? {
                 FrameEnd::At(end) if end == bytes.len() => break,
                 FrameEnd::Beyond(end) if end as u64 <= max_frame_len(META_FRAME_RAW as u64) => {
                     self.input.read(end - bytes.len(), &mut bytes)?;

@@ -77,20 +77,37 @@ impl FrameHeader {
 
 /// Follows the block headers of the frame at the start of `bytes` to its end.
 pub fn find_end(bytes: &[u8]) -> Result<FrameEnd> {
-    let Some(header) = FrameHeader::parse(bytes)? else { return Ok(FrameEnd::Beyond(MAX_HEADER)) };
-    let mut at = header.len;
-    loop {
-        let Some([low, middle, high]) = bytes.get(at..at + 3) else { return Ok(FrameEnd::Beyond(at + 3)) };
-        let block = u32::from_le_bytes([*low, *middle, *high, 0]);
-        let size = match block >> 1 & 3 {
-            1 => 1,
-            3 => return Err(Error::corrupt("a zstd frame has a block of a reserved type")),
-            _ => (block >> 3) as usize,
-        };
-        at += 3 + size;
-        if block & 1 == 1 {
-            let end = at + 4;
-            return Ok(if end <= bytes.len() { FrameEnd::At(end) } else { FrameEnd::Beyond(end) });
+    EndFinder::default().find(bytes)
+}
+
+/// Finds the end of a frame that comes in pieces. It goes over each block once: a frame may have a block for every 3 bytes, and to begin anew with each would take the square of that.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EndFinder {
+    /// The next block header; 0 before the frame header was read.
+    at: usize,
+}
+
+impl EndFinder {
+    /// Looks for the end in `bytes`, which begin with those of the call before.
+    pub fn find(&mut self, bytes: &[u8]) -> Result<FrameEnd> {
+        if self.at == 0 {
+            let Some(header) = FrameHeader::parse(bytes)? else { return Ok(FrameEnd::Beyond(MAX_HEADER)) };
+            self.at = header.len;
+        }
+        loop {
+            let Some([low, middle, high]) = bytes.get(self.at..self.at + 3) else { return Ok(FrameEnd::Beyond(self.at + 3)) };
+            let block = u32::from_le_bytes([*low, *middle, *high, 0]);
+            let size = match block >> 1 & 3 {
+                1 => 1,
+                3 => return Err(Error::corrupt("a zstd frame has a block of a reserved type")),
+                _ => (block >> 3) as usize,
+            };
+            let next = self.at + 3 + size;
+            if block & 1 == 1 {
+                let end = next + 4;
+                return Ok(if end <= bytes.len() { FrameEnd::At(end) } else { FrameEnd::Beyond(end) });
+            }
+            self.at = next;
         }
     }
 }
@@ -138,6 +155,26 @@ mod tests {
             assert_eq!(find_end(&frame).expect("a frame"), FrameEnd::At(len));
             assert!(check(&frame, raw.len() as u64).is_err());
         }
+    }
+
+    #[test]
+    fn a_frame_of_many_empty_blocks_is_walked_once() {
+        // A raw block of no bytes, over and over, and an end; it comes block by block, as from a stream.
+        let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0x24, 1];
+        frame.resize(frame.len() + 3 * 300_000, 0);
+        frame.extend_from_slice(&[1, 0, 0, 9, 9, 9, 9]);
+        let (mut finder, mut have, mut calls) = (EndFinder::default(), 0, 0);
+        loop {
+            let before = finder.at;
+            match finder.find(&frame[..have]).expect("a frame") {
+                FrameEnd::At(end) => break assert_eq!((end, have), (frame.len(), frame.len())),
+                FrameEnd::Beyond(more) => have = more.min(frame.len()),
+            }
+            assert!(finder.at >= before && finder.at <= have, "what was walked is not walked again");
+            calls += 1;
+        }
+        assert!(calls > 299_000);
+        assert_eq!(find_end(&frame).expect("a frame"), FrameEnd::At(frame.len()));
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl RootRecord {
             while let Some(frame) = meta.next_if(|frame| frame.role == role) {
                 raw = raw.saturating_add(frame.raw_len);
                 let last = meta.peek().is_none_or(|next| next.role != role);
-                if frame.raw_len > META_FRAME_RAW as u64
+                if !(1..=META_FRAME_RAW as u64).contains(&frame.raw_len)
                     || (!last && frame.raw_len != META_FRAME_RAW as u64)
                     || frame.len > max_frame_len(frame.raw_len)
                 {
@@ -292,9 +292,32 @@ struct VolumeJson {
 /// The members that say whether the others can be understood at all.
 #[derive(Deserialize)]
 struct Heading {
-    features: Vec<String>,
+    features: Features,
     format: String,
     version: u64,
+}
+
+/// The first feature, if there is one: a hostile manifest may list millions, and one is enough to stop.
+struct Features(Option<String>);
+
+impl<'de> Deserialize<'de> for Features {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct First;
+        impl<'de> serde::de::Visitor<'de> for First {
+            type Value = Features;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an array of strings")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut names: A) -> std::result::Result<Features, A::Error> {
+                let first = names.next_element::<String>()?;
+                while names.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                Ok(Features(first))
+            }
+        }
+        deserializer.deserialize_seq(First)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -376,7 +399,7 @@ impl ManifestJson {
                 .at("version", heading.version)
                 .at("supported", FORMAT_VERSION));
         }
-        if let Some(feature) = heading.features.first() {
+        if let Some(feature) = heading.features.0 {
             return Err(
                 Error::unsupported("the archive uses a feature that this version does not know").at("feature", feature.escape_debug())
             );
@@ -429,5 +452,37 @@ impl ManifestJson {
             meta.push(MetaFrame { offset: frame.off, len: frame.len, raw_len: frame.raw, digest: frame.sha256.0, role });
         }
         Ok(Manifest { codec: parsed.codec, writer: parsed.writer, volumes, meta, content_root: parsed.content_root.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn root(raw_lens: &[u64]) -> (RootRecord, u64) {
+        let mut at = 0;
+        let frames = raw_lens.iter().map(|raw_len| (MetaRole::Prologue, *raw_len)).chain([(MetaRole::End, 1024)]);
+        let meta = frames.map(|(role, raw_len)| {
+            let frame = MetaFrame { offset: at, len: 60, raw_len, digest: [1; 32], role };
+            at += frame.len;
+            frame
+        });
+        let manifest = Manifest {
+            meta: meta.collect(),
+            codec: Codec { level: 3, lib: "1".into(), name: "zstd".into() },
+            writer: "test".into(),
+            volumes: Vec::new(),
+            content_root: [2; 32],
+        };
+        (RootRecord { manifest, windows: Vec::new() }, at)
+    }
+
+    #[test]
+    fn a_meta_frame_of_nothing_is_refused_as_it_is_in_a_stream() {
+        let whole = META_FRAME_RAW as u64;
+        for (raw_lens, good) in [(&[whole][..], true), (&[whole, 512], true), (&[whole, 0], false), (&[0], false), (&[512, whole], false)] {
+            let (root, offset) = root(raw_lens);
+            assert_eq!(RootRecord::parse(&root.encode(), offset).is_ok(), good, "{raw_lens:?}");
+        }
     }
 }

@@ -173,6 +173,10 @@ impl VolumeHeaderReader {
             if self.complete {
                 return Err(Error::corrupt("a tar header is longer than its map"));
             }
+            // An extension block without entries would go on for ever, at no cost to whoever made it.
+            if self.state.is_some() && block[..ENTRY].iter().all(|byte| *byte == 0) {
+                return Err(Error::corrupt("a tar header has an extension block without extents"));
+            }
             let (map, flag) = if self.state.is_none() {
                 self.begin(block)?;
                 (&block[MAP_AT..HEADER_EXTENDED_AT], block[HEADER_EXTENDED_AT])
@@ -338,6 +342,18 @@ mod tests {
             let stored = [1, 3, 5, 7, 9, 11, 20].contains(&index);
             assert!(block.iter().all(|byte| *byte == if stored { b'x' } else { 0 }), "block {index}");
         }
+    }
+
+    #[test]
+    fn an_endless_header_is_refused() {
+        let name = SnapshotId::parse("snap-1").expect("a name");
+        let mut header: Vec<u8> = volume_header(&name, &map(BLOCK_BYTES * 9, &[(1, 1), (3, 1), (5, 1), (7, 1)])).flatten().collect();
+        header.truncate(BLOCK);
+        let mut empty = [0; BLOCK];
+        empty[EXTENSION_EXTENDED_AT] = 1;
+        let mut reader = VolumeHeaderReader::new();
+        reader.read(&header).expect("a header that goes on");
+        assert!(reader.read(&empty).is_err());
     }
 
     #[test]

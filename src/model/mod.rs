@@ -4,6 +4,7 @@
 
 mod document;
 mod draft;
+mod json;
 
 pub use document::{ImageDocument, Mapping, SnapshotEntry};
 pub use draft::{DiskDraft, ImageDraft};

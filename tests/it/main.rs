@@ -2,6 +2,7 @@
 
 mod architecture;
 mod format;
+mod fuzz_smoke;
 mod stock_tools;
 mod support;
 mod vectors;

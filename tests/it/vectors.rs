@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use amistore::base::ErrorKind;
 use serde_json::{Value, json};
 
-use crate::support::forge::{self, BLOCK, Block, Forge, Volume, sha};
-use crate::support::image::{Random, by_ranges, by_stream, stream_verdict, verdict};
+use crate::support::forge::{self, BLOCK, Block, Edit, Forge, Volume, sha};
+use crate::support::image::{Random, UnpackedVolume, by_ranges, by_stream, stream_verdict, verdict};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("format-spec/vectors")
@@ -150,7 +150,7 @@ fn good() -> Vec<Vector> {
 }
 
 fn bad() -> Vec<Vector> {
-    let reseal = |edit: fn(&mut Vec<u8>)| -> Box<dyn Fn(&mut Vec<u8>)> { Box::new(edit) };
+    let reseal = |edit: fn(&mut Vec<u8>)| -> Edit { Box::new(edit) };
     let refuse = |change: fn(&mut Forge)| changed(change);
     vec![
         unsupported("version-2", "a newer format version", refuse(|forge| forge.edit_manifest = set_number("version", 2))),
@@ -378,7 +378,7 @@ fn both_readers_agree_with_every_vector() {
     assert!(seen >= 40, "only {seen} vectors");
 }
 
-fn check(volumes: &[(String, u64, std::collections::BTreeMap<u32, Vec<u8>>)], expectation: &Value, name: &str) {
+fn check(volumes: &[UnpackedVolume], expectation: &Value, name: &str) {
     let expected = expectation["volumes"].as_array().expect("volumes");
     assert_eq!(volumes.len(), expected.len(), "{name}");
     for ((id, size, blocks), expected) in volumes.iter().zip(expected) {

@@ -32,7 +32,9 @@ MAX_IMAGE_JSON, MAX_FORMAT_TXT = 8 * MIB, 64 << 10
 MAX_META, MAX_DATA, MAX_ZSTD_WINDOW = MIB, 4 * MIB, 8 * MIB
 MAX_C, MAX_S, MAX_R, MAX_MANIFEST = 328, 180296, 1 << 30, 16 * MIB
 MAX_EXTRA, MAX_FRAMES = MIB, 1 << 24
+MAX_VALUES = 65536
 MAX_DEPTH = 64
+MAX_VALUES = 65536
 ZEROS = bytes(BLOCK)
 ZERO_DIGEST = hashlib.sha256(ZEROS).digest()
 FRAME_MAGIC, RECORD_MAGIC = b"\x28\xb5\x2f\xfd", b"\x5b\x2a\x4d\x18"
@@ -445,6 +447,12 @@ def check_names(names, what):
     need(len({name.lower() for name in names}) == len(names), "%s: volume names differ only by case", what)
 
 
+def count_values(value):
+    """The value itself, and all that is in it."""
+    inside = value.values() if type(value) is dict else value if type(value) is list else ()
+    return 1 + sum(map(count_values, inside))
+
+
 class ImageJson:
     """The rules of image-json.md, and the list of volumes that follows from them."""
 
@@ -456,6 +464,7 @@ class ImageJson:
             json.dumps(top, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError:
             raise Corrupt("image.json: a lone surrogate")
+        need(count_values(top) <= MAX_VALUES, "image.json: more than %d values", MAX_VALUES)
         need(get(top, "format", str, what, True) in (None, "amibin"), "image.json: format is not amibin")
         if get(top, "version", int, what, True) not in (None, 1):
             raise Unsupported("image.json: version %d" % top["version"])

@@ -30,7 +30,8 @@ pub struct Volume {
     pub blocks: Vec<(u32, Block)>,
 }
 
-type Edit = Box<dyn Fn(&mut Vec<u8>)>;
+/// Changes the bytes of a piece.
+pub type Edit = Box<dyn Fn(&mut Vec<u8>)>;
 
 /// An archive to be made, and what is done to its pieces before they are sealed.
 pub struct Forge {
@@ -317,8 +318,11 @@ fn number(value: u64) -> [u8; 12] {
     field
 }
 
+/// Map entries, whether more follow, real size.
+type Sparse<'a> = (&'a [(u64, u64)], bool, u64);
+
 /// A tar header; with map entries and real size for a sparse one.
-fn tar_header(name: &str, kind: u8, size: u64, sparse: Option<(&[(u64, u64)], bool, u64)>) -> [u8; 512] {
+fn tar_header(name: &str, kind: u8, size: u64, sparse: Option<Sparse<'_>>) -> [u8; 512] {
     let mut header = [0; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
     header[100..108].copy_from_slice(b"0000644\0");

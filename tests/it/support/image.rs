@@ -116,8 +116,11 @@ impl ImageSource for TestImage {
 #[derive(Debug, PartialEq)]
 pub struct Unpacked {
     pub image_json: Vec<u8>,
-    pub volumes: Vec<(String, u64, BTreeMap<u32, Vec<u8>>)>,
+    pub volumes: Vec<UnpackedVolume>,
 }
+
+/// Name, size, and the blocks that were written.
+pub type UnpackedVolume = (String, u64, BTreeMap<u32, Vec<u8>>);
 
 #[derive(Clone, Default)]
 struct Collected(Arc<Mutex<Vec<(String, u64, MemorySink)>>>, Arc<Mutex<Option<Vec<u8>>>>);

@@ -1,0 +1,256 @@
+//! The parsers that work on slices.
+
+use amistore::base::{BLOCK_BYTES, Error, ErrorKind, SlotAddress, SnapshotId, VolumeSize};
+use amistore::codec::zstd::{Decoder, Encoder};
+use amistore::format::frame::{self, FrameEnd, FrameHeader, MAX_HEADER};
+use amistore::format::layout::{MAX_FRAME_WINDOW, MAX_VOLUMES, RECORD_PREFIX};
+use amistore::format::tar::{VolumeHeaderReader, parse_prologue, prologue, prologue_len, volume_header};
+use amistore::format::{BlockMap, CellRecord, Footer, Record, RootRecord, WindowIndex, WindowSlot};
+use amistore::model::ImageDocument;
+use amistore::store::MemoryReader;
+
+use super::Choices;
+use super::archives::{DOCUMENT, archive_seeds};
+
+/// Volume sizes at the edges: one sector, a short last block, just over a window, the largest.
+const SIZES: [u64; 4] = [512, 3 * BLOCK_BYTES + 512, (16 << 30) + 512, VolumeSize::MAX];
+
+fn volume_size(bytes: u64) -> VolumeSize {
+    VolumeSize::new(bytes).expect("a valid size")
+}
+
+/// The parsers of the container say corrupt or unsupported, and nothing else.
+fn container_error(error: &Error) {
+    assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported), "{error:?}");
+}
+
+/// Input: kind of record, a parameter of 8 bytes (offset of F or R, size of the volume of S), the record.
+pub fn records(data: &[u8]) {
+    let mut choices = Choices(data);
+    let (kind, parameter) = (choices.byte(), choices.number::<8>());
+    let bytes = choices.0;
+    match Record::parse_prefix(bytes) {
+        Ok(record) => assert!(record.len >= RECORD_PREFIX as u64 && Record::begins(bytes)),
+        Err(error) => container_error(&error),
+    }
+    // C, S and F have no room for anything that is not said: what parses is what would be written.
+    match kind % 4 {
+        0 => match CellRecord::parse(bytes) {
+            Ok(record) => {
+                assert_eq!(record.encode(), bytes);
+                let _ = record.content();
+                for size in SIZES {
+                    let _ = record.check_within(volume_size(size)).map_err(|error| container_error(&error));
+                }
+                // Where a cell belongs is said in every message about it.
+                let _ = record.address.blocks().to_string();
+            }
+            Err(error) => container_error(&error),
+        },
+        1 => {
+            let size = VolumeSize::new(parameter).unwrap_or(volume_size(VolumeSize::MAX));
+            match WindowIndex::parse(bytes, size) {
+                Ok(index) => {
+                    assert_eq!(index.encode(), bytes);
+                    assert!(index.window < size.windows());
+                    assert!(index.slots.iter().all(|slot| slot.frame_len() > 0));
+                }
+                Err(error) => container_error(&error),
+            }
+        }
+        2 => match Footer::parse(bytes, parameter) {
+            Ok(footer) => {
+                assert_eq!(footer.encode(), bytes);
+                assert!(footer.root_offset + footer.root_len <= footer.offset);
+            }
+            Err(error) => container_error(&error),
+        },
+        _ => match RootRecord::parse(bytes, parameter) {
+            Ok(root) => {
+                // JSON may be written in many ways, so only the meaning comes back.
+                assert_eq!(RootRecord::parse(&root.encode(), parameter).expect("what was written parses"), root);
+                for volume in 0..root.manifest.volumes.len() as u16 {
+                    assert!(root.windows_of(volume).iter().all(|window| window.index_offset() <= parameter));
+                }
+            }
+            Err(error) => container_error(&error),
+        },
+    }
+}
+
+fn record_seed(kind: u8, parameter: u64, record: &[u8]) -> Vec<u8> {
+    [&[kind], &parameter.to_le_bytes()[..], record].concat()
+}
+
+pub fn record_seeds() -> Vec<Vec<u8>> {
+    let cell = CellRecord {
+        volume: 1,
+        address: SlotAddress { window: 2, slot: 3 },
+        frame_len: 70,
+        raw_len: 3 * BLOCK_BYTES as u32,
+        present: 0b1011,
+        zero: 0b1000,
+        fill: 0b1000,
+        frame_digest: [1; 32],
+        block_digests: vec![[2; 32], [3; 32]],
+    };
+    let slot = |slot, present, zero| WindowSlot { cell_len: 300, slot, present, zero, fill: 0, record_digest: [slot as u8; 32] };
+    let index = WindowIndex { volume: 3, window: 1, cells_len: 600, content: [9; 32], slots: vec![slot(0, 1, 0), slot(4095, 0x81, 0x80)] };
+    let mut seeds = vec![record_seed(0, 0, &cell.encode()), record_seed(1, 32 << 30, &index.encode())];
+    for bytes in archive_seeds() {
+        let reader = MemoryReader::new("seed", bytes.clone());
+        let archive = amistore::engine::Archive::open(&reader).expect("a valid archive");
+        let footer = archive.footer();
+        let root = &bytes[footer.root_offset as usize..][..footer.root_len as usize];
+        seeds.push(record_seed(2, footer.offset, &footer.encode()));
+        seeds.push(record_seed(3, footer.root_offset, root));
+    }
+    seeds
+}
+
+/// Input: bytes that may begin with a frame.
+pub fn zstd_frame(data: &[u8]) {
+    let header = FrameHeader::parse(data);
+    let end = frame::find_end(data);
+    let header = match header {
+        Err(error) => {
+            container_error(&error);
+            return assert!(end.is_err(), "a frame has an end and no header");
+        }
+        Ok(None) => return assert_eq!(end.expect("too short to tell"), FrameEnd::Beyond(MAX_HEADER)),
+        Ok(Some(header)) => header,
+    };
+    assert!(header.len <= MAX_HEADER && header.len <= data.len());
+    // libzstd follows the same blocks; neither may see an end where the other sees none.
+    let oracle = zstd::zstd_safe::find_frame_compressed_size(data).ok();
+    match end {
+        Err(error) => {
+            container_error(&error);
+            assert_eq!(oracle, None);
+        }
+        Ok(FrameEnd::Beyond(more)) => {
+            assert!(more > data.len());
+            assert_eq!(oracle, None);
+        }
+        Ok(FrameEnd::At(end)) => {
+            assert!(end <= data.len());
+            assert_eq!(oracle, Some(end));
+            for len in [0, header.len, end / 2, end - 1] {
+                let more = frame::find_end(&data[..len]).expect("a prefix of a frame");
+                assert!(matches!(more, FrameEnd::Beyond(more) if more > len && more <= end.max(MAX_HEADER)));
+            }
+            assert_eq!(frame::check(data, header.content_size).is_ok(), end == data.len());
+            assert!(frame::check(&data[..end], header.content_size.wrapping_add(1)).is_err());
+            if header.content_size <= MAX_FRAME_WINDOW / 2 {
+                let mut raw = Vec::new();
+                match Decoder::new().expect("a decoder").decode(&data[..end], header.content_size as usize, &mut raw) {
+                    Ok(()) => assert_eq!(raw.len() as u64, header.content_size),
+                    Err(error) => container_error(&error),
+                }
+            }
+        }
+    }
+}
+
+pub fn frame_seeds() -> Vec<Vec<u8>> {
+    let mut encoder = Encoder::new(3).expect("an encoder");
+    let noise = |len: u32| (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>();
+    let raws = [vec![], b"a".to_vec(), b"hello ".repeat(60), noise(200), vec![0; 70_000], noise(3000).repeat(2)];
+    let mut frame = Vec::new();
+    raws.iter()
+        .map(|raw| {
+            encoder.encode(raw, &mut frame).expect("encodes");
+            frame.clone()
+        })
+        .collect()
+}
+
+/// Input: how it is cut, then a prologue or the header of a volume.
+pub fn tar(data: &[u8]) {
+    let mut choices = Choices(data);
+    let cut = choices.byte();
+    let bytes = choices.0;
+    match (parse_prologue(bytes), prologue_len(bytes)) {
+        (Ok((image_json, format_txt)), len) => {
+            assert_eq!(len.expect("a prologue has a length"), Some(bytes.len()));
+            assert_eq!(prologue(image_json, format_txt), bytes);
+        }
+        (Err(error), len) => {
+            container_error(&error);
+            let _ = len.map_err(|error| container_error(&error));
+        }
+    }
+    let mut reader = VolumeHeaderReader::new();
+    let piece = if cut == 255 { 500 } else { 512 * (1 + usize::from(cut % 8)) };
+    for piece in bytes.chunks(piece) {
+        match reader.read(piece) {
+            Ok(()) => {}
+            Err(error) => return container_error(&error),
+        }
+        if reader.is_complete() {
+            break;
+        }
+    }
+    match reader.finish() {
+        Ok(read) => {
+            let (name, map) = &read;
+            // The reader is careful and not strict; what it understood is what the header says that is made of it.
+            let mut again = VolumeHeaderReader::new();
+            for piece in volume_header(name, map) {
+                again.read(&piece).expect("a header of our own");
+            }
+            assert_eq!(again.finish().expect("a whole header of our own"), read);
+        }
+        Err(error) => container_error(&error),
+    }
+}
+
+pub fn tar_seeds() -> Vec<Vec<u8>> {
+    let name = SnapshotId::parse("snap-0123456789abcdef0").expect("a name");
+    let mut seeds = vec![[&[0], &prologue(b"{\"Snapshots\": []}", b"text")[..]].concat()];
+    for (cut, size, extents) in [
+        (0, 512, vec![]),
+        (1, 3 * BLOCK_BYTES + 512, vec![(0, 1), (3, 1)]),
+        (2, (1 << 40) + 512, (0..60).map(|i| (i * 40, 1 + i)).collect()),
+        (0, VolumeSize::MAX, vec![(5, 3), ((1 << 27) - 1, 1)]),
+    ] {
+        let mut map = BlockMap::new(volume_size(size));
+        extents.iter().for_each(|(first, count)| map.insert(*first, *count));
+        let header: Vec<u8> = volume_header(&name, &map).flatten().collect();
+        seeds.push([&[cut], &header[..]].concat());
+    }
+    seeds
+}
+
+/// Input: the document.
+pub fn image_json(data: &[u8]) {
+    match ImageDocument::parse(data.to_vec()) {
+        Ok(document) => {
+            assert_eq!(document.bytes(), data);
+            assert!(document.snapshots().len() <= MAX_VOLUMES);
+            assert!(!document.archive_name().contains(['/', '\0']));
+            let mut names: Vec<_> = document.snapshots().iter().map(|snapshot| snapshot.id.as_str().to_ascii_lowercase()).collect();
+            names.sort();
+            assert!(names.is_sorted_by(|left, right| left < right), "two snapshots have one file");
+            for snapshot in document.snapshots() {
+                for size in SIZES {
+                    let _ = document.check_size(&snapshot.id, volume_size(size));
+                }
+                for device in &snapshot.devices {
+                    assert_eq!(document.snapshot_of(device.as_str()).expect("a device of the document"), &snapshot.id);
+                }
+            }
+        }
+        Err(error) => assert!(matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unsupported | ErrorKind::Limit), "{error:?}"),
+    }
+}
+
+pub fn json_seeds() -> Vec<Vec<u8>> {
+    [
+        DOCUMENT,
+        r#"{"Snapshots": [{"SnapshotId": "a"}, {"SnapshotId": "b", "VolumeSize": 18446744073709551615}]}"#,
+        r#"{"format": "amibin", "version": 1, "Image": {"ImageId": "ami-01234567"}, "x": [[[[1.5e300, null, true, "\ud83d\ude00"]]]]}"#,
+    ]
+    .map(|json| json.as_bytes().to_vec())
+    .to_vec()
+}
