@@ -3,6 +3,7 @@
 mod architecture;
 mod format;
 mod fuzz_smoke;
+mod golden;
 mod stock_tools;
 mod support;
 mod vectors;
