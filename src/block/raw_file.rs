@@ -52,22 +52,29 @@ impl RawFileSource {
         } else {
             return Err(Error::usage("a disk image is a regular file or a block device, and this is neither").at("path", path.display()));
         };
-        let size = VolumeSize::new(len).map_err(|error| error.at("path", path.display()))?;
+        let size = VolumeSize::new(len).map_err(|error| match foreign_format(&file) {
+            Some(format) => Error::unsupported("the disk image is not raw").at("path", path.display()).at("format", format),
+            None => error.at("path", path.display()),
+        })?;
         Ok(Self { path: path.to_owned(), file, size, state })
     }
 
     /// The disk image format that the first bytes belong to, if it is a known one that is not raw. A guess: a raw disk may hold anything.
     pub fn foreign_format(&self) -> Option<&'static str> {
-        let mut magic = [0; 8];
-        self.file.read_exact_at(&mut magic, 0).ok()?;
-        match &magic {
-            [b'Q', b'F', b'I', 0xFB, ..] => Some("qcow2"),
-            [b'K', b'D', b'M', b'V', ..] => Some("vmdk"),
-            b"vhdxfile" => Some("vhdx"),
-            b"conectix" => Some("vhd"),
-            [b'Q', b'E', b'D', 0, ..] => Some("qed"),
-            _ => None,
-        }
+        foreign_format(&self.file)
+    }
+}
+
+fn foreign_format(file: &File) -> Option<&'static str> {
+    let mut magic = [0; 8];
+    file.read_exact_at(&mut magic, 0).ok()?;
+    match &magic {
+        [b'Q', b'F', b'I', 0xFB, ..] => Some("qcow2"),
+        [b'K', b'D', b'M', b'V', ..] => Some("vmdk"),
+        b"vhdxfile" => Some("vhdx"),
+        b"conectix" => Some("vhd"),
+        [b'Q', b'E', b'D', 0, ..] => Some("qed"),
+        _ => None,
     }
 }
 

@@ -10,6 +10,7 @@ pub(super) fn hint(error: &Error) -> Option<String> {
     let says = |text: &str| message.contains(text);
     let advice = match error.kind() {
         ErrorKind::Exists if says("another process") => "wait for it to end, or choose another name",
+        ErrorKind::Exists if says("not a directory") => "choose another name: an archive is restored to a directory",
         ErrorKind::Exists => "choose another name, or replace it with --force",
         ErrorKind::Unsupported if error.fact("looks_like").is_some_and(|what| what.contains("AWS")) => {
             "an object made by AWS is restored by AWS: aws ec2 create-restore-image-task --bucket BUCKET --object-key KEY"
@@ -20,11 +21,15 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         ErrorKind::Unsupported if says("not raw") => "convert it first: qemu-img convert -O raw FILE disk.raw",
         ErrorKind::Unsupported if error.fact("version").is_some() || error.fact("feature").is_some() => "use a newer amistore",
         ErrorKind::Limit if error.fact("memory").is_some() => "give more with --memory, or use a lower --level",
-        ErrorKind::Corrupt if says("truncated") => "fetch it again, and compare its size with that of the original",
+        ErrorKind::Corrupt if says("truncated") || says("no footer") || says("index cannot be read") => {
+            "fetch it again, and compare its size with that of the original"
+        }
         ErrorKind::Corrupt => "fetch it again if it is a copy; undamaged volumes can still be taken out with `amistore extract`",
-        ErrorKind::NotFound if says("image.json") => "an image directory has an image.json; plain disks are packed with --disk DEVICE=FILE",
+        ErrorKind::NotFound if says("image.json") || says("read the image directory") => {
+            "an image directory has an image.json; plain disks are packed with --disk DEVICE=FILE"
+        }
         ErrorKind::NotFound if says("cannot create the file") => "its directory has to exist",
-        ErrorKind::NotFound if says("image directory") => "the directory above it has to exist",
+        ErrorKind::NotFound if says("make the image directory") => "the directory above it has to exist",
         ErrorKind::Usage if says("size that image.json says") => {
             "check that the file is whole; correct VolumeSize if the metadata is wrong"
         }
@@ -37,7 +42,11 @@ pub(super) fn hint(error: &Error) -> Option<String> {
 
 fn io_hint(error: &Error) -> Option<String> {
     let cause = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
+    let archive_on_stdout = error.fact("path") == Some("standard output");
+    let stdout = archive_on_stdout || error.message().contains("standard output");
     let advice = match cause.kind() {
+        io::ErrorKind::StorageFull if stdout => "free some space where the output goes; what is there is not whole",
+        io::ErrorKind::BrokenPipe if !archive_on_stdout => "whoever read the output stopped",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "free some space or choose another place; what was half written has been removed"
         }

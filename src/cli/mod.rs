@@ -60,7 +60,9 @@ fn refuse(error: &clap::Error) -> ExitCode {
         || std::env::var("AMISTORE_OUTPUT").is_ok_and(|value| value == "json");
     if json && error.use_stderr() {
         let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        // The first paragraph: what is wrong, and the arguments it is about.
+        let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let message = lines.join(" ").trim_start_matches("error: ").to_owned();
         output::print_json_error(&Error::usage(message));
         return ExitCode::from(2);
     }

@@ -10,6 +10,7 @@ use crate::store::ObjectReader;
 pub(super) fn not_an_archive(head: &[u8]) -> Error {
     let what = match head {
         [] => "an empty file",
+        _ if head.len() < 4 => "a few bytes, too few to be anything",
         [0x1F, 0x8B, ..] => "gzip data",
         [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => "xz data",
         [b'B', b'Z', b'h', ..] => "bzip2 data",
@@ -21,6 +22,7 @@ pub(super) fn not_an_archive(head: &[u8]) -> Error {
         _ if head.get(257..262) == Some(b"ustar") => "a tar file that is not compressed",
         _ if head.get(510..512) == Some(&[0x55, 0xAA]) => "a raw disk image",
         [first, rest @ ..] if rest.iter().all(|byte| byte == first) => "a file of equal bytes",
+        _ if head.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)) => "text",
         _ => "unknown data, which is what objects made by AWS's CreateStoreImageTask look like",
     };
     Error::unsupported("this is not an amistore archive").at("looks_like", what)
@@ -55,8 +57,8 @@ pub(super) const IMPOSSIBLE_META_FRAME: &str = "a meta frame has an impossible l
 fn first_frame_is_ours(reader: &dyn ObjectReader) -> Result<bool> {
     let mut bytes = vec![0; reader.len().min(2 << 20) as usize];
     reader.read_at(0, &mut bytes)?;
-    let header = FrameHeader::parse(&bytes);
-    let Ok(Some(header)) = header else { return Ok(false) };
+    let Ok(header) = FrameHeader::parse(&bytes) else { return Ok(false) };
+    let header = header.ok_or_else(|| Error::corrupt("the first frame is cut short"))?;
     if header.content_size > META_FRAME_RAW as u64 {
         return Ok(false);
     }

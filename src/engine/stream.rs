@@ -139,6 +139,18 @@ impl<R: Read> Input<R> {
         Ok(head)
     }
 
+    /// The first bytes of the stream: 4, which are read again, if they begin a zstd frame; otherwise enough to say what it is.
+    fn first_bytes(&mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&mut self.inner).take(4).read_to_end(&mut bytes).map_err(|cause| self.failed(cause))?;
+        if frame::begins(&bytes) {
+            self.head = bytes.first_chunk().copied();
+        } else {
+            (&mut self.inner).take(508).read_to_end(&mut bytes).map_err(|cause| self.failed(cause))?;
+        }
+        Ok(bytes)
+    }
+
     /// Appends the next `len` bytes to `bytes`, without believing that there are so many.
     fn read(&mut self, len: usize, bytes: &mut Vec<u8>) -> Result<()> {
         let mut len = len as u64;
@@ -186,11 +198,7 @@ impl<R: Read> Feeder<'_, R> {
     }
 
     fn prologue(&mut self) -> Result<ImageDocument> {
-        let head = match self.input.peek() {
-            Ok(head) => head,
-            Err(error) if error.kind() == ErrorKind::Corrupt => return Err(foreign::not_an_archive(&[]).because(error)),
-            Err(error) => return Err(error),
-        };
+        let head = self.input.first_bytes()?;
         if !frame::begins(&head) {
             return Err(foreign::not_an_archive(&head));
         }

@@ -62,8 +62,9 @@ impl ImageDocument {
         let (image_id, name, mappings) = match image {
             None => (None, None, Vec::new()),
             Some(image) => {
-                let image_id = ImageId::parse(text(image, "ImageId")?.ok_or_else(|| wrong("`Image.ImageId` is missing"))?)
-                    .map_err(|cause| wrong("`Image.ImageId` is no image id").because(cause))?;
+                let given = text(image, "ImageId")?.ok_or_else(|| wrong("`Image.ImageId` is missing"))?;
+                let image_id = ImageId::parse(given)
+                    .map_err(|cause| wrong("`Image.ImageId` is no image id").at("image_id", given.escape_debug()).because(cause))?;
                 let name = text(image, "Name")?;
                 if let Some(name) = name {
                     check_image_name(name)?;

@@ -1,6 +1,7 @@
 //! All integration tests in one binary, because linking is what takes the time.
 
 mod architecture;
+mod cli;
 mod format;
 mod fuzz_smoke;
 mod golden;

@@ -1,9 +1,11 @@
 //! `amistore store`.
 
+use std::path::Path;
+
 use super::super::args::StoreArgs;
 use super::super::output::{Console, store_plan, store_plan_text, stored, stored_text};
 use super::super::settings::{Place, Settings, archive_target, refuse_url};
-use crate::base::{Error, Result};
+use crate::base::{Error, ImageId, Result};
 use crate::catalog::{ImageDirectory, ImageSource, PlainDisks};
 use crate::engine::PackOptions;
 use crate::ops::{self, StoreTarget};
@@ -15,6 +17,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
         (Some(_), _) => return Err(Error::usage("with --disk there is no SOURCE: give only the ARCHIVE")),
         (None, [source, archive]) => {
             refuse_url(&source.to_string_lossy())?;
+            refuse_image_id(source)?;
             (Box::new(ImageDirectory::open(source)?), archive)
         }
         (None, _) => {
@@ -58,6 +61,16 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
     };
     drop(observer);
     console.result(|| stored_text(&report, &shown), || stored(&report, &shown))
+}
+
+/// An image id is a place in EC2; a directory may still be called so.
+fn refuse_image_id(source: &Path) -> Result<()> {
+    match ImageId::parse(&source.to_string_lossy()) {
+        Ok(id) if !source.exists() => {
+            Err(Error::unsupported("this version stores images that are local: an image directory, or --disk").at("source", id))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn refuse_terminal() -> Result<()> {

@@ -37,7 +37,11 @@ pub(in super::super) fn run(args: VerifyArgs, settings: &Settings, console: &Con
         return Ok(());
     }
     let findings = outcome.findings.len() as u64 + outcome.more_findings;
-    Err(Error::corrupt("the archive failed verification").at("archive", shown).at("findings", findings))
+    let message = match (&outcome.footer, args.archive.as_os_str() == "-") {
+        (None, false) => "the archive failed verification: its index cannot be read",
+        _ => "the archive failed verification",
+    };
+    Err(Error::corrupt(message).at("archive", shown).at("findings", findings))
 }
 
 /// The standard library seeds its hash maps from the operating system's random numbers; that is random enough to choose blocks.

@@ -1,0 +1,298 @@
+//! What can be wrong with what is asked for: places, disks, metadata, numbers.
+
+use serde_json::{Value, json};
+
+use crate::support::cli::{BLOCK, DATA, IMAGE, ROOT, Sandbox, noise, sample_json};
+
+/// The start of a call that packs `disk.raw`.
+const DISK: [&str; 5] = ["store", "--disk", "/dev/xvda=disk.raw", "--name", "sample"];
+
+fn store_disk(sandbox: &Sandbox, more: &[&str]) -> crate::support::cli::Outcome {
+    sandbox.run(&[&DISK, more].concat())
+}
+
+#[test]
+fn a_source_that_is_not_there_is_not_found() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .run(&["store", "nowhere", "a.bin"])
+        .failed(3, &["nowhere/image.json", "No such file", "hint: an image directory has an image.json"]);
+    assert!(sandbox.left(&[]).is_empty());
+}
+
+#[test]
+fn an_archive_that_is_not_there_is_not_found() {
+    let sandbox = Sandbox::new();
+    for args in [
+        &["restore", "nowhere.bin", "out"][..],
+        &["verify", "nowhere.bin"],
+        &["inspect", "nowhere.bin"],
+        &["extract", "nowhere.bin", "--image-json"],
+    ] {
+        sandbox.run(args).failed(3, &["cannot open the archive", "path: nowhere.bin"]);
+    }
+    assert!(sandbox.left(&[]).is_empty());
+}
+
+#[test]
+fn a_disk_that_is_not_there_is_not_found() {
+    let sandbox = Sandbox::new();
+    store_disk(&sandbox, &["a.bin"]).failed(3, &["cannot open the disk image", "path: disk.raw"]);
+    assert!(sandbox.left(&[]).is_empty());
+}
+
+#[test]
+fn a_directory_without_metadata_is_no_image_directory() {
+    let sandbox = Sandbox::new();
+    sandbox.make_directory("empty");
+    sandbox
+        .run(&["store", "empty", "a.bin"])
+        .failed(3, &["it has no image.json", "hint: an image directory has an image.json; plain disks are packed with --disk"]);
+    assert!(sandbox.left(&["empty/"]).is_empty());
+}
+
+#[test]
+fn a_disk_named_as_source_is_answered_with_how_disks_are_packed() {
+    let sandbox = Sandbox::new().and("disk.raw", noise(1, 1));
+    sandbox.run(&["store", "disk.raw", "a.bin"]).failed(3, &["disk.raw", "plain disks are packed with --disk DEVICE=FILE"]);
+    assert!(sandbox.left(&["disk.raw"]).is_empty());
+}
+
+#[test]
+fn a_raw_file_that_the_metadata_names_has_to_be_there() {
+    let sandbox = Sandbox::with_image();
+    sandbox.remove(&format!("image/{DATA}.raw"));
+    sandbox
+        .run(&["store", "image", "a.bin"])
+        .failed(3, &["cannot open the disk image", &format!("path: image/{DATA}.raw"), &format!("snapshot: {DATA}")]);
+    assert!(sandbox.left(&["image"]).iter().all(|path| path == "image/"));
+}
+
+#[test]
+fn what_may_not_be_read_is_denied() {
+    let sandbox = Sandbox::new().and("disk.raw", noise(1, 1));
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o0);
+    std::fs::set_permissions(sandbox.path("disk.raw"), closed).expect("permissions to be set");
+    // root reads it all the same, and then there is nothing to test.
+    if std::fs::File::open(sandbox.path("disk.raw")).is_err() {
+        store_disk(&sandbox, &["a.bin"]).failed(4, &["cannot open the disk image", "path: disk.raw", "Permission denied"]);
+        assert!(sandbox.left(&["disk.raw"]).is_empty());
+    }
+}
+
+#[test]
+fn a_place_where_even_root_may_not_write_is_denied() {
+    let sandbox = Sandbox::with_archive();
+    // Nobody makes directories in sysfs, whether it may be written or not.
+    sandbox
+        .run(&["restore", "a.bin", "/sys/kernel/amistore-test"])
+        .failed(4, &["cannot make the image directory", "path: /sys/kernel/amistore-test"]);
+    assert!(sandbox.left(&["a.bin"]).is_empty());
+}
+
+#[test]
+fn what_is_neither_file_nor_device_is_no_disk() {
+    let sandbox = Sandbox::new();
+    for place in ["/dev/xvda=/dev/null", "/dev/xvda=."] {
+        sandbox
+            .run(&["store", "--disk", place, "--name", "sample", "a.bin"])
+            .failed(2, &["a regular file or a block device, and this is neither"]);
+    }
+    assert!(sandbox.left(&[]).is_empty());
+}
+
+#[test]
+fn what_is_no_file_is_no_archive() {
+    Sandbox::new().run(&["verify", "/dev/null"]).failed(2, &["an archive is a regular file", "a pipe is read from `-`", "path: /dev/null"]);
+}
+
+#[test]
+fn a_disk_of_broken_sectors_is_refused() {
+    let sandbox = Sandbox::new().and("disk.raw", vec![1; 1000]);
+    store_disk(&sandbox, &["a.bin"])
+        .failed(2, &["not a multiple of 512 bytes", "size: 1000", "path: disk.raw", "hint: a disk image is a whole number"]);
+    assert!(sandbox.left(&["disk.raw"]).is_empty());
+}
+
+#[test]
+fn an_empty_disk_is_refused() {
+    let sandbox = Sandbox::new().and("disk.raw", "");
+    store_disk(&sandbox, &["a.bin"]).failed(2, &["the disk is empty", "path: disk.raw"]);
+    assert!(sandbox.left(&["disk.raw"]).is_empty());
+}
+
+#[test]
+fn a_disk_that_ends_within_a_block_comes_back_as_it_was() {
+    let disk = noise(1, 3)[..(2 * BLOCK + 512) as usize].to_vec();
+    let sandbox = Sandbox::new().and("disk.raw", &disk);
+    store_disk(&sandbox, &["a.bin"]).succeeded().says(&["warning: ", "not whole GiB"]);
+    sandbox.run(&["extract", "a.bin", "--device", "/dev/xvda", "-o", "back.raw"]).succeeded();
+    assert!(sandbox.read("back.raw") == disk);
+}
+
+#[test]
+fn a_disk_of_whole_gib_gives_no_warning() {
+    let sandbox = Sandbox::new();
+    sandbox.disk("disk.raw", 1 << 30, &[]);
+    assert_eq!(store_disk(&sandbox, &["a.bin"]).succeeded().stderr, "");
+}
+
+#[test]
+fn a_raw_file_has_to_have_the_size_that_the_metadata_says() {
+    let sandbox = Sandbox::with_image();
+    let mut document = sample_json();
+    document["Snapshots"][0]["VolumeSize"] = json!(2);
+    sandbox.write("image/image.json", document.to_string());
+    let words =
+        ["has not the size that image.json says", &format!("snapshot: {ROOT}"), "volume size gib: 2", "hint: check that the file is whole"];
+    sandbox.run(&["store", "image", "a.bin"]).failed(2, &words);
+    assert!(!sandbox.path("a.bin").exists());
+}
+
+/// Metadata that a change made unusable is refused with these words, before anything is written.
+#[track_caller]
+fn refused(change: impl FnOnce(&mut Value), words: &[&str]) {
+    let sandbox = Sandbox::with_image();
+    let mut document = sample_json();
+    change(&mut document);
+    sandbox.write("image/image.json", document.to_string());
+    sandbox.run(&["store", "image", "a.bin"]).failed(2, words).says(&["path: image/image.json"]);
+    assert_eq!(sandbox.left(&[]).len(), 4, "{:?}", sandbox.left(&[]));
+}
+
+#[test]
+fn two_mappings_with_one_device_are_refused() {
+    refused(
+        |document| document["Image"]["BlockDeviceMappings"][1]["DeviceName"] = json!("/dev/xvda"),
+        &["two block device mappings have one device name", "device: /dev/xvda"],
+    );
+}
+
+#[test]
+fn two_snapshots_with_one_id_are_refused() {
+    refused(|document| document["Snapshots"][1]["SnapshotId"] = json!(ROOT), &["two snapshots have one id", ROOT]);
+}
+
+#[test]
+fn a_name_that_no_ami_can_have_is_refused_in_metadata() {
+    refused(|document| document["Image"]["Name"] = json!("a|b"), &["not an AMI name", "character: |"]);
+}
+
+#[test]
+fn an_image_id_that_is_none_is_refused() {
+    refused(|document| document["Image"]["ImageId"] = json!("ami-XYZ"), &["`Image.ImageId` is no image id", "ami-XYZ", "not an image id"]);
+}
+
+#[test]
+fn metadata_that_is_not_json_is_refused() {
+    let sandbox = Sandbox::with_image();
+    sandbox.write("image/image.json", "{");
+    sandbox
+        .run(&["store", "image", "a.bin"])
+        .failed(2, &["image.json cannot be used: it is not JSON", "path: image/image.json", "caused by: EOF"]);
+}
+
+#[test]
+fn a_name_that_no_ami_can_have_is_refused_on_the_command_line() {
+    let sandbox = Sandbox::new().and("disk.raw", noise(1, 1));
+    for (name, words) in [("ab", "3 to 128 characters"), ("what?", "character: ?")] {
+        sandbox.run(&["store", "--disk", "/dev/xvda=disk.raw", "--name", name, "a.bin"]).failed(2, &["not an AMI name", words]);
+    }
+    assert!(sandbox.left(&["disk.raw"]).is_empty());
+}
+
+#[test]
+fn one_device_cannot_be_two_disks() {
+    let sandbox = Sandbox::new().and("disk.raw", noise(1, 1));
+    store_disk(&sandbox, &["--disk", "/dev/xvda=disk.raw", "a.bin"]).failed(2, &["one device name", "device: /dev/xvda"]);
+    assert!(sandbox.left(&["disk.raw"]).is_empty());
+}
+
+#[test]
+fn a_disk_needs_a_name_for_the_image() {
+    let sandbox = Sandbox::new().and("disk.raw", noise(1, 1));
+    sandbox.run(&["store", "--disk", "/dev/xvda=disk.raw", "a.bin"]).failed(2, &["needs a --name"]);
+}
+
+#[test]
+fn a_disk_needs_a_device() {
+    Sandbox::new()
+        .run(&["store", "--disk", "disk.raw", "--name", "sample", "a.bin"])
+        .failed(2, &["--disk has to be DEVICE=FILE", "given: disk.raw"]);
+}
+
+#[test]
+fn disks_and_a_source_are_not_given_together() {
+    let sandbox = Sandbox::with_image().and("disk.raw", noise(1, 1));
+    store_disk(&sandbox, &["image", "a.bin"]).failed(2, &["with --disk there is no SOURCE"]);
+}
+
+#[test]
+fn a_disk_image_that_is_not_raw_is_refused_with_the_way_to_convert_it() {
+    // Such files need not have whole sectors.
+    for len in [1 << 16, 1000] {
+        let mut qcow2 = b"QFI\xFB\0\0\0\x03".to_vec();
+        qcow2.resize(len, 0);
+        let sandbox = Sandbox::new().and("disk.raw", qcow2);
+        store_disk(&sandbox, &["a.bin"])
+            .failed(8, &["not raw", "path: disk.raw", "format: qcow2", "hint: convert it first: qemu-img convert"]);
+        assert!(sandbox.left(&["disk.raw"]).is_empty());
+    }
+}
+
+#[test]
+fn places_in_aws_are_not_mistaken_for_files() {
+    let sandbox = Sandbox::with_archive();
+    sandbox.sample_image("image");
+    let set_up = ["a.bin", "image", "image/"];
+    for args in [
+        ["store", "image", "s3://bucket/"],
+        ["store", "s3://bucket/a.bin", "b.bin"],
+        ["restore", "s3://bucket/a.bin", "out"],
+        ["restore", "a.bin", "s3://bucket/"],
+    ] {
+        sandbox.run(&args).failed(8, &["local files and pipes only", "place: s3://bucket/"]);
+    }
+    sandbox.run(&["store", IMAGE, "b.bin"]).failed(8, &["images that are local", &format!("source: {IMAGE}")]);
+    sandbox.run(&["restore", "a.bin", "ec2"]).failed(8, &["directories only", "./ec2"]);
+    assert!(sandbox.left(&set_up).is_empty(), "{:?}", sandbox.left(&set_up));
+}
+
+#[test]
+fn a_directory_that_is_called_like_an_image_is_a_source() {
+    let sandbox = Sandbox::new();
+    sandbox.sample_image(IMAGE);
+    sandbox.run(&["store", IMAGE, "a.bin"]).succeeded();
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    let sandbox = Sandbox::with_archive().and("disk.raw", noise(1, 1));
+    for level in ["0", "20", "-1"] {
+        store_disk(&sandbox, &["--level", level, "b.bin"]).failed(2, &["from 1 to 19", &format!("level: {level}")]);
+    }
+    for share in ["0", "101", "x"] {
+        sandbox.run(&["verify", "--sample", share, "a.bin"]).failed(2, &["--sample has to be", &format!("given: {share}")]);
+    }
+    sandbox.run(&["verify", "--threads", "0", "a.bin"]).failed(2, &["--threads has to be at least 1"]);
+    sandbox.run(&["verify", "--memory", "much", "a.bin"]).failed(2, &["not a size", "given: much"]);
+    assert!(sandbox.left(&["a.bin", "disk.raw"]).is_empty());
+}
+
+#[test]
+fn too_little_memory_is_a_limit_that_can_be_raised() {
+    let sandbox = Sandbox::with_archive();
+    for args in [&["verify", "a.bin"][..], &["restore", "a.bin", "out"], &["inspect", "a.bin"]] {
+        sandbox.run(&[args, &["--memory", "1MiB"]].concat()).failed(7, &["memory: 1048576", "needed: ", "hint: give more with --memory"]);
+    }
+    assert!(sandbox.left(&["a.bin"]).is_empty());
+}
+
+#[test]
+fn a_pipe_is_not_read_where_random_access_is_needed() {
+    let sandbox = Sandbox::new();
+    sandbox.run(&["extract", "-", "--image-json"]).failed(2, &["name a file"]);
+    sandbox.run(&["verify", "-", "--sample", "5%"]).failed(2, &["name a file"]);
+    sandbox.run(&["restore", "-", "out", "--dry-run"]).failed(2, &["--dry-run needs a file"]);
+    assert!(sandbox.left(&[]).is_empty());
+}

@@ -1,0 +1,186 @@
+//! Where results go: what is there already, what is only looked at, and who else is at work there.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::support::cli::{DATA, IMAGE, ROOT, Sandbox, noise, sample_archive, text, wait_until};
+
+/// A call that stores the sample image.
+const STORE: [&str; 3] = ["store", "image", "a.bin"];
+const SET_UP: [&str; 2] = ["image", "image/"];
+
+#[test]
+fn an_existing_archive_is_not_overwritten() {
+    let sandbox = Sandbox::with_image().and("a.bin", "precious");
+    sandbox.run(&STORE).failed(9, &["the file exists", "path: ./a.bin", "hint: choose another name, or replace it with --force"]);
+    assert_eq!(sandbox.read("a.bin"), b"precious");
+    assert_eq!(sandbox.left(&SET_UP), ["a.bin"]);
+}
+
+#[test]
+fn an_existing_archive_is_replaced_by_force() {
+    let sandbox = Sandbox::with_image().and("a.bin", "old");
+    sandbox.run(&[&STORE[..], &["--force"]].concat()).succeeded();
+    assert!(sandbox.read("a.bin") == sample_archive());
+    assert_eq!(sandbox.left(&SET_UP), ["a.bin"]);
+}
+
+#[test]
+fn an_archive_is_named_after_its_image_in_a_directory() {
+    let sandbox = Sandbox::with_image();
+    sandbox.make_directory("archives");
+    sandbox.run(&["store", "image", "archives"]).succeeded();
+    assert_eq!(sandbox.left(&SET_UP), ["archives/", &format!("archives/{IMAGE}.bin")]);
+}
+
+#[test]
+fn the_directory_of_an_archive_has_to_exist() {
+    let sandbox = Sandbox::with_image();
+    for archive in ["nowhere/", "nowhere/a.bin"] {
+        sandbox
+            .run(&["store", "image", archive])
+            .failed(3, &["cannot create the file", "path: nowhere/", "hint: its directory has to exist"]);
+    }
+    assert!(sandbox.left(&SET_UP).is_empty());
+}
+
+#[test]
+fn a_restored_image_is_that_which_was_stored() {
+    let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
+    sandbox.run(&["restore", "a.bin", "out"]).succeeded();
+    assert_eq!(
+        sandbox.left(&["a.bin", "image", "image/"]),
+        ["out/", "out/image.json", &format!("out/{ROOT}.raw"), &format!("out/{DATA}.raw")]
+    );
+    assert_eq!(sandbox.read("out/image.json"), sandbox.read("image/image.json"));
+    // Whoever stores it again gets the same bytes: data, holes and written zeros are where they were.
+    sandbox.run(&["store", "out", "again.bin"]).succeeded();
+    assert!(sandbox.read("again.bin") == sample_archive());
+}
+
+#[test]
+fn a_directory_that_holds_an_image_is_not_restored_into() {
+    let sandbox = Sandbox::with_archive();
+    sandbox.make_directory("out");
+    sandbox.write("out/image.json", "{}");
+    sandbox.run(&["restore", "a.bin", "out"]).failed(9, &["the directory holds an image already", "path: out/image.json", "--force"]);
+    assert_eq!(sandbox.left(&["a.bin"]), ["out/", "out/image.json"]);
+    assert_eq!(sandbox.read("out/image.json"), b"{}");
+}
+
+#[test]
+fn a_raw_file_in_the_way_is_not_overwritten() {
+    let sandbox = Sandbox::with_archive();
+    sandbox.make_directory("out");
+    let raw = format!("out/{DATA}.raw");
+    sandbox.write(&raw, "precious");
+    sandbox.run(&["restore", "a.bin", "out"]).failed(9, &["the file exists", &raw]);
+    assert_eq!(sandbox.left(&["a.bin"]), ["out/", &raw]);
+    assert_eq!(sandbox.read(&raw), b"precious");
+}
+
+#[test]
+fn an_image_is_replaced_by_force() {
+    let sandbox = Sandbox::with_archive();
+    sandbox.sample_image("out");
+    sandbox.write("out/image.json", "{}");
+    sandbox.run(&["restore", "--force", "a.bin", "out"]).succeeded();
+    assert_ne!(sandbox.read("out/image.json"), b"{}");
+    assert_eq!(sandbox.left(&["a.bin"]).len(), 4);
+}
+
+#[test]
+fn an_empty_directory_is_restored_into() {
+    let sandbox = Sandbox::with_archive();
+    sandbox.make_directory("out");
+    sandbox.run(&["restore", "a.bin", "out"]).succeeded();
+    assert_eq!(sandbox.left(&["a.bin"]).len(), 4);
+}
+
+#[test]
+fn a_file_is_no_target_of_a_restore() {
+    let sandbox = Sandbox::with_archive().and("out", "precious");
+    sandbox
+        .run(&["restore", "--force", "a.bin", "out"])
+        .failed(9, &["exists and is not a directory", "hint: choose another name: an archive is restored to a directory"]);
+    assert_eq!(sandbox.read("out"), b"precious");
+}
+
+#[test]
+fn an_extracted_file_is_not_overwritten() {
+    let sandbox = Sandbox::with_archive().and("x.raw", "precious");
+    for what in [&["--device", "/dev/xvda"][..], &["--image-json"]] {
+        sandbox.run(&[&["extract", "a.bin", "-o", "x.raw"], what].concat()).failed(9, &["the file exists", "path: x.raw", "--force"]);
+    }
+    assert_eq!(sandbox.left(&["a.bin"]), ["x.raw"]);
+    sandbox.run(&["extract", "a.bin", "-o", "x.raw", "--snapshot", DATA, "--force"]).succeeded();
+    assert_eq!(std::fs::metadata(sandbox.path("x.raw")).expect("a file").len(), 1 << 30);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
+    let set_up = ["a.bin", "image", "image/"];
+    for (args, says) in [
+        (&["store", "image", "b.bin"][..], "would store ami-0123456789abcdef0 as ./b.bin"),
+        (&["store", "image", "b.bin", "--sparse"], "would store"),
+        (&["restore", "a.bin", "out"], "would restore ami-0123456789abcdef0 to out"),
+        (&["extract", "a.bin", "--device", "/dev/sdb", "-o", "x.raw"], "would extract snap-0bbbbbbbbbbbbbbbb to x.raw"),
+        (&["extract", "a.bin", "--image-json", "-o", "x.json"], "would write"),
+    ] {
+        let outcome = sandbox.run(&[args, &["--dry-run"]].concat()).succeeded();
+        assert!(outcome.text().starts_with(says), "{}", outcome.text());
+        assert_eq!(sandbox.left(&set_up), [""; 0], "{args:?}");
+    }
+}
+
+#[test]
+fn an_archive_is_not_longer_than_its_dry_run_said() {
+    let sandbox = Sandbox::with_image();
+    let plan = sandbox.run(&["store", "image", "b.bin", "--dry-run", "--output", "json"]).succeeded().json();
+    let at_most = plan["ArchiveBytesAtMost"].as_u64().expect("a number");
+    let len = sample_archive().len() as u64;
+    assert!((len..len + (8 << 20)).contains(&at_most), "{at_most} for {len}");
+}
+
+#[test]
+fn the_second_writer_of_a_file_gives_way() {
+    let sandbox = Sandbox::with_image().and(".a.bin.partial", "of somebody else");
+    let other = File::options().read(true).write(true).open(sandbox.path(".a.bin.partial")).expect("a file");
+    flock(&other, FlockOperation::NonBlockingLockExclusive).expect("a lock");
+    sandbox.run(&STORE).failed(9, &["another process is writing this file", "path: ./a.bin", "hint: wait for it to end"]);
+    sandbox.run(&[&STORE[..], &["--force"]].concat()).failed(9, &["another process is writing this file"]);
+    assert_eq!(sandbox.left(&SET_UP), [".a.bin.partial"]);
+    let mut untouched = [0; 16];
+    other.read_exact_at(&mut untouched, 0).expect("its content");
+    assert_eq!(&untouched, b"of somebody else");
+}
+
+#[test]
+fn one_of_two_writers_at_the_same_time_wins() {
+    let sandbox = Sandbox::with_image();
+    let mut writers: Vec<_> = (0..2).map(|_| sandbox.start(&mut sandbox.command(&STORE))).collect();
+    let mut codes: Vec<i32> = writers.drain(..).map(|writer| writer.wait().code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 9]);
+    assert_eq!(sandbox.left(&SET_UP), ["a.bin"]);
+    assert!(sandbox.read("a.bin") == sample_archive());
+}
+
+#[test]
+fn a_killed_store_leaves_a_partial_file_that_the_next_one_takes_over() {
+    let sandbox = Sandbox::new();
+    sandbox.disk("disk.raw", 1 << 30, &[(0, text(1, 16))]);
+    let store = ["store", "--disk", "/dev/xvda=disk.raw", "--name", "sample", "a.bin"];
+    let mut running = sandbox.start(&mut sandbox.command(&[&store[..], &["--level", "12"]].concat()));
+    wait_until("the partial file", || sandbox.path(".a.bin.partial").exists());
+    running.signal("KILL");
+    assert_eq!(running.wait().code, -9);
+    assert_eq!(sandbox.left(&["disk.raw"]), [".a.bin.partial"]);
+    sandbox.write(".a.bin.partial", noise(1, 20));
+    sandbox.run(&store).succeeded();
+    assert_eq!(sandbox.left(&["disk.raw"]), ["a.bin"]);
+    sandbox.run(&["verify", "a.bin"]).succeeded();
+}
