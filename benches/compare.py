@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Time amistore against tools that do a similar job, on the same images (see images.py): pack, restore, verify.
 
-The runs of a round follow each other (A B C, A B C, ...), so that what slows the machine for a while slows all tools. Reported are medians of
+The runs of a round follow each other (A B C, B C A, ...), so that what slows the machine for a while slows all tools. Reported are medians of
 the rounds; a ratio is taken from the two runs of one round, and its median reported. Below 1, amistore needs less.
 
 Before each run, untimed: outputs removed, sync, input read into the page cache (or dropped from it, with --cold).
@@ -289,15 +289,15 @@ class Bench:
         run["size"] = sum(os.path.getsize(name) for name in files_in(archive))
         return run
 
-    def usable(self, table, image):
+    def usable(self, table, image, all_tools=False):
         """The rows whose tools are here, and whose output fits; says which do not."""
         selected = []
         for row in table:
             missing = [name for name in row.needs if name != "amistore" and not shutil.which(name)]
             reason = "not installed: " + ", ".join(missing) if missing else None
-            if not row.sparse and os.path.getsize(image) > shutil.disk_usage(self.work).free // 2:
+            if not reason and not row.sparse and os.path.getsize(image) > shutil.disk_usage(self.work).free // 2:
                 reason = "this version restores holes as zeros, which would not fit on the disk"
-            if self.options.tools and not row.name.startswith("amistore -1") and not any(part in row.name for part in self.options.tools):
+            if self.options.tools and not all_tools and not row.name.startswith("amistore -1") and not any(part in row.name for part in self.options.tools):
                 continue
             if reason:
                 line = "%s is skipped for %s: %s" % (row.name, os.path.basename(image), reason)
@@ -325,7 +325,9 @@ class Bench:
                 if run["code"]:
                     log("  failed: " + self.complaint())
             for number in range(self.options.rounds):
-                for row in table:
+                # Each round begins with another tool, so that none is always the first or always behind the same one.
+                turn = number % max(len(table), 1)
+                for row in table[turn:] + table[:turn]:
                     if row.of and not packed.get(row.of):
                         continue
                     if operation == "pack":
@@ -346,7 +348,7 @@ class Bench:
                     log("%s %s, round %d, %s: %s" % (name, operation, number + 1, row.name, outcome))
             if check_packed:
                 first = {}
-                for row in self.usable(tables["restore"], image):
+                for row in self.usable(tables["restore"], image, all_tools=True):
                     if packed.get(row.of):
                         first.setdefault(row.of, row)
                 for of, row in first.items():
