@@ -68,7 +68,11 @@ impl MemorySink {
 }
 
 impl BlockSink for MemorySink {
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+    fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
+        super::for_zeros(offset, len, |offset, zeros| self.write_data(offset, zeros))
+    }
+
+    fn write_data(&self, offset: u64, data: &[u8]) -> Result<()> {
         let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, block) in data.chunks(BLOCK_BYTES as usize).enumerate() {
             blocks.insert((offset / BLOCK_BYTES) as u32 + index as u32, block.to_vec());

@@ -5,7 +5,7 @@
 mod memory;
 mod raw_file;
 
-use crate::base::{Result, VolumeSize};
+use crate::base::{BLOCK_BYTES, Result, VolumeSize};
 use crate::format::BlockMap;
 
 pub use memory::{MemorySink, MemorySource};
@@ -25,6 +25,24 @@ pub trait BlockSource: Send + Sync {
 
 /// A volume that is being written. Who made it decides when it is whole, and gives it its name.
 pub trait BlockSink: Send + Sync {
-    /// Writes `data` at `offset` (bytes), within the volume. May be called from several threads for different ranges. What is never written stays absent.
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Writes blocks that hold data at `offset` (bytes), within the volume. May be called from several threads for different ranges. A sink that reads as zeros where nothing was written may leave out zeros within
+    /// a block, as long as some of it is written.
+    fn write_data(&self, offset: u64, data: &[u8]) -> Result<()>;
+    /// Writes `len` zeros at `offset`: blocks that were written, and are zero, in the source. What neither method writes stays absent.
+    fn write_zeros(&self, offset: u64, len: u64) -> Result<()>;
+}
+
+/// A block of zeros.
+static ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
+
+/// Calls `write` for `len` zeros from `offset`, a block or less at a time.
+fn for_zeros(offset: u64, len: u64, mut write: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
+    let end = offset + len;
+    let mut at = offset;
+    while at < end {
+        let piece = (end - at).min(BLOCK_BYTES);
+        write(at, &ZEROS[..piece as usize])?;
+        at += piece;
+    }
+    Ok(())
 }

@@ -184,13 +184,51 @@ impl RawFileSink {
     }
 }
 
-impl BlockSink for RawFileSink {
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+impl RawFileSink {
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.0
             .file()
             .write_all_at(data, offset)
             .map_err(|cause| Error::io("cannot write the disk image", cause).at("path", self.0.target().display()).at("offset", offset))
     }
+}
+
+impl BlockSink for RawFileSink {
+    fn write_data(&self, offset: u64, data: &[u8]) -> Result<()> {
+        for run in written_runs(data) {
+            self.write(offset + run.start as u64, &data[run])?;
+        }
+        Ok(())
+    }
+
+    /// Not by `fallocate`: an unwritten extent is a hole to whoever stores the image next.
+    fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
+        super::for_zeros(offset, len, |offset, zeros| self.write(offset, zeros))
+    }
+}
+
+/// The unit in which file systems allocate.
+const PAGE: usize = 4096;
+/// Fewer zero pages than this are not worth a hole: they would cost a system call, and a fragment, to save little.
+const HOLE_PAGES: usize = 4;
+
+/// The parts of `data` that are worth writing to a file that reads as zeros elsewhere: all but longer runs of zero pages.
+fn written_runs(data: &[u8]) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+    let mut at = 0;
+    let is_hole = move |at: usize| at >= data.len() || is_zero(&data[at..(at + HOLE_PAGES * PAGE).min(data.len())]);
+    std::iter::from_fn(move || {
+        while at < data.len() && is_zero(&data[at..(at + PAGE).min(data.len())]) {
+            at += PAGE;
+        }
+        if at >= data.len() {
+            return None;
+        }
+        let start = at;
+        while !is_hole(at) {
+            at += PAGE;
+        }
+        Some(start..at.min(data.len()))
+    })
 }
 
 /// A block device that is overwritten in place. It has no holes and cannot be undone: absent blocks have to be written as zeros, and a failure leaves it half written.
@@ -228,9 +266,33 @@ impl DeviceSink {
 }
 
 impl BlockSink for DeviceSink {
-    fn write_at(&self, offset: u64, data: &[u8]) -> Result<()> {
+    fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
+        super::for_zeros(offset, len, |offset, zeros| self.write_data(offset, zeros))
+    }
+
+    fn write_data(&self, offset: u64, data: &[u8]) -> Result<()> {
         self.file
             .write_all_at(data, offset)
             .map_err(|cause| Error::io("cannot write the block device", cause).at("path", self.path.display()).at("offset", offset))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_longer_runs_of_zeros_become_holes() {
+        let mut data = vec![0; 64 * PAGE];
+        let runs = |data: &[u8]| written_runs(data).collect::<Vec<_>>();
+        assert!(runs(&data).is_empty());
+        data[PAGE * 10] = 1;
+        data[PAGE * 14 - 1] = 1;
+        assert_eq!(runs(&data), vec![10 * PAGE..14 * PAGE; 1], "two zero pages between them are written");
+        data[PAGE * 18] = 1;
+        data[64 * PAGE - 1] = 1;
+        assert_eq!(runs(&data), [10 * PAGE..14 * PAGE, 18 * PAGE..19 * PAGE, 63 * PAGE..64 * PAGE]);
+        data.truncate(18 * PAGE + 512);
+        assert_eq!(runs(&data), [10 * PAGE..14 * PAGE, 18 * PAGE..18 * PAGE + 512]);
     }
 }

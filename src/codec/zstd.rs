@@ -10,7 +10,7 @@ use crate::base::{Error, Result};
 /// Compression levels of the format's writer. Above 19, zstd's window and memory grow beyond what 4 MiB of data can use.
 pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
 
-/// Data that level 1 cannot shrink by 1/64 is kept as level 1 made it. zstd stores it raw there, at 1.2 GB/s; level 19 would try for seconds to the same end.
+/// Data that level 1 cannot shrink by 1/64 is kept as level 1 made it. zstd stores it raw there, at several GB/s; level 19 would try at 5 MB/s, to the same end.
 const WORTH_MORE: usize = 64;
 
 /// The version of libzstd that is linked in, such as `1.5.7`.

@@ -95,28 +95,41 @@ pub(super) fn blocks_of(raw: &[u8], present: Bitmap8, size: VolumeSize, address:
     })
 }
 
-/// Writes the blocks of a cell that exist in the source, one write for each run. Fill blocks stay absent.
+/// Writes the blocks of a cell that exist in the source, one call for each run of data or of zeros. Fill blocks stay absent.
 pub(super) fn deliver(raw: &[u8], record: &CellRecord, size: VolumeSize, sink: &dyn BlockSink) -> Result<()> {
-    let mut run: Option<(u64, usize, usize)> = None;
+    let mut run: Option<Run> = None;
     let mut at = 0;
     for (bit, block) in blocks_of(raw, record.present, size, record.address) {
-        let (start, end) = (at, at + block.len());
-        at = end;
+        let here = at..at + block.len();
+        at = here.end;
         if record.fill >> bit & 1 == 1 {
             continue;
         }
         let offset = BlockIndex(record.address.first_block().0 + bit).offset();
+        let zero = record.zero >> bit & 1 == 1;
         match &mut run {
-            Some((first, from, to)) if *first + (*to - *from) as u64 == offset && *to == start => *to = end,
+            Some(run) if run.zero == zero && run.offset + run.raw.len() as u64 == offset && run.raw.end == here.start => {
+                run.raw.end = here.end
+            }
             _ => {
-                if let Some((first, from, to)) = run.replace((offset, start, end)) {
-                    sink.write_at(first, &raw[from..to])?;
+                if let Some(run) = run.replace(Run { offset, raw: here, zero }) {
+                    run.write(raw, sink)?;
                 }
             }
         }
     }
-    match run {
-        Some((first, from, to)) => sink.write_at(first, &raw[from..to]),
-        None => Ok(()),
+    run.map_or(Ok(()), |run| run.write(raw, sink))
+}
+
+/// Blocks that stand side by side in the volume and in the cell, and have one state.
+struct Run {
+    offset: u64,
+    raw: std::ops::Range<usize>,
+    zero: bool,
+}
+
+impl Run {
+    fn write(self, raw: &[u8], sink: &dyn BlockSink) -> Result<()> {
+        if self.zero { sink.write_zeros(self.offset, self.raw.len() as u64) } else { sink.write_data(self.offset, &raw[self.raw]) }
     }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::archive::{Archive, add_to_map};
-use super::cell::{BLOCK, CellOpener, StoredCell, check_frames, deliver, locate};
+use super::cell::{CellOpener, StoredCell, check_frames, deliver, locate};
 use super::{Budget, Context, Lease, run_ordered};
 use crate::base::{BlockIndex, CELL_BLOCKS, Error, ErrorKind, Event, Result, SlotAddress, VolumeSize, bits_of};
 use crate::block::BlockSink;
@@ -368,13 +368,12 @@ fn facts_without_data(address: SlotAddress, slot: &WindowSlot, size: VolumeSize)
     }
 }
 
-/// Writes zero blocks, so that they are allocated again. (`fallocate` would not do: an unwritten extent is a hole to whoever stores the image next.)
+/// Writes the zero blocks of a cell that was not read.
 fn write_zeros(address: SlotAddress, slot: &WindowSlot, group: &Group) -> Result<()> {
-    static ZEROS: [u8; BLOCK] = [0; BLOCK];
     let Some(sink) = &group.sink else { return Ok(()) };
     for bit in bits_of(slot.zero & !slot.fill) {
         let block = BlockIndex(address.first_block().0 + bit);
-        sink.write_at(block.offset(), &ZEROS[..group.size.block_len(block) as usize])?;
+        sink.write_zeros(block.offset(), group.size.block_len(block))?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::{BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize};
+use crate::base::{BlockIndex, Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize};
 use crate::block::{BlockSink, DeviceSink, RawFileSink};
 use crate::disk::{Durability, Overwrite};
 use crate::engine::{Archive, Context, Purpose, unpack};
@@ -104,13 +104,12 @@ fn write_absent_blocks(archive: &Archive<'_>, volume: u16, sink: &dyn BlockSink,
             crate::base::bits_of(slot.present & !slot.fill).for_each(|bit| present.insert(first + bit, 1));
         }
     }
-    let zeros = vec![0; BLOCK_BYTES as usize];
     let mut next = 0;
     let end = size.blocks();
     for (start, stop) in present.extents().map(|extent| (extent.first, extent.end())).chain([(end, end)]) {
         for block in (next..start).map(BlockIndex) {
             context.cancel.check()?;
-            sink.write_at(block.offset(), &zeros[..size.block_len(block) as usize])?;
+            sink.write_zeros(block.offset(), size.block_len(block))?;
         }
         next = stop;
     }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::super::args::ExtractArgs;
-use super::super::output::{Console, extracted, extracted_text};
+use super::super::output::{Console, extracted, extracted_text, metadata, metadata_text};
 use super::super::settings::{Place, Settings};
 use crate::base::{Error, Result};
 use crate::disk::PartialFile;
@@ -27,12 +27,16 @@ pub(in super::super) fn run(args: ExtractArgs, settings: &Settings, console: &Co
         (None, None) => {
             let bytes = archive.document().bytes();
             let Some(file) = args.file.filter(|file| file.as_os_str() != "-") else { return console.write(bytes) };
+            let shown = file.display().to_string();
             if args.write.dry_run {
-                return console.write(format!("would write {} bytes of image.json to {}\n", bytes.len(), file.display()).as_bytes());
+                super::store::refuse_existing(&file, &args.write)?;
+            } else {
+                let partial = PartialFile::create(&file, overwrite, durability)?;
+                partial.file().write_all(bytes).map_err(|cause| Error::io("cannot write image.json", cause).at("path", &shown))?;
+                partial.commit()?;
             }
-            let partial = PartialFile::create(&file, overwrite, durability)?;
-            partial.file().write_all(bytes).map_err(|cause| Error::io("cannot write image.json", cause).at("path", file.display()))?;
-            return partial.commit();
+            let (dry_run, len) = (args.write.dry_run, bytes.len());
+            return console.result(|| metadata_text(&shown, dry_run, len), || metadata(&shown, dry_run, len));
         }
     };
     let file = args.file.ok_or_else(|| Error::usage("-o FILE is wanted"))?;
@@ -41,6 +45,7 @@ pub(in super::super) fn run(args: ExtractArgs, settings: &Settings, console: &Co
     }
     let shown = file.display().to_string();
     if args.write.dry_run {
+        super::store::refuse_existing(&file, &args.write)?;
         let planned = ops::plan_extract(&archive, &wanted)?;
         return console
             .result(|| extracted_text(&planned, &shown, true, planned.stored), || extracted(&planned, &shown, true, planned.stored));

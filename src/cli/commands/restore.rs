@@ -30,6 +30,7 @@ pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Co
             let reader = FileReader::open(&path)?;
             let archive = Archive::open(&reader)?;
             if args.write.dry_run {
+                super::store::refuse_existing(&args.target.join(crate::catalog::IMAGE_JSON), &args.write)?;
                 let planned = ops::plan_restore(&archive);
                 return console.result(|| restored_text(&planned, &shown, true), || restored(&planned, &shown, true));
             }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::super::args::StoreArgs;
+use super::super::args::{StoreArgs, WriteArgs};
 use super::super::output::{Console, store_plan, store_plan_text, stored, stored_text};
 use super::super::settings::{Place, Settings, archive_target, refuse_url};
-use crate::base::{Error, ImageId, Result};
+use crate::base::{Error, ErrorKind, ImageId, Result};
 use crate::catalog::{ImageDirectory, ImageSource, PlainDisks};
 use crate::engine::PackOptions;
 use crate::ops::{self, StoreTarget};
@@ -42,6 +42,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
         }
     };
     if args.write.dry_run {
+        refuse_existing(Path::new(&shown), &args.write)?;
         let planned = ops::plan_store(image.as_ref(), &options, context)?;
         let image_id = image.document().image_id().map(|id| id.as_str());
         return console.result(|| store_plan_text(&planned, &shown, image_id), || store_plan(&planned, &shown, image_id));
@@ -71,6 +72,14 @@ fn refuse_image_id(source: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// What the real run would refuse, a dry run refuses as well.
+pub(super) fn refuse_existing(path: &Path, write: &WriteArgs) -> Result<()> {
+    if !write.force && path.exists() {
+        return Err(Error::new(ErrorKind::Exists, "the file exists").at("path", path.display()));
+    }
+    Ok(())
 }
 
 fn refuse_terminal() -> Result<()> {

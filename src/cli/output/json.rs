@@ -141,6 +141,10 @@ pub(in super::super) fn extracted(extracted: &Extracted, file: &str, dry_run: bo
     })
 }
 
+pub(in super::super) fn metadata(file: &str, dry_run: bool, len: usize) -> Value {
+    json!({"DryRun": dry_run, "File": file, "Bytes": len})
+}
+
 pub(in super::super) fn inspection(inspection: &Inspection, archive: &str, bytes_read: u64) -> Value {
     let document = &inspection.document;
     let volumes: Vec<Value> = inspection

@@ -12,8 +12,8 @@ use super::args::{GlobalArgs, OutputForm};
 use super::hints::hint;
 use crate::base::{Error, Observer, Result};
 
-pub(super) use json::{extracted, inspection, restored, store_plan, stored, verified};
-pub(super) use text::{extracted_text, inspection_text, restored_text, store_plan_text, stored_text, verified_text};
+pub(super) use json::{extracted, inspection, metadata, restored, store_plan, stored, verified};
+pub(super) use text::{extracted_text, inspection_text, metadata_text, restored_text, store_plan_text, stored_text, verified_text};
 
 /// Where output goes, and in which form.
 pub(super) struct Console {
@@ -46,7 +46,7 @@ impl Console {
 
     /// Who hears what the library says.
     pub(super) fn observer(&self) -> Box<dyn Observer> {
-        progress::observer(self.progress, self.quiet)
+        progress::observer(self.progress, self.quiet, self.form)
     }
 
     /// Prints a result, in the form that was asked for.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::super::args::ProgressForm;
+use super::super::args::{OutputForm, ProgressForm};
 use super::note;
 use crate::base::{Event, Observer, Stage, human_bytes};
 
@@ -17,9 +17,13 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 const JSON_EVERY: Duration = Duration::from_secs(1);
 
 /// The observer for a form.
-pub(super) fn observer(form: ProgressForm, quiet: bool) -> Box<dyn Observer> {
+pub(super) fn observer(form: ProgressForm, quiet: bool, output: OutputForm) -> Box<dyn Observer> {
     let terminal = std::io::stderr().is_terminal();
     match form {
+        // Whoever reads errors as JSON should not meet text between them.
+        ProgressForm::None | ProgressForm::Auto if output == OutputForm::Json && !quiet => {
+            Box::new(Lines::new(Form::JsonWarnings, JSON_EVERY))
+        }
         ProgressForm::Json => Box::new(Lines::new(Form::Json, JSON_EVERY)),
         _ if quiet => Box::new(crate::base::NullObserver),
         ProgressForm::Bar => Box::new(Bar::new()),
@@ -62,6 +66,7 @@ enum Form {
     Plain,
     Json,
     WarningsOnly,
+    JsonWarnings,
 }
 
 /// A line now and then.
@@ -96,7 +101,7 @@ impl Lines {
                 let (bytes, total, rate) = (human_bytes(counters.bytes), human_bytes(counters.total), human_bytes(counters.rate()));
                 note(&format!("{}: {bytes} of {total}, {rate}/s{eta}", counters.stage.name()));
             }
-            Form::Plain | Form::WarningsOnly => {}
+            Form::Plain | Form::WarningsOnly | Form::JsonWarnings => {}
         }
     }
 }
@@ -135,7 +140,7 @@ impl Observer for Lines {
                 }
             }
             Event::Warning { message } => match self.form {
-                Form::Json => note(&json!({"event": "warning", "message": message}).to_string()),
+                Form::Json | Form::JsonWarnings => note(&json!({"event": "warning", "message": message}).to_string()),
                 Form::Plain | Form::WarningsOnly => note(&format!("warning: {message}")),
             },
         }

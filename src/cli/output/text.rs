@@ -90,6 +90,11 @@ pub(in super::super) fn extracted_text(extracted: &Extracted, file: &str, dry_ru
     format!("{verb} {} to {file}: {size}, {allocated} written, {read} of the archive read\n", extracted.id)
 }
 
+pub(in super::super) fn metadata_text(file: &str, dry_run: bool, len: usize) -> String {
+    let verb = if dry_run { "would extract" } else { "extracted" };
+    format!("{verb} image.json to {file}: {len} bytes\n")
+}
+
 pub(in super::super) fn inspection_text(inspection: &Inspection, archive: &str) -> String {
     let document = &inspection.document;
     let mut text = format!("{archive}  ({})\n", human_bytes(inspection.archive_len));

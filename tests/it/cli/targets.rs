@@ -128,11 +128,27 @@ fn a_dry_run_writes_nothing() {
         (&["store", "image", "b.bin", "--sparse"], "would store"),
         (&["restore", "a.bin", "out"], "would restore ami-0123456789abcdef0 to out"),
         (&["extract", "a.bin", "--device", "/dev/sdb", "-o", "x.raw"], "would extract snap-0bbbbbbbbbbbbbbbb to x.raw"),
-        (&["extract", "a.bin", "--image-json", "-o", "x.json"], "would write"),
+        (&["extract", "a.bin", "--image-json", "-o", "x.json"], "would extract image.json to x.json"),
     ] {
         let outcome = sandbox.run(&[args, &["--dry-run"]].concat()).succeeded();
         assert!(outcome.text().starts_with(says), "{}", outcome.text());
         assert_eq!(sandbox.left(&set_up), [""; 0], "{args:?}");
+    }
+}
+
+#[test]
+fn a_dry_run_refuses_what_the_real_run_would_refuse() {
+    let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
+    for args in [
+        &["store", "image", "a.bin"][..],
+        &["restore", "a.bin", "image"],
+        &["extract", "a.bin", "--device", "/dev/sdb", "-o", "a.bin"],
+        &["extract", "a.bin", "--image-json", "-o", "a.bin"],
+    ] {
+        sandbox
+            .run(&[args, &["--dry-run"]].concat())
+            .failed(9, &["the file exists", "hint: choose another name, or replace it with --force"]);
+        sandbox.run(&[args, &["--dry-run", "--force"]].concat()).succeeded();
     }
 }
 
