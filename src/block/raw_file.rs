@@ -4,11 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind as IoKind, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::{BlockSink, BlockSource};
-use crate::base::{BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, Result, VolumeSize};
+use crate::base::{BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, Result, VolumeSize, bits_of};
 use crate::codec::zero::is_zero;
 use crate::disk::{Durability, Overwrite, PartialFile, written_ranges};
 use crate::format::BlockMap;
@@ -29,12 +28,15 @@ pub struct RawFileSource {
 struct State {
     len: u64,
     modified: (i64, i64),
+    /// Unlike the time of modification, nobody can set it back.
+    changed: (i64, i64),
 }
 
 impl State {
     fn of(file: &File) -> std::io::Result<Self> {
         let metadata = file.metadata()?;
-        Ok(Self { len: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
+        let (modified, changed) = ((metadata.mtime(), metadata.mtime_nsec()), (metadata.ctime(), metadata.ctime_nsec()));
+        Ok(Self { len: metadata.len(), modified, changed })
     }
 }
 
@@ -108,53 +110,54 @@ impl BlockSource for RawFileSource {
     }
 
     fn check_unchanged(&self) -> Result<()> {
-        let now =
-            State::of(&self.file).map_err(|cause| Error::io("cannot look at the disk image", cause).at("path", self.path.display()))?;
-        match self.state {
-            Some(state) if state != now => {
-                Err(Error::new(ErrorKind::Io, "the disk image changed while it was read").at("path", self.path.display()))
-            }
-            _ => Ok(()),
+        let failed = |cause| Error::io("cannot look at the disk image", cause).at("path", self.path.display());
+        let same = match self.state {
+            Some(state) => state == State::of(&self.file).map_err(failed)?,
+            // A device has no time of change, but it has a size.
+            None => self.size.bytes() == (&self.file).seek(SeekFrom::End(0)).map_err(failed)?,
+        };
+        if same {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::Io, "the disk image changed while it was read").at("path", self.path.display()))
         }
     }
 }
 
-/// Takes blocks that read as zeros out of `map`, by reading all others, on `threads` threads. For images whose holes got lost.
+/// Takes blocks that read as zeros out of `map`, by reading all of them, on `threads` threads. For images whose holes got lost.
 pub fn scan_zero_blocks(source: &dyn BlockSource, map: &mut BlockMap, threads: usize, cancel: &Cancel) -> Result<()> {
-    let blocks: Vec<_> = map.extents().collect();
-    let next = AtomicU32::new(0);
-    let found = Mutex::new(Ok(Vec::new()));
+    let kept = Mutex::new(Ok(BlockMap::new(map.size())));
+    let slots = Mutex::new(map.slots());
+    let next = || slots.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let scan = || -> Result<()> {
+        let mut buffer = vec![0; BLOCK_BYTES as usize];
+        while let Some((address, mut bits)) = next() {
+            cancel.check()?;
+            for bit in bits_of(bits.present) {
+                let block = BlockIndex(address.first_block().0 + bit);
+                let data = &mut buffer[..source.size().block_len(block) as usize];
+                source.read_at(block.offset(), data)?;
+                bits.present &= !(u8::from(is_zero(data)) << bit);
+            }
+            if bits.present != 0
+                && let Ok(kept) = &mut *kept.lock().unwrap_or_else(PoisonError::into_inner)
+            {
+                kept.set(address, bits);
+            }
+        }
+        Ok(())
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                let mut buffer = vec![0; BLOCK_BYTES as usize];
-                let mut zeros = Vec::new();
-                let mut work = || -> Result<()> {
-                    while let Some(extent) = blocks.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-                        for block in (extent.first..extent.end()).map(BlockIndex) {
-                            cancel.check()?;
-                            let data = &mut buffer[..source.size().block_len(block) as usize];
-                            source.read_at(block.offset(), data)?;
-                            if is_zero(data) {
-                                zeros.push(block);
-                            }
-                        }
-                    }
-                    Ok(())
-                };
-                let result = work();
-                let mut all = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                match (result, &mut *all) {
-                    (Ok(()), Ok(all)) => all.extend(zeros),
-                    (Err(error), Ok(_)) => *all = Err(error),
-                    (_, Err(_)) => {}
+                if let Err(error) = scan() {
+                    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
                 }
             });
         }
     });
-    for block in found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)? {
-        map.remove(block);
-    }
+    drop(slots);
+    *map = kept.into_inner().unwrap_or_else(PoisonError::into_inner)?;
     Ok(())
 }
 
@@ -178,9 +181,24 @@ impl RawFileSink {
         Ok(Self(partial))
     }
 
+    /// The name it will have.
+    pub fn path(&self) -> &Path {
+        self.0.target()
+    }
+
+    /// Writes data to disk, if that was asked for.
+    pub fn sync(&self) -> Result<()> {
+        self.0.sync()
+    }
+
     /// Gives the file its name.
     pub fn commit(self) -> Result<()> {
         self.0.commit()
+    }
+
+    /// Gives the file its name, which is durable only when its directory is synced.
+    pub fn rename(self) -> Result<()> {
+        self.0.rename()
     }
 }
 

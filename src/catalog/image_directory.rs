@@ -112,16 +112,53 @@ impl ImageTarget for ImageDirectoryTarget {
         json.file()
             .write_all(document.bytes())
             .map_err(|cause| Error::io("cannot write image.json", cause).at("path", self.path.display()))?;
-        for sink in self.volumes.drain(..) {
-            let sink = Arc::into_inner(sink).ok_or_else(|| Error::internal("a volume is committed while it is still written"))?;
-            sink.commit()?;
+        let into_sink = |sink| Arc::into_inner(sink).ok_or_else(|| Error::internal("a volume is committed while it is still written"));
+        let sinks = self.volumes.drain(..).map(into_sink).collect::<Result<Vec<_>>>()?;
+        // What takes long comes before the first name.
+        sinks.iter().try_for_each(RawFileSink::sync)?;
+        if self.overwrite == Overwrite::Yes {
+            // Metadata of the old image beside volumes of the new one would be an image that never was.
+            remove_if_there(&self.path.join(IMAGE_JSON))?;
+        }
+        let mut named = NamedVolumes { paths: Vec::new(), undo: self.overwrite == Overwrite::No };
+        for sink in sinks {
+            let path = sink.path().to_owned();
+            sink.rename()?;
+            named.paths.push(path);
         }
         json.commit()?;
+        named.undo = false;
         if let Some(created) = self.created.0.take()
             && self.durability == Durability::Synced
         {
             crate::disk::sync_directory(&created)?;
         }
         Ok(())
+    }
+}
+
+/// Volumes that have their names already. Without their `image.json` they go again, unless they replaced others.
+struct NamedVolumes {
+    paths: Vec<PathBuf>,
+    undo: bool,
+}
+
+impl Drop for NamedVolumes {
+    fn drop(&mut self) {
+        if self.undo {
+            for path in &self.paths {
+                // The error that brought us here is the one to report.
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != IoKind::NotFound => {
+            Err(Error::io("cannot remove the old image.json", cause).at("path", path.display()))
+        }
+        _ => Ok(()),
     }
 }

@@ -11,6 +11,9 @@ pub(super) fn hint(error: &Error) -> Option<String> {
     let advice = match error.kind() {
         ErrorKind::Exists if says("another process") => "wait for it to end, or choose another name",
         ErrorKind::Exists if says("not a directory") => "choose another name: an archive is restored to a directory",
+        ErrorKind::Exists if error.fact("image_id").is_some() => {
+            "give the image another --name or an --image-id, or name another file; --force replaces what is there"
+        }
         ErrorKind::Exists => "choose another name, or replace it with --force",
         ErrorKind::Unsupported if error.fact("looks_like").is_some_and(|what| what.contains("AWS")) => {
             "an object made by AWS is restored by AWS: aws ec2 create-restore-image-task --bucket BUCKET --object-key KEY"
@@ -24,12 +27,17 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         ErrorKind::Corrupt if says("truncated") || says("no footer") || says("index cannot be read") => {
             "fetch it again, and compare its size with that of the original"
         }
-        ErrorKind::Corrupt => "fetch it again if it is a copy; undamaged volumes can still be taken out with `amistore extract`",
+        ErrorKind::Corrupt if says("differ") => "one of the two changed since the archive was made",
+        ErrorKind::Corrupt if error.fact("snapshot").is_some() || error.fact("findings").is_some() => {
+            "fetch it again if it is a copy; volumes without damage can still be taken out with `amistore extract`"
+        }
+        ErrorKind::Corrupt => "fetch it again if it is a copy",
         ErrorKind::NotFound if says("image.json") || says("read the image directory") => {
             "an image directory has an image.json; plain disks are packed with --disk DEVICE=FILE"
         }
         ErrorKind::NotFound if says("cannot create the file") => "its directory has to exist",
         ErrorKind::NotFound if says("make the image directory") => "the directory above it has to exist",
+        ErrorKind::Usage if says("describe-images") => "take one image out of it: jq '{Image: .Images[0]}' described.json > image.json",
         ErrorKind::Usage if says("size that image.json says") => {
             "check that the file is whole; correct VolumeSize if the metadata is wrong"
         }

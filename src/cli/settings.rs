@@ -58,6 +58,19 @@ pub(super) fn refuse_url(text: &str) -> Result<()> {
     Ok(())
 }
 
+/// Refuses to replace one of the files that are read.
+pub(super) fn refuse_same_file<'a>(target: &Path, sources: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let Some(own) = identity(target) else { return Ok(()) };
+    match sources.into_iter().find(|source| identity(source) == Some(own)) {
+        Some(source) => Err(Error::usage("the target is one of the sources, and would be lost")
+            .at("path", target.display())
+            .at("source", source.display())),
+        None => Ok(()),
+    }
+}
+
 /// Directory and name of an archive to be made: `path` is a file, or a directory that stands for `name` in it.
 pub(super) fn archive_target(path: &Path, name: &str) -> (PathBuf, String) {
     let is_directory = path.is_dir() || path.to_string_lossy().ends_with('/');
@@ -162,6 +175,16 @@ mod tests {
         assert_eq!(archive_target(Path::new("new/"), "a.bin"), (PathBuf::from("new/"), "a.bin".into()));
         assert_eq!(archive_target(Path::new("x.bin"), "a.bin"), (PathBuf::from("."), "x.bin".into()));
         assert_eq!(archive_target(Path::new("/d/x.bin"), "a.bin"), (PathBuf::from("/d"), "x.bin".into()));
+    }
+
+    #[test]
+    fn a_source_is_not_replaced_by_what_is_made_of_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (file, link) = (directory.path().join("a"), directory.path().join("b"));
+        std::fs::write(&file, b"x").expect("writes");
+        std::os::unix::fs::symlink(&file, &link).expect("links");
+        assert!(refuse_same_file(&file, [link.as_path()]).is_err());
+        assert!(refuse_same_file(&directory.path().join("new"), [file.as_path()]).is_ok());
     }
 
     #[test]

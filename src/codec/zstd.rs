@@ -13,6 +13,9 @@ pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
 /// Data that level 1 cannot shrink by 1/64 is kept as level 1 made it. zstd stores it raw there, at several GB/s; level 19 would try at 5 MB/s, to the same end.
 const WORTH_MORE: usize = 64;
 
+/// Up to this level the attempt itself is cheap: level 3 takes half a second for a GB of noise, and a probe would cost compressible data half as much again (measured).
+const CHEAP_LEVEL: i32 = 5;
+
 /// The version of libzstd that is linked in, such as `1.5.7`.
 pub fn library_version() -> &'static str {
     ::zstd::zstd_safe::version_string()
@@ -26,7 +29,7 @@ pub fn frame_bound(raw_len: usize) -> usize {
 /// Makes frames of one level. Holds 0.2 MiB (level 1) to 30 MiB (level 19) of working memory.
 pub struct Encoder {
     level: i32,
-    /// Present above level 1: finds out whether the data can be compressed at all.
+    /// Present above [`CHEAP_LEVEL`]: finds out whether the data can be compressed at all.
     probe: Option<Compressor<'static>>,
     main: Compressor<'static>,
 }
@@ -46,7 +49,7 @@ impl Encoder {
             };
             make().map_err(|cause: std::io::Error| Error::internal("cannot set up zstd").because(cause))
         };
-        Ok(Self { level, probe: if level > 1 { Some(compressor(1)?) } else { None }, main: compressor(level)? })
+        Ok(Self { level, probe: if level > CHEAP_LEVEL { Some(compressor(1)?) } else { None }, main: compressor(level)? })
     }
 
     /// Replaces the content of `frame` by the frame of `raw`. `frame` grows to [`frame_bound`] if it has less room.

@@ -27,8 +27,11 @@ pub fn written_ranges(file: &File, len: u64, mut found: impl FnMut(Range<u64>)) 
 }
 
 fn by_seeking(file: &File, len: u64, mut found: impl FnMut(Range<u64>)) -> Result<(), Errno> {
-    // Dirty pages cannot be dropped; a file system without FIEMAP may not know fsync either, and then has no unwritten extents.
-    let _ = rustix::fs::fdatasync(file);
+    // Dirty pages cannot be dropped. A file system without FIEMAP may not know fsync either, and then has no unwritten extents; but data that cannot be written back is data that may be lost.
+    match rustix::fs::fdatasync(file) {
+        Ok(()) | Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS | Errno::ROFS) => {}
+        Err(cause) => return Err(cause),
+    }
     let _ = fadvise(file, 0, None, Advice::DontNeed);
     let mut at = 0;
     while at < len {

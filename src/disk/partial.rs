@@ -82,7 +82,7 @@ impl PartialFile {
     }
 
     /// Writes data to disk, if that was asked for.
-    fn sync(&self) -> Result<()> {
+    pub fn sync(&self) -> Result<()> {
         match self.durability {
             Durability::Synced => {
                 self.file.sync_all().map_err(|cause| Error::io("cannot write the file to disk", cause).at("path", self.target.display()))
@@ -91,8 +91,18 @@ impl PartialFile {
         }
     }
 
-    /// Gives the file its name. Syncs data and directory first, if that was asked for.
-    pub fn commit(mut self) -> Result<()> {
+    /// Gives the file its name. Syncs data and directory, if that was asked for.
+    pub fn commit(self) -> Result<()> {
+        let (target, durability) = (self.target.clone(), self.durability);
+        self.rename()?;
+        if durability == Durability::Synced {
+            sync_directory(&target)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs data, if that was asked for, and gives the file its name, which is durable only when the directory is synced.
+    pub fn rename(mut self) -> Result<()> {
         self.sync()?;
         let renamed = match self.overwrite {
             Overwrite::Yes => fs::rename(&self.partial, &self.target),
@@ -102,9 +112,6 @@ impl PartialFile {
             Ok(()) => self.committed = true,
             Err(cause) if cause.kind() == IoKind::AlreadyExists => return Err(exists(&self.target)),
             Err(cause) => return Err(Error::io("cannot give the file its name", cause).at("path", self.target.display())),
-        }
-        if self.durability == Durability::Synced {
-            sync_directory(&self.target)?;
         }
         Ok(())
     }
@@ -123,24 +130,30 @@ fn exists(target: &Path) -> Error {
     Error::new(ErrorKind::Exists, "the file exists").at("path", target.display())
 }
 
-/// Opens and locks the partial file, taking over one that nobody holds. `None` if somebody does.
+/// Opens and locks the partial file, taking over one that nobody holds. `None` if somebody does, or may.
 fn lock(partial: &Path) -> io::Result<Option<File>> {
     loop {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o666)
-            .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-            .open(partial)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::AGAIN) => return Ok(None),
-            // A file system without locks: then only the name keeps two writers apart.
-            Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => return Ok(Some(file)),
-            Err(cause) => return Err(cause.into()),
-        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o666).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+        let file = match options.clone().create_new(true).open(partial) {
+            Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // Ours alone, because we made it; without locks nobody takes it over, either.
+                Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => file,
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(cause) => return Err(cause.into()),
+            },
+            Err(cause) if cause.kind() == IoKind::AlreadyExists => match options.open(partial) {
+                Ok(file) if !is_ours(&file)? => return Ok(None),
+                Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => file,
+                    Err(Errno::AGAIN | Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => return Ok(None),
+                    Err(cause) => return Err(cause.into()),
+                },
+                Err(cause) if cause.kind() == IoKind::NotFound => continue,
+                Err(cause) => return Err(cause),
+            },
+            Err(cause) => return Err(cause),
+        };
         // Whoever held it may have renamed or removed it between our open and our lock.
         match fs::symlink_metadata(partial) {
             Ok(named) if (named.dev(), named.ino()) == file.metadata().map(|own| (own.dev(), own.ino()))? => return Ok(Some(file)),
@@ -149,6 +162,12 @@ fn lock(partial: &Path) -> io::Result<Option<File>> {
             Err(cause) => return Err(cause),
         }
     }
+}
+
+/// Whether a file that was left behind may be emptied: a regular one of ours, without a second name.
+fn is_ours(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    Ok(metadata.is_file() && metadata.nlink() == 1 && metadata.uid() == rustix::process::geteuid().as_raw())
 }
 
 /// Renames without replacing; by a hard link where the file system has no such rename.

@@ -168,7 +168,7 @@ fn find_footer(reader: &dyn ObjectReader) -> Result<Footer> {
     let tail_len = len.min(TAIL);
     let mut tail = vec![0; tail_len as usize];
     reader.read_at(len - tail_len, &mut tail)?;
-    let missing = || Error::corrupt("the archive has no footer at its end").at("offset", len);
+    let missing = || Error::corrupt("the archive has no footer at its end").at("missing", "footer").at("offset", len);
     let table_len = match tail.last_chunk::<SEEK_TAIL>() {
         Some([a, b, c, d, _, 0xB1, 0xEA, 0x92, 0x8F]) => {
             let frames = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));

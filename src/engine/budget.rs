@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::base::{Cancel, Result};
+use crate::base::{Cancel, Error, ErrorKind, Result};
 
 /// How long a waiting feeder may miss a cancellation.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -35,6 +35,16 @@ impl Budget {
         }
         *used += bytes;
         Ok(Lease { budget: self.clone(), bytes })
+    }
+
+    /// Takes `bytes` for as long as the lease lives, if that leaves `floor` for everybody else; otherwise it is an error of kind `Limit`, because waiting would not help.
+    pub fn reserve(&self, bytes: u64, floor: u64, cancel: &Cancel) -> Result<Lease> {
+        if bytes.saturating_add(floor) > self.0.total {
+            return Err(Error::new(ErrorKind::Limit, "the memory budget is too small for the block map of this volume")
+                .at("memory", self.0.total)
+                .at("needed", bytes + floor));
+        }
+        self.lease(bytes, cancel)
     }
 
     /// Bytes that are leased now.
@@ -72,6 +82,14 @@ mod tests {
         });
         assert_eq!(budget.in_use(), 0);
         assert_eq!(budget.lease(100, &cancel).expect("cut to the budget").bytes, 10);
+    }
+
+    #[test]
+    fn what_can_never_be_had_is_a_limit() {
+        let (budget, cancel) = (Budget::new(10), Cancel::new());
+        assert_eq!(budget.reserve(8, 3, &cancel).expect_err("too much").kind(), ErrorKind::Limit);
+        let kept = budget.reserve(7, 3, &cancel).expect("room");
+        assert_eq!((kept.bytes, budget.in_use()), (7, 7));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Compares a volume of an archive with the volume it was made from, by digests: the archive's data is not inflated again.
 
+use super::unpack::MAX_FINDINGS;
 use super::{Archive, Budget, Context, Lease, run_ordered};
 use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, Error, Event, Result, SlotAddress, bits_of};
 use crate::block::BlockSource;
@@ -16,12 +17,12 @@ struct Job {
     lease: Lease,
 }
 
-/// Compares states and bytes of all blocks with those of `source`, which has the same size. The archive itself has been verified. Returns what differs.
-pub fn compare_volume(archive: &Archive<'_>, volume: u16, source: &dyn BlockSource, context: Context<'_>) -> Result<Vec<Error>> {
+/// Compares states and bytes of all blocks with those of `source`, which has the same size. The archive itself has been verified. Returns what differs, and how much more does than is listed.
+pub fn compare_volume(archive: &Archive<'_>, volume: u16, source: &dyn BlockSource, context: Context<'_>) -> Result<(Vec<Error>, u64)> {
     let entry = archive.volume(volume);
     let map = source.block_map().map_err(|error| error.at("snapshot", &entry.name))?;
     let budget = Budget::new(context.plan.in_flight);
-    let mut findings = Vec::new();
+    let mut runs = Runs::default();
     context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
     run_ordered(
         context.plan.threads,
@@ -34,17 +35,37 @@ pub fn compare_volume(archive: &Archive<'_>, volume: u16, source: &dyn BlockSour
         |(different, bytes, lease): (Vec<u32>, u64, Lease)| {
             drop(lease);
             context.observer.note(&Event::Advanced { bytes, stored: 0 });
-            for block in different {
-                let blocks = BlockRange { first: BlockIndex(block), count: 1 };
-                findings.push(
-                    Error::corrupt("a block of the archive is not that of the source").at("snapshot", &entry.name).at("blocks", blocks),
-                );
-            }
+            different.into_iter().for_each(|block| runs.add(block));
             Ok(())
         },
     )?;
-    source.check_unchanged()?;
-    Ok(findings)
+    source.check_unchanged().map_err(|error| error.at("snapshot", &entry.name))?;
+    let differs = |blocks: &BlockRange| {
+        Error::corrupt("blocks of the archive are not those of the source").at("snapshot", &entry.name).at("blocks", blocks)
+    };
+    Ok((runs.listed.iter().map(differs).collect(), runs.more))
+}
+
+/// Blocks that differ, as runs; beyond the first [`MAX_FINDINGS`] runs only their number.
+#[derive(Default)]
+struct Runs {
+    listed: Vec<BlockRange>,
+    more: u64,
+    /// The block after the last one that was added.
+    end: Option<u32>,
+}
+
+impl Runs {
+    fn add(&mut self, block: u32) {
+        let continues = self.end.replace(block + 1) == Some(block);
+        let full = self.listed.len() >= MAX_FINDINGS;
+        match self.listed.last_mut() {
+            Some(last) if continues && self.more == 0 => last.count += 1,
+            _ if continues => {}
+            _ if full => self.more += 1,
+            _ => self.listed.push(BlockRange { first: BlockIndex(block), count: 1 }),
+        }
+    }
 }
 
 fn feed(

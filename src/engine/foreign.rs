@@ -30,7 +30,7 @@ pub(super) fn not_an_archive(head: &[u8]) -> Error {
 
 /// A zstd file without footer is either an archive that was cut short, or not ours at all; its first frame tells.
 pub(super) fn explain_missing_footer(reader: &dyn ObjectReader, error: Error) -> Error {
-    if !error.message().contains("no footer") {
+    if error.fact("missing") != Some("footer") {
         return error;
     }
     match first_frame_is_ours(reader) {

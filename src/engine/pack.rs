@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, run_ordered};
 use crate::base::{Bitmap8, Error, Event, Result, SlotAddress, SnapshotId, Stage, VolumeSize, bits_of};
 use crate::block::{BlockSource, scan_zero_blocks};
@@ -11,7 +12,7 @@ use crate::catalog::ImageSource;
 use crate::codec::zstd::Encoder;
 use crate::codec::{sha256, zero, zstd};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL, META_FRAME_RAW};
-use crate::format::{CellFacts, CellRecord, Codec, Digest, Footer, Ledger, MetaRole, SlotBits, VolumeEntry, tar};
+use crate::format::{CellFacts, CellRecord, Codec, Digest, Footer, FrameLog, Ledger, MetaRole, SlotBits, VolumeEntry, tar};
 use crate::store::ObjectWriter;
 
 /// What can be chosen.
@@ -50,17 +51,17 @@ pub struct VolumeReport {
 }
 
 enum Job {
-    Meta { role: MetaRole, raw: Vec<u8> },
+    Meta { role: MetaRole, raw: Vec<u8>, lease: Lease },
     Open { name: SnapshotId, size: VolumeSize },
     Cell { source: Arc<dyn BlockSource>, volume: u16, address: SlotAddress, bits: SlotBits, ends_window: bool, lease: Lease },
-    Close,
+    Close { source: Arc<dyn BlockSource> },
 }
 
 enum Piece {
-    Meta { role: MetaRole, frame: Vec<u8>, raw_len: u64, digest: Digest },
+    Meta { role: MetaRole, frame: Vec<u8>, raw_len: u64, digest: Digest, lease: Lease },
     Open { name: SnapshotId, size: VolumeSize },
     Cell { bytes: Vec<u8>, facts: CellFacts, ends_window: bool, lease: Lease },
-    Close,
+    Close { source: Arc<dyn BlockSource> },
 }
 
 /// Packs `image` and commits the archive.
@@ -82,9 +83,10 @@ pub fn pack(image: &dyn ImageSource, options: &PackOptions, mut writer: Box<dyn 
         },
         |piece| {
             match piece {
-                Piece::Meta { role, frame, raw_len, digest } => {
+                Piece::Meta { role, frame, raw_len, digest, lease } => {
                     writer.append(&frame)?;
                     ledger.meta_frame(role, frame.len() as u64, raw_len, digest);
+                    drop(lease);
                 }
                 Piece::Open { name, size } => {
                     ledger.open_volume(name, size);
@@ -100,7 +102,12 @@ pub fn pack(image: &dyn ImageSource, options: &PackOptions, mut writer: Box<dyn 
                         writer.append(&ledger.close_window()?)?;
                     }
                 }
-                Piece::Close => volumes.push(VolumeReport { entry: ledger.close_volume()?, stored: ledger.offset() - volume_start }),
+                Piece::Close { source } => {
+                    let entry = ledger.close_volume()?;
+                    // Pieces come in order: every cell of the volume has been read, and this look comes after the last read.
+                    source.check_unchanged().map_err(|error| error.at("snapshot", &entry.name))?;
+                    volumes.push(VolumeReport { entry, stored: ledger.offset() - volume_start });
+                }
             }
             Ok(())
         },
@@ -128,10 +135,14 @@ fn feed(
     context: Context<'_>,
     emit: &mut dyn FnMut(Job) -> Result<()>,
 ) -> Result<()> {
+    // Raw and compressed, while it is between the two.
+    let meta_lease = || budget.lease(2 * META_FRAME_RAW as u64, context.cancel);
     let prologue = tar::prologue(image.document().bytes(), tar::format_text().as_bytes());
     for raw in prologue.chunks(META_FRAME_RAW) {
-        emit(Job::Meta { role: MetaRole::Prologue, raw: raw.to_vec() })?;
+        emit(Job::Meta { role: MetaRole::Prologue, raw: raw.to_vec(), lease: meta_lease()? })?;
     }
+    // The seek table grows with every cell until the end.
+    let mut ledger_leases = Vec::new();
     for (index, (snapshot, source)) in image.document().snapshots().iter().zip(image.volumes()).enumerate() {
         let located = |error: Error| error.at("snapshot", &snapshot.id);
         let volume = index as u16;
@@ -140,9 +151,12 @@ fn feed(
             scan_zero_blocks(source.as_ref(), &mut map, context.plan.threads, context.cancel).map_err(located)?;
         }
         map.fill_gaps();
+        let _map_lease = budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
+        ledger_leases
+            .push(budget.reserve(FrameLog::CELL_MEMORY * map.slots().count() as u64, IN_FLIGHT_FLOOR, context.cancel).map_err(located)?);
         context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
         for raw in tar::volume_header(&snapshot.id, &map) {
-            emit(Job::Meta { role: MetaRole::Volume(volume), raw })?;
+            emit(Job::Meta { role: MetaRole::Volume(volume), raw, lease: meta_lease()? })?;
         }
         emit(Job::Open { name: snapshot.id.clone(), size: map.size() })?;
         let mut slots = map.slots().peekable();
@@ -151,11 +165,9 @@ fn feed(
             let lease = budget.lease(MAX_CELL as u64, context.cancel)?;
             emit(Job::Cell { source: source.clone(), volume, address, bits, ends_window, lease }).map_err(located)?;
         }
-        emit(Job::Close)?;
-        // What is in flight is read from a file that may still change; the time of the change is kept by the file system, so the last look is the one that counts.
-        source.check_unchanged().map_err(located)?;
+        emit(Job::Close { source: source.clone() })?;
     }
-    emit(Job::Meta { role: MetaRole::End, raw: tar::trailer() })?;
+    emit(Job::Meta { role: MetaRole::End, raw: tar::trailer(), lease: meta_lease()? })?;
     Ok(())
 }
 
@@ -169,12 +181,12 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn work(&mut self, job: Job) -> Result<Piece> {
         match job {
-            Job::Meta { role, raw } => {
+            Job::Meta { role, raw, lease } => {
                 self.encoder.encode(&raw, &mut self.frame)?;
-                Ok(Piece::Meta { role, raw_len: raw.len() as u64, digest: sha256::digest(&self.frame), frame: self.frame.clone() })
+                Ok(Piece::Meta { role, raw_len: raw.len() as u64, digest: sha256::digest(&self.frame), frame: self.frame.clone(), lease })
             }
             Job::Open { name, size } => Ok(Piece::Open { name, size }),
-            Job::Close => Ok(Piece::Close),
+            Job::Close { source } => Ok(Piece::Close { source }),
             Job::Cell { source, volume, address, bits, ends_window, lease } => {
                 let (bytes, facts) = self.cell(source.as_ref(), volume, address, bits)?;
                 Ok(Piece::Cell { bytes, facts, ends_window, lease })

@@ -4,6 +4,7 @@
 //! It does not bound what is in flight: the feeder does, by the leases it puts into its jobs.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
@@ -46,7 +47,13 @@ where
     })
 }
 
-type Numbered<T> = (u64, Result<T>);
+/// A result with its number; without one it is an error that ends everything.
+type Numbered<T> = (Option<u64>, Result<T>);
+
+/// A panic is a defect of ours; it must not leave the other threads waiting for a piece that never comes.
+fn without_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::internal("a thread of amistore panicked: please report this")))
+}
 
 fn feeder<J, R>(
     feed: impl FnOnce(&mut Emit<'_, J>) -> Result<()>,
@@ -56,7 +63,7 @@ fn feeder<J, R>(
     cancel: &Cancel,
 ) {
     let mut next = 0;
-    let fed = feed(&mut |job| {
+    let mut emit = |job| {
         cancel.check()?;
         // The workers are gone only when the operation ends.
         if stop.load(Ordering::Relaxed) || jobs.send((next, job)).is_err() {
@@ -64,11 +71,12 @@ fn feeder<J, R>(
         }
         next += 1;
         Ok(())
-    });
+    };
+    let fed = without_panic(|| feed(&mut emit));
     if let Err(error) = fed
         && !stop.load(Ordering::Relaxed)
     {
-        let _ = results.send((next, Err(error)));
+        let _ = results.send((Some(next), Err(error)));
     }
 }
 
@@ -81,7 +89,7 @@ fn worker<J, R, W: FnMut(J) -> Result<R>>(
     let mut work = match make_worker() {
         Ok(work) => work,
         Err(error) => {
-            let _ = results.send((0, Err(error)));
+            let _ = results.send((None, Err(error)));
             return;
         }
     };
@@ -92,7 +100,7 @@ fn worker<J, R, W: FnMut(J) -> Result<R>>(
         if stop.load(Ordering::Relaxed) {
             continue;
         }
-        if results.send((number, work(job))).is_err() {
+        if results.send((Some(number), without_panic(|| work(job)))).is_err() {
             return;
         }
     }
@@ -111,7 +119,17 @@ fn collect_in_order<R>(
         if outcome.is_err() {
             continue;
         }
-        early.insert(number, result);
+        match (number, result) {
+            (Some(number), result) => {
+                early.insert(number, result);
+            }
+            (None, result) => {
+                outcome = result.map(|_| ());
+                stop.store(true, Ordering::Relaxed);
+                early.clear();
+                continue;
+            }
+        }
         while let Some(result) = early.remove(&next) {
             next += 1;
             outcome = cancel.check().and(result).and_then(&mut *collect);
@@ -208,6 +226,34 @@ mod tests {
         )
         .expect_err("fails");
         assert_eq!(error.kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn a_panic_is_an_internal_error_and_ends_everything() {
+        for at in ["feed", "work"] {
+            let (budget, cancel) = (Budget::new(4), Cancel::new());
+            let panic_at = |place: &str, number: u64| assert!(place != at || number != 20, "{place} panics on purpose");
+            let error = run_ordered(
+                2,
+                &cancel,
+                |emit| {
+                    (0..1000u64).try_for_each(|number| {
+                        panic_at("feed", number);
+                        emit((number, budget.lease(1, &cancel)?))
+                    })
+                },
+                || {
+                    Ok(|(number, lease)| {
+                        panic_at("work", number);
+                        Ok((number, lease))
+                    })
+                },
+                |_| Ok(()),
+            )
+            .expect_err("fails");
+            assert_eq!(error.kind(), ErrorKind::Internal);
+            assert_eq!(budget.in_use(), 0);
+        }
     }
 
     #[test]

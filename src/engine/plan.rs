@@ -6,12 +6,14 @@ use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
 /// 256 MiB: the budget unless another is asked for.
 pub const DEFAULT_MEMORY: u64 = 256 << 20;
 
-/// The program itself, the block map of one volume (32 MiB at most, hardly ever more than one) and the index. Measured: a pack of nothing peaks at 6 MiB.
-const BASE: u64 = 24 << 20;
+/// The program itself (measured: a pack of nothing peaks at 6 MiB), one window's index, and what the allocator keeps. Block maps are not in it: they are leased when their size is known.
+const BASE: u64 = 16 << 20;
 /// What a worker holds: raw data of a slot and a frame, or a group of cells as read and one inflated.
 const WORKER: u64 = DATA_FRAME_RAW as u64 + MAX_CELL as u64;
 /// In-flight pieces each worker should have: one in work, one ready for it, one on its way out.
 const PIECES: u64 = 3;
+/// What a block map has to leave of the bytes in flight.
+pub(super) const IN_FLIGHT_FLOOR: u64 = 2 * MAX_CELL as u64;
 
 /// Threads and memory of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

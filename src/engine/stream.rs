@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::archive::{check_extra_record, check_volumes, inflate_meta, two_views};
 use super::cell::{CellOpener, StoredCell, check_frames, deliver};
+use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, foreign, run_ordered};
 use crate::base::{Error, ErrorKind, Event, Result, SnapshotId, VolumeSize};
 use crate::block::BlockSink;
@@ -192,7 +193,7 @@ impl<R: Read> Feeder<'_, R> {
         let document = self.prologue()?;
         sinks.begin(&document)?;
         while let Some(raw) = self.header_or_trailer()? {
-            self.volume(raw, sinks)?;
+            self.volume(raw, &document, sinks)?;
         }
         self.tail(document)
     }
@@ -242,7 +243,7 @@ impl<R: Read> Feeder<'_, R> {
         Ok((role != MetaRole::End).then_some(raw))
     }
 
-    fn volume(&mut self, mut raw: Vec<u8>, sinks: &mut dyn StreamSinks) -> Result<()> {
+    fn volume(&mut self, mut raw: Vec<u8>, document: &ImageDocument, sinks: &mut dyn StreamSinks) -> Result<()> {
         let offset = self.input.offset;
         let located = |error: Error| error.at("offset", offset);
         let volume = self.ledger.volume_index();
@@ -267,6 +268,11 @@ impl<R: Read> Feeder<'_, R> {
         if !tar::volume_header(&name, &map).map(|piece| sha256::digest(&piece)).eq(digests) {
             return Err(located(two_views()).at("snapshot", &name));
         }
+        let known = document.snapshots().get(usize::from(volume));
+        if known.is_none_or(|snapshot| snapshot.id != name) {
+            return Err(located(Error::corrupt("a volume is not the one that image.json names here")).at("snapshot", &name));
+        }
+        let _map_lease = self.budget.reserve(map.memory(), IN_FLIGHT_FLOOR, self.context.cancel)?;
         let sink = sinks.volume(&name, map.size())?;
         self.context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
         self.ledger.open_volume(name.clone(), map.size());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::archive::{Archive, add_to_map};
 use super::cell::{CellOpener, StoredCell, check_frames, deliver, locate};
+use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, run_ordered};
 use crate::base::{BlockIndex, CELL_BLOCKS, Error, ErrorKind, Event, Result, SlotAddress, VolumeSize, bits_of};
 use crate::block::BlockSink;
@@ -19,7 +20,7 @@ use crate::format::{
 /// Cells are read in groups of about this many bytes: one read call and, above all, frames enough to be hashed side by side.
 const GROUP: u64 = DATA_FRAME_RAW as u64;
 /// More damage than this is counted and not listed.
-const MAX_FINDINGS: usize = 1000;
+pub(super) const MAX_FINDINGS: usize = 1000;
 
 /// Which cells are read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -189,6 +190,10 @@ fn feed(
         emit(Job::OpenVolume)?;
         // The tar header first: whoever only looks at the index must not be shown another disk than stock tools.
         let mut map = BlockMap::new(entry.size);
+        let windows = archive.root().windows_of(volume).len() as u64;
+        let map_lease = budget
+            .reserve(windows * BlockMap::WINDOW_MEMORY, IN_FLIGHT_FLOOR, context.cancel)
+            .map_err(|error| error.at("snapshot", &entry.name))?;
         let mut readable = Vec::new();
         for window in archive.root().windows_of(volume) {
             match archive.window_index(window) {
@@ -209,7 +214,11 @@ fn feed(
         }
         let share = if let Purpose::Check(Selection::Sample { fraction, .. }) = purpose { *fraction } else { 1.0 };
         context.observer.note(&Event::Grew { bytes: (map.stored_bytes() as f64 * share) as u64 });
-        drop(map);
+        drop((map, map_lease));
+        // However small the share, a volume with cells is not called good without a look at one of them.
+        let cells: u64 = archive.root().windows_of(volume).iter().map(|window| u64::from(window.entries)).sum();
+        let chosen = random.next() % cells.max(1);
+        let mut count = 0;
         for (number, window) in archive.root().windows_of(volume).iter().enumerate() {
             if !readable[number] {
                 continue;
@@ -229,9 +238,10 @@ fn feed(
                 let address = SlotAddress { window: window.window, slot: slot.slot };
                 let at = offset;
                 offset += u64::from(slot.cell_len);
+                count += 1;
                 let fetch = match purpose {
                     Purpose::Restore(_) => slot.present != slot.zero,
-                    Purpose::Check(Selection::Sample { fraction, .. }) if random.fraction() >= *fraction => continue,
+                    Purpose::Check(Selection::Sample { fraction, .. }) if random.fraction() >= *fraction && count != chosen + 1 => continue,
                     Purpose::Check(_) => true,
                 };
                 feeder.add((address, slot, at), fetch)?;

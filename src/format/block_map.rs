@@ -60,6 +60,9 @@ impl Extent {
 }
 
 impl BlockMap {
+    /// What a window takes in memory, in bytes: two bitmaps.
+    pub const WINDOW_MEMORY: u64 = 2 * SLOTS_PER_WINDOW as u64;
+
     /// A map without blocks.
     pub fn new(size: VolumeSize) -> Self {
         Self { size, windows: BTreeMap::new() }
@@ -148,6 +151,11 @@ impl BlockMap {
         })
     }
 
+    /// What the map takes in memory, with all the fill it may get.
+    pub fn memory(&self) -> u64 {
+        self.windows.len() as u64 * Self::WINDOW_MEMORY
+    }
+
     /// Stores short gaps as fill blocks if there are more extents than common tar readers take (5.3). A function of the map alone.
     pub fn fill_gaps(&mut self) {
         self.fill_gaps_above(EXTENT_CAP);
@@ -169,11 +177,18 @@ impl BlockMap {
         }
         let Some(exponent) = narrower.iter().position(|gaps| extents - gaps <= cap) else { return };
         debug_assert!(1 << exponent <= MAX_FILLED_GAP);
-        let source = self.clone();
+        // A window at a time: a list of all gaps could be larger than the map.
+        let windows: Vec<u32> = self.windows().collect();
         let mut last = None;
-        for extent in source.extents() {
-            if let Some(end) = last.replace(extent.end()).filter(|end| extent.first - end <= 1 << exponent) {
-                self.for_slots(end, extent.first - end, |window, slot, bits| {
+        for window in windows {
+            let mut gaps = Vec::new();
+            for extent in self.slots_of(window).flat_map(|(address, bits)| runs_of(address.first_block().0, bits.present)) {
+                if let Some(end) = last.replace(extent.end()).filter(|end| (1..=1 << exponent).contains(&(extent.first - end))) {
+                    gaps.push((end, extent.first - end));
+                }
+            }
+            for (first, count) in gaps {
+                self.for_slots(first, count, |window, slot, bits| {
                     window.present[slot] |= bits;
                     window.fill.get_or_insert_with(empty_bits)[slot] |= bits;
                 });
@@ -271,6 +286,22 @@ mod tests {
         assert_eq!(extents(&map), [(0, 5), (8, 1), (20, 1), (200, 1)]);
         assert_eq!(map.fill_blocks(), 2);
         assert_eq!(map.get(BlockIndex(0).slot()), SlotBits { present: 0b11111, fill: 0b01010 });
+    }
+
+    #[test]
+    fn gaps_between_windows_are_filled_as_well() {
+        let mut map = BlockMap::new(size(100_000));
+        map.insert(0, 1);
+        map.insert(WINDOW_BLOCKS - 2, 1);
+        map.insert(WINDOW_BLOCKS + 1, 1);
+        map.fill_gaps_above(2);
+        assert_eq!(extents(&map), [(0, 1), (WINDOW_BLOCKS - 2, 4)]);
+        assert_eq!(map.fill_blocks(), 2);
+        // A hole in every other place becomes one extent.
+        let mut dense = BlockMap::new(size(WINDOW_BLOCKS.into()));
+        (0..WINDOW_BLOCKS / 2).for_each(|index| dense.insert(index * 2, 1));
+        dense.fill_gaps_above(10);
+        assert_eq!(extents(&dense), [(0, WINDOW_BLOCKS - 1)]);
     }
 
     #[test]

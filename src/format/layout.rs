@@ -40,8 +40,8 @@ pub const MAX_CELL_RECORD: usize = CELL_HEAD + 32 * CELL_BLOCKS as usize;
 pub const MAX_WINDOW_RECORD: usize = WINDOW_HEAD + WINDOW_SLOT * SLOTS_PER_WINDOW as usize;
 /// Longest manifest.
 pub const MAX_MANIFEST: u64 = 16 << 20;
-/// Longest R record.
-pub const MAX_ROOT_RECORD: u64 = 1 << 30;
+/// Longest R record: room for the longest manifest and all windows of 256 volumes of 64 TiB.
+pub const MAX_ROOT_RECORD: u64 = 128 << 20;
 /// Most bytes of unknown records between R and F.
 pub const MAX_EXTRA_RECORDS: u64 = 1 << 20;
 /// Most frames a seek table lists; with more the table is left out.

@@ -20,9 +20,13 @@ pub fn seek_table_len(frames: u64) -> u64 {
 #[derive(Clone, Debug, Default)]
 pub struct FrameLog {
     /// A cell: `CELL`, digests (4 bits), blocks (4 bits), length of the data frame (23 bits). Any other frame: two words, both below `CELL`.
-    words: Vec<u32>,
+    /// In chunks, so that growing never needs twice the memory.
+    words: Vec<Vec<u32>>,
     frames: u64,
 }
+
+/// Words of a chunk: 256 KiB.
+const CHUNK: usize = 1 << 16;
 
 impl FrameLog {
     /// Notes a cell.
@@ -36,6 +40,9 @@ impl FrameLog {
         }
     }
 
+    /// What a cell costs in memory, in bytes.
+    pub const CELL_MEMORY: u64 = 4;
+
     /// Notes one frame; records inflate to 0 bytes.
     pub fn frame(&mut self, len: u32, raw_len: u32) {
         debug_assert!(len < CELL && raw_len < CELL);
@@ -45,7 +52,14 @@ impl FrameLog {
     fn add(&mut self, frames: u64, words: &[u32]) {
         self.frames += frames;
         if self.frames <= MAX_SEEK_FRAMES {
-            self.words.extend_from_slice(words);
+            match self.words.last_mut().filter(|chunk| chunk.len() + words.len() <= CHUNK) {
+                Some(chunk) => chunk.extend_from_slice(words),
+                None => {
+                    let mut chunk = Vec::with_capacity(CHUNK);
+                    chunk.extend_from_slice(words);
+                    self.words.push(chunk);
+                }
+            }
         } else {
             self.words = Vec::new();
         }
@@ -90,7 +104,7 @@ impl FrameLog {
     }
 
     fn entries(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let mut words = self.words.iter().copied();
+        let mut words = self.words.iter().flatten().copied();
         let mut pending = None;
         std::iter::from_fn(move || {
             if let Some(entry) = pending.take() {

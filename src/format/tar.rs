@@ -150,6 +150,8 @@ pub struct VolumeHeaderReader {
     complete: bool,
     /// The block after the last extent.
     end: u32,
+    /// An entry was seen after which none may follow: an unused one, or the one that ends the map.
+    closed: bool,
 }
 
 impl VolumeHeaderReader {
@@ -208,14 +210,19 @@ impl VolumeHeaderReader {
     }
 
     fn entry(&mut self, entry: &[u8; ENTRY]) -> Result<()> {
+        let wrong = || Error::corrupt("the sparse map of a tar header is not one of the format");
         if entry.iter().all(|byte| *byte == 0) {
+            self.closed = true;
             return Ok(());
         }
-        let wrong = || Error::corrupt("the sparse map of a tar header is not one of the format");
+        if self.closed {
+            return Err(wrong());
+        }
         let (offset, len) = (parse_number(&entry[..12])?, parse_number(&entry[12..])?);
         let (_, map) = self.state.as_mut().ok_or_else(wrong)?;
         let size = map.size().bytes();
         let end = offset.checked_add(len).filter(|end| *end <= size).ok_or_else(wrong)?;
+        self.closed = end == size;
         if (offset, len) == (size, 0) {
             return Ok(());
         }
@@ -351,9 +358,18 @@ mod tests {
         header.truncate(BLOCK);
         let mut empty = [0; BLOCK];
         empty[EXTENSION_EXTENDED_AT] = 1;
-        let mut reader = VolumeHeaderReader::new();
-        reader.read(&header).expect("a header that goes on");
-        assert!(reader.read(&empty).is_err());
+        for block in [empty, {
+            let mut ends = empty;
+            put_number(&mut ends[..12], BLOCK_BYTES * 9);
+            put_number(&mut ends[12..24], 0);
+            put_number(&mut ends[24..36], BLOCK_BYTES * 9);
+            put_number(&mut ends[36..48], 0);
+            ends
+        }] {
+            let mut reader = VolumeHeaderReader::new();
+            reader.read(&header).expect("a header that goes on");
+            assert!(reader.read(&block).is_err());
+        }
     }
 
     #[test]

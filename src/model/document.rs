@@ -91,6 +91,9 @@ impl ImageDocument {
         if let Some(twice) = snapshots.iter().find(|snapshot| !names.insert(snapshot.id.as_str().to_ascii_lowercase())) {
             return Err(wrong("two snapshots differ only in case").at("snapshot", &twice.id));
         }
+        if image.is_none() && top.contains_key("Images") {
+            return Err(wrong("it is the whole output of describe-images, and not one image"));
+        }
         if image.is_none() && listed.is_none() {
             return Err(wrong("it has neither `Image` nor `Snapshots`"));
         }
@@ -281,6 +284,7 @@ mod tests {
             (r#"{"Snapshots": [{"SnapshotId": "a"}], "Snapshots": []}"#, "not JSON"),
             (r#"{"Image": null, "Snapshots": [{"SnapshotId": "a"}]}"#, "ImageId"),
             ("{}", "neither"),
+            (r#"{"Images": [{}]}"#, "describe-images"),
             (r#"{"Image": {}}"#, "ImageId"),
             (r#"{"Image": {"ImageId": "ami-1"}}"#, "image id"),
             (r#"{"Image": {"ImageId": "ami-01234567", "Name": "a"}}"#, "AMI name"),

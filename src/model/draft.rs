@@ -38,6 +38,10 @@ impl ImageDraft {
     /// Makes the document. Ids that are not given derive from the draft, so that the same call makes the same archive: they name the image as it was described; what is in it is named by the content digest.
     pub fn build(&self) -> Result<ImageDocument> {
         check_image_name(&self.name)?;
+        let mut devices = std::collections::HashSet::new();
+        if let Some(twice) = self.disks.iter().find(|disk| !devices.insert(&disk.device)) {
+            return Err(Error::usage("two disks have one device name").at("device", &twice.device));
+        }
         let root = self.disks.first().ok_or_else(|| Error::usage("an image needs at least one disk"))?;
         let mut image = Map::new();
         let mut set = |member: &str, value: Value| {

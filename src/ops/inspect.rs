@@ -9,7 +9,7 @@ use crate::model::ImageDocument;
 
 /// How many cells the picture of a volume has.
 const MAP_CELLS: u64 = 128;
-/// Beyond this much of index (80 TiB of full volumes have it) the picture is made of the table of windows alone.
+/// Beyond this much of index (5.8 TiB of full volumes have it) the picture is made of the table of windows alone.
 const MAP_INDEX_LIMIT: u64 = 64 << 20;
 
 /// What an archive holds.

@@ -21,7 +21,11 @@ pub struct Verified {
     pub blocks: u64,
     /// Cells that were checked.
     pub cells: u64,
-    /// Everything that is damaged, in the order of the archive.
+    /// Whether only a part was checked.
+    pub sampled: bool,
+    /// Whether the archive is in itself whole, and the findings are what differs from the image it was compared with.
+    pub differs: bool,
+    /// Everything that is damaged, in the order of the archive, or that differs.
     pub findings: Vec<Error>,
     /// Damage beyond what is listed.
     pub more_findings: u64,
@@ -46,6 +50,8 @@ pub fn verify(reader: &dyn ObjectReader, selection: Selection, context: Context<
                 archive_len: reader.len(),
                 blocks: 0,
                 cells: 0,
+                sampled: false,
+                differs: false,
                 findings: vec![error],
                 more_findings: 0,
             });
@@ -53,7 +59,7 @@ pub fn verify(reader: &dyn ObjectReader, selection: Selection, context: Context<
         archive => archive?,
     };
     let report = unpack(&archive, Purpose::Check(selection), context)?;
-    let mut verified = summarise(&archive, report);
+    let mut verified = Verified { sampled: matches!(selection, Selection::Sample { .. }), ..summarise(&archive, report) };
     for error in check_tail(&archive)? {
         context.observer.note(&Event::Damage { error: &error });
         verified.findings.push(error);
@@ -74,12 +80,24 @@ pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Ve
             archive_len: summary.archive_len,
             blocks: summary.root.manifest.volumes.iter().map(|volume| volume.blocks).sum(),
             cells: summary.root.windows.iter().map(|window| u64::from(window.entries)).sum(),
+            sampled: false,
+            differs: false,
             findings: Vec::new(),
             more_findings: 0,
         }),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             context.observer.note(&Event::Damage { error: &error });
-            Ok(Verified { footer: None, image_id: None, archive_len: 0, blocks: 0, cells: 0, findings: vec![error], more_findings: 0 })
+            Ok(Verified {
+                footer: None,
+                image_id: None,
+                archive_len: 0,
+                blocks: 0,
+                cells: 0,
+                sampled: false,
+                differs: false,
+                findings: vec![error],
+                more_findings: 0,
+            })
         }
         Err(error) => Err(error),
     }
@@ -92,36 +110,31 @@ pub fn verify_against(reader: &dyn ObjectReader, image: &dyn ImageSource, contex
         return Ok(verified);
     }
     let archive = Archive::open(reader)?;
+    let mut differences = Vec::new();
     let mut differ = |error: Error| {
         context.observer.note(&Event::Damage { error: &error });
-        verified.findings.push(error);
+        differences.push(error);
     };
     if archive.document().bytes() != image.document().bytes() {
         differ(Error::corrupt("the archive's image.json is not that of the source"));
     }
     let volumes = &archive.root().manifest.volumes;
     if volumes.len() != image.volumes().len() {
-        differ(
-            Error::corrupt("the archive has not the volumes of the source")
-                .at("archive", volumes.len())
-                .at("source", image.volumes().len()),
-        );
-        return Ok(verified);
+        let count = Error::corrupt("the archive has not the volumes of the source");
+        differ(count.at("archive", volumes.len()).at("source", image.volumes().len()));
     }
     for (index, (entry, source)) in volumes.iter().zip(image.volumes()).enumerate() {
         if entry.size != source.size() {
-            differ(
-                Error::corrupt("a volume has not the size of its source")
-                    .at("snapshot", &entry.name)
-                    .at("archive", entry.size.bytes())
-                    .at("source", source.size().bytes()),
-            );
+            let size = Error::corrupt("a volume has not the size of its source").at("snapshot", &entry.name);
+            differ(size.at("archive", entry.size.bytes()).at("source", source.size().bytes()));
             continue;
         }
-        for error in compare_volume(&archive, index as u16, source.as_ref(), context)? {
-            differ(error);
-        }
+        let (errors, more) = compare_volume(&archive, index as u16, source.as_ref(), context)?;
+        errors.into_iter().for_each(&mut differ);
+        verified.more_findings += more;
     }
+    verified.differs = !differences.is_empty();
+    verified.findings = differences;
     Ok(verified)
 }
 
@@ -132,6 +145,8 @@ fn summarise(archive: &Archive<'_>, report: CheckReport) -> Verified {
         archive_len: archive.reader().len(),
         blocks: report.blocks,
         cells: report.cells,
+        sampled: false,
+        differs: false,
         findings: report.findings,
         more_findings: report.more_findings,
     }

@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
 
 use super::ObjectWriter;
-use crate::base::{Cancel, Error, Result};
+use crate::base::{Cancel, Error, ErrorKind, Result};
 
 /// How long a quiet pipe may keep an interrupt waiting.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -31,6 +33,9 @@ impl PipeReader {
 impl Read for PipeReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         wait(&self.file, PollFlags::IN, &self.cancel)?;
+        if self.cancel.is_cancelled() {
+            return Err(std::io::Error::other("interrupted"));
+        }
         self.file.read(buffer)
     }
 }
@@ -45,8 +50,12 @@ pub struct PipeWriter {
 impl PipeWriter {
     /// Writes to standard output.
     pub fn stdout(cancel: Cancel) -> Result<Self> {
-        let fd = duplicate(std::io::stdout().as_fd()).map_err(|cause| Error::io("cannot write to standard output", cause))?;
-        Ok(Self { file: File::from(fd), cancel })
+        let failed = |cause| Error::io("cannot write to standard output", cause);
+        let file = File::from(duplicate(std::io::stdout().as_fd()).map_err(failed)?);
+        if is_stand_in(&file).map_err(failed)? {
+            return Err(Error::new(ErrorKind::Io, "standard output is closed: the archive would be lost"));
+        }
+        Ok(Self { file, cancel })
     }
 }
 
@@ -57,6 +66,7 @@ impl ObjectWriter for PipeWriter {
         while !rest.is_empty() {
             self.cancel.check()?;
             wait(&self.file, PollFlags::OUT, &self.cancel).map_err(failed)?;
+            self.cancel.check()?;
             // A pipe that is ready takes some bytes; a large write to it would block until all are taken.
             let written = match self.file.write(&rest[..rest.len().min(64 << 10)]) {
                 Ok(0) => return Err(failed(std::io::ErrorKind::WriteZero.into())),
@@ -74,6 +84,14 @@ impl ObjectWriter for PipeWriter {
     }
 }
 
+/// Whether this is what Rust puts in the place of a closed standard output before `main`: `/dev/null`, open for reading and writing. A shell opens it for writing only.
+fn is_stand_in(file: &File) -> std::io::Result<bool> {
+    let null = std::fs::metadata("/dev/null")?;
+    let own = file.metadata()?;
+    let both_ways = rustix::fs::fcntl_getfl(file)? & OFlags::RWMODE == OFlags::RDWR;
+    Ok(both_ways && own.file_type().is_char_device() && own.rdev() == null.rdev())
+}
+
 fn duplicate(fd: impl AsFd) -> std::io::Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned()
 }
@@ -82,8 +100,9 @@ fn duplicate(fd: impl AsFd) -> std::io::Result<OwnedFd> {
 fn wait(file: &File, flags: PollFlags, cancel: &Cancel) -> std::io::Result<()> {
     let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.subsec_nanos().into() };
     loop {
+        // Whoever called asks again whether it was cancelled.
         if cancel.is_cancelled() {
-            return Err(std::io::Error::other("interrupted"));
+            return Ok(());
         }
         match poll(&mut [PollFd::new(file, flags)], Some(&patience)) {
             Ok(0) | Err(rustix::io::Errno::INTR) => {}

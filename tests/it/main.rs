@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cli;
+mod faults;
 mod format;
 mod fuzz_smoke;
 mod golden;

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::super::args::ExtractArgs;
 use super::super::output::{Console, extracted, extracted_text, metadata, metadata_text};
-use super::super::settings::{Place, Settings};
+use super::super::settings::{Place, Settings, refuse_same_file};
 use crate::base::{Error, Result};
 use crate::disk::PartialFile;
 use crate::engine::Archive;
@@ -20,6 +20,9 @@ pub(in super::super) fn run(args: ExtractArgs, settings: &Settings, console: &Co
     };
     let reader = CountingReader::new(FileReader::open(&path)?);
     let archive = Archive::open(&reader)?;
+    if let Some(file) = &args.file {
+        refuse_same_file(file, [path.as_path()])?;
+    }
     let (overwrite, durability) = (args.write.overwrite(), args.write.durability());
     let wanted = match (args.device, args.snapshot) {
         (Some(device), _) => Wanted::Device(device),

@@ -1,24 +1,31 @@
 //! `amistore store`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::super::args::{StoreArgs, WriteArgs};
 use super::super::output::{Console, store_plan, store_plan_text, stored, stored_text};
-use super::super::settings::{Place, Settings, archive_target, refuse_url};
+use super::super::settings::{Place, Settings, archive_target, refuse_same_file, refuse_url};
 use crate::base::{Error, ErrorKind, ImageId, Result};
-use crate::catalog::{ImageDirectory, ImageSource, PlainDisks};
+use crate::catalog::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
 use crate::engine::PackOptions;
 use crate::ops::{self, StoreTarget};
 use crate::store::{DirectoryStore, PipeWriter};
 
 pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Console) -> Result<()> {
-    let (image, archive): (Box<dyn ImageSource>, _) = match (args.image.plain_image()?, args.places.as_slice()) {
-        (Some((image, disks)), [archive]) => (Box::new(PlainDisks::open(image, &disks)?), archive),
+    let derived_id = !args.image.disk.is_empty() && args.image.image_id.is_none();
+    let (image, archive, sources): (Box<dyn ImageSource>, _, Vec<PathBuf>) = match (args.image.plain_image()?, args.places.as_slice()) {
+        (Some((image, disks)), [archive]) => {
+            let image = PlainDisks::open(image, &disks)?;
+            (Box::new(image), archive, disks.into_iter().map(|(_, path)| path).collect())
+        }
         (Some(_), _) => return Err(Error::usage("with --disk there is no SOURCE: give only the ARCHIVE")),
         (None, [source, archive]) => {
             refuse_url(&source.to_string_lossy())?;
             refuse_image_id(source)?;
-            (Box::new(ImageDirectory::open(source)?), archive)
+            let image = ImageDirectory::open(source)?;
+            let raws = image.document().snapshots().iter().map(|snapshot| source.join(snapshot.id.file_name()));
+            let sources = raws.chain([source.join(IMAGE_JSON)]).collect();
+            (Box::new(image), archive, sources)
         }
         (None, _) => {
             return Err(Error::usage(
@@ -41,8 +48,14 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
             directory.join(key).display().to_string()
         }
     };
+    refuse_same_file(Path::new(&shown), sources.iter().map(PathBuf::as_path))?;
+    // Two images that were described alike have one id, and so one file name.
+    let explain = |error: Error| match error.kind() {
+        ErrorKind::Exists if derived_id => error.at("image_id", "derived from name, attributes and sizes, not from the disks' content"),
+        _ => error,
+    };
     if args.write.dry_run {
-        refuse_existing(Path::new(&shown), &args.write)?;
+        refuse_existing(Path::new(&shown), &args.write).map_err(explain)?;
         let planned = ops::plan_store(image.as_ref(), &options, context)?;
         let image_id = image.document().image_id().map(|id| id.as_str());
         return console.result(|| store_plan_text(&planned, &shown, image_id), || store_plan(&planned, &shown, image_id));
@@ -57,7 +70,8 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
         Place::Path(path) => {
             let (directory, key) = archive_target(&path, &name);
             let store = DirectoryStore::new(directory, args.write.durability());
-            ops::store(image.as_ref(), StoreTarget::Object { store: &store, key, overwrite: args.write.overwrite() }, &options, context)?
+            let target = StoreTarget::Object { store: &store, key, overwrite: args.write.overwrite() };
+            ops::store(image.as_ref(), target, &options, context).map_err(explain)?
         }
     };
     drop(observer);

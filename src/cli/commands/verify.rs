@@ -38,6 +38,7 @@ pub(in super::super) fn run(args: VerifyArgs, settings: &Settings, console: &Con
     }
     let findings = outcome.findings.len() as u64 + outcome.more_findings;
     let message = match (&outcome.footer, args.archive.as_os_str() == "-") {
+        _ if outcome.differs => "archive and source differ",
         (None, false) => "the archive failed verification: its index cannot be read",
         _ => "the archive failed verification",
     };

@@ -109,6 +109,11 @@ pub(in super::super) fn restored(restored: &Restored, target: &str, dry_run: boo
 }
 
 pub(in super::super) fn verified(verified: &Verified, archive: &str) -> Value {
+    let outcome = match verified.is_ok() {
+        true => "ok",
+        false if verified.differs => "different",
+        false => "corrupt",
+    };
     let findings: Vec<Value> = verified
         .findings
         .iter()
@@ -117,7 +122,8 @@ pub(in super::super) fn verified(verified: &Verified, archive: &str) -> Value {
     object(
         verified.footer.iter().flat_map(digests),
         [
-            ("Outcome", json!(if verified.is_ok() { "ok" } else { "corrupt" })),
+            ("Outcome", json!(outcome)),
+            ("Sampled", json!(verified.sampled)),
             ("ImageId", json!(verified.image_id)),
             ("Archive", json!(archive)),
             ("ArchiveBytes", json!(verified.archive_len)),

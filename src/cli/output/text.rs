@@ -66,21 +66,23 @@ pub(in super::super) fn restored_text(restored: &Restored, target: &str, dry_run
 pub(in super::super) fn verified_text(verified: &Verified, archive: &str) -> String {
     if verified.is_ok() {
         let what = format!("{} blocks in {} cells", verified.blocks, verified.cells);
-        return format!("ok {archive}: {what} checked\n") + &verified.footer.as_ref().map(digests).unwrap_or_default();
+        let sampled = if verified.sampled { ", a sample" } else { "" };
+        return format!("ok {archive}: {what} checked{sampled}\n") + &verified.footer.as_ref().map(digests).unwrap_or_default();
     }
-    let mut text: String = verified.findings.iter().map(finding_line).collect();
+    let word = if verified.differs { "different" } else { "corrupt" };
+    let mut text: String = verified.findings.iter().map(|finding| finding_line(word, finding)).collect();
     if verified.more_findings > 0 {
-        text.push_str(&format!("corrupt: and {} more\n", verified.more_findings));
+        text.push_str(&format!("{word}: and {} more\n", verified.more_findings));
     }
     text
 }
 
-fn finding_line(finding: &Error) -> String {
+fn finding_line(word: &str, finding: &Error) -> String {
     let facts: Vec<String> =
         finding.context().iter().filter(|(key, _)| *key != "archive").map(|(key, value)| format!("{key} {value}")).collect();
     let causes: String = finding.causes().iter().map(|cause| format!(": {cause}")).collect();
     let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
-    format!("corrupt: {}{causes}{facts}\n", finding.message())
+    format!("{word}: {}{causes}{facts}\n", finding.message())
 }
 
 pub(in super::super) fn extracted_text(extracted: &Extracted, file: &str, dry_run: bool, bytes_read: u64) -> String {

@@ -55,6 +55,7 @@ fn a_verification_reports_in_json() {
         "ImageId",
         "Outcome",
         "RootSha256",
+        "Sampled",
     ];
     assert_eq!(members(&report), expected);
 }

@@ -139,17 +139,44 @@ fn a_dry_run_writes_nothing() {
 #[test]
 fn a_dry_run_refuses_what_the_real_run_would_refuse() {
     let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
+    std::fs::write(sandbox.path("x.raw"), b"precious").expect("writes");
     for args in [
         &["store", "image", "a.bin"][..],
         &["restore", "a.bin", "image"],
-        &["extract", "a.bin", "--device", "/dev/sdb", "-o", "a.bin"],
-        &["extract", "a.bin", "--image-json", "-o", "a.bin"],
+        &["extract", "a.bin", "--device", "/dev/sdb", "-o", "x.raw"],
+        &["extract", "a.bin", "--image-json", "-o", "x.raw"],
     ] {
         sandbox
             .run(&[args, &["--dry-run"]].concat())
             .failed(9, &["the file exists", "hint: choose another name, or replace it with --force"]);
         sandbox.run(&[args, &["--dry-run", "--force"]].concat()).succeeded();
     }
+}
+
+#[test]
+fn nothing_replaces_what_it_is_made_of() {
+    let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
+    let raw = format!("image/{DATA}.raw");
+    for args in [
+        &["store", "image", &raw, "--force"][..],
+        &["store", "--disk", &format!("/dev/xvda={raw}"), "--name", "itself", &raw, "--force"],
+        &["extract", "a.bin", "--device", "/dev/sdb", "-o", "a.bin", "--force"],
+        &["extract", "a.bin", "--image-json", "-o", "a.bin", "--force"],
+    ] {
+        sandbox.run(args).failed(2, &["the target is one of the sources, and would be lost"]);
+    }
+    assert_eq!(sandbox.read("a.bin"), sample_archive());
+}
+
+#[test]
+fn two_images_that_were_described_alike_do_not_replace_each_other() {
+    let sandbox = Sandbox::with_image();
+    let disk = |byte: u8| {
+        std::fs::write(sandbox.path("disk.raw"), vec![byte; 1 << 20]).expect("writes");
+        sandbox.run(&["store", "--disk", "/dev/xvda=disk.raw", "--name", "nightly", "./"])
+    };
+    disk(1).succeeded();
+    disk(2).failed(9, &["derived from name, attributes and sizes", "hint: give the image another --name or an --image-id"]);
 }
 
 #[test]
