@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
+use rustix::io::ioctl_fionread;
+use rustix::pipe::fcntl_getpipe_size;
 
 use super::ObjectWriter;
 use crate::base::{Cancel, Error, ErrorKind, Result};
@@ -67,8 +69,7 @@ impl ObjectWriter for PipeWriter {
             self.cancel.check()?;
             wait(&self.file, PollFlags::OUT, &self.cancel).map_err(failed)?;
             self.cancel.check()?;
-            // A pipe that is ready takes some bytes; a large write to it would block until all are taken.
-            let written = match self.file.write(&rest[..rest.len().min(64 << 10)]) {
+            let written = match self.file.write(&rest[..rest.len().min(room(&self.file))]) {
                 Ok(0) => return Err(failed(std::io::ErrorKind::WriteZero.into())),
                 Ok(written) => written,
                 Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => 0,
@@ -82,6 +83,16 @@ impl ObjectWriter for PipeWriter {
     fn commit(self: Box<Self>) -> Result<()> {
         Ok(())
     }
+}
+
+/// How much can be written to something that is ready without waiting for a reader. A pipe that is ready has room for a page; a longer write than it has room for would block until all of it is taken, deaf to interrupts.
+fn room(file: &File) -> usize {
+    const PAGE: usize = 4096;
+    const MOST: usize = 64 << 10;
+    let (Ok(size), Ok(held)) = (fcntl_getpipe_size(file), ioctl_fionread(file)) else { return MOST };
+    // The first and the last page in it may be half full, and count as whole.
+    let free = size.saturating_sub(usize::try_from(held).unwrap_or(size)).saturating_sub(2 * PAGE);
+    (free / PAGE * PAGE).clamp(PAGE, MOST)
 }
 
 /// Whether this is what Rust puts in the place of a closed standard output before `main`: `/dev/null`, open for reading and writing. A shell opens it for writing only.

@@ -256,3 +256,19 @@ fn an_archive_is_compared_with_its_source() {
     assert_eq!(outcome.code, 5);
     assert!(outcome.text().contains(&format!("snapshot {ROOT}")) && outcome.text().contains("9"), "{}", outcome.text());
 }
+
+#[test]
+fn the_smallest_sample_looks_at_each_volume() {
+    let report = Sandbox::with_archive().run(&["verify", "a.bin", "--sample", "0.00001%", "--output", "json"]).succeeded().json();
+    assert_eq!(report["Sampled"], true);
+    assert!(report["CellsChecked"].as_u64().expect("a number") >= 2, "{report}");
+}
+
+#[test]
+fn an_archive_that_differs_from_its_source_is_not_called_corrupt() {
+    let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
+    sandbox.write("image/image.json", sandbox.read("image/image.json").iter().chain(b"\n").copied().collect::<Vec<u8>>());
+    let outcome = sandbox.run(&["verify", "a.bin", "--against", "image"]);
+    assert_eq!((outcome.code, outcome.text().as_str()), (5, "different: the archive's image.json is not that of the source\n"));
+    outcome.says(&["archive and source differ", "hint: one of the two changed"]);
+}

@@ -102,7 +102,11 @@ fn an_interrupted_store_leaves_the_archive_it_was_to_replace() {
 fn a_store_to_a_pipe_that_nobody_reads_can_be_interrupted() {
     let sandbox = Sandbox::new();
     let mut running = slow_store(&sandbox, "-");
-    // Much more than a pipe holds: it cannot end by itself.
+    // Much more than a pipe holds: it cannot end by itself. Only when the pipe is full is it sure to be stuck in a write.
+    wait_until("the pipe is full", || {
+        let pipe = running.child().stdout.as_ref().expect("a pipe");
+        rustix::io::ioctl_fionread(pipe).expect("a number") >= 56 << 10
+    });
     running.signal("TERM");
     is_interrupted(running);
     assert_eq!(sandbox.left(&["disk.raw"]), [""; 0]);
