@@ -9,7 +9,7 @@ use super::archive::{check_extra_record, check_volumes, inflate_meta, two_views}
 use super::cell::{CellOpener, StoredCell, check_frames, deliver};
 use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, foreign, run_ordered};
-use crate::base::{Error, ErrorKind, Event, Result, SnapshotId, VolumeSize};
+use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, SnapshotId, VolumeSize};
 use crate::block::BlockSink;
 use crate::codec::sha256;
 use crate::format::frame::{self, EndFinder, FrameEnd, FrameHeader};
@@ -17,7 +17,7 @@ use crate::format::layout::{
     DATA_FRAME_RAW, MAX_CELL_RECORD, MAX_EXTRA_RECORDS, MAX_FORMAT_TXT, MAX_IMAGE_JSON, MAX_MANIFEST, MAX_VOLUMES, MAX_WINDOW_RECORD,
     META_FRAME_RAW, RECORD_PREFIX, ROOT_HEAD, ROOT_WINDOW, max_frame_len,
 };
-use crate::format::{BlockMap, CellFacts, CellRecord, FOOTER_LEN, Footer, Ledger, MetaRole, Record, RecordKind, RootRecord, tar};
+use crate::format::{BlockMap, CellFacts, CellRecord, FOOTER_LEN, Footer, Ledger, MetaRole, Record, RecordKind, RootRecord, SlotBits, tar};
 use crate::model::ImageDocument;
 
 /// Who gets what a stream holds.
@@ -40,6 +40,37 @@ impl StreamSinks for NoSinks {
     fn volume(&mut self, _id: &SnapshotId, _size: VolumeSize) -> Result<Option<Arc<dyn BlockSink>>> {
         Ok(None)
     }
+}
+
+/// Cells on their way to a worker.
+struct Batch {
+    job: Job,
+    /// Bytes of their frames.
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, cell: Cell, lease: Lease) {
+        self.bytes += cell.frame.len();
+        self.job.cells.push(cell);
+        self.job.lease.push(lease);
+    }
+
+    /// A batch ends when it has frames enough to be hashed side by side, or zeros enough to be a long job. With little memory every cell goes alone: a batch that waits for company holds its lease.
+    fn is_full(&self, in_flight: u64) -> bool {
+        self.bytes >= DATA_FRAME_RAW || self.job.cells.len() >= 16 || in_flight < 8 * DATA_FRAME_RAW as u64
+    }
+
+    fn take(&mut self) -> Job {
+        self.bytes = 0;
+        let (cells, lease) = (std::mem::take(&mut self.job.cells), std::mem::take(&mut self.job.lease));
+        Job { cells, size: self.job.size, name: self.job.name.clone(), sink: self.job.sink.clone(), lease }
+    }
+}
+
+/// Adds where it happened, unless that is known better.
+fn at_offset(error: Error, offset: u64) -> Error {
+    if error.fact("offset").is_some() { error } else { error.at("offset", offset) }
 }
 
 /// What a stream held.
@@ -282,57 +313,79 @@ impl<R: Read> Feeder<'_, R> {
         Ok(())
     }
 
+    /// Reads the windows of a volume: cells go to the workers, indexes are compared with the books.
     fn cells(&mut self, volume: u16, name: &SnapshotId, map: &BlockMap, sink: Option<Arc<dyn BlockSink>>) -> Result<()> {
         let mut expected = map.slots();
-        let mut job = Job { cells: Vec::new(), size: map.size(), name: name.clone(), sink, lease: Vec::new() };
-        let mut job_bytes = 0;
+        let mut batch = Batch { job: Job { cells: Vec::new(), size: map.size(), name: name.clone(), sink, lease: Vec::new() }, bytes: 0 };
         while Record::begins(&self.input.peek()?) {
             let offset = self.input.offset;
-            let located = |error: Error| if error.fact("offset").is_some() { error } else { error.at("offset", offset) };
-            let mut bytes = Vec::with_capacity(MAX_CELL_RECORD);
-            self.input.read(RECORD_PREFIX, &mut bytes)?;
-            let prefix = Record::parse_prefix(&bytes).map_err(located)?;
-            let limit = match prefix.kind {
-                RecordKind::Cell => MAX_CELL_RECORD,
-                RecordKind::Window => MAX_WINDOW_RECORD,
-                _ => return Err(located(Error::corrupt("a record stands where it must not"))),
-            } as u64;
-            if prefix.len > limit {
-                return Err(located(Error::corrupt("a record is longer than the format allows").at("length", prefix.len)));
-            }
-            self.input.read(prefix.len as usize - RECORD_PREFIX, &mut bytes)?;
-            if prefix.kind == RecordKind::Window {
-                if self.ledger.close_window().map_err(located)? != bytes {
-                    return Err(located(Error::corrupt("the index of a window does not say what its cells say")));
-                }
+            let (kind, bytes) = self.cell_or_index().map_err(|error| at_offset(error, offset))?;
+            if kind == RecordKind::Window {
+                self.window_index(&bytes).map_err(|error| at_offset(error, offset))?;
                 continue;
             }
-            let record = CellRecord::parse(&bytes).map_err(located)?;
-            let located = |error: Error| located(error).at("blocks", record.address.blocks());
-            record.check_within(map.size()).map_err(located)?;
-            let agree = expected.next().is_some_and(|(address, bits)| (address, bits.present) == (record.address, record.present));
-            if !agree || record.volume != volume {
-                return Err(located(two_views()));
-            }
-            self.ledger.cell(&CellFacts::new(&record, &bytes)).map_err(located)?;
-            job.lease.push(self.budget.lease(u64::from(record.frame_len) + bytes.len() as u64, self.context.cancel)?);
+            let record = CellRecord::parse(&bytes).map_err(|error| at_offset(error, offset))?;
+            let blocks = record.address.blocks();
+            self.expect_cell(&record, &bytes, volume, map.size(), expected.next())
+                .map_err(|error| at_offset(error, offset).at("blocks", blocks))?;
+            let lease = self.budget.lease(u64::from(record.frame_len) + bytes.len() as u64, self.context.cancel)?;
             let mut frame = Vec::with_capacity(record.frame_len as usize);
             self.input.read(record.frame_len as usize, &mut frame)?;
-            job_bytes += frame.len();
-            job.cells.push(Cell { record, frame, offset });
-            if job_bytes >= DATA_FRAME_RAW || job.cells.len() >= 16 || self.context.plan.in_flight < 8 * DATA_FRAME_RAW as u64 {
-                let empty = Job { cells: Vec::new(), size: map.size(), name: name.clone(), sink: job.sink.clone(), lease: Vec::new() };
-                (self.emit)(std::mem::replace(&mut job, empty))?;
-                job_bytes = 0;
+            batch.add(Cell { record, frame, offset }, lease);
+            if batch.is_full(self.context.plan.in_flight) {
+                (self.emit)(batch.take())?;
             }
         }
-        if !job.cells.is_empty() {
-            (self.emit)(job)?;
+        if !batch.job.cells.is_empty() {
+            (self.emit)(batch.take())?;
         }
         match expected.next() {
             None => Ok(()),
             Some((address, _)) => Err(two_views().at("blocks", address.blocks()).at("offset", self.input.offset)),
         }
+    }
+
+    /// Reads the next record, which within a volume is C or S.
+    fn cell_or_index(&mut self) -> Result<(RecordKind, Vec<u8>)> {
+        let mut bytes = Vec::with_capacity(MAX_CELL_RECORD);
+        self.input.read(RECORD_PREFIX, &mut bytes)?;
+        let prefix = Record::parse_prefix(&bytes)?;
+        let limit = match prefix.kind {
+            RecordKind::Cell => MAX_CELL_RECORD,
+            RecordKind::Window => MAX_WINDOW_RECORD,
+            _ => return Err(Error::corrupt("a record stands where it must not")),
+        };
+        if prefix.len > limit as u64 {
+            return Err(Error::corrupt("a record is longer than the format allows").at("length", prefix.len));
+        }
+        self.input.read(prefix.len as usize - RECORD_PREFIX, &mut bytes)?;
+        Ok((prefix.kind, bytes))
+    }
+
+    /// The S record has to be the one that the cells before it lead to.
+    fn window_index(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.ledger.close_window()? == bytes {
+            Ok(())
+        } else {
+            Err(Error::corrupt("the index of a window does not say what its cells say"))
+        }
+    }
+
+    /// The C record has to be the one that the tar header announced, and goes into the books.
+    fn expect_cell(
+        &mut self,
+        record: &CellRecord,
+        bytes: &[u8],
+        volume: u16,
+        size: VolumeSize,
+        expected: Option<(SlotAddress, SlotBits)>,
+    ) -> Result<()> {
+        record.check_within(size)?;
+        let announced = expected.is_some_and(|(address, bits)| (address, bits.present) == (record.address, record.present));
+        if !announced || record.volume != volume {
+            return Err(two_views());
+        }
+        self.ledger.cell(&CellFacts::new(record, bytes))
     }
 
     fn tail(mut self, document: ImageDocument) -> Result<StreamSummary> {

@@ -188,33 +188,9 @@ fn feed(
             Purpose::Check(_) => None,
         };
         emit(Job::OpenVolume)?;
-        // The tar header first: whoever only looks at the index must not be shown another disk than stock tools.
-        let mut map = BlockMap::new(entry.size);
-        let windows = archive.root().windows_of(volume).len() as u64;
-        let map_lease = budget
-            .reserve(windows * BlockMap::WINDOW_MEMORY, IN_FLIGHT_FLOOR, context.cancel)
-            .map_err(|error| error.at("snapshot", &entry.name))?;
-        let mut readable = Vec::new();
-        for window in archive.root().windows_of(volume) {
-            match archive.window_index(window) {
-                Ok(index) => {
-                    add_to_map(&index, &mut map);
-                    readable.push(true);
-                }
-                Err(error) => {
-                    emit(Job::Damage(error))?;
-                    readable.push(false);
-                }
-            }
-        }
-        if readable.iter().all(|readable| *readable)
-            && let Err(error) = archive.check_header(volume, &map)
-        {
-            emit(Job::Damage(error))?;
-        }
+        let (readable, stored) = read_indexes(archive, volume, budget, context, emit)?;
         let share = if let Purpose::Check(Selection::Sample { fraction, .. }) = purpose { *fraction } else { 1.0 };
-        context.observer.note(&Event::Grew { bytes: (map.stored_bytes() as f64 * share) as u64 });
-        drop((map, map_lease));
+        context.observer.note(&Event::Grew { bytes: (stored as f64 * share) as u64 });
         // However small the share, a volume with cells is not called good without a look at one of them.
         let cells: u64 = archive.root().windows_of(volume).iter().map(|window| u64::from(window.entries)).sum();
         let chosen = random.next() % cells.max(1);
@@ -252,6 +228,41 @@ fn feed(
         emit(Job::CloseVolume(volume))?;
     }
     Ok(())
+}
+
+/// Reads all indexes of a volume, and checks that its tar header says the same: whoever only looks at the index must not be shown another disk than stock tools. Tells which indexes are readable, and how many bytes of the
+/// volume are stored. Cells come later, and the indexes are read again then: kept, those of a full volume of 64 TiB would take 700 MiB.
+fn read_indexes(
+    archive: &Archive<'_>,
+    volume: u16,
+    budget: &Budget,
+    context: Context<'_>,
+    emit: &mut dyn FnMut(Job) -> Result<()>,
+) -> Result<(Vec<bool>, u64)> {
+    let entry = archive.volume(volume);
+    let windows = archive.root().windows_of(volume);
+    let memory = windows.len() as u64 * BlockMap::WINDOW_MEMORY;
+    let _lease = budget.reserve(memory, IN_FLIGHT_FLOOR, context.cancel).map_err(|error| error.at("snapshot", &entry.name))?;
+    let mut map = BlockMap::new(entry.size);
+    let mut readable = Vec::with_capacity(windows.len());
+    for window in windows {
+        match archive.window_index(window) {
+            Ok(index) => {
+                add_to_map(&index, &mut map);
+                readable.push(true);
+            }
+            Err(error) => {
+                emit(Job::Damage(error))?;
+                readable.push(false);
+            }
+        }
+    }
+    if readable.iter().all(|readable| *readable)
+        && let Err(error) = archive.check_header(volume, &map)
+    {
+        emit(Job::Damage(error))?;
+    }
+    Ok((readable, map.stored_bytes()))
 }
 
 /// Puts cells that stand side by side into groups.
