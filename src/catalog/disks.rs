@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::ImageSource;
-use crate::base::{DeviceName, Error, ImageId, Result};
+use crate::base::{DeviceName, Error, Result};
 use crate::block::{BlockSource, RawFileSource};
 use crate::model::{DiskDraft, ImageDocument, ImageDraft};
 
@@ -14,26 +14,9 @@ pub struct PlainDisks {
     volumes: Vec<Arc<dyn BlockSource>>,
 }
 
-/// What is said of the image; the disks say the rest.
-#[derive(Clone, Debug)]
-pub struct PlainImage {
-    /// See [`ImageDraft::name`].
-    pub name: String,
-    /// See [`ImageDraft::image_id`].
-    pub image_id: Option<ImageId>,
-    /// See [`ImageDraft::description`].
-    pub description: Option<String>,
-    /// See [`ImageDraft::architecture`].
-    pub architecture: String,
-    /// See [`ImageDraft::boot_mode`].
-    pub boot_mode: Option<String>,
-    /// See [`ImageDraft::tags`].
-    pub tags: Vec<(String, String)>,
-}
-
 impl PlainDisks {
     /// Opens the disks, the root device first, and makes the metadata.
-    pub fn open(image: PlainImage, disks: &[(DeviceName, PathBuf)]) -> Result<Self> {
+    pub fn open(image: &ImageDraft, disks: &[(DeviceName, PathBuf)]) -> Result<Self> {
         let mut volumes: Vec<Arc<dyn BlockSource>> = Vec::new();
         let mut drafts = Vec::new();
         for (device, path) in disks {
@@ -44,8 +27,7 @@ impl PlainDisks {
             drafts.push(DiskDraft { device: device.clone(), size: source.size() });
             volumes.push(Arc::new(source));
         }
-        let PlainImage { name, image_id, description, architecture, boot_mode, tags } = image;
-        let document = ImageDraft { name, image_id, description, architecture, boot_mode, tags, disks: drafts }.build()?;
+        let document = image.build(&drafts)?;
         Ok(Self { document, volumes })
     }
 }

@@ -11,7 +11,7 @@ use crate::base::{Result, SnapshotId, VolumeSize};
 use crate::block::{BlockSink, BlockSource};
 use crate::model::ImageDocument;
 
-pub use disks::{PlainDisks, PlainImage};
+pub use disks::PlainDisks;
 pub use image_directory::{IMAGE_JSON, ImageDirectory, ImageDirectoryTarget};
 
 /// An image that can be stored.

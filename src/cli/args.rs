@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     version,
     disable_help_subcommand = true,
     max_term_width = 120,
-    before_help = "Example:\n  amistore store --disk /dev/xvda=root.raw --name \"my image\" archives/   # pack a raw disk image\n  amistore verify archives/ami-*.bin                                         # check every block\n  amistore restore archives/ami-*.bin restored/                              # and get it back",
+    before_help = "Example:\n  amistore store --disk /dev/xvda=root.raw --name \"my image\" archives/   # pack a raw disk image\n  amistore verify archives/ami-*.bin                                       # check every block\n  amistore restore archives/ami-*.bin restored/                            # and get it back",
     after_help = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, 5 corrupt, 6 I/O, 7 limit, 8 unsupported, 9 exists, 130 interrupted.\nAn archive opens with stock tools, too: zstd -dc ami.bin | tar -xSf -"
 )]
 pub(super) struct Cli {

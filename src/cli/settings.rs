@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::args::{GlobalArgs, ImageArgs, WriteArgs};
 use crate::base::{Cancel, DeviceName, Error, ErrorKind, ImageId, Result};
-use crate::catalog::PlainImage;
 use crate::disk::{Durability, Overwrite};
 use crate::engine::Plan;
+use crate::model::ImageDraft;
 
 /// What all commands share.
 pub(super) struct Settings {
@@ -97,7 +97,7 @@ impl WriteArgs {
 
 impl ImageArgs {
     /// The disks and what is said of the image; `None` if there are no disks.
-    pub(super) fn plain_image(&self) -> Result<Option<(PlainImage, Disks)>> {
+    pub(super) fn plain_image(&self) -> Result<Option<(ImageDraft, Disks)>> {
         if self.disk.is_empty() {
             return Ok(None);
         }
@@ -112,7 +112,7 @@ impl ImageArgs {
         }
         let tags = self.tag.iter().map(|tag| pair(tag, "--tag", "KEY=VALUE")).collect::<Result<_>>()?;
         let name = self.name.clone().ok_or_else(|| Error::usage("an image made of plain disks needs a --name"))?;
-        let image = PlainImage {
+        let image = ImageDraft {
             name,
             image_id: self.image_id.as_deref().map(ImageId::parse).transpose()?,
             description: self.description.clone(),

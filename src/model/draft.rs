@@ -21,8 +21,6 @@ pub struct ImageDraft {
     pub boot_mode: Option<String>,
     /// Tags, in order.
     pub tags: Vec<(String, String)>,
-    /// The disks; the first is the root device.
-    pub disks: Vec<DiskDraft>,
 }
 
 /// A plain disk.
@@ -35,14 +33,14 @@ pub struct DiskDraft {
 }
 
 impl ImageDraft {
-    /// Makes the document. Ids that are not given derive from the draft, so that the same call makes the same archive: they name the image as it was described; what is in it is named by the content digest.
-    pub fn build(&self) -> Result<ImageDocument> {
+    /// Makes the document of an image of these disks, the root device first. Ids that are not given derive from the draft, so that the same call makes the same archive: they name the image as it was described; what is in it is named by the content digest.
+    pub fn build(&self, disks: &[DiskDraft]) -> Result<ImageDocument> {
         check_image_name(&self.name)?;
         let mut devices = std::collections::HashSet::new();
-        if let Some(twice) = self.disks.iter().find(|disk| !devices.insert(&disk.device)) {
+        if let Some(twice) = disks.iter().find(|disk| !devices.insert(&disk.device)) {
             return Err(Error::usage("two disks have one device name").at("device", &twice.device));
         }
-        let root = self.disks.first().ok_or_else(|| Error::usage("an image needs at least one disk"))?;
+        let root = disks.first().ok_or_else(|| Error::usage("an image needs at least one disk"))?;
         let mut image = Map::new();
         let mut set = |member: &str, value: Value| {
             image.insert(member.to_owned(), value);
@@ -62,14 +60,14 @@ impl ImageDraft {
         if !self.tags.is_empty() {
             set("Tags", self.tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect());
         }
-        let disks: Vec<Value> = self.disks.iter().map(|disk| json!([disk.device.as_str(), disk.size.bytes()])).collect();
-        let seed = json!({"Image": image, "Disks": disks}).to_string();
+        let described: Vec<Value> = disks.iter().map(|disk| json!([disk.device.as_str(), disk.size.bytes()])).collect();
+        let seed = json!({"Image": image, "Disks": described}).to_string();
         let derived =
             |kind: &str, index: usize| format!("{kind}-{}", &hex(&sha256::digest(format!("{kind}\0{index}\0{seed}").as_bytes()))[..17]);
         let image_id = self.image_id.as_ref().map_or_else(|| derived("ami", 0), |id| id.to_string());
         let mut mappings = Vec::new();
         let mut snapshots = Vec::new();
-        for (index, disk) in self.disks.iter().enumerate() {
+        for (index, disk) in disks.iter().enumerate() {
             let (id, gib) = (derived("snap", index), gib_rounded_up(disk.size.bytes()));
             mappings.push(
                 json!({"DeviceName": disk.device.as_str(), "Ebs": {"DeleteOnTermination": true, "SnapshotId": id, "VolumeSize": gib}}),
@@ -91,10 +89,6 @@ mod tests {
     use super::*;
 
     fn draft() -> ImageDraft {
-        let disk = |device, bytes| DiskDraft {
-            device: DeviceName::parse(device).expect("a device"),
-            size: VolumeSize::new(bytes).expect("a size"),
-        };
         ImageDraft {
             name: "web server".into(),
             image_id: None,
@@ -102,14 +96,21 @@ mod tests {
             architecture: "arm64".into(),
             boot_mode: Some("uefi".into()),
             tags: vec![("Team".into(), "größe".into())],
-            disks: vec![disk("/dev/xvda", 8 << 30), disk("/dev/sdb", (1 << 30) + 512)],
         }
+    }
+
+    fn disks() -> Vec<DiskDraft> {
+        let disk = |device, bytes| DiskDraft {
+            device: DeviceName::parse(device).expect("a device"),
+            size: VolumeSize::new(bytes).expect("a size"),
+        };
+        vec![disk("/dev/xvda", 8 << 30), disk("/dev/sdb", (1 << 30) + 512)]
     }
 
     #[test]
     fn the_same_draft_makes_the_same_bytes() {
-        let first = draft().build().expect("builds");
-        assert_eq!(first.bytes(), draft().build().expect("builds").bytes());
+        let first = draft().build(&disks()).expect("builds");
+        assert_eq!(first.bytes(), draft().build(&disks()).expect("builds").bytes());
         let text = str::from_utf8(first.bytes()).expect("text");
         assert!(text.starts_with("{\n  \"Image\": {\n    \"Architecture\": \"arm64\",\n    \"BlockDeviceMappings\": ["), "{text}");
         assert_eq!(first.snapshots()[1].volume_gib, Some(2));
@@ -117,22 +118,23 @@ mod tests {
 
     #[test]
     fn another_draft_has_another_id() {
-        let id = |draft: &ImageDraft| draft.build().expect("builds").image_id().cloned();
+        let id = |draft: &ImageDraft, disks: &[DiskDraft]| draft.build(disks).expect("builds").image_id().cloned();
+        let usual = id(&draft(), &disks());
         let mut other = draft();
         other.name.push('2');
-        assert_ne!(id(&draft()), id(&other));
-        let mut other = draft();
-        other.disks.swap(0, 1);
-        assert_ne!(id(&draft()), id(&other));
+        assert_ne!(usual, id(&other, &disks()));
+        let mut swapped = disks();
+        swapped.swap(0, 1);
+        assert_ne!(usual, id(&draft(), &swapped));
         let mut other = draft();
         other.image_id = ImageId::parse("ami-01234567").ok();
-        assert_eq!(id(&other), other.image_id);
+        assert_eq!(id(&other, &disks()), other.image_id);
     }
 
     #[test]
     fn two_disks_on_one_device_are_refused() {
-        let mut twice = draft();
-        twice.disks[1].device = twice.disks[0].device.clone();
-        assert!(twice.build().expect_err("refused").message().contains("one device name"));
+        let mut twice = disks();
+        twice[1].device = twice[0].device.clone();
+        assert!(draft().build(&twice).expect_err("refused").message().contains("one device name"));
     }
 }

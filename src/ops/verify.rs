@@ -32,6 +32,21 @@ pub struct Verified {
 }
 
 impl Verified {
+    /// Of an archive of which nothing could be read but the damage.
+    fn unreadable(error: Error, archive_len: u64) -> Self {
+        Self {
+            footer: None,
+            image_id: None,
+            archive_len,
+            blocks: 0,
+            cells: 0,
+            sampled: false,
+            differs: false,
+            findings: vec![error],
+            more_findings: 0,
+        }
+    }
+
     /// Whether nothing is damaged.
     pub fn is_ok(&self) -> bool {
         self.findings.is_empty() && self.more_findings == 0
@@ -44,17 +59,7 @@ pub fn verify(reader: &dyn ObjectReader, selection: Selection, context: Context<
     let archive = match Archive::open(reader) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             context.observer.note(&Event::Damage { error: &error });
-            return Ok(Verified {
-                footer: None,
-                image_id: None,
-                archive_len: reader.len(),
-                blocks: 0,
-                cells: 0,
-                sampled: false,
-                differs: false,
-                findings: vec![error],
-                more_findings: 0,
-            });
+            return Ok(Verified::unreadable(error, reader.len()));
         }
         archive => archive?,
     };
@@ -87,17 +92,7 @@ pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Ve
         }),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             context.observer.note(&Event::Damage { error: &error });
-            Ok(Verified {
-                footer: None,
-                image_id: None,
-                archive_len: 0,
-                blocks: 0,
-                cells: 0,
-                sampled: false,
-                differs: false,
-                findings: vec![error],
-                more_findings: 0,
-            })
+            Ok(Verified::unreadable(error, 0))
         }
         Err(error) => Err(error),
     }

@@ -15,7 +15,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
     let derived_id = !args.image.disk.is_empty() && args.image.image_id.is_none();
     let (image, archive, sources): (Box<dyn ImageSource>, _, Vec<PathBuf>) = match (args.image.plain_image()?, args.places.as_slice()) {
         (Some((image, disks)), [archive]) => {
-            let image = PlainDisks::open(image, &disks)?;
+            let image = PlainDisks::open(&image, &disks)?;
             (Box::new(image), archive, disks.into_iter().map(|(_, path)| path).collect())
         }
         (Some(_), _) => return Err(Error::usage("with --disk there is no SOURCE: give only the ARCHIVE")),
