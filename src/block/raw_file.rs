@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind as IoKind, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::{BlockSink, BlockSource};
@@ -128,7 +129,8 @@ impl BlockSource for RawFileSource {
 pub fn scan_zero_blocks(source: &dyn BlockSource, map: &mut BlockMap, threads: usize, cancel: &Cancel) -> Result<()> {
     let kept = Mutex::new(Ok(BlockMap::new(map.size())));
     let slots = Mutex::new(map.slots());
-    let next = || slots.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let failed = AtomicBool::new(false);
+    let next = || slots.lock().unwrap_or_else(PoisonError::into_inner).next().filter(|_| !failed.load(Ordering::Relaxed));
     let scan = || -> Result<()> {
         let mut buffer = vec![0; BLOCK_BYTES as usize];
         while let Some((address, mut bits)) = next() {
@@ -150,7 +152,9 @@ pub fn scan_zero_blocks(source: &dyn BlockSource, map: &mut BlockMap, threads: u
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                if let Err(error) = scan() {
+                if let Err(error) = scan()
+                    && !failed.swap(true, Ordering::Relaxed)
+                {
                     *kept.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
                 }
             });

@@ -126,12 +126,15 @@ impl ImageTarget for ImageDirectoryTarget {
             sink.rename()?;
             named.paths.push(path);
         }
-        json.commit()?;
+        json.rename()?;
+        // The image is there, whole. What can still fail is making its names durable, which is no reason to take it away.
         named.undo = false;
-        if let Some(created) = self.created.0.take()
-            && self.durability == Durability::Synced
-        {
-            crate::disk::sync_directory(&created)?;
+        let created = self.created.0.take();
+        if self.durability == Durability::Synced {
+            crate::disk::sync_directory(&self.path.join(IMAGE_JSON))?;
+            if let Some(created) = created {
+                crate::disk::sync_directory(&created)?;
+            }
         }
         Ok(())
     }

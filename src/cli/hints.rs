@@ -10,6 +10,9 @@ pub(super) fn hint(error: &Error) -> Option<String> {
     let says = |text: &str| message.contains(text);
     let advice = match error.kind() {
         ErrorKind::Exists if says("another process") => "wait for it to end, or choose another name",
+        ErrorKind::Exists if error.fact("partial_file").is_some() => {
+            "remove the partial file if nobody is writing it, or choose another name"
+        }
         ErrorKind::Exists if says("not a directory") => "choose another name: an archive is restored to a directory",
         ErrorKind::Exists if error.fact("image_id").is_some() => {
             "give the image another --name or an --image-id, or name another file; --force replaces what is there"
@@ -23,6 +26,7 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         }
         ErrorKind::Unsupported if says("not raw") => "convert it first: qemu-img convert -O raw FILE disk.raw",
         ErrorKind::Unsupported if error.fact("version").is_some() || error.fact("feature").is_some() => "use a newer amistore",
+        ErrorKind::Limit if error.fact("missing_bytes").is_some() => "give more with --memory, or use fewer --threads",
         ErrorKind::Limit if error.fact("memory").is_some() => "give more with --memory, or use a lower --level",
         ErrorKind::Corrupt if says("truncated") || says("no footer") || says("index cannot be read") => {
             "fetch it again, and compare its size with that of the original"

@@ -63,8 +63,19 @@ impl PartialFile {
         partial.push(".partial");
         let partial = target.with_file_name(partial);
         let file = lock(&partial).map_err(failed)?;
-        let Some(file) = file else {
-            return Err(Error::new(ErrorKind::Exists, "another process is writing this file").at("path", target.display()));
+        let file = match file {
+            Locked::Ours(file) => file,
+            Locked::Busy => {
+                return Err(Error::new(ErrorKind::Exists, "another process is writing this file").at("path", target.display()));
+            }
+            Locked::InTheWay => {
+                return Err(Error::new(
+                    ErrorKind::Exists,
+                    "a partial file is in the way, and cannot be told from one that is being written",
+                )
+                .at("path", target.display())
+                .at("partial_file", partial.display()));
+            }
         };
         let this = Self { file, partial, target: target.to_owned(), overwrite, durability, committed: false };
         this.file.set_len(0).map_err(failed)?;
@@ -130,8 +141,17 @@ fn exists(target: &Path) -> Error {
     Error::new(ErrorKind::Exists, "the file exists").at("path", target.display())
 }
 
-/// Opens and locks the partial file, taking over one that nobody holds. `None` if somebody does, or may.
-fn lock(partial: &Path) -> io::Result<Option<File>> {
+/// What came of the attempt to get the partial file for ourselves.
+enum Locked {
+    Ours(File),
+    /// Somebody holds it.
+    Busy,
+    /// It is there, and is somebody else's, or nobody can say whether it is held.
+    InTheWay,
+}
+
+/// Opens and locks the partial file, taking over one that nobody holds.
+fn lock(partial: &Path) -> io::Result<Locked> {
     loop {
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o666).custom_flags(OFlags::NOFOLLOW.bits() as i32);
@@ -139,14 +159,15 @@ fn lock(partial: &Path) -> io::Result<Option<File>> {
             Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 // Ours alone, because we made it; without locks nobody takes it over, either.
                 Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => file,
-                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::AGAIN) => return Ok(Locked::Busy),
                 Err(cause) => return Err(cause.into()),
             },
             Err(cause) if cause.kind() == IoKind::AlreadyExists => match options.open(partial) {
-                Ok(file) if !is_ours(&file)? => return Ok(None),
+                Ok(file) if !is_ours(&file)? => return Ok(Locked::InTheWay),
                 Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                     Ok(()) => file,
-                    Err(Errno::AGAIN | Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => return Ok(None),
+                    Err(Errno::AGAIN) => return Ok(Locked::Busy),
+                    Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => return Ok(Locked::InTheWay),
                     Err(cause) => return Err(cause.into()),
                 },
                 Err(cause) if cause.kind() == IoKind::NotFound => continue,
@@ -156,7 +177,7 @@ fn lock(partial: &Path) -> io::Result<Option<File>> {
         };
         // Whoever held it may have renamed or removed it between our open and our lock.
         match fs::symlink_metadata(partial) {
-            Ok(named) if (named.dev(), named.ino()) == file.metadata().map(|own| (own.dev(), own.ino()))? => return Ok(Some(file)),
+            Ok(named) if (named.dev(), named.ino()) == file.metadata().map(|own| (own.dev(), own.ino()))? => return Ok(Locked::Ours(file)),
             Ok(_) => {}
             Err(cause) if cause.kind() == IoKind::NotFound => {}
             Err(cause) => return Err(cause),

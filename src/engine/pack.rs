@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::budget::SeekTableLease;
 use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, run_ordered};
 use crate::base::{Bitmap8, Error, Event, Result, SlotAddress, SnapshotId, Stage, VolumeSize, bits_of};
@@ -12,7 +13,7 @@ use crate::catalog::ImageSource;
 use crate::codec::zstd::Encoder;
 use crate::codec::{sha256, zero, zstd};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL, META_FRAME_RAW};
-use crate::format::{CellFacts, CellRecord, Codec, Digest, Footer, FrameLog, Ledger, MetaRole, SlotBits, VolumeEntry, tar};
+use crate::format::{CellFacts, CellRecord, Codec, Digest, Footer, Ledger, MetaRole, SlotBits, VolumeEntry, tar};
 use crate::store::ObjectWriter;
 
 /// What can be chosen.
@@ -141,8 +142,7 @@ fn feed(
     for raw in prologue.chunks(META_FRAME_RAW) {
         emit(Job::Meta { role: MetaRole::Prologue, raw: raw.to_vec(), lease: meta_lease()? })?;
     }
-    // The seek table grows with every cell until the end.
-    let mut ledger_leases = Vec::new();
+    let mut seek_table = SeekTableLease::default();
     for (index, (snapshot, source)) in image.document().snapshots().iter().zip(image.volumes()).enumerate() {
         let located = |error: Error| error.at("snapshot", &snapshot.id);
         let volume = index as u16;
@@ -152,8 +152,7 @@ fn feed(
         }
         map.fill_gaps();
         let _map_lease = budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
-        ledger_leases
-            .push(budget.reserve(FrameLog::CELL_MEMORY * map.slots().count() as u64, IN_FLIGHT_FLOOR, context.cancel).map_err(located)?);
+        seek_table.grow(map.slots().count() as u64, budget, IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
         context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
         for raw in tar::volume_header(&snapshot.id, &map) {
             emit(Job::Meta { role: MetaRole::Volume(volume), raw, lease: meta_lease()? })?;

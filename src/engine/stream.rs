@@ -6,6 +6,7 @@ use std::io::{BufReader, Read};
 use std::sync::Arc;
 
 use super::archive::{check_extra_record, check_volumes, inflate_meta, two_views};
+use super::budget::SeekTableLease;
 use super::cell::{CellOpener, StoredCell, check_frames, deliver};
 use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, foreign, run_ordered};
@@ -116,7 +117,10 @@ pub fn read_stream(input: impl Read + Send, sinks: &mut dyn StreamSinks, context
         context.cancel,
         |emit| {
             let input = Input { inner: BufReader::with_capacity(256 << 10, input), head: None, offset: 0 };
-            summary = Some(Feeder { input, ledger: Ledger::new(), budget: &budget, context, emit }.run(sinks)?);
+            summary = Some(
+                Feeder { input, ledger: Ledger::new(), budget: &budget, seek_table_lease: SeekTableLease::default(), context, emit }
+                    .run(sinks)?,
+            );
             Ok(())
         },
         || {
@@ -215,6 +219,7 @@ struct Feeder<'a, R> {
     input: Input<R>,
     ledger: Ledger,
     budget: &'a Budget,
+    seek_table_lease: SeekTableLease,
     context: Context<'a>,
     emit: &'a mut dyn FnMut(Job) -> Result<()>,
 }
@@ -304,6 +309,7 @@ impl<R: Read> Feeder<'_, R> {
             return Err(located(Error::corrupt("a volume is not the one that image.json names here")).at("snapshot", &name));
         }
         let _map_lease = self.budget.reserve(map.memory(), IN_FLIGHT_FLOOR, self.context.cancel)?;
+        self.seek_table_lease.grow(map.slots().count() as u64, self.budget, IN_FLIGHT_FLOOR, self.context.cancel)?;
         let sink = sinks.volume(&name, map.size())?;
         self.context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
         self.ledger.open_volume(name.clone(), map.size());
@@ -315,8 +321,17 @@ impl<R: Read> Feeder<'_, R> {
 
     /// Reads the windows of a volume: cells go to the workers, indexes are compared with the books.
     fn cells(&mut self, volume: u16, name: &SnapshotId, map: &BlockMap, sink: Option<Arc<dyn BlockSink>>) -> Result<()> {
-        let mut expected = map.slots();
         let mut batch = Batch { job: Job { cells: Vec::new(), size: map.size(), name: name.clone(), sink, lease: Vec::new() }, bytes: 0 };
+        let read = self.read_cells(volume, map, &mut batch);
+        // Also after an error: what was read before it is looked at first, whatever the size of a batch.
+        if !batch.job.cells.is_empty() {
+            (self.emit)(batch.take())?;
+        }
+        read
+    }
+
+    fn read_cells(&mut self, volume: u16, map: &BlockMap, batch: &mut Batch) -> Result<()> {
+        let mut expected = map.slots();
         while Record::begins(&self.input.peek()?) {
             let offset = self.input.offset;
             let (kind, bytes) = self.cell_or_index().map_err(|error| at_offset(error, offset))?;
@@ -335,9 +350,6 @@ impl<R: Read> Feeder<'_, R> {
             if batch.is_full(self.context.plan.in_flight) {
                 (self.emit)(batch.take())?;
             }
-        }
-        if !batch.job.cells.is_empty() {
-            (self.emit)(batch.take())?;
         }
         match expected.next() {
             None => Ok(()),

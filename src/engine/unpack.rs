@@ -241,7 +241,7 @@ fn read_indexes(
 ) -> Result<(Vec<bool>, u64)> {
     let entry = archive.volume(volume);
     let windows = archive.root().windows_of(volume);
-    let memory = windows.len() as u64 * BlockMap::WINDOW_MEMORY;
+    let memory = windows.len() as u64 * BlockMap::BITMAP_MEMORY * if entry.fill > 0 { 2 } else { 1 };
     let _lease = budget.reserve(memory, IN_FLIGHT_FLOOR, context.cancel).map_err(|error| error.at("snapshot", &entry.name))?;
     let mut map = BlockMap::new(entry.size);
     let mut readable = Vec::with_capacity(windows.len());

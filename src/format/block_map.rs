@@ -60,8 +60,8 @@ impl Extent {
 }
 
 impl BlockMap {
-    /// What a window takes in memory, in bytes: two bitmaps.
-    pub const WINDOW_MEMORY: u64 = 2 * SLOTS_PER_WINDOW as u64;
+    /// What a window takes in memory, in bytes; and as much again if it has fill blocks.
+    pub const BITMAP_MEMORY: u64 = SLOTS_PER_WINDOW as u64;
 
     /// A map without blocks.
     pub fn new(size: VolumeSize) -> Self {
@@ -151,9 +151,10 @@ impl BlockMap {
         })
     }
 
-    /// What the map takes in memory, with all the fill it may get.
+    /// What the map takes in memory, in bytes.
     pub fn memory(&self) -> u64 {
-        self.windows.len() as u64 * Self::WINDOW_MEMORY
+        let bitmaps = self.windows.values().map(|window| 1 + u64::from(window.fill.is_some()));
+        bitmaps.sum::<u64>() * Self::BITMAP_MEMORY
     }
 
     /// Stores short gaps as fill blocks if there are more extents than common tar readers take (5.3). A function of the map alone.

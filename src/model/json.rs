@@ -94,6 +94,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
+        self.inside::<A::Error>()?;
         while let Some(name) = members.next_key::<String>()? {
             let value = members.next_value_seed(self.inside()?)?;
             if object.contains_key(&name) {
@@ -113,6 +114,9 @@ mod tests {
     fn limits_are_exact() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(parse(nested(64).as_bytes()).is_ok());
+        let object = |depth: usize| format!("{}{{}}{}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+        assert!(parse(object(64).as_bytes()).is_ok());
+        assert!(parse(object(65).as_bytes()).expect_err("deep").to_string().contains("64 deep"));
         assert!(parse(nested(65).as_bytes()).expect_err("deep").to_string().contains("64 deep"));
         let many = |values: usize| format!("[{}0]", "0,".repeat(values - 2));
         assert!(parse(many(65_536).as_bytes()).is_ok());

@@ -1,15 +1,14 @@
 //! Archives as streams: standard input and output.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
-use rustix::io::ioctl_fionread;
-use rustix::pipe::fcntl_getpipe_size;
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::ObjectWriter;
 use crate::base::{Cancel, Error, ErrorKind, Result};
@@ -55,7 +54,10 @@ impl PipeWriter {
         let failed = |cause| Error::io("cannot write to standard output", cause);
         let file = File::from(duplicate(std::io::stdout().as_fd()).map_err(failed)?);
         if is_stand_in(&file).map_err(failed)? {
-            return Err(Error::new(ErrorKind::Io, "standard output is closed: the archive would be lost"));
+            return Err(Error::new(
+                ErrorKind::Io,
+                "standard output is closed, or is /dev/null opened for reading and writing: the archive would be lost",
+            ));
         }
         Ok(Self { file, cancel })
     }
@@ -69,8 +71,7 @@ impl ObjectWriter for PipeWriter {
             self.cancel.check()?;
             wait(&self.file, PollFlags::OUT, &self.cancel).map_err(failed)?;
             self.cancel.check()?;
-            let written = match self.file.write(&rest[..rest.len().min(room(&self.file))]) {
-                Ok(0) => return Err(failed(std::io::ErrorKind::WriteZero.into())),
+            let written = match write_some(&self.file, rest) {
                 Ok(written) => written,
                 Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => 0,
                 Err(cause) => return Err(failed(cause)),
@@ -85,14 +86,23 @@ impl ObjectWriter for PipeWriter {
     }
 }
 
-/// How much can be written to something that is ready without waiting for a reader. A pipe that is ready has room for a page; a longer write than it has room for would block until all of it is taken, deaf to interrupts.
-fn room(file: &File) -> usize {
+/// Writes some of `bytes` to something that is ready, without waiting for a reader: a blocking write of more than a pipe has room for would be deaf to interrupts.
+fn write_some(mut file: &File, bytes: &[u8]) -> std::io::Result<usize> {
     const PAGE: usize = 4096;
     const MOST: usize = 64 << 10;
-    let (Ok(size), Ok(held)) = (fcntl_getpipe_size(file), ioctl_fionread(file)) else { return MOST };
-    // The first and the last page in it may be half full, and count as whole.
-    let free = size.saturating_sub(usize::try_from(held).unwrap_or(size)).saturating_sub(2 * PAGE);
-    (free / PAGE * PAGE).clamp(PAGE, MOST)
+    let some = &bytes[..bytes.len().min(MOST)];
+    let kind = file.metadata()?.file_type();
+    if !kind.is_fifo() && !kind.is_socket() {
+        return file.write(some);
+    }
+    // The offset says: where the stream is.
+    match pwritev2(file, &[IoSlice::new(some)], u64::MAX, ReadWriteFlags::NOWAIT) {
+        Ok(written) => Ok(written),
+        Err(Errno::AGAIN) => Ok(0),
+        // A kernel that cannot do that: a pipe that is ready has room for a page.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::SPIPE) => file.write(&some[..some.len().min(PAGE)]),
+        Err(cause) => Err(cause.into()),
+    }
 }
 
 /// Whether this is what Rust puts in the place of a closed standard output before `main`: `/dev/null`, open for reading and writing. A shell opens it for writing only.
