@@ -1,6 +1,6 @@
 //! An archive that can be read at any position: footer, root, indexes and metadata, fetched and checked.
 
-use crate::base::{Error, Result};
+use crate::base::{Error, ErrorKind, Result};
 use crate::codec::sha256;
 use crate::codec::zstd::Decoder;
 use crate::format::layout::{MAX_EXTRA_RECORDS, MAX_ROOT_RECORD, MAX_SEEK_FRAMES, RECORD_PREFIX};
@@ -21,6 +21,8 @@ pub struct Archive<'a> {
     reader: &'a dyn ObjectReader,
     footer: Footer,
     root: RootRecord,
+    /// Lengths of the records between R and F.
+    extra_records: Vec<u64>,
     document: ImageDocument,
 }
 
@@ -38,19 +40,16 @@ impl<'a> Archive<'a> {
             Ok(footer) => footer,
             Err(error) => return Err(located(super::foreign::explain_missing_footer(reader, error))),
         };
-        let open = || -> Result<(RootRecord, ImageDocument)> {
-            let root = read_root(reader, &footer)?;
+        let open = || -> Result<(RootRecord, Vec<u64>, ImageDocument)> {
+            let (root, extra) = read_root(reader, &footer)?;
             let prologue = read_meta(reader, &root.manifest.meta, MetaRole::Prologue)?;
             let (image_json, _) = tar::parse_prologue(&prologue).map_err(|error| error.at("offset", 0))?;
-            let document = ImageDocument::parse(image_json.to_vec()).map_err(|error| match error.kind() {
-                crate::base::ErrorKind::Unsupported => error,
-                _ => Error::corrupt("the metadata of the archive breaks the rules of the format").because(error),
-            })?;
-            Ok((root, document))
+            let document = read_document(image_json)?;
+            Ok((root, extra, document))
         };
-        let (root, document) = open().map_err(located)?;
+        let (root, extra_records, document) = open().map_err(located)?;
         check_volumes(&document, &root.manifest.volumes).map_err(located)?;
-        Ok(Self { reader, footer, root, document })
+        Ok(Self { reader, footer, root, extra_records, document })
     }
 
     /// The metadata.
@@ -66,6 +65,11 @@ impl<'a> Archive<'a> {
     /// The root record.
     pub fn root(&self) -> &RootRecord {
         &self.root
+    }
+
+    /// Lengths of the unknown records between root record and footer.
+    pub fn extra_records(&self) -> &[u64] {
+        &self.extra_records
     }
 
     /// The object the archive is in.
@@ -149,6 +153,14 @@ pub(super) fn two_views() -> Error {
     Error::corrupt("the tar header of a volume does not say what the index says: stock tools would see another disk")
 }
 
+/// The metadata of an archive; a document that breaks the rules makes the archive corrupt.
+pub(super) fn read_document(image_json: &[u8]) -> Result<ImageDocument> {
+    ImageDocument::parse(image_json.to_vec()).map_err(|error| match error.kind() {
+        ErrorKind::Unsupported => error,
+        _ => Error::corrupt("the metadata of the archive breaks the rules of the format").because(error),
+    })
+}
+
 /// Checks that the volumes are those that the metadata names, and have the sizes it says.
 pub(super) fn check_volumes(document: &ImageDocument, volumes: &[VolumeEntry]) -> Result<()> {
     if !document.snapshots().iter().map(|snapshot| &snapshot.id).eq(volumes.iter().map(|volume| &volume.name)) {
@@ -188,7 +200,7 @@ fn find_footer(reader: &dyn ObjectReader) -> Result<Footer> {
     Footer::parse(&bytes, offset).map_err(|error| error.at("offset", offset))
 }
 
-fn read_root(reader: &dyn ObjectReader, footer: &Footer) -> Result<RootRecord> {
+fn read_root(reader: &dyn ObjectReader, footer: &Footer) -> Result<(RootRecord, Vec<u64>)> {
     let located = |error: Error| error.at("offset", footer.root_offset);
     if footer.root_len > MAX_ROOT_RECORD {
         return Err(located(Error::corrupt("the root record is longer than the format allows").at("length", footer.root_len)));
@@ -202,15 +214,16 @@ fn read_root(reader: &dyn ObjectReader, footer: &Footer) -> Result<RootRecord> {
     if root.manifest.content_root != footer.content_root {
         return Err(located(Error::corrupt("manifest and footer have two content roots")));
     }
-    check_extra_records(reader, footer.root_offset + footer.root_len, footer.offset)?;
-    Ok(root)
+    let extra = read_extra_records(reader, footer.root_offset + footer.root_len, footer.offset)?;
+    Ok((root, extra))
 }
 
-/// Walks the records between R and F, which may only be of kinds that may be ignored.
-fn check_extra_records(reader: &dyn ObjectReader, start: u64, end: u64) -> Result<()> {
+/// Walks the records between R and F, which may only be of kinds that may be ignored, and tells their lengths.
+fn read_extra_records(reader: &dyn ObjectReader, start: u64, end: u64) -> Result<Vec<u64>> {
     if end - start > MAX_EXTRA_RECORDS {
         return Err(Error::corrupt("more stands between root record and footer than the format allows").at("offset", start));
     }
+    let mut lengths = Vec::new();
     let mut at = start;
     while at < end {
         let mut prefix = [0; RECORD_PREFIX];
@@ -220,9 +233,10 @@ fn check_extra_records(reader: &dyn ObjectReader, start: u64, end: u64) -> Resul
         reader.read_at(at, &mut prefix)?;
         let record = Record::parse_prefix(&prefix).map_err(|error| error.at("offset", at))?;
         check_extra_record(&record, end - at).map_err(|error| error.at("offset", at))?;
+        lengths.push(record.len);
         at += record.len;
     }
-    Ok(())
+    Ok(lengths)
 }
 
 pub(super) fn check_extra_record(record: &Record, room: u64) -> Result<()> {

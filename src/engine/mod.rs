@@ -22,7 +22,7 @@ mod unpack;
 pub use archive::Archive;
 pub use budget::{Budget, Lease};
 pub use compare::compare_volume;
-pub use pack::{PackOptions, PackReport, VolumeReport, pack};
+pub use pack::{PackOptions, PackReport, VolumeReport, pack, stored_blocks};
 pub use pipeline::run_ordered;
 pub use plan::{DEFAULT_MEMORY, Plan};
 pub use stream::{NoSinks, StreamSinks, StreamSummary, read_stream};

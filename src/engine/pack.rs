@@ -13,7 +13,7 @@ use crate::catalog::ImageSource;
 use crate::codec::zstd::Encoder;
 use crate::codec::{sha256, zero, zstd};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL, META_FRAME_RAW};
-use crate::format::{CellFacts, CellRecord, Codec, Digest, Footer, Ledger, MetaRole, SlotBits, VolumeEntry, tar};
+use crate::format::{BlockMap, CellFacts, CellRecord, Codec, Digest, Footer, Ledger, MetaRole, SlotBits, VolumeEntry, tar};
 use crate::store::ObjectWriter;
 
 /// What can be chosen.
@@ -129,6 +129,16 @@ pub fn pack(image: &dyn ImageSource, options: &PackOptions, mut writer: Box<dyn 
     Ok(PackReport { volumes, archive_len: ledger.offset() + ledger.seek_table_len(), footer: tail.root })
 }
 
+/// The blocks of a volume that a pack stores: those that were written, without zeros if they are not wanted, and what fills gaps.
+pub fn stored_blocks(source: &dyn BlockSource, options: &PackOptions, context: Context<'_>) -> Result<BlockMap> {
+    let mut map = source.block_map()?;
+    if options.sparse {
+        scan_zero_blocks(source, &mut map, context.plan.threads, context.cancel)?;
+    }
+    map.fill_gaps();
+    Ok(map)
+}
+
 fn feed(
     image: &dyn ImageSource,
     options: &PackOptions,
@@ -146,11 +156,7 @@ fn feed(
     for (index, (snapshot, source)) in image.document().snapshots().iter().zip(image.volumes()).enumerate() {
         let located = |error: Error| error.at("snapshot", &snapshot.id);
         let volume = index as u16;
-        let mut map = source.block_map().map_err(located)?;
-        if options.sparse {
-            scan_zero_blocks(source.as_ref(), &mut map, context.plan.threads, context.cancel).map_err(located)?;
-        }
-        map.fill_gaps();
+        let map = stored_blocks(source.as_ref(), options, context).map_err(located)?;
         let _map_lease = budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
         seek_table.grow(map.slots().count() as u64, budget, IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
         context.observer.note(&Event::Grew { bytes: map.stored_bytes() });

@@ -5,7 +5,7 @@
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 
-use super::archive::{check_extra_record, check_volumes, inflate_meta, two_views};
+use super::archive::{check_extra_record, check_volumes, inflate_meta, read_document, two_views};
 use super::budget::SeekTableLease;
 use super::cell::{CellOpener, StoredCell, check_frames, deliver};
 use super::plan::IN_FLIGHT_FLOOR;
@@ -251,20 +251,13 @@ impl<R: Read> Feeder<'_, R> {
             bytes.extend_from_slice(&raw);
             match tar::prologue_len(&bytes)? {
                 Some(len) if len == bytes.len() => break,
-                Some(len) if len < bytes.len() || !whole => {
-                    return Err(Error::corrupt("the metadata of the archive is cut into frames in a wrong way"));
-                }
-                None if !whole || bytes.len() as u64 > MAX_IMAGE_JSON + MAX_FORMAT_TXT + 4096 => {
-                    return Err(Error::corrupt("the metadata of the archive is cut into frames in a wrong way"));
-                }
-                _ => {}
+                Some(len) if len > bytes.len() && whole => {}
+                None if whole && bytes.len() as u64 <= MAX_IMAGE_JSON + MAX_FORMAT_TXT + 4096 => {}
+                _ => return Err(Error::corrupt("the metadata of the archive is cut into frames in a wrong way")),
             }
         }
         let (image_json, _) = tar::parse_prologue(&bytes)?;
-        ImageDocument::parse(image_json.to_vec()).map_err(|error| match error.kind() {
-            ErrorKind::Unsupported => error,
-            _ => Error::corrupt("the metadata of the archive breaks the rules of the format").because(error),
-        })
+        read_document(image_json)
     }
 
     /// The first frame of the next volume's header; `None` at the end of the tar.

@@ -489,14 +489,7 @@ fn frames_of(archive: &Archive<'_>) -> Result<FrameLog> {
     meta(&mut frames, MetaRole::End);
     let footer = archive.footer();
     frames.frame(footer.root_len as u32, 0);
-    let mut at = footer.root_offset + footer.root_len;
-    while at < footer.offset {
-        let mut prefix = [0; crate::format::layout::RECORD_PREFIX];
-        archive.reader().read_at(at, &mut prefix)?;
-        let record = crate::format::Record::parse_prefix(&prefix)?;
-        frames.frame(record.len as u32, 0);
-        at += record.len;
-    }
+    archive.extra_records().iter().for_each(|len| frames.frame(*len as u32, 0));
     frames.frame(FOOTER_LEN as u32, 0);
     Ok(frames)
 }

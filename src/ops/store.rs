@@ -1,10 +1,9 @@
 //! Stores an image as an archive.
 
 use crate::base::{Event, Result, SnapshotId, VolumeSize};
-use crate::block::scan_zero_blocks;
 use crate::catalog::ImageSource;
 use crate::disk::Overwrite;
-use crate::engine::{Context, PackOptions, PackReport, pack};
+use crate::engine::{Context, PackOptions, PackReport, pack, stored_blocks};
 use crate::format::layout::{MAX_CELL_RECORD, WINDOW_SLOT};
 use crate::store::{ObjectStore, ObjectWriter};
 
@@ -82,12 +81,7 @@ pub fn plan_store(image: &dyn ImageSource, options: &PackOptions, context: Conte
     let mut volumes = Vec::new();
     let mut longest = 1 << 20;
     for (snapshot, source) in image.document().snapshots().iter().zip(image.volumes()) {
-        let located = |error: crate::base::Error| error.at("snapshot", &snapshot.id);
-        let mut map = source.block_map().map_err(located)?;
-        if options.sparse {
-            scan_zero_blocks(source.as_ref(), &mut map, context.plan.threads, context.cancel).map_err(located)?;
-        }
-        map.fill_gaps();
+        let map = stored_blocks(source.as_ref(), options, context).map_err(|error| error.at("snapshot", &snapshot.id))?;
         let (blocks, extents, cells) = (map.stored_blocks(), map.extents().count() as u64, map.slots().count() as u64);
         // Data that cannot be compressed, and all the records: what a part size has to be planned for.
         longest +=

@@ -45,6 +45,8 @@ impl Read for PipeReader {
 #[derive(Debug)]
 pub struct PipeWriter {
     file: File,
+    /// A reader at the other end decides how fast it goes.
+    is_pipe: bool,
     cancel: Cancel,
 }
 
@@ -59,7 +61,8 @@ impl PipeWriter {
                 "standard output is closed, or is /dev/null opened for reading and writing: the archive would be lost",
             ));
         }
-        Ok(Self { file, cancel })
+        let kind = file.metadata().map_err(failed)?.file_type();
+        Ok(Self { file, is_pipe: kind.is_fifo() || kind.is_socket(), cancel })
     }
 }
 
@@ -71,7 +74,7 @@ impl ObjectWriter for PipeWriter {
             self.cancel.check()?;
             wait(&self.file, PollFlags::OUT, &self.cancel).map_err(failed)?;
             self.cancel.check()?;
-            let written = match write_some(&self.file, rest) {
+            let written = match write_some(&self.file, self.is_pipe, rest) {
                 Ok(written) => written,
                 Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => 0,
                 Err(cause) => return Err(failed(cause)),
@@ -87,12 +90,11 @@ impl ObjectWriter for PipeWriter {
 }
 
 /// Writes some of `bytes` to something that is ready, without waiting for a reader: a blocking write of more than a pipe has room for would be deaf to interrupts.
-fn write_some(mut file: &File, bytes: &[u8]) -> std::io::Result<usize> {
+fn write_some(mut file: &File, is_pipe: bool, bytes: &[u8]) -> std::io::Result<usize> {
     const PAGE: usize = 4096;
     const MOST: usize = 64 << 10;
     let some = &bytes[..bytes.len().min(MOST)];
-    let kind = file.metadata()?.file_type();
-    if !kind.is_fifo() && !kind.is_socket() {
+    if !is_pipe {
         return file.write(some);
     }
     // The offset says: where the stream is.

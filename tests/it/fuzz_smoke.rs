@@ -3,24 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::Command;
 
+use crate::support::image::Random;
+
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 
-/// A random sequence (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
+/// A number below `bound`; 0 if there is none.
+fn below(random: &mut Random, bound: usize) -> usize {
+    random.below(bound.max(1) as u64) as usize
 }
 
 /// Numbers at which lengths and counts go wrong.
@@ -28,10 +18,10 @@ const EDGES: [u64; 12] = [0, 1, 7, 8, 15, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFF8,
 
 /// One to three changes: bits, bytes, lengths, pieces of this or another input.
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
-    for _ in 0..=random.below(3) {
-        let at = random.below(input.len());
-        let end = (at + 1 + random.below(64)).min(input.len());
-        match random.below(7) {
+    for _ in 0..=below(random, 3) {
+        let at = below(random, input.len());
+        let end = (at + 1 + below(random, 64)).min(input.len());
+        match below(random, 7) {
             0 => input.truncate(at),
             1 => drop(input.drain(at.min(end)..end)),
             2 => {
@@ -39,17 +29,17 @@ fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
                 input.splice(at.min(end)..at.min(end), run);
             }
             3 => {
-                let other = &seeds[random.below(seeds.len())];
-                let from = random.below(other.len());
+                let other = &seeds[below(random, seeds.len())];
+                let from = below(random, other.len());
                 input.truncate(at);
                 input.extend_from_slice(&other[from..]);
             }
             4 | 5 => {
-                let width = 1 << random.below(4);
-                let value = EDGES[random.below(EDGES.len())].to_le_bytes();
+                let width = 1 << below(random, 4);
+                let value = EDGES[below(random, EDGES.len())].to_le_bytes();
                 input.iter_mut().skip(at).take(width).zip(value).for_each(|(byte, new)| *byte = new);
             }
-            _ => input.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << random.below(8)),
+            _ => input.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << below(random, 8)),
         }
     }
 }
@@ -66,7 +56,7 @@ fn smoke(name: &str, rounds: usize, kept: usize) {
     seeds.iter().for_each(|seed| target(seed));
     let mut random = Random(0xA111);
     for round in 0..rounds {
-        let mut input = seeds[random.below(seeds.len())].clone();
+        let mut input = seeds[below(&mut random, seeds.len())].clone();
         mutate(&mut input, &seeds, &mut random);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(&input))) {
             let digits: String = input.iter().take(4096).map(|byte| format!("{byte:02x}")).collect();
