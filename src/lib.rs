@@ -8,16 +8,20 @@
 //! model    image.json                                            no I/O
 //! format   the container: bytes in, records out, and back        no I/O
 //! disk     local files: partial files, holes
+//! state    unfinished work: what survives a killed process
 //! block    ports to volumes; raw files, memory
 //! store    ports to archives; directory, memory, pipe
 //! catalog  ports to images; image directory, plain disks
 //! engine   budget, pipeline, pack, unpack
-//! ops      store, restore, verify, extract, inspect: one file each
+//! ops      store, restore, verify, extract, inspect, copy: one file each
+//! aws      S3 behind the ports of store                          the only place that names the SDK
 //! cli      arguments, commands, output, exit                     the only place that names clap and indicatif
 //! ```
 //!
 //! Start at [`ops`].
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod base;
 pub mod block;
 pub mod catalog;
@@ -29,4 +33,5 @@ pub mod engine;
 pub mod format;
 pub mod model;
 pub mod ops;
+pub mod state;
 pub mod store;

@@ -70,11 +70,26 @@ impl ErrorKind {
     }
 }
 
+/// Whether the same request may succeed if it is made again. Decided where the failure is still in hand, not from its text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// It will fail again.
+    #[default]
+    No,
+    /// Something broke on the way: soon.
+    Transient,
+    /// Too many requests: later, and fewer at once.
+    Throttle,
+    /// Something that was handed out to us, such as credentials, has expired: with a new one.
+    Stale,
+}
+
 /// An error: kind, message, facts, cause.
 pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
+    retry: Retry,
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -83,7 +98,7 @@ struct Inner {
 impl Error {
     /// An error of `kind`; `message` says what could not be done or what is wrong.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), context: Vec::new(), source: None }))
+        Self(Box::new(Inner { kind, retry: Retry::No, message: message.into(), context: Vec::new(), source: None }))
     }
 
     /// [`ErrorKind::Usage`].
@@ -123,10 +138,24 @@ impl Error {
         Self::new(kind, message).because(cause)
     }
 
+    /// Changes the kind; for whoever knows more of what the failure means.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     /// Adds a fact, such as `("path", …)`, `("block", …)`.
     #[must_use]
     pub fn at(mut self, key: &'static str, value: impl fmt::Display) -> Self {
         self.0.context.push((key, value.to_string()));
+        self
+    }
+
+    /// Says whether trying again can help.
+    #[must_use]
+    pub fn retry_as(mut self, retry: Retry) -> Self {
+        self.0.retry = retry;
         self
     }
 
@@ -140,6 +169,11 @@ impl Error {
     /// The kind.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// Whether trying again can help.
+    pub fn retry(&self) -> Retry {
+        self.0.retry
     }
 
     /// What could not be done.

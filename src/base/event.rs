@@ -13,7 +13,11 @@ pub enum Stage {
     Restore,
     /// Checking an archive.
     Verify,
-    /// Making what was written durable.
+    /// Carrying an archive from one store to another.
+    Copy,
+    /// Waiting until an archived object can be read.
+    Thaw,
+    /// Making what was written durable: on disk, or completed by the service.
     Sync,
 }
 
@@ -25,6 +29,8 @@ impl Stage {
             Self::Store => "store",
             Self::Restore => "restore",
             Self::Verify => "verify",
+            Self::Copy => "copy",
+            Self::Thaw => "thaw",
             Self::Sync => "sync",
         }
     }
@@ -53,6 +59,32 @@ pub enum Event<'a> {
         /// Bytes of archive written or read for them.
         stored: u64,
     },
+    /// Bytes were sent to a service, each as often as it was sent.
+    Sent {
+        /// How many, since the event before.
+        bytes: u64,
+    },
+    /// Bytes were received from a service.
+    Received {
+        /// How many, since the event before.
+        bytes: u64,
+    },
+    /// A request failed and will be made again.
+    Retried {
+        /// Why.
+        error: &'a Error,
+        /// Which attempt failed, counted from 1.
+        attempt: u32,
+        /// How long it waits before the next.
+        delay: std::time::Duration,
+    },
+    /// Work of an earlier run was found whole, and need not be done again.
+    Kept {
+        /// Bytes of volume data.
+        bytes: u64,
+        /// Bytes of archive.
+        stored: u64,
+    },
     /// The stage is over.
     Finished {
         /// What was done.
@@ -65,6 +97,11 @@ pub enum Event<'a> {
     },
     /// Something the user should know.
     Warning {
+        /// One sentence.
+        message: String,
+    },
+    /// Something that was found out or decided.
+    Note {
         /// One sentence.
         message: String,
     },

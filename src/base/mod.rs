@@ -6,12 +6,14 @@ mod cancel;
 mod error;
 mod event;
 mod ids;
+mod time;
 mod units;
 
 pub use cancel::Cancel;
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, Retry};
 pub use event::{Event, NullObserver, Observer, Stage};
 pub use ids::{DeviceName, ImageId, SnapshotId, check_image_name};
+pub use time::rfc3339;
 pub use units::{
     BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, MAX_VOLUMES, SLOTS_PER_WINDOW, SlotAddress, VolumeSize, WINDOW_BLOCKS,
     bits_of, gib_rounded_up, hex, human_bytes,

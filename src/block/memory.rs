@@ -54,6 +54,11 @@ impl BlockSource for MemorySource {
     fn check_unchanged(&self) -> Result<()> {
         Ok(())
     }
+
+    fn identity(&self) -> Option<String> {
+        // What is in memory does not change, and does not outlive the process.
+        Some(format!("memory:{:p}", Arc::as_ptr(&self.blocks)))
+    }
 }
 
 /// A volume that remembers which blocks were written. Clones share it.

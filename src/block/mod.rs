@@ -21,6 +21,8 @@ pub trait BlockSource: Send + Sync {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
     /// Fails if the volume changed since it was opened, as far as that can be known.
     fn check_unchanged(&self) -> Result<()>;
+    /// What the volume and its state are known by: the same text later means the same bytes. `None` where nothing can say so.
+    fn identity(&self) -> Option<String>;
 }
 
 /// A volume that is being written. Who made it decides when it is whole, and gives it its name.
@@ -30,6 +32,12 @@ pub trait BlockSink: Send + Sync {
     fn write_data(&self, offset: u64, data: &[u8]) -> Result<()>;
     /// Writes `len` zeros at `offset`: blocks that were written, and are zero, in the source. What neither method writes stays absent.
     fn write_zeros(&self, offset: u64, len: u64) -> Result<()>;
+
+    /// Fills `buffer` with what is at `offset` now, if an earlier run may have written there. Returns false where that cannot be told.
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        let _ = (offset, buffer);
+        Ok(false)
+    }
 }
 
 /// A block of zeros.

@@ -123,6 +123,13 @@ impl BlockSource for RawFileSource {
             Err(Error::new(ErrorKind::Io, "the disk image changed while it was read").at("path", self.path.display()))
         }
     }
+
+    fn identity(&self) -> Option<String> {
+        let metadata = self.file.metadata().ok()?;
+        let State { len, modified, changed } = self.state?;
+        // Not the number of the device: it may be another one after a reboot.
+        Some(format!("{}:{len}:{}.{}:{}.{}", metadata.ino(), modified.0, modified.1, changed.0, changed.1))
+    }
 }
 
 /// Takes blocks that read as zeros out of `map`, by reading all of them, on `threads` threads. For images whose holes got lost.
@@ -172,7 +179,18 @@ pub struct RawFileSink(PartialFile);
 impl RawFileSink {
     /// Begins a file of `size` that will be called `path`.
     pub fn create(path: &Path, size: VolumeSize, overwrite: Overwrite, durability: Durability) -> Result<Self> {
-        let partial = PartialFile::create(path, overwrite, durability)?;
+        Self::sized(PartialFile::create(path, overwrite, durability)?, size)
+    }
+
+    /// Continues what an earlier process left of the file under the same `tag`, or begins it. What is written stays there after an error, too.
+    pub fn resume(path: &Path, tag: &str, size: VolumeSize, overwrite: Overwrite, durability: Durability) -> Result<Self> {
+        let mut partial = PartialFile::open(path, Some(tag), overwrite, durability)?;
+        partial.keep();
+        Self::sized(partial, size)
+    }
+
+    fn sized(partial: PartialFile, size: VolumeSize) -> Result<Self> {
+        let path = partial.target().to_owned();
         partial.file().set_len(size.bytes()).map_err(|cause| {
             let message = match cause.kind() {
                 IoKind::FileTooLarge | IoKind::InvalidInput => {
@@ -226,6 +244,14 @@ impl BlockSink for RawFileSink {
     /// Not by `fallocate`: an unwritten extent is a hole to whoever stores the image next.
     fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
         super::for_zeros(offset, len, |offset, zeros| self.write(offset, zeros))
+    }
+
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        let read = self.0.file().read_exact_at(buffer, offset);
+        read.map_err(|cause| {
+            Error::io("cannot read back the disk image", cause).at("path", self.0.target().display()).at("offset", offset)
+        })?;
+        Ok(true)
     }
 }
 

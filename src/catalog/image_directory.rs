@@ -62,9 +62,20 @@ pub struct ImageDirectoryTarget {
     path: PathBuf,
     overwrite: Overwrite,
     durability: Durability,
+    leftovers: Leftovers,
     volumes: Vec<Arc<RawFileSink>>,
     /// Declared after `volumes`: the partial files go first, then the directory, if it is ours and empty.
     created: CreatedDirectory,
+}
+
+/// What becomes of the volumes of a restore that was interrupted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Leftovers {
+    /// They vanish.
+    #[default]
+    Remove,
+    /// They wait under partial names with this tag to be continued, and those that wait are. The tag stands for what is restored: blocks that are never written again must be those of the same archive.
+    Keep(String),
 }
 
 /// A directory that is removed again if nothing came to stay in it.
@@ -95,22 +106,78 @@ impl ImageDirectoryTarget {
         if overwrite == Overwrite::No && fs::symlink_metadata(&json).is_ok() {
             return Err(Error::new(ErrorKind::Exists, "the directory holds an image already").at("path", json.display()));
         }
-        Ok(Self { path: path.to_owned(), overwrite, durability, volumes: Vec::new(), created: CreatedDirectory(created) })
+        let (path, leftovers) = (path.to_owned(), Leftovers::Remove);
+        Ok(Self { path, overwrite, durability, leftovers, volumes: Vec::new(), created: CreatedDirectory(created) })
+    }
+
+    /// Says what becomes of volumes that are not finished.
+    #[must_use]
+    pub fn leaving(mut self, leftovers: Leftovers) -> Self {
+        self.leftovers = leftovers;
+        self
+    }
+
+    /// Gives a volume its partial name again, if the earlier run ended while it gave out names.
+    ///
+    /// Only then is there a partial `image.json`: it is written before the first volume gets its name, and gets its own after the last. Without one, what is there is not ours.
+    fn take_back(&self, volume: &Path, tag: &str) -> Result<()> {
+        let partial = PartialFile::partial_path(volume, Some(tag));
+        let was_naming = fs::symlink_metadata(PartialFile::partial_path(&self.path.join(IMAGE_JSON), Some(tag))).is_ok();
+        if !was_naming || fs::symlink_metadata(&partial).is_ok() {
+            return Ok(());
+        }
+        match fs::rename(volume, &partial) {
+            Err(cause) if cause.kind() != IoKind::NotFound => {
+                Err(Error::io("cannot continue the volume", cause).at("path", volume.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what an interrupted restore to `path` left behind under this tag.
+    pub fn clean(path: &Path, tag: &str) -> Result<()> {
+        let failed = |cause| Error::io("cannot remove what a restore left behind", cause).at("path", path.display());
+        let entries = match fs::read_dir(path) {
+            Err(cause) if cause.kind() == IoKind::NotFound => return Ok(()),
+            entries => entries.map_err(failed)?,
+        };
+        let ending = format!(".{tag}.partial");
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().to_string_lossy().ends_with(&ending) {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        // Fails if something else is in it, which is what is wanted.
+        let _ = fs::remove_dir(path);
+        Ok(())
     }
 }
 
 impl ImageTarget for ImageDirectoryTarget {
     fn create_volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Arc<dyn BlockSink>> {
-        let sink = RawFileSink::create(&self.path.join(id.file_name()), size, self.overwrite, self.durability)?;
-        let sink = Arc::new(sink);
+        let path = self.path.join(id.file_name());
+        let sink = match &self.leftovers {
+            Leftovers::Remove => RawFileSink::create(&path, size, self.overwrite, self.durability),
+            Leftovers::Keep(tag) => {
+                self.take_back(&path, tag)?;
+                RawFileSink::resume(&path, tag, size, self.overwrite, self.durability)
+            }
+        };
+        let sink = Arc::new(sink?);
         self.volumes.push(sink.clone());
         Ok(sink)
     }
 
     fn commit(mut self: Box<Self>, document: &ImageDocument) -> Result<()> {
-        let json = PartialFile::create(&self.path.join(IMAGE_JSON), self.overwrite, self.durability)?;
+        let tag = match &self.leftovers {
+            Leftovers::Remove => None,
+            Leftovers::Keep(tag) => Some(tag.as_str()),
+        };
+        let json = PartialFile::open(&self.path.join(IMAGE_JSON), tag, self.overwrite, self.durability)?;
         json.file()
-            .write_all(document.bytes())
+            .set_len(0)
+            .and_then(|()| json.file().write_all(document.bytes()))
             .map_err(|cause| Error::io("cannot write image.json", cause).at("path", self.path.display()))?;
         let into_sink = |sink| Arc::into_inner(sink).ok_or_else(|| Error::internal("a volume is committed while it is still written"));
         let sinks = self.volumes.drain(..).map(into_sink).collect::<Result<Vec<_>>>()?;

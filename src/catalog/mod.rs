@@ -12,7 +12,7 @@ use crate::block::{BlockSink, BlockSource};
 use crate::model::ImageDocument;
 
 pub use disks::PlainDisks;
-pub use image_directory::{IMAGE_JSON, ImageDirectory, ImageDirectoryTarget};
+pub use image_directory::{IMAGE_JSON, ImageDirectory, ImageDirectoryTarget, Leftovers};
 
 /// An image that can be stored.
 pub trait ImageSource: Send + Sync {

@@ -6,9 +6,43 @@ use crate::base::{Error, ErrorKind};
 
 /// One sentence of advice, if there is any.
 pub(super) fn hint(error: &Error) -> Option<String> {
+    if let Some(command) = error.fact("resume_with") {
+        return Some(format!("what was done is kept; continue with: {command}"));
+    }
     let message = error.message();
+    if error.fact("begun_with").is_some() || error.message().contains("not what it was when this store began") {
+        return Some("begin anew with --restart, or repeat the command as it was: `amistore tasks` shows it".to_owned());
+    }
     let says = |text: &str| message.contains(text);
     let advice = match error.kind() {
+        ErrorKind::Denied if says("no credentials") => {
+            "name a --profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` shows what is found"
+        }
+        ErrorKind::Denied if says("bucket is public") => {
+            "block public access: aws s3api put-public-access-block --bucket BUCKET --public-access-block-configuration BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true; or say --allow-public-bucket"
+        }
+        ErrorKind::Denied if error.fact("code") == Some("ExpiredToken") => "log in again, or fetch new credentials, and repeat the command",
+        ErrorKind::Denied if matches!(error.fact("code"), Some("SignatureDoesNotMatch" | "InvalidAccessKeyId")) => {
+            "check the secret key, the endpoint and the Region; each partition has credentials of its own"
+        }
+        ErrorKind::Denied if error.fact("status").is_some() => {
+            "the policy of the credentials, of the bucket or of its key has to allow this; the README lists what each command needs"
+        }
+        ErrorKind::NotFound if says("no such bucket") => "check the name, the Region and the endpoint; amistore does not make buckets",
+        ErrorKind::NotFound if says("no such object") => "`amistore ls` lists what is there",
+        ErrorKind::Io if error.fact("endpoint").is_some() || error.fact("region").is_some() => {
+            "check the endpoint, the network, and HTTPS_PROXY if there is a proxy"
+        }
+        ErrorKind::Io if error.fact("frozen").is_some() => "ask for a readable copy with --thaw standard, and --wait for it",
+        ErrorKind::Io if says("asked for, and is not there yet") => "repeat the command later, or add --wait",
+        ErrorKind::Io if says("was replaced while it was read") => "repeat the command: it then reads the object that is there now",
+        ErrorKind::Limit if error.fact("part_size").is_some() => "give more with --memory",
+        ErrorKind::Io | ErrorKind::Denied if error.fact("state_directory").is_some() || error.fact("state_file").is_some() => {
+            "choose another place with --state"
+        }
+        ErrorKind::Exists if error.fact("state_file").is_some() => "wait for it to end; `amistore tasks` shows it",
+        ErrorKind::Exists if error.fact("content").is_some() => "choose another key, or replace it with --force",
+        ErrorKind::Usage if says("not an archive in it") => "`amistore ls` lists what is there",
         ErrorKind::Exists if says("another process") => "wait for it to end, or choose another name",
         ErrorKind::Exists if error.fact("partial_file").is_some() => {
             "remove the partial file if nobody is writing it, or choose another name"

@@ -7,6 +7,7 @@ mod commands;
 mod hints;
 mod interrupt;
 mod output;
+mod remote;
 mod settings;
 
 use std::process::ExitCode;
@@ -47,6 +48,10 @@ fn run(cli: Cli, console: &Console) -> Result<()> {
         Command::Verify(args) => commands::verify::run(args, &settings, console),
         Command::Extract(args) => commands::extract::run(args, &settings, console),
         Command::Inspect(args) => commands::inspect::run(args, &settings, console),
+        Command::Copy(args) => commands::copy::run(args, &settings, console),
+        Command::Ls(args) => commands::ls::run(args, &settings, console),
+        Command::Tasks(args) => commands::tasks::run(args, console),
+        Command::Clean(args) => commands::clean::run(args, &settings, console),
         Command::Completions(args) => commands::documents::completions(args, console),
         Command::Man(args) => commands::documents::man(args, console),
     }

@@ -1,12 +1,15 @@
 //! From arguments to plain types: everything that can be wrong with them is found here.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::args::{GlobalArgs, ImageArgs, WriteArgs};
+use crate::aws::s3::{PartPlan, S3Location};
 use crate::base::{Cancel, DeviceName, Error, ErrorKind, ImageId, Result};
 use crate::disk::{Durability, Overwrite};
 use crate::engine::Plan;
 use crate::model::ImageDraft;
+use crate::state::StateDirectory;
 
 /// What all commands share.
 pub(super) struct Settings {
@@ -30,6 +33,22 @@ impl Settings {
     pub(super) fn plan(&self, level: i32) -> Result<Plan> {
         Plan::new(self.threads, self.memory, level)
     }
+
+    /// A plan for reading an archive. One that comes over a network leaves three eighths for what connections hold, beside the ranges that are fetched.
+    pub(super) fn reading_plan(&self, place: &Place) -> Result<Plan> {
+        let network = match place {
+            Place::S3(_) => (self.memory / 8 * 3).min(self.memory.saturating_sub(Plan::least_memory(1))),
+            Place::Path(_) | Place::Stdio => 0,
+        };
+        Plan::new(self.threads, self.memory - network, 1)
+    }
+
+    /// A plan that leaves memory for parts on their way up: three eighths, or as much as two parts of an archive of `at_most` bytes need, but never what the rest cannot do without.
+    pub(super) fn plan_with_parts(&self, level: i32, at_most: u64) -> Result<(Plan, u64)> {
+        let wanted = (self.memory / 8 * 3).max(PartPlan::least_memory(at_most));
+        let parts = wanted.min(self.memory.saturating_sub(Plan::least_memory(level)));
+        Ok((Plan::new(self.threads, self.memory - parts, level)?, parts))
+    }
 }
 
 /// Where an archive is.
@@ -37,6 +56,7 @@ impl Settings {
 pub(super) enum Place {
     Stdio,
     Path(PathBuf),
+    S3(S3Location),
 }
 
 impl Place {
@@ -45,17 +65,55 @@ impl Place {
         if text == "-" {
             return Ok(Self::Stdio);
         }
+        if let Some(place) = S3Location::parse(&text) {
+            return place.map(Self::S3);
+        }
         refuse_url(&text)?;
         Ok(Self::Path(path.to_owned()))
     }
+
+    /// What to call it in messages.
+    pub(super) fn shown(&self, stdio: &str) -> String {
+        match self {
+            Self::Stdio => stdio.to_owned(),
+            Self::Path(path) => path.display().to_string(),
+            Self::S3(place) => place.to_string(),
+        }
+    }
 }
 
-/// Refuses what looks like a place in AWS, instead of making a file of that name.
+/// Refuses what looks like a place elsewhere, instead of making a file of that name.
 pub(super) fn refuse_url(text: &str) -> Result<()> {
     if text.contains("://") {
-        return Err(Error::new(ErrorKind::Unsupported, "this version works on local files and pipes only").at("place", text));
+        return Err(Error::new(ErrorKind::Unsupported, "only local files, pipes and s3:// are known here").at("place", text));
     }
     Ok(())
+}
+
+/// Where unfinished work is remembered: as given, or by the rules of XDG.
+pub(super) fn state_directory(given: Option<&Path>) -> Result<StateDirectory> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let standard = || {
+        let base = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
+        base.map(|base| base.join("amistore"))
+    };
+    let path = given.map(Path::to_owned).or_else(standard);
+    path.map(StateDirectory::new).ok_or_else(|| Error::usage("nobody knows where to remember unfinished work: give --state, or set HOME"))
+}
+
+/// An age: `90s`, `30m`, `12h`, `7d`.
+pub(super) fn parse_age(text: &str) -> Result<Duration> {
+    let wrong = || Error::usage("not an age: a number with s, m, h or d, such as 7d").at("given", text);
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number = number.parse::<u64>().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }
 
 /// Refuses to replace one of the files that are read.
@@ -101,10 +159,6 @@ impl ImageArgs {
         if self.disk.is_empty() {
             return Ok(None);
         }
-        let pair = |text: &str, flag: &str, form: &str| match text.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-            _ => Err(Error::usage(format!("{flag} has to be {form}")).at("given", text)),
-        };
         let mut disks = Vec::new();
         for disk in &self.disk {
             let (device, path) = pair(disk, "--disk", "DEVICE=FILE, such as /dev/xvda=root.raw")?;
@@ -121,6 +175,14 @@ impl ImageArgs {
             tags,
         };
         Ok(Some((image, disks)))
+    }
+}
+
+/// Two texts with `=` between them.
+pub(super) fn pair(text: &str, flag: &str, form: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(Error::usage(format!("{flag} has to be {form}")).at("given", text)),
     }
 }
 
@@ -161,11 +223,26 @@ mod tests {
         for bad in ["", "MiB", "-1", "1.5GiB", "1GB", "99999999999999999999"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
+        assert_eq!(parse_age("7d").expect("an age"), Duration::from_secs(7 * 86_400));
+        for bad in ["", "7", "d", "7w", "-1d"] {
+            assert!(parse_age(bad).is_err(), "{bad}");
+        }
         assert_eq!(parse_percent("5%").expect("a share"), 0.05);
         assert_eq!(parse_percent("100").expect("a share"), 1.0);
         for bad in ["0", "101%", "x", "-5%", "nan"] {
             assert!(parse_percent(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn parts_get_the_memory_that_the_readme_says() {
+        let settings = |memory| Settings { threads: 8, memory, cancel: Cancel::new() };
+        for (memory, archive) in [(256u64 << 20, 1u64 << 40), (1100 << 20, 5 << 40), (10_343 << 20, crate::aws::s3::MAX_OBJECT)] {
+            let (plan, parts) = settings(memory).plan_with_parts(1, archive).expect("a plan");
+            assert!(PartPlan::new(archive, parts).is_ok() && plan.in_flight + parts < memory, "{archive}");
+        }
+        let (_, parts) = settings(256 << 20).plan_with_parts(1, 5 << 40).expect("a plan");
+        assert_eq!(PartPlan::new(5 << 40, parts).expect_err("too little").kind(), ErrorKind::Limit);
     }
 
     #[test]
@@ -190,6 +267,8 @@ mod tests {
     #[test]
     fn places_in_aws_are_not_mistaken_for_files() {
         assert_eq!(Place::parse(Path::new("-")).expect("stdio"), Place::Stdio);
-        assert_eq!(Place::parse(Path::new("s3://bucket/")).expect_err("refused").kind(), ErrorKind::Unsupported);
+        assert_eq!(Place::parse(Path::new("gs://bucket/")).expect_err("refused").kind(), ErrorKind::Unsupported);
+        assert!(matches!(Place::parse(Path::new("s3://bucket/")), Ok(Place::S3(_))));
+        assert_eq!(Place::parse(Path::new("s3://")).expect_err("no bucket").kind(), ErrorKind::Usage);
     }
 }

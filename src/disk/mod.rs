@@ -7,4 +7,4 @@ mod holes;
 mod partial;
 
 pub use holes::written_ranges;
-pub use partial::{Durability, Overwrite, PartialFile, sync_directory};
+pub use partial::{Durability, Overwrite, PartialFile, rename_new, sync_directory};

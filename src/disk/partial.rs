@@ -41,14 +41,24 @@ pub struct PartialFile {
     target: PathBuf,
     overwrite: Overwrite,
     durability: Durability,
-    committed: bool,
+    /// It goes when it is dropped without having got its name.
+    vanishes: bool,
 }
 
 impl PartialFile {
     /// Begins a file that will be called `target`. If that exists and must not be overwritten it is an error of kind `Exists`; so is another process that writes it at the moment.
     pub fn create(target: &Path, overwrite: Overwrite, durability: Durability) -> Result<Self> {
+        let this = Self::open(target, None, overwrite, durability)?;
+        this.file.set_len(0).map_err(|cause| Error::io("cannot create the file", cause).at("path", target.display()))?;
+        Ok(this)
+    }
+
+    /// Continues a file that an earlier process left behind, or begins one: what is in it stays as it is. With a `tag` the partial file is called `.NAME.TAG.partial`: what is found under that name was begun for the same purpose.
+    pub fn open(target: &Path, tag: Option<&str>, overwrite: Overwrite, durability: Durability) -> Result<Self> {
         let failed = |cause: io::Error| Error::io("cannot create the file", cause).at("path", target.display());
-        let name = target.file_name().ok_or_else(|| Error::usage("this path does not name a file").at("path", target.display()))?;
+        if target.file_name().is_none() {
+            return Err(Error::usage("this path does not name a file").at("path", target.display()));
+        }
         match fs::symlink_metadata(target) {
             Ok(_) if overwrite == Overwrite::No => return Err(exists(target)),
             Ok(found) if !found.is_file() => {
@@ -58,10 +68,7 @@ impl PartialFile {
             Err(cause) if cause.kind() == IoKind::NotFound => {}
             Err(cause) => return Err(failed(cause)),
         }
-        let mut partial = OsString::from(".");
-        partial.push(name);
-        partial.push(".partial");
-        let partial = target.with_file_name(partial);
+        let partial = Self::partial_path(target, tag);
         let file = lock(&partial).map_err(failed)?;
         let file = match file {
             Locked::Ours(file) => file,
@@ -77,9 +84,24 @@ impl PartialFile {
                 .at("partial_file", partial.display()));
             }
         };
-        let this = Self { file, partial, target: target.to_owned(), overwrite, durability, committed: false };
-        this.file.set_len(0).map_err(failed)?;
-        Ok(this)
+        Ok(Self { file, partial, target: target.to_owned(), overwrite, durability, vanishes: true })
+    }
+
+    /// From now on an error leaves the partial file where it is, to be continued.
+    pub fn keep(&mut self) {
+        self.vanishes = false;
+    }
+
+    /// Where the partial file of `target` is.
+    pub fn partial_path(target: &Path, tag: Option<&str>) -> PathBuf {
+        let mut partial = OsString::from(".");
+        partial.push(target.file_name().unwrap_or_default());
+        if let Some(tag) = tag {
+            partial.push(".");
+            partial.push(tag);
+        }
+        partial.push(".partial");
+        target.with_file_name(partial)
     }
 
     /// The open file.
@@ -120,7 +142,7 @@ impl PartialFile {
             Overwrite::No => rename_new(&self.partial, &self.target),
         };
         match renamed {
-            Ok(()) => self.committed = true,
+            Ok(()) => self.vanishes = false,
             Err(cause) if cause.kind() == IoKind::AlreadyExists => return Err(exists(&self.target)),
             Err(cause) => return Err(Error::io("cannot give the file its name", cause).at("path", self.target.display())),
         }
@@ -130,7 +152,7 @@ impl PartialFile {
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        if !self.committed {
+        if self.vanishes {
             // Nothing better can be done than to leave a file whose name says that it is partial.
             let _ = fs::remove_file(&self.partial);
         }
@@ -192,7 +214,7 @@ fn is_ours(file: &File) -> io::Result<bool> {
 }
 
 /// Renames without replacing; by a hard link where the file system has no such rename.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             fs::hard_link(from, to)?;

@@ -13,6 +13,8 @@ use crate::store::ObjectReader;
 
 /// What is read first: enough for the footer and, of small archives, everything.
 const TAIL: u64 = 64 << 10;
+/// Indexes under way while one is read: at most 1.5 MiB.
+const INDEXES_AHEAD: usize = 8;
 /// The end of a seek table: number of frames, descriptor, magic.
 const SEEK_TAIL: usize = 9;
 
@@ -34,14 +36,18 @@ impl<'a> Archive<'a> {
         let head_len = reader.len().min(512) as usize;
         reader.read_at(0, &mut head[..head_len])?;
         if !frame::begins(&head) {
+            reader.distrust();
+            reader.read_at(0, &mut head[..head_len])?;
+        }
+        if !frame::begins(&head) {
             return Err(located(super::foreign::not_an_archive(&head[..head_len])));
         }
-        let footer = match find_footer(reader) {
+        let footer = match twice(reader, || find_footer(reader)) {
             Ok(footer) => footer,
             Err(error) => return Err(located(super::foreign::explain_missing_footer(reader, error))),
         };
         let open = || -> Result<(RootRecord, Vec<u64>, ImageDocument)> {
-            let (root, extra) = read_root(reader, &footer)?;
+            let (root, extra) = twice(reader, || read_root(reader, &footer))?;
             let prologue = read_meta(reader, &root.manifest.meta, MetaRole::Prologue)?;
             let (image_json, _) = tar::parse_prologue(&prologue).map_err(|error| error.at("offset", 0))?;
             let document = read_document(image_json)?;
@@ -98,7 +104,16 @@ impl<'a> Archive<'a> {
                 && index.content == entry.content;
             if agree { Ok(index) } else { Err(Error::corrupt("the index of a window contradicts the table of windows")) }
         };
-        read().map_err(|error| self.locate_window(error, entry))
+        twice(self.reader, read).map_err(|error| self.locate_window(error, entry))
+    }
+
+    /// Begins to fetch the index that is read some windows later, or, at the `start` of a volume, all up to it. Whoever reads them one after the other then does not wait for each.
+    pub(super) fn prefetch_indexes(&self, volume: u16, number: usize, start: bool) {
+        let windows = self.root.windows_of(volume);
+        let from = if start { number } else { number + INDEXES_AHEAD };
+        for entry in windows.iter().take(number + INDEXES_AHEAD + 1).skip(from) {
+            self.reader.prefetch(entry.index_offset(), entry.index_len.into());
+        }
     }
 
     /// Adds snapshot, blocks and offset of a window whose index is damaged.
@@ -115,7 +130,7 @@ impl<'a> Archive<'a> {
         let mut expected = tar::volume_header(name, map);
         for meta in self.meta(MetaRole::Volume(volume)) {
             let located = |error: Error| error.at("snapshot", name).at("offset", meta.offset);
-            let raw = read_frame(self.reader, meta).map_err(located)?;
+            let raw = twice(self.reader, || read_frame(self.reader, meta)).map_err(located)?;
             if expected.next().as_deref() != Some(&raw) {
                 return Err(located(two_views()));
             }
@@ -247,11 +262,22 @@ pub(super) fn check_extra_record(record: &Record, room: u64) -> Result<()> {
     }
 }
 
+/// Reads something, and reads it once more if it is corrupt, because a wrong bit on the way is no damage.
+pub(super) fn twice<T>(reader: &dyn ObjectReader, read: impl Fn() -> Result<T>) -> Result<T> {
+    match read() {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            reader.distrust();
+            read()
+        }
+        outcome => outcome,
+    }
+}
+
 /// All frames of a role, inflated and put together.
 fn read_meta(reader: &dyn ObjectReader, meta: &[MetaFrame], role: MetaRole) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for frame in meta.iter().filter(|frame| frame.role == role) {
-        bytes.extend_from_slice(&read_frame(reader, frame).map_err(|error| error.at("offset", frame.offset))?);
+        bytes.extend_from_slice(&twice(reader, || read_frame(reader, frame)).map_err(|error| error.at("offset", frame.offset))?);
     }
     Ok(bytes)
 }

@@ -9,24 +9,38 @@
 //! It does not know the command line, or what a source or target really is.
 
 mod archive;
+mod books;
 mod budget;
 mod cell;
 mod compare;
+mod content;
 mod foreign;
+mod log;
+mod made;
 mod pack;
 mod pipeline;
 mod plan;
+mod pool;
+mod relay;
 mod stream;
+mod tail;
 mod unpack;
+mod written;
 
 pub use archive::Archive;
 pub use budget::{Budget, Lease};
 pub use compare::compare_volume;
-pub use pack::{PackOptions, PackReport, VolumeReport, pack, stored_blocks};
+pub use content::content_of;
+pub use log::{CellLog, Cells, LoggedCell, Note};
+pub use made::MadeCell;
+pub use pack::{PackLog, PackOptions, PackReport, VolumeReport, pack, stored_blocks};
 pub use pipeline::run_ordered;
 pub use plan::{DEFAULT_MEMORY, Plan};
+pub use relay::relay;
 pub use stream::{NoSinks, StreamSinks, StreamSummary, read_stream};
-pub use unpack::{CheckReport, Purpose, Selection, SinkFor, check_tail, unpack};
+pub use tail::check_tail;
+pub use unpack::{CheckReport, Purpose, RestoreLog, Selection, SinkFor, unpack};
+pub use written::WrittenCell;
 
 use crate::base::{Cancel, Observer};
 

@@ -1,20 +1,23 @@
 //! Packs an image into an archive.
 //!
 //! The bytes are a function of the image, the level, the writer's name and libzstd: pieces are made independently and put together in order. An error of the source is an error of the pack; nothing is ever taken for zeros.
+//!
+//! Because of that a pack can be continued: whoever kept what the books want to know of each cell ([`MadeCell`]) need not make those again whose bytes are where they belong.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::budget::SeekTableLease;
 use super::plan::IN_FLIGHT_FLOOR;
-use super::{Budget, Context, Lease, run_ordered};
-use crate::base::{Bitmap8, Error, Event, Result, SlotAddress, SnapshotId, Stage, VolumeSize, bits_of};
+use super::pool::Pool;
+use super::{Budget, CellLog, Cells, Context, Lease, MadeCell, run_ordered};
+use crate::base::{Bitmap8, Error, ErrorKind, Event, Result, SlotAddress, SnapshotId, Stage, VolumeSize, bits_of, hex};
 use crate::block::{BlockSource, scan_zero_blocks};
 use crate::catalog::ImageSource;
 use crate::codec::zstd::Encoder;
 use crate::codec::{sha256, zero, zstd};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL, META_FRAME_RAW};
 use crate::format::{BlockMap, CellFacts, CellRecord, Codec, Digest, Footer, Ledger, MetaRole, SlotBits, VolumeEntry, tar};
-use crate::store::ObjectWriter;
+use crate::store::{Held, ObjectWriter};
 
 /// What can be chosen.
 #[derive(Clone, Debug)]
@@ -51,22 +54,43 @@ pub struct VolumeReport {
     pub stored: u64,
 }
 
+/// The cells that were made, and who hears of each further one before it is appended.
+pub type PackLog<'a> = CellLog<'a, MadeCell>;
+
 enum Job {
     Meta { role: MetaRole, raw: Vec<u8>, lease: Lease },
     Open { name: SnapshotId, size: VolumeSize },
-    Cell { source: Arc<dyn BlockSource>, volume: u16, address: SlotAddress, bits: SlotBits, ends_window: bool, lease: Lease },
+    Cell { source: Arc<dyn BlockSource>, cell: Cell, earlier: Option<MadeCell>, lease: Lease },
+    Known { made: MadeCell, ends_window: bool },
     Close { source: Arc<dyn BlockSource> },
+}
+
+#[derive(Clone, Copy)]
+struct Cell {
+    volume: u16,
+    address: SlotAddress,
+    bits: SlotBits,
+    ends_window: bool,
 }
 
 enum Piece {
     Meta { role: MetaRole, frame: Vec<u8>, raw_len: u64, digest: Digest, lease: Lease },
     Open { name: SnapshotId, size: VolumeSize },
-    Cell { bytes: Vec<u8>, facts: CellFacts, ends_window: bool, lease: Lease },
+    Cell { bytes: Vec<u8>, cell: Cell, facts: CellFacts, earlier: Option<MadeCell>, lease: Lease },
+    Known { made: MadeCell, ends_window: bool },
     Close { source: Arc<dyn BlockSource> },
 }
 
 /// Packs `image` and commits the archive.
-pub fn pack(image: &dyn ImageSource, options: &PackOptions, mut writer: Box<dyn ObjectWriter>, context: Context<'_>) -> Result<PackReport> {
+pub fn pack(
+    image: &dyn ImageSource,
+    options: &PackOptions,
+    mut writer: Box<dyn ObjectWriter>,
+    log: PackLog<'_>,
+    context: Context<'_>,
+) -> Result<PackReport> {
+    let PackLog { earlier, mut note } = log;
+    let held = writer.held();
     let mut ledger = Ledger::new();
     let mut volumes = Vec::new();
     let mut volume_start = 0;
@@ -76,7 +100,7 @@ pub fn pack(image: &dyn ImageSource, options: &PackOptions, mut writer: Box<dyn 
     let result = run_ordered(
         context.plan.threads,
         context.cancel,
-        |emit| feed(image, options, &budget, context, emit),
+        |emit| Feeder { options, budget: &budget, context, earlier, held: &held, emit }.feed(image),
         || {
             let mut worker =
                 Worker { encoder: Encoder::new(context.plan.level)?, raw: vec![0; DATA_FRAME_RAW], frame: Vec::new(), pool: &pool };
@@ -93,12 +117,29 @@ pub fn pack(image: &dyn ImageSource, options: &PackOptions, mut writer: Box<dyn 
                     ledger.open_volume(name, size);
                     volume_start = ledger.offset();
                 }
-                Piece::Cell { bytes, facts, ends_window, lease } => {
+                Piece::Cell { bytes, cell, facts, earlier, lease } => {
+                    let made = MadeCell { volume: cell.volume, offset: ledger.offset(), facts };
+                    match earlier {
+                        Some(earlier) if earlier != made => return Err(changed_since(cell.address)),
+                        Some(_) => {}
+                        None => note(&made)?,
+                    }
                     writer.append(&bytes)?;
-                    ledger.cell(&facts)?;
-                    context.observer.note(&Event::Advanced { bytes: facts.raw_len.into(), stored: bytes.len() as u64 });
+                    ledger.cell(&made.facts)?;
+                    context.observer.note(&Event::Advanced { bytes: made.facts.raw_len.into(), stored: bytes.len() as u64 });
                     pool.put(bytes);
                     drop(lease);
+                    if cell.ends_window {
+                        writer.append(&ledger.close_window()?)?;
+                    }
+                }
+                Piece::Known { made, ends_window } => {
+                    if made.offset != ledger.offset() {
+                        return Err(changed_since(made.facts.address));
+                    }
+                    writer.pass(made.len())?;
+                    ledger.cell(&made.facts)?;
+                    context.observer.note(&Event::Kept { bytes: made.facts.raw_len.into(), stored: made.len() });
                     if ends_window {
                         writer.append(&ledger.close_window()?)?;
                     }
@@ -124,6 +165,7 @@ pub fn pack(image: &dyn ImageSource, options: &PackOptions, mut writer: Box<dyn 
     context.observer.note(&Event::Finished { stage: Stage::Store });
     context.observer.note(&Event::Started { stage: Stage::Sync, total: None });
     context.cancel.check()?;
+    writer.identify(&hex(&tail.root.content_root));
     writer.commit()?;
     context.observer.note(&Event::Finished { stage: Stage::Sync });
     Ok(PackReport { volumes, archive_len: ledger.offset() + ledger.seek_table_len(), footer: tail.root })
@@ -139,41 +181,64 @@ pub fn stored_blocks(source: &dyn BlockSource, options: &PackOptions, context: C
     Ok(map)
 }
 
-fn feed(
-    image: &dyn ImageSource,
-    options: &PackOptions,
-    budget: &Budget,
-    context: Context<'_>,
-    emit: &mut dyn FnMut(Job) -> Result<()>,
-) -> Result<()> {
-    // Raw and compressed, while it is between the two.
-    let meta_lease = || budget.lease(2 * META_FRAME_RAW as u64, context.cancel);
-    let prologue = tar::prologue(image.document().bytes(), tar::format_text().as_bytes());
-    for raw in prologue.chunks(META_FRAME_RAW) {
-        emit(Job::Meta { role: MetaRole::Prologue, raw: raw.to_vec(), lease: meta_lease()? })?;
-    }
-    let mut seek_table = SeekTableLease::default();
-    for (index, (snapshot, source)) in image.document().snapshots().iter().zip(image.volumes()).enumerate() {
-        let located = |error: Error| error.at("snapshot", &snapshot.id);
-        let volume = index as u16;
-        let map = stored_blocks(source.as_ref(), options, context).map_err(located)?;
-        let _map_lease = budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
-        seek_table.grow(map.slots().count() as u64, budget, IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
-        context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
-        for raw in tar::volume_header(&snapshot.id, &map) {
-            emit(Job::Meta { role: MetaRole::Volume(volume), raw, lease: meta_lease()? })?;
+/// The bytes would not be those that are there already.
+fn changed_since(address: SlotAddress) -> Error {
+    Error::new(ErrorKind::Io, "the source is not what it was when this store began")
+        .at("blocks", address.blocks())
+        .at("cannot_continue", true)
+}
+
+struct Feeder<'a, 'e> {
+    options: &'a PackOptions,
+    budget: &'a Budget,
+    context: Context<'a>,
+    earlier: Cells<'a, MadeCell>,
+    held: &'a Held,
+    emit: &'e mut dyn FnMut(Job) -> Result<()>,
+}
+
+impl Feeder<'_, '_> {
+    fn feed(mut self, image: &dyn ImageSource) -> Result<()> {
+        let (budget, context) = (self.budget, self.context);
+        // Raw and compressed, while it is between the two.
+        let meta_lease = || budget.lease(2 * META_FRAME_RAW as u64, context.cancel);
+        let prologue = tar::prologue(image.document().bytes(), tar::format_text().as_bytes());
+        for raw in prologue.chunks(META_FRAME_RAW) {
+            (self.emit)(Job::Meta { role: MetaRole::Prologue, raw: raw.to_vec(), lease: meta_lease()? })?;
         }
-        emit(Job::Open { name: snapshot.id.clone(), size: map.size() })?;
-        let mut slots = map.slots().peekable();
-        while let Some((address, bits)) = slots.next() {
-            let ends_window = slots.peek().is_none_or(|(next, _)| next.window != address.window);
-            let lease = budget.lease(MAX_CELL as u64, context.cancel)?;
-            emit(Job::Cell { source: source.clone(), volume, address, bits, ends_window, lease }).map_err(located)?;
+        let mut seek_table = SeekTableLease::default();
+        for (index, (snapshot, source)) in image.document().snapshots().iter().zip(image.volumes()).enumerate() {
+            let located = |error: Error| error.at("snapshot", &snapshot.id);
+            let volume = index as u16;
+            let map = stored_blocks(source.as_ref(), self.options, context).map_err(located)?;
+            let _map_lease = budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
+            seek_table.grow(map.slots().count() as u64, budget, IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
+            context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
+            for raw in tar::volume_header(&snapshot.id, &map) {
+                (self.emit)(Job::Meta { role: MetaRole::Volume(volume), raw, lease: meta_lease()? })?;
+            }
+            (self.emit)(Job::Open { name: snapshot.id.clone(), size: map.size() })?;
+            let mut slots = map.slots().peekable();
+            while let Some((address, bits)) = slots.next() {
+                let ends_window = slots.peek().is_none_or(|(next, _)| next.window != address.window);
+                self.cell(source, Cell { volume, address, bits, ends_window }).map_err(located)?;
+            }
+            (self.emit)(Job::Close { source: source.clone() })?;
         }
-        emit(Job::Close { source: source.clone() })?;
+        (self.emit)(Job::Meta { role: MetaRole::End, raw: tar::trailer(), lease: meta_lease()? })
     }
-    emit(Job::Meta { role: MetaRole::End, raw: tar::trailer(), lease: meta_lease()? })?;
-    Ok(())
+
+    fn cell(&mut self, source: &Arc<dyn BlockSource>, cell: Cell) -> Result<()> {
+        let earlier = self.earlier.next().transpose()?;
+        match earlier {
+            Some(made) if (made.volume, made.facts.address) != (cell.volume, cell.address) => Err(changed_since(cell.address)),
+            Some(made) if self.held.contains(made.offset, made.len()) => (self.emit)(Job::Known { made, ends_window: cell.ends_window }),
+            earlier => {
+                let lease = self.budget.lease(MAX_CELL as u64, self.context.cancel)?;
+                (self.emit)(Job::Cell { source: source.clone(), cell, earlier, lease })
+            }
+        }
+    }
 }
 
 struct Worker<'a> {
@@ -192,9 +257,10 @@ impl Worker<'_> {
             }
             Job::Open { name, size } => Ok(Piece::Open { name, size }),
             Job::Close { source } => Ok(Piece::Close { source }),
-            Job::Cell { source, volume, address, bits, ends_window, lease } => {
-                let (bytes, facts) = self.cell(source.as_ref(), volume, address, bits)?;
-                Ok(Piece::Cell { bytes, facts, ends_window, lease })
+            Job::Known { made, ends_window } => Ok(Piece::Known { made, ends_window }),
+            Job::Cell { source, cell, earlier, lease } => {
+                let (bytes, facts) = self.cell(source.as_ref(), cell.volume, cell.address, cell.bits)?;
+                Ok(Piece::Cell { bytes, cell, facts, earlier, lease })
             }
         }
     }
@@ -221,6 +287,7 @@ impl Worker<'_> {
         let encoded = record.encode();
         let facts = CellFacts::new(&record, &encoded);
         let mut bytes = self.pool.take();
+        bytes.clear();
         bytes.reserve_exact(encoded.len() + self.frame.len());
         bytes.extend_from_slice(&encoded);
         bytes.extend_from_slice(&self.frame);
@@ -287,19 +354,4 @@ fn runs(bits: SlotBits, size: VolumeSize, address: SlotAddress) -> Vec<Run> {
 
 fn zero_blocks(raw: &[u8], present: Bitmap8, size: VolumeSize, address: SlotAddress) -> Bitmap8 {
     super::cell::blocks_of(raw, present, size, address).filter(|(_, block)| zero::is_zero(block)).fold(0, |bits, (bit, _)| bits | 1 << bit)
-}
-
-/// Buffers that go round, because touching fresh memory costs as much as compressing into it. Each grows to the longest cell at most, which is what a lease is for.
-#[derive(Default)]
-struct Pool(Mutex<Vec<Vec<u8>>>);
-
-impl Pool {
-    fn take(&self) -> Vec<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
-    }
-
-    fn put(&self, mut buffer: Vec<u8>) {
-        buffer.clear();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-    }
 }

@@ -11,6 +11,9 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::base::{Cancel, Error, Result};
 
+/// Jobs that wait for a worker: remote archives are fetched for them in the meantime. What they may hold is bounded by their leases.
+const AHEAD: usize = 64;
+
 /// Hands jobs to the workers; an error means that the operation ends and the feeder should return.
 pub type Emit<'a, J> = dyn FnMut(J) -> Result<()> + 'a;
 
@@ -29,7 +32,7 @@ where
 {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let (jobs, queue) = sync_channel(threads);
+        let (jobs, queue) = sync_channel(threads + AHEAD);
         let queue = Mutex::new(queue);
         let (results, finished) = channel();
         {

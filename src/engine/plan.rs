@@ -27,6 +27,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The least memory that can be worked with at this level.
+    pub fn least_memory(level: i32) -> u64 {
+        BASE + WORKER + codec_memory(level) + PIECES * MAX_CELL as u64
+    }
+
     /// Divides `memory` bytes. `threads` are what is wanted; there will be fewer if memory does not suffice for them, and an error of kind `Limit` if it does not suffice for one.
     pub fn new(threads: usize, memory: u64, level: i32) -> Result<Self> {
         let worker = WORKER + codec_memory(level) + PIECES * MAX_CELL as u64;

@@ -1,21 +1,22 @@
 //! Reads an archive at any position: restores volumes, or only checks them.
 //!
+//! A restore can be continued: cells that an earlier run noted are read back from their target, and fetched again only if they are not what they should be.
+//!
 //! Every cell that is read goes through the whole chain of digests. The books that are kept on the way are compared with the manifest at the end. It does not touch cells without data when it restores, because the index says all about them; when it checks, it reads them as well.
 
 use std::sync::Arc;
 
 use super::archive::{Archive, add_to_map};
+use super::books::Books;
 use super::cell::{CellOpener, StoredCell, check_frames, deliver, locate};
 use super::plan::IN_FLIGHT_FLOOR;
-use super::{Budget, Context, Lease, run_ordered};
+use super::written::{WrittenCell, read_back};
+use super::{Budget, CellLog, Cells, Context, Lease, run_ordered};
 use crate::base::{BlockIndex, CELL_BLOCKS, Error, ErrorKind, Event, Result, SlotAddress, VolumeSize, bits_of};
 use crate::block::BlockSink;
 use crate::codec::sha256;
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
-use crate::format::{
-    BlockMap, CellFacts, CellRecord, Digest, FOOTER_LEN, FrameLog, MetaRole, VolumeContent, WindowContent, WindowEntry, WindowSlot,
-    content_root,
-};
+use crate::format::{BlockMap, CellFacts, CellRecord, Digest, WindowSlot};
 
 /// Cells are read in groups of about this many bytes: one read call and, above all, frames enough to be hashed side by side.
 const GROUP: u64 = DATA_FRAME_RAW as u64;
@@ -61,10 +62,13 @@ impl CheckReport {
     }
 }
 
+/// The cells with data that were written, and who hears of each further one after it was.
+pub type RestoreLog<'a> = CellLog<'a, WrittenCell>;
+
 /// What is done with the volumes.
 pub enum Purpose<'a> {
     /// Write them; the first damage ends it.
-    Restore(&'a mut SinkFor<'a>),
+    Restore(&'a mut SinkFor<'a>, RestoreLog<'a>),
     /// Check them, and collect damage.
     Check(Selection),
 }
@@ -72,30 +76,43 @@ pub enum Purpose<'a> {
 enum Job {
     Damage(Error),
     OpenVolume,
-    Cells { group: Group, lease: Lease },
+    Cells {
+        group: Group,
+        lease: Lease,
+    },
+    /// A cell that an earlier run wrote, and the content digest it had.
+    Written {
+        group: Group,
+        content: Digest,
+    },
     CloseWindow(u16, usize),
     CloseVolume(u16),
 }
 
-struct Group {
-    volume: u16,
-    size: VolumeSize,
-    sink: Option<Arc<dyn BlockSink>>,
-    cells: Vec<(SlotAddress, WindowSlot, u64)>,
+pub(super) struct Group {
+    pub(super) volume: u16,
+    pub(super) size: VolumeSize,
+    pub(super) sink: Option<Arc<dyn BlockSink>>,
+    pub(super) cells: Vec<(SlotAddress, WindowSlot, u64)>,
     /// Whether the cells are read, or only their blocks written as zeros.
-    fetch: bool,
+    pub(super) fetch: bool,
 }
 
 enum Piece {
     Damage(Error),
     OpenVolume,
-    Cells { results: Vec<Result<CellFacts>>, bytes: u64, stored: u64, lease: Lease },
+    Cells { volume: u16, results: Vec<Result<CellFacts>>, bytes: u64, stored: u64, lease: Option<Lease> },
+    Kept { facts: CellFacts, bytes: u64, stored: u64 },
     CloseWindow(u16, usize),
     CloseVolume(u16),
 }
 
 /// Restores or checks the volumes of an archive, one after the other, the cells of each in parallel.
 pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<'_>) -> Result<CheckReport> {
+    let RestoreLog { earlier, note: mut noted } = match &mut purpose {
+        Purpose::Restore(_, log) => std::mem::replace(log, RestoreLog::none()),
+        Purpose::Check(_) => RestoreLog::none(),
+    };
     let collect_damage = matches!(purpose, Purpose::Check(_));
     let sampled = matches!(purpose, Purpose::Check(Selection::Sample { .. }));
     let budget = Budget::new(context.plan.in_flight);
@@ -113,15 +130,16 @@ pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<
     run_ordered(
         context.plan.threads,
         context.cancel,
-        |emit| feed(archive, &mut purpose, &budget, context, emit),
+        |emit| feed(archive, &mut purpose, earlier, &budget, context, emit),
         || {
-            let mut worker = Worker { opener: CellOpener::new()?, bytes: Vec::new() };
+            let mut worker = Worker::new()?;
             Ok(move |job| match job {
                 Job::Damage(error) => Ok(Piece::Damage(error)),
                 Job::OpenVolume => Ok(Piece::OpenVolume),
                 Job::CloseWindow(volume, window) => Ok(Piece::CloseWindow(volume, window)),
                 Job::CloseVolume(volume) => Ok(Piece::CloseVolume(volume)),
-                Job::Cells { group, lease } => worker.cells(archive, &group, lease),
+                Job::Cells { group, lease } => worker.cells(archive, &group, Some(lease)),
+                Job::Written { group, content } => worker.written(archive, &group, content),
             })
         },
         |piece| {
@@ -131,7 +149,13 @@ pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<
                     damage(&mut report, error)?;
                 }
                 Piece::OpenVolume => books = Books::default(),
-                Piece::Cells { results, bytes, stored, lease } => {
+                Piece::Kept { facts, bytes, stored } => {
+                    report.cells += 1;
+                    report.blocks += u64::from(facts.present.count_ones());
+                    books.cell(&facts);
+                    context.observer.note(&Event::Kept { bytes, stored });
+                }
+                Piece::Cells { volume, results, bytes, stored, lease } => {
                     drop(lease);
                     report.cells += results.len() as u64;
                     for result in results {
@@ -139,6 +163,9 @@ pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<
                             Ok(facts) => {
                                 report.blocks += u64::from(facts.present.count_ones());
                                 books.cell(&facts);
+                                if stored > 0 {
+                                    noted(&WrittenCell { volume, address: facts.address, content: facts.content })?;
+                                }
                             }
                             Err(error) => {
                                 books.damaged = true;
@@ -170,10 +197,12 @@ pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<
 fn feed(
     archive: &Archive<'_>,
     purpose: &mut Purpose<'_>,
+    earlier: Cells<'_, WrittenCell>,
     budget: &Budget,
     context: Context<'_>,
     emit: &mut dyn FnMut(Job) -> Result<()>,
 ) -> Result<()> {
+    let mut earlier = earlier.peekable();
     let mut random = match purpose {
         Purpose::Check(Selection::Sample { seed, .. }) => Random(*seed),
         _ => Random(0),
@@ -181,14 +210,14 @@ fn feed(
     for (index, entry) in archive.root().manifest.volumes.iter().enumerate() {
         let volume = index as u16;
         let sink = match purpose {
-            Purpose::Restore(sink_for) => match sink_for(volume)? {
+            Purpose::Restore(sink_for, _) => match sink_for(volume)? {
                 None => continue,
                 sink => sink,
             },
             Purpose::Check(_) => None,
         };
         emit(Job::OpenVolume)?;
-        let (readable, stored) = read_indexes(archive, volume, budget, context, emit)?;
+        let (readable, stored) = read_indexes(archive, volume, budget, context, &mut |error| emit(Job::Damage(error)))?;
         let share = if let Purpose::Check(Selection::Sample { fraction, .. }) = purpose { *fraction } else { 1.0 };
         context.observer.note(&Event::Grew { bytes: (stored as f64 * share) as u64 });
         // However small the share, a volume with cells is not called good without a look at one of them.
@@ -199,8 +228,10 @@ fn feed(
             if !readable[number] {
                 continue;
             }
+            archive.prefetch_indexes(volume, number, number == 0);
             let slots = archive.window_index(window)?.slots;
             let mut feeder = GroupFeeder {
+                archive,
                 budget,
                 context,
                 emit,
@@ -216,11 +247,16 @@ fn feed(
                 offset += u64::from(slot.cell_len);
                 count += 1;
                 let fetch = match purpose {
-                    Purpose::Restore(_) => slot.present != slot.zero,
+                    Purpose::Restore(..) => slot.present != slot.zero,
                     Purpose::Check(Selection::Sample { fraction, .. }) if random.fraction() >= *fraction && count != chosen + 1 => continue,
                     Purpose::Check(_) => true,
                 };
-                feeder.add((address, slot, at), fetch)?;
+                let written =
+                    |cell: &Result<WrittenCell>| cell.as_ref().map_or(true, |cell| (cell.volume, cell.address) == (volume, address));
+                match earlier.next_if(|cell| fetch && written(cell)).transpose()? {
+                    Some(cell) => feeder.written((address, slot, at), cell.content)?,
+                    None => feeder.add((address, slot, at), fetch)?,
+                }
             }
             feeder.flush()?;
             emit(Job::CloseWindow(volume, number))?;
@@ -232,12 +268,12 @@ fn feed(
 
 /// Reads all indexes of a volume, and checks that its tar header says the same: whoever only looks at the index must not be shown another disk than stock tools. Tells which indexes are readable, and how many bytes of the
 /// volume are stored. Cells come later, and the indexes are read again then: kept, those of a full volume of 64 TiB would take 700 MiB.
-fn read_indexes(
+pub(super) fn read_indexes(
     archive: &Archive<'_>,
     volume: u16,
     budget: &Budget,
     context: Context<'_>,
-    emit: &mut dyn FnMut(Job) -> Result<()>,
+    damage: &mut dyn FnMut(Error) -> Result<()>,
 ) -> Result<(Vec<bool>, u64)> {
     let entry = archive.volume(volume);
     let windows = archive.root().windows_of(volume);
@@ -245,14 +281,15 @@ fn read_indexes(
     let _lease = budget.reserve(memory, IN_FLIGHT_FLOOR, context.cancel).map_err(|error| error.at("snapshot", &entry.name))?;
     let mut map = BlockMap::new(entry.size);
     let mut readable = Vec::with_capacity(windows.len());
-    for window in windows {
+    for (number, window) in windows.iter().enumerate() {
+        archive.prefetch_indexes(volume, number, number == 0);
         match archive.window_index(window) {
             Ok(index) => {
                 add_to_map(&index, &mut map);
                 readable.push(true);
             }
             Err(error) => {
-                emit(Job::Damage(error))?;
+                damage(error)?;
                 readable.push(false);
             }
         }
@@ -260,13 +297,14 @@ fn read_indexes(
     if readable.iter().all(|readable| *readable)
         && let Err(error) = archive.check_header(volume, &map)
     {
-        emit(Job::Damage(error))?;
+        damage(error)?;
     }
     Ok((readable, map.stored_bytes()))
 }
 
 /// Puts cells that stand side by side into groups.
 struct GroupFeeder<'a> {
+    archive: &'a Archive<'a>,
     budget: &'a Budget,
     context: Context<'a>,
     emit: &'a mut dyn FnMut(Job) -> Result<()>,
@@ -291,46 +329,92 @@ impl GroupFeeder<'_> {
         Ok(())
     }
 
+    /// A cell that an earlier run wrote goes alone.
+    fn written(&mut self, cell: (SlotAddress, WindowSlot, u64), content: Digest) -> Result<()> {
+        self.flush()?;
+        let (volume, size, sink) = self.template.clone();
+        (self.emit)(Job::Written { group: Group { volume, size, sink, cells: vec![cell], fetch: true }, content })
+    }
+
     fn flush(&mut self) -> Result<()> {
-        if self.cells.is_empty() {
-            return Ok(());
-        }
+        let Some((_, _, start)) = self.cells.first() else { return Ok(()) };
         let lease = self.budget.lease(self.bytes.max(4096), self.context.cancel)?;
+        if self.fetch {
+            // There is memory for it now; a remote archive begins to send.
+            self.archive.reader().prefetch(*start, self.bytes);
+        }
         self.bytes = 0;
         let (volume, size, sink) = self.template.clone();
         (self.emit)(Job::Cells { group: Group { volume, size, sink, cells: std::mem::take(&mut self.cells), fetch: self.fetch }, lease })
     }
 }
 
-struct Worker {
+pub(super) struct Worker {
     opener: CellOpener,
     bytes: Vec<u8>,
 }
 
 impl Worker {
-    fn cells(&mut self, archive: &Archive<'_>, group: &Group, lease: Lease) -> Result<Piece> {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self { opener: CellOpener::new()?, bytes: Vec::new() })
+    }
+
+    /// Looks whether a cell is where an earlier run wrote it; if not it is restored like any other.
+    fn written(&mut self, archive: &Archive<'_>, group: &Group, content: Digest) -> Result<Piece> {
+        let (Some(sink), [(address, slot, _)]) = (&group.sink, group.cells.as_slice()) else {
+            return Err(Error::internal("a cell was written and nobody knows where"));
+        };
+        let data = slot.present & !slot.zero;
+        let found = read_back(sink.as_ref(), group.size, *address, data, &mut self.bytes);
+        if found.map_err(|error| error.at("snapshot", &archive.volume(group.volume).name))? != Some(content) {
+            return self.cells(archive, group, None);
+        }
+        // Whether these were written cannot be seen in what is read.
+        write_zeros(*address, slot, group)?;
+        let facts = CellFacts { content, ..facts_without_data(*address, slot, group.size) };
+        Ok(Piece::Kept { facts, bytes: group.size.slot_len(*address, slot.present), stored: slot.cell_len.into() })
+    }
+
+    fn cells(&mut self, archive: &Archive<'_>, group: &Group, lease: Option<Lease>) -> Result<Piece> {
+        let volume = group.volume;
         let name = &archive.volume(group.volume).name;
-        let stored: u64 = group.cells.iter().map(|(_, slot, _)| u64::from(slot.cell_len)).sum();
         let bytes = group.cells.iter().map(|(address, slot, _)| group.size.slot_len(*address, slot.present)).sum();
         if !group.fetch {
             for (address, slot, _) in &group.cells {
                 write_zeros(*address, slot, group).map_err(|error| error.at("snapshot", name))?;
             }
             let facts = group.cells.iter().map(|(address, slot, _)| Ok(facts_without_data(*address, slot, group.size)));
-            return Ok(Piece::Cells { results: facts.collect(), bytes, stored: 0, lease });
+            return Ok(Piece::Cells { volume, results: facts.collect(), bytes, stored: 0, lease });
         }
-        let start = group.cells[0].2;
-        self.bytes.resize(stored as usize, 0);
-        archive.reader().read_at(start, &mut self.bytes)?;
-        let results = self.open(group);
-        let mut located = Vec::with_capacity(results.len());
-        for result in results {
-            match result {
-                Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error.at("snapshot", name)),
-                result => located.push(result.map_err(|error| Error::at(error, "snapshot", name))),
+        let results = self.read(archive, group)?;
+        let stored = self.bytes.len() as u64;
+        Ok(Piece::Cells { volume, results, bytes, stored, lease })
+    }
+
+    /// Reads the cells of a group and checks them: each is right, or corrupt. If one is corrupt they are read once more, because a wrong bit on the way is no damage.
+    pub(super) fn read(&mut self, archive: &Archive<'_>, group: &Group) -> Result<Vec<Result<CellFacts>>> {
+        let located = |error: Error| error.at("snapshot", &archive.volume(group.volume).name);
+        let start = group.cells.first().map_or(0, |(_, _, start)| *start);
+        let stored: u64 = group.cells.iter().map(|(_, slot, _)| u64::from(slot.cell_len)).sum();
+        let mut again = false;
+        loop {
+            self.bytes.resize(stored as usize, 0);
+            archive.reader().read_at(start, &mut self.bytes)?;
+            let mut results = self.open(group);
+            if let Some(failed) = results.iter().position(|result| result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Corrupt)) {
+                return Err(results.swap_remove(failed).map_or_else(located, |_| Error::internal("a cell failed and did not")));
             }
+            if again || results.iter().all(Result::is_ok) {
+                return Ok(results.into_iter().map(|result| result.map_err(located)).collect());
+            }
+            again = true;
+            archive.reader().distrust();
         }
-        Ok(Piece::Cells { results: located, bytes, stored, lease })
+    }
+
+    /// What was read last, for a buffer to read into next.
+    pub(super) fn take_bytes(&mut self, next: Vec<u8>) -> Vec<u8> {
+        std::mem::replace(&mut self.bytes, next)
     }
 
     fn open(&mut self, group: &Group) -> Vec<Result<CellFacts>> {
@@ -395,120 +479,6 @@ fn write_zeros(address: SlotAddress, slot: &WindowSlot, group: &Group) -> Result
     for bit in bits_of(slot.zero & !slot.fill) {
         let block = BlockIndex(address.first_block().0 + bit);
         sink.write_zeros(block.offset(), group.size.block_len(block))?;
-    }
-    Ok(())
-}
-
-/// The books of one volume: what its cells add up to.
-#[derive(Default)]
-struct Books {
-    window: WindowContent,
-    volume: VolumeContent,
-    blocks: u64,
-    zero: u64,
-    fill: u64,
-    /// Something is missing, so that nothing can add up.
-    damaged: bool,
-}
-
-impl Books {
-    fn cell(&mut self, facts: &CellFacts) {
-        self.window.add(facts);
-        self.blocks += u64::from(facts.present.count_ones());
-        self.zero += u64::from(facts.zero.count_ones());
-        self.fill += u64::from(facts.fill.count_ones());
-    }
-
-    fn close_window(&mut self, archive: &Archive<'_>, entry: &WindowEntry) -> Result<()> {
-        let window = std::mem::take(&mut self.window);
-        if window.has_data() {
-            self.volume.add(entry.window, &entry.content);
-        }
-        if !self.damaged && window.digest() != entry.content {
-            self.damaged = true;
-            return Err(archive.locate_window(Error::corrupt("the content digest of a window is not that of its blocks"), entry));
-        }
-        Ok(())
-    }
-
-    fn close_volume(&self, archive: &Archive<'_>, volume: u16) -> Result<()> {
-        let entry = archive.volume(volume);
-        let agree = (self.blocks, self.zero, self.fill) == (entry.blocks, entry.zero, entry.fill) && self.volume.digest() == entry.content;
-        if self.damaged || agree {
-            return Ok(());
-        }
-        let all = crate::base::BlockRange { first: BlockIndex(0), count: entry.size.blocks() };
-        Err(Error::corrupt("the manifest does not say of a volume what its blocks say")
-            .at("snapshot", &entry.name)
-            .at("blocks", all)
-            .at("offset", archive.footer().root_offset))
-    }
-}
-
-/// Checks what follows from the index alone: end of the tar, content root, seek table.
-pub fn check_tail(archive: &Archive<'_>) -> Result<Vec<Error>> {
-    let mut findings = Vec::new();
-    let mut note = |result: Result<()>| match result {
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            findings.push(error.at("archive", archive.reader().name()));
-            Ok(())
-        }
-        result => result,
-    };
-    note(archive.check_trailer())?;
-    let image: Digest = sha256::digest(archive.document().bytes());
-    let expected = content_root(&image, &archive.root().manifest.volumes);
-    if expected != archive.footer().content_root {
-        note(Err(Error::corrupt("the content root is not that of metadata and volumes").at("offset", archive.footer().root_offset)))?;
-    }
-    match frames_of(archive) {
-        Ok(frames) => note(check_seek_table(archive, &frames))?,
-        // A damaged index was reported where it stands.
-        Err(error) if error.kind() == ErrorKind::Corrupt => {}
-        Err(error) => return Err(error),
-    }
-    Ok(findings)
-}
-
-/// All frames of the archive, as the index lists them.
-fn frames_of(archive: &Archive<'_>) -> Result<FrameLog> {
-    let mut frames = FrameLog::default();
-    let meta = |frames: &mut FrameLog, role| archive.meta(role).for_each(|meta| frames.frame(meta.len as u32, meta.raw_len as u32));
-    meta(&mut frames, MetaRole::Prologue);
-    for volume in 0..archive.root().manifest.volumes.len() as u16 {
-        meta(&mut frames, MetaRole::Volume(volume));
-        let size = archive.volume(volume).size;
-        for entry in archive.root().windows_of(volume) {
-            for slot in archive.window_index(entry)?.slots {
-                let address = SlotAddress { window: entry.window, slot: slot.slot };
-                frames.cell(slot.present, slot.zero, slot.frame_len(), size.slot_len(address, slot.present) as u32);
-            }
-            frames.frame(entry.index_len, 0);
-        }
-    }
-    meta(&mut frames, MetaRole::End);
-    let footer = archive.footer();
-    frames.frame(footer.root_len as u32, 0);
-    archive.extra_records().iter().for_each(|len| frames.frame(*len as u32, 0));
-    frames.frame(FOOTER_LEN as u32, 0);
-    Ok(frames)
-}
-
-fn check_seek_table(archive: &Archive<'_>, frames: &FrameLog) -> Result<()> {
-    let start = archive.footer().offset + FOOTER_LEN as u64;
-    let wrong = |at: u64| Error::corrupt("the seek table is not that of the archive's frames").at("offset", at);
-    if archive.reader().len() - start != frames.table_len() {
-        return Err(wrong(start));
-    }
-    let mut at = start;
-    let mut found = Vec::new();
-    for expected in frames.table() {
-        found.resize(expected.len(), 0);
-        archive.reader().read_at(at, &mut found)?;
-        if found != expected {
-            return Err(wrong(at));
-        }
-        at += expected.len() as u64;
     }
     Ok(())
 }

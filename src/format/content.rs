@@ -2,6 +2,7 @@
 
 use super::layout::FORMAT_VERSION;
 use super::{CellFacts, Digest, VolumeEntry};
+use crate::base::Bitmap8;
 use crate::codec::sha256;
 
 /// The digest of a window: of its cells with data, in order. 36 bytes of input for each.
@@ -11,11 +12,15 @@ pub struct WindowContent(Vec<u8>);
 impl WindowContent {
     /// Adds the next cell; one without data changes nothing.
     pub fn add(&mut self, cell: &CellFacts) {
-        let data = cell.present & !cell.zero;
+        self.add_data(cell.address.slot, cell.present & !cell.zero, &cell.content);
+    }
+
+    /// Adds the next slot by its data blocks and the digest of their digests; without data it changes nothing.
+    pub fn add_data(&mut self, slot: u16, data: Bitmap8, content: &Digest) {
         if data != 0 {
-            self.0.extend_from_slice(&cell.address.slot.to_le_bytes());
+            self.0.extend_from_slice(&slot.to_le_bytes());
             self.0.extend_from_slice(&u16::from(data).to_le_bytes());
-            self.0.extend_from_slice(&cell.content);
+            self.0.extend_from_slice(content);
         }
     }
 

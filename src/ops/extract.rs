@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::{BlockIndex, Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize};
 use crate::block::{BlockSink, DeviceSink, RawFileSink};
 use crate::disk::{Durability, Overwrite};
-use crate::engine::{Archive, Context, Purpose, unpack};
+use crate::engine::{Archive, Context, Purpose, RestoreLog, unpack};
 use crate::format::BlockMap;
 
 /// Which volume.
@@ -89,7 +89,7 @@ fn run(archive: &Archive<'_>, volume: u16, sink: Arc<dyn BlockSink>, context: Co
     let mut sink = Some(sink);
     let mut sink_for = |index: u16| Ok(if index == volume { sink.take() } else { None });
     context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
-    unpack(archive, Purpose::Restore(&mut sink_for), context)?;
+    unpack(archive, Purpose::Restore(&mut sink_for, RestoreLog::none()), context)?;
     context.observer.note(&Event::Finished { stage: Stage::Restore });
     Ok(())
 }

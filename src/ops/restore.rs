@@ -1,14 +1,17 @@
 //! Restores an archive to a place where images live.
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::{Error, Event, Result, SnapshotId, Stage, VolumeSize};
+use super::resume::{Resumption, Work, is_existing};
+use crate::base::{BLOCK_BYTES, Error, Event, Result, SnapshotId, Stage, VolumeSize, hex};
 use crate::block::BlockSink;
-use crate::catalog::ImageTarget;
-use crate::engine::{Archive, Context, Purpose, StreamSinks, read_stream, unpack};
+use crate::catalog::{ImageDirectoryTarget, ImageTarget, Leftovers};
+use crate::engine::{Archive, Context, Purpose, RestoreLog, StreamSinks, read_stream, unpack};
 use crate::format::{Footer, RootRecord};
 use crate::model::ImageDocument;
+use crate::state::{Earlier, TaskKind};
 
 /// What was restored.
 #[derive(Clone, Debug)]
@@ -51,7 +54,38 @@ pub fn plan_restore(archive: &Archive<'_>) -> Restored {
 }
 
 /// Restores all volumes by random access. The image is visible when this returns, and not before; after an error nothing is left of it.
-pub fn restore(archive: &Archive<'_>, mut target: Box<dyn ImageTarget>, context: Context<'_>) -> Result<Restored> {
+pub fn restore(archive: &Archive<'_>, target: Box<dyn ImageTarget>, context: Context<'_>) -> Result<Restored> {
+    run(archive, target, RestoreLog::none(), context)
+}
+
+/// The same, so that it can be continued: what was written stays under partial names after an error, and is read back, not fetched again, by the next run. `target` is made with what is to become of partial volumes; `is_there` says whether the image has all its names.
+pub fn restore_resumable(
+    archive: &Archive<'_>,
+    target: impl FnOnce(Leftovers) -> Result<Box<dyn ImageTarget>>,
+    is_there: impl FnOnce() -> bool,
+    resumption: &Resumption,
+    context: Context<'_>,
+) -> Result<Restored> {
+    let work = Work {
+        kind: TaskKind::Restore,
+        image_id: archive.document().image_id().map(ToString::to_string),
+        expected: archive.root().manifest.volumes.iter().map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum(),
+        fingerprint: &[&hex(&archive.footer().root)],
+        settings: &[],
+    };
+    let discard = |earlier: &Earlier| ImageDirectoryTarget::clean(Path::new(&earlier.header.target), &earlier.header.tag());
+    let task = resumption.begin(&work, context.observer, discard)?;
+    let leftovers = Leftovers::Keep(task.with(|task| task.header().tag()));
+    let log = task.log()?;
+    let outcome = match target(leftovers) {
+        // The earlier run was killed after the last name, and before it could forget the task.
+        Err(error) if is_existing(&error) && task.is_resumed() && is_there() => Ok(plan_restore(archive)),
+        target => target.and_then(|target| run(archive, target, log, context)),
+    };
+    task.end(outcome, resumption)
+}
+
+fn run(archive: &Archive<'_>, mut target: Box<dyn ImageTarget>, log: RestoreLog<'_>, context: Context<'_>) -> Result<Restored> {
     // All targets first: a file that cannot be made should be known before hours of work.
     let mut sinks = Vec::new();
     for volume in &archive.root().manifest.volumes {
@@ -59,7 +93,7 @@ pub fn restore(archive: &Archive<'_>, mut target: Box<dyn ImageTarget>, context:
     }
     context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
     let mut sink_for = |volume: u16| Ok(sinks[usize::from(volume)].take());
-    unpack(archive, Purpose::Restore(&mut sink_for), context)?;
+    unpack(archive, Purpose::Restore(&mut sink_for, log), context)?;
     context.observer.note(&Event::Finished { stage: Stage::Restore });
     commit(target, archive.document(), context)?;
     Ok(plan_restore(archive))

@@ -1,26 +1,19 @@
 //! Stores an image as an archive.
 
-use crate::base::{Event, Result, SnapshotId, VolumeSize};
-use crate::catalog::ImageSource;
-use crate::disk::Overwrite;
-use crate::engine::{Context, PackOptions, PackReport, pack, stored_blocks};
-use crate::format::layout::{MAX_CELL_RECORD, WINDOW_SLOT};
-use crate::store::{ObjectStore, ObjectWriter};
+use std::collections::BTreeMap;
+use std::time::SystemTime;
 
-/// Where an archive goes.
-pub enum StoreTarget<'a> {
-    /// An object of a store.
-    Object {
-        /// The store.
-        store: &'a dyn ObjectStore,
-        /// The object; [`ImageDocument::archive_name`](crate::model::ImageDocument::archive_name) by convention.
-        key: String,
-        /// Whether it may be there already.
-        overwrite: Overwrite,
-    },
-    /// A stream.
-    Stream(Box<dyn ObjectWriter>),
-}
+use super::resume::{Work, abandon_uploads, is_existing};
+use super::target::{ArchiveTarget, ObjectTarget};
+use crate::base::{Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize, hex, rfc3339};
+use crate::catalog::ImageSource;
+use crate::codec::{sha256, zstd};
+use crate::engine::{Archive, Context, PackLog, PackOptions, PackReport, content_of, pack, stored_blocks};
+use crate::format::Footer;
+use crate::format::layout::{FORMAT_VERSION, MAX_CELL_RECORD, WINDOW_SLOT};
+use crate::model::ImageDocument;
+use crate::state::TaskKind;
+use crate::store::{Creation, ObjectStore};
 
 /// What was stored.
 #[derive(Clone, Debug)]
@@ -29,19 +22,125 @@ pub struct Stored {
     pub image_id: Option<String>,
     /// The object.
     pub key: Option<String>,
-    /// Volumes, length and digests.
-    pub pack: PackReport,
+    /// What came of it.
+    pub outcome: StoreOutcome,
 }
 
-/// Stores `image`. The archive is visible when this returns, and not before; after an error there is none.
-pub fn store(image: &dyn ImageSource, target: StoreTarget<'_>, options: &PackOptions, context: Context<'_>) -> Result<Stored> {
-    let (writer, key) = match target {
-        StoreTarget::Object { store, key, overwrite } => (store.create(&key, overwrite)?, Some(key)),
-        StoreTarget::Stream(writer) => (writer, None),
-    };
+/// What came of a store.
+#[derive(Clone, Debug)]
+pub enum StoreOutcome {
+    /// The archive was made: volumes, length and digests.
+    Made(PackReport),
+    /// It was there already, and holds the same.
+    Present {
+        /// Its length.
+        archive_len: u64,
+        /// Its digests.
+        footer: Footer,
+    },
+}
+
+/// Stores `image`; metadata about it is added to what is kept with the object. The archive is visible when this returns, and not before; after an error there is none.
+pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackOptions, context: Context<'_>) -> Result<Stored> {
     warn_of_odd_sizes(image, context);
-    let pack = pack(image, options, writer, context)?;
-    Ok(Stored { image_id: image.document().image_id().map(ToString::to_string), key, pack })
+    let image_id = image.document().image_id().map(ToString::to_string);
+    let target = match target {
+        ArchiveTarget::Stream(writer) => {
+            let report = pack(image, options, writer, PackLog::none(), context)?;
+            return Ok(Stored { image_id, key: None, outcome: StoreOutcome::Made(report) });
+        }
+        ArchiveTarget::Object(target) => target,
+    };
+    let ObjectTarget { store, key, overwrite, mut attributes, at_most, resumption } = target;
+    attributes.metadata.extend(image_metadata(image.document()));
+    let mut creation = Creation { overwrite, attributes, at_most, repeatable: true, task: None };
+    let Some(resumption) = resumption else {
+        let report = pack(image, options, store.create(&key, creation)?, PackLog::none(), context)?;
+        return Ok(Stored { image_id, key: Some(key), outcome: StoreOutcome::Made(report) });
+    };
+    let (fingerprint, repeatable) = fingerprint(image, at_most);
+    let (sparse, level, version) = (options.sparse.to_string(), context.plan.level.to_string(), FORMAT_VERSION.to_string());
+    creation.repeatable = repeatable;
+    let work = Work {
+        kind: TaskKind::Store,
+        image_id: image_id.clone(),
+        expected: at_most,
+        fingerprint: &fingerprint.iter().map(String::as_str).collect::<Vec<_>>(),
+        settings: &[&options.writer, &sparse, &level, zstd::library_version(), &version],
+    };
+    let task = resumption.begin(&work, context.observer, |earlier| abandon_uploads(store, earlier.records()?))?;
+    creation.task = Some(task.shared());
+    let outcome = match store.create(&key, creation) {
+        Err(error) if is_existing(&error) => compare(image, store, &key, options, error, context),
+        Err(error) => Err(error),
+        Ok(writer) => {
+            let log = if repeatable { task.log()? } else { PackLog::none() };
+            let packed = pack(image, options, writer, log, context);
+            match packed {
+                // Somebody else was there first, perhaps an earlier run whose end got lost.
+                Err(error) if is_existing(&error) => compare(image, store, &key, options, error, context),
+                packed => packed.map(StoreOutcome::Made),
+            }
+        }
+    };
+    if let Ok(StoreOutcome::Present { .. }) = outcome {
+        // Somebody else made the object; an upload of ours would stay behind.
+        task.abandon_uploads(store)?;
+    }
+    let outcome = task.end(outcome, &resumption)?;
+    Ok(Stored { image_id, key: Some(key), outcome })
+}
+
+/// What the archive is made of, and whether it is known that it does not change: a device does not say when it was written.
+fn fingerprint(image: &dyn ImageSource, at_most: u64) -> (Vec<String>, bool) {
+    let mut parts = vec![hex(&sha256::digest(image.document().bytes())), at_most.to_string()];
+    let identities: Vec<Option<String>> = image.volumes().iter().map(|volume| volume.identity()).collect();
+    let repeatable = identities.iter().all(Option::is_some);
+    parts.extend(identities.into_iter().map(Option::unwrap_or_default));
+    (parts, repeatable)
+}
+
+/// Finds out whether the object that is there holds what would be stored. If not, that it is there is the error.
+fn compare(
+    image: &dyn ImageSource,
+    store: &dyn ObjectStore,
+    key: &str,
+    options: &PackOptions,
+    exists: Error,
+    context: Context<'_>,
+) -> Result<StoreOutcome> {
+    let reader = store.open(key)?;
+    let archive = match Archive::open(reader.as_ref()) {
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+            return Err(exists.at("content", "no whole archive"));
+        }
+        archive => archive?,
+    };
+    let other = |what: &'static str| exists.at("content", what);
+    if archive.document().bytes() != image.document().bytes() {
+        return Err(other("another image"));
+    }
+    context.observer.note(&Event::Started { stage: Stage::Verify, total: None });
+    let content = content_of(image, options, context)?;
+    context.observer.note(&Event::Finished { stage: Stage::Verify });
+    if content != archive.footer().content_root {
+        return Err(other("the same image with other data"));
+    }
+    Ok(StoreOutcome::Present { archive_len: reader.len(), footer: archive.footer().clone() })
+}
+
+/// What AWS keeps with a stored image, under the names that it uses, and what we add.
+pub fn image_metadata(document: &ImageDocument) -> BTreeMap<String, String> {
+    let text = |name: &str| document.value().get("Image").and_then(|image| image.get(name)).and_then(|value| value.as_str());
+    let pairs = [
+        ("ami-name", text("Name")),
+        ("ami-description", text("Description")),
+        ("ami-registration-date", text("CreationDate")),
+        ("ami-owner-account", text("OwnerId")),
+    ];
+    let known = pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.filter(|value| !value.is_empty())?.to_owned())));
+    let own = [("ami-store-date", rfc3339(SystemTime::now())), ("amistore-format", FORMAT_VERSION.to_string())];
+    known.chain(own.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
 fn warn_of_odd_sizes(image: &dyn ImageSource, context: Context<'_>) {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::ObjectReader;
+use super::{Attributes, ObjectReader};
 use crate::base::Result;
 
 /// An object whose reads are counted.
@@ -36,6 +36,18 @@ impl<R: ObjectReader> ObjectReader for CountingReader<R> {
         self.bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         self.inner.read_at(offset, buffer)
     }
+
+    fn prefetch(&self, offset: u64, len: u64) {
+        self.inner.prefetch(offset, len);
+    }
+
+    fn distrust(&self) {
+        self.inner.distrust();
+    }
+
+    fn attributes(&self) -> Attributes {
+        self.inner.attributes()
+    }
 }
 
 impl ObjectReader for Box<dyn ObjectReader> {
@@ -49,5 +61,17 @@ impl ObjectReader for Box<dyn ObjectReader> {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         (**self).read_at(offset, buffer)
+    }
+
+    fn prefetch(&self, offset: u64, len: u64) {
+        (**self).prefetch(offset, len);
+    }
+
+    fn distrust(&self) {
+        (**self).distrust();
+    }
+
+    fn attributes(&self) -> Attributes {
+        (**self).attributes()
     }
 }

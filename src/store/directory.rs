@@ -1,13 +1,14 @@
 //! Archives as files of a directory.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{ObjectReader, ObjectStore, ObjectWriter};
-use crate::base::{Error, Result};
-use crate::disk::{Durability, Overwrite, PartialFile};
+use super::{Creation, Listed, ObjectReader, ObjectStore, ObjectWriter};
+use crate::base::{Error, Result, rfc3339};
+use crate::disk::{Durability, PartialFile};
 
 /// A directory whose files are archives. Keys are file names.
 #[derive(Clone, Debug)]
@@ -32,8 +33,30 @@ impl ObjectStore for DirectoryStore {
         Ok(Box::new(FileReader::open(&self.path(key))?))
     }
 
-    fn create(&self, key: &str, overwrite: Overwrite) -> Result<Box<dyn ObjectWriter>> {
-        Ok(Box::new(FileWriter(PartialFile::create(&self.path(key), overwrite, self.durability)?)))
+    fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {
+        Ok(Box::new(FileWriter(PartialFile::create(&self.path(key), creation.overwrite, self.durability)?)))
+    }
+
+    fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
+        let failed = |cause| Error::io("cannot list the directory", cause).at("path", self.root.display());
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            // A name that is no text is none that we gave.
+            let Some(name) = name.to_str() else { continue };
+            if name.starts_with(prefix) && name.ends_with(".bin") && !name.starts_with('.') {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        for key in names {
+            let metadata = std::fs::metadata(self.path(&key)).map_err(failed)?;
+            if metadata.is_file() {
+                let modified = rfc3339(metadata.modified().map_err(failed)?);
+                found(Listed { len: metadata.len(), modified, storage_class: None, metadata: BTreeMap::new(), key })?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,11 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{ObjectReader, ObjectStore, ObjectWriter};
+use super::{Attributes, Creation, Listed, ObjectReader, ObjectStore, ObjectWriter};
 use crate::base::{Error, ErrorKind, Result};
 use crate::disk::Overwrite;
 
-type Objects = Arc<Mutex<BTreeMap<String, Arc<Vec<u8>>>>>;
+type Objects = Arc<Mutex<BTreeMap<String, Object>>>;
+
+#[derive(Clone, Debug)]
+struct Object {
+    bytes: Arc<Vec<u8>>,
+    attributes: Attributes,
+}
 
 /// Objects by key. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -16,28 +22,47 @@ pub struct MemoryStore(Objects);
 impl MemoryStore {
     /// The bytes of an object.
     pub fn get(&self, key: &str) -> Option<Arc<Vec<u8>>> {
-        self.lock().get(key).cloned()
+        self.lock().get(key).map(|object| object.bytes.clone())
     }
 
     /// Puts an object there.
     pub fn put(&self, key: &str, bytes: Vec<u8>) {
-        self.lock().insert(key.to_owned(), Arc::new(bytes));
+        self.lock().insert(key.to_owned(), Object { bytes: Arc::new(bytes), attributes: Attributes::default() });
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Vec<u8>>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Object>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ObjectStore for MemoryStore {
     fn open(&self, key: &str) -> Result<Box<dyn ObjectReader>> {
-        let bytes = self.get(key).ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no such object").at("object", key))?;
-        Ok(Box::new(MemoryReader { name: key.to_owned(), bytes }))
+        let object = self.lock().get(key).cloned();
+        let object = object.ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no such object").at("object", key))?;
+        Ok(Box::new(MemoryReader { name: key.to_owned(), bytes: object.bytes, attributes: object.attributes }))
     }
 
-    fn create(&self, key: &str, overwrite: Overwrite) -> Result<Box<dyn ObjectWriter>> {
-        self.check(key, overwrite)?;
-        Ok(Box::new(MemoryWriter { store: self.clone(), key: key.to_owned(), overwrite, bytes: Vec::new() }))
+    fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {
+        self.check(key, creation.overwrite)?;
+        Ok(Box::new(MemoryWriter {
+            store: self.clone(),
+            key: key.to_owned(),
+            overwrite: creation.overwrite,
+            attributes: creation.attributes,
+            bytes: Vec::new(),
+        }))
+    }
+
+    fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
+        let listed = |(key, object): (&String, &Object)| Listed {
+            key: key.clone(),
+            len: object.bytes.len() as u64,
+            modified: "1970-01-01T00:00:00Z".to_owned(),
+            storage_class: None,
+            metadata: object.attributes.metadata.clone(),
+        };
+        let all: Vec<Listed> = self.lock().iter().filter(|(key, _)| key.starts_with(prefix) && key.ends_with(".bin")).map(listed).collect();
+        all.into_iter().try_for_each(found)
     }
 }
 
@@ -55,12 +80,13 @@ impl MemoryStore {
 pub struct MemoryReader {
     name: String,
     bytes: Arc<Vec<u8>>,
+    attributes: Attributes,
 }
 
 impl MemoryReader {
     /// An object called `name`.
     pub fn new(name: &str, bytes: Vec<u8>) -> Self {
-        Self { name: name.to_owned(), bytes: Arc::new(bytes) }
+        Self { name: name.to_owned(), bytes: Arc::new(bytes), attributes: Attributes::default() }
     }
 }
 
@@ -80,12 +106,17 @@ impl ObjectReader for MemoryReader {
         buffer.copy_from_slice(bytes);
         Ok(())
     }
+
+    fn attributes(&self) -> Attributes {
+        self.attributes.clone()
+    }
 }
 
 struct MemoryWriter {
     store: MemoryStore,
     key: String,
     overwrite: Overwrite,
+    attributes: Attributes,
     bytes: Vec<u8>,
 }
 
@@ -97,7 +128,7 @@ impl ObjectWriter for MemoryWriter {
 
     fn commit(self: Box<Self>) -> Result<()> {
         self.store.check(&self.key, self.overwrite)?;
-        self.store.put(&self.key, self.bytes);
+        self.store.lock().insert(self.key, Object { bytes: Arc::new(self.bytes), attributes: self.attributes });
         Ok(())
     }
 }

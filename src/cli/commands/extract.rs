@@ -4,23 +4,25 @@ use std::io::Write;
 
 use super::super::args::ExtractArgs;
 use super::super::output::{Console, extracted, extracted_text, metadata, metadata_text};
+use super::super::remote::open_archive;
 use super::super::settings::{Place, Settings, refuse_same_file};
 use crate::base::{Error, Result};
 use crate::disk::PartialFile;
 use crate::engine::Archive;
 use crate::ops::{self, Wanted};
-use crate::store::{CountingReader, FileReader};
+use crate::store::CountingReader;
 
 pub(in super::super) fn run(args: ExtractArgs, settings: &Settings, console: &Console) -> Result<()> {
-    let plan = settings.plan(1)?;
+    let place = Place::parse(&args.archive)?;
+    let plan = settings.reading_plan(&place)?;
     let observer = console.observer();
     let context = super::context(&plan, observer.as_ref(), settings, console);
-    let Place::Path(path) = Place::parse(&args.archive)? else {
+    let Some(reader) = open_archive(&place, (&args.aws, &args.thaw), settings, &observer)? else {
         return Err(Error::usage("extract reads only what it needs, which a pipe does not allow: name a file, or use restore"));
     };
-    let reader = CountingReader::new(FileReader::open(&path)?);
+    let reader = CountingReader::new(reader);
     let archive = Archive::open(&reader)?;
-    if let Some(file) = &args.file {
+    if let (Some(file), Place::Path(path)) = (&args.file, &place) {
         refuse_same_file(file, [path.as_path()])?;
     }
     let (overwrite, durability) = (args.write.overwrite(), args.write.durability());

@@ -2,26 +2,29 @@
 
 use super::super::args::InspectArgs;
 use super::super::output::{Console, inspection, inspection_text};
+use super::super::remote::open_archive;
 use super::super::settings::{Place, Settings};
 use crate::base::Result;
 use crate::engine::Archive;
 use crate::ops;
-use crate::store::{CountingReader, FileReader, PipeReader};
+use crate::store::{CountingReader, PipeReader};
 
 pub(in super::super) fn run(args: InspectArgs, settings: &Settings, console: &Console) -> Result<()> {
-    let plan = settings.plan(1)?;
+    let place = Place::parse(&args.archive)?;
+    let plan = settings.reading_plan(&place)?;
     let observer = console.observer();
     let context = super::context(&plan, observer.as_ref(), settings, console);
-    let (shown, report, bytes_read) = match Place::parse(&args.archive)? {
-        Place::Stdio => {
+    let shown = place.shown("standard input");
+    let (report, bytes_read) = match open_archive(&place, (&args.aws, &args.thaw), settings, &observer)? {
+        None => {
             let report = ops::inspect_stream(PipeReader::stdin(settings.cancel.clone())?, context)?;
             let read = report.archive_len;
-            ("standard input".to_owned(), report, read)
+            (report, read)
         }
-        Place::Path(path) => {
-            let reader = CountingReader::new(FileReader::open(&path)?);
+        Some(reader) => {
+            let reader = CountingReader::new(reader);
             let report = ops::inspect(&Archive::open(&reader)?)?;
-            (path.display().to_string(), report, reader.bytes_read())
+            (report, reader.bytes_read())
         }
     };
     drop(observer);

@@ -1,10 +1,14 @@
 //! One file for each verb: from settings to use case to output.
 
+pub(super) mod clean;
+pub(super) mod copy;
 pub(super) mod documents;
 pub(super) mod extract;
 pub(super) mod inspect;
+pub(super) mod ls;
 pub(super) mod restore;
 pub(super) mod store;
+pub(super) mod tasks;
 pub(super) mod verify;
 
 use super::output::Console;

@@ -2,15 +2,17 @@
 
 use super::super::args::RestoreArgs;
 use super::super::output::{Console, restored, restored_text};
+use super::super::remote::open_archive;
 use super::super::settings::{Place, Settings, refuse_url};
 use crate::base::{Error, Result};
-use crate::catalog::{ImageDirectoryTarget, ImageTarget};
+use crate::catalog::{ImageDirectory, ImageDirectoryTarget, ImageSource, ImageTarget, Leftovers};
 use crate::engine::Archive;
 use crate::ops;
-use crate::store::{FileReader, PipeReader};
+use crate::store::PipeReader;
 
 pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Console) -> Result<()> {
-    let plan = settings.plan(1)?;
+    let place = Place::parse(&args.archive)?;
+    let plan = settings.reading_plan(&place)?;
     let observer = console.observer();
     let context = super::context(&plan, observer.as_ref(), settings, console);
     refuse_url(&args.target.to_string_lossy())?;
@@ -18,23 +20,33 @@ pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Co
         return Err(Error::unsupported("this version restores to directories only; for a directory of this name say ./ec2"));
     }
     let shown = args.target.display().to_string();
-    let target = || -> Result<Box<dyn ImageTarget>> {
-        Ok(Box::new(ImageDirectoryTarget::create(&args.target, args.write.overwrite(), args.write.durability())?))
+    let target = |leftovers| -> Result<Box<dyn ImageTarget>> {
+        let target = ImageDirectoryTarget::create(&args.target, args.write.overwrite(), args.write.durability())?;
+        Ok(Box::new(target.leaving(leftovers)))
     };
-    let report = match Place::parse(&args.archive)? {
-        Place::Stdio if args.write.dry_run => {
-            return Err(Error::usage("a stream cannot be looked at without reading it: --dry-run needs a file"));
+    let report = match open_archive(&place, (&args.aws, &args.thaw), settings, &observer)? {
+        None if args.write.dry_run => {
+            return Err(Error::usage("a stream cannot be looked at without reading it: --dry-run needs a file or an object"));
         }
-        Place::Stdio => ops::restore_stream(PipeReader::stdin(settings.cancel.clone())?, |_| target(), context)?,
-        Place::Path(path) => {
-            let reader = FileReader::open(&path)?;
-            let archive = Archive::open(&reader)?;
+        None => ops::restore_stream(PipeReader::stdin(settings.cancel.clone())?, |_| target(Leftovers::Remove), context)?,
+        Some(reader) => {
+            let archive = Archive::open(reader.as_ref())?;
             if args.write.dry_run {
                 super::store::refuse_existing(&args.target.join(crate::catalog::IMAGE_JSON), &args.write)?;
                 let planned = ops::plan_restore(&archive);
                 return console.result(|| restored_text(&planned, &shown, true), || restored(&planned, &shown, true));
             }
-            ops::restore(&archive, target()?, context)?
+            match &place {
+                // What came over a network should not have to come twice.
+                Place::S3(source) => {
+                    let absolute = std::path::absolute(&args.target).unwrap_or_else(|_| args.target.clone());
+                    let resumption = args.resume.resumption(source.to_string(), absolute.display().to_string())?;
+                    let is_there =
+                        || ImageDirectory::open(&args.target).is_ok_and(|image| image.document().bytes() == archive.document().bytes());
+                    ops::restore_resumable(&archive, target, is_there, &resumption, context)?
+                }
+                Place::Path(_) | Place::Stdio => ops::restore(&archive, target(Leftovers::Remove)?, context)?,
+            }
         }
     };
     drop(observer);

@@ -2,34 +2,33 @@
 
 use super::super::args::VerifyArgs;
 use super::super::output::{Console, verified, verified_text};
+use super::super::remote::open_archive;
 use super::super::settings::{Place, Settings, parse_percent};
 use crate::base::{Error, Result};
 use crate::catalog::ImageDirectory;
 use crate::engine::Selection;
 use crate::ops;
-use crate::store::{FileReader, PipeReader};
+use crate::store::PipeReader;
 
 pub(in super::super) fn run(args: VerifyArgs, settings: &Settings, console: &Console) -> Result<()> {
-    let plan = settings.plan(1)?;
+    let place = Place::parse(&args.archive)?;
+    let plan = settings.reading_plan(&place)?;
     let observer = console.observer();
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let selection = match &args.sample {
         Some(share) => Selection::Sample { fraction: parse_percent(share)?, seed: random_seed() },
         None => Selection::All,
     };
-    let (shown, outcome) = match Place::parse(&args.archive)? {
-        Place::Stdio if args.sample.is_some() || args.against.is_some() => {
-            return Err(Error::usage("--sample and --against need random access: name a file"));
+    let shown = place.shown("standard input");
+    let outcome = match open_archive(&place, (&args.aws, &args.thaw), settings, &observer)? {
+        None if args.sample.is_some() || args.against.is_some() => {
+            return Err(Error::usage("--sample and --against need random access: name a file or an object"));
         }
-        Place::Stdio => ("standard input".to_owned(), ops::verify_stream(PipeReader::stdin(settings.cancel.clone())?, context)?),
-        Place::Path(path) => {
-            let reader = FileReader::open(&path)?;
-            let outcome = match &args.against {
-                Some(directory) => ops::verify_against(&reader, &ImageDirectory::open(directory)?, context)?,
-                None => ops::verify(&reader, selection, context)?,
-            };
-            (path.display().to_string(), outcome)
-        }
+        None => ops::verify_stream(PipeReader::stdin(settings.cancel.clone())?, context)?,
+        Some(reader) => match &args.against {
+            Some(directory) => ops::verify_against(reader.as_ref(), &ImageDirectory::open(directory)?, context)?,
+            None => ops::verify(reader.as_ref(), selection, context)?,
+        },
     };
     drop(observer);
     console.result(|| verified_text(&outcome, &shown), || verified(&outcome, &shown))?;

@@ -2,10 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::commands::clean::Leftover;
 use super::super::hints::hint;
-use crate::base::{BLOCK_BYTES, Error, hex};
+use crate::aws::s3::S3Location;
+use crate::base::{BLOCK_BYTES, Error, Result, hex};
 use crate::format::{Footer, VolumeEntry};
-use crate::ops::{Extracted, Inspection, Restored, StorePlan, Stored, Verified};
+use crate::ops::{Copied, Extracted, Inspection, Restored, StoreOutcome, StorePlan, Stored, TaskProgress, TaskState, Verified, shell_line};
+use crate::state::TaskKind;
+use crate::store::Listed;
 
 pub(in super::super) fn error(error: &Error) -> Value {
     json!({
@@ -55,16 +59,105 @@ fn ratio(allocated: u64, stored: u64) -> Value {
 }
 
 pub(in super::super) fn stored(stored: &Stored, archive: &str) -> Value {
-    let volumes: Vec<Value> = stored.pack.volumes.iter().map(|report| Value::Object(volume(&report.entry, report.stored))).collect();
+    let (footer, archive_len, outcome, volumes) = match &stored.outcome {
+        StoreOutcome::Made(pack) => {
+            let volumes: Vec<Value> = pack.volumes.iter().map(|report| Value::Object(volume(&report.entry, report.stored))).collect();
+            (&pack.footer, pack.archive_len, "stored", json!(volumes))
+        }
+        StoreOutcome::Present { archive_len, footer } => (footer, *archive_len, "present", Value::Null),
+    };
     object(
-        digests(&stored.pack.footer),
+        digests(footer),
         [
+            ("Outcome", json!(outcome)),
             ("ImageId", json!(stored.image_id)),
             ("Archive", json!(archive)),
-            ("ArchiveBytes", json!(stored.pack.archive_len)),
-            ("Volumes", json!(volumes)),
+            ("S3objectKey", json!(key_of(archive))),
+            ("ArchiveBytes", json!(archive_len)),
+            ("Volumes", volumes),
         ],
     )
+}
+
+/// The key in an S3 URL, as AWS's own store answers it; null for a file.
+fn key_of(place: &str) -> Option<String> {
+    S3Location::parse(place).and_then(Result::ok).map(|place| place.key)
+}
+
+pub(in super::super) fn copied(copied: &Copied, from: &str, to: &str, dry_run: bool) -> Value {
+    object(
+        digests(&copied.footer),
+        [
+            ("DryRun", json!(dry_run)),
+            ("Outcome", json!(if copied.present { "present" } else { "copied" })),
+            ("ImageId", json!(copied.image_id)),
+            ("Source", json!(from)),
+            ("Archive", json!(to)),
+            ("S3objectKey", json!(key_of(to))),
+            ("ArchiveBytes", json!(copied.archive_len)),
+        ],
+    )
+}
+
+pub(in super::super) fn listed(found: &Listed) -> Value {
+    let metadata = |name: &str| found.metadata.get(name);
+    json!({
+        "S3objectKey": found.key,
+        "ArchiveBytes": found.len,
+        "LastModified": found.modified,
+        "StorageClass": found.storage_class,
+        "AmiName": metadata("ami-name"),
+        "AmiDescription": metadata("ami-description"),
+        "AmiOwnerAccount": metadata("ami-owner-account"),
+        "AmiRegistrationDate": metadata("ami-registration-date"),
+        "AmiStoreDate": metadata("ami-store-date"),
+        "ContentSha256": metadata("amistore-content-sha256"),
+        "Metadata": found.metadata,
+    })
+}
+
+/// Shaped like the answer of DescribeStoreImageTasks; what is not a store stands beside it.
+pub(in super::super) fn tasks(found: &[TaskProgress]) -> Value {
+    let one = |task: &TaskProgress| {
+        let header = &task.entry.header;
+        let place = S3Location::parse(header.target.split(" at ").next().unwrap_or_default()).and_then(Result::ok);
+        json!({
+            "AmiId": header.image_id,
+            "TaskStartTime": header.started,
+            "Bucket": place.as_ref().map(|place| &place.bucket),
+            "S3objectKey": place.as_ref().map(|place| &place.key),
+            "ProgressPercentage": task.percent,
+            "StoreTaskState": task.state.name(),
+            "StoreTaskFailureReason": (task.state == TaskState::Failed).then(|| task.reason.as_deref().unwrap_or("the process ended without a word")),
+            "Kind": header.kind.name(),
+            "Source": header.source,
+            "Target": header.target,
+            "UploadIds": task.uploads.iter().map(|upload| &upload.upload_id).collect::<Vec<_>>(),
+            "ResumeCommand": shell_line(&header.command),
+            "ResumeDirectory": header.directory,
+            "StateFile": task.entry.path.display().to_string(),
+        })
+    };
+    let of = |wanted: fn(TaskKind) -> bool| found.iter().filter(|task| wanted(task.entry.header.kind)).map(one).collect::<Vec<_>>();
+    json!({
+        "StoreImageTaskResults": of(|kind| kind == TaskKind::Store),
+        "RestoreImageTaskResults": of(|kind| kind == TaskKind::Restore),
+        "CopyTaskResults": of(|kind| kind == TaskKind::Copy),
+    })
+}
+
+pub(in super::super) fn cleaned(found: &[Leftover]) -> Value {
+    let one = |leftover: &Leftover| {
+        json!({
+            "What": leftover.what,
+            "Place": leftover.place,
+            "UploadId": leftover.upload_id,
+            "Begun": leftover.begun,
+            "Remembered": leftover.ours,
+            "Removed": leftover.removed,
+        })
+    };
+    json!({"Leftovers": found.iter().map(one).collect::<Vec<_>>()})
 }
 
 pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, image_id: Option<&str>) -> Value {

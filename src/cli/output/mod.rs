@@ -12,8 +12,11 @@ use super::args::{GlobalArgs, OutputForm};
 use super::hints::hint;
 use crate::base::{Error, Observer, Result};
 
-pub(super) use json::{extracted, inspection, metadata, restored, store_plan, stored, verified};
-pub(super) use text::{extracted_text, inspection_text, metadata_text, restored_text, store_plan_text, stored_text, verified_text};
+pub(super) use json::{cleaned, copied, extracted, inspection, listed, metadata, restored, store_plan, stored, tasks, verified};
+pub(super) use text::{
+    cleaned_text, copied_text, extracted_text, inspection_text, listed_text, metadata_text, restored_text, store_plan_text, stored_text,
+    tasks_text, verified_text,
+};
 
 /// Where output goes, and in which form.
 pub(super) struct Console {
@@ -45,8 +48,8 @@ impl Console {
     }
 
     /// Who hears what the library says.
-    pub(super) fn observer(&self) -> Box<dyn Observer> {
-        progress::observer(self.progress, self.quiet, self.form)
+    pub(super) fn observer(&self) -> std::sync::Arc<dyn Observer> {
+        progress::observer(self.progress, self.quiet, self.verbose, self.form)
     }
 
     /// Prints a result, in the form that was asked for.
@@ -55,6 +58,11 @@ impl Console {
             OutputForm::Text => self.write(text().as_bytes()),
             OutputForm::Json => self.write(format!("{:#}\n", json()).as_bytes()),
         }
+    }
+
+    /// A result of many items, printed as they come: a line each, or one JSON object with the member `name`.
+    pub(super) fn lines(&self, name: &'static str) -> Lines<'_> {
+        Lines { console: self, name, count: 0 }
     }
 
     /// Writes bytes as the result.
@@ -83,7 +91,8 @@ impl Console {
             OutputForm::Text => {
                 let (on, off) = if self.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
                 let mut text = format!("{on}error:{off} {}\n", error.message());
-                for (key, value) in error.context() {
+                // The hint says how to continue.
+                for (key, value) in error.context().iter().filter(|(key, _)| *key != "resume_with") {
                     text.push_str(&format!("  {}: {value}\n", key.replace('_', " ")));
                 }
                 for cause in error.causes() {
@@ -94,6 +103,37 @@ impl Console {
                 }
                 let _ = std::io::stderr().write_all(text.as_bytes());
             }
+        }
+    }
+}
+
+/// See [`Console::lines`].
+pub(super) struct Lines<'a> {
+    console: &'a Console,
+    name: &'static str,
+    count: u64,
+}
+
+impl Lines<'_> {
+    /// Prints one item.
+    pub(super) fn item(&mut self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<()> {
+        let first = self.count == 0;
+        self.count += 1;
+        match self.console.form {
+            OutputForm::Text => self.console.write(text().as_bytes()),
+            OutputForm::Json => {
+                let before = if first { format!("{{\"{}\": [\n", self.name) } else { ",\n".to_owned() };
+                self.console.write(format!("{before}{}", json()).as_bytes())
+            }
+        }
+    }
+
+    /// Prints the end.
+    pub(super) fn finish(self) -> Result<()> {
+        match (self.console.form, self.count) {
+            (OutputForm::Text, _) => Ok(()),
+            (OutputForm::Json, 0) => self.console.write(format!("{{\"{}\": []}}\n", self.name).as_bytes()),
+            (OutputForm::Json, _) => self.console.write(b"\n]}\n"),
         }
     }
 }

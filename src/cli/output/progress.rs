@@ -1,7 +1,8 @@
 //! Progress, in four forms behind one trait: a bar, plain lines, JSON lines, nothing.
 
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -17,19 +18,19 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 const JSON_EVERY: Duration = Duration::from_secs(1);
 
 /// The observer for a form.
-pub(super) fn observer(form: ProgressForm, quiet: bool, output: OutputForm) -> Box<dyn Observer> {
+pub(super) fn observer(form: ProgressForm, quiet: bool, verbose: bool, output: OutputForm) -> Arc<dyn Observer> {
     let terminal = std::io::stderr().is_terminal();
     match form {
         // Whoever reads errors as JSON should not meet text between them.
         ProgressForm::None | ProgressForm::Auto if output == OutputForm::Json && !quiet => {
-            Box::new(Lines::new(Form::JsonWarnings, JSON_EVERY))
+            Arc::new(Lines::new(Form::JsonWarnings, JSON_EVERY, verbose))
         }
-        ProgressForm::Json => Box::new(Lines::new(Form::Json, JSON_EVERY)),
-        _ if quiet => Box::new(crate::base::NullObserver),
-        ProgressForm::Bar => Box::new(Bar::new()),
-        ProgressForm::Auto if terminal => Box::new(Bar::new()),
-        ProgressForm::Auto | ProgressForm::Plain => Box::new(Lines::new(Form::Plain, PLAIN_EVERY)),
-        ProgressForm::None => Box::new(Lines::new(Form::WarningsOnly, PLAIN_EVERY)),
+        ProgressForm::Json => Arc::new(Lines::new(Form::Json, JSON_EVERY, verbose)),
+        _ if quiet => Arc::new(crate::base::NullObserver),
+        ProgressForm::Bar => Arc::new(Bar::new(verbose)),
+        ProgressForm::Auto if terminal => Arc::new(Bar::new(verbose)),
+        ProgressForm::Auto | ProgressForm::Plain => Arc::new(Lines::new(Form::Plain, PLAIN_EVERY, verbose)),
+        ProgressForm::None => Arc::new(Lines::new(Form::WarningsOnly, PLAIN_EVERY, verbose)),
     }
 }
 
@@ -41,17 +42,29 @@ struct Counters {
     bytes: u64,
     stored: u64,
     total: u64,
+    /// Volume bytes of `bytes` that an earlier run had done.
+    kept: u64,
+    sent: u64,
+    received: u64,
+    retries: u64,
 }
 
 impl Counters {
     fn new(stage: Stage, total: u64) -> Self {
         let now = Instant::now();
-        Self { stage, started: now, shown: now, bytes: 0, stored: 0, total }
+        Self { stage, started: now, shown: now, bytes: 0, stored: 0, total, kept: 0, sent: 0, received: 0, retries: 0 }
     }
 
-    /// Bytes a second since the stage began.
+    /// Bytes a second since the stage began. What was done before is no work of now.
     fn rate(&self) -> u64 {
-        (self.bytes as f64 / self.started.elapsed().as_secs_f64().max(1e-3)) as u64
+        ((self.bytes - self.kept) as f64 / self.started.elapsed().as_secs_f64().max(1e-3)) as u64
+    }
+
+    /// What went over the network, for people.
+    fn network(&self) -> String {
+        let part = |bytes: u64, what: &str| if bytes > 0 { format!(", {} {what}", human_bytes(bytes)) } else { String::new() };
+        let retries = if self.retries > 0 { format!(", {} retries", self.retries) } else { String::new() };
+        part(self.sent, "sent") + &part(self.received, "received") + &retries
     }
 
     /// Seconds to go, if a rate and an end are known.
@@ -73,12 +86,23 @@ enum Form {
 struct Lines {
     form: Form,
     every: Duration,
+    verbose: bool,
     counters: Mutex<Option<Counters>>,
 }
 
 impl Lines {
-    fn new(form: Form, every: Duration) -> Self {
-        Self { form, every, counters: Mutex::new(None) }
+    fn new(form: Form, every: Duration, verbose: bool) -> Self {
+        Self { form, every, verbose, counters: Mutex::new(None) }
+    }
+
+    /// Counts, and shows what was counted if it is time to.
+    fn count(&self, guard: &mut Option<Counters>, count: impl FnOnce(&mut Counters)) {
+        let Some(counters) = guard.as_mut() else { return };
+        count(counters);
+        if counters.shown.elapsed() >= self.every {
+            counters.shown = Instant::now();
+            self.show(counters, "progress");
+        }
     }
 
     fn show(&self, counters: &Counters, event: &str) {
@@ -90,6 +114,10 @@ impl Lines {
                     "bytes": counters.bytes,
                     "total_bytes": (counters.total > 0).then_some(counters.total),
                     "archive_bytes": counters.stored,
+                    "kept_bytes": counters.kept,
+                    "sent_bytes": counters.sent,
+                    "received_bytes": counters.received,
+                    "retries": counters.retries,
                     "bytes_per_second": counters.rate(),
                     "eta_seconds": counters.eta(),
                     "elapsed_seconds": (counters.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
@@ -99,7 +127,11 @@ impl Lines {
             Form::Plain if event == "progress" => {
                 let eta = counters.eta().map_or_else(String::new, |seconds| format!(", {} to go", human_seconds(seconds)));
                 let (bytes, total, rate) = (human_bytes(counters.bytes), human_bytes(counters.total), human_bytes(counters.rate()));
-                note(&format!("{}: {bytes} of {total}, {rate}/s{eta}", counters.stage.name()));
+                let network = counters.network();
+                match counters.stage {
+                    Stage::Thaw => note("thaw: waiting until the object can be read"),
+                    stage => note(&format!("{}: {bytes} of {total}, {rate}/s{eta}{network}", stage.name())),
+                }
             }
             Form::Plain | Form::WarningsOnly | Form::JsonWarnings => {}
         }
@@ -120,15 +152,41 @@ impl Observer for Lines {
                     counters.total += bytes;
                 }
             }
-            Event::Advanced { bytes, stored } => {
-                let Some(counters) = guard.as_mut() else { return };
+            Event::Advanced { bytes, stored } => self.count(&mut guard, |counters| {
                 counters.bytes += bytes;
                 counters.stored += stored;
-                if counters.shown.elapsed() >= self.every {
-                    counters.shown = Instant::now();
-                    self.show(counters, "progress");
+            }),
+            Event::Kept { bytes, stored } => self.count(&mut guard, |counters| {
+                counters.bytes += bytes;
+                counters.kept += bytes;
+                counters.stored += stored;
+            }),
+            Event::Sent { bytes } => self.count(&mut guard, |counters| counters.sent += bytes),
+            Event::Received { bytes } => self.count(&mut guard, |counters| counters.received += bytes),
+            Event::Retried { error, attempt, delay } => {
+                self.count(&mut guard, |counters| counters.retries += 1);
+                match self.form {
+                    Form::Json => note(
+                        &json!({
+                            "event": "retry",
+                            "message": error.message(),
+                            "context": facts(error),
+                            "causes": error.causes(),
+                            "attempt": attempt,
+                            "delay_seconds": (delay.as_secs_f64() * 1000.0).round() / 1000.0,
+                        })
+                        .to_string(),
+                    ),
+                    _ if self.verbose => note(&retry_text(error, *attempt, *delay)),
+                    _ => {}
                 }
             }
+            Event::Note { message } => match self.form {
+                Form::Json => note(&json!({"event": "note", "message": message}).to_string()),
+                Form::JsonWarnings => {}
+                _ if self.verbose => note(message),
+                _ => {}
+            },
             Event::Finished { .. } => {
                 if let Some(counters) = guard.take() {
                     self.show(&counters, "finished");
@@ -151,11 +209,23 @@ fn facts(error: &crate::base::Error) -> serde_json::Value {
     serde_json::Value::Object(error.context().iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect())
 }
 
+/// Why a request is made again.
+fn retry_text(error: &crate::base::Error, attempt: u32, delay: Duration) -> String {
+    let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+    let code = error.fact("code").map(|code| format!(" ({code})")).unwrap_or_default();
+    format!("attempt {attempt} failed, next in {:.1} s: {}{code}{causes}", delay.as_secs_f64(), error.message())
+}
+
 /// A bar with rate and time to go.
-struct Bar(ProgressBar);
+struct Bar {
+    bar: ProgressBar,
+    verbose: bool,
+    sent: AtomicU64,
+    retries: AtomicU64,
+}
 
 impl Bar {
-    fn new() -> Self {
+    fn new(verbose: bool) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(5));
         let style = ProgressStyle::with_template(
             "{prefix:<8} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} to go{msg}",
@@ -163,30 +233,59 @@ impl Bar {
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("=> "));
         }
-        Self(bar)
+        Self { bar, verbose, sent: AtomicU64::new(0), retries: AtomicU64::new(0) }
+    }
+
+    /// What went up, and how often something had to be repeated, behind the bar.
+    fn show_network(&self) {
+        let (sent, retries) = (self.sent.load(Ordering::Relaxed), self.retries.load(Ordering::Relaxed));
+        let sent = if sent > 0 { format!(", {} sent", human_bytes(sent)) } else { String::new() };
+        let retries = if retries > 0 { format!(", {retries} retries") } else { String::new() };
+        self.bar.set_message(sent + &retries);
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
 impl Observer for Bar {
     fn note(&self, event: &Event<'_>) {
-        let bar = &self.0;
+        let bar = &self.bar;
         match event {
             Event::Started { stage, total } => {
                 bar.reset();
                 bar.set_prefix(stage.name());
                 bar.set_length(total.unwrap_or(0));
-                if *stage == Stage::Sync {
-                    bar.set_message(": waiting for the disk");
+                match stage {
+                    Stage::Sync => bar.set_message(": making it last"),
+                    Stage::Thaw => bar.set_message(": waiting until the object can be read"),
+                    _ => {}
                 }
             }
             Event::Grew { bytes } => bar.inc_length(*bytes),
             Event::Advanced { bytes, .. } => bar.inc(*bytes),
+            Event::Kept { bytes, .. } => {
+                bar.inc(*bytes);
+                // What was done before is no work of now.
+                bar.reset_eta();
+            }
+            Event::Sent { bytes } => {
+                self.sent.fetch_add(*bytes, Ordering::Relaxed);
+                self.show_network();
+            }
+            Event::Received { .. } => {}
+            Event::Retried { error, attempt, delay } => {
+                self.retries.fetch_add(1, Ordering::Relaxed);
+                self.show_network();
+                if self.verbose {
+                    bar.suspend(|| note(&retry_text(error, *attempt, *delay)));
+                }
+            }
+            Event::Note { message } if self.verbose => bar.suspend(|| note(message)),
+            Event::Note { .. } => {}
             Event::Finished { .. } => bar.finish_and_clear(),
             Event::Damage { .. } => bar.set_message(", damage found"),
             Event::Warning { message } => bar.suspend(|| note(&format!("warning: {message}"))),

@@ -1,9 +1,14 @@
 //! Results as text for people. Not an interface: scripts use JSON.
 
+use super::super::commands::clean::Leftover;
 use crate::base::{BLOCK_BYTES, Error, hex, human_bytes};
 use crate::format::{Footer, VolumeEntry};
 use crate::model::ImageDocument;
-use crate::ops::{Extracted, Inspection, MapCell, Restored, StorePlan, Stored, Verified, VolumeInspection};
+use crate::ops::{
+    Copied, Extracted, Inspection, MapCell, Restored, StoreOutcome, StorePlan, Stored, TaskProgress, TaskState, Verified, VolumeInspection,
+    shell_line,
+};
+use crate::store::Listed;
 
 /// Cells of a map in one line.
 const MAP_WIDTH: usize = 64;
@@ -31,11 +36,83 @@ fn volume_line(entry: &VolumeEntry, stored: u64) -> String {
 }
 
 pub(in super::super) fn stored_text(stored: &Stored, archive: &str) -> String {
-    let mut text = format!("stored {} as {archive} ({})\n", name_of(stored.image_id.as_deref()), human_bytes(stored.pack.archive_len));
-    for report in &stored.pack.volumes {
-        text.push_str(&format!("  {}\n", volume_line(&report.entry, report.stored)));
+    let name = name_of(stored.image_id.as_deref());
+    match &stored.outcome {
+        StoreOutcome::Made(pack) => {
+            let mut text = format!("stored {name} as {archive} ({})\n", human_bytes(pack.archive_len));
+            for report in &pack.volumes {
+                text.push_str(&format!("  {}\n", volume_line(&report.entry, report.stored)));
+            }
+            text + &digests(&pack.footer)
+        }
+        StoreOutcome::Present { archive_len, footer } => {
+            format!("{archive} is there already, and holds the same {name} ({})\n", human_bytes(*archive_len)) + &digests(footer)
+        }
     }
-    text + &digests(&stored.pack.footer)
+}
+
+pub(in super::super) fn copied_text(copied: &Copied, from: &str, to: &str, dry_run: bool) -> String {
+    let name = name_of(copied.image_id.as_deref());
+    let len = human_bytes(copied.archive_len);
+    let line = match (dry_run, copied.present) {
+        (true, _) => format!("would copy {name} from {from} to {to} ({len})\n"),
+        (false, true) => format!("{to} is there already, and is the same archive ({len})\n"),
+        (false, false) => format!("copied {name} from {from} to {to} ({len})\n"),
+    };
+    line + &digests(&copied.footer)
+}
+
+pub(in super::super) fn listed_text(found: &Listed) -> String {
+    let metadata = |name: &str| found.metadata.get(name).map_or("-", |value| value.as_str());
+    let class = found.storage_class.as_deref().filter(|class| *class != "STANDARD").map(|class| format!("  [{class}]")).unwrap_or_default();
+    let (name, owner) = (printable(metadata("ami-name")), printable(metadata("ami-owner-account")));
+    format!("{}  {:>9}  {:<12}  {}  {name}{class}\n", found.modified, human_bytes(found.len), owner, printable(&found.key))
+}
+
+pub(in super::super) fn tasks_text(found: &[TaskProgress]) -> String {
+    if found.is_empty() {
+        return "no unfinished work\n".to_owned();
+    }
+    let one = |task: &TaskProgress| {
+        let header = &task.entry.header;
+        let state = match task.state {
+            TaskState::InProgress => "running".to_owned(),
+            TaskState::Failed => {
+                format!("interrupted: {}", printable(task.reason.as_deref().unwrap_or("the process ended without a word")))
+            }
+        };
+        let name = name_of(header.image_id.as_deref());
+        let mut text =
+            format!("{} {name} to {}, begun {}, {} %, {state}\n", header.kind.name(), header.target, header.started, task.percent);
+        if task.state == TaskState::Failed {
+            text.push_str(&format!(
+                "  continue with: cd {} && {}\n",
+                shell_line(std::slice::from_ref(&header.directory)),
+                shell_line(&header.command)
+            ));
+        }
+        text
+    };
+    found.iter().map(one).collect()
+}
+
+pub(in super::super) fn cleaned_text(found: &[Leftover], asked: bool) -> String {
+    if found.is_empty() {
+        return "nothing was left behind\n".to_owned();
+    }
+    let one = |leftover: &Leftover| {
+        let verb = if leftover.removed { "removed " } else { "" };
+        let id = leftover.upload_id.as_ref().map(|id| format!(", upload {id}")).unwrap_or_default();
+        let whose = if leftover.ours { "" } else { ", not remembered here" };
+        format!("{verb}{} {}, begun {}{id}{whose}\n", leftover.what, leftover.place, leftover.begun)
+    };
+    let mut text: String = found.iter().map(one).collect();
+    if !asked {
+        text.push_str("nothing was removed: --abort does that\n");
+    } else if found.iter().any(|leftover| !leftover.removed) {
+        text.push_str("what is not remembered here was left alone: --others removes it as well\n");
+    }
+    text
 }
 
 fn name_of(image_id: Option<&str>) -> &str {

@@ -1,8 +1,12 @@
 //! Arguments, as clap parses them. It does not check more than their form.
 
+mod aws;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(super) use aws::{AddressingForm, AwsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm};
 
 /// Store an Amazon Machine Image as one compressed, verifiable object, and restore it anywhere.
 #[derive(Debug, Parser)]
@@ -11,7 +15,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     version,
     disable_help_subcommand = true,
     max_term_width = 120,
-    before_help = "Example:\n  amistore store --disk /dev/xvda=root.raw --name \"my image\" archives/   # pack a raw disk image\n  amistore verify archives/ami-*.bin                                       # check every block\n  amistore restore archives/ami-*.bin restored/                            # and get it back",
+    before_help = "Example:\n  amistore store --disk /dev/xvda=root.raw --name \"my image\" archives/   # pack a raw disk image\n  amistore verify archives/ami-*.bin                                       # check every block\n  amistore restore archives/ami-*.bin restored/                            # and get it back\n  amistore store image-dir/ s3://bucket/prefix/                            # or to a bucket, resumable",
     after_help = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, 5 corrupt, 6 I/O, 7 limit, 8 unsupported, 9 exists, 130 interrupted.\nAn archive opens with stock tools, too: zstd -dc ami.bin | tar -xSf -"
 )]
 pub(super) struct Cli {
@@ -28,6 +32,10 @@ pub(super) enum Command {
     Verify(VerifyArgs),
     Extract(ExtractArgs),
     Inspect(InspectArgs),
+    Copy(CopyArgs),
+    Ls(LsArgs),
+    Tasks(TasksArgs),
+    Clean(CleanArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -76,11 +84,11 @@ pub(super) enum ProgressForm {
 /// Pack an image into an archive
 #[derive(Debug, Args)]
 #[command(
-    before_help = "Example:\n  amistore store image-dir/ archives/\n  amistore store --disk /dev/xvda=root.raw --disk /dev/sdb=data.raw --name \"web 2026-11\" archives/",
+    before_help = "Example:\n  amistore store image-dir/ archives/\n  amistore store --disk /dev/xvda=root.raw --disk /dev/sdb=data.raw --name \"web 2026-11\" archives/\n  amistore store image-dir/ s3://bucket/prefix/ --storage-class STANDARD_IA",
     override_usage = "amistore store [OPTIONS] <SOURCE> <ARCHIVE>\n       amistore store [OPTIONS] --disk <DEVICE=FILE>... --name <NAME> <ARCHIVE>"
 )]
 pub(super) struct StoreArgs {
-    /// SOURCE: an image directory (image.json and <snapshot-id>.raw files); left out with --disk. ARCHIVE: a file to make, a directory (stands for <ami-id>.bin in it), or - for stdout
+    /// SOURCE: an image directory (image.json and <snapshot-id>.raw files); left out with --disk. ARCHIVE: a file to make or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for <ami-id>.bin in it), or - for stdout
     #[arg(value_name = "SOURCE ARCHIVE", required = true, num_args = 1..=2)]
     pub(super) places: Vec<PathBuf>,
     /// Compression level, 1 (fast) to 19 (small)
@@ -101,6 +109,12 @@ pub(super) struct StoreArgs {
     pub(super) write: WriteArgs,
     #[command(flatten)]
     pub(super) image: ImageArgs,
+    #[command(flatten)]
+    pub(super) object: ObjectArgs,
+    #[command(flatten)]
+    pub(super) resume: ResumeArgs,
+    #[command(flatten)]
+    pub(super) aws: AwsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -145,10 +159,10 @@ pub(super) struct WriteArgs {
 /// Restore an archive to an image directory
 #[derive(Debug, Args)]
 #[command(
-    before_help = "Example:\n  amistore restore ami-0123456789abcdef0.bin restored/\n  ssh host cat ami.bin | amistore restore - restored/"
+    before_help = "Example:\n  amistore restore ami-0123456789abcdef0.bin restored/\n  ssh host cat ami.bin | amistore restore - restored/\n  amistore restore s3://bucket/ami-0123456789abcdef0.bin restored/"
 )]
 pub(super) struct RestoreArgs {
-    /// A file, or - for stdin
+    /// A file, s3://BUCKET/KEY, or - for stdin
     #[arg(value_name = "ARCHIVE")]
     pub(super) archive: PathBuf,
     /// A directory, made if it is not there: gets image.json and sparse <snapshot-id>.raw files
@@ -156,6 +170,12 @@ pub(super) struct RestoreArgs {
     pub(super) target: PathBuf,
     #[command(flatten)]
     pub(super) write: WriteArgs,
+    #[command(flatten)]
+    pub(super) resume: ResumeArgs,
+    #[command(flatten)]
+    pub(super) thaw: ThawArgs,
+    #[command(flatten)]
+    pub(super) aws: AwsArgs,
 }
 
 /// Check an archive without writing anything
@@ -164,7 +184,7 @@ pub(super) struct RestoreArgs {
     before_help = "Example:\n  amistore verify ami-0123456789abcdef0.bin\n  amistore verify --sample 5% ami-0123456789abcdef0.bin\n  amistore verify --against image-dir/ ami-0123456789abcdef0.bin"
 )]
 pub(super) struct VerifyArgs {
-    /// A file, or - for stdin
+    /// A file, s3://BUCKET/KEY, or - for stdin
     #[arg(value_name = "ARCHIVE")]
     pub(super) archive: PathBuf,
     /// Check a random part of the data (index and metadata always whole)
@@ -173,6 +193,10 @@ pub(super) struct VerifyArgs {
     /// Compare with this image directory, too
     #[arg(long, value_name = "DIR", conflicts_with = "sample")]
     pub(super) against: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) thaw: ThawArgs,
+    #[command(flatten)]
+    pub(super) aws: AwsArgs,
 }
 
 /// Take one volume, or the metadata, out of an archive
@@ -182,7 +206,7 @@ pub(super) struct VerifyArgs {
     group = clap::ArgGroup::new("what").required(true).args(["device", "snapshot", "image_json"])
 )]
 pub(super) struct ExtractArgs {
-    /// A file
+    /// A file, or s3://BUCKET/KEY
     #[arg(value_name = "ARCHIVE")]
     pub(super) archive: PathBuf,
     /// The volume behind this device name
@@ -199,15 +223,95 @@ pub(super) struct ExtractArgs {
     pub(super) file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) write: WriteArgs,
+    #[command(flatten)]
+    pub(super) thaw: ThawArgs,
+    #[command(flatten)]
+    pub(super) aws: AwsArgs,
 }
 
 /// Show what is in an archive, reading only head and index
 #[derive(Debug, Args)]
 #[command(before_help = "Example:\n  amistore inspect ami-0123456789abcdef0.bin\n  amistore inspect --output json ami.bin | jq .Volumes")]
 pub(super) struct InspectArgs {
-    /// A file, or - for stdin (which is read and checked to its end)
+    /// A file, s3://BUCKET/KEY, or - for stdin (which is read and checked to its end)
     #[arg(value_name = "ARCHIVE")]
     pub(super) archive: PathBuf,
+    #[command(flatten)]
+    pub(super) thaw: ThawArgs,
+    #[command(flatten)]
+    pub(super) aws: AwsArgs,
+}
+
+/// Carry an archive from one place to another, without local disk, checking all of it on the way
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  amistore copy s3://commercial/ami-x.bin s3://govcloud/ --source-profile com --target-profile gov\n  amistore copy ami-x.bin s3://bucket/prefix/\n  amistore copy s3://bucket/ami-x.bin archives/"
+)]
+pub(super) struct CopyArgs {
+    /// A file, s3://BUCKET/KEY, or - for stdin
+    #[arg(value_name = "FROM")]
+    pub(super) from: PathBuf,
+    /// A file or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for the same name in it), or - for stdout
+    #[arg(value_name = "TO")]
+    pub(super) to: PathBuf,
+    /// Within one store, read and check every byte here as well, instead of letting the service copy by itself
+    #[arg(long)]
+    pub(super) no_server_copy: bool,
+    #[command(flatten)]
+    pub(super) write: WriteArgs,
+    #[command(flatten)]
+    pub(super) object: ObjectArgs,
+    #[command(flatten)]
+    pub(super) resume: ResumeArgs,
+    #[command(flatten)]
+    pub(super) thaw: ThawArgs,
+    #[command(flatten)]
+    pub(super) sides: SidesArgs,
+}
+
+/// List the archives in a bucket or directory
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  amistore ls s3://bucket/prefix/\n  amistore ls archives/ --output json | jq '.Archives[].AmiName'")]
+pub(super) struct LsArgs {
+    /// s3://BUCKET, s3://BUCKET/PREFIX, or a directory
+    #[arg(value_name = "STORE")]
+    pub(super) store: PathBuf,
+    #[command(flatten)]
+    pub(super) aws: AwsArgs,
+}
+
+/// List unfinished work: what runs, and what was interrupted and can be continued
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  amistore tasks\n  amistore tasks --output json | jq -r '.StoreImageTaskResults[].ResumeCommand'")]
+pub(super) struct TasksArgs {
+    /// Where unfinished work is remembered [default: $XDG_STATE_HOME/amistore, else ~/.local/state/amistore]
+    #[arg(long, value_name = "DIR", env = "AMISTORE_STATE", hide_env_values = true)]
+    pub(super) state: Option<PathBuf>,
+}
+
+/// List what interrupted work left behind, and, asked to, remove it
+#[derive(Debug, Args)]
+#[command(
+    before_help = "Example:\n  amistore clean                                        # what interrupted work here left behind\n  amistore clean --abort                                # give it up: abort uploads, remove partial volumes\n  amistore clean s3://bucket/prefix/ --others --older-than 7d --abort"
+)]
+pub(super) struct CleanArgs {
+    /// Look for open uploads here as well: s3://BUCKET or s3://BUCKET/PREFIX
+    #[arg(value_name = "STORE")]
+    pub(super) store: Option<PathBuf>,
+    /// Abort the uploads and remove the partial volumes that are listed
+    #[arg(long)]
+    pub(super) abort: bool,
+    /// Also uploads of *.bin below STORE that are not remembered here, which may be somebody else's work
+    #[arg(long, requires = "store")]
+    pub(super) others: bool,
+    /// Only what was begun longer ago: 90s, 30m, 12h, 7d
+    #[arg(long, value_name = "AGE")]
+    pub(super) older_than: Option<String>,
+    /// Where unfinished work is remembered [default: $XDG_STATE_HOME/amistore, else ~/.local/state/amistore]
+    #[arg(long, value_name = "DIR", env = "AMISTORE_STATE", hide_env_values = true)]
+    pub(super) state: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) aws: AwsArgs,
 }
 
 /// Print a completion script

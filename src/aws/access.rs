@@ -1,0 +1,203 @@
+//! Whose credentials, which Region, which endpoint: one side of a transfer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
+};
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::{Builder, Connector, tls};
+
+use crate::base::{Error, ErrorKind, Result};
+
+/// How the bucket goes into the URL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addressing {
+    /// In the path if there is an endpoint URL, in the host name otherwise.
+    #[default]
+    Auto,
+    /// `https://host/bucket/key`
+    Path,
+    /// `https://bucket.host/key`
+    Virtual,
+}
+
+/// Where credentials come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Credentials {
+    /// The chain of the AWS tools: environment, profile, web identity, container, instance.
+    #[default]
+    Chain,
+    /// None: requests are not signed.
+    Anonymous,
+    /// These, and no others.
+    Static(StaticCredentials),
+}
+
+/// Credentials that whoever embeds the library holds already.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StaticCredentials {
+    /// Names the key.
+    pub access_key_id: String,
+    /// The key.
+    pub secret_access_key: String,
+    /// What goes with a key that ends.
+    pub session_token: Option<String>,
+}
+
+impl std::fmt::Debug for StaticCredentials {
+    /// Without the secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StaticCredentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+/// One side of a transfer, as far as the user said. What is not said comes from the environment and the configuration files, as with the AWS CLI.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// A profile of the AWS configuration files. It comes before credentials in the environment.
+    pub profile: Option<String>,
+    /// Whether the profile's Region comes before that of the environment: two sides of one transfer share an environment, not a Region.
+    pub profile_region_first: bool,
+    /// The Region.
+    pub region: Option<String>,
+    /// The endpoint.
+    pub endpoint_url: Option<String>,
+    /// How the bucket goes into the URL.
+    pub addressing: Addressing,
+    /// Where credentials come from.
+    pub credentials: Credentials,
+    /// Longer than this no connection may take to be made. Default: 10 s.
+    pub connect_timeout: Option<Duration>,
+}
+
+impl Access {
+    /// Reads environment and configuration files. Credentials are found when the first request needs them.
+    pub(super) async fn load(&self) -> Result<SdkConfig> {
+        let http = http_client(std::env::var_os("AWS_CA_BUNDLE").as_deref().map(Path::new))?;
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http.clone())
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().connect_timeout(self.connect_timeout.unwrap_or(Duration::from_secs(10))).build())
+            // Ours watch both directions, know the rate limit, and can be tested.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        if let Some(profile) = &self.profile {
+            // A role is assumed at an endpoint of this Region.
+            let region = match self.region().await {
+                Some(region) => Some(region),
+                None => {
+                    aws_config::meta::region::RegionProviderChain::first_try(
+                        aws_config::environment::EnvironmentVariableRegionProvider::new(),
+                    )
+                    .or_else(profile_region(profile))
+                    .region()
+                    .await
+                }
+            };
+            let provider_config = ProviderConfig::default().with_http_client(http).with_region(region);
+            let provider = ProfileFileCredentialsProvider::builder().configure(&provider_config).profile_name(profile).build();
+            loader = loader.profile_name(profile).credentials_provider(SharedCredentialsProvider::new(provider));
+        }
+        match &self.credentials {
+            Credentials::Chain => {}
+            Credentials::Anonymous => loader = loader.no_credentials(),
+            Credentials::Static(StaticCredentials { access_key_id, secret_access_key, session_token }) => {
+                let (id, secret, token) = (access_key_id.clone(), secret_access_key.clone(), session_token.clone());
+                loader = loader.credentials_provider(aws_sdk_s3::config::Credentials::new(id, secret, token, None, "given"));
+            }
+        }
+        if let Some(region) = self.region().await {
+            loader = loader.region(region);
+        }
+        if let Some(url) = &self.endpoint_url {
+            check_endpoint(url)?;
+            loader = loader.endpoint_url(url);
+        }
+        Ok(loader.load().await)
+    }
+
+    /// The Region, where the order of the SDK is not ours.
+    async fn region(&self) -> Option<Region> {
+        if let Some(region) = &self.region {
+            return Some(Region::new(region.clone()));
+        }
+        if !self.profile_region_first {
+            return None;
+        }
+        let profile = self.profile.as_ref()?;
+        aws_config::meta::region::ProvideRegion::region(&profile_region(profile)).await
+    }
+}
+
+/// The Region that a profile names.
+fn profile_region(profile: &str) -> aws_config::profile::ProfileFileRegionProvider {
+    aws_config::profile::ProfileFileRegionProvider::builder().profile_name(profile).build()
+}
+
+fn check_endpoint(url: &str) -> Result<()> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(()),
+        _ => Err(Error::usage("an endpoint is a URL, such as https://s3.example.com or http://127.0.0.1:9000").at("endpoint", url)),
+    }
+}
+
+/// A client with the proxies of the environment and, if there is one, the certificate bundle.
+fn http_client(ca_bundle: Option<&Path>) -> Result<SharedHttpClient> {
+    let context = match ca_bundle.filter(|path| !path.as_os_str().is_empty()) {
+        None => None,
+        Some(path) => {
+            let failed = |error: Error| error.at("path", path.display()).at("variable", "AWS_CA_BUNDLE");
+            let pem = std::fs::read(path).map_err(|cause| failed(Error::io("cannot read the certificate bundle", cause)))?;
+            let store = tls::TrustStore::empty().with_pem_certificate(pem);
+            let context = tls::TlsContext::builder().with_trust_store(store).build();
+            Some(context.map_err(|cause| failed(Error::new(ErrorKind::Usage, "not a certificate bundle").because(cause)))?)
+        }
+    };
+    Ok(Builder::new().build_with_connector_fn(move |settings, _components| {
+        let mut builder = Connector::builder().proxy_config(ProxyConfig::from_env());
+        if let Some(settings) = settings {
+            builder = builder.connector_settings(settings.clone());
+        }
+        let mut builder = builder.tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc));
+        if let Some(context) = &context {
+            builder = builder.tls_context(context.clone());
+        }
+        builder.build()
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let credentials = StaticCredentials {
+            access_key_id: "AKIA".to_owned(),
+            secret_access_key: "hidden".to_owned(),
+            session_token: Some("hidden".to_owned()),
+        };
+        let access = Access { credentials: Credentials::Static(credentials), ..Access::default() };
+        let printed = format!("{access:?}");
+        assert!(printed.contains("AKIA") && !printed.contains("hidden"), "{printed}");
+    }
+
+    #[test]
+    fn an_endpoint_is_a_url() {
+        for good in ["http://127.0.0.1:9000", "https://s3.example.com/path"] {
+            assert!(check_endpoint(good).is_ok(), "{good}");
+        }
+        for bad in ["", "localhost:9000", "s3://bucket", "https://", "http:///x"] {
+            assert!(check_endpoint(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Requests to one service: how often they are tried, how many are under way, how long one may be silent.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{Builder, Region};
+
+use super::body::Progress;
+use super::error::Failure;
+use super::limiter::Limiter;
+use super::retry::random;
+use super::runtime::cancelled;
+use super::{Access, Addressing, Pace, RetryPolicy, Runtime};
+use crate::base::{Cancel, Error, ErrorKind, Event, Observer, Result, Retry};
+
+/// Requests under way to begin with. On a local network 8 to 16 carry as much as 64.
+const START: usize = 16;
+/// Requests under way at most: at 100 ms a request, 64 of 8 MiB are 5 GiB a second.
+const MAX: usize = 64;
+
+/// What is the same for all requests of an operation.
+#[derive(Clone)]
+pub struct LinkOptions {
+    /// How often requests are repeated.
+    pub retry: RetryPolicy,
+    /// No request may be silent for longer: no byte sent or received, no answer.
+    pub silence: Duration,
+    /// Bytes a second, if they are limited.
+    pub pace: Option<Pace>,
+    /// Hears of bytes and retries.
+    pub observer: Arc<dyn Observer>,
+    /// Asks to stop.
+    pub cancel: Cancel,
+}
+
+/// One side's connection to S3. Clones share everything.
+#[derive(Clone)]
+pub struct Link(Arc<Inner>);
+
+struct Inner {
+    access: Access,
+    options: LinkOptions,
+    runtime: Runtime,
+    limiter: Limiter,
+    state: Mutex<State>,
+}
+
+#[derive(Clone)]
+struct State {
+    client: Client,
+    /// Counts clients: whoever was refused with an old one need not make another.
+    generation: u64,
+    region: String,
+    endpoint: String,
+}
+
+impl Link {
+    /// Reads the configuration. No request is made.
+    pub fn open(runtime: &Runtime, access: Access, options: LinkOptions) -> Result<Self> {
+        let state = runtime.wait(&options.cancel, State::new(&access, None, 0))?;
+        let limiter = Limiter::new(START, MAX);
+        Ok(Self(Arc::new(Inner { access, options, runtime: runtime.clone(), limiter, state: Mutex::new(state) })))
+    }
+
+    /// The Region that requests go to.
+    pub fn region(&self) -> String {
+        self.lock().region.clone()
+    }
+
+    /// The endpoint, if it is not AWS's own.
+    pub fn endpoint(&self) -> String {
+        self.lock().endpoint.clone()
+    }
+
+    /// The profile that was named.
+    pub fn profile(&self) -> Option<String> {
+        self.0.access.profile.clone()
+    }
+
+    /// Whether both links reach the same service with the same credentials.
+    pub fn is_same_side(&self, other: &Link) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || (self.0.access == other.0.access && self.endpoint() == other.endpoint())
+    }
+
+    /// The same connection for what has to be done although the operation was cancelled. It does not try for long.
+    pub(super) fn for_cleaning_up(&self) -> Self {
+        let retry = RetryPolicy { max_attempts: self.0.options.retry.max_attempts.min(3), ..self.0.options.retry };
+        let options = LinkOptions { cancel: Cancel::new(), retry, ..self.0.options.clone() };
+        let (access, runtime, limiter) = (self.0.access.clone(), self.0.runtime.clone(), self.0.limiter.clone());
+        Self(Arc::new(Inner { access, options, runtime, limiter, state: Mutex::new(self.lock().clone()) }))
+    }
+
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.0.runtime
+    }
+
+    pub(super) fn options(&self) -> &LinkOptions {
+        &self.0.options
+    }
+
+    /// Whether bodies have to be signed: what TLS does not protect, a signature does. On this machine itself nobody listens.
+    pub(super) fn signs_bodies(&self) -> bool {
+        let endpoint = self.endpoint();
+        let Some(rest) = endpoint.strip_prefix("http://") else { return false };
+        let host = rest.split(['/', ':']).next().unwrap_or_default();
+        !(host == "localhost" || host == "[" || host.starts_with("127."))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a request.
+    pub(super) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.0.runtime.wait(&self.0.options.cancel, work)
+    }
+
+    /// Makes a request until it succeeds, cannot succeed, or was tried often enough.
+    pub(super) async fn request<T, F, R>(&self, make: F) -> Result<T>
+    where
+        F: Fn(Client, Progress) -> R,
+        R: Future<Output = Result<T, Failure>>,
+    {
+        self.request_within(self.0.options.silence, make).await
+    }
+
+    /// The same for a request that the service may work on for minutes.
+    pub(super) async fn slow_request<T, F, R>(&self, make: F) -> Result<T>
+    where
+        F: Fn(Client, Progress) -> R,
+        R: Future<Output = Result<T, Failure>>,
+    {
+        self.request_within(self.0.options.silence * 10, make).await
+    }
+
+    async fn request_within<T, F, R>(&self, silence: Duration, make: F) -> Result<T>
+    where
+        F: Fn(Client, Progress) -> R,
+        R: Future<Output = Result<T, Failure>>,
+    {
+        let mut attempt = 1;
+        let (mut refreshed, mut corrected) = (false, false);
+        loop {
+            let (client, generation) = {
+                let state = self.lock();
+                (state.client.clone(), state.generation)
+            };
+            let outcome = {
+                let _permit = self.0.limiter.acquire().await;
+                self.attempt(silence, &make, client).await
+            };
+            let failure = match outcome {
+                Ok(value) => {
+                    self.0.limiter.succeeded();
+                    return Ok(value);
+                }
+                Err(failure) => failure,
+            };
+            if let Some(region) = failure.region.filter(|region| *region != self.region()) {
+                // Once for each Region it names; the service would not send us round in circles.
+                if attempt < self.0.options.retry.max_attempts {
+                    self.reconnect(generation, Some(region)).await?;
+                    attempt += 1;
+                    continue;
+                }
+            }
+            if failure.skewed && !corrected && attempt < self.0.options.retry.max_attempts {
+                corrected = true;
+                attempt += 1;
+                continue;
+            }
+            let error = failure.error;
+            match error.retry() {
+                Retry::Throttle => self.0.limiter.throttled(),
+                // Credentials that are refused although they are fresh will be refused again.
+                Retry::Stale if refreshed => return Err(self.finish(error, attempt)),
+                Retry::Stale => {
+                    refreshed = true;
+                    self.reconnect(generation, None).await?;
+                }
+                Retry::No | Retry::Transient => {}
+            }
+            let Some(delay) = self.0.options.retry.delay(error.retry(), attempt, random()) else {
+                return Err(self.finish(error, attempt));
+            };
+            self.0.options.observer.note(&Event::Retried { error: &error, attempt, delay });
+            tokio::time::sleep(delay).await;
+            attempt += 1;
+        }
+    }
+
+    async fn attempt<T, F, R>(&self, silence: Duration, make: &F, client: Client) -> Result<T, Failure>
+    where
+        F: Fn(Client, Progress) -> R,
+        R: Future<Output = Result<T, Failure>>,
+    {
+        let progress = Progress::new();
+        let watch = async {
+            loop {
+                let silent = progress.silence();
+                if silent >= silence {
+                    return;
+                }
+                tokio::time::sleep(silence - silent).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            outcome = make(client, progress.clone()) => outcome,
+            () = watch => Err(Error::new(ErrorKind::Io, "a request was silent for too long").at("seconds", silence.as_secs()).retry_as(Retry::Transient).into()),
+            () = cancelled(&self.0.options.cancel) => Err(Error::interrupted().into()),
+        }
+    }
+
+    /// Says how often it was tried, if that was more than once, and, of a service that did not answer, where it should be.
+    fn finish(&self, error: Error, attempts: u32) -> Error {
+        let mut error = error;
+        if attempts > 1 {
+            error = error.at("attempts", attempts);
+        }
+        if error.fact("status").is_some() || error.kind() == ErrorKind::Interrupted {
+            return error;
+        }
+        match (&self.0.access.profile, self.endpoint()) {
+            (Some(profile), _) if error.kind() == ErrorKind::Denied => error.at("profile", profile),
+            (_, endpoint) if error.kind() == ErrorKind::Denied || endpoint.is_empty() => error.at("region", self.region()),
+            (_, endpoint) => error.at("endpoint", endpoint),
+        }
+    }
+
+    /// Makes a new client, unless somebody else has done so since `generation`.
+    async fn reconnect(&self, generation: u64, region: Option<String>) -> Result<()> {
+        if self.lock().generation != generation {
+            return Ok(());
+        }
+        let fresh = State::new(&self.0.access, region, generation + 1).await?;
+        let mut state = self.lock();
+        if state.generation == generation {
+            *state = fresh;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    async fn new(access: &Access, region: Option<String>, generation: u64) -> Result<Self> {
+        let config = access.load().await?;
+        let mut builder = Builder::from(&config);
+        let endpoint = endpoint_of(&config, access);
+        let path_style = match access.addressing {
+            Addressing::Auto => !endpoint.is_empty(),
+            Addressing::Path => true,
+            Addressing::Virtual => false,
+        };
+        builder = builder.force_path_style(path_style);
+        let region = region.or_else(|| config.region().map(ToString::to_string));
+        // A compatible store rarely cares, but a signature names a Region.
+        let region = match (region, endpoint.is_empty()) {
+            (Some(region), _) => region,
+            (None, false) => "us-east-1".to_owned(),
+            (None, true) => {
+                return Err(Error::usage("no Region is known: give --region, set AWS_REGION, or name a profile that has one"));
+            }
+        };
+        builder = builder.region(Region::new(region.clone()));
+        Ok(Self { client: Client::from_conf(builder.build()), generation, region, endpoint })
+    }
+}
+
+/// The endpoint that was asked for, by whatever means; empty for AWS's own.
+fn endpoint_of(config: &aws_config::SdkConfig, access: &Access) -> String {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let ignored = variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let configured = || {
+        let general = || config.endpoint_url().map(ToOwned::to_owned).or_else(|| variable("AWS_ENDPOINT_URL"));
+        variable("AWS_ENDPOINT_URL_S3").or_else(general)
+    };
+    access.endpoint_url.clone().or_else(|| if ignored { None } else { configured() }).unwrap_or_default()
+}

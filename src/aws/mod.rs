@@ -1,0 +1,20 @@
+//! AWS, and services that speak its protocols: adapters behind the ports of the layers below. The only place that names the SDK.
+//!
+//! The ports are synchronous and the SDK is not: each adapter hands its requests to the tasks of one small runtime ([`Runtime`]) and waits. Nothing here computes for long on those tasks.
+//! Requests are made by [`Link`]: it decides what is tried again and when, how many are under way, and how long one may be silent. The SDK's own retries are off, so that the two cannot multiply.
+
+mod access;
+mod body;
+mod error;
+mod limiter;
+mod link;
+mod pace;
+mod retry;
+mod runtime;
+pub mod s3;
+
+pub use access::{Access, Addressing, Credentials, StaticCredentials};
+pub use link::{Link, LinkOptions};
+pub use pace::Pace;
+pub use retry::RetryPolicy;
+pub use runtime::Runtime;

@@ -1,0 +1,66 @@
+//! When a failed request is made again: a pure schedule.
+
+use std::time::Duration;
+
+use crate::base::Retry;
+
+/// How often and how patiently requests are repeated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RetryPolicy {
+    /// Attempts of one request, the first included.
+    pub max_attempts: u32,
+    /// The first pause after something broke; it doubles with each attempt.
+    pub base: Duration,
+    /// No pause is longer.
+    pub cap: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Ten attempts over about one minute for what broke, about two for throttling. An outage that lasts longer ends the run, which can be continued.
+    fn default() -> Self {
+        Self { max_attempts: 10, base: Duration::from_millis(200), cap: Duration::from_secs(20) }
+    }
+}
+
+impl RetryPolicy {
+    /// The pause after attempt `attempt` (counted from 1) failed in this way; `None` if there should be no other. `random` is from 0 to 1: half of the pause is by chance, so that many who failed together do not come back together.
+    pub fn delay(&self, retry: Retry, attempt: u32, random: f64) -> Option<Duration> {
+        if attempt >= self.max_attempts {
+            return None;
+        }
+        let base = match retry {
+            Retry::No => return None,
+            Retry::Stale | Retry::Transient => self.base,
+            // Ten times: whoever is asked for less does not want to be asked again at once.
+            Retry::Throttle => self.base * 10,
+        };
+        let full = base.saturating_mul(1 << (attempt - 1).min(16)).min(self.cap);
+        Some(full.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0))
+    }
+}
+
+/// A number from 0 to 1, good enough to spread pauses.
+pub(super) fn random() -> f64 {
+    use std::hash::{BuildHasher, Hasher};
+    let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_cap_and_end() {
+        let policy = RetryPolicy { max_attempts: 6, base: Duration::from_millis(100), cap: Duration::from_secs(1) };
+        let pauses: Vec<_> = (1..=6).map(|attempt| policy.delay(Retry::Transient, attempt, 1.0).map(|pause| pause.as_millis())).collect();
+        assert_eq!(pauses, [Some(100), Some(200), Some(400), Some(800), Some(1000), None]);
+        assert_eq!(policy.delay(Retry::Throttle, 1, 0.0), Some(Duration::from_millis(500)));
+        assert_eq!(policy.delay(Retry::No, 1, 1.0), None);
+    }
+
+    #[test]
+    fn chance_is_between_0_and_1() {
+        assert!((0..1000).map(|_| random()).all(|random| (0.0..1.0).contains(&random)));
+    }
+}

@@ -1,0 +1,293 @@
+//! An object read by ranges, all of one version of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::{Bytes, BytesMut};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::super::Link;
+use super::super::body::Progress;
+use super::super::error::{Failure, classify};
+use super::attributes::decode_metadata;
+use super::store::{S3Store, failed};
+use crate::base::{Error, ErrorKind, Event, Result, Retry};
+use crate::store::{Attributes, ObjectReader};
+
+/// What opening an object reads of its end, in the one request that also tells its length: footer and index of most archives.
+const TAIL: u64 = 128 << 10;
+
+/// An object of a bucket, as it was when it was opened: every later read is bound to its ETag.
+pub struct S3Reader {
+    fetcher: Fetcher,
+    name: String,
+    len: u64,
+    tail: Bytes,
+    /// What is wrong in the tail would be wrong as often as it is looked at.
+    tail_is_doubted: AtomicBool,
+    metadata: BTreeMap<String, String>,
+    store: S3Store,
+    /// Ranges that are being fetched, or were, and wait to be read.
+    ahead: Mutex<Fetches>,
+}
+
+/// Offset and length, and who fetches them.
+type Fetches = HashMap<(u64, u64), Fetch>;
+
+/// A range that is being fetched. It is given up when nobody wants it any more.
+struct Fetch(JoinHandle<Result<Bytes>>);
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What it takes to read a range.
+#[derive(Clone)]
+struct Fetcher {
+    store: S3Store,
+    key: String,
+    etag: Option<String>,
+    /// Buffers that go round: touching fresh memory costs more than filling it.
+    spare: Arc<Mutex<Vec<BytesMut>>>,
+}
+
+impl S3Reader {
+    /// Opens the object: one request, which reads its end.
+    pub(super) fn open(store: &S3Store, key: &str) -> Result<Self> {
+        let link = store.link.clone();
+        let fetcher = Fetcher { store: store.clone(), key: key.to_owned(), etag: None, spare: Arc::default() };
+        let opened = link.wait(fetcher.open()).map_err(store.located(key))?;
+        Ok(Self {
+            fetcher: Fetcher { etag: opened.etag, ..fetcher },
+            name: store.url(key),
+            len: opened.len,
+            tail: opened.tail,
+            tail_is_doubted: AtomicBool::new(false),
+            metadata: opened.metadata,
+            store: store.clone(),
+            ahead: Mutex::default(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Fetches> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn link(&self) -> &Link {
+        &self.store.link
+    }
+
+    fn in_tail(&self, offset: u64, len: u64) -> Option<&[u8]> {
+        if self.tail_is_doubted.load(Ordering::Relaxed) {
+            return None;
+        }
+        let start = self.len - self.tail.len() as u64;
+        let at = offset.checked_sub(start)? as usize;
+        self.tail.get(at..at.checked_add(usize::try_from(len).ok()?)?)
+    }
+}
+
+impl ObjectReader for S3Reader {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let len = buffer.len() as u64;
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(Error::new(ErrorKind::Io, "the object ends before the bytes asked for").at("offset", offset));
+        }
+        if len == 0 {
+            return Ok(());
+        }
+        if let Some(bytes) = self.in_tail(offset, len) {
+            buffer.copy_from_slice(bytes);
+            return Ok(());
+        }
+        let task = self.lock().remove(&(offset, len));
+        let read = async {
+            match task {
+                Some(mut task) => {
+                    (&mut task.0).await.unwrap_or_else(|_| Err(Error::internal("a fetch was given up that was still wanted")))
+                }
+                None => self.fetcher.fetch(offset, len).await,
+            }
+        };
+        let bytes = self.link().wait(read).map_err(|error| error.at("object", &self.name).at("offset", offset))?;
+        buffer.copy_from_slice(&bytes);
+        self.fetcher.give_back(bytes);
+        Ok(())
+    }
+
+    fn prefetch(&self, offset: u64, len: u64) {
+        let outside = offset.checked_add(len).is_none_or(|end| end > self.len);
+        if len == 0 || outside || self.in_tail(offset, len).is_some() {
+            return;
+        }
+        let fetcher = self.fetcher.clone();
+        self.lock()
+            .entry((offset, len))
+            .or_insert_with(|| Fetch(self.link().runtime().spawn(async move { fetcher.fetch(offset, len).await })));
+    }
+
+    fn distrust(&self) {
+        self.tail_is_doubted.store(true, Ordering::Relaxed);
+    }
+
+    fn attributes(&self) -> Attributes {
+        Attributes { metadata: self.metadata.clone(), ..Attributes::default() }
+    }
+}
+
+impl Drop for S3Reader {
+    /// No fetch outlives its reader.
+    fn drop(&mut self) {
+        let tasks: Vec<_> = self.lock().drain().map(|(_, task)| task).collect();
+        tasks.iter().for_each(|task| task.0.abort());
+        self.link().runtime().block_on(async {
+            for mut task in tasks {
+                // Given up, or finished: either is an end.
+                let _ = (&mut task.0).await;
+            }
+        });
+    }
+}
+
+struct Opened {
+    len: u64,
+    etag: Option<String>,
+    tail: Bytes,
+    metadata: BTreeMap<String, String>,
+}
+
+impl Fetcher {
+    async fn open(&self) -> Result<Opened> {
+        let store = &self.store;
+        let make = |client: aws_sdk_s3::Client, progress| {
+            let request = client
+                .get_object()
+                .bucket(&store.bucket)
+                .key(&self.key)
+                .range(format!("bytes=-{TAIL}"))
+                .set_request_payer(store.options.payer())
+                .set_expected_bucket_owner(store.options.owner());
+            async move {
+                let output = request.send().await.map_err(|error| classify("cannot open the object", error))?;
+                let total = output.content_range().and_then(|range| range.rsplit('/').next()?.parse::<u64>().ok());
+                let answered = output.content_length().and_then(|len| u64::try_from(len).ok());
+                // A store that knows no suffix ranges answers with the whole object.
+                let Some(len) = total.or(answered) else {
+                    return Err(failed(Error::new(ErrorKind::Io, "the store does not say how long the object is")));
+                };
+                let etag = output.e_tag().map(ToOwned::to_owned);
+                let metadata = output.metadata().into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
+                let expected = len.min(TAIL);
+                let mut tail = BytesMut::with_capacity(expected as usize);
+                if answered == Some(expected) {
+                    self.receive(output.body, expected, &mut tail, &progress).await?;
+                }
+                Ok(Opened { len, etag, tail: tail.freeze(), metadata: decode_metadata(&metadata) })
+            }
+        };
+        match self.store.link.request(make).await {
+            Err(error) if error.fact("code") == Some("InvalidRange") || error.fact("status") == Some("416") => self.open_empty().await,
+            Err(error) if error.fact("code") == Some("InvalidObjectState") => Err(super::thaw::frozen(error)),
+            Err(error) if error.fact("code") == Some("NoSuchKey") => Err(Error::new(ErrorKind::NotFound, "there is no such object")),
+            Err(error) if error.fact("code") == Some("NoSuchBucket") => Err(Error::new(ErrorKind::NotFound, "there is no such bucket")),
+            result => result,
+        }
+    }
+
+    /// An object without bytes has no last byte to ask for.
+    async fn open_empty(&self) -> Result<Opened> {
+        let head = self.store.head(&self.key).await?;
+        Ok(Opened { len: head.len, etag: head.etag, tail: Bytes::new(), metadata: decode_metadata(&head.metadata) })
+    }
+
+    /// Keeps the memory of what was read.
+    fn give_back(&self, bytes: Bytes) {
+        if let Ok(mut buffer) = bytes.try_into_mut() {
+            buffer.clear();
+            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
+    }
+
+    /// Reads a range. What arrived before a connection broke is not asked for again.
+    async fn fetch(&self, offset: u64, len: u64) -> Result<Bytes> {
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let received = Mutex::new(spare.unwrap_or_default());
+        let make = |client: aws_sdk_s3::Client, progress| {
+            // Taken along, and put back with what came; if the attempt is given up in the middle, the next begins anew.
+            let mut buffer = std::mem::take(&mut *received.lock().unwrap_or_else(PoisonError::into_inner));
+            let got = buffer.len() as u64;
+            let request = client
+                .get_object()
+                .bucket(&self.store.bucket)
+                .key(&self.key)
+                .range(format!("bytes={}-{}", offset + got, offset + len - 1))
+                .set_if_match(self.etag.clone())
+                .set_request_payer(self.store.options.payer())
+                .set_expected_bucket_owner(self.store.options.owner());
+            let received = &received;
+            async move {
+                let output = request.send().await.map_err(|error| self.explain(classify("cannot read the object", error)))?;
+                if output.content_length().and_then(|len| u64::try_from(len).ok()) != Some(len - got) {
+                    return Err(failed(Error::new(ErrorKind::Io, "the store answered with another range than was asked for")));
+                }
+                let outcome = self.receive(output.body, len, &mut buffer, &progress).await;
+                *received.lock().unwrap_or_else(PoisonError::into_inner) = buffer;
+                outcome
+            }
+        };
+        self.store.link.request(make).await?;
+        Ok(received.into_inner().unwrap_or_else(PoisonError::into_inner).freeze())
+    }
+
+    /// Reads the body of an answer behind what is there already; together they have to be `len` bytes.
+    async fn receive(&self, mut body: ByteStream, len: u64, into: &mut BytesMut, progress: &Progress) -> Result<(), Failure> {
+        let options = self.store.link.options();
+        let cut = || Error::new(ErrorKind::Io, "an answer was cut off").retry_as(Retry::Transient);
+        loop {
+            let chunk = match body.next().await {
+                None if into.len() as u64 == len => return Ok(()),
+                None => return Err(failed(cut())),
+                Some(Err(cause)) => return Err(failed(cut().because(cause))),
+                Some(Ok(chunk)) => chunk,
+            };
+            if (into.len() + chunk.len()) as u64 > len {
+                return Err(failed(Error::new(ErrorKind::Io, "the store sent more than was asked for")));
+            }
+            if into.capacity() < usize::try_from(len).unwrap_or(0) {
+                into.reserve(usize::try_from(len).unwrap_or(0) - into.len());
+            }
+            into.extend_from_slice(&chunk);
+            options.observer.note(&Event::Received { bytes: chunk.len() as u64 });
+            let mut next = Instant::now();
+            if let Some(pace) = &options.pace {
+                next = pace.admit(chunk.len() as u64);
+            }
+            progress.moved(next);
+            sleep_until(next).await;
+        }
+    }
+
+    fn explain(&self, failure: Failure) -> Failure {
+        if failure.error.fact("status") == Some("412") {
+            let error = Error::new(ErrorKind::Io, "the object was replaced while it was read").because(failure.error);
+            return failed(error);
+        }
+        if failure.error.fact("code") == Some("InvalidObjectState") {
+            return failed(super::thaw::frozen(failure.error));
+        }
+        failure
+    }
+}

@@ -1,0 +1,146 @@
+//! Objects in an archive tier, which have to be thawed before they can be read.
+
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::{GlacierJobParameters, RestoreRequest, Tier};
+
+use super::super::error::classify;
+use super::store::{Head, S3Store};
+use crate::base::{Error, ErrorKind, Event, Result, Stage};
+
+/// How fast, and how dear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThawTier {
+    /// Minutes; not from Deep Archive.
+    Expedited,
+    /// 3 to 5 hours, 12 from Deep Archive.
+    Standard,
+    /// 5 to 12 hours, 48 from Deep Archive.
+    Bulk,
+}
+
+impl ThawTier {
+    /// As AWS writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Expedited => "Expedited",
+            Self::Standard => "Standard",
+            Self::Bulk => "Bulk",
+        }
+    }
+}
+
+/// What is to be done about an object that is frozen.
+#[derive(Clone, Copy, Debug)]
+pub struct Thaw {
+    /// How fast.
+    pub tier: ThawTier,
+    /// For how many days the thawed copy stays.
+    pub days: u32,
+    /// Whether to wait until it is there.
+    pub wait: bool,
+    /// How often to look.
+    pub poll: Duration,
+}
+
+/// The error of an object that cannot be read yet.
+pub(super) fn frozen(cause: Error) -> Error {
+    Error::new(ErrorKind::Io, "the object is in an archive tier, and has to be thawed before it can be read")
+        .at("frozen", "true")
+        .because(cause)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Readable,
+    Frozen,
+    Thawing,
+}
+
+fn state(head: &Head) -> State {
+    let archived = head.storage_class.as_deref().is_some_and(|class| matches!(class, "GLACIER" | "DEEP_ARCHIVE"));
+    match head.restore.as_deref() {
+        Some(restore) if restore.contains("ongoing-request=\"true\"") => State::Thawing,
+        Some(restore) if restore.contains("ongoing-request=\"false\"") => State::Readable,
+        _ if archived => State::Frozen,
+        _ => State::Readable,
+    }
+}
+
+impl S3Store {
+    /// Makes a frozen object readable: asks for it, and waits if that is wanted. Does nothing for one that is readable. If it does not wait, an object that is not readable yet is an error.
+    pub fn thaw(&self, key: &str, thaw: Thaw) -> Result<()> {
+        let look = || self.link.wait(self.head(key)).map(|head| (state(&head), head.storage_class.unwrap_or_default()));
+        let options = self.link.options();
+        let (mut now, class) = look()?;
+        if now == State::Readable {
+            return Ok(());
+        }
+        if now == State::Frozen {
+            self.link.wait(self.request_thaw(key, thaw))?;
+            let message = format!("asked for a readable copy of {} ({class}, {}), for {} days", self.url(key), thaw.tier.name(), thaw.days);
+            options.observer.note(&Event::Note { message });
+            now = State::Thawing;
+        }
+        if !thaw.wait {
+            let asked = Error::new(ErrorKind::Io, "a readable copy of the object was asked for, and is not there yet");
+            return Err(self.located(key)(asked).at("storage_class", class).at("tier", thaw.tier.name()));
+        }
+        options.observer.note(&Event::Started { stage: Stage::Thaw, total: None });
+        while now != State::Readable {
+            self.link.wait(async {
+                tokio::time::sleep(thaw.poll).await;
+                Ok(())
+            })?;
+            now = look()?.0;
+            // So that observers see that something lives.
+            options.observer.note(&Event::Advanced { bytes: 0, stored: 0 });
+            if now == State::Frozen {
+                return Err(self.located(key)(Error::new(ErrorKind::Io, "the object was not thawed although that was asked for")));
+            }
+        }
+        options.observer.note(&Event::Finished { stage: Stage::Thaw });
+        Ok(())
+    }
+
+    async fn request_thaw(&self, key: &str, thaw: Thaw) -> Result<()> {
+        let parameters = GlacierJobParameters::builder().tier(Tier::from(thaw.tier.name())).build();
+        let parameters = parameters.map_err(|cause| Error::internal("cannot describe the request").because(cause))?;
+        let request = RestoreRequest::builder().days(thaw.days as i32).glacier_job_parameters(parameters).build();
+        let make = |client: Client, _| {
+            let request = client
+                .restore_object()
+                .bucket(&self.bucket)
+                .key(key)
+                .restore_request(request.clone())
+                .set_request_payer(self.options.payer())
+                .set_expected_bucket_owner(self.options.owner());
+            async move { request.send().await.map_err(|error| classify("cannot ask for a readable copy of the object", error)) }
+        };
+        match self.link.request(make).await {
+            Err(error) if error.fact("code") == Some("RestoreAlreadyInProgress") => Ok(()),
+            result => result.map(|_| ()).map_err(self.located(key)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_head_says_is_understood() {
+        let head = |class: Option<&str>, restore: Option<&str>| Head {
+            storage_class: class.map(ToOwned::to_owned),
+            restore: restore.map(ToOwned::to_owned),
+            ..Head::default()
+        };
+        assert_eq!(state(&head(None, None)), State::Readable);
+        assert_eq!(state(&head(Some("GLACIER_IR"), None)), State::Readable);
+        assert_eq!(state(&head(Some("GLACIER"), None)), State::Frozen);
+        assert_eq!(state(&head(Some("DEEP_ARCHIVE"), Some("ongoing-request=\"true\""))), State::Thawing);
+        let done = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2026 00:00:00 GMT\"";
+        assert_eq!(state(&head(Some("GLACIER"), Some(done))), State::Readable);
+    }
+}

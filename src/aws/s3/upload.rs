@@ -1,0 +1,400 @@
+//! The requests of a multipart upload, one function each.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use std::time::SystemTime;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep_until};
+
+use super::super::Pace;
+use super::super::body::{MeteredBody, Progress};
+use super::super::error::classify;
+use super::checksum::{Checksum, base64, decode_base64};
+use super::store::{Head, S3Store};
+use crate::base::{Error, ErrorKind, Event, Result, hex, rfc3339};
+use crate::disk::Overwrite;
+
+/// A part as the service lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ListedPart {
+    pub(super) len: u64,
+    pub(super) etag: String,
+    /// The checksum that was agreed on, if the service keeps one.
+    pub(super) checksum: Option<String>,
+}
+
+/// A part that the service has confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SentPart {
+    pub(super) len: u64,
+    pub(super) checksum: String,
+    pub(super) etag: String,
+}
+
+/// One multipart upload.
+#[derive(Clone)]
+pub(super) struct Upload {
+    pub(super) store: S3Store,
+    pub(super) key: String,
+    pub(super) id: String,
+    pub(super) checksum: Checksum,
+}
+
+impl Upload {
+    /// Begins an upload. A store that does not know the checksum gets another chance with MD5, which all know.
+    pub(super) async fn begin(store: &S3Store, key: &str, metadata: &BTreeMap<String, String>, tags: Option<String>) -> Result<Self> {
+        let checksum = store.options.checksum;
+        match Self::begin_with(store, key, metadata, tags.clone(), checksum).await {
+            Err(error) if checksum != Checksum::Md5 && lacks_checksum(&error) => {
+                let message = format!("the store does not know {}: every part travels with an MD5 digest instead", checksum.name());
+                store.link.options().observer.note(&Event::Warning { message });
+                Self::begin_with(store, key, metadata, tags, Checksum::Md5).await
+            }
+            begun => begun,
+        }
+    }
+
+    async fn begin_with(
+        store: &S3Store,
+        key: &str,
+        metadata: &BTreeMap<String, String>,
+        tags: Option<String>,
+        checksum: Checksum,
+    ) -> Result<Self> {
+        let options = &store.options;
+        let (started, attempts) = (rfc3339(SystemTime::now()), AtomicU32::new(0));
+        let make = |client: Client, _| {
+            attempts.fetch_add(1, Ordering::Relaxed);
+            let request = client
+                .create_multipart_upload()
+                .bucket(&store.bucket)
+                .key(key)
+                .content_type("application/octet-stream")
+                .set_metadata(Some(metadata.clone().into_iter().collect()))
+                .set_tagging(tags.clone())
+                .set_storage_class(options.class())
+                .set_server_side_encryption(options.encryption())
+                .set_ssekms_key_id(options.sse_kms_key_id.clone())
+                .set_checksum_algorithm(checksum.algorithm())
+                .set_checksum_type(checksum.kind())
+                .set_request_payer(options.payer())
+                .set_expected_bucket_owner(options.owner());
+            async move { request.send().await.map_err(|error| classify("cannot begin an upload", error)) }
+        };
+        let output = store.link.request(make).await.map_err(store.located(key))?;
+        let id = output.upload_id().filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| Error::new(ErrorKind::Io, "the store began an upload and did not say how it is called"))?;
+        if attempts.load(Ordering::Relaxed) > 1 {
+            // The answer to an earlier attempt may have been lost, and with it the name of an upload.
+            store.abort_unnamed(key, &started, Some(id)).await?;
+        }
+        Ok(Self { store: store.clone(), key: key.to_owned(), id: id.to_owned(), checksum })
+    }
+
+    fn located(&self) -> impl Fn(Error) -> Error + use<> {
+        let (located, id) = (self.store.located(&self.key), self.id.clone());
+        move |error| located(error).at("upload_id", &id)
+    }
+
+    /// Sends a part. It may be sent again, and replaces itself.
+    pub(super) async fn put(&self, number: u32, data: Bytes, checksum: String) -> Result<SentPart> {
+        let options = &self.store.options;
+        let link_options = self.store.link.options();
+        let signed = self.store.link.signs_bodies();
+        let len = data.len() as u64;
+        let make = |client: Client, progress: Progress| {
+            let pace_progress = progress.clone();
+            let body = if signed {
+                ByteStream::from(data.clone())
+            } else {
+                let (pace, observer) = (link_options.pace.clone(), link_options.observer.clone());
+                ByteStream::new(MeteredBody::sdk_body(data.clone(), pace, progress, observer))
+            };
+            let value = Some(checksum.clone());
+            let only = |wanted: Checksum| value.clone().filter(|_| self.checksum == wanted);
+            let request = client
+                .upload_part()
+                .bucket(&self.store.bucket)
+                .key(&self.key)
+                .upload_id(&self.id)
+                .part_number(number as i32)
+                .content_length(len as i64)
+                .body(body)
+                .set_checksum_algorithm(self.checksum.algorithm())
+                .set_checksum_crc64_nvme(only(Checksum::Crc64Nvme))
+                .set_checksum_crc32_c(only(Checksum::Crc32c))
+                .set_checksum_crc32(only(Checksum::Crc32))
+                .set_checksum_sha256(only(Checksum::Sha256))
+                .set_content_md5(only(Checksum::Md5))
+                .set_request_payer(options.payer())
+                .set_expected_bucket_owner(options.owner());
+            async move {
+                let sent = if signed {
+                    in_one_piece(len, link_options.pace.as_ref(), &pace_progress).await;
+                    let sent = request.send().await;
+                    link_options.observer.note(&Event::Sent { bytes: len });
+                    sent
+                } else {
+                    request.customize().disable_payload_signing().send().await
+                };
+                sent.map_err(|error| classify("cannot upload a part", error))
+            }
+        };
+        let located = |error: Error| self.located()(error).at("part", number);
+        let output = self.store.link.request(make).await.map_err(located)?;
+        let echoed = match self.checksum {
+            Checksum::Crc64Nvme => output.checksum_crc64_nvme(),
+            Checksum::Crc32c => output.checksum_crc32_c(),
+            Checksum::Crc32 => output.checksum_crc32(),
+            Checksum::Sha256 => output.checksum_sha256(),
+            Checksum::Md5 => None,
+        };
+        if echoed.is_some_and(|echoed| echoed != checksum) {
+            return Err(located(Error::new(ErrorKind::Io, "the store confirmed a part with another checksum").at("checksum", checksum)));
+        }
+        Ok(SentPart { len, checksum, etag: output.e_tag().unwrap_or_default().to_owned() })
+    }
+
+    /// The parts that the service has, by number. An error of kind `NotFound` if there is no such upload.
+    pub(super) async fn parts(&self) -> Result<BTreeMap<u32, ListedPart>> {
+        let mut parts = BTreeMap::new();
+        let mut marker: Option<String> = None;
+        loop {
+            let make = |client: Client, _| {
+                let request = client
+                    .list_parts()
+                    .bucket(&self.store.bucket)
+                    .key(&self.key)
+                    .upload_id(&self.id)
+                    .set_part_number_marker(marker.clone())
+                    .set_request_payer(self.store.options.payer())
+                    .set_expected_bucket_owner(self.store.options.owner());
+                async move { request.send().await.map_err(|error| classify("cannot list the parts of an upload", error)) }
+            };
+            let page = self.store.link.request(make).await.map_err(self.located())?;
+            for part in page.parts() {
+                let checksum = match self.checksum {
+                    Checksum::Crc64Nvme => part.checksum_crc64_nvme(),
+                    Checksum::Crc32c => part.checksum_crc32_c(),
+                    Checksum::Crc32 => part.checksum_crc32(),
+                    Checksum::Sha256 => part.checksum_sha256(),
+                    Checksum::Md5 => None,
+                };
+                let number = part.part_number().and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
+                let len = part.size().and_then(|len| u64::try_from(len).ok()).unwrap_or(0);
+                parts.insert(
+                    number,
+                    ListedPart { len, etag: part.e_tag().unwrap_or_default().to_owned(), checksum: checksum.map(ToOwned::to_owned) },
+                );
+            }
+            let next = page.next_part_number_marker().map(ToOwned::to_owned);
+            // A marker that stays where it is would go round for ever.
+            if page.is_truncated() != Some(true) || next.is_none() || next == marker {
+                return Ok(parts);
+            }
+            marker = next;
+        }
+    }
+
+    /// Makes the object of all parts, which are numbered from 1 without gaps.
+    pub(super) async fn complete(&self, parts: &[SentPart], overwrite: Overwrite) -> Result<()> {
+        let completed = parts.iter().enumerate().map(|(index, part)| {
+            let composite = Some(part.checksum.clone()).filter(|_| self.checksum == Checksum::Sha256);
+            CompletedPart::builder().part_number(index as i32 + 1).e_tag(&part.etag).set_checksum_sha256(composite).build()
+        });
+        let completed = CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build();
+        let len: u64 = parts.iter().map(|part| part.len).sum();
+        let whole = self.checksum_of(parts)?;
+        let only = |wanted: Checksum| Some(whole.clone()).filter(|_| self.checksum == wanted);
+        let make = |client: Client, _| {
+            let request = client
+                .complete_multipart_upload()
+                .bucket(&self.store.bucket)
+                .key(&self.key)
+                .upload_id(&self.id)
+                .multipart_upload(completed.clone())
+                .mpu_object_size(len as i64)
+                .set_checksum_type(self.checksum.kind())
+                .set_checksum_crc64_nvme(only(Checksum::Crc64Nvme))
+                .set_checksum_crc32_c(only(Checksum::Crc32c))
+                .set_checksum_crc32(only(Checksum::Crc32))
+                .set_checksum_sha256(only(Checksum::Sha256))
+                .set_if_none_match((overwrite == Overwrite::No).then(|| "*".to_owned()))
+                .set_request_payer(self.store.options.payer())
+                .set_expected_bucket_owner(self.store.options.owner());
+            async move { request.send().await.map_err(|error| classify("cannot complete the upload", error)) }
+        };
+        // The service puts thousands of parts together before it answers.
+        self.store.link.slow_request(make).await.map_err(self.located())?;
+        Ok(())
+    }
+
+    /// The checksum of the object that these parts make, as HEAD prints it.
+    pub(super) fn checksum_of(&self, parts: &[SentPart]) -> Result<String> {
+        self.checksum.of_object(parts.iter().map(|part| (part.checksum.as_str(), part.len)))
+    }
+
+    /// Forgets the upload and its parts, also when the operation was cancelled. One that is gone already is no error.
+    pub(super) async fn abort_anyway(&self) -> Result<()> {
+        let store = S3Store { link: self.store.link.for_cleaning_up(), ..self.store.clone() };
+        abort(&store, &self.key, &self.id).await
+    }
+}
+
+/// Forgets an upload and its parts. One that is gone already is no error.
+pub(super) async fn abort(store: &S3Store, key: &str, id: &str) -> Result<()> {
+    let make = |client: Client, _| {
+        let request = client
+            .abort_multipart_upload()
+            .bucket(&store.bucket)
+            .key(key)
+            .upload_id(id)
+            .set_request_payer(store.options.payer())
+            .set_expected_bucket_owner(store.options.owner());
+        async move { request.send().await.map_err(|error| classify("cannot abort an upload", error)) }
+    };
+    match store.link.request(make).await {
+        // A bucket that is not there may be there at another endpoint, and the upload with it.
+        Err(error) if error.kind() == ErrorKind::NotFound && error.fact("code") != Some("NoSuchBucket") => Ok(()),
+        result => result.map(|_| ()).map_err(|error| store.located(key)(error).at("upload_id", id)),
+    }
+}
+
+/// Puts a small object in one request.
+pub(super) async fn put_object(
+    store: &S3Store,
+    key: &str,
+    data: Bytes,
+    metadata: &BTreeMap<String, String>,
+    tags: Option<String>,
+    overwrite: Overwrite,
+    checksum: Checksum,
+) -> Result<()> {
+    let options = &store.options;
+    let value = checksum.of(&data);
+    let (signed, observer, len) = (store.link.signs_bodies(), &store.link.options().observer, data.len() as u64);
+    let only = |wanted: Checksum| Some(value.clone()).filter(|_| checksum == wanted);
+    let options_of_link = store.link.options();
+    let make = |client: Client, progress: Progress| {
+        let body = if signed {
+            ByteStream::from(data.clone())
+        } else {
+            let (pace, observer) = (options_of_link.pace.clone(), options_of_link.observer.clone());
+            ByteStream::new(MeteredBody::sdk_body(data.clone(), pace, progress.clone(), observer))
+        };
+        let request = client
+            .put_object()
+            .bucket(&store.bucket)
+            .key(key)
+            .content_type("application/octet-stream")
+            .content_length(data.len() as i64)
+            .body(body)
+            .set_metadata(Some(metadata.clone().into_iter().collect()))
+            .set_tagging(tags.clone())
+            .set_storage_class(options.class())
+            .set_server_side_encryption(options.encryption())
+            .set_ssekms_key_id(options.sse_kms_key_id.clone())
+            .set_checksum_algorithm(checksum.algorithm())
+            .set_checksum_crc64_nvme(only(Checksum::Crc64Nvme))
+            .set_checksum_crc32_c(only(Checksum::Crc32c))
+            .set_checksum_crc32(only(Checksum::Crc32))
+            .set_checksum_sha256(only(Checksum::Sha256))
+            .set_content_md5(only(Checksum::Md5))
+            .set_if_none_match((overwrite == Overwrite::No).then(|| "*".to_owned()))
+            .set_request_payer(options.payer())
+            .set_expected_bucket_owner(options.owner());
+        async move {
+            let sent = if signed {
+                in_one_piece(len, options_of_link.pace.as_ref(), &progress).await;
+                let sent = request.send().await;
+                observer.note(&Event::Sent { bytes: len });
+                sent
+            } else {
+                request.customize().disable_payload_signing().send().await
+            };
+            sent.map_err(|error| classify("cannot put the object", error))
+        }
+    };
+    store.link.request(make).await.map_err(store.located(key))?;
+    Ok(())
+}
+
+/// The store did what it was asked to, and does not answer as S3 does. An error that comes with status 200 has a code.
+pub(super) fn is_unreadable(error: &Error) -> bool {
+    error.fact("status") == Some("200") && error.fact("code").is_none()
+}
+
+/// A body that has to be signed goes in one piece, unseen: its time under the rate limit passes before, and it may be silent for as long as it takes at 64 KiB a second.
+async fn in_one_piece(len: u64, pace: Option<&Pace>, progress: &Progress) {
+    let mut start = Instant::now();
+    if let Some(pace) = pace {
+        start = pace.admit(len);
+    }
+    progress.moved(start + Duration::from_secs(len >> 16));
+    sleep_until(start).await;
+}
+
+/// Whether an upload could not be begun because of its checksum.
+fn lacks_checksum(error: &Error) -> bool {
+    let code = error.fact("code").unwrap_or_default();
+    let about = error.causes().iter().any(|cause| cause.to_ascii_lowercase().contains("checksum"));
+    error.kind() == ErrorKind::Unsupported || (about && matches!(code, "InvalidRequest" | "InvalidArgument"))
+}
+
+/// What HEAD says of an object, compared with what was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// Length and checksum are those that were sent, or it is made of just the parts that were confirmed.
+    Same,
+    /// The length is the same, and nothing else can be told.
+    Unknown,
+    /// It is another object.
+    Other,
+}
+
+/// Compares an object with parts that were sent, or, without parts, with one piece whose checksum is `whole`.
+pub(super) fn identify(head: &Head, checksum: Checksum, len: u64, whole: &str, parts: &[SentPart]) -> Identity {
+    if head.len != len {
+        return Identity::Other;
+    }
+    let etag = if parts.is_empty() { plain_etag(whole).filter(|_| checksum == Checksum::Md5) } else { etag_of(parts) };
+    // With some encryption ETags are not made of MD5 digests, and say nothing.
+    let opaque = parts.iter().any(|part| checksum == Checksum::Md5 && md5_of_etag(&part.etag).as_ref() != Some(&part.checksum));
+    let same_etag = etag.zip(head.etag.as_ref()).map(|(etag, found)| etag == found.trim_matches('"'));
+    // Of another length than the algorithm's it is no checksum, whatever the store calls it.
+    let kept = head.checksums.get(checksum.name()).filter(|kept| kept.len() == whole.len());
+    match (kept, same_etag) {
+        (Some(kept), _) if kept == whole => Identity::Same,
+        (Some(_), _) => Identity::Other,
+        (None, Some(true)) => Identity::Same,
+        (None, Some(false)) if checksum == Checksum::Md5 && !parts.is_empty() && !opaque => Identity::Other,
+        (None, _) => Identity::Unknown,
+    }
+}
+
+/// The ETag of an object of these parts, where ETags are MD5 digests: the digest of theirs, and their number.
+fn etag_of(parts: &[SentPart]) -> Option<String> {
+    let digests = parts.iter().map(|part| md5_of_etag(&part.etag).map(|md5| (md5, 0))).collect::<Option<Vec<_>>>()?;
+    let pairs = digests.iter().map(|(md5, len)| (md5.as_str(), *len));
+    Checksum::Md5.of_object(pairs).ok().map(|etag| etag.trim_matches('"').to_owned())
+}
+
+/// The ETag of an object that was put in one piece: the MD5 digest in hex.
+fn plain_etag(md5: &str) -> Option<String> {
+    decode_base64(md5).map(|digest| hex(&digest))
+}
+
+/// Base64 of what is hex in an ETag of one part.
+pub(super) fn md5_of_etag(etag: &str) -> Option<String> {
+    let text = etag.trim_matches('"');
+    if text.len() != 32 {
+        return None;
+    }
+    let digits = (0..16).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16));
+    digits.collect::<Result<Vec<u8>, _>>().ok().map(|digest| base64(&digest))
+}

@@ -1,0 +1,120 @@
+//! `amistore clean`.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::super::args::CleanArgs;
+use super::super::output::{Console, cleaned, cleaned_text};
+use super::super::remote::Remote;
+use super::super::settings::{Place, Settings, parse_age, state_directory};
+use crate::aws::Access;
+use crate::aws::s3::{ObjectOptions, S3Location};
+use crate::base::{Error, Result, rfc3339};
+use crate::catalog::ImageDirectoryTarget;
+use crate::ops::{self, TaskState};
+use crate::state::{TaskKind, UploadState};
+
+/// Something that was left behind.
+#[derive(Clone, Debug)]
+pub(in super::super) struct Leftover {
+    /// What it is: an upload, or partial volumes.
+    pub(in super::super) what: &'static str,
+    /// Where it is.
+    pub(in super::super) place: String,
+    /// Of an upload.
+    pub(in super::super) upload_id: Option<String>,
+    /// When it was begun.
+    pub(in super::super) begun: String,
+    /// Whether it is remembered here, and could be continued.
+    pub(in super::super) ours: bool,
+    /// Whether it was removed.
+    pub(in super::super) removed: bool,
+}
+
+pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Console) -> Result<()> {
+    let observer = console.observer();
+    let remote = Remote::new(settings, &observer)?;
+    let directory = state_directory(args.state.as_deref())?;
+    let newest = match &args.older_than {
+        None => None,
+        Some(age) => Some(rfc3339(SystemTime::now().checked_sub(parse_age(age)?).unwrap_or(SystemTime::UNIX_EPOCH))),
+    };
+    let old_enough = |begun: &str| newest.as_deref().is_none_or(|newest| begun < newest);
+    let all = ops::describe_tasks(&directory)?;
+    let known: Vec<String> = all.iter().flat_map(|task| &task.uploads).map(|upload| upload.upload_id.clone()).collect();
+    let mut found = Vec::new();
+    for task in all.iter().filter(|task| task.state == TaskState::Failed && old_enough(&task.entry.header.started)) {
+        // Whoever continues it in this moment keeps it.
+        let held = if args.abort { task.entry.hold()? } else { None };
+        if args.abort && held.is_none() {
+            continue;
+        }
+        for upload in &task.uploads {
+            let place = S3Location { bucket: upload.bucket.clone(), key: upload.key.clone() };
+            if args.abort {
+                let store = remote.store(&place, access_of(&args, upload), &args.aws.link, ObjectOptions::default())?;
+                store.abort_upload(&upload.key, &upload.upload_id)?;
+            }
+            found.push(Leftover {
+                what: "upload",
+                place: place.to_string(),
+                upload_id: Some(upload.upload_id.clone()),
+                begun: task.entry.header.started.clone(),
+                ours: true,
+                removed: args.abort,
+            });
+        }
+        if task.entry.header.kind == TaskKind::Restore {
+            if args.abort {
+                ImageDirectoryTarget::clean(Path::new(&task.entry.header.target), &task.entry.header.tag())?;
+            }
+            found.push(Leftover {
+                what: "partial volumes",
+                place: task.entry.header.target.clone(),
+                upload_id: None,
+                begun: task.entry.header.started.clone(),
+                ours: true,
+                removed: args.abort,
+            });
+        }
+        if args.abort {
+            task.entry.forget()?;
+        }
+    }
+    if let Some(store) = &args.store {
+        let Place::S3(place) = Place::parse(store)? else {
+            return Err(Error::usage("uploads are looked for in buckets: s3://BUCKET or s3://BUCKET/PREFIX"));
+        };
+        let store = remote.store(&place, args.aws.access(), &args.aws.link, ObjectOptions::default())?;
+        let mut uploads = Vec::new();
+        store.open_uploads(&place.key, &mut |upload| {
+            if upload.key.ends_with(".bin") && !known.contains(&upload.upload_id) && old_enough(&upload.initiated) {
+                uploads.push(upload);
+            }
+            Ok(())
+        })?;
+        for upload in uploads {
+            let removed = args.abort && args.others;
+            if removed {
+                store.abort_upload(&upload.key, &upload.upload_id)?;
+            }
+            let place = S3Location { bucket: place.bucket.clone(), key: upload.key };
+            let (place, upload_id) = (place.to_string(), Some(upload.upload_id));
+            found.push(Leftover { what: "upload", place, upload_id, begun: upload.initiated, ours: false, removed });
+        }
+    }
+    drop(observer);
+    console.result(|| cleaned_text(&found, args.abort), || cleaned(&found))
+}
+
+/// The service that the upload was begun at, unless another is asked for.
+fn access_of(args: &CleanArgs, upload: &UploadState) -> Access {
+    let access = args.aws.access();
+    let endpoint = Some(upload.endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+    Access {
+        endpoint_url: access.endpoint_url.clone().or(endpoint),
+        region: access.region.clone().or_else(|| Some(upload.region.clone())),
+        profile: access.profile.clone().or_else(|| upload.profile.clone()),
+        ..access
+    }
+}

@@ -1,0 +1,98 @@
+//! What is kept of a cell that was made, so that it need not be made again.
+
+use super::LoggedCell;
+use crate::base::SlotAddress;
+use crate::format::CellFacts;
+
+/// A cell of an archive: where it stands, and what the books want to know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeCell {
+    /// The volume it belongs to.
+    pub volume: u16,
+    /// Where it begins in the archive.
+    pub offset: u64,
+    /// What the books want to know.
+    pub facts: CellFacts,
+}
+
+impl MadeCell {
+    /// Bytes of it as it is noted.
+    pub const ENCODED: usize = 2 + 8 + 4 + 2 + 4 + 4 + 3 + 64;
+
+    /// Its length in the archive.
+    pub fn len(&self) -> u64 {
+        u64::from(self.facts.record_len()) + u64::from(self.facts.frame_len)
+    }
+
+    /// Never: a cell has a record.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// The fields, little-endian, in the order of the structure.
+impl LoggedCell for MadeCell {
+    fn encode(&self) -> Vec<u8> {
+        let facts = &self.facts;
+        let mut bytes = Vec::with_capacity(Self::ENCODED);
+        bytes.extend_from_slice(&self.volume.to_le_bytes());
+        bytes.extend_from_slice(&self.offset.to_le_bytes());
+        bytes.extend_from_slice(&facts.address.window.to_le_bytes());
+        bytes.extend_from_slice(&facts.address.slot.to_le_bytes());
+        bytes.extend_from_slice(&facts.frame_len.to_le_bytes());
+        bytes.extend_from_slice(&facts.raw_len.to_le_bytes());
+        bytes.extend_from_slice(&[facts.present, facts.zero, facts.fill]);
+        bytes.extend_from_slice(&facts.record_digest);
+        bytes.extend_from_slice(&facts.content);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::ENCODED] = bytes.try_into().ok()?;
+        let mut rest = &bytes[..];
+        Some(Self {
+            volume: u16::from_le_bytes(take(&mut rest)?),
+            offset: u64::from_le_bytes(take(&mut rest)?),
+            facts: CellFacts {
+                address: SlotAddress { window: u32::from_le_bytes(take(&mut rest)?), slot: u16::from_le_bytes(take(&mut rest)?) },
+                frame_len: u32::from_le_bytes(take(&mut rest)?),
+                raw_len: u32::from_le_bytes(take(&mut rest)?),
+                present: take::<1>(&mut rest)?[0],
+                zero: take::<1>(&mut rest)?[0],
+                fill: take::<1>(&mut rest)?[0],
+                record_digest: take(&mut rest)?,
+                content: take(&mut rest)?,
+            },
+        })
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, behind) = rest.split_first_chunk()?;
+    *rest = behind;
+    Some(*first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_comes_back_as_it_was() {
+        let facts = CellFacts {
+            address: SlotAddress { window: 7, slot: 4095 },
+            frame_len: 1234,
+            raw_len: 4 << 20,
+            present: 0xFF,
+            zero: 2,
+            fill: 0,
+            record_digest: [3; 32],
+            content: [4; 32],
+        };
+        let cell = MadeCell { volume: 2, offset: 1 << 45, facts };
+        let bytes = cell.encode();
+        assert_eq!(bytes.len(), MadeCell::ENCODED);
+        assert_eq!(MadeCell::decode(&bytes), Some(cell));
+        assert_eq!(MadeCell::decode(&bytes[1..]), None);
+    }
+}

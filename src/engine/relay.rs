@@ -1,0 +1,280 @@
+//! Carries an archive from one place to another, byte by byte, and checks all of it on the way.
+//!
+//! Pieces are read side by side and appended in order, each after it was checked: cells down to their blocks, everything else against the digest that the index has of it. So what arrives is what was checked. Like a pack it can be continued: cells that an earlier run appended, and that are still there, are neither read nor sent again.
+
+use super::archive::Archive;
+use super::books::Books;
+use super::plan::IN_FLIGHT_FLOOR;
+use super::pool::Pool;
+use super::unpack::{Group, Worker, read_indexes};
+use super::{Budget, Cells, Context, Lease, MadeCell, PackLog, run_ordered};
+use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, Stage, VolumeSize, hex};
+use crate::codec::sha256;
+use crate::format::layout::DATA_FRAME_RAW;
+use crate::format::{CellFacts, Digest, FrameLog, MetaRole, WindowSlot};
+use crate::store::{Held, ObjectWriter};
+
+/// What has no digest of its own, or is compared elsewhere, is carried in pieces of this size.
+const PIECE: u64 = DATA_FRAME_RAW as u64;
+
+enum Job {
+    OpenVolume,
+    /// Bytes that should have this digest. Those without one are read twice: it is all that can be done for them.
+    Plain {
+        offset: u64,
+        len: u64,
+        digest: Option<Digest>,
+        lease: Lease,
+    },
+    /// Bytes that need not be read.
+    Given {
+        offset: u64,
+        bytes: Vec<u8>,
+        lease: Lease,
+    },
+    Cells {
+        group: Group,
+        earlier: Vec<Option<MadeCell>>,
+        lease: Lease,
+    },
+    /// A cell that is there already.
+    Known(MadeCell),
+    CloseWindow(u16, usize),
+    CloseVolume(u16),
+}
+
+enum Piece {
+    OpenVolume,
+    Plain { offset: u64, bytes: Vec<u8>, lease: Lease },
+    Cells { volume: u16, offset: u64, bytes: Vec<u8>, facts: Vec<CellFacts>, earlier: Vec<Option<MadeCell>>, raw: u64, lease: Lease },
+    Known(MadeCell),
+    CloseWindow(u16, usize),
+    CloseVolume(u16),
+}
+
+/// Carries `archive` into `writer`, and commits it. The first damage ends it, and nothing appears.
+pub fn relay(archive: &Archive<'_>, mut writer: Box<dyn ObjectWriter>, log: PackLog<'_>, context: Context<'_>) -> Result<()> {
+    let PackLog { earlier, mut note } = log;
+    let held = writer.held();
+    let budget = Budget::new(context.plan.in_flight);
+    let located = |error: Error| if error.kind() == ErrorKind::Corrupt { error.at("archive", archive.reader().name()) } else { error };
+    // What the whole index says of itself comes first: later it could not be stopped any more.
+    let (findings, frames) = super::tail::check(archive)?;
+    if let Some(error) = findings.into_iter().next() {
+        return Err(error);
+    }
+    let pool = Pool::default();
+    let mut books = Books::default();
+    let mut at = 0;
+    let relayed = run_ordered(
+        context.plan.threads,
+        context.cancel,
+        |emit| Feeder { archive, budget: &budget, context, earlier, held: &held, emit }.feed(frames.as_ref()),
+        || {
+            let mut worker = Worker::new()?;
+            let pool = &pool;
+            Ok(move |job| work(&mut worker, archive, pool, job))
+        },
+        |piece| {
+            match piece {
+                Piece::OpenVolume => books = Books::default(),
+                Piece::Plain { offset, bytes, lease } => {
+                    debug_assert_eq!(offset, at, "pieces tile the archive");
+                    writer.append(&bytes)?;
+                    at += bytes.len() as u64;
+                    context.observer.note(&Event::Advanced { bytes: 0, stored: bytes.len() as u64 });
+                    drop(lease);
+                }
+                Piece::Cells { volume, offset, bytes, facts, earlier, raw, lease } => {
+                    for (facts, earlier) in facts.into_iter().zip(earlier) {
+                        books.cell(&facts);
+                        if earlier.is_none() {
+                            note(&MadeCell { volume, offset: at, facts: facts.clone() })?;
+                        }
+                        at += u64::from(facts.record_len()) + u64::from(facts.frame_len);
+                    }
+                    debug_assert_eq!(offset + bytes.len() as u64, at, "pieces tile the archive");
+                    writer.append(&bytes)?;
+                    context.observer.note(&Event::Advanced { bytes: raw, stored: bytes.len() as u64 });
+                    pool.put(bytes);
+                    drop(lease);
+                }
+                Piece::Known(made) => {
+                    books.cell(&made.facts);
+                    writer.pass(made.len())?;
+                    at += made.len();
+                    context.observer.note(&Event::Kept { bytes: made.facts.raw_len.into(), stored: made.len() });
+                }
+                Piece::CloseWindow(volume, window) => books.close_window(archive, &archive.root().windows_of(volume)[window])?,
+                Piece::CloseVolume(volume) => books.close_volume(archive, volume)?,
+            }
+            Ok(())
+        },
+    );
+    relayed.map_err(located)?;
+    if at != archive.reader().len() {
+        return Err(Error::internal("a part of the archive was not carried").at("bytes", at).at("expected", archive.reader().len()));
+    }
+    writer.identify(&hex(&archive.footer().content_root));
+    context.cancel.check()?;
+    // Counters belong to a stage: without this those of the copy itself would be lost.
+    context.observer.note(&Event::Finished { stage: Stage::Copy });
+    context.observer.note(&Event::Started { stage: Stage::Sync, total: None });
+    writer.commit()?;
+    context.observer.note(&Event::Finished { stage: Stage::Sync });
+    Ok(())
+}
+
+struct Feeder<'a, 'e> {
+    archive: &'a Archive<'a>,
+    budget: &'a Budget,
+    context: Context<'a>,
+    earlier: Cells<'a, MadeCell>,
+    held: &'a Held,
+    emit: &'e mut dyn FnMut(Job) -> Result<()>,
+}
+
+impl Feeder<'_, '_> {
+    fn feed(mut self, frames: Option<&FrameLog>) -> Result<()> {
+        let archive = self.archive;
+        let mut earlier = std::mem::replace(&mut self.earlier, Box::new(std::iter::empty())).peekable();
+        self.meta(MetaRole::Prologue)?;
+        for volume in 0..archive.root().manifest.volumes.len() as u16 {
+            (self.emit)(Job::OpenVolume)?;
+            let size = archive.volume(volume).size;
+            let mut damage = None;
+            let (_, stored) = read_indexes(archive, volume, self.budget, self.context, &mut |error| {
+                damage.get_or_insert(error);
+                Ok(())
+            })?;
+            if let Some(error) = damage {
+                return Err(error);
+            }
+            self.context.observer.note(&Event::Grew { bytes: stored });
+            self.meta(MetaRole::Volume(volume))?;
+            for (number, window) in archive.root().windows_of(volume).iter().enumerate() {
+                archive.prefetch_indexes(volume, number, number == 0);
+                let mut group = Gathered { volume, size, cells: Vec::new(), earlier: Vec::new(), bytes: 0 };
+                let mut offset = window.offset;
+                for slot in archive.window_index(window)?.slots {
+                    let address = SlotAddress { window: window.window, slot: slot.slot };
+                    let at = offset;
+                    offset += u64::from(slot.cell_len);
+                    let same = |cell: &Result<MadeCell>| {
+                        cell.as_ref().map_or(true, |cell| (cell.volume, cell.facts.address, cell.offset) == (volume, address, at))
+                    };
+                    let made = earlier.next_if(same).transpose()?;
+                    match made {
+                        // What the log says has to be what the index says: only then may the log speak for the cell.
+                        Some(made) if agrees(&made, &slot) && self.held.contains(at, made.len()) => {
+                            self.flush(&mut group)?;
+                            (self.emit)(Job::Known(made))?;
+                        }
+                        made => {
+                            if group.bytes + u64::from(slot.cell_len) > PIECE || group.cells.len() >= 16 {
+                                self.flush(&mut group)?;
+                            }
+                            group.bytes += u64::from(slot.cell_len);
+                            group.cells.push((address, slot, at));
+                            group.earlier.push(made);
+                        }
+                    }
+                }
+                self.flush(&mut group)?;
+                self.plain(window.index_offset(), window.index_len.into(), Some(window.index_digest))?;
+                (self.emit)(Job::CloseWindow(volume, number))?;
+            }
+            (self.emit)(Job::CloseVolume(volume))?;
+        }
+        self.meta(MetaRole::End)?;
+        let footer = archive.footer();
+        self.plain(footer.root_offset, footer.root_len, Some(footer.root))?;
+        let mut at = footer.root_offset + footer.root_len;
+        for len in archive.extra_records() {
+            self.plain(at, *len, None)?;
+            at += len;
+        }
+        // These two are under no digest, but they say nothing that the index does not say: what is made of it is what stood there when it was compared.
+        let table = frames.ok_or_else(|| Error::internal("an index was read and has no frames"))?;
+        for bytes in std::iter::once(footer.encode()).chain(table.table()) {
+            let lease = self.budget.lease(bytes.len() as u64, self.context.cancel)?;
+            let offset = at;
+            at += bytes.len() as u64;
+            (self.emit)(Job::Given { offset, bytes, lease })?;
+        }
+        Ok(())
+    }
+
+    fn meta(&mut self, role: MetaRole) -> Result<()> {
+        let archive = self.archive;
+        archive.meta(role).try_for_each(|meta| self.plain(meta.offset, meta.len, Some(meta.digest)))
+    }
+
+    fn plain(&mut self, offset: u64, len: u64, digest: Option<Digest>) -> Result<()> {
+        // The root record alone may be longer than what is in flight. Its lease is cut then, as it is the only piece of its kind.
+        let lease = self.budget.lease(len.min(IN_FLIGHT_FLOOR), self.context.cancel)?;
+        self.archive.reader().prefetch(offset, len);
+        (self.emit)(Job::Plain { offset, len, digest, lease })
+    }
+
+    fn flush(&mut self, cells: &mut Gathered) -> Result<()> {
+        let Some((_, _, start)) = cells.cells.first() else { return Ok(()) };
+        let lease = self.budget.lease(2 * cells.bytes, self.context.cancel)?;
+        self.archive.reader().prefetch(*start, cells.bytes);
+        cells.bytes = 0;
+        let group = Group { volume: cells.volume, size: cells.size, sink: None, cells: std::mem::take(&mut cells.cells), fetch: true };
+        (self.emit)(Job::Cells { group, earlier: std::mem::take(&mut cells.earlier), lease })
+    }
+}
+
+/// Cells that stand side by side, and are read together.
+struct Gathered {
+    volume: u16,
+    size: VolumeSize,
+    cells: Vec<(SlotAddress, WindowSlot, u64)>,
+    earlier: Vec<Option<MadeCell>>,
+    bytes: u64,
+}
+
+fn agrees(made: &MadeCell, slot: &WindowSlot) -> bool {
+    let facts = &made.facts;
+    (facts.present, facts.zero, facts.fill) == (slot.present, slot.zero, slot.fill)
+        && facts.record_digest == slot.record_digest
+        && made.len() == u64::from(slot.cell_len)
+}
+
+fn work(worker: &mut Worker, archive: &Archive<'_>, pool: &Pool, job: Job) -> Result<Piece> {
+    match job {
+        Job::OpenVolume => Ok(Piece::OpenVolume),
+        Job::CloseWindow(volume, window) => Ok(Piece::CloseWindow(volume, window)),
+        Job::CloseVolume(volume) => Ok(Piece::CloseVolume(volume)),
+        Job::Known(made) => Ok(Piece::Known(made)),
+        Job::Plain { offset, len, digest, lease } => {
+            let (mut bytes, mut again) = (vec![0; len as usize], vec![0; len as usize]);
+            archive.reader().read_at(offset, &mut bytes)?;
+            let right = |bytes: &[u8]| digest.is_some_and(|digest| sha256::digest(bytes) == digest);
+            if !right(&bytes) {
+                archive.reader().distrust();
+                archive.reader().read_at(offset, &mut again)?;
+                if digest.is_none() && bytes != again {
+                    return Err(
+                        Error::new(ErrorKind::Io, "two reads of one piece of the archive gave different bytes").at("offset", offset)
+                    );
+                }
+                if digest.is_some() && !right(&again) {
+                    return Err(Error::corrupt("a piece of the archive does not match its digest").at("offset", offset));
+                }
+                bytes = again;
+            }
+            Ok(Piece::Plain { offset, bytes, lease })
+        }
+        Job::Given { offset, bytes, lease } => Ok(Piece::Plain { offset, bytes, lease }),
+        Job::Cells { group, earlier, lease } => {
+            let volume = group.volume;
+            let offset = group.cells.first().map_or(0, |(_, _, start)| *start);
+            let raw = group.cells.iter().map(|(address, slot, _)| group.size.slot_len(*address, slot.present)).sum();
+            let facts = worker.read(archive, &group)?.into_iter().collect::<Result<Vec<_>>>()?;
+            Ok(Piece::Cells { volume, offset, bytes: worker.take_bytes(pool.take()), facts, earlier, raw, lease })
+        }
+    }
+}

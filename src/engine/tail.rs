@@ -1,0 +1,83 @@
+//! Checks what follows from the index of an archive alone.
+
+use super::Archive;
+use super::archive::twice;
+use crate::base::{Error, ErrorKind, Result, SlotAddress};
+use crate::codec::sha256;
+use crate::format::{Digest, FOOTER_LEN, FrameLog, MetaRole, content_root};
+
+/// Checks what follows from the index alone: end of the tar, content root, seek table.
+pub fn check_tail(archive: &Archive<'_>) -> Result<Vec<Error>> {
+    check(archive).map(|(findings, _)| findings)
+}
+
+/// The same, with the frames that the index lists, if it can be read.
+pub(super) fn check(archive: &Archive<'_>) -> Result<(Vec<Error>, Option<FrameLog>)> {
+    let mut findings = Vec::new();
+    let mut note = |result: Result<()>| match result {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            findings.push(error.at("archive", archive.reader().name()));
+            Ok(())
+        }
+        result => result,
+    };
+    note(archive.check_trailer())?;
+    let image: Digest = sha256::digest(archive.document().bytes());
+    let expected = content_root(&image, &archive.root().manifest.volumes);
+    if expected != archive.footer().content_root {
+        note(Err(Error::corrupt("the content root is not that of metadata and volumes").at("offset", archive.footer().root_offset)))?;
+    }
+    let frames = match frames_of(archive) {
+        Ok(frames) => {
+            note(twice(archive.reader(), || check_seek_table(archive, &frames)))?;
+            Some(frames)
+        }
+        // A damaged index was reported where it stands.
+        Err(error) if error.kind() == ErrorKind::Corrupt => None,
+        Err(error) => return Err(error),
+    };
+    Ok((findings, frames))
+}
+
+/// All frames of the archive, as the index lists them.
+fn frames_of(archive: &Archive<'_>) -> Result<FrameLog> {
+    let mut frames = FrameLog::default();
+    let meta = |frames: &mut FrameLog, role| archive.meta(role).for_each(|meta| frames.frame(meta.len as u32, meta.raw_len as u32));
+    meta(&mut frames, MetaRole::Prologue);
+    for volume in 0..archive.root().manifest.volumes.len() as u16 {
+        meta(&mut frames, MetaRole::Volume(volume));
+        let size = archive.volume(volume).size;
+        for entry in archive.root().windows_of(volume) {
+            for slot in archive.window_index(entry)?.slots {
+                let address = SlotAddress { window: entry.window, slot: slot.slot };
+                frames.cell(slot.present, slot.zero, slot.frame_len(), size.slot_len(address, slot.present) as u32);
+            }
+            frames.frame(entry.index_len, 0);
+        }
+    }
+    meta(&mut frames, MetaRole::End);
+    let footer = archive.footer();
+    frames.frame(footer.root_len as u32, 0);
+    archive.extra_records().iter().for_each(|len| frames.frame(*len as u32, 0));
+    frames.frame(FOOTER_LEN as u32, 0);
+    Ok(frames)
+}
+
+fn check_seek_table(archive: &Archive<'_>, frames: &FrameLog) -> Result<()> {
+    let start = archive.footer().offset + FOOTER_LEN as u64;
+    let wrong = |at: u64| Error::corrupt("the seek table is not that of the archive's frames").at("offset", at);
+    if archive.reader().len() - start != frames.table_len() {
+        return Err(wrong(start));
+    }
+    let mut at = start;
+    let mut found = Vec::new();
+    for expected in frames.table() {
+        found.resize(expected.len(), 0);
+        archive.reader().read_at(at, &mut found)?;
+        if found != expected {
+            return Err(wrong(at));
+        }
+        at += expected.len() as u64;
+    }
+    Ok(())
+}

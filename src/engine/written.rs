@@ -1,0 +1,78 @@
+//! What is kept of a cell that was restored, so that it need not be fetched again.
+
+use super::LoggedCell;
+use crate::base::{Bitmap8, BlockIndex, Result, SlotAddress, VolumeSize, bits_of};
+use crate::block::BlockSink;
+use crate::codec::sha256;
+use crate::format::Digest;
+
+/// A cell whose blocks were written to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrittenCell {
+    /// The volume it belongs to.
+    pub volume: u16,
+    /// The slot.
+    pub address: SlotAddress,
+    /// The digest of the digests of its data blocks.
+    pub content: Digest,
+}
+
+impl WrittenCell {
+    /// Bytes of it as it is noted.
+    pub const ENCODED: usize = 2 + 4 + 2 + 32;
+}
+
+/// The fields, little-endian, in the order of the structure.
+impl LoggedCell for WrittenCell {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(Self::ENCODED);
+        bytes.extend_from_slice(&self.volume.to_le_bytes());
+        bytes.extend_from_slice(&self.address.window.to_le_bytes());
+        bytes.extend_from_slice(&self.address.slot.to_le_bytes());
+        bytes.extend_from_slice(&self.content);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::ENCODED] = bytes.try_into().ok()?;
+        let ([v0, v1, w0, w1, w2, w3, s0, s1], content) = (bytes.first_chunk()?, bytes.last_chunk()?);
+        let address = SlotAddress { window: u32::from_le_bytes([*w0, *w1, *w2, *w3]), slot: u16::from_le_bytes([*s0, *s1]) };
+        Some(Self { volume: u16::from_le_bytes([*v0, *v1]), address, content: *content })
+    }
+}
+
+/// The content digest that the data blocks of a slot have in a target; `None` if it cannot be read back.
+pub(super) fn read_back(
+    sink: &dyn BlockSink,
+    size: VolumeSize,
+    address: SlotAddress,
+    data: Bitmap8,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<Digest>> {
+    const BLOCK: usize = super::cell::BLOCK;
+    // A short last block is hashed as if padded.
+    buffer.clear();
+    buffer.resize(data.count_ones() as usize * BLOCK, 0);
+    for (bit, place) in bits_of(data).zip(buffer.chunks_mut(BLOCK)) {
+        let block = BlockIndex(address.first_block().0 + bit);
+        if !sink.read_back(block.offset(), &mut place[..size.block_len(block) as usize])? {
+            return Ok(None);
+        }
+    }
+    let inputs: Vec<&[u8]> = buffer.chunks(BLOCK).collect();
+    let mut digests = vec![[0; 32]; inputs.len()];
+    sha256::digest_many(&inputs, &mut digests);
+    Ok(Some(sha256::digest(digests.as_flattened())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_comes_back_as_it_was() {
+        let cell = WrittenCell { volume: 3, address: SlotAddress { window: 70_000, slot: 4095 }, content: [5; 32] };
+        assert_eq!(WrittenCell::decode(&cell.encode()), Some(cell));
+        assert_eq!(WrittenCell::decode(&cell.encode()[1..]), None);
+    }
+}

@@ -1,0 +1,125 @@
+//! Carries an archive from one store to another.
+
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+
+use super::resume::{Work, abandon_uploads, is_existing};
+use super::target::{ArchiveTarget, ObjectTarget};
+use crate::base::{Error, ErrorKind, Event, Result, Stage, hex};
+use crate::engine::{Archive, Context, NoSinks, PackLog, read_stream, relay};
+use crate::format::Footer;
+use crate::state::TaskKind;
+use crate::store::{Creation, ObjectStore, ObjectWriter};
+
+/// What was copied.
+#[derive(Clone, Debug)]
+pub struct Copied {
+    /// The AMI id, if the image has one.
+    pub image_id: Option<String>,
+    /// Length of the archive.
+    pub archive_len: u64,
+    /// Its digests.
+    pub footer: Footer,
+    /// It was there already.
+    pub present: bool,
+}
+
+/// Copies `archive`, and checks all of it on the way. The copy is visible when this returns, and not before. One that is there already and is the same archive is no error.
+pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'_>) -> Result<Copied> {
+    let footer = archive.footer().clone();
+    let archive_len = archive.reader().len();
+    let image_id = archive.document().image_id().map(ToString::to_string);
+    let copied = |present| Copied { image_id: image_id.clone(), archive_len, footer: footer.clone(), present };
+    context.observer.note(&Event::Started { stage: Stage::Copy, total: None });
+    let target = match target {
+        ArchiveTarget::Stream(writer) => {
+            relay(archive, writer, PackLog::none(), context)?;
+            return Ok(copied(false));
+        }
+        ArchiveTarget::Object(target) => target,
+    };
+    let ObjectTarget { store, key, overwrite, mut attributes, at_most, resumption } = target;
+    attributes.metadata.insert("amistore-content-sha256".to_owned(), hex(&footer.content_root));
+    let mut creation = Creation { overwrite, at_most, attributes, task: None, repeatable: true };
+    let run = |writer: Result<Box<dyn ObjectWriter>>, log: PackLog<'_>| match writer.and_then(|writer| relay(archive, writer, log, context))
+    {
+        Err(error) if is_existing(&error) => same_archive(store, &key, &footer, archive_len, error),
+        outcome => outcome.map(|()| false),
+    };
+    let Some(resumption) = resumption else {
+        let present = run(store.create(&key, creation), PackLog::none())?;
+        return Ok(copied(present));
+    };
+    let work = Work {
+        kind: TaskKind::Copy,
+        image_id: image_id.clone(),
+        expected: archive_len,
+        fingerprint: &[&hex(&footer.root), &archive_len.to_string()],
+        settings: &[],
+    };
+    let task = resumption.begin(&work, context.observer, |earlier| abandon_uploads(store, earlier.records()?))?;
+    creation.task = Some(task.shared());
+    let writer = store.create(&key, creation);
+    let outcome = run(writer, task.log()?);
+    if let Ok(true) = outcome {
+        // Somebody else made the object; an upload of ours would stay behind.
+        task.abandon_uploads(store)?;
+    }
+    if let Err(error) = &outcome
+        && error.kind() == ErrorKind::Corrupt
+    {
+        // A damaged archive does not become whole by being continued. If that cannot be undone, the task still knows of it.
+        if task.abandon_uploads(store).is_ok() {
+            task.with(|task| task.finish())?;
+            return outcome.map(copied);
+        }
+    }
+    let present = task.end(outcome, &resumption)?;
+    Ok(copied(present))
+}
+
+/// Whether the object that is there is the same archive; if not, that it is there is the error.
+fn same_archive(store: &dyn ObjectStore, key: &str, footer: &Footer, len: u64, exists: Error) -> Result<bool> {
+    let reader = store.open(key)?;
+    let found = match Archive::open(reader.as_ref()) {
+        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => None,
+        archive => Some(archive?.footer().root),
+    };
+    match found {
+        Some(root) if root == footer.root && reader.len() == len => Ok(true),
+        Some(_) => Err(exists.at("content", "another archive")),
+        None => Err(exists.at("content", "no whole archive")),
+    }
+}
+
+/// Copies a stream, and checks all of it on the way. The copy is visible when this returns: until the end of the stream nobody knows whether it is whole.
+pub fn copy_stream(input: impl Read + Send, writer: Box<dyn ObjectWriter>, context: Context<'_>) -> Result<Copied> {
+    let writer = Mutex::new(writer);
+    context.observer.note(&Event::Started { stage: Stage::Copy, total: None });
+    let summary = read_stream(Tee { input, writer: &writer }, &mut NoSinks, context)?;
+    let mut writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
+    context.observer.note(&Event::Finished { stage: Stage::Copy });
+    writer.identify(&hex(&summary.footer.content_root));
+    context.cancel.check()?;
+    writer.commit()?;
+    Ok(Copied {
+        image_id: summary.document.image_id().map(ToString::to_string),
+        archive_len: summary.archive_len,
+        footer: summary.footer,
+        present: false,
+    })
+}
+
+/// Hands on what is read.
+struct Tee<'a, R> {
+    input: R,
+    writer: &'a Mutex<Box<dyn ObjectWriter>>,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.input.read(buffer)?;
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).append(&buffer[..len]).map_err(std::io::Error::other)?;
+        Ok(len)
+    }
+}

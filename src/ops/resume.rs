@@ -1,0 +1,197 @@
+//! Work that can be continued: what a use case needs to begin or find its task.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use crate::base::{Error, ErrorKind, Event, Observer, Result, hex, rfc3339};
+use crate::codec::sha256;
+use crate::engine::{CellLog, LoggedCell};
+use crate::state::{Earlier, StateDirectory, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords};
+use crate::store::{ObjectStore, SharedTask};
+
+/// Bytes of notes beside those of cells: header, upload, parts.
+const NOTES: u64 = 2 << 20;
+/// Bytes of notes for a cell, and the least that a cell without holes holds.
+const NOTE: u64 = 128;
+const CELL: u64 = 4 << 20;
+
+/// How unfinished work is remembered.
+#[derive(Clone, Debug)]
+pub struct Resumption {
+    /// Where.
+    pub directory: StateDirectory,
+    /// The command line that continues it.
+    pub command: Vec<String>,
+    /// The directory in which that was given.
+    pub working_directory: String,
+    /// Where from, for people.
+    pub source: String,
+    /// Where to: a URL or an absolute path. There is one task for each.
+    pub target: String,
+    /// Begin anew, whatever is there.
+    pub restart: bool,
+}
+
+/// What of a task is decided by the use case.
+pub(super) struct Work<'a> {
+    pub(super) kind: TaskKind,
+    pub(super) image_id: Option<String>,
+    pub(super) expected: u64,
+    /// What the result is made of.
+    pub(super) fingerprint: &'a [&'a str],
+    /// How it is made.
+    pub(super) settings: &'a [&'a str],
+}
+
+impl Resumption {
+    /// Begins the task or continues it. What one with another fingerprint left is undone by `discard`.
+    pub(super) fn begin(&self, work: &Work<'_>, observer: &dyn Observer, discard: impl Fn(&Earlier) -> Result<()>) -> Result<RunningTask> {
+        self.directory.check_room(NOTES + work.expected / CELL * NOTE)?;
+        let header = TaskHeader {
+            kind: work.kind,
+            command: self.command.clone(),
+            directory: self.working_directory.clone(),
+            source: self.source.clone(),
+            target: self.target.clone(),
+            image_id: work.image_id.clone(),
+            started: rfc3339(SystemTime::now()),
+            fingerprint: digest(work.fingerprint),
+            settings: digest(work.settings),
+            expected: work.expected,
+        };
+        let discard = |earlier: &Earlier| {
+            let message = format!("an unfinished {} to {} is of something else, and is undone", earlier.header.kind.name(), self.target);
+            observer.note(&Event::Warning { message });
+            discard(earlier)
+        };
+        let task = self.directory.begin(&self.target, &header, self.restart, &discard)?;
+        if task.is_resumed() {
+            observer.note(&Event::Note { message: format!("continues what was begun at {}", task.header().started) });
+        }
+        Ok(RunningTask(Arc::new(Mutex::new(task))))
+    }
+}
+
+/// A digest of texts, each with its length.
+fn digest(texts: &[&str]) -> String {
+    let mut input = Vec::new();
+    for text in texts {
+        input.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        input.extend_from_slice(text.as_bytes());
+    }
+    hex(&sha256::digest(&input))
+}
+
+/// Undoes the uploads that a task noted.
+pub(super) fn abandon_uploads(store: &dyn ObjectStore, records: TaskRecords) -> Result<()> {
+    for record in records {
+        if let TaskRecord::Upload(upload) = record? {
+            store.abandon(&upload)?;
+        }
+    }
+    Ok(())
+}
+
+/// A task, while its work is done.
+pub(super) struct RunningTask(SharedTask);
+
+impl RunningTask {
+    pub(super) fn shared(&self) -> SharedTask {
+        self.0.clone()
+    }
+
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Task) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn is_resumed(&self) -> bool {
+        self.with(|task| task.is_resumed())
+    }
+
+    /// Undoes the uploads that were noted.
+    pub(super) fn abandon_uploads(&self, store: &dyn ObjectStore) -> Result<()> {
+        let records = self.with(|task| task.flush().and_then(|()| task.records()))?;
+        abandon_uploads(store, records)
+    }
+
+    /// The cells that earlier processes noted, and where this one notes. What cannot be read as a cell ends them.
+    pub(super) fn log<C: LoggedCell>(&self) -> Result<CellLog<'static, C>> {
+        let shared = self.shared();
+        let note = move |cell: &C| {
+            let mut task = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            task.note(&TaskRecord::Cell(cell.encode()))?;
+            // A thousand of them fit into the buffer, which stand for gigabytes that would be done again after a kill.
+            task.flush()
+        };
+        let cells = self.with(|task| task.earlier())?.filter_map(|record| match record {
+            Ok(TaskRecord::Cell(bytes)) => Some(Ok(bytes)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        });
+        let earlier = cells.map_while(|bytes| match bytes {
+            Ok(bytes) => C::decode(&bytes).map(Ok),
+            Err(error) => Some(Err(error)),
+        });
+        Ok(CellLog { earlier: Box::new(earlier), note: Box::new(note) })
+    }
+
+    /// The work ended like this. If something can be continued, an error says so; otherwise the task is forgotten.
+    pub(super) fn end<T>(self, outcome: Result<T>, resumption: &Resumption) -> Result<T> {
+        let error = match outcome {
+            Ok(value) => {
+                self.with(|task| task.finish())?;
+                return Ok(value);
+            }
+            Err(error) => error,
+        };
+        // A restore keeps what it wrote; of an archive nothing is kept that was not sent.
+        let restores = self.with(|task| task.header().kind) == TaskKind::Restore;
+        let begun = |record: &Result<TaskRecord>| match record {
+            Ok(TaskRecord::Upload(_)) => true,
+            Ok(TaskRecord::Cell(_)) => restores,
+            _ => false,
+        };
+        let worth = self.with(|task| -> Result<bool> {
+            task.sync()?;
+            Ok(task.records()?.any(|record| begun(&record)))
+        });
+        match worth {
+            Ok(true) => {
+                let reason = std::iter::once(error.message().to_owned()).chain(error.causes()).collect::<Vec<_>>().join(": ");
+                // The error that brought us here is the one to report.
+                let _ = self.with(|task| task.note(&TaskRecord::Failed(reason)).and_then(|()| task.sync()));
+                // The same command would meet the same object, or the same change.
+                let hopeless = error.kind() == ErrorKind::Exists || error.fact("cannot_continue").is_some();
+                if hopeless { Err(error) } else { Err(error.at("resume_with", shell_line(&resumption.command))) }
+            }
+            Ok(false) => {
+                let _ = self.with(|task| task.finish());
+                Err(error)
+            }
+            Err(_) => Err(error),
+        }
+    }
+}
+
+/// A command line as a shell reads it.
+pub fn shell_line(command: &[String]) -> String {
+    let plain = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte));
+    let quoted = |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) };
+    command.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// An object is there already; whether that is an error is for the use case to say.
+pub(super) fn is_existing(error: &Error) -> bool {
+    error.kind() == ErrorKind::Exists && error.fact("state_file").is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_survives_the_shell() {
+        let words = ["amistore", "store", "--name", "it's mine", "", "s3://bucket/a b"].map(ToOwned::to_owned);
+        assert_eq!(shell_line(&words), r"amistore store --name 'it'\''s mine' '' 's3://bucket/a b'");
+    }
+}
