@@ -5,18 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layers, lowest first, and the layers each may use.
-const LAYERS: [(&str, &[&str]); 11] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("base", &[]),
     ("codec", &["base"]),
     ("model", &["base", "codec"]),
     ("format", &["base", "codec"]),
     ("disk", &["base"]),
+    ("state", &["base", "codec", "disk"]),
     ("block", &["base", "codec", "format", "disk"]),
-    ("store", &["base", "disk"]),
+    ("store", &["base", "disk", "state"]),
     ("catalog", &["base", "model", "disk", "block"]),
     ("engine", &["base", "codec", "model", "format", "block", "store", "catalog"]),
-    ("ops", &["base", "model", "format", "disk", "block", "store", "catalog", "engine"]),
-    ("cli", &["base", "codec", "model", "format", "disk", "catalog", "store", "engine", "ops"]),
+    ("ops", &["base", "codec", "model", "format", "disk", "state", "block", "store", "catalog", "engine"]),
+    ("aws", &["base", "codec", "disk", "state", "store"]),
+    ("cli", &["base", "codec", "model", "format", "disk", "state", "catalog", "store", "engine", "ops", "aws"]),
 ];
 
 fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
@@ -71,6 +73,15 @@ fn only_the_command_line_knows_its_libraries() {
         for library in ["clap", "indicatif", "ctrlc"] {
             let named = text.contains(&format!("{library}::"));
             assert!(!named || layer == "cli", "{}: {library} belongs to cli", path.display());
+        }
+    }
+}
+
+#[test]
+fn only_one_layer_knows_the_sdk() {
+    for (layer, path, text) in files() {
+        for library in ["aws_sdk_s3", "aws_config", "aws_smithy", "tokio", "crc_fast"] {
+            assert!(!text.contains(&format!("{library}::")) || layer == "aws", "{}: {library} belongs to aws", path.display());
         }
     }
 }

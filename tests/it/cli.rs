@@ -7,5 +7,6 @@ mod foreign;
 mod interrupts;
 mod output;
 mod parts;
+mod s3;
 mod sources;
 mod targets;

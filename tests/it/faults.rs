@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex};
 use amistore::base::{Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize};
 use amistore::block::{BlockSink, BlockSource, MemorySink};
 use amistore::catalog::{ImageSource, ImageTarget};
-use amistore::disk::Overwrite;
-use amistore::engine::{Archive, Context, PackOptions, Plan, Selection, pack};
+use amistore::engine::{Archive, Context, PackLog, PackOptions, Plan, Selection, pack};
 use amistore::format::BlockMap;
 use amistore::model::ImageDocument;
 use amistore::ops;
-use amistore::store::{MemoryReader, MemoryStore, ObjectReader, ObjectStore, ObjectWriter};
+use amistore::store::{Creation, MemoryReader, MemoryStore, ObjectReader, ObjectStore, ObjectWriter};
 
 use crate::support::image::{BLOCK, Random, TestImage};
 
@@ -67,6 +66,10 @@ impl BlockSource for FaultySource {
     fn check_unchanged(&self) -> Result<()> {
         self.looked_after.store(self.reads.calls(), Ordering::SeqCst);
         Ok(())
+    }
+
+    fn identity(&self) -> Option<String> {
+        self.inner.identity()
     }
 }
 
@@ -197,9 +200,9 @@ fn with_context<T>(work: impl FnOnce(Context<'_>) -> T) -> T {
 
 fn store(image: &FaultyImage, writes: &Fuse) -> (Result<()>, MemoryStore) {
     let store = MemoryStore::default();
-    let inner = store.create("a.bin", Overwrite::No).expect("creates");
+    let inner = store.create("a.bin", Creation::default()).expect("creates");
     let writer = Box::new(FaultyWriter { inner, fuse: writes.clone() });
-    let result = with_context(|context| pack(image, &PackOptions::default(), writer, context));
+    let result = with_context(|context| pack(image, &PackOptions::default(), writer, PackLog::none(), context));
     (result.map(|_| ()), store)
 }
 
@@ -310,9 +313,10 @@ fn cancelling_at_any_moment_leaves_no_archive() {
     for moment in 1..16 {
         let (store, cancel) = (MemoryStore::default(), Cancel::new());
         let observer = Canceller(cancel.clone(), AtomicU64::new(0), moment);
-        let writer = store.create("a.bin", Overwrite::No).expect("creates");
-        let error = pack(&image, &PackOptions::default(), writer, Context { plan: &plan, observer: &observer, cancel: &cancel })
-            .expect_err("cancelled");
+        let writer = store.create("a.bin", Creation::default()).expect("creates");
+        let error =
+            pack(&image, &PackOptions::default(), writer, PackLog::none(), Context { plan: &plan, observer: &observer, cancel: &cancel })
+                .expect_err("cancelled");
         assert_eq!(error.kind(), ErrorKind::Interrupted, "event {moment}");
         assert!(store.get("a.bin").is_none(), "event {moment}");
     }

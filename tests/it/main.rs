@@ -6,6 +6,8 @@ mod faults;
 mod format;
 mod fuzz_smoke;
 mod golden;
+mod s3;
+mod s3_server;
 mod stock_tools;
 mod support;
 mod vectors;

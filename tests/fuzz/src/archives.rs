@@ -6,13 +6,13 @@ use std::sync::Arc;
 use amistore::base::{BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize};
 use amistore::block::{BlockSink, BlockSource, MemorySink, MemorySource};
 use amistore::catalog::ImageSource;
-use amistore::disk::Overwrite;
 use amistore::engine::{
-    Archive, Context, NoSinks, PackOptions, Plan, Purpose, Selection, StreamSinks, check_tail, pack, read_stream, unpack,
+    Archive, Context, NoSinks, PackLog, PackOptions, Plan, Purpose, RestoreLog, Selection, StreamSinks, check_tail, pack, read_stream,
+    unpack,
 };
 use amistore::format::Digest;
 use amistore::model::ImageDocument;
-use amistore::store::{MemoryReader, MemoryStore, ObjectReader, ObjectStore};
+use amistore::store::{Creation, MemoryReader, MemoryStore, ObjectReader, ObjectStore};
 
 use super::Choices;
 
@@ -61,9 +61,10 @@ fn with_context<T>(threads: usize, level: i32, run: impl FnOnce(Context<'_>) -> 
 /// Packs an image.
 pub fn packed(image: &MemoryImage, sparse: bool, threads: usize, level: i32) -> Vec<u8> {
     let store = MemoryStore::default();
-    let writer = store.create("archive", Overwrite::No).expect("a new object");
+    let writer = store.create("archive", Creation::default()).expect("a new object");
     let options = PackOptions { sparse, writer: "fuzz/1".to_owned() };
-    let report = with_context(threads, level, |context| pack(image, &options, writer, context)).expect("a good image is packed");
+    let report =
+        with_context(threads, level, |context| pack(image, &options, writer, PackLog::none(), context)).expect("a good image is packed");
     let bytes = store.get("archive").expect("what was committed is there").to_vec();
     assert_eq!(report.archive_len, bytes.len() as u64);
     bytes
@@ -120,7 +121,8 @@ fn restored_by_ranges(bytes: &[u8]) -> Contents {
         sinks.push((archive.volume(volume).name.to_string(), sink.clone()));
         Ok(Some(Arc::new(sink)))
     };
-    with_context(1, 1, |context| unpack(&archive, Purpose::Restore(&mut sink_for), context)).expect("what was accepted is restored");
+    with_context(1, 1, |context| unpack(&archive, Purpose::Restore(&mut sink_for, RestoreLog::none()), context))
+        .expect("what was accepted is restored");
     contents(sinks)
 }
 

@@ -246,12 +246,12 @@ fn places_in_aws_are_not_mistaken_for_files() {
     sandbox.sample_image("image");
     let set_up = ["a.bin", "image", "image/"];
     for args in [
-        ["store", "image", "s3://bucket/"],
+        ["store", "image", "gs://bucket/"],
         ["store", "s3://bucket/a.bin", "b.bin"],
-        ["restore", "s3://bucket/a.bin", "out"],
+        ["restore", "gs://bucket/a.bin", "out"],
         ["restore", "a.bin", "s3://bucket/"],
     ] {
-        sandbox.run(&args).failed(8, &["local files and pipes only", "place: s3://bucket/"]);
+        sandbox.run(&args).failed(8, &["only local files, pipes and s3:// are known here", "://bucket/"]);
     }
     sandbox.run(&["store", IMAGE, "b.bin"]).failed(8, &["images that are local", &format!("source: {IMAGE}")]);
     sandbox.run(&["restore", "a.bin", "ec2"]).failed(8, &["directories only", "./ec2"]);

@@ -94,10 +94,10 @@ impl TestImage {
 
     pub fn pack_with(&self, plan: &Plan, options: &PackOptions) -> (Vec<u8>, PackReport) {
         let store = MemoryStore::default();
-        let writer = store.create("a.bin", amistore::disk::Overwrite::No).expect("creates");
+        let writer = store.create("a.bin", amistore::store::Creation::default()).expect("creates");
         let cancel = Cancel::new();
         let context = Context { plan, observer: &NullObserver, cancel: &cancel };
-        let report = amistore::engine::pack(self, options, writer, context).expect("packs");
+        let report = amistore::engine::pack(self, options, writer, amistore::engine::PackLog::none(), context).expect("packs");
         (store.get("a.bin").expect("committed").to_vec(), report)
     }
 }

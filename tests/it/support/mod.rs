@@ -4,6 +4,7 @@ pub mod cli;
 pub mod forge;
 pub mod image;
 pub mod program;
+pub mod s3;
 
 use std::path::Path;
 

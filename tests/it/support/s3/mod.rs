@@ -1,0 +1,311 @@
+//! An S3 in memory that behaves like that of AWS, for tests.
+//!
+//! It listens on a port of this machine, so the library and the program alike can talk to it. The protocol (XML, signatures,
+//! chunked uploads) is done by the crate `s3s`; what is kept and how operations behave is ours:
+//!
+//! * `world` is what there is, `memory` the operations, whose work is in `buckets`, `objects` and `uploads`;
+//! * `checksum` knows the checksums, `auth` who may do what;
+//! * `front` stands before all that: logs the calls, and lets them go wrong as `faults` says; `wire` is the sockets.
+//!
+//! It does what an archive's store can ask for, and not more: no lists of versions or buckets, no `DeleteObjects`, no access
+//! points, no SSE-C, no policies beyond whether they are public. Objects are kept in memory, whole, and so are requests and answers.
+//!
+//! Known to differ from AWS: a ranged read never carries a checksum; redirects say the region in a header and not in XML; key names
+//! in lists are not URL-encoded on request; lists of uploads know no delimiter; a completed upload is forgotten at once; the dates of
+//! presigned URLs are judged by our clock.
+
+mod auth;
+mod buckets;
+mod checksum;
+mod faults;
+mod front;
+mod memory;
+mod objects;
+mod uploads;
+mod wire;
+mod world;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use hyper::body::Bytes;
+use s3s::config::{S3Config, StaticConfigProvider};
+use s3s::crypto::{Checksum as _, Md5};
+use s3s::service::S3ServiceBuilder;
+use tokio::net::TcpSocket;
+use tokio::sync::mpsc::UnboundedSender;
+
+pub use checksum::{Algorithm, Checksum, ChecksumKind};
+pub use faults::{Call, Fault, FaultKind, When};
+pub use world::{Attributes, BucketOptions, Limits, ObjectOptions, PartInfo, Quirks, Restore, StoredObject};
+
+use faults::Ledger;
+use wire::Command;
+use world::{Bucket, Key, World};
+
+/// What all connections share.
+pub struct Shared {
+    world: Mutex<World>,
+    ledger: Mutex<Ledger>,
+    connections: AtomicUsize,
+}
+
+impl Shared {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("no panic")
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().expect("no panic")
+    }
+}
+
+/// An upload that is neither completed nor aborted.
+#[derive(Clone, Debug)]
+pub struct OpenUpload {
+    pub key: String,
+    pub upload_id: String,
+    pub attributes: Attributes,
+    pub parts: BTreeMap<u32, PartInfo>,
+}
+
+/// The server. It stops, with all of its connections and threads, when it is dropped.
+pub struct TestS3 {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    commands: UnboundedSender<Command>,
+    thread: Option<JoinHandle<()>>,
+    /// Keeps the port.
+    _reserved: TcpSocket,
+}
+
+impl TestS3 {
+    pub const ACCESS_KEY: &str = "AKIATESTTESTTESTTEST";
+    pub const SECRET_KEY: &str = "secret/secret+secret/secret+secret/secre";
+    pub const REGION: &str = "us-east-1";
+
+    /// Starts a server without buckets, and with one key.
+    pub fn start() -> Self {
+        let shared = Arc::new(Shared { world: Mutex::new(World::new()), ledger: Mutex::default(), connections: AtomicUsize::new(0) });
+        let mut builder = S3ServiceBuilder::new(memory::Memory(Arc::clone(&shared)));
+        builder.set_auth(auth::Keys(Arc::clone(&shared)));
+        builder.set_access(auth::Access(Arc::clone(&shared)));
+        // The date of a request is judged in front, by a clock that tests can set.
+        let mut config = S3Config::default();
+        config.presigned_url_max_skew_time_secs = u32::MAX;
+        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
+        let service = builder.build();
+
+        let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let (ready, started) = mpsc::channel();
+        let served = Arc::clone(&shared);
+        let serve = move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("test-s3").enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let (reserved, address) = wire::reserve();
+                let listener = wire::listen(address);
+                ready.send((reserved, address)).expect("the test waits");
+                wire::serve(served, service, address, listener, receiver).await;
+            });
+        };
+        let thread = thread::Builder::new().name("test-s3".to_owned()).spawn(serve).expect("a thread");
+        let (reserved, address) = started.recv().expect("the server starts");
+        let server = Self { shared, address, commands, thread: Some(thread), _reserved: reserved };
+        server.add_key(Self::ACCESS_KEY, Self::SECRET_KEY, None);
+        server
+    }
+
+    /// Where it listens: `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Makes a bucket in `us-east-1` that is private.
+    pub fn create_bucket(&self, name: &str) {
+        self.create_bucket_with(name, BucketOptions::default());
+    }
+
+    pub fn create_bucket_with(&self, name: &str, options: BucketOptions) {
+        let bucket = Bucket { options, objects: BTreeMap::new(), uploads: BTreeMap::new() };
+        self.shared.world().buckets.insert(name.to_owned(), bucket);
+    }
+
+    pub fn add_key(&self, id: &str, secret: &str, session_token: Option<&str>) {
+        let key = Key { secret: secret.to_owned(), session_token: session_token.map(str::to_owned), expired: false };
+        self.shared.world().keys.insert(id.to_owned(), key);
+    }
+
+    /// From now on requests that are signed with the key are answered with `ExpiredToken`.
+    pub fn expire_key(&self, id: &str) {
+        self.shared.world().keys.get_mut(id).expect("a key").expired = true;
+    }
+
+    /// From now on the operation is answered with `AccessDenied`.
+    pub fn deny(&self, operation: &str) {
+        self.shared.world().denied.insert(operation.to_owned());
+    }
+
+    pub fn allow(&self, operation: &str) {
+        self.shared.world().denied.remove(operation);
+    }
+
+    /// The current version of an object.
+    pub fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
+        self.shared.world().buckets.get(bucket)?.current(key).cloned()
+    }
+
+    /// The keys of a bucket, in order.
+    pub fn keys(&self, bucket: &str) -> Vec<String> {
+        let world = self.shared.world();
+        let bucket = world.buckets.get(bucket).expect("a bucket");
+        bucket.objects.keys().filter(|key| bucket.current(key).is_some()).cloned().collect()
+    }
+
+    /// Puts an object there as if somebody else had.
+    pub fn put_object(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>, options: ObjectOptions) {
+        let bytes = bytes.into();
+        let parts: Option<Vec<Bytes>> = options.part_size.map(|size| bytes.chunks(size).map(|part| bytes.slice_ref(part)).collect());
+        let etag = match &parts {
+            None => checksum::hex(&Md5::checksum(&bytes)),
+            Some(parts) => {
+                let all: Vec<u8> = parts.iter().flat_map(|part| Md5::checksum(part)).collect();
+                format!("{}-{}", checksum::hex(&Md5::checksum(&all)), parts.len())
+            }
+        };
+        let object = StoredObject {
+            etag,
+            attributes: options.attributes,
+            checksum: options.checksum.map(|algorithm| Checksum::full(algorithm, &bytes)),
+            parts: parts.map(|parts| parts.iter().map(|part| part.len() as u64).collect()),
+            bytes,
+            version_id: None,
+            modified: SystemTime::now(),
+            restore: Restore::Never,
+        };
+        self.shared.world().store(bucket, key, object).expect("a bucket");
+    }
+
+    /// Moves an object to an archive (`GLACIER`, `DEEP_ARCHIVE`) or out of it.
+    pub fn freeze(&self, bucket: &str, key: &str, storage_class: &str) {
+        let mut world = self.shared.world();
+        let object = world.bucket(bucket).and_then(|bucket| bucket.object_mut(key, None)).expect("an object");
+        object.attributes.storage_class = Some(storage_class.to_owned());
+        object.restore = Restore::Never;
+    }
+
+    pub fn open_uploads(&self, bucket: &str) -> Vec<OpenUpload> {
+        let world = self.shared.world();
+        let uploads = world.buckets.get(bucket).expect("a bucket").uploads.clone();
+        let open = |((key, upload_id), upload): (_, world::Upload)| OpenUpload {
+            key,
+            upload_id,
+            attributes: upload.attributes,
+            parts: upload.parts,
+        };
+        uploads.into_iter().map(open).collect()
+    }
+
+    /// Makes a part another one of the same size, as somebody does who uploads other bytes under its number.
+    pub fn corrupt_part(&self, bucket: &str, upload_id: &str, number: u32) {
+        let mut world = self.shared.world();
+        let uploads = &mut world.bucket(bucket).expect("a bucket").uploads;
+        let upload = uploads.iter_mut().find(|((_, id), _)| id == upload_id).expect("an upload").1;
+        let part = upload.parts.get_mut(&number).expect("a part");
+        let mut bytes = part.bytes.to_vec();
+        *bytes.last_mut().expect("a part with bytes") ^= 1;
+        let checksum = part.checksum.take().map(|(algorithm, _)| (algorithm, algorithm.of(&bytes)));
+        *part = PartInfo::new(bytes.clone().into(), Md5::checksum(&bytes), checksum);
+    }
+
+    /// Removes an upload, as a rule for the life of uploads does.
+    pub fn drop_upload(&self, bucket: &str, upload_id: &str) {
+        self.shared.world().bucket(bucket).expect("a bucket").uploads.retain(|(_, id), _| id != upload_id);
+    }
+
+    /// What was asked so far, in the order in which it arrived.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.ledger().calls()
+    }
+
+    /// How often an operation was asked for.
+    pub fn count(&self, operation: &str) -> usize {
+        self.calls().iter().filter(|call| call.operation == operation).count()
+    }
+
+    /// Forgets the calls; the next one is number 1.
+    pub fn reset_calls(&self) {
+        self.shared.ledger().reset();
+    }
+
+    /// Lets something go wrong. Of several faults that meet a call, the first one happens.
+    pub fn fail(&self, fault: Fault) {
+        self.shared.ledger().faults.push(fault);
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn clear_faults(&self) {
+        self.shared.ledger().faults.clear();
+    }
+
+    /// Every request waits so long before anything else happens.
+    pub fn set_latency(&self, latency: Duration) {
+        self.shared.world().latency = latency;
+    }
+
+    /// The limit of 5 MiB, in bytes.
+    pub fn set_min_part_size(&self, bytes: u64) {
+        self.shared.world().limits.min_part_size = bytes;
+    }
+
+    pub fn set_limits(&self, limits: Limits) {
+        self.shared.world().limits = limits;
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.shared.world().limits
+    }
+
+    pub fn set_quirks(&self, quirks: Quirks) {
+        self.shared.world().quirks = quirks;
+    }
+
+    /// Sets the server's clock so many seconds ahead of ours. Requests are judged by it.
+    pub fn set_clock_skew(&self, seconds: i64) {
+        self.shared.world().skew = seconds;
+    }
+
+    /// The network is gone: connections are closed, and new ones refused.
+    pub fn stop_accepting(&self) {
+        self.accept(false);
+    }
+
+    /// The network is back.
+    pub fn resume(&self) {
+        self.accept(true);
+    }
+
+    fn accept(&self, accept: bool) {
+        let (done, finished) = mpsc::channel();
+        self.commands.send(Command::Accept(accept, done)).expect("the server runs");
+        // It lets go of its end when it is done.
+        assert!(finished.recv().is_err());
+    }
+
+    pub fn open_connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for TestS3 {
+    fn drop(&mut self) {
+        let _gone_already = self.commands.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || thread::panicking(), "the server panicked");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Sockets: who listens, which connections are open, and how they end.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use s3s::service::S3Service;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
+
+use super::{Shared, front};
+
+/// Bytes that are given to a connection at a time, so that what is counted is about what went out.
+const PIECE: usize = 256 << 10;
+
+/// What a test tells the server's thread. It is answered when it is done.
+pub enum Command {
+    Accept(bool, Sender<()>),
+    Stop,
+}
+
+/// A socket that is bound and does not listen: it keeps the port for us while nobody accepts, and connections are refused.
+pub fn reserve() -> (TcpSocket, SocketAddr) {
+    let socket = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    let address = socket.local_addr().expect("a bound socket has an address");
+    (socket, address)
+}
+
+fn bound(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("an option");
+    socket.bind(address).expect("an address of our own");
+    socket
+}
+
+pub fn listen(address: SocketAddr) -> TcpListener {
+    bound(address).listen(1024).expect("listens")
+}
+
+/// Serves until it is told to stop. Connections end with it.
+pub async fn serve(
+    shared: Arc<Shared>,
+    service: S3Service,
+    address: SocketAddr,
+    listener: TcpListener,
+    mut commands: UnboundedReceiver<Command>,
+) {
+    let mut listener = Some(listener);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = accept(listener.as_ref()) => {
+                connections.spawn(connection(Arc::clone(&shared), service.clone(), stream));
+            }
+            Some(_) = connections.join_next() => {}
+            command = commands.recv() => match command {
+                Some(Command::Accept(true, done)) => {
+                    listener.get_or_insert_with(|| listen(address));
+                    drop(done);
+                }
+                Some(Command::Accept(false, done)) => {
+                    listener = None;
+                    connections.shutdown().await;
+                    drop(done);
+                }
+                Some(Command::Stop) | None => return,
+            },
+        }
+    }
+}
+
+/// The next connection; none ever comes while nobody listens.
+async fn accept(listener: Option<&TcpListener>) -> TcpStream {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        if let Ok((stream, _)) = listener.accept().await {
+            return stream;
+        }
+        // Out of descriptors: other connections have to end first.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn connection(shared: Arc<Shared>, service: S3Service, stream: TcpStream) {
+    let _gone_already = stream.set_nodelay(true);
+    shared.connections.fetch_add(1, Ordering::SeqCst);
+    let reset = Arc::new(AtomicBool::new(false));
+    let socket = Socket { stream, reset: Arc::clone(&reset), shared: Arc::clone(&shared) };
+    let answer = service_fn(move |request| front::answer(Arc::clone(&shared), service.clone(), Arc::clone(&reset), request));
+    // An error is a client that went away, or a fault that was asked for.
+    let _ended = http1::Builder::new().serve_connection(TokioIo::new(socket), answer).await;
+}
+
+/// A connection that can end with a reset.
+struct Socket {
+    stream: TcpStream,
+    reset: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.reset.load(Ordering::SeqCst) {
+            let _gone_already = self.stream.set_zero_linger();
+        }
+        self.shared.connections.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// The body of an answer, which may break off.
+pub struct Answer {
+    bytes: Bytes,
+    sent: usize,
+    end: Option<End>,
+    count: Box<dyn Fn(usize) + Send + Sync>,
+}
+
+/// Where it breaks off, and how long the connection stays open then.
+struct End {
+    at: usize,
+    open_for: Duration,
+    open: Option<Pin<Box<Sleep>>>,
+}
+
+impl Answer {
+    pub fn new(bytes: Bytes, count: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        Self { bytes, sent: 0, end: None, count: Box::new(count) }
+    }
+
+    /// Sends only half of it.
+    pub fn broken(mut self, open_for: Duration) -> Self {
+        self.end = Some(End { at: self.bytes.len() / 2, open_for, open: None });
+        self
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let end = self.end.as_ref().map_or(self.bytes.len(), |end| end.at);
+        if self.sent < end {
+            let piece = self.bytes.slice(self.sent..end.min(self.sent + PIECE));
+            self.sent += piece.len();
+            (self.count)(piece.len());
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let Some(end) = &mut self.end else { return Poll::Ready(None) };
+        let open = end.open.get_or_insert_with(|| Box::pin(tokio::time::sleep(end.open_for)));
+        open.as_mut().poll(context).map(|()| Some(Err(io::Error::other("the answer is to break off"))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.end.is_none() && self.sent == self.bytes.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact((self.bytes.len() - self.sent) as u64)
+    }
+}
