@@ -74,7 +74,7 @@ pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'
             return outcome.map(copied);
         }
     }
-    let present = task.end(outcome, &resumption)?;
+    let present = task.end(outcome, &resumption, || Ok(()))?;
     Ok(copied(present))
 }
 

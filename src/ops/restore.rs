@@ -82,7 +82,8 @@ pub fn restore_resumable(
         Err(error) if is_existing(&error) && task.is_resumed() && is_there() => Ok(plan_restore(archive)),
         target => target.and_then(|target| run(archive, target, log, context)),
     };
-    task.end(outcome, resumption)
+    let tag = task.with(|task| task.header().tag());
+    task.end(outcome, resumption, || ImageDirectoryTarget::clean(Path::new(&resumption.target), &tag))
 }
 
 fn run(archive: &Archive<'_>, mut target: Box<dyn ImageTarget>, log: RestoreLog<'_>, context: Context<'_>) -> Result<Restored> {

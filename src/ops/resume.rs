@@ -135,8 +135,8 @@ impl RunningTask {
         Ok(CellLog { earlier: Box::new(earlier), note: Box::new(note) })
     }
 
-    /// The work ended like this. If something can be continued, an error says so; otherwise the task is forgotten.
-    pub(super) fn end<T>(self, outcome: Result<T>, resumption: &Resumption) -> Result<T> {
+    /// The work ended like this. If something can be continued, an error says so; otherwise `undo` is called, and the task is forgotten.
+    pub(super) fn end<T>(self, outcome: Result<T>, resumption: &Resumption, undo: impl FnOnce() -> Result<()>) -> Result<T> {
         let error = match outcome {
             Ok(value) => {
                 self.with(|task| task.finish())?;
@@ -165,7 +165,10 @@ impl RunningTask {
                 if hopeless { Err(error) } else { Err(error.at("resume_with", shell_line(&resumption.command))) }
             }
             Ok(false) => {
-                let _ = self.with(|task| task.finish());
+                // What cannot be undone stays remembered.
+                if undo().is_ok() {
+                    let _ = self.with(|task| task.finish());
+                }
                 Err(error)
             }
             Err(_) => Err(error),

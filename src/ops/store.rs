@@ -87,7 +87,7 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
         // Somebody else made the object; an upload of ours would stay behind.
         task.abandon_uploads(store)?;
     }
-    let outcome = task.end(outcome, &resumption)?;
+    let outcome = task.end(outcome, &resumption, || Ok(()))?;
     Ok(Stored { image_id, key: Some(key), outcome })
 }
 
