@@ -138,13 +138,6 @@ impl Error {
         Self::new(kind, message).because(cause)
     }
 
-    /// Changes the kind; for whoever knows more of what the failure means.
-    #[must_use]
-    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
-        self.0.kind = kind;
-        self
-    }
-
     /// Adds a fact, such as `("path", …)`, `("block", …)`.
     #[must_use]
     pub fn at(mut self, key: &'static str, value: impl fmt::Display) -> Self {

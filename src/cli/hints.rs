@@ -10,7 +10,7 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         return Some(format!("what was done is kept; continue with: {command}"));
     }
     let message = error.message();
-    if error.fact("begun_with").is_some() || error.message().contains("not what it was when this store began") {
+    if error.fact("begun_with").is_some() || message.contains("not what it was when this store began") {
         return Some("begin anew with --restart, or repeat the command as it was: `amistore tasks` shows it".to_owned());
     }
     let says = |text: &str| message.contains(text);

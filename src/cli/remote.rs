@@ -88,7 +88,7 @@ pub(super) fn open_archive(
 
 /// Looks at a bucket that will be written to, and refuses one that everybody may read.
 pub(super) fn preflight(store: &S3Store, key: &str, object: &ObjectArgs, observer: &dyn Observer) -> Result<()> {
-    let found = store.preflight(key, true)?;
+    let found = store.preflight(key)?;
     let note = |message: String| observer.note(&Event::Note { message });
     note(format!("bucket {} in {}", store.bucket(), found.region.as_deref().unwrap_or("a Region that it does not say")));
     if let Some(why) = found.public {

@@ -72,6 +72,18 @@ impl Place {
         Ok(Self::Path(path.to_owned()))
     }
 
+    /// The place of an archive: a directory, bucket or prefix stands for `name` in it.
+    pub(super) fn of_archive(self, name: &str) -> Self {
+        match self {
+            Self::Stdio => Self::Stdio,
+            Self::Path(path) => {
+                let (directory, key) = archive_target(&path, name);
+                Self::Path(directory.join(key))
+            }
+            Self::S3(place) => Self::S3(place.object(name)),
+        }
+    }
+
     /// What to call it in messages.
     pub(super) fn shown(&self, stdio: &str) -> String {
         match self {

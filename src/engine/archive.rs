@@ -107,10 +107,10 @@ impl<'a> Archive<'a> {
         twice(self.reader, read).map_err(|error| self.locate_window(error, entry))
     }
 
-    /// Begins to fetch the index that is read some windows later, or, at the `start` of a volume, all up to it. Whoever reads them one after the other then does not wait for each.
-    pub(super) fn prefetch_indexes(&self, volume: u16, number: usize, start: bool) {
+    /// Begins to fetch the index that is read some windows after window `number`, or, with the first window, all up to it. Whoever reads them one after the other then does not wait for each.
+    pub(super) fn prefetch_indexes(&self, volume: u16, number: usize) {
         let windows = self.root.windows_of(volume);
-        let from = if start { number } else { number + INDEXES_AHEAD };
+        let from = if number == 0 { 0 } else { number + INDEXES_AHEAD };
         for entry in windows.iter().take(number + INDEXES_AHEAD + 1).skip(from) {
             self.reader.prefetch(entry.index_offset(), entry.index_len.into());
         }

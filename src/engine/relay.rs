@@ -2,20 +2,16 @@
 //!
 //! Pieces are read side by side and appended in order, each after it was checked: cells down to their blocks, everything else against the digest that the index has of it. So what arrives is what was checked. Like a pack it can be continued: cells that an earlier run appended, and that are still there, are neither read nor sent again.
 
-use super::archive::Archive;
+use super::archive::{Archive, twice};
 use super::books::Books;
 use super::plan::IN_FLIGHT_FLOOR;
 use super::pool::Pool;
-use super::unpack::{Group, Worker, read_indexes};
+use super::unpack::{Group, Worker, is_full, read_indexes};
 use super::{Budget, Cells, Context, Lease, MadeCell, PackLog, run_ordered};
 use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, Stage, VolumeSize, hex};
 use crate::codec::sha256;
-use crate::format::layout::DATA_FRAME_RAW;
 use crate::format::{CellFacts, Digest, FrameLog, MetaRole, WindowSlot};
 use crate::store::{Held, ObjectWriter};
-
-/// What has no digest of its own, or is compared elsewhere, is carried in pieces of this size.
-const PIECE: u64 = DATA_FRAME_RAW as u64;
 
 enum Job {
     OpenVolume,
@@ -153,7 +149,7 @@ impl Feeder<'_, '_> {
             self.context.observer.note(&Event::Grew { bytes: stored });
             self.meta(MetaRole::Volume(volume))?;
             for (number, window) in archive.root().windows_of(volume).iter().enumerate() {
-                archive.prefetch_indexes(volume, number, number == 0);
+                archive.prefetch_indexes(volume, number);
                 let mut group = Gathered { volume, size, cells: Vec::new(), earlier: Vec::new(), bytes: 0 };
                 let mut offset = window.offset;
                 for slot in archive.window_index(window)?.slots {
@@ -171,7 +167,7 @@ impl Feeder<'_, '_> {
                             (self.emit)(Job::Known(made))?;
                         }
                         made => {
-                            if group.bytes + u64::from(slot.cell_len) > PIECE || group.cells.len() >= 16 {
+                            if is_full(group.cells.len(), group.bytes + u64::from(slot.cell_len)) {
                                 self.flush(&mut group)?;
                             }
                             group.bytes += u64::from(slot.cell_len);
@@ -250,22 +246,26 @@ fn work(worker: &mut Worker, archive: &Archive<'_>, pool: &Pool, job: Job) -> Re
         Job::CloseVolume(volume) => Ok(Piece::CloseVolume(volume)),
         Job::Known(made) => Ok(Piece::Known(made)),
         Job::Plain { offset, len, digest, lease } => {
-            let (mut bytes, mut again) = (vec![0; len as usize], vec![0; len as usize]);
-            archive.reader().read_at(offset, &mut bytes)?;
-            let right = |bytes: &[u8]| digest.is_some_and(|digest| sha256::digest(bytes) == digest);
-            if !right(&bytes) {
-                archive.reader().distrust();
-                archive.reader().read_at(offset, &mut again)?;
-                if digest.is_none() && bytes != again {
-                    return Err(
-                        Error::new(ErrorKind::Io, "two reads of one piece of the archive gave different bytes").at("offset", offset)
-                    );
+            let read = || -> Result<Vec<u8>> {
+                let mut bytes = vec![0; len as usize];
+                archive.reader().read_at(offset, &mut bytes)?;
+                Ok(bytes)
+            };
+            let bytes = match digest {
+                Some(digest) => twice(archive.reader(), || match read()? {
+                    bytes if sha256::digest(&bytes) == digest => Ok(bytes),
+                    _ => Err(Error::corrupt("a piece of the archive does not match its digest").at("offset", offset)),
+                })?,
+                None => {
+                    let bytes = read()?;
+                    archive.reader().distrust();
+                    if read()? != bytes {
+                        let differ = Error::new(ErrorKind::Io, "two reads of one piece of the archive gave different bytes");
+                        return Err(differ.at("offset", offset));
+                    }
+                    bytes
                 }
-                if digest.is_some() && !right(&again) {
-                    return Err(Error::corrupt("a piece of the archive does not match its digest").at("offset", offset));
-                }
-                bytes = again;
-            }
+            };
             Ok(Piece::Plain { offset, bytes, lease })
         }
         Job::Given { offset, bytes, lease } => Ok(Piece::Plain { offset, bytes, lease }),

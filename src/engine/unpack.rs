@@ -228,7 +228,7 @@ fn feed(
             if !readable[number] {
                 continue;
             }
-            archive.prefetch_indexes(volume, number, number == 0);
+            archive.prefetch_indexes(volume, number);
             let slots = archive.window_index(window)?.slots;
             let mut feeder = GroupFeeder {
                 archive,
@@ -282,7 +282,7 @@ pub(super) fn read_indexes(
     let mut map = BlockMap::new(entry.size);
     let mut readable = Vec::with_capacity(windows.len());
     for (number, window) in windows.iter().enumerate() {
-        archive.prefetch_indexes(volume, number, number == 0);
+        archive.prefetch_indexes(volume, number);
         match archive.window_index(window) {
             Ok(index) => {
                 add_to_map(&index, &mut map);
@@ -302,6 +302,11 @@ pub(super) fn read_indexes(
     Ok((readable, map.stored_bytes()))
 }
 
+/// Whether a group of so many cells has no room for another, with which it would have `bytes`. Zeros take no room in the archive but do in a volume: a group must not become a long job.
+pub(super) fn is_full(cells: usize, bytes: u64) -> bool {
+    bytes > GROUP || cells >= 16
+}
+
 /// Puts cells that stand side by side into groups.
 struct GroupFeeder<'a> {
     archive: &'a Archive<'a>,
@@ -318,9 +323,7 @@ impl GroupFeeder<'_> {
     fn add(&mut self, cell: (SlotAddress, WindowSlot, u64), fetch: bool) -> Result<()> {
         let len = u64::from(cell.1.cell_len);
         let adjacent = self.cells.last().is_none_or(|(_, last, at)| at + u64::from(last.cell_len) == cell.2);
-        // Zeros take no room in the archive but do in a volume: a group must not become a long job.
-        let full = self.bytes + len > GROUP || self.cells.len() >= 16;
-        if !adjacent || full || self.fetch != fetch {
+        if !adjacent || is_full(self.cells.len(), self.bytes + len) || self.fetch != fetch {
             self.flush()?;
         }
         self.fetch = fetch;

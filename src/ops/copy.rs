@@ -24,12 +24,21 @@ pub struct Copied {
     pub present: bool,
 }
 
+/// What a copy would make; nothing is written.
+pub fn plan_copy(archive: &Archive<'_>) -> Copied {
+    Copied {
+        image_id: archive.document().image_id().map(ToString::to_string),
+        archive_len: archive.reader().len(),
+        footer: archive.footer().clone(),
+        present: false,
+    }
+}
+
 /// Copies `archive`, and checks all of it on the way. The copy is visible when this returns, and not before. One that is there already and is the same archive is no error.
 pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'_>) -> Result<Copied> {
     let footer = archive.footer().clone();
     let archive_len = archive.reader().len();
-    let image_id = archive.document().image_id().map(ToString::to_string);
-    let copied = |present| Copied { image_id: image_id.clone(), archive_len, footer: footer.clone(), present };
+    let copied = |present| Copied { present, ..plan_copy(archive) };
     context.observer.note(&Event::Started { stage: Stage::Copy, total: None });
     let target = match target {
         ArchiveTarget::Stream(writer) => {
@@ -52,7 +61,7 @@ pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'
     };
     let work = Work {
         kind: TaskKind::Copy,
-        image_id: image_id.clone(),
+        image_id: archive.document().image_id().map(ToString::to_string),
         expected: archive_len,
         fingerprint: &[&hex(&footer.root), &archive_len.to_string()],
         settings: &[],

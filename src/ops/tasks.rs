@@ -59,7 +59,6 @@ fn describe(entry: TaskEntry) -> Result<TaskProgress> {
             TaskRecord::Part(_) => {}
             TaskRecord::Cell(_) => cells += 1,
             TaskRecord::Failed(text) => reason = Some(text),
-            TaskRecord::Completing { .. } => {}
         }
     }
     // Cells of a restore hold at most 4 MiB; an estimate, as AWS calls its own.

@@ -19,7 +19,6 @@ const UPLOAD: u8 = b'U';
 const PART: u8 = b'P';
 const CELL: u8 = b'C';
 const FAILED: u8 = b'E';
-const COMPLETING: u8 = b'Z';
 
 /// What sort of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,13 +127,6 @@ pub enum TaskRecord {
     Cell(Vec<u8>),
     /// The work ended with this error, and can be continued.
     Failed(String),
-    /// All is sent, and the object is about to appear: with this length and checksum.
-    Completing {
-        /// Bytes.
-        len: u64,
-        /// Checksum of the object, as the service prints it.
-        checksum: String,
-    },
 }
 
 /// A task that this process works on. The file is locked until it is dropped.
@@ -240,9 +232,6 @@ impl Task {
             TaskRecord::Part(part) => serde_json::to_vec(part).map_err(Into::into).and_then(|json| self.log.append(PART, &json)),
             TaskRecord::Cell(bytes) => self.log.append(CELL, bytes),
             TaskRecord::Failed(reason) => self.log.append(FAILED, reason.as_bytes()),
-            TaskRecord::Completing { len, checksum } => {
-                self.log.append(COMPLETING, &[&len.to_le_bytes()[..], checksum.as_bytes()].concat())
-            }
         };
         written.map_err(|cause| self.failed(cause))
     }
@@ -307,10 +296,6 @@ impl TaskRecords {
                 PART => serde_json::from_slice(&payload).ok().map(TaskRecord::Part),
                 CELL => Some(TaskRecord::Cell(payload)),
                 FAILED => Some(TaskRecord::Failed(String::from_utf8_lossy(&payload).into_owned())),
-                COMPLETING => payload.split_first_chunk().map(|(len, checksum)| TaskRecord::Completing {
-                    len: u64::from_le_bytes(*len),
-                    checksum: String::from_utf8_lossy(checksum).into_owned(),
-                }),
                 // The header, and what later versions may write.
                 _ => None,
             };

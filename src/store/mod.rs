@@ -7,7 +7,6 @@ mod directory;
 mod held;
 mod memory;
 mod pipe;
-mod read_ahead;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -21,7 +20,6 @@ pub use directory::{DirectoryStore, FileReader};
 pub use held::Held;
 pub use memory::{MemoryReader, MemoryStore};
 pub use pipe::{PipeReader, PipeWriter};
-pub use read_ahead::ReadAhead;
 
 /// An object that can be read at any position, from several threads.
 pub trait ObjectReader: Send + Sync {

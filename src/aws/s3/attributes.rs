@@ -127,16 +127,19 @@ fn decode_quoted(payload: &str) -> Option<Vec<u8>> {
 
 /// Tags as the header `x-amz-tagging` wants them: a URL-encoded query.
 pub(super) fn encode_tags(tags: &BTreeMap<String, String>) -> Option<String> {
-    let escape = |text: &str| {
-        text.bytes()
-            .map(|byte| match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-                byte => format!("%{byte:02X}"),
-            })
-            .collect::<String>()
-    };
-    let pairs: Vec<String> = tags.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
+    let pairs: Vec<String> = tags.iter().map(|(key, value)| format!("{}={}", percent_encode(key, ""), percent_encode(value, ""))).collect();
     (!pairs.is_empty()).then(|| pairs.join("&"))
+}
+
+/// Text as it stands in a URL. What is in `also` stays as it is, beside what always does.
+pub(super) fn percent_encode(text: &str, also: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            byte if also.as_bytes().contains(&byte) => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -27,15 +27,13 @@ pub struct Preflight {
 }
 
 impl S3Store {
-    /// Looks at the bucket, and, if `writing`, tries whether an upload of `key` may be begun and aborted.
-    pub fn preflight(&self, key: &str, writing: bool) -> Result<Preflight> {
+    /// Looks at the bucket, and tries whether an upload of `key` may be begun and aborted.
+    pub fn preflight(&self, key: &str) -> Result<Preflight> {
         let mut found = Preflight::default();
         self.head_bucket(&mut found).map_err(|error| error.at("bucket", &self.bucket))?;
-        if writing {
-            self.try_upload(key)?;
-            self.look_for_public_access(&mut found)?;
-            self.look_for_versions(&mut found)?;
-        }
+        self.try_upload(key)?;
+        self.look_for_public_access(&mut found)?;
+        self.look_for_versions(&mut found)?;
         Ok(found)
     }
 

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::super::error::classify;
 use super::Checksum;
-use super::attributes::{encode_metadata, encode_tags};
+use super::attributes::{encode_metadata, encode_tags, percent_encode};
 use super::store::{Head, S3Store};
 use super::upload::{Identity, SentPart, Upload, identify, is_unreadable};
 use crate::base::{Error, ErrorKind, Event, Result};
@@ -52,11 +52,7 @@ impl S3Store {
             return Err(source.located(source_key)(Error::new(ErrorKind::Io, "the object was replaced while it was read")));
         }
         if overwrite == Overwrite::No {
-            match self.head(key).await {
-                Ok(_) => return Err(self.located(key)(Error::new(ErrorKind::Exists, "the object exists"))),
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => {}
-                Err(error) => return Err(error),
-            }
+            self.refuse_existing(key).await?;
         }
         let metadata: BTreeMap<String, String> = encode_metadata(&attributes.metadata)?;
         let upload = Upload::begin(self, key, &metadata, encode_tags(&attributes.tags)).await?;
@@ -86,7 +82,7 @@ impl S3Store {
 
     async fn copy_all(&self, upload: &Upload, (source, source_key): (&S3Store, &str), from: &Head, overwrite: Overwrite) -> Result<()> {
         let piece = PIECE.max(from.len.div_ceil(super::MAX_PARTS).next_multiple_of(1 << 20));
-        let encoded = encode_path(&format!("{}/{source_key}", source.bucket));
+        let encoded = percent_encode(&format!("{}/{source_key}", source.bucket), "/");
         let mut tasks = JoinSet::new();
         for (index, start) in (0..from.len).step_by(usize::try_from(piece).unwrap_or(usize::MAX)).enumerate() {
             let (upload, encoded, etag, owner) = (upload.clone(), encoded.clone(), from.etag.clone(), source.options.owner());
@@ -163,14 +159,4 @@ impl S3Store {
 /// Whether both have a checksum over all bytes, and it is the same.
 fn same_checksum(from: &Head, to: &Head) -> bool {
     from.len == to.len && from.checksums.iter().any(|(name, value)| !value.contains('-') && to.checksums.get(name) == Some(value))
-}
-
-/// A path as the header `x-amz-copy-source` wants it.
-fn encode_path(path: &str) -> String {
-    path.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => char::from(byte).to_string(),
-            byte => format!("%{byte:02X}"),
-        })
-        .collect()
 }

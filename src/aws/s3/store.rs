@@ -148,6 +148,16 @@ impl S3Store {
         })
     }
 
+    /// Fails with `Exists` if the object is there.
+    pub(super) async fn refuse_existing(&self, key: &str) -> Result<()> {
+        match self.head(key).await {
+            Ok(_) => Err(self.located(key)(Error::new(ErrorKind::Exists, "the object exists"))),
+            // Without the permission to list, S3 does not tell whether there is an object. The condition on completion does.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether there is such an object, frozen or not.
     pub fn exists(&self, key: &str) -> Result<bool> {
         match self.link.wait(self.head(key)) {

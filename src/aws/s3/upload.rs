@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -11,9 +10,9 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::Pace;
 use super::super::body::{MeteredBody, Progress};
 use super::super::error::classify;
+use super::super::{LinkOptions, Pace};
 use super::checksum::{Checksum, base64, decode_base64};
 use super::store::{Head, S3Store};
 use crate::base::{Error, ErrorKind, Event, Result, hex, rfc3339};
@@ -108,13 +107,7 @@ impl Upload {
         let signed = self.store.link.signs_bodies();
         let len = data.len() as u64;
         let make = |client: Client, progress: Progress| {
-            let pace_progress = progress.clone();
-            let body = if signed {
-                ByteStream::from(data.clone())
-            } else {
-                let (pace, observer) = (link_options.pace.clone(), link_options.observer.clone());
-                ByteStream::new(MeteredBody::sdk_body(data.clone(), pace, progress, observer))
-            };
+            let body = body(data.clone(), signed, link_options, &progress);
             let value = Some(checksum.clone());
             let only = |wanted: Checksum| value.clone().filter(|_| self.checksum == wanted);
             let request = client
@@ -135,7 +128,7 @@ impl Upload {
                 .set_expected_bucket_owner(options.owner());
             async move {
                 let sent = if signed {
-                    in_one_piece(len, link_options.pace.as_ref(), &pace_progress).await;
+                    in_one_piece(len, link_options.pace.as_ref(), &progress).await;
                     let sent = request.send().await;
                     link_options.observer.note(&Event::Sent { bytes: len });
                     sent
@@ -277,22 +270,16 @@ pub(super) async fn put_object(
 ) -> Result<()> {
     let options = &store.options;
     let value = checksum.of(&data);
-    let (signed, observer, len) = (store.link.signs_bodies(), &store.link.options().observer, data.len() as u64);
+    let (signed, link_options, len) = (store.link.signs_bodies(), store.link.options(), data.len() as u64);
     let only = |wanted: Checksum| Some(value.clone()).filter(|_| checksum == wanted);
-    let options_of_link = store.link.options();
     let make = |client: Client, progress: Progress| {
-        let body = if signed {
-            ByteStream::from(data.clone())
-        } else {
-            let (pace, observer) = (options_of_link.pace.clone(), options_of_link.observer.clone());
-            ByteStream::new(MeteredBody::sdk_body(data.clone(), pace, progress.clone(), observer))
-        };
+        let body = body(data.clone(), signed, link_options, &progress);
         let request = client
             .put_object()
             .bucket(&store.bucket)
             .key(key)
             .content_type("application/octet-stream")
-            .content_length(data.len() as i64)
+            .content_length(len as i64)
             .body(body)
             .set_metadata(Some(metadata.clone().into_iter().collect()))
             .set_tagging(tags.clone())
@@ -310,9 +297,9 @@ pub(super) async fn put_object(
             .set_expected_bucket_owner(options.owner());
         async move {
             let sent = if signed {
-                in_one_piece(len, options_of_link.pace.as_ref(), &progress).await;
+                in_one_piece(len, link_options.pace.as_ref(), &progress).await;
                 let sent = request.send().await;
-                observer.note(&Event::Sent { bytes: len });
+                link_options.observer.note(&Event::Sent { bytes: len });
                 sent
             } else {
                 request.customize().disable_payload_signing().send().await
@@ -327,6 +314,14 @@ pub(super) async fn put_object(
 /// The store did what it was asked to, and does not answer as S3 does. An error that comes with status 200 has a code.
 pub(super) fn is_unreadable(error: &Error) -> bool {
     error.fact("status") == Some("200") && error.fact("code").is_none()
+}
+
+/// Bytes on their way up: in pieces that are counted and paced, or, to be signed, in one.
+fn body(data: Bytes, signed: bool, options: &LinkOptions, progress: &Progress) -> ByteStream {
+    if signed {
+        return ByteStream::from(data);
+    }
+    ByteStream::new(MeteredBody::sdk_body(data, options.pace.clone(), progress.clone(), options.observer.clone()))
 }
 
 /// A body that has to be signed goes in one piece, unseen: its time under the rate limit passes before, and it may be silent for as long as it takes at 64 KiB a second.

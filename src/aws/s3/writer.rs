@@ -50,7 +50,7 @@ impl S3Writer {
     pub(super) fn create(store: &S3Store, key: &str, creation: Creation) -> Result<Self> {
         let Creation { overwrite, at_most, attributes, task, repeatable } = creation;
         if overwrite == Overwrite::No {
-            refuse_existing(store, key)?;
+            store.link.wait(store.refuse_existing(key))?;
         }
         let memory = store.options.part_memory;
         let plan = match store.options.part_size {
@@ -283,10 +283,9 @@ impl S3Writer {
         let parts = self.parts()?;
         self.check_listed(&upload, &parts)?;
         let whole = upload.checksum_of(&parts)?;
-        self.note(&TaskRecord::Completing { len: self.offset, checksum: whole.clone() }, true)?;
         if self.overwrite == Overwrite::No {
             // Some stores do not know the condition that goes with the completion, and say nothing.
-            refuse_existing(&self.store, &self.key)?;
+            self.store.link.wait(self.store.refuse_existing(&self.key))?;
         }
         let completed = self.complete(&upload, &parts);
         let head = || self.store.link.wait(self.store.head(&self.key));
@@ -312,19 +311,19 @@ impl S3Writer {
             return Err(error);
         }
         self.committed = true;
-        let head = match head() {
+        self.check_finished(head(), upload.checksum, &whole, &parts)
+    }
+
+    /// Success, if the finished object is what was sent, as far as the store lets us see.
+    fn check_finished(&self, head: Result<Head>, checksum: Checksum, whole: &str, parts: &[SentPart]) -> Result<()> {
+        let head = match head {
             Err(error) if error.kind() == ErrorKind::Denied => {
                 self.warn_unchecked("these credentials may not read the object");
                 return Ok(());
             }
             head => head?,
         };
-        self.judge(&head, identify(&head, upload.checksum, self.offset, &whole, &parts), &whole)
-    }
-
-    /// Success, if the finished object is what was sent, as far as the store lets us see.
-    fn judge(&self, head: &Head, identity: Identity, whole: &str) -> Result<()> {
-        match identity {
+        match identify(&head, checksum, self.offset, whole, parts) {
             Identity::Same => Ok(()),
             Identity::Unknown => {
                 self.warn_unchecked("the store keeps no checksum of the object, and only its length was compared");
@@ -366,7 +365,7 @@ impl S3Writer {
         };
         if self.overwrite == Overwrite::No {
             // Some stores do not know the condition, and say nothing.
-            refuse_existing(&self.store, &self.key)?;
+            self.store.link.wait(self.store.refuse_existing(&self.key))?;
         }
         let (mut checksum, mut outcome) = put(self.store.options.checksum, self.overwrite);
         if outcome.as_ref().is_err_and(is_conflict) {
@@ -380,20 +379,12 @@ impl S3Writer {
         }
         let whole = checksum.of(&data);
         let head = || self.store.link.wait(self.store.head(&self.key));
-        let len = data.len() as u64;
         if let Err(error) = outcome {
             // The condition fails for an object that a lost answer left there.
-            let ours = |head| identify(&head, checksum, len, &whole, &[]) == Identity::Same;
+            let ours = |head| identify(&head, checksum, self.offset, &whole, &[]) == Identity::Same;
             return if error.fact("attempts").is_some() && head().is_ok_and(ours) { Ok(()) } else { Err(error) };
         }
-        match head() {
-            Err(error) if error.kind() == ErrorKind::Denied => {
-                self.warn_unchecked("these credentials may not read the object");
-                Ok(())
-            }
-            Err(error) => Err(error),
-            Ok(head) => self.judge(&head, identify(&head, checksum, len, &whole, &[]), &whole),
-        }
+        self.check_finished(head(), checksum, &whole, &[])
     }
 }
 
@@ -483,17 +474,6 @@ impl Drop for S3Writer {
                 observer.note(&Event::Warning { message });
             }
         });
-    }
-}
-
-/// Fails with `Exists` if the object is there.
-fn refuse_existing(store: &S3Store, key: &str) -> Result<()> {
-    match store.link.wait(store.head(key)) {
-        Ok(_) => Err(store.located(key)(Error::new(ErrorKind::Exists, "the object exists"))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        // Without the permission to list, S3 does not tell whether there is an object. The condition on completion does.
-        Err(error) if error.kind() == ErrorKind::Denied => Ok(()),
-        Err(error) => Err(error),
     }
 }
 

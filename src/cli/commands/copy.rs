@@ -1,6 +1,7 @@
 //! `amistore copy`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::super::args::CopyArgs;
 use super::super::output::{Console, copied, copied_text};
@@ -19,7 +20,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
     let from = Place::parse(&args.from)?;
     let remote = Remote::new(settings, &observer)?;
     let (source, reader): (Option<S3Store>, Box<dyn ObjectReader>) = match &from {
-        Place::Stdio => return from_stream(&args, settings, console),
+        Place::Stdio => return from_stream(&args, &remote, &observer, settings, console),
         Place::Path(path) => (None, Box::new(FileReader::open(path)?)),
         Place::S3(place) => {
             let link = args.sides.source_link();
@@ -35,18 +36,11 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
     if attributes.metadata.is_empty() {
         attributes.metadata = ops::image_metadata(archive.document());
     }
-    if let (Some(store), Place::S3(place), Place::S3(_)) = (&source, &from, Place::parse(&args.to)?) {
+    let to = Place::parse(&args.to)?.of_archive(&name);
+    if let (Some(store), Place::S3(place), Place::S3(_)) = (&source, &from, &to) {
         attributes.tags = tags_of(store, &place.key, observer.as_ref())?;
     }
     attributes.tags.extend(args.object.attributes()?.tags);
-    let to = match Place::parse(&args.to)? {
-        Place::S3(place) => Place::S3(place.object(&name)),
-        Place::Path(path) => {
-            let (directory, key) = archive_target(&path, &name);
-            Place::Path(directory.join(key))
-        }
-        Place::Stdio => Place::Stdio,
-    };
     let (shown_from, shown) = (from.shown("standard input"), to.shown("standard output"));
     let overwrite = args.write.overwrite();
     let report = match &to {
@@ -64,7 +58,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
             }
             if args.write.dry_run {
                 refuse_existing(path, &args.write)?;
-                planned(&archive)
+                ops::plan_copy(&archive)
             } else {
                 let (directory, key) = archive_target(path, &name);
                 let store = DirectoryStore::new(directory, args.write.durability());
@@ -86,7 +80,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
                     if !args.write.force && store.exists(&place.key)? {
                         return Err(Error::new(ErrorKind::Exists, "the object exists").at("object", place));
                     }
-                    planned(&archive)
+                    ops::plan_copy(&archive)
                 }
                 (Some(source), Place::S3(source_place)) => {
                     server_copy(&archive, (source, &source_place.key), (&store, &place.key), &attributes, overwrite, context)?
@@ -121,7 +115,11 @@ fn server_copy(
     context.observer.note(&Event::Started { stage: Stage::Copy, total: Some(archive.reader().len()) });
     match store.copy_from(key, (source, source_key, None), attributes, overwrite) {
         Err(error) if error.kind() == ErrorKind::Exists => {
-            return if is_same(open()?.as_ref()).unwrap_or(false) { Ok(Copied { present: true, ..planned(archive) }) } else { Err(error) };
+            return if is_same(open()?.as_ref()).unwrap_or(false) {
+                Ok(Copied { present: true, ..ops::plan_copy(archive) })
+            } else {
+                Err(error)
+            };
         }
         Ok(copied) if !copied.checksum_compared => {
             let message =
@@ -136,13 +134,12 @@ fn server_copy(
         return Err(Error::new(ErrorKind::Io, "the copy that the service made is not the archive that was to be copied").at("object", key));
     }
     context.observer.note(&Event::Finished { stage: Stage::Copy });
-    Ok(planned(archive))
+    Ok(ops::plan_copy(archive))
 }
 
 /// A stream is checked from front to back, and becomes visible when its end was seen.
-fn from_stream(args: &CopyArgs, settings: &Settings, console: &Console) -> Result<()> {
+fn from_stream(args: &CopyArgs, remote: &Remote<'_>, observer: &Arc<dyn Observer>, settings: &Settings, console: &Console) -> Result<()> {
     let (plan, part_memory) = settings.plan_with_parts(1, 0)?;
-    let observer = console.observer();
     let context = super::context(&plan, observer.as_ref(), settings, console);
     if args.write.dry_run {
         return Err(Error::usage("a stream cannot be looked at without reading it: --dry-run needs a file or an object"));
@@ -173,7 +170,7 @@ fn from_stream(args: &CopyArgs, settings: &Settings, console: &Console) -> Resul
                 return Err(named(&shown));
             }
             let options = args.object.options(part_memory)?;
-            let store = Remote::new(settings, &observer)?.store(place, args.sides.access(Side::Target), &args.sides.link, options)?;
+            let store = remote.store(place, args.sides.access(Side::Target), &args.sides.link, options)?;
             preflight(&store, &place.key, &args.object, observer.as_ref())?;
             // Nobody knows how long a stream is: parts as large as memory allows.
             let part = store.options().part_size.unwrap_or((part_memory / 3).max(8 << 20));
@@ -182,17 +179,7 @@ fn from_stream(args: &CopyArgs, settings: &Settings, console: &Console) -> Resul
             ops::copy_stream(input, crate::store::ObjectStore::create(&store, &place.key, creation)?, context)?
         }
     };
-    drop(observer);
     console.result(|| copied_text(&report, "standard input", &shown, false), || copied(&report, "standard input", &shown, false))
-}
-
-fn planned(archive: &Archive<'_>) -> Copied {
-    Copied {
-        image_id: archive.document().image_id().map(ToString::to_string),
-        archive_len: archive.reader().len(),
-        footer: archive.footer().clone(),
-        present: false,
-    }
 }
 
 /// The name below a prefix or directory: the one it has, else the one it should have.

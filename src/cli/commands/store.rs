@@ -41,14 +41,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
     crate::codec::zstd::Encoder::new(args.level)?;
     let options = PackOptions { sparse: args.sparse, ..PackOptions::default() };
     let name = image.document().archive_name();
-    let place = match Place::parse(archive)? {
-        Place::S3(place) => Place::S3(place.object(&name)),
-        Place::Path(path) => {
-            let (directory, key) = archive_target(&path, &name);
-            Place::Path(directory.join(key))
-        }
-        Place::Stdio => Place::Stdio,
-    };
+    let place = Place::parse(archive)?.of_archive(&name);
     let shown = place.shown("standard output");
     refuse_same_file(Path::new(&shown), sources.iter().map(PathBuf::as_path))?;
     // Two images that were described alike have one id, and so one file name.

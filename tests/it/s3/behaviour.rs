@@ -158,7 +158,7 @@ fn a_bucket_is_looked_at_before_anything_is_read() {
     let look = |name: &str, options: BucketOptions| {
         bench.server.create_bucket_with(name, options);
         let store = S3Store::new(bench.link(bench.options()), name, small_parts());
-        let found = store.preflight("a.bin", true);
+        let found = store.preflight("a.bin");
         assert!(bench.server.open_uploads(name).is_empty(), "{name}: an upload is left");
         found
     };
@@ -175,19 +175,19 @@ fn a_bucket_is_looked_at_before_anything_is_read() {
     assert!(found.object_lock && found.versioned);
     assert!(look("versions", BucketOptions { versioning: true, ..BucketOptions::default() }).expect("a bucket").versioned);
 
-    let missing = S3Store::new(bench.link(bench.options()), "missing", small_parts()).preflight("a.bin", true).expect_err("is missing");
+    let missing = S3Store::new(bench.link(bench.options()), "missing", small_parts()).preflight("a.bin").expect_err("is missing");
     assert_eq!((missing.kind(), missing.message()), (ErrorKind::NotFound, "there is no such bucket"));
     let owner = Some("999999999999".to_owned());
     let theirs = S3Store::new(bench.link(bench.options()), "plain", ObjectOptions { expected_bucket_owner: owner, ..small_parts() });
-    assert_eq!(theirs.preflight("a.bin", true).expect_err("another's").kind(), ErrorKind::Denied);
+    assert_eq!(theirs.preflight("a.bin").expect_err("another's").kind(), ErrorKind::Denied);
     for denied in ["GetBucketAcl", "GetBucketPolicyStatus", "GetPublicAccessBlock", "GetBucketVersioning", "HeadBucket"] {
         bench.server.deny(denied);
-        let found = S3Store::new(bench.link(bench.options()), "plain", small_parts()).preflight("a.bin", true).expect("a bucket");
+        let found = S3Store::new(bench.link(bench.options()), "plain", small_parts()).preflight("a.bin").expect("a bucket");
         assert_eq!(found.unanswered, [denied]);
         bench.server.allow(denied);
     }
     bench.server.deny("AbortMultipartUpload");
-    let error = S3Store::new(bench.link(bench.options()), "plain", small_parts()).preflight("a.bin", true).expect_err("cannot abort");
+    let error = S3Store::new(bench.link(bench.options()), "plain", small_parts()).preflight("a.bin").expect_err("cannot abort");
     assert_eq!((error.kind(), error.fact("upload_id").is_some()), (ErrorKind::Denied, true), "{error:?}");
 }
 
@@ -199,7 +199,7 @@ fn a_bucket_in_another_region_is_found_there() {
         bench.server.set_quirks(Quirks { one_region, ..Quirks::default() });
         bench.server.create_bucket_with("far", BucketOptions { region: "eu-west-1".to_owned(), ..BucketOptions::default() });
         let far = S3Store::new(bench.link(bench.options()), "far", small_parts());
-        far.preflight("a.bin", true).expect("a bucket");
+        far.preflight("a.bin").expect("a bucket");
         store(&image, &far, "a.bin", None).expect("stores");
         assert_eq!(far.link().region(), "eu-west-1");
         // Whoever begins with a part of an object comes there as well.

@@ -398,7 +398,7 @@ fn a_clock_that_is_wrong_is_corrected_by_that_of_the_service() {
         let mut options = super::setup::small_parts();
         options.expected_bucket_owner = Some("111122223333".to_owned());
         let store = S3Store::new(bench.link(bench.options()), BUCKET, options);
-        store.preflight("a.bin", true).unwrap_or_else(|error| panic!("{seconds}: {error:?}"));
+        store.preflight("a.bin").unwrap_or_else(|error| panic!("{seconds}: {error:?}"));
     }
 }
 
