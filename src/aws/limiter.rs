@@ -1,4 +1,4 @@
-//! How many requests may be under way: more while all goes well, half as many when the service asks for less.
+//! How many requests may be under way: twice as many each round until the service asks for less, then half as many, and from there one more each round.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,11 +49,12 @@ impl Limiter {
         }
     }
 
-    /// A request succeeded: one more place for each round of successes.
+    /// A request succeeded: a place more for each until the first throttling, then one for each round of successes.
     pub(super) fn succeeded(&self) {
         let mut state = self.lock();
         let before = state.limit.floor();
-        state.limit = (state.limit + 1.0 / state.limit).min(state.max);
+        let step = if state.stepped_down.is_none() { 1.0 } else { 1.0 / state.limit };
+        state.limit = (state.limit + step).min(state.max);
         if state.limit.floor() > before {
             self.0.freed.notify_one();
         }

@@ -4,21 +4,31 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{Builder, Region};
+use aws_config::{Region, SdkConfig};
 
 use super::body::Progress;
 use super::error::Failure;
 use super::limiter::Limiter;
 use super::retry::random;
 use super::runtime::cancelled;
-use super::{Access, Addressing, Pace, RetryPolicy, Runtime};
+use super::{Access, Pace, RetryPolicy, Runtime};
 use crate::base::{Cancel, Error, ErrorKind, Event, Observer, Result, Retry};
 
 /// Requests under way to begin with. On a local network 8 to 16 carry as much as 64.
 const START: usize = 16;
-/// Requests under way at most: at 100 ms a request, 64 of 8 MiB are 5 GiB a second.
-const MAX: usize = 64;
+
+/// A service that is spoken to.
+pub trait Service: Send + Sync + 'static {
+    /// What requests are made with.
+    type Client: Clone + Send + Sync;
+    /// As in `AWS_ENDPOINT_URL_S3`.
+    const NAME: &'static str;
+    /// Requests under way at most. Latency decides how many are of use, throttling and memory how many there are.
+    const MAX_REQUESTS: usize;
+
+    /// A client for `region`. `endpoint` is empty for AWS's own.
+    fn client(config: &SdkConfig, region: Region, endpoint: &str, access: &Access) -> Result<Self::Client>;
+}
 
 /// What is the same for all requests of an operation.
 #[derive(Clone)]
@@ -35,32 +45,36 @@ pub struct LinkOptions {
     pub cancel: Cancel,
 }
 
-/// One side's connection to S3. Clones share everything.
-#[derive(Clone)]
-pub struct Link(Arc<Inner>);
+/// One side's connection to a service. Clones share everything.
+pub struct Link<S: Service>(Arc<Inner<S>>);
 
-struct Inner {
+impl<S: Service> Clone for Link<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Inner<S: Service> {
     access: Access,
     options: LinkOptions,
     runtime: Runtime,
     limiter: Limiter,
-    state: Mutex<State>,
+    state: Mutex<State<S>>,
 }
 
-#[derive(Clone)]
-struct State {
-    client: Client,
+struct State<S: Service> {
+    client: S::Client,
     /// Counts clients: whoever was refused with an old one need not make another.
     generation: u64,
     region: String,
     endpoint: String,
 }
 
-impl Link {
+impl<S: Service> Link<S> {
     /// Reads the configuration. No request is made.
     pub fn open(runtime: &Runtime, access: Access, options: LinkOptions) -> Result<Self> {
         let state = runtime.wait(&options.cancel, State::new(&access, None, 0))?;
-        let limiter = Limiter::new(START, MAX);
+        let limiter = Limiter::new(START, S::MAX_REQUESTS);
         Ok(Self(Arc::new(Inner { access, options, runtime: runtime.clone(), limiter, state: Mutex::new(state) })))
     }
 
@@ -80,7 +94,7 @@ impl Link {
     }
 
     /// Whether both links reach the same service with the same credentials.
-    pub fn is_same_side(&self, other: &Link) -> bool {
+    pub fn is_same_side(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0) || (self.0.access == other.0.access && self.endpoint() == other.endpoint())
     }
 
@@ -108,7 +122,7 @@ impl Link {
         !(host == "localhost" || host == "[" || host.starts_with("127."))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<S>> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -120,7 +134,7 @@ impl Link {
     /// Makes a request until it succeeds, cannot succeed, or was tried often enough.
     pub(super) async fn request<T, F, R>(&self, make: F) -> Result<T>
     where
-        F: Fn(Client, Progress) -> R,
+        F: Fn(S::Client, Progress) -> R,
         R: Future<Output = Result<T, Failure>>,
     {
         self.request_within(self.0.options.silence, make).await
@@ -129,7 +143,7 @@ impl Link {
     /// The same for a request that the service may work on for minutes.
     pub(super) async fn slow_request<T, F, R>(&self, make: F) -> Result<T>
     where
-        F: Fn(Client, Progress) -> R,
+        F: Fn(S::Client, Progress) -> R,
         R: Future<Output = Result<T, Failure>>,
     {
         self.request_within(self.0.options.silence * 10, make).await
@@ -137,7 +151,7 @@ impl Link {
 
     async fn request_within<T, F, R>(&self, silence: Duration, make: F) -> Result<T>
     where
-        F: Fn(Client, Progress) -> R,
+        F: Fn(S::Client, Progress) -> R,
         R: Future<Output = Result<T, Failure>>,
     {
         let mut attempt = 1;
@@ -191,9 +205,9 @@ impl Link {
         }
     }
 
-    async fn attempt<T, F, R>(&self, silence: Duration, make: &F, client: Client) -> Result<T, Failure>
+    async fn attempt<T, F, R>(&self, silence: Duration, make: &F, client: S::Client) -> Result<T, Failure>
     where
-        F: Fn(Client, Progress) -> R,
+        F: Fn(S::Client, Progress) -> R,
         R: Future<Output = Result<T, Failure>>,
     {
         let progress = Progress::new();
@@ -244,17 +258,17 @@ impl Link {
     }
 }
 
-impl State {
+impl<S: Service> Clone for State<S> {
+    fn clone(&self) -> Self {
+        let Self { client, generation, region, endpoint } = self;
+        Self { client: client.clone(), generation: *generation, region: region.clone(), endpoint: endpoint.clone() }
+    }
+}
+
+impl<S: Service> State<S> {
     async fn new(access: &Access, region: Option<String>, generation: u64) -> Result<Self> {
         let config = access.load().await?;
-        let mut builder = Builder::from(&config);
-        let endpoint = endpoint_of(&config, access);
-        let path_style = match access.addressing {
-            Addressing::Auto => !endpoint.is_empty(),
-            Addressing::Path => true,
-            Addressing::Virtual => false,
-        };
-        builder = builder.force_path_style(path_style);
+        let endpoint = endpoint_of::<S>(&config, access);
         let region = region.or_else(|| config.region().map(ToString::to_string));
         // A compatible store rarely cares, but a signature names a Region.
         let region = match (region, endpoint.is_empty()) {
@@ -264,18 +278,22 @@ impl State {
                 return Err(Error::usage("no Region is known: give --region, set AWS_REGION, or name a profile that has one"));
             }
         };
-        builder = builder.region(Region::new(region.clone()));
-        Ok(Self { client: Client::from_conf(builder.build()), generation, region, endpoint })
+        let client = S::client(&config, Region::new(region.clone()), &endpoint, access)?;
+        Ok(Self { client, generation, region, endpoint })
     }
 }
 
 /// The endpoint that was asked for, by whatever means; empty for AWS's own.
-fn endpoint_of(config: &aws_config::SdkConfig, access: &Access) -> String {
+fn endpoint_of<S: Service>(config: &SdkConfig, access: &Access) -> String {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let ignored = variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let configured = || {
+        // Of this service alone: by a variable, or in a section `services` of the profile.
+        let key = aws_types::service_config::ServiceConfigKey::builder();
+        let key = key.service_id(S::NAME).env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok();
+        let own = key.and_then(|key| config.service_config()?.load_config(key));
         let general = || config.endpoint_url().map(ToOwned::to_owned).or_else(|| variable("AWS_ENDPOINT_URL"));
-        variable("AWS_ENDPOINT_URL_S3").or_else(general)
+        own.or_else(general)
     };
     access.endpoint_url.clone().or_else(|| if ignored { None } else { configured() }).unwrap_or_default()
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::args::{AddressingForm, AwsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm};
 use super::settings::{Place, Settings, pair, parse_size, state_directory};
-use crate::aws::s3::{Checksum, ObjectOptions, S3Location, S3Store, Thaw, ThawTier};
-use crate::aws::{Access, Addressing, Credentials, Link, LinkOptions, Pace, RetryPolicy, Runtime};
+use crate::aws::s3::{Checksum, ObjectOptions, S3Link, S3Location, S3Store, Thaw, ThawTier};
+use crate::aws::{Access, Addressing, Credentials, LinkOptions, Pace, RetryPolicy, Runtime};
 use crate::base::{Error, Event, Observer, Result};
 use crate::ops::Resumption;
 use crate::store::{Attributes, FileReader, ObjectReader};
@@ -48,7 +48,7 @@ impl<'a> Remote<'a> {
         };
         let options =
             ObjectOptions { expected_bucket_owner: link.expected_bucket_owner.clone(), request_payer: link.request_payer, ..options };
-        let link = Link::open(&self.runtime, access, link_options)?;
+        let link = S3Link::open(&self.runtime, access, link_options)?;
         Ok(S3Store::new(link, place.bucket.clone(), options))
     }
 

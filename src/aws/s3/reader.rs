@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::super::Link;
+use super::S3Link;
 use super::super::body::Progress;
 use super::super::error::{Failure, classify};
 use super::attributes::decode_metadata;
@@ -78,7 +78,7 @@ impl S3Reader {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn link(&self) -> &Link {
+    fn link(&self) -> &S3Link {
         &self.store.link
     }
 

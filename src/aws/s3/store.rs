@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::types::{ChecksumMode, RequestPayer, ServerSideEncryption, StorageClass};
 
-use super::super::Link;
+use super::S3Link;
 use super::super::error::{Failure, classify};
 use super::checksum::Checksum;
 use super::reader::S3Reader;
@@ -71,7 +71,7 @@ impl ObjectOptions {
 /// A bucket. Keys are whole keys.
 #[derive(Clone)]
 pub struct S3Store {
-    pub(super) link: Link,
+    pub(super) link: S3Link,
     pub(super) bucket: String,
     pub(super) options: ObjectOptions,
 }
@@ -91,12 +91,12 @@ pub(super) struct Head {
 
 impl S3Store {
     /// The bucket `bucket` over `link`.
-    pub fn new(link: Link, bucket: impl Into<String>, options: ObjectOptions) -> Self {
+    pub fn new(link: S3Link, bucket: impl Into<String>, options: ObjectOptions) -> Self {
         Self { link, bucket: bucket.into(), options }
     }
 
     /// The connection.
-    pub fn link(&self) -> &Link {
+    pub fn link(&self) -> &S3Link {
         &self.link
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amistore::aws::s3::{ObjectOptions, S3Store};
-use amistore::aws::{Access, Credentials, Link, LinkOptions, RetryPolicy, Runtime, StaticCredentials};
+use amistore::aws::s3::{ObjectOptions, S3Link, S3Store};
+use amistore::aws::{Access, Credentials, LinkOptions, RetryPolicy, Runtime, StaticCredentials};
 use amistore::base::{Cancel, Event, NullObserver, Observer, Result};
 use amistore::catalog::ImageSource;
 use amistore::disk::Overwrite;
@@ -96,8 +96,8 @@ impl Bench {
         }
     }
 
-    pub fn link(&self, options: LinkOptions) -> Link {
-        Link::open(&self.runtime, self.access(), options).expect("a configuration")
+    pub fn link(&self, options: LinkOptions) -> S3Link {
+        S3Link::open(&self.runtime, self.access(), options).expect("a configuration")
     }
 
     /// The bucket, cut into small parts.
@@ -105,7 +105,7 @@ impl Bench {
         self.store_over(self.link(self.options()))
     }
 
-    pub fn store_over(&self, link: Link) -> S3Store {
+    pub fn store_over(&self, link: S3Link) -> S3Store {
         S3Store::new(link, BUCKET, small_parts())
     }
 
