@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{BlockSink, BlockSource};
 use crate::base::{BLOCK_BYTES, BlockIndex, Result, VolumeSize};
-use crate::format::BlockMap;
+use crate::format::{BlockMap, Digest};
 
 /// A volume of listed blocks. Blocks that are not listed are absent.
 #[derive(Clone, Debug)]
@@ -74,10 +74,10 @@ impl MemorySink {
 
 impl BlockSink for MemorySink {
     fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
-        super::for_zeros(offset, len, |offset, zeros| self.write_data(offset, zeros))
+        super::for_zeros(offset, len, |offset, zeros| self.write_data(offset, zeros, &[]))
     }
 
-    fn write_data(&self, offset: u64, data: &[u8]) -> Result<()> {
+    fn write_data(&self, offset: u64, data: &[u8], _digests: &[Digest]) -> Result<()> {
         let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (index, block) in data.chunks(BLOCK_BYTES as usize).enumerate() {
             blocks.insert((offset / BLOCK_BYTES) as u32 + index as u32, block.to_vec());

@@ -11,7 +11,7 @@ use super::{BlockSink, BlockSource};
 use crate::base::{BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, Result, VolumeSize, bits_of};
 use crate::codec::zero::is_zero;
 use crate::disk::{Durability, Overwrite, PartialFile, written_ranges};
-use crate::format::BlockMap;
+use crate::format::{BlockMap, Digest};
 
 /// A raw image or a block device, read by positions on one descriptor.
 ///
@@ -234,7 +234,7 @@ impl RawFileSink {
 }
 
 impl BlockSink for RawFileSink {
-    fn write_data(&self, offset: u64, data: &[u8]) -> Result<()> {
+    fn write_data(&self, offset: u64, data: &[u8], _digests: &[Digest]) -> Result<()> {
         for run in written_runs(data) {
             self.write(offset + run.start as u64, &data[run])?;
         }
@@ -315,10 +315,10 @@ impl DeviceSink {
 
 impl BlockSink for DeviceSink {
     fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
-        super::for_zeros(offset, len, |offset, zeros| self.write_data(offset, zeros))
+        super::for_zeros(offset, len, |offset, zeros| self.write_data(offset, zeros, &[]))
     }
 
-    fn write_data(&self, offset: u64, data: &[u8]) -> Result<()> {
+    fn write_data(&self, offset: u64, data: &[u8], _digests: &[Digest]) -> Result<()> {
         self.file
             .write_all_at(data, offset)
             .map_err(|cause| Error::io("cannot write the block device", cause).at("path", self.path.display()).at("offset", offset))

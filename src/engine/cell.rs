@@ -1,7 +1,7 @@
 //! Opens a cell: checks, inflates, checks again, and delivers its blocks. The one place where stored bytes become volume data.
 
 use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, Error, Result, SlotAddress, VolumeSize, bits_of};
-use crate::block::BlockSink;
+use crate::block::{BlockSink, Delivered};
 use crate::codec::zstd::Decoder;
 use crate::codec::{sha256, zero};
 use crate::format::{CellRecord, frame};
@@ -107,18 +107,31 @@ pub(super) fn deliver(raw: &[u8], record: &CellRecord, size: VolumeSize, sink: &
         }
         let offset = BlockIndex(record.address.first_block().0 + bit).offset();
         let zero = record.zero >> bit & 1 == 1;
+        let data_before = (record.present & !record.zero & ((1 << bit) - 1)).count_ones() as usize;
+        let digests = data_before..data_before + usize::from(!zero);
         match &mut run {
             Some(run) if run.zero == zero && run.offset + run.raw.len() as u64 == offset && run.raw.end == here.start => {
-                run.raw.end = here.end
+                run.raw.end = here.end;
+                run.digests.end = digests.end;
             }
             _ => {
-                if let Some(run) = run.replace(Run { offset, raw: here, zero }) {
-                    run.write(raw, sink)?;
+                if let Some(run) = run.replace(Run { offset, raw: here, zero, digests }) {
+                    run.write(raw, record, sink)?;
                 }
             }
         }
     }
-    run.map_or(Ok(()), |run| run.write(raw, sink))
+    run.map_or(Ok(()), |run| run.write(raw, record, sink))
+}
+
+/// What a sink gets of a cell with this record.
+pub(super) fn delivered(record: &CellRecord) -> Delivered<'_> {
+    Delivered {
+        address: record.address,
+        data: record.present & !record.zero,
+        zero: record.zero & !record.fill,
+        digests: &record.block_digests,
+    }
 }
 
 /// Blocks that stand side by side in the volume and in the cell, and have one state.
@@ -126,10 +139,15 @@ struct Run {
     offset: u64,
     raw: std::ops::Range<usize>,
     zero: bool,
+    /// Which of the record's digests are theirs.
+    digests: std::ops::Range<usize>,
 }
 
 impl Run {
-    fn write(self, raw: &[u8], sink: &dyn BlockSink) -> Result<()> {
-        if self.zero { sink.write_zeros(self.offset, self.raw.len() as u64) } else { sink.write_data(self.offset, &raw[self.raw]) }
+    fn write(self, raw: &[u8], record: &CellRecord, sink: &dyn BlockSink) -> Result<()> {
+        if self.zero {
+            return sink.write_zeros(self.offset, self.raw.len() as u64);
+        }
+        sink.write_data(self.offset, &raw[self.raw], &record.block_digests[self.digests])
     }
 }

@@ -27,7 +27,7 @@ pub fn compare_volume(archive: &Archive<'_>, volume: u16, source: &dyn BlockSour
     run_ordered(
         context.plan.threads,
         context.cancel,
-        |emit| feed(archive, volume, &map, &budget, context, emit),
+        |emit| feed(archive, volume, source, &map, &budget, context, emit),
         || {
             let mut buffer = vec![0; DATA_FRAME_RAW];
             Ok(move |job| compare(archive, volume, source, job, &mut buffer))
@@ -71,12 +71,14 @@ impl Runs {
 fn feed(
     archive: &Archive<'_>,
     volume: u16,
+    volume_source: &dyn BlockSource,
     map: &BlockMap,
     budget: &Budget,
     context: Context<'_>,
     emit: &mut dyn FnMut(Job) -> Result<()>,
 ) -> Result<()> {
     let mut source = map.slots().peekable();
+    let size = volume_source.size();
     for window in archive.root().windows_of(volume) {
         let mut offset = window.offset;
         for slot in archive.window_index(window)?.slots {
@@ -87,7 +89,14 @@ fn feed(
             let written = source.next_if(|(next, _)| *next == address).map_or(0, |(_, bits)| bits.present);
             let at = offset;
             offset += u64::from(slot.cell_len);
-            emit(Job { address, cell: Some((slot, at)), written, lease: budget.lease(4096, context.cancel)? })?;
+            let both = slot.present & !slot.fill & written;
+            let lease = budget.lease((u64::from(both.count_ones()) * BLOCK_BYTES).max(4096), context.cancel)?;
+            archive.reader().prefetch(at, slot.record_len().into());
+            for bit in bits_of(both) {
+                let block = BlockIndex(address.first_block().0 + bit);
+                volume_source.prefetch(block.offset(), size.block_len(block));
+            }
+            emit(Job { address, cell: Some((slot, at)), written, lease })?;
         }
     }
     source.try_for_each(|(address, bits)| {

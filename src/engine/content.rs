@@ -52,6 +52,10 @@ fn volume_content(source: &Arc<dyn BlockSource>, options: &PackOptions, context:
             while let Some((address, bits)) = slots.next() {
                 let ends_window = slots.peek().is_none_or(|(next, _)| next.window != address.window);
                 let lease = budget.lease(DATA_FRAME_RAW as u64, context.cancel)?;
+                for bit in bits_of(bits.present & !bits.fill) {
+                    let block = BlockIndex(address.first_block().0 + bit);
+                    source.prefetch(block.offset(), source.size().block_len(block));
+                }
                 emit(Job { source: source.clone(), address, present: bits.present & !bits.fill, ends_window, lease })?;
             }
             Ok(())

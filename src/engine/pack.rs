@@ -235,6 +235,9 @@ impl Feeder<'_, '_> {
             Some(made) if self.held.contains(made.offset, made.len()) => (self.emit)(Job::Known { made, ends_window: cell.ends_window }),
             earlier => {
                 let lease = self.budget.lease(MAX_CELL as u64, self.context.cancel)?;
+                for run in runs(cell.bits, source.size(), cell.address).iter().filter(|run| !run.fill) {
+                    source.prefetch(run.offset, run.len as u64);
+                }
                 (self.emit)(Job::Cell { source: source.clone(), cell, earlier, lease })
             }
         }

@@ -273,7 +273,7 @@ fn work(worker: &mut Worker, archive: &Archive<'_>, pool: &Pool, job: Job) -> Re
             let volume = group.volume;
             let offset = group.cells.first().map_or(0, |(_, _, start)| *start);
             let raw = group.cells.iter().map(|(address, slot, _)| group.size.slot_len(*address, slot.present)).sum();
-            let facts = worker.read(archive, &group)?.into_iter().collect::<Result<Vec<_>>>()?;
+            let facts = worker.read(archive, &group)?.into_iter().map(|cell| cell.map(|cell| cell.facts)).collect::<Result<Vec<_>>>()?;
             Ok(Piece::Cells { volume, offset, bytes: worker.take_bytes(pool.take()), facts, earlier, raw, lease })
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::archive::{check_extra_record, check_volumes, inflate_meta, read_document, two_views};
 use super::budget::SeekTableLease;
-use super::cell::{CellOpener, StoredCell, check_frames, deliver};
+use super::cell::{CellOpener, StoredCell, check_frames, deliver, delivered};
 use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, foreign, run_ordered};
 use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, SnapshotId, VolumeSize};
@@ -103,6 +103,9 @@ struct Cell {
 }
 
 struct Done {
+    /// What has to be confirmed, and to whom.
+    sink: Option<Arc<dyn BlockSink>>,
+    records: Vec<CellRecord>,
     bytes: u64,
     stored: u64,
     lease: Vec<Lease>,
@@ -129,6 +132,9 @@ pub fn read_stream(input: impl Read + Send, sinks: &mut dyn StreamSinks, context
         },
         |done| {
             drop(done.lease);
+            if let Some(sink) = &done.sink {
+                done.records.iter().try_for_each(|record| sink.confirm(&delivered(record)))?;
+            }
             context.observer.note(&Event::Advanced { bytes: done.bytes, stored: done.stored });
             Ok(())
         },
@@ -152,7 +158,8 @@ fn work(opener: &mut CellOpener, job: Job) -> Result<Done> {
         bytes += u64::from(cell.record.raw_len);
         stored += cell.frame.len() as u64;
     }
-    Ok(Done { bytes, stored, lease: job.lease })
+    let records = cells.into_iter().map(|cell| cell.record).collect();
+    Ok(Done { sink: job.sink, records, bytes, stored, lease: job.lease })
 }
 
 /// The stream, and how far it was read.

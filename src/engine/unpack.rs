@@ -13,7 +13,7 @@ use super::plan::IN_FLIGHT_FLOOR;
 use super::written::{WrittenCell, read_back};
 use super::{Budget, CellLog, Cells, Context, Lease, run_ordered};
 use crate::base::{BlockIndex, CELL_BLOCKS, Error, ErrorKind, Event, Result, SlotAddress, VolumeSize, bits_of};
-use crate::block::BlockSink;
+use crate::block::{BlockSink, Delivered};
 use crate::codec::sha256;
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
 use crate::format::{BlockMap, CellFacts, CellRecord, Digest, WindowSlot};
@@ -80,15 +80,16 @@ enum Job {
         group: Group,
         lease: Lease,
     },
-    /// A cell that an earlier run wrote, and the content digest it had.
+    /// A cell that an earlier run wrote, and what it noted.
     Written {
         group: Group,
-        content: Digest,
+        written: WrittenCell,
     },
     CloseWindow(u16, usize),
     CloseVolume(u16),
 }
 
+#[derive(Clone)]
 pub(super) struct Group {
     pub(super) volume: u16,
     pub(super) size: VolumeSize,
@@ -101,10 +102,23 @@ pub(super) struct Group {
 enum Piece {
     Damage(Error),
     OpenVolume,
-    Cells { volume: u16, results: Vec<Result<CellFacts>>, bytes: u64, stored: u64, lease: Option<Lease> },
-    Kept { facts: CellFacts, bytes: u64, stored: u64 },
+    Cells { volume: u16, sink: Option<Arc<dyn BlockSink>>, results: Vec<Result<OpenedCell>>, bytes: u64, stored: u64, lease: Option<Lease> },
+    Kept { sink: Arc<dyn BlockSink>, cell: OpenedCell, bytes: u64, stored: u64 },
     CloseWindow(u16, usize),
     CloseVolume(u16),
+}
+
+/// A cell that is right: what the books want to know of it, and the digests of its blocks with data.
+pub(super) struct OpenedCell {
+    pub(super) facts: CellFacts,
+    digests: Vec<Digest>,
+}
+
+impl OpenedCell {
+    fn delivered(&self) -> Delivered<'_> {
+        let CellFacts { address, present, zero, fill, .. } = self.facts;
+        Delivered { address, data: present & !zero, zero: zero & !fill, digests: &self.digests }
+    }
 }
 
 /// Restores or checks the volumes of an archive, one after the other, the cells of each in parallel.
@@ -139,7 +153,7 @@ pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<
                 Job::CloseWindow(volume, window) => Ok(Piece::CloseWindow(volume, window)),
                 Job::CloseVolume(volume) => Ok(Piece::CloseVolume(volume)),
                 Job::Cells { group, lease } => worker.cells(archive, &group, Some(lease)),
-                Job::Written { group, content } => worker.written(archive, &group, content),
+                Job::Written { group, written } => worker.written(archive, &group, &written),
             })
         },
         |piece| {
@@ -149,22 +163,28 @@ pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<
                     damage(&mut report, error)?;
                 }
                 Piece::OpenVolume => books = Books::default(),
-                Piece::Kept { facts, bytes, stored } => {
+                Piece::Kept { sink, cell, bytes, stored } => {
                     report.cells += 1;
-                    report.blocks += u64::from(facts.present.count_ones());
-                    books.cell(&facts);
+                    report.blocks += u64::from(cell.facts.present.count_ones());
+                    books.cell(&cell.facts);
+                    sink.confirm(&cell.delivered())?;
                     context.observer.note(&Event::Kept { bytes, stored });
                 }
-                Piece::Cells { volume, results, bytes, stored, lease } => {
+                Piece::Cells { volume, sink, results, bytes, stored, lease } => {
                     drop(lease);
                     report.cells += results.len() as u64;
                     for result in results {
                         match result {
-                            Ok(facts) => {
-                                report.blocks += u64::from(facts.present.count_ones());
-                                books.cell(&facts);
-                                if stored > 0 {
-                                    noted(&WrittenCell { volume, address: facts.address, content: facts.content })?;
+                            Ok(cell) => {
+                                report.blocks += u64::from(cell.facts.present.count_ones());
+                                books.cell(&cell.facts);
+                                let Some(sink) = &sink else { continue };
+                                sink.confirm(&cell.delivered())?;
+                                let (address, content) = (cell.facts.address, cell.facts.content);
+                                if sink.keeps_confirmed() {
+                                    noted(&WrittenCell { volume, address, content, digests: cell.digests })?;
+                                } else if stored > 0 {
+                                    noted(&WrittenCell { volume, address, content, digests: Vec::new() })?;
                                 }
                             }
                             Err(error) => {
@@ -253,8 +273,9 @@ fn feed(
                 };
                 let written =
                     |cell: &Result<WrittenCell>| cell.as_ref().map_or(true, |cell| (cell.volume, cell.address) == (volume, address));
-                match earlier.next_if(|cell| fetch && written(cell)).transpose()? {
-                    Some(cell) => feeder.written((address, slot, at), cell.content)?,
+                let noted = fetch || sink.as_ref().is_some_and(|sink| sink.keeps_confirmed());
+                match earlier.next_if(|cell| noted && written(cell)).transpose()? {
+                    Some(cell) => feeder.written((address, slot, at), cell)?,
                     None => feeder.add((address, slot, at), fetch)?,
                 }
             }
@@ -333,10 +354,10 @@ impl GroupFeeder<'_> {
     }
 
     /// A cell that an earlier run wrote goes alone.
-    fn written(&mut self, cell: (SlotAddress, WindowSlot, u64), content: Digest) -> Result<()> {
+    fn written(&mut self, cell: (SlotAddress, WindowSlot, u64), written: WrittenCell) -> Result<()> {
         self.flush()?;
         let (volume, size, sink) = self.template.clone();
-        (self.emit)(Job::Written { group: Group { volume, size, sink, cells: vec![cell], fetch: true }, content })
+        (self.emit)(Job::Written { group: Group { volume, size, sink, cells: vec![cell], fetch: true }, written })
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -363,39 +384,52 @@ impl Worker {
     }
 
     /// Looks whether a cell is where an earlier run wrote it; if not it is restored like any other.
-    fn written(&mut self, archive: &Archive<'_>, group: &Group, content: Digest) -> Result<Piece> {
+    fn written(&mut self, archive: &Archive<'_>, group: &Group, written: &WrittenCell) -> Result<Piece> {
         let (Some(sink), [(address, slot, _)]) = (&group.sink, group.cells.as_slice()) else {
             return Err(Error::internal("a cell was written and nobody knows where"));
         };
         let data = slot.present & !slot.zero;
-        let found = read_back(sink.as_ref(), group.size, *address, data, &mut self.bytes);
-        if found.map_err(|error| error.at("snapshot", &archive.volume(group.volume).name))? != Some(content) {
-            return self.cells(archive, group, None);
+        if sink.keeps_confirmed() {
+            if !written.fits(data) {
+                return self.cells(archive, &Group { fetch: data != 0, ..group.clone() }, None);
+            }
+        } else {
+            let found = read_back(sink.as_ref(), group.size, *address, data, &mut self.bytes);
+            if found.map_err(|error| error.at("snapshot", &archive.volume(group.volume).name))? != Some(written.content) {
+                return self.cells(archive, group, None);
+            }
+            // Whether these were written cannot be seen in what is read.
+            write_zeros(*address, slot, group)?;
         }
-        // Whether these were written cannot be seen in what is read.
-        write_zeros(*address, slot, group)?;
-        let facts = CellFacts { content, ..facts_without_data(*address, slot, group.size) };
-        Ok(Piece::Kept { facts, bytes: group.size.slot_len(*address, slot.present), stored: slot.cell_len.into() })
+        let facts = CellFacts { content: written.content, ..facts_without_data(*address, slot, group.size) };
+        let cell = OpenedCell { facts, digests: written.digests.clone() };
+        Ok(Piece::Kept {
+            sink: sink.clone(),
+            cell,
+            bytes: group.size.slot_len(*address, slot.present),
+            stored: slot.cell_len.into(),
+        })
     }
 
     fn cells(&mut self, archive: &Archive<'_>, group: &Group, lease: Option<Lease>) -> Result<Piece> {
-        let volume = group.volume;
+        let (volume, sink) = (group.volume, group.sink.clone());
         let name = &archive.volume(group.volume).name;
         let bytes = group.cells.iter().map(|(address, slot, _)| group.size.slot_len(*address, slot.present)).sum();
         if !group.fetch {
             for (address, slot, _) in &group.cells {
                 write_zeros(*address, slot, group).map_err(|error| error.at("snapshot", name))?;
             }
-            let facts = group.cells.iter().map(|(address, slot, _)| Ok(facts_without_data(*address, slot, group.size)));
-            return Ok(Piece::Cells { volume, results: facts.collect(), bytes, stored: 0, lease });
+            let facts = group.cells.iter().map(|(address, slot, _)| facts_without_data(*address, slot, group.size));
+            let results = facts.map(|facts| Ok(OpenedCell { facts, digests: Vec::new() })).collect();
+            return Ok(Piece::Cells { volume, sink, results, bytes, stored: 0, lease });
         }
         let results = self.read(archive, group)?;
         let stored = self.bytes.len() as u64;
-        Ok(Piece::Cells { volume, results, bytes, stored, lease })
+        Ok(Piece::Cells { volume, sink, results, bytes, stored, lease })
     }
 
     /// Reads the cells of a group and checks them: each is right, or corrupt. If one is corrupt they are read once more, because a wrong bit on the way is no damage.
-    pub(super) fn read(&mut self, archive: &Archive<'_>, group: &Group) -> Result<Vec<Result<CellFacts>>> {
+    pub(super) fn read(&mut self, archive: &Archive<'_>, group: &Group) -> Result<Vec<Result<OpenedCell>>> {
         let located = |error: Error| error.at("snapshot", &archive.volume(group.volume).name);
         let start = group.cells.first().map_or(0, |(_, _, start)| *start);
         let stored: u64 = group.cells.iter().map(|(_, slot, _)| u64::from(slot.cell_len)).sum();
@@ -420,8 +454,8 @@ impl Worker {
         std::mem::replace(&mut self.bytes, next)
     }
 
-    fn open(&mut self, group: &Group) -> Vec<Result<CellFacts>> {
-        let mut results: Vec<Option<Result<CellFacts>>> = Vec::with_capacity(group.cells.len());
+    fn open(&mut self, group: &Group) -> Vec<Result<OpenedCell>> {
+        let mut results: Vec<Option<Result<OpenedCell>>> = Vec::with_capacity(group.cells.len());
         let mut cells = Vec::with_capacity(group.cells.len());
         let mut at = 0;
         for (position, (address, slot, offset)) in group.cells.iter().enumerate() {
@@ -430,7 +464,8 @@ impl Worker {
             let (record, frame) = bytes.split_at(slot.record_len() as usize);
             match read_record(record, slot, *address, group.volume) {
                 Ok(parsed) => {
-                    results.push(Some(Ok(CellFacts::new(&parsed, record))));
+                    let facts = CellFacts::new(&parsed, record);
+                    results.push(Some(Ok(OpenedCell { facts, digests: parsed.block_digests.clone() })));
                     cells.push((position, StoredCell { record: parsed, frame }, *offset));
                 }
                 Err(error) => results.push(Some(Err(locate(error, *address, *offset)))),

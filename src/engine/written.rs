@@ -7,7 +7,7 @@ use crate::codec::sha256;
 use crate::format::Digest;
 
 /// A cell whose blocks were written to a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenCell {
     /// The volume it belongs to.
     pub volume: u16,
@@ -15,11 +15,18 @@ pub struct WrittenCell {
     pub address: SlotAddress,
     /// The digest of the digests of its data blocks.
     pub content: Digest,
+    /// Those digests, for targets that cannot be read back.
+    pub digests: Vec<Digest>,
 }
 
 impl WrittenCell {
-    /// Bytes of it as it is noted.
-    pub const ENCODED: usize = 2 + 4 + 2 + 32;
+    /// Bytes of it as it is noted, without the digests of blocks.
+    const ENCODED: usize = 2 + 4 + 2 + 32;
+
+    /// Whether the digests are there of these blocks with data, and are those that they should be.
+    pub(super) fn fits(&self, data: Bitmap8) -> bool {
+        self.digests.len() == data.count_ones() as usize && (data == 0 || sha256::digest(self.digests.as_flattened()) == self.content)
+    }
 }
 
 /// The fields, little-endian, in the order of the structure.
@@ -30,14 +37,16 @@ impl LoggedCell for WrittenCell {
         bytes.extend_from_slice(&self.address.window.to_le_bytes());
         bytes.extend_from_slice(&self.address.slot.to_le_bytes());
         bytes.extend_from_slice(&self.content);
+        bytes.extend_from_slice(self.digests.as_flattened());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; Self::ENCODED] = bytes.try_into().ok()?;
+        let (bytes, digests): (&[u8; Self::ENCODED], _) = bytes.split_first_chunk()?;
+        let (digests, []) = digests.as_chunks() else { return None };
         let ([v0, v1, w0, w1, w2, w3, s0, s1], content) = (bytes.first_chunk()?, bytes.last_chunk()?);
         let address = SlotAddress { window: u32::from_le_bytes([*w0, *w1, *w2, *w3]), slot: u16::from_le_bytes([*s0, *s1]) };
-        Some(Self { volume: u16::from_le_bytes([*v0, *v1]), address, content: *content })
+        Some(Self { volume: u16::from_le_bytes([*v0, *v1]), address, content: *content, digests: digests.to_vec() })
     }
 }
 
@@ -71,8 +80,11 @@ mod tests {
 
     #[test]
     fn a_cell_comes_back_as_it_was() {
-        let cell = WrittenCell { volume: 3, address: SlotAddress { window: 70_000, slot: 4095 }, content: [5; 32] };
-        assert_eq!(WrittenCell::decode(&cell.encode()), Some(cell));
-        assert_eq!(WrittenCell::decode(&cell.encode()[1..]), None);
+        let address = SlotAddress { window: 70_000, slot: 4095 };
+        for digests in [vec![], vec![[6; 32], [7; 32]]] {
+            let cell = WrittenCell { volume: 3, address, content: [5; 32], digests };
+            assert_eq!(WrittenCell::decode(&cell.encode()), Some(cell.clone()));
+            assert_eq!(WrittenCell::decode(&cell.encode()[1..]), None);
+        }
     }
 }

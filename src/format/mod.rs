@@ -16,7 +16,7 @@ pub mod tar;
 mod window;
 
 pub use block_map::{BlockMap, Extent, SlotBits};
-pub use cell::CellRecord;
+pub use cell::{CellRecord, ZERO_BLOCK_DIGEST};
 pub use content::{VolumeContent, WindowContent, content_root};
 pub use footer::{FOOTER_LEN, Footer};
 pub use ledger::{CellFacts, Ledger, Tail};

@@ -140,9 +140,9 @@ impl ObjectReader for FaultyReader {
 struct FaultySink(MemorySink, Fuse);
 
 impl BlockSink for FaultySink {
-    fn write_data(&self, offset: u64, data: &[u8]) -> Result<()> {
+    fn write_data(&self, offset: u64, data: &[u8], digests: &[[u8; 32]]) -> Result<()> {
         self.1.burn()?;
-        self.0.write_data(offset, data)
+        self.0.write_data(offset, data, digests)
     }
 
     fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {

@@ -111,7 +111,7 @@ fn a_local_restore_leaves_what_a_remote_one_has_to_continue() {
     let mut local = ImageDirectoryTarget::create(&target, Overwrite::No, Durability::Cached).expect("begins").leaving(Leftovers::Remove);
     for (snapshot, volume) in other.document().snapshots().iter().zip(other.volumes()) {
         let sink = local.create_volume(&snapshot.id, volume.size()).expect("a volume");
-        sink.write_data(0, &vec![0xEE; 16 * BLOCK]).expect("writes");
+        sink.write_data(0, &vec![0xEE; 16 * BLOCK], &[]).expect("writes");
     }
     std::mem::forget(local);
     restore(&bench, "one.bin", &target).expect("continues");
