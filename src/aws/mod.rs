@@ -5,10 +5,12 @@
 
 mod access;
 mod body;
+pub mod ebs;
 mod error;
 mod limiter;
 mod link;
 mod pace;
+mod rate;
 mod retry;
 mod runtime;
 pub mod s3;

@@ -9,7 +9,11 @@ use super::{Error, Result};
 ///
 /// It does not interrupt a system call: whoever may wait long asks often.
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel {
+    flag: Arc<AtomicBool>,
+    /// Whoever asked them asked us.
+    parent: Option<Arc<AtomicBool>>,
+}
 
 impl Cancel {
     /// A flag that is not set.
@@ -17,14 +21,20 @@ impl Cancel {
         Self::default()
     }
 
+    /// A flag for a part of the work: set with this one, or alone. Parts have no parts.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self { flag: Arc::default(), parent: Some(self.flag.clone()) }
+    }
+
     /// Asks everybody to stop.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.flag.store(true, Ordering::SeqCst);
     }
 
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.flag.load(Ordering::SeqCst) || self.parent.as_ref().is_some_and(|parent| parent.load(Ordering::SeqCst))
     }
 
     /// An [`Interrupted`](super::ErrorKind::Interrupted) error if somebody asked to stop.

@@ -3,13 +3,14 @@
 use std::fs;
 use std::io::{ErrorKind as IoKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use super::{ImageSource, ImageTarget};
+use super::{ImagePlace, ImageSource, ImageTarget};
 use crate::base::{Error, ErrorKind, Result, SnapshotId, VolumeSize};
 use crate::block::{BlockSink, BlockSource, RawFileSink, RawFileSource};
 use crate::disk::{Durability, Overwrite, PartialFile};
 use crate::model::ImageDocument;
+use crate::state::{Earlier, SharedTask};
 
 /// The metadata file.
 pub const IMAGE_JSON: &str = "image.json";
@@ -66,6 +67,34 @@ pub struct ImageDirectoryTarget {
     volumes: Vec<Arc<RawFileSink>>,
     /// Declared after `volumes`: the partial files go first, then the directory, if it is ours and empty.
     created: CreatedDirectory,
+}
+
+/// A directory, existing or not, that images are restored to.
+#[derive(Clone, Debug)]
+pub struct DirectoryPlace {
+    /// The directory; its parent has to exist.
+    pub path: PathBuf,
+    /// Whether it may hold an image already.
+    pub overwrite: Overwrite,
+    /// Whether success means that the image is on disk.
+    pub durability: Durability,
+}
+
+impl ImagePlace for DirectoryPlace {
+    fn begin(&self, _document: &ImageDocument, task: Option<&SharedTask>) -> Result<Box<dyn ImageTarget>> {
+        let leftovers = task.map_or(Leftovers::Remove, |task| {
+            Leftovers::Keep(task.lock().unwrap_or_else(PoisonError::into_inner).header().tag())
+        });
+        Ok(Box::new(ImageDirectoryTarget::create(&self.path, self.overwrite, self.durability)?.leaving(leftovers)))
+    }
+
+    fn is_there(&self, document: &ImageDocument) -> bool {
+        ImageDirectory::open(&self.path).is_ok_and(|image| image.document().bytes() == document.bytes())
+    }
+
+    fn clean(&self, earlier: &Earlier) -> Result<()> {
+        ImageDirectoryTarget::clean(Path::new(&earlier.header.target), &earlier.header.tag())
+    }
 }
 
 /// What becomes of the volumes of a restore that was interrupted.

@@ -8,6 +8,8 @@ pub trait LoggedCell: Sized + Send + 'static {
     fn encode(&self) -> Vec<u8>;
     /// The cell of these bytes; `None` if they are none.
     fn decode(bytes: &[u8]) -> Option<Self>;
+    /// The volume it belongs to.
+    fn volume(&self) -> u16;
 }
 
 /// Cells in the order of the archive.

@@ -47,6 +47,10 @@ impl LoggedCell for MadeCell {
         bytes
     }
 
+    fn volume(&self) -> u16 {
+        self.volume
+    }
+
     fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::ENCODED] = bytes.try_into().ok()?;
         let mut rest = &bytes[..];

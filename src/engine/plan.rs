@@ -48,6 +48,20 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// How many of `wanted` such operations fit side by side into the memory, and the plan of each.
+    pub fn divided(&self, wanted: usize) -> (usize, Self) {
+        let share = |lanes: usize| {
+            let threads = (self.threads / lanes).max(1);
+            let more = (lanes * threads).saturating_sub(self.threads) as u64 * (WORKER + codec_memory(self.level));
+            let in_flight = self.in_flight.checked_sub(more)? / lanes as u64;
+            let enough = in_flight >= PIECES * MAX_CELL as u64 * threads as u64;
+            enough.then_some((lanes, Self { threads, in_flight, level: self.level }))
+        };
+        (2..=wanted).rev().find_map(share).unwrap_or((1, *self))
+    }
+}
+
 /// Working memory of an encoder for 4 MiB of data: hash and chain tables of libzstd 1.5.7, rounded up. Measured as the growth of peak RSS a thread over level 1: level 9 8 MiB, 12 40, 13 29, 15 63, 16 30, 19 47.
 fn codec_memory(level: i32) -> u64 {
     match level {
@@ -62,6 +76,20 @@ fn codec_memory(level: i32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn operations_side_by_side_stay_within_the_memory_of_one() {
+        for (threads, memory) in [(2, 64u64 << 20), (2, 256 << 20), (16, 1 << 30)] {
+            let whole = Plan::new(threads, memory, 1).expect("a plan");
+            for wanted in [1, 2, 4, 64] {
+                let (lanes, plan) = whole.divided(wanted);
+                assert!((1..=wanted.max(1)).contains(&lanes) && plan.threads >= 1);
+                let fixed = (lanes * plan.threads) as u64 * (WORKER + codec_memory(1));
+                assert!(BASE + fixed + lanes as u64 * plan.in_flight <= memory, "{lanes} {plan:?}");
+            }
+        }
+        assert_eq!(Plan::new(2, 256 << 20, 1).expect("a plan").divided(4).0, 4);
+    }
 
     #[test]
     fn a_plan_stays_within_its_memory() {

@@ -41,6 +41,10 @@ impl LoggedCell for WrittenCell {
         bytes
     }
 
+    fn volume(&self) -> u16 {
+        self.volume
+    }
+
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (bytes, digests): (&[u8; Self::ENCODED], _) = bytes.split_first_chunk()?;
         let (digests, []) = digests.as_chunks() else { return None };

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
-use super::resume::{Work, abandon_uploads, is_existing};
+use super::resume::{NOTE, Work, abandon_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
 use crate::base::{Error, ErrorKind, Event, Result, Stage, hex};
 use crate::engine::{Archive, Context, NoSinks, PackLog, read_stream, relay};
@@ -65,11 +65,12 @@ pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'
         expected: archive_len,
         fingerprint: &[&hex(&footer.root), &archive_len.to_string()],
         settings: &[],
+        note: NOTE,
     };
     let task = resumption.begin(&work, context.observer, |earlier| abandon_uploads(store, earlier.records()?))?;
     creation.task = Some(task.shared());
     let writer = store.create(&key, creation);
-    let outcome = run(writer, task.log()?);
+    let outcome = run(writer, task.log(None)?);
     if let Ok(true) = outcome {
         // Somebody else made the object; an upload of ours would stay behind.
         task.abandon_uploads(store)?;
@@ -83,7 +84,7 @@ pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'
             return outcome.map(copied);
         }
     }
-    let present = task.end(outcome, &resumption, || Ok(()))?;
+    let present = task.end(outcome, &resumption, |_| Ok(()))?;
     Ok(copied(present))
 }
 

@@ -1,17 +1,16 @@
 //! Restores an archive to a place where images live.
 
 use std::io::Read;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::resume::{Resumption, Work, is_existing};
+use super::resume::{NOTE_WITH_DIGESTS, Resumption, Work, is_existing};
 use crate::base::{BLOCK_BYTES, Error, Event, Result, SnapshotId, Stage, VolumeSize, hex};
 use crate::block::BlockSink;
-use crate::catalog::{ImageDirectoryTarget, ImageTarget, Leftovers};
+use crate::catalog::{ImagePlace, ImageTarget};
 use crate::engine::{Archive, Context, Purpose, RestoreLog, StreamSinks, read_stream, unpack};
 use crate::format::{Footer, RootRecord};
 use crate::model::ImageDocument;
-use crate::state::{Earlier, TaskKind};
+use crate::state::TaskKind;
 
 /// What was restored.
 #[derive(Clone, Debug)]
@@ -55,14 +54,14 @@ pub fn plan_restore(archive: &Archive<'_>) -> Restored {
 
 /// Restores all volumes by random access. The image is visible when this returns, and not before; after an error nothing is left of it.
 pub fn restore(archive: &Archive<'_>, target: Box<dyn ImageTarget>, context: Context<'_>) -> Result<Restored> {
-    run(archive, target, RestoreLog::none(), context)
+    run(archive, target, &|_| Ok(RestoreLog::none()), context)
 }
 
-/// The same, so that it can be continued: what was written stays under partial names after an error, and is read back, not fetched again, by the next run. `target` is made with what is to become of partial volumes; `is_there` says whether the image has all its names.
+/// The same, so that it can be continued: what was written is kept after an error, and is not written again by the next run. With other `settings` it cannot be continued.
 pub fn restore_resumable(
     archive: &Archive<'_>,
-    target: impl FnOnce(Leftovers) -> Result<Box<dyn ImageTarget>>,
-    is_there: impl FnOnce() -> bool,
+    place: &dyn ImagePlace,
+    settings: &[&str],
     resumption: &Resumption,
     context: Context<'_>,
 ) -> Result<Restored> {
@@ -71,33 +70,76 @@ pub fn restore_resumable(
         image_id: archive.document().image_id().map(ToString::to_string),
         expected: archive.root().manifest.volumes.iter().map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum(),
         fingerprint: &[&hex(&archive.footer().root)],
-        settings: &[],
+        settings,
+        note: NOTE_WITH_DIGESTS,
     };
-    let discard = |earlier: &Earlier| ImageDirectoryTarget::clean(Path::new(&earlier.header.target), &earlier.header.tag());
-    let task = resumption.begin(&work, context.observer, discard)?;
-    let leftovers = Leftovers::Keep(task.with(|task| task.header().tag()));
-    let log = task.log()?;
-    let outcome = match target(leftovers) {
+    let task = resumption.begin(&work, context.observer, |earlier| place.clean(earlier))?;
+    let shared = task.shared();
+    let outcome = match place.begin(archive.document(), Some(&shared)) {
         // The earlier run was killed after the last name, and before it could forget the task.
-        Err(error) if is_existing(&error) && task.is_resumed() && is_there() => Ok(plan_restore(archive)),
-        target => target.and_then(|target| run(archive, target, log, context)),
+        Err(error) if is_existing(&error) && task.is_resumed() && place.is_there(archive.document()) => Ok(plan_restore(archive)),
+        target => target.and_then(|target| run(archive, target, &|volume| task.log(volume), context)),
     };
-    let tag = task.with(|task| task.header().tag());
-    task.end(outcome, resumption, || ImageDirectoryTarget::clean(Path::new(&resumption.target), &tag))
+    task.end(outcome, resumption, |earlier| place.clean(earlier))
 }
 
-fn run(archive: &Archive<'_>, mut target: Box<dyn ImageTarget>, log: RestoreLog<'_>, context: Context<'_>) -> Result<Restored> {
-    // All targets first: a file that cannot be made should be known before hours of work.
+/// What was noted of a volume, or of all, and where to note more.
+type LogOf<'a> = dyn Fn(Option<u16>) -> Result<RestoreLog<'static>> + Sync + 'a;
+
+fn run(archive: &Archive<'_>, mut target: Box<dyn ImageTarget>, log: &LogOf<'_>, context: Context<'_>) -> Result<Restored> {
+    // All targets first: one that cannot be made should be known before hours of work.
     let mut sinks = Vec::new();
     for volume in &archive.root().manifest.volumes {
         sinks.push(Some(target.create_volume(&volume.name, volume.size)?));
     }
     context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
-    let mut sink_for = |volume: u16| Ok(sinks[usize::from(volume)].take());
-    unpack(archive, Purpose::Restore(&mut sink_for, log), context)?;
+    let (lanes, plan) = context.plan.divided(target.lanes().min(sinks.len()));
+    if lanes > 1 {
+        side_by_side(archive, sinks, log, lanes, Context { plan: &plan, ..context })?;
+    } else {
+        let mut sink_for = |volume: u16| Ok(sinks[usize::from(volume)].take());
+        unpack(archive, Purpose::Restore(&mut sink_for, log(None)?), context)?;
+    }
     context.observer.note(&Event::Finished { stage: Stage::Restore });
     commit(target, archive.document(), context)?;
     Ok(plan_restore(archive))
+}
+
+/// Restores several volumes at a time. The first error ends all, and is the one that is returned.
+fn side_by_side(
+    archive: &Archive<'_>,
+    sinks: Vec<Option<Arc<dyn BlockSink>>>,
+    log: &LogOf<'_>,
+    lanes: usize,
+    context: Context<'_>,
+) -> Result<()> {
+    let cancel = context.cancel.part();
+    let context = Context { cancel: &cancel, ..context };
+    let waiting = Mutex::new(sinks.into_iter().enumerate());
+    let first = Mutex::new(Ok(()));
+    let lane = || -> Result<()> {
+        loop {
+            let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((index, mut sink)) = next else { return Ok(()) };
+            let volume = index as u16;
+            let mut sink_for = |wanted: u16| Ok(if wanted == volume { sink.take() } else { None });
+            unpack(archive, Purpose::Restore(&mut sink_for, log(Some(volume))?), context)?;
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                if let Err(error) = lane() {
+                    let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
+                    if first.is_ok() {
+                        *first = Err(error);
+                    }
+                    cancel.cancel();
+                }
+            });
+        }
+    });
+    first.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Restores from a stream. The image is visible when this returns, and not before: until the end of the stream nobody knows whether it is whole.

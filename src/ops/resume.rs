@@ -6,14 +6,17 @@ use std::time::SystemTime;
 use crate::base::{Error, ErrorKind, Event, Observer, Result, hex, rfc3339};
 use crate::codec::sha256;
 use crate::engine::{CellLog, LoggedCell};
-use crate::state::{Earlier, StateDirectory, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords};
-use crate::store::{ObjectStore, SharedTask};
+use crate::state::{Earlier, SharedTask, StateDirectory, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords};
+use crate::store::ObjectStore;
 
 /// Bytes of notes beside those of cells: header, upload, parts.
 const NOTES: u64 = 2 << 20;
-/// Bytes of notes for a cell, and the least that a cell without holes holds.
-const NOTE: u64 = 128;
+/// The least that a cell without holes holds.
 const CELL: u64 = 4 << 20;
+/// Bytes of notes for a cell.
+pub(super) const NOTE: u64 = 128;
+/// The same with the digests of its blocks.
+pub(super) const NOTE_WITH_DIGESTS: u64 = 320;
 
 /// How unfinished work is remembered.
 #[derive(Clone, Debug)]
@@ -41,12 +44,14 @@ pub(super) struct Work<'a> {
     pub(super) fingerprint: &'a [&'a str],
     /// How it is made.
     pub(super) settings: &'a [&'a str],
+    /// Bytes of notes for a cell.
+    pub(super) note: u64,
 }
 
 impl Resumption {
     /// Begins the task or continues it. What one with another fingerprint left is undone by `discard`.
     pub(super) fn begin(&self, work: &Work<'_>, observer: &dyn Observer, discard: impl Fn(&Earlier) -> Result<()>) -> Result<RunningTask> {
-        self.directory.check_room(NOTES + work.expected / CELL * NOTE)?;
+        self.directory.check_room(NOTES + work.expected / CELL * work.note)?;
         let header = TaskHeader {
             kind: work.kind,
             command: self.command.clone(),
@@ -114,8 +119,23 @@ impl RunningTask {
         abandon_uploads(store, records)
     }
 
-    /// The cells that earlier processes noted, and where this one notes. What cannot be read as a cell ends them.
-    pub(super) fn log<C: LoggedCell>(&self) -> Result<CellLog<'static, C>> {
+    /// The metadata that was noted when the work began.
+    pub(super) fn document(&self) -> Result<Option<Vec<u8>>> {
+        let noted = self.with(|task| task.earlier())?.find_map(|record| match record {
+            Ok(TaskRecord::Document(bytes)) => Some(Ok(bytes)),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        });
+        noted.transpose()
+    }
+
+    /// Notes the metadata.
+    pub(super) fn note_document(&self, bytes: &[u8]) -> Result<()> {
+        self.with(|task| task.note(&TaskRecord::Document(bytes.to_vec())).and_then(|()| task.flush()))
+    }
+
+    /// The cells that earlier processes noted, and where this one notes. What cannot be read as a cell ends them. With a volume only its cells, as far as they are in the snapshot that was begun for it last.
+    pub(super) fn log<C: LoggedCell>(&self, volume: Option<u16>) -> Result<CellLog<'static, C>> {
         let shared = self.shared();
         let note = move |cell: &C| {
             let mut task = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,7 +143,19 @@ impl RunningTask {
             // A thousand of them fit into the buffer, which stand for gigabytes that would be done again after a kill.
             task.flush()
         };
-        let cells = self.with(|task| task.earlier())?.filter_map(|record| match record {
+        // What came before the last snapshot of a volume is not in that.
+        let begins = |record: &Result<TaskRecord>| match record {
+            Ok(TaskRecord::Snapshot(snapshot)) => Some(snapshot.volume) == volume,
+            _ => false,
+        };
+        let skipped = match volume {
+            None => 0,
+            Some(_) => {
+                let all = self.with(|task| task.records())?;
+                all.enumerate().filter(|(_, record)| begins(record)).last().map_or(0, |(position, _)| position)
+            }
+        };
+        let cells = self.with(|task| task.earlier())?.skip(skipped).filter_map(|record| match record {
             Ok(TaskRecord::Cell(bytes)) => Some(Ok(bytes)),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
@@ -132,11 +164,15 @@ impl RunningTask {
             Ok(bytes) => C::decode(&bytes).map(Ok),
             Err(error) => Some(Err(error)),
         });
+        let earlier = earlier.filter(move |cell| match (volume, cell) {
+            (Some(volume), Ok(cell)) => cell.volume() == volume,
+            _ => true,
+        });
         Ok(CellLog { earlier: Box::new(earlier), note: Box::new(note) })
     }
 
     /// The work ended like this. If something can be continued, an error says so; otherwise `undo` is called, and the task is forgotten.
-    pub(super) fn end<T>(self, outcome: Result<T>, resumption: &Resumption, undo: impl FnOnce() -> Result<()>) -> Result<T> {
+    pub(super) fn end<T>(self, outcome: Result<T>, resumption: &Resumption, undo: impl FnOnce(&Earlier) -> Result<()>) -> Result<T> {
         let error = match outcome {
             Ok(value) => {
                 self.with(|task| task.finish())?;
@@ -144,18 +180,7 @@ impl RunningTask {
             }
             Err(error) => error,
         };
-        // A restore keeps what it wrote; of an archive nothing is kept that was not sent.
-        let restores = self.with(|task| task.header().kind) == TaskKind::Restore;
-        let begun = |record: &Result<TaskRecord>| match record {
-            Ok(TaskRecord::Upload(_)) => true,
-            Ok(TaskRecord::Cell(_)) => restores,
-            _ => false,
-        };
-        let worth = self.with(|task| -> Result<bool> {
-            task.sync()?;
-            Ok(task.records()?.any(|record| begun(&record)))
-        });
-        match worth {
+        match self.worth(&error) {
             Ok(true) => {
                 let reason = std::iter::once(error.message().to_owned()).chain(error.causes()).collect::<Vec<_>>().join(": ");
                 // The error that brought us here is the one to report.
@@ -166,13 +191,34 @@ impl RunningTask {
             }
             Ok(false) => {
                 // What cannot be undone stays remembered.
-                if undo().is_ok() {
-                    let _ = self.with(|task| task.finish());
+                match undo(&self.with(|task| task.as_earlier())) {
+                    Ok(()) => {
+                        let _ = self.with(|task| task.finish());
+                        Err(error)
+                    }
+                    Err(left) => Err(error.at("left_behind", format!("{left:?}"))),
                 }
-                Err(error)
             }
             Err(_) => Err(error),
         }
+    }
+
+    /// Whether something was done that is of use to a next run.
+    fn worth(&self, error: &Error) -> Result<bool> {
+        // A restore keeps what it wrote; of an archive nothing is kept that was not sent.
+        let restores = self.with(|task| task.header().kind) == TaskKind::Restore;
+        self.with(|task| task.sync())?;
+        let mut records = self.with(|task| task.records())?;
+        let begun = records.try_fold((false, false), |(begun, snapshots), record| {
+            Ok::<_, Error>(match record? {
+                TaskRecord::Upload(_) => (true, snapshots),
+                TaskRecord::Cell(_) => (begun || restores, snapshots),
+                TaskRecord::Snapshot(_) => (true, true),
+                _ => (begun, snapshots),
+            })
+        })?;
+        // A damaged archive does not become whole by being continued, and snapshots cost money.
+        Ok(begun.0 && !(begun.1 && error.kind() == ErrorKind::Corrupt))
     }
 }
 

@@ -1,13 +1,15 @@
 //! Stores an image as an archive.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::resume::{Work, abandon_uploads, is_existing};
+use super::resume::{NOTE, Work, abandon_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
-use crate::base::{Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize, hex, rfc3339};
-use crate::catalog::ImageSource;
-use crate::codec::{sha256, zstd};
+use crate::base::{Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize, rfc3339};
+use crate::block::BlockSource;
+use crate::catalog::{ImageSource, Likeness};
+use crate::codec::zstd;
 use crate::engine::{Archive, Context, PackLog, PackOptions, PackReport, content_of, pack, stored_blocks};
 use crate::format::Footer;
 use crate::format::layout::{FORMAT_VERSION, MAX_CELL_RECORD, WINDOW_SLOT};
@@ -67,15 +69,24 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
         expected: at_most,
         fingerprint: &fingerprint.iter().map(String::as_str).collect::<Vec<_>>(),
         settings: &[&options.writer, &sparse, &level, zstd::library_version(), &version],
+        note: NOTE,
     };
     let task = resumption.begin(&work, context.observer, |earlier| abandon_uploads(store, earlier.records()?))?;
     creation.task = Some(task.shared());
+    // What describes the image may say it in other words by now; the archive says what was true when it was begun.
+    let pinned = match task.document()? {
+        Some(document) => Pinned { document: ImageDocument::parse(document)?, volumes: image.volumes() },
+        None => {
+            task.note_document(image.document().bytes())?;
+            Pinned { document: image.document().clone(), volumes: image.volumes() }
+        }
+    };
     let outcome = match store.create(&key, creation) {
         Err(error) if is_existing(&error) => compare(image, store, &key, options, error, context),
         Err(error) => Err(error),
         Ok(writer) => {
-            let log = if repeatable { task.log()? } else { PackLog::none() };
-            let packed = pack(image, options, writer, log, context);
+            let log = if repeatable { task.log(None)? } else { PackLog::none() };
+            let packed = pack(&pinned, options, writer, log, context);
             match packed {
                 // Somebody else was there first, perhaps an earlier run whose end got lost.
                 Err(error) if is_existing(&error) => compare(image, store, &key, options, error, context),
@@ -87,13 +98,13 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
         // Somebody else made the object; an upload of ours would stay behind.
         task.abandon_uploads(store)?;
     }
-    let outcome = task.end(outcome, &resumption, || Ok(()))?;
+    let outcome = task.end(outcome, &resumption, |_| Ok(()))?;
     Ok(Stored { image_id, key: Some(key), outcome })
 }
 
-/// What the archive is made of, and whether it is known that it does not change: a device does not say when it was written.
+/// What the archive is made of, without the length of its metadata, and whether it is known that it does not change: a device does not say when it was written.
 fn fingerprint(image: &dyn ImageSource, at_most: u64) -> (Vec<String>, bool) {
-    let mut parts = vec![hex(&sha256::digest(image.document().bytes())), at_most.to_string()];
+    let mut parts = vec![image.fingerprint(), (at_most - at_most.min(image.document().bytes().len() as u64)).to_string()];
     let identities: Vec<Option<String>> = image.volumes().iter().map(|volume| volume.identity()).collect();
     let repeatable = identities.iter().all(Option::is_some);
     parts.extend(identities.into_iter().map(Option::unwrap_or_default));
@@ -117,8 +128,11 @@ fn compare(
         archive => archive?,
     };
     let other = |what: &'static str| exists.at("content", what);
-    if archive.document().bytes() != image.document().bytes() {
-        return Err(other("another image"));
+    let present = || StoreOutcome::Present { archive_len: reader.len(), footer: archive.footer().clone() };
+    match image.likeness(archive.document()) {
+        Likeness::Different => return Err(other("another image")),
+        Likeness::Whole => return Ok(present()),
+        Likeness::Metadata => {}
     }
     context.observer.note(&Event::Started { stage: Stage::Verify, total: None });
     let content = content_of(image, options, context)?;
@@ -126,7 +140,23 @@ fn compare(
     if content != archive.footer().content_root {
         return Err(other("the same image with other data"));
     }
-    Ok(StoreOutcome::Present { archive_len: reader.len(), footer: archive.footer().clone() })
+    Ok(present())
+}
+
+/// An image with the metadata that it had when its store was begun.
+struct Pinned<'a> {
+    document: ImageDocument,
+    volumes: &'a [Arc<dyn BlockSource>],
+}
+
+impl ImageSource for Pinned<'_> {
+    fn document(&self) -> &ImageDocument {
+        &self.document
+    }
+
+    fn volumes(&self) -> &[Arc<dyn BlockSource>] {
+        self.volumes
+    }
 }
 
 /// What AWS keeps with a stored image, under the names that it uses, and what we add.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::Result;
-use crate::state::{StateDirectory, TaskEntry, TaskRecord, UploadState};
+use crate::state::{SnapshotState, StateDirectory, TaskEntry, TaskRecord, UploadState};
 
 /// As DescribeStoreImageTasks says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct TaskProgress {
     pub percent: u8,
     /// Uploads that were begun for it, the last one last.
     pub uploads: Vec<UploadState>,
+    /// Snapshots that were begun for it.
+    pub snapshots: Vec<SnapshotState>,
 }
 
 /// Describes the unfinished tasks of a state directory, oldest first.
@@ -45,7 +47,7 @@ pub fn describe_tasks(directory: &StateDirectory) -> Result<Vec<TaskProgress>> {
 }
 
 fn describe(entry: TaskEntry) -> Result<TaskProgress> {
-    let (mut reason, mut parts, mut uploads, mut cells) = (None, BTreeMap::new(), Vec::new(), 0);
+    let (mut reason, mut parts, mut uploads, mut snapshots, mut cells) = (None, BTreeMap::new(), Vec::new(), Vec::new(), 0);
     for record in entry.records()? {
         match record? {
             TaskRecord::Upload(upload) => {
@@ -58,6 +60,8 @@ fn describe(entry: TaskEntry) -> Result<TaskProgress> {
             }
             TaskRecord::Part(_) => {}
             TaskRecord::Cell(_) => cells += 1,
+            TaskRecord::Snapshot(snapshot) => snapshots.push(snapshot),
+            TaskRecord::Document(_) => {}
             TaskRecord::Failed(text) => reason = Some(text),
         }
     }
@@ -65,5 +69,5 @@ fn describe(entry: TaskEntry) -> Result<TaskProgress> {
     let done = if uploads.is_empty() { cells * (4 << 20) } else { parts.values().sum::<u64>() };
     let percent = (u128::from(done) * 100 / u128::from(entry.header.expected.max(1))).min(99) as u8;
     let state = if entry.running { TaskState::InProgress } else { TaskState::Failed };
-    Ok(TaskProgress { state, reason: reason.filter(|_| !entry.running), percent, uploads, entry })
+    Ok(TaskProgress { state, reason: reason.filter(|_| !entry.running), percent, uploads, snapshots, entry })
 }

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use crate::base::{Error, ErrorKind, Event, Result, Stage};
-use crate::catalog::ImageSource;
+use crate::catalog::{ImageSource, Likeness};
 use crate::engine::{Archive, CheckReport, Context, NoSinks, Purpose, Selection, check_tail, compare_volume, read_stream, unpack};
 use crate::format::Footer;
 use crate::store::ObjectReader;
@@ -110,7 +110,7 @@ pub fn verify_against(reader: &dyn ObjectReader, image: &dyn ImageSource, contex
         context.observer.note(&Event::Damage { error: &error });
         differences.push(error);
     };
-    if archive.document().bytes() != image.document().bytes() {
+    if image.likeness(archive.document()) == Likeness::Different {
         differ(Error::corrupt("the archive's image.json is not that of the source"));
     }
     let volumes = &archive.root().manifest.volumes;

@@ -8,7 +8,7 @@ use std::io::{BufReader, Read, Take, Write};
 use crate::codec::sha256;
 
 /// Longer records are not written, and not believed.
-const MAX_RECORD: usize = 1 << 20;
+const MAX_RECORD: usize = 9 << 20;
 const DIGEST: usize = 8;
 
 /// The bytes of a record.

@@ -6,5 +6,10 @@ mod directory;
 mod log;
 mod task;
 
+use std::sync::{Arc, Mutex};
+
 pub use directory::{StateDirectory, TaskEntry};
-pub use task::{Earlier, PartRecord, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords, UploadState};
+pub use task::{Earlier, PartRecord, SnapshotState, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords, UploadState};
+
+/// A task that several share.
+pub type SharedTask = Arc<Mutex<Task>>;

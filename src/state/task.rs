@@ -18,6 +18,8 @@ const HEADER: u8 = b'H';
 const UPLOAD: u8 = b'U';
 const PART: u8 = b'P';
 const CELL: u8 = b'C';
+const DOCUMENT: u8 = b'D';
+const SNAPSHOT: u8 = b'S';
 const FAILED: u8 = b'E';
 
 /// What sort of work.
@@ -116,6 +118,25 @@ pub struct PartRecord {
     pub etag: Option<String>,
 }
 
+/// A snapshot in EC2 that was begun. Cells of its volume that were noted before are not in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotState {
+    /// The volume of the archive.
+    pub volume: u16,
+    /// What EC2 calls it.
+    pub snapshot_id: String,
+    /// Which attempt at this volume it is, from 0.
+    pub attempt: u32,
+    /// Where EBS is; empty for AWS's own endpoint.
+    pub ebs_endpoint: String,
+    /// Where EC2 is; empty for AWS's own endpoint.
+    pub ec2_endpoint: String,
+    /// The Region.
+    pub region: String,
+    /// The profile that was named.
+    pub profile: Option<String>,
+}
+
 /// What a task file says, in the order it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskRecord {
@@ -125,6 +146,10 @@ pub enum TaskRecord {
     Part(PartRecord),
     /// A cell was made, or written; what the bytes say is the business of whoever wrote them.
     Cell(Vec<u8>),
+    /// The metadata of the image as it was when the work began.
+    Document(Vec<u8>),
+    /// A snapshot was begun.
+    Snapshot(SnapshotState),
     /// The work ended with this error, and can be continued.
     Failed(String),
 }
@@ -210,6 +235,11 @@ impl Task {
         self.resumed
     }
 
+    /// The task as a later process would find it.
+    pub fn as_earlier(&self) -> Earlier {
+        Earlier { path: self.path.clone(), header: self.header.clone() }
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -231,6 +261,10 @@ impl Task {
             TaskRecord::Upload(upload) => serde_json::to_vec(upload).map_err(Into::into).and_then(|json| self.log.append(UPLOAD, &json)),
             TaskRecord::Part(part) => serde_json::to_vec(part).map_err(Into::into).and_then(|json| self.log.append(PART, &json)),
             TaskRecord::Cell(bytes) => self.log.append(CELL, bytes),
+            TaskRecord::Document(bytes) => self.log.append(DOCUMENT, bytes),
+            TaskRecord::Snapshot(snapshot) => {
+                serde_json::to_vec(snapshot).map_err(Into::into).and_then(|json| self.log.append(SNAPSHOT, &json))
+            }
             TaskRecord::Failed(reason) => self.log.append(FAILED, reason.as_bytes()),
         };
         written.map_err(|cause| self.failed(cause))
@@ -295,6 +329,8 @@ impl TaskRecords {
                 UPLOAD => serde_json::from_slice(&payload).ok().map(TaskRecord::Upload),
                 PART => serde_json::from_slice(&payload).ok().map(TaskRecord::Part),
                 CELL => Some(TaskRecord::Cell(payload)),
+                DOCUMENT => Some(TaskRecord::Document(payload)),
+                SNAPSHOT => serde_json::from_slice(&payload).ok().map(TaskRecord::Snapshot),
                 FAILED => Some(TaskRecord::Failed(String::from_utf8_lossy(&payload).into_owned())),
                 // The header, and what later versions may write.
                 _ => None,

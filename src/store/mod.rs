@@ -9,11 +9,11 @@ mod memory;
 mod pipe;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::base::{Error, Result};
 use crate::disk::Overwrite;
-use crate::state::{Task, UploadState};
+use crate::state::{SharedTask, UploadState};
 
 pub use counting::CountingReader;
 pub use directory::{DirectoryStore, FileReader};
@@ -98,9 +98,6 @@ pub struct Creation {
     /// Whether the same task is known to make the same bytes. If not, nothing is passed over: what is there is compared, and not sent again if it is the same.
     pub repeatable: bool,
 }
-
-/// A task that several parts of an operation take notes in.
-pub type SharedTask = Arc<Mutex<Task>>;
 
 /// An object as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]

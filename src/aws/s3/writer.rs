@@ -17,8 +17,8 @@ use super::store::{Head, S3Store};
 use super::upload::{Identity, ListedPart, SentPart, Upload, identify, md5_of_etag, put_object};
 use crate::base::{Error, ErrorKind, Event, Result};
 use crate::disk::Overwrite;
-use crate::state::{PartRecord, TaskRecord, UploadState};
-use crate::store::{Creation, Held, ObjectWriter, SharedTask};
+use crate::state::{PartRecord, SharedTask, TaskRecord, UploadState};
+use crate::store::{Creation, Held, ObjectWriter};
 
 /// See the module.
 pub(super) struct S3Writer {

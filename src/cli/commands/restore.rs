@@ -5,7 +5,7 @@ use super::super::output::{Console, restored, restored_text};
 use super::super::remote::open_archive;
 use super::super::settings::{Place, Settings, refuse_url};
 use crate::base::{Error, Result};
-use crate::catalog::{ImageDirectory, ImageDirectoryTarget, ImageSource, ImageTarget, Leftovers};
+use crate::catalog::{DirectoryPlace, ImagePlace};
 use crate::engine::Archive;
 use crate::ops;
 use crate::store::PipeReader;
@@ -20,15 +20,12 @@ pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Co
         return Err(Error::unsupported("this version restores to directories only; for a directory of this name say ./ec2"));
     }
     let shown = args.target.display().to_string();
-    let target = |leftovers| -> Result<Box<dyn ImageTarget>> {
-        let target = ImageDirectoryTarget::create(&args.target, args.write.overwrite(), args.write.durability())?;
-        Ok(Box::new(target.leaving(leftovers)))
-    };
+    let target = DirectoryPlace { path: args.target.clone(), overwrite: args.write.overwrite(), durability: args.write.durability() };
     let report = match open_archive(&place, (&args.aws, &args.thaw), settings, &observer)? {
         None if args.write.dry_run => {
             return Err(Error::usage("a stream cannot be looked at without reading it: --dry-run needs a file or an object"));
         }
-        None => ops::restore_stream(PipeReader::stdin(settings.cancel.clone())?, |_| target(Leftovers::Remove), context)?,
+        None => ops::restore_stream(PipeReader::stdin(settings.cancel.clone())?, |document| target.begin(document, None), context)?,
         Some(reader) => {
             let archive = Archive::open(reader.as_ref())?;
             if args.write.dry_run {
@@ -41,11 +38,9 @@ pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Co
                 Place::S3(source) => {
                     let absolute = std::path::absolute(&args.target).unwrap_or_else(|_| args.target.clone());
                     let resumption = args.resume.resumption(source.to_string(), absolute.display().to_string())?;
-                    let is_there =
-                        || ImageDirectory::open(&args.target).is_ok_and(|image| image.document().bytes() == archive.document().bytes());
-                    ops::restore_resumable(&archive, target, is_there, &resumption, context)?
+                    ops::restore_resumable(&archive, &target, &[], &resumption, context)?
                 }
-                Place::Path(_) | Place::Stdio => ops::restore(&archive, target(Leftovers::Remove)?, context)?,
+                Place::Path(_) | Place::Stdio => ops::restore(&archive, target.begin(archive.document(), None)?, context)?,
             }
         }
     };

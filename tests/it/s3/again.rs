@@ -6,7 +6,7 @@ use std::path::Path;
 
 use amistore::aws::s3::{ObjectOptions, S3Store};
 use amistore::base::{Cancel, ErrorKind, NullObserver, Result};
-use amistore::catalog::{ImageDirectoryTarget, ImageSource, ImageTarget, Leftovers};
+use amistore::catalog::{DirectoryPlace, ImageDirectoryTarget, ImageSource, ImageTarget, Leftovers};
 use amistore::disk::{Durability, Overwrite};
 use amistore::engine::{Archive, Context, PackOptions, Plan};
 use amistore::ops::{self, ArchiveTarget, ObjectTarget, Resumption};
@@ -31,11 +31,9 @@ fn two_images() -> (TestImage, TestImage) {
 fn restore(bench: &Bench, key: &str, target: &Path) -> Result<()> {
     let reader = bench.store().open(key)?;
     let archive = Archive::open(reader.as_ref())?;
-    let make = |leftovers| -> Result<Box<dyn ImageTarget>> {
-        Ok(Box::new(ImageDirectoryTarget::create(target, Overwrite::No, Durability::Cached)?.leaving(leftovers)))
-    };
+    let place = DirectoryPlace { path: target.to_owned(), overwrite: Overwrite::No, durability: Durability::Cached };
     let resumption = Resumption { target: target.display().to_string(), ..bench.resumption(key) };
-    with_context(|context| ops::restore_resumable(&archive, make, || false, &resumption, context)).map(drop)
+    with_context(|context| ops::restore_resumable(&archive, &place, &[], &resumption, context)).map(drop)
 }
 
 /// Lets a restore fail at one of its last reads, so that something of it is left.

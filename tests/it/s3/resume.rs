@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use amistore::base::{Cancel, ErrorKind, Event, Observer, Result, SlotAddress, VolumeSize, WINDOW_BLOCKS};
 use amistore::block::BlockSource;
-use amistore::catalog::{ImageDirectoryTarget, ImageSource};
+use amistore::catalog::{DirectoryPlace, ImageSource};
 use amistore::disk::{Durability, Overwrite};
 use amistore::engine::{Archive, PackOptions};
 use amistore::format::BlockMap;
@@ -422,11 +422,9 @@ fn two_processes_do_not_do_the_same_work() {
 fn restore(site: &Site, target: &Path) -> Result<()> {
     let reader = site.bench.store().open("source.bin")?;
     let archive = Archive::open(reader.as_ref())?;
-    let make = |leftovers| -> Result<Box<dyn amistore::catalog::ImageTarget>> {
-        Ok(Box::new(ImageDirectoryTarget::create(target, Overwrite::No, Durability::Cached)?.leaving(leftovers)))
-    };
+    let place = DirectoryPlace { path: target.to_owned(), overwrite: Overwrite::No, durability: Durability::Cached };
     let resumption = site.bench.resumption(&target.display().to_string());
-    with_context(|context| ops::restore_resumable(&archive, make, || false, &resumption, context)).map(drop)
+    with_context(|context| ops::restore_resumable(&archive, &place, &[], &resumption, context)).map(drop)
 }
 
 fn restored_right(site: &Site, target: &Path) {

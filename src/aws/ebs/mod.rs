@@ -1,0 +1,95 @@
+//! Volumes in EBS, by its direct APIs: blocks of snapshots are read, and snapshots are made of blocks.
+//!
+//! A block is believed when it has the length and the SHA-256 that the service says of it; an error, a wrong length and a wrong checksum are never a hole or zeros. It does not know images.
+
+mod listing;
+mod quota;
+mod reader;
+mod snapshot;
+mod writer;
+
+use aws_config::{Region, SdkConfig};
+use aws_sdk_ebs::Client;
+use aws_sdk_ebs::config::Builder;
+use aws_sdk_ebs::config::http::HttpResponse;
+use aws_sdk_ebs::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ebs::types::error::{AccessDeniedException, RequestThrottledException, ResourceNotFoundException, ValidationException};
+
+use super::error::{Failure, classify};
+use super::link::Service;
+use super::{Access, Link};
+use crate::base::{Error, ErrorKind, Result, Retry};
+use crate::format::Digest;
+
+pub use quota::{Quotas, Requests};
+pub use reader::EbsSource;
+pub use snapshot::{CompletedSnapshot, NewSnapshot, StartedSnapshot, complete_snapshot, start_snapshot};
+pub use writer::{EbsSink, SendBuffers};
+
+/// The EBS direct APIs.
+#[derive(Clone, Copy, Debug)]
+pub struct Ebs;
+
+/// One side's connection to EBS.
+pub type EbsLink = Link<Ebs>;
+
+impl Service for Ebs {
+    type Client = Client;
+    const NAME: &'static str = "EBS";
+    /// 5,000 requests a second, the most of an account, at 100 ms each.
+    const MAX_REQUESTS: usize = 512;
+
+    fn client(config: &SdkConfig, region: Region, _endpoint: &str, _access: &Access) -> Result<Client> {
+        Ok(Client::from_conf(Builder::from(config).region(region).build()))
+    }
+}
+
+/// Turns a failed request into an error, with the reason that EBS gives beside its code.
+fn failure<E>(doing: &'static str, error: SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let reason = reason(&error);
+    // Seen on writes that were cut off on their way to the service.
+    let unread = error.as_service_error().and_then(|error| error.message()).is_some_and(|message| message.contains("Failed to read block data"));
+    let mut failure = classify(doing, error);
+    if let Some(reason) = reason {
+        failure.error = failure.error.at("reason", reason);
+    }
+    if unread {
+        failure.error = failure.error.retry_as(Retry::Transient);
+    }
+    failure
+}
+
+fn reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let found = cause
+            .downcast_ref::<ValidationException>()
+            .and_then(|error| error.reason().map(|reason| reason.as_str().to_owned()))
+            .or_else(|| cause.downcast_ref::<ResourceNotFoundException>()?.reason().map(|reason| reason.as_str().to_owned()))
+            .or_else(|| cause.downcast_ref::<AccessDeniedException>().map(|error| error.reason().as_str().to_owned()))
+            .or_else(|| cause.downcast_ref::<RequestThrottledException>()?.reason().map(|reason| reason.as_str().to_owned()));
+        if found.is_some() {
+            return found;
+        }
+        next = cause.source();
+    }
+    None
+}
+
+/// A digest as EBS prints it.
+fn print_digest(digest: &Digest) -> String {
+    aws_smithy_types::base64::encode(digest)
+}
+
+/// A digest as EBS prints it, read.
+fn parse_digest(text: Option<&str>) -> Option<Digest> {
+    aws_smithy_types::base64::decode(text?).ok()?.try_into().ok()
+}
+
+/// An answer that cannot be right.
+fn odd(message: &str) -> Error {
+    Error::new(ErrorKind::Io, message)
+}

@@ -1,0 +1,286 @@
+//! A snapshot as a volume that is read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use aws_sdk_ebs::primitives::ByteStream;
+use bytes::BytesMut;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+
+use super::super::body::Progress;
+use super::super::error::Failure;
+use super::super::retry::random;
+use super::listing::{Listing, Tokens, Wanted, is_stale_block};
+use super::quota::{PAGE, SnapshotQuota};
+use super::{EbsLink, Quotas, failure, odd, parse_digest};
+use crate::base::{BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, Retry, SnapshotId, VolumeSize};
+use crate::block::BlockSource;
+use crate::codec::sha256;
+use crate::format::{BlockMap, Digest};
+
+/// Refused tokens of one block, after which it is not asked for again: each time all tokens were renewed.
+const RENEWALS: u32 = 5;
+/// Maps up to this memory are kept for the next who asks: volumes up to 4 TiB.
+const KEPT_MAP: u64 = 1 << 20;
+
+/// A snapshot, read block by block.
+pub struct EbsSource {
+    fetcher: Fetcher,
+    size: VolumeSize,
+    map: OnceLock<BlockMap>,
+    /// Blocks that are being fetched, or were, and wait to be read.
+    ahead: Mutex<HashMap<u32, Fetch>>,
+}
+
+/// A block that is being fetched. It is given up when nobody wants it any more.
+struct Fetch(JoinHandle<Result<Fetched>>);
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A block as it came, and what the service says of it.
+struct Fetched {
+    data: BytesMut,
+    digest: Digest,
+}
+
+#[derive(Clone)]
+struct Fetcher(Arc<Inner>);
+
+struct Inner {
+    listing: Listing,
+    size: VolumeSize,
+    quota: SnapshotQuota,
+    tokens: Tokens,
+    wanted: Wanted,
+    /// Buffers that go round: touching fresh memory costs more than filling it.
+    spare: Mutex<Vec<BytesMut>>,
+}
+
+impl EbsSource {
+    /// Opens a snapshot: one request, which proves that it may be listed.
+    pub fn open(link: &EbsLink, id: &SnapshotId, quotas: &Quotas) -> Result<Self> {
+        let listing = Listing { link: link.clone(), snapshot_id: id.to_string(), quota: quotas.of_snapshot(), page: PAGE };
+        let first = Listing { page: 100, ..listing.clone() };
+        let size = link.wait(first.page(0, None))?.size;
+        let wanted = Wanted::default();
+        let (quota, tokens) = (listing.quota.clone(), Tokens::new(listing.clone(), wanted.clone()));
+        let fetcher = Fetcher(Arc::new(Inner { listing, size, quota, tokens, wanted, spare: Mutex::default() }));
+        Ok(Self { fetcher, size, map: OnceLock::new(), ahead: Mutex::default() })
+    }
+
+    /// Reads the first block, if there is one: proves that blocks may be read, and, of an encrypted snapshot, that its key may be used.
+    pub fn try_block(&self) -> Result<()> {
+        let Some(first) = self.block_map()?.extents().next() else { return Ok(()) };
+        self.read_at(BlockIndex(first.first).offset(), &mut vec![0; BLOCK_BYTES as usize])
+    }
+
+    fn link(&self) -> &EbsLink {
+        &self.fetcher.0.listing.link
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Fetch>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, block: u32) -> Fetch {
+        let fetcher = self.fetcher.clone();
+        Fetch(self.link().runtime().spawn(async move { fetcher.fetch(block).await }))
+    }
+
+    fn receive(&self, block: u32, fetch: Fetch) -> Result<Fetched> {
+        let mut fetch = fetch;
+        let work = async { (&mut fetch.0).await.unwrap_or_else(|_| Err(Error::internal("a fetch was given up that was still wanted"))) };
+        self.link().wait(work).map_err(|error| error.at("block", block))
+    }
+}
+
+impl BlockSource for EbsSource {
+    fn size(&self) -> VolumeSize {
+        self.size
+    }
+
+    fn block_map(&self) -> Result<BlockMap> {
+        if let Some(map) = self.map.get() {
+            return Ok(map.clone());
+        }
+        let map = self.link().wait(self.fetcher.0.listing.map(self.size))?;
+        if map.memory() <= KEPT_MAP {
+            return Ok(self.map.get_or_init(|| map).clone());
+        }
+        Ok(map)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        const BLOCK: usize = BLOCK_BYTES as usize;
+        if !offset.is_multiple_of(BLOCK_BYTES) || !buffer.len().is_multiple_of(BLOCK) {
+            return Err(Error::internal("EBS is read by whole blocks"));
+        }
+        let first = (offset / BLOCK_BYTES) as u32;
+        let count = (buffer.len() / BLOCK) as u32;
+        let fetches: Vec<(u32, Fetch)> = {
+            let mut ahead = self.lock();
+            (first..first + count).map(|block| (block, ahead.remove(&block).unwrap_or_else(|| self.begin(block)))).collect()
+        };
+        let mut expected = Vec::with_capacity(fetches.len());
+        for ((block, fetch), place) in fetches.into_iter().zip(buffer.chunks_exact_mut(BLOCK)) {
+            let fetched = self.receive(block, fetch)?;
+            place.copy_from_slice(&fetched.data);
+            self.fetcher.give_back(fetched.data);
+            expected.push(fetched.digest);
+        }
+        let mut found = vec![[0; 32]; expected.len()];
+        let inputs: Vec<&[u8]> = buffer.chunks_exact(BLOCK).collect();
+        sha256::digest_many(&inputs, &mut found);
+        let wrong: Vec<usize> = (0..found.len()).filter(|at| found[*at] != expected[*at]).collect();
+        for at in wrong {
+            self.read_again(first + at as u32, &mut buffer[at * BLOCK..(at + 1) * BLOCK])?;
+        }
+        Ok(())
+    }
+
+    fn prefetch(&self, offset: u64, len: u64) {
+        let (first, end) = ((offset / BLOCK_BYTES) as u32, offset.saturating_add(len).div_ceil(BLOCK_BYTES) as u32);
+        let mut ahead = self.lock();
+        for block in first..end.min(self.size.blocks()) {
+            ahead.entry(block).or_insert_with(|| self.begin(block));
+        }
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        // A snapshot never changes.
+        Ok(())
+    }
+
+    fn identity(&self) -> Option<String> {
+        Some(format!("ebs:{}", self.fetcher.0.listing.snapshot_id))
+    }
+}
+
+impl EbsSource {
+    /// Reads a block whose bytes were not those that its checksum stands for.
+    fn read_again(&self, block: u32, buffer: &mut [u8]) -> Result<()> {
+        let options = self.link().options();
+        let mut attempt = 1;
+        loop {
+            let error = Error::corrupt("a block is not what EBS says that it is: its checksum is wrong").at("block", block);
+            let Some(delay) = options.retry.delay(Retry::Transient, attempt, random()) else { return Err(error.at("attempts", attempt)) };
+            options.observer.note(&Event::Retried { error: &error, attempt, delay });
+            self.link().wait(async {
+                tokio::time::sleep(delay).await;
+                Ok(())
+            })?;
+            attempt += 1;
+            let fetched = self.receive(block, self.begin(block))?;
+            buffer.copy_from_slice(&fetched.data);
+            self.fetcher.give_back(fetched.data);
+            if sha256::digest(buffer) == fetched.digest {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Drop for EbsSource {
+    /// No fetch outlives its source.
+    fn drop(&mut self) {
+        let fetches: Vec<Fetch> = self.lock().drain().map(|(_, fetch)| fetch).collect();
+        fetches.iter().for_each(|fetch| fetch.0.abort());
+        self.link().runtime().block_on(async {
+            for mut fetch in fetches {
+                // Given up, or finished: either is an end.
+                let _ = (&mut fetch.0).await;
+            }
+        });
+    }
+}
+
+impl Fetcher {
+    async fn fetch(&self, block: u32) -> Result<Fetched> {
+        let inner = &self.0;
+        let _wanted = inner.wanted.add(block);
+        let mut refused = 0;
+        loop {
+            let (token, generation) = inner.tokens.of(block, inner.size).await?;
+            match self.get(block, &token).await {
+                Err(error) if is_stale_block(&error) && refused < RENEWALS => {
+                    refused += 1;
+                    inner.tokens.refused(generation).await;
+                }
+                fetched => return fetched,
+            }
+        }
+    }
+
+    async fn get(&self, block: u32, token: &str) -> Result<Fetched> {
+        let inner = &self.0;
+        let make = |client: aws_sdk_ebs::Client, progress: Progress| {
+            let request = client.get_snapshot_block().snapshot_id(&inner.listing.snapshot_id).block_index(block as i32).block_token(token);
+            async move {
+                let turn = inner.quota.block_turn();
+                progress.moved(turn);
+                sleep_until(turn).await;
+                let output = request.send().await.map_err(|error| inner.heard(failure("cannot read a block of the snapshot", error)))?;
+                let algorithm = output.checksum_algorithm().map(|algorithm| algorithm.as_str().to_owned());
+                if algorithm.as_deref().is_some_and(|algorithm| algorithm != "SHA256") {
+                    return Err(Failure::from(Error::unsupported("EBS gives a checksum of another kind").at("algorithm", algorithm.unwrap_or_default())));
+                }
+                let digest = parse_digest(output.checksum()).ok_or_else(|| Failure::from(odd("EBS sent a block without a checksum").retry_as(Retry::Transient)))?;
+                if output.data_length().is_some_and(|len| len as u64 != BLOCK_BYTES) {
+                    let len = output.data_length().unwrap_or_default();
+                    return Err(Failure::from(odd("EBS sent a block of a wrong length").at("length", len).retry_as(Retry::Transient)));
+                }
+                let data = self.receive(output.block_data, &progress).await?;
+                inner.quota.block_succeeded();
+                Ok(Fetched { data, digest })
+            }
+        };
+        inner.listing.link.request(make).await
+    }
+
+    async fn receive(&self, mut body: ByteStream, progress: &Progress) -> Result<BytesMut, Failure> {
+        const BLOCK: usize = BLOCK_BYTES as usize;
+        let options = self.0.listing.link.options();
+        let mut data = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_else(|| BytesMut::with_capacity(BLOCK));
+        let cut = || Error::new(ErrorKind::Io, "a block was cut off").retry_as(Retry::Transient);
+        loop {
+            let chunk = match body.next().await {
+                None if data.len() == BLOCK => return Ok(data),
+                None => return Err(cut().at("length", data.len()).into()),
+                Some(Err(cause)) => return Err(cut().because(cause).into()),
+                Some(Ok(chunk)) => chunk,
+            };
+            if data.len() + chunk.len() > BLOCK {
+                return Err(odd("EBS sent a block of a wrong length").retry_as(Retry::Transient).into());
+            }
+            data.extend_from_slice(&chunk);
+            options.observer.note(&Event::Received { bytes: chunk.len() as u64 });
+            let mut next = Instant::now();
+            if let Some(pace) = &options.pace {
+                next = pace.admit(chunk.len() as u64);
+            }
+            progress.moved(next);
+            sleep_until(next).await;
+        }
+    }
+
+    /// Keeps the memory of what was read.
+    fn give_back(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
+
+impl Inner {
+    /// A throttled request slows down all that share its limit.
+    fn heard(&self, failure: Failure) -> Failure {
+        if failure.error.retry() == Retry::Throttle {
+            self.quota.block_throttled(failure.error.fact("reason"));
+        }
+        failure
+    }
+}

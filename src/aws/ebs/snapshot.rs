@@ -1,0 +1,145 @@
+//! Snapshots that are made: begun, and completed.
+
+use sha2::{Digest as _, Sha256};
+
+use super::{EbsLink, failure, odd, print_digest};
+use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, VolumeSize};
+use crate::format::Digest;
+
+/// Minutes without a request after which EBS gives up a snapshot that is not complete: the longest it allows, so that there is time to continue.
+const TIMEOUT: i32 = 4320;
+/// The longest description, in characters.
+const MAX_DESCRIPTION: usize = 255;
+
+/// A snapshot that is to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewSnapshot {
+    /// Whole GiB.
+    pub volume_gib: u32,
+    /// The same token again, with the same snapshot, leads to the same snapshot.
+    pub client_token: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Tags.
+    pub tags: Vec<(String, String)>,
+    /// Whether it is encrypted; what the account does by default, if that is not said.
+    pub encrypted: bool,
+    /// The ARN of the key it is encrypted with; the account's default key, if that is not said.
+    pub kms_key_arn: Option<String>,
+}
+
+/// A snapshot that was begun.
+#[derive(Clone, Debug)]
+pub struct StartedSnapshot {
+    /// What EBS calls it.
+    pub snapshot_id: SnapshotId,
+    /// The key that it is encrypted with, if it is.
+    pub kms_key_arn: Option<String>,
+}
+
+/// What a snapshot that is written adds up to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompletedSnapshot {
+    /// Blocks that were written.
+    pub blocks: u64,
+    /// SHA-256 of their digests, in the order of the blocks: what EBS calls the LINEAR checksum.
+    pub checksum: Digest,
+}
+
+impl NewSnapshot {
+    /// The size that a volume of `size` bytes has in EBS.
+    pub fn gib_of(size: VolumeSize) -> Result<u32> {
+        let gib = crate::base::gib_rounded_up(size.bytes());
+        u32::try_from(gib).ok().filter(|gib| (1..=65_536).contains(gib)).ok_or_else(|| {
+            Error::new(crate::base::ErrorKind::Limit, "the volume is larger than EBS volumes can be (64 TiB)").at("size", size.bytes())
+        })
+    }
+}
+
+/// Begins a snapshot.
+pub fn start_snapshot(link: &EbsLink, wanted: &NewSnapshot) -> Result<StartedSnapshot> {
+    let tags: Vec<_> =
+        wanted.tags.iter().map(|(key, value)| aws_sdk_ebs::types::Tag::builder().key(key).value(value).build()).collect();
+    let description = wanted.description.as_ref().map(|text| text.chars().take(MAX_DESCRIPTION).collect::<String>());
+    let make = |client: aws_sdk_ebs::Client, _| {
+        let request = client
+            .start_snapshot()
+            .volume_size(i64::from(wanted.volume_gib))
+            .client_token(&wanted.client_token)
+            .timeout(TIMEOUT)
+            .set_description(description.clone())
+            .set_tags(Some(tags.clone()).filter(|tags| !tags.is_empty()))
+            .set_encrypted(wanted.encrypted.then_some(true))
+            .set_kms_key_arn(wanted.kms_key_arn.clone());
+        async move { request.send().await.map_err(|error| failure("cannot begin a snapshot", error)) }
+    };
+    let output = link.wait(link.request(make))?;
+    if output.block_size().is_some_and(|bytes| bytes as u64 != BLOCK_BYTES) {
+        return Err(Error::unsupported("EBS wants blocks of another size").at("block_size", output.block_size().unwrap_or_default()));
+    }
+    let id = output.snapshot_id().ok_or_else(|| odd("EBS does not say what the snapshot is called"))?;
+    Ok(StartedSnapshot { snapshot_id: SnapshotId::parse(id)?, kms_key_arn: output.kms_key_arn().map(ToOwned::to_owned) })
+}
+
+/// Completes a snapshot: EBS compares count and checksum with what it has. It is of use when EC2 calls it completed, which comes later.
+pub fn complete_snapshot(link: &EbsLink, id: &SnapshotId, what: &CompletedSnapshot) -> Result<()> {
+    let count = i32::try_from(what.blocks).map_err(|_| Error::internal("a volume has more blocks than it can have"))?;
+    let make = |client: aws_sdk_ebs::Client, _| {
+        let request = client.complete_snapshot().snapshot_id(id.as_str()).changed_blocks_count(count);
+        // Without a block there is nothing that could have a checksum.
+        let request = if count == 0 {
+            request
+        } else {
+            request
+                .checksum(print_digest(&what.checksum))
+                .checksum_algorithm(aws_sdk_ebs::types::ChecksumAlgorithm::ChecksumAlgorithmSha256)
+                .checksum_aggregation_method(aws_sdk_ebs::types::ChecksumAggregationMethod::ChecksumAggregationLinear)
+        };
+        async move { request.send().await.map_err(|error| failure("cannot complete the snapshot", error)) }
+    };
+    let completed = link.wait(link.slow_request(make)).map_err(|error| error.at("snapshot_id", id))?;
+    match completed.status().map(|status| status.as_str()) {
+        Some("error") => Err(odd("EBS says that the snapshot failed").at("snapshot_id", id)),
+        _ => Ok(()),
+    }
+}
+
+/// Adds up the blocks of a snapshot, ascending.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sum {
+    blocks: u64,
+    digests: Sha256,
+}
+
+impl Sum {
+    pub(super) fn add(&mut self, digest: &Digest) {
+        self.blocks += 1;
+        self.digests.update(digest);
+    }
+
+    pub(super) fn total(&self) -> CompletedSnapshot {
+        CompletedSnapshot { blocks: self.blocks, checksum: self.digests.clone().finalize().into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::sha256;
+
+    #[test]
+    fn the_checksum_is_that_of_the_raw_digests_in_order() {
+        let mut sum = Sum::default();
+        for byte in [1, 0, 2] {
+            sum.add(&sha256::digest(&vec![byte; 524_288]));
+        }
+        let total = sum.total();
+        assert_eq!((total.blocks, print_digest(&total.checksum).as_str()), (3, "4I/ae0Alk5AgZesnP3iVEqrbZbMrbA5NxGKsx37qIjI="));
+    }
+
+    #[test]
+    fn a_volume_has_whole_gib() {
+        let gib = |bytes| NewSnapshot::gib_of(VolumeSize::new(bytes).expect("a size"));
+        assert_eq!((gib(512).expect("one"), gib(1 << 30).expect("one"), gib((1 << 30) + 512).expect("two")), (1, 1, 2));
+    }
+}

@@ -1,0 +1,271 @@
+//! A snapshot as a volume that is written.
+//!
+//! Blocks are handed over and sent in the background, as many at a time as there is memory for. A block is written when EBS has confirmed it; whoever asks for that waits.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_sdk_ebs::primitives::ByteStream;
+use aws_sdk_ebs::types::ChecksumAlgorithm;
+use bytes::Bytes;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::super::body::{MeteredBody, Progress};
+use super::quota::SnapshotQuota;
+use super::snapshot::Sum;
+use super::{CompletedSnapshot, EbsLink, Quotas, failure, print_digest};
+use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Result, Retry, SnapshotId};
+use crate::block::{BlockSink, Delivered};
+use crate::format::{Digest, ZERO_BLOCK_DIGEST};
+
+/// A snapshot that was just begun may be unknown for so long where its blocks go. (EBS engineers speak of up to two minutes.)
+const UNKNOWN_FOR: Duration = Duration::from_secs(180);
+/// How often it is tried meanwhile.
+const KNOWN_YET: Duration = Duration::from_secs(1);
+/// How long a waiting caller may miss a cancellation.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// The memory that blocks on their way share.
+#[derive(Clone)]
+pub struct SendBuffers(Arc<Semaphore>);
+
+impl SendBuffers {
+    /// At most `bytes` of blocks on their way, and at least one block.
+    pub fn new(bytes: u64) -> Self {
+        Self(Arc::new(Semaphore::new((bytes / BLOCK_BYTES).clamp(1, 1 << 20) as usize)))
+    }
+}
+
+/// A snapshot that is being written.
+pub struct EbsSink {
+    sender: Sender,
+    buffers: SendBuffers,
+    tasks: Mutex<JoinSet<()>>,
+    sum: Mutex<Sum>,
+}
+
+/// What it takes to send a block.
+#[derive(Clone)]
+struct Sender(Arc<Inner>);
+
+struct Inner {
+    link: EbsLink,
+    snapshot_id: SnapshotId,
+    quota: SnapshotQuota,
+    /// Set when the first block has arrived. Until then it goes alone, and is tried while the snapshot is not known everywhere.
+    known: OnceCell<()>,
+    begun: Instant,
+    on_their_way: Mutex<OnTheirWay>,
+    arrived: Condvar,
+    zeros: Bytes,
+}
+
+#[derive(Default)]
+struct OnTheirWay {
+    blocks: BTreeSet<u32>,
+    /// The first failure, until somebody was told.
+    failed: Option<Error>,
+    /// Whether there was one.
+    is_failed: bool,
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, OnTheirWay> {
+        self.on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EbsSink {
+    /// Writes to a snapshot that was begun and is not complete.
+    pub fn new(link: &EbsLink, snapshot_id: SnapshotId, quotas: &Quotas, buffers: &SendBuffers) -> Self {
+        let inner = Inner {
+            link: link.clone(),
+            snapshot_id,
+            quota: quotas.of_snapshot(),
+            known: OnceCell::new(),
+            begun: Instant::now(),
+            on_their_way: Mutex::default(),
+            arrived: Condvar::new(),
+            zeros: Bytes::from(vec![0; BLOCK_BYTES as usize]),
+        };
+        Self { sender: Sender(Arc::new(inner)), buffers: buffers.clone(), tasks: Mutex::default(), sum: Mutex::default() }
+    }
+
+    /// The snapshot.
+    pub fn snapshot_id(&self) -> &SnapshotId {
+        &self.sender.0.snapshot_id
+    }
+
+    /// What was confirmed adds up to this.
+    pub fn total(&self) -> CompletedSnapshot {
+        self.sum.lock().unwrap_or_else(PoisonError::into_inner).total()
+    }
+
+    /// Sends a block in the background. Waits while too many are on their way.
+    fn send(&self, block: u32, data: &[u8], digest: Digest) -> Result<()> {
+        let inner = &self.sender.0;
+        let permit = inner.link.wait(async {
+            self.buffers.0.clone().acquire_owned().await.map_err(|_| Error::internal("the memory for blocks is gone"))
+        })?;
+        let data = if digest == ZERO_BLOCK_DIGEST {
+            inner.zeros.clone()
+        } else {
+            // A short last block of an image that has not whole GiB is padded, as it was for its digest.
+            let mut whole = Vec::with_capacity(BLOCK_BYTES as usize);
+            whole.extend_from_slice(data);
+            whole.resize(BLOCK_BYTES as usize, 0);
+            Bytes::from(whole)
+        };
+        {
+            let mut state = inner.lock();
+            if state.is_failed {
+                return Err(state.failed.take().unwrap_or_else(Error::interrupted));
+            }
+            state.blocks.insert(block);
+        }
+        let sender = self.sender.clone();
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.spawn_on(async move { sender.deliver(block, data, digest, permit).await }, inner.link.runtime().handle());
+        while tasks.try_join_next().is_some() {}
+        Ok(())
+    }
+}
+
+impl BlockSink for EbsSink {
+    fn write_data(&self, offset: u64, data: &[u8], digests: &[Digest]) -> Result<()> {
+        let first = (offset / BLOCK_BYTES) as u32;
+        let blocks = data.chunks(BLOCK_BYTES as usize);
+        if !offset.is_multiple_of(BLOCK_BYTES) || blocks.len() != digests.len() {
+            return Err(Error::internal("EBS is written by whole blocks, each with its digest"));
+        }
+        blocks.zip(digests).zip(first..).try_for_each(|((block, digest), index)| self.send(index, block, *digest))
+    }
+
+    fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
+        let (first, end) = ((offset / BLOCK_BYTES) as u32, (offset + len).div_ceil(BLOCK_BYTES) as u32);
+        (first..end).try_for_each(|block| self.send(block, &[], ZERO_BLOCK_DIGEST))
+    }
+
+    fn confirm(&self, cell: &Delivered<'_>) -> Result<()> {
+        let inner = &self.sender.0;
+        let blocks = cell.address.blocks();
+        let range = blocks.first.0..blocks.first.0 + blocks.count;
+        let mut state = inner.lock();
+        loop {
+            if state.is_failed {
+                return Err(state.failed.take().unwrap_or_else(Error::interrupted));
+            }
+            if state.blocks.range(range.clone()).next().is_none() {
+                break;
+            }
+            inner.link.options().cancel.check()?;
+            state = inner.arrived.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(state);
+        let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
+        cell.blocks().for_each(|(_, digest)| sum.add(&digest));
+        Ok(())
+    }
+
+    fn keeps_confirmed(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for EbsSink {
+    /// No block is sent when nobody waits for it any more.
+    fn drop(&mut self) {
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        self.sender.0.link.runtime().block_on(tasks.shutdown());
+    }
+}
+
+impl Sender {
+    async fn deliver(&self, block: u32, data: Bytes, digest: Digest, permit: OwnedSemaphorePermit) {
+        let sent = self.send(block, data, digest).await;
+        drop(permit);
+        let mut state = self.0.lock();
+        state.blocks.remove(&block);
+        if let Err(error) = sent
+            && !state.is_failed
+        {
+            state.is_failed = true;
+            state.failed = Some(error.at("snapshot_id", &self.0.snapshot_id).at("block", block));
+        }
+        drop(state);
+        self.0.arrived.notify_all();
+    }
+
+    async fn send(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
+        let mut first = false;
+        let known = self.0.known.get_or_try_init(|| {
+            first = true;
+            let data = data.clone();
+            async move { self.send_first(block, data, digest).await }
+        });
+        known.await?;
+        if first { Ok(()) } else { self.put(block, data, digest).await }
+    }
+
+    /// Sends a block while the snapshot may not be known yet where blocks go.
+    async fn send_first(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
+        let mut attempt = 1;
+        loop {
+            match self.put(block, data.clone(), digest).await {
+                Err(error) if is_unknown(&error) && self.0.begun.elapsed() < UNKNOWN_FOR => {
+                    self.0.link.options().observer.note(&Event::Retried { error: &error, attempt, delay: KNOWN_YET });
+                    attempt += 1;
+                    sleep(KNOWN_YET).await;
+                }
+                sent => return sent,
+            }
+        }
+    }
+
+    async fn put(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
+        let inner = &self.0;
+        let checksum = print_digest(&digest);
+        let make = |client: aws_sdk_ebs::Client, progress: Progress| {
+            let options = inner.link.options();
+            let body = MeteredBody::sdk_body(data.clone(), options.pace.clone(), progress.clone(), options.observer.clone());
+            let request = client
+                .put_snapshot_block()
+                .snapshot_id(inner.snapshot_id.as_str())
+                .block_index(block as i32)
+                .data_length(BLOCK_BYTES as i32)
+                .checksum(&checksum)
+                .checksum_algorithm(ChecksumAlgorithm::ChecksumAlgorithmSha256)
+                .block_data(ByteStream::new(body));
+            let checksum = &checksum;
+            async move {
+                let turn = inner.quota.block_turn();
+                progress.moved(turn);
+                sleep_until(turn).await;
+                let output = request.send().await.map_err(|error| {
+                    let failure = failure("cannot write a block of the snapshot", error);
+                    if failure.error.retry() == Retry::Throttle {
+                        inner.quota.block_throttled(failure.error.fact("reason"));
+                    }
+                    failure
+                })?;
+                inner.quota.block_succeeded();
+                // What EBS says that it has should be what was sent.
+                match output.checksum() {
+                    Some(stored) if stored != checksum => {
+                        let error = Error::new(ErrorKind::Io, "EBS confirms another checksum than that of the block that was sent");
+                        Err(error.retry_as(Retry::Transient).into())
+                    }
+                    _ => Ok(()),
+                }
+            }
+        };
+        inner.link.request(make).await
+    }
+}
+
+fn is_unknown(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound && error.fact("reason").is_none_or(|reason| reason == "SNAPSHOT_NOT_FOUND")
+}
