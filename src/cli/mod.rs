@@ -52,6 +52,7 @@ fn run(cli: Cli, console: &Console) -> Result<()> {
         Command::Ls(args) => commands::ls::run(args, &settings, console),
         Command::Tasks(args) => commands::tasks::run(args, console),
         Command::Clean(args) => commands::clean::run(args, &settings, console),
+        Command::Retire(args) => commands::retire::run(args, &settings, console),
         Command::Completions(args) => commands::documents::completions(args, console),
         Command::Man(args) => commands::documents::man(args, console),
     }

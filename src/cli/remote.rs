@@ -1,10 +1,12 @@
-//! From arguments to places in S3, and to readers of archives wherever they are.
+//! From arguments to places in AWS, and to readers of archives wherever they are.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{AddressingForm, AwsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm};
+use super::args::{AddressingForm, AwsArgs, Ec2Args, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm};
 use super::settings::{Place, Settings, pair, parse_size, state_directory};
+use crate::aws::ebs::{EbsLink, Quotas};
+use crate::aws::ec2::Ec2Link;
 use crate::aws::s3::{Checksum, ObjectOptions, S3Link, S3Location, S3Store, Thaw, ThawTier};
 use crate::aws::{Access, Addressing, Credentials, LinkOptions, Pace, RetryPolicy, Runtime};
 use crate::base::{Error, Event, Observer, Result};
@@ -18,7 +20,7 @@ pub(super) enum Side {
     Target,
 }
 
-/// What it takes to reach S3.
+/// What it takes to reach AWS.
 pub(super) struct Remote<'a> {
     settings: &'a Settings,
     observer: Arc<dyn Observer>,
@@ -30,8 +32,8 @@ impl<'a> Remote<'a> {
         Ok(Self { settings, observer: observer.clone(), runtime: Runtime::new()? })
     }
 
-    /// The bucket of a place. `memory` is for parts on their way up.
-    pub(super) fn store(&self, place: &S3Location, access: Access, link: &LinkArgs, options: ObjectOptions) -> Result<S3Store> {
+    /// How requests are made.
+    fn link_options(&self, link: &LinkArgs) -> Result<LinkOptions> {
         // As other AWS tools do: what is no number there says nothing.
         let variable = || std::env::var("AWS_MAX_ATTEMPTS").ok().and_then(|value| value.trim().parse().ok());
         let attempts = link.max_attempts.or_else(variable).unwrap_or(RetryPolicy::default().max_attempts);
@@ -39,13 +41,29 @@ impl<'a> Remote<'a> {
         if attempts == 0 || pace == Some(0) {
             return Err(Error::usage("--max-attempts and --limit-rate have to be more than 0"));
         }
-        let link_options = LinkOptions {
+        Ok(LinkOptions {
             retry: RetryPolicy { max_attempts: attempts, ..RetryPolicy::default() },
             silence: Duration::from_secs(link.read_timeout.unwrap_or(60).max(1)),
             pace: pace.map(Pace::new),
             observer: self.observer.clone(),
             cancel: self.settings.cancel.clone(),
-        };
+        })
+    }
+
+    /// EC2 and EBS with these credentials.
+    pub(super) fn compute(&self, access: &Access, link: &LinkArgs, args: &Ec2Args) -> Result<Compute> {
+        let ec2 = Ec2Link::open(&self.runtime, access.clone(), self.link_options(link)?)?;
+        let ebs = EbsLink::open(&self.runtime, access.clone(), self.link_options(link)?)?;
+        if args.ebs_account_rate == Some(0) {
+            return Err(Error::usage("--ebs-account-rate has to be more than 0"));
+        }
+        let quotas = Quotas::new(&ebs.region(), args.ebs_account_rate);
+        Ok(Compute { ec2, ebs, quotas })
+    }
+
+    /// The bucket of a place.
+    pub(super) fn store(&self, place: &S3Location, access: Access, link: &LinkArgs, options: ObjectOptions) -> Result<S3Store> {
+        let link_options = self.link_options(link)?;
         let options =
             ObjectOptions { expected_bucket_owner: link.expected_bucket_owner.clone(), request_payer: link.request_payer, ..options };
         let link = S3Link::open(&self.runtime, access, link_options)?;
@@ -75,15 +93,23 @@ impl<'a> Remote<'a> {
 /// Opens an archive by random access: a file, or an object. Standard input is none.
 pub(super) fn open_archive(
     place: &Place,
-    (aws, thaw): (&AwsArgs, &ThawArgs),
+    (access, link): (Access, &LinkArgs),
+    thaw: &ThawArgs,
     settings: &Settings,
     observer: &Arc<dyn Observer>,
 ) -> Result<Option<Box<dyn ObjectReader>>> {
     match place {
         Place::Stdio => Ok(None),
         Place::Path(path) => Ok(Some(Box::new(FileReader::open(path)?))),
-        Place::S3(place) => Ok(Some(Remote::new(settings, observer)?.open(place, aws.access(), &aws.link, thaw)?.1)),
+        Place::S3(place) => Ok(Some(Remote::new(settings, observer)?.open(place, access, link, thaw)?.1)),
     }
+}
+
+/// EC2 on one side: where images are described and registered, where blocks are read and written, and how fast.
+pub(super) struct Compute {
+    pub(super) ec2: Ec2Link,
+    pub(super) ebs: EbsLink,
+    pub(super) quotas: Quotas,
 }
 
 /// Looks at a bucket that will be written to, and refuses one that everybody may read.
@@ -140,6 +166,12 @@ impl SidesArgs {
     /// What is the same for all requests of the source.
     pub(super) fn source_link(&self) -> LinkArgs {
         LinkArgs { expected_bucket_owner: self.source_expected_bucket_owner.clone(), ..self.link.clone() }
+    }
+
+    /// The same where there is one bucket: whichever flag names its owner.
+    pub(super) fn archive_link(&self) -> LinkArgs {
+        let owner = self.source_expected_bucket_owner.clone().or_else(|| self.link.expected_bucket_owner.clone());
+        LinkArgs { expected_bucket_owner: owner, ..self.link.clone() }
     }
 
     pub(super) fn access(&self, side: Side) -> Access {

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::{GlobalArgs, ImageArgs, WriteArgs};
+use super::args::{Ec2Args, EditArgs, GlobalArgs, ImageArgs, WriteArgs};
+use crate::aws::ec2::{DeviceChange, DeviceEdit, Edits};
 use crate::aws::s3::{PartPlan, S3Location};
-use crate::base::{Cancel, DeviceName, Error, ErrorKind, ImageId, Result};
+use crate::base::{Cancel, DeviceName, Error, ErrorKind, ImageId, Result, check_image_name};
 use crate::disk::{Durability, Overwrite};
 use crate::engine::Plan;
 use crate::model::ImageDraft;
@@ -41,6 +42,17 @@ impl Settings {
             Place::Path(_) | Place::Stdio => 0,
         };
         Plan::new(self.threads, self.memory - network, 1)
+    }
+
+    /// A plan for restoring to EC2, and the memory for blocks on their way: three eighths, beside what connections that read the archive hold.
+    pub(super) fn plan_with_blocks(&self, place: &Place) -> Result<(Plan, u64)> {
+        let least = Plan::least_memory(1);
+        let blocks = (self.memory / 8 * 3).min(self.memory.saturating_sub(least));
+        let network = match place {
+            Place::S3(_) => (self.memory / 4).min((self.memory - blocks).saturating_sub(least)),
+            Place::Path(_) | Place::Stdio => 0,
+        };
+        Ok((Plan::new(self.threads, self.memory - blocks - network, 1)?, blocks))
     }
 
     /// A plan that leaves memory for parts on their way up: three eighths, or as much as two parts of an archive of `at_most` bytes need, but never what the rest cannot do without.
@@ -187,6 +199,82 @@ impl ImageArgs {
             tags,
         };
         Ok(Some((image, disks)))
+    }
+}
+
+impl Ec2Args {
+    /// The pause between two looks at a task.
+    pub(super) fn poll(&self) -> Duration {
+        Duration::from_secs(self.task_poll.unwrap_or(10))
+    }
+}
+
+impl EditArgs {
+    /// What is to be different.
+    pub(super) fn edits(&self) -> Result<Edits> {
+        let tags = self.tag.iter().map(|tag| pair(tag, "--tag", "KEY=VALUE")).collect::<Result<_>>()?;
+        if let Some(name) = &self.name {
+            check_image_name(name)?;
+        }
+        if self.kms_key_id.as_ref().is_some_and(|key| !key.starts_with("arn:")) {
+            return Err(Error::usage("--kms-key-id has to be the ARN of a key: EBS takes no other name")
+                .at("given", self.kms_key_id.as_deref().unwrap_or_default())
+                .at("such_as", "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"));
+        }
+        Ok(Edits {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            tags,
+            no_tags: self.no_tags,
+            devices: self.devices()?,
+            boot_mode: self.boot_mode.clone(),
+            imds_support: self.imds_support.clone(),
+            encrypted: self.encrypted,
+            kms_key_arn: self.kms_key_id.clone(),
+            launch_permissions: self.launch_permissions,
+            deprecation: self.deprecation,
+            deregistration_protection: self.deregistration_protection,
+            snapshots_only: self.snapshots_only,
+        })
+    }
+
+    fn devices(&self) -> Result<Vec<DeviceEdit>> {
+        let number = |flag: &str, text: &str| {
+            text.parse::<u64>().map_err(|_| Error::usage(format!("{flag} has to be a whole number, or DEVICE=number")).at("given", text))
+        };
+        let mut edits = Vec::new();
+        let mut add = |flag: &'static str, given: &[String], change: &dyn Fn(&str) -> Result<DeviceChange>| -> Result<()> {
+            for text in given {
+                let (device, value) = match text.rsplit_once('=') {
+                    Some((device, value)) => (Some(DeviceName::parse(device)?), value),
+                    None => (None, text.as_str()),
+                };
+                if value.is_empty() {
+                    return Err(Error::usage(format!("{flag} has to be VALUE or DEVICE=VALUE")).at("given", text));
+                }
+                edits.push(DeviceEdit { device, change: change(value)? });
+            }
+            Ok(())
+        };
+        add("--volume-type", &self.volume_type, &|kind| Ok(DeviceChange::VolumeType(kind.to_owned())))?;
+        add("--iops", &self.iops, &|text| number("--iops", text).map(DeviceChange::Iops))?;
+        add("--throughput", &self.throughput, &|text| number("--throughput", text).map(DeviceChange::Throughput))?;
+        add("--volume-size", &self.volume_size, &|text| number("--volume-size", text).map(DeviceChange::VolumeSize))?;
+        add("--delete-on-termination", &self.delete_on_termination, &|text| match text {
+            "true" => Ok(DeviceChange::DeleteOnTermination(true)),
+            "false" => Ok(DeviceChange::DeleteOnTermination(false)),
+            _ => Err(Error::usage("--delete-on-termination has to be true or false, or DEVICE=true").at("given", text)),
+        })?;
+        Ok(edits)
+    }
+
+    /// CreateRestoreImageTask knows a name and tags, and nothing else.
+    pub(super) fn refuse_for_aws(&self) -> Result<()> {
+        let others = Self { name: None, tag: Vec::new(), ..self.clone() };
+        if others == Self::default() {
+            return Ok(());
+        }
+        Err(Error::usage("AWS's own restore takes only --name and --tag: change the image afterwards, or restore without --via-aws from an archive of amistore"))
     }
 }
 

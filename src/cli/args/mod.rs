@@ -1,12 +1,14 @@
 //! Arguments, as clap parses them. It does not check more than their form.
 
 mod aws;
+mod ec2;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use aws::{AddressingForm, AwsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm};
+pub(super) use ec2::{Ec2Args, EditArgs, RetireArgs};
 
 /// Store an Amazon Machine Image as one compressed, verifiable object, and restore it anywhere.
 #[derive(Debug, Parser)]
@@ -15,7 +17,7 @@ pub(super) use aws::{AddressingForm, AwsArgs, LinkArgs, ObjectArgs, ResumeArgs, 
     version,
     disable_help_subcommand = true,
     max_term_width = 120,
-    before_help = "Example:\n  amistore store --disk /dev/xvda=root.raw --name \"my image\" archives/   # pack a raw disk image\n  amistore verify archives/ami-*.bin                                       # check every block\n  amistore restore archives/ami-*.bin restored/                            # and get it back\n  amistore store image-dir/ s3://bucket/prefix/                            # or to a bucket, resumable",
+    before_help = "Example:\n  amistore store --disk /dev/xvda=root.raw --name \"my image\" archives/   # pack a raw disk image\n  amistore verify archives/ami-*.bin                                       # check every block\n  amistore restore archives/ami-*.bin restored/                            # and get it back\n  amistore store image-dir/ s3://bucket/prefix/                            # or to a bucket, resumable\n  amistore store ami-0123456789abcdef0 s3://bucket/                        # an AMI of EC2\n  amistore restore s3://bucket/ami-0123456789abcdef0.bin ec2               # and as a new AMI",
     after_help = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, 5 corrupt, 6 I/O, 7 limit, 8 unsupported, 9 exists, 130 interrupted.\nAn archive opens with stock tools, too: zstd -dc ami.bin | tar -xSf -"
 )]
 pub(super) struct Cli {
@@ -36,6 +38,7 @@ pub(super) enum Command {
     Ls(LsArgs),
     Tasks(TasksArgs),
     Clean(CleanArgs),
+    Retire(RetireArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -84,11 +87,11 @@ pub(super) enum ProgressForm {
 /// Pack an image into an archive
 #[derive(Debug, Args)]
 #[command(
-    before_help = "Example:\n  amistore store image-dir/ archives/\n  amistore store --disk /dev/xvda=root.raw --disk /dev/sdb=data.raw --name \"web 2026-11\" archives/\n  amistore store image-dir/ s3://bucket/prefix/ --storage-class STANDARD_IA",
+    before_help = "Example:\n  amistore store image-dir/ archives/\n  amistore store --disk /dev/xvda=root.raw --disk /dev/sdb=data.raw --name \"web 2026-11\" archives/\n  amistore store image-dir/ s3://bucket/prefix/ --storage-class STANDARD_IA\n  amistore store ami-0123456789abcdef0 s3://bucket/ --source-profile com --target-profile archive",
     override_usage = "amistore store [OPTIONS] <SOURCE> <ARCHIVE>\n       amistore store [OPTIONS] --disk <DEVICE=FILE>... --name <NAME> <ARCHIVE>"
 )]
 pub(super) struct StoreArgs {
-    /// SOURCE: an image directory (image.json and <snapshot-id>.raw files); left out with --disk. ARCHIVE: a file to make or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for <ami-id>.bin in it), or - for stdout
+    /// SOURCE: an image (ami-...) or snapshots (snap-..., more with commas) in EC2, or an image directory (image.json and <snapshot-id>.raw files); left out with --disk. ARCHIVE: a file to make or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for <ami-id>.bin in it), or - for stdout
     #[arg(value_name = "SOURCE ARCHIVE", required = true, num_args = 1..=2)]
     pub(super) places: Vec<PathBuf>,
     /// Compression level, 1 (fast) to 19 (small)
@@ -114,7 +117,9 @@ pub(super) struct StoreArgs {
     #[command(flatten)]
     pub(super) resume: ResumeArgs,
     #[command(flatten)]
-    pub(super) aws: AwsArgs,
+    pub(super) ec2: Ec2Args,
+    #[command(flatten)]
+    pub(super) sides: SidesArgs,
 }
 
 #[derive(Debug, Args)]
@@ -156,16 +161,16 @@ pub(super) struct WriteArgs {
     pub(super) no_sync: bool,
 }
 
-/// Restore an archive to an image directory
+/// Restore an archive to EC2, as a new image, or to an image directory
 #[derive(Debug, Args)]
 #[command(
-    before_help = "Example:\n  amistore restore ami-0123456789abcdef0.bin restored/\n  ssh host cat ami.bin | amistore restore - restored/\n  amistore restore s3://bucket/ami-0123456789abcdef0.bin restored/"
+    before_help = "Example:\n  amistore restore ami-0123456789abcdef0.bin restored/\n  ssh host cat ami.bin | amistore restore - restored/\n  amistore restore s3://bucket/ami-0123456789abcdef0.bin restored/\n  amistore restore s3://bucket/ami-0123456789abcdef0.bin ec2 --source-profile com --target-profile gov --encrypted"
 )]
 pub(super) struct RestoreArgs {
     /// A file, s3://BUCKET/KEY, or - for stdin
     #[arg(value_name = "ARCHIVE")]
     pub(super) archive: PathBuf,
-    /// A directory, made if it is not there: gets image.json and sparse <snapshot-id>.raw files
+    /// ec2 (a new image), or a directory, made if it is not there: gets image.json and sparse <snapshot-id>.raw files
     #[arg(value_name = "TARGET")]
     pub(super) target: PathBuf,
     #[command(flatten)]
@@ -175,7 +180,11 @@ pub(super) struct RestoreArgs {
     #[command(flatten)]
     pub(super) thaw: ThawArgs,
     #[command(flatten)]
-    pub(super) aws: AwsArgs,
+    pub(super) edits: EditArgs,
+    #[command(flatten)]
+    pub(super) ec2: Ec2Args,
+    #[command(flatten)]
+    pub(super) sides: SidesArgs,
 }
 
 /// Check an archive without writing anything

@@ -17,7 +17,7 @@ pub(in super::super) fn run(args: ExtractArgs, settings: &Settings, console: &Co
     let plan = settings.reading_plan(&place)?;
     let observer = console.observer();
     let context = super::context(&plan, observer.as_ref(), settings, console);
-    let Some(reader) = open_archive(&place, (&args.aws, &args.thaw), settings, &observer)? else {
+    let Some(reader) = open_archive(&place, (args.aws.access(), &args.aws.link), &args.thaw, settings, &observer)? else {
         return Err(Error::usage("extract reads only what it needs, which a pipe does not allow: name a file, or use restore"));
     };
     let reader = CountingReader::new(reader);

@@ -15,7 +15,7 @@ pub(in super::super) fn run(args: InspectArgs, settings: &Settings, console: &Co
     let observer = console.observer();
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let shown = place.shown("standard input");
-    let (report, bytes_read) = match open_archive(&place, (&args.aws, &args.thaw), settings, &observer)? {
+    let (report, bytes_read) = match open_archive(&place, (args.aws.access(), &args.aws.link), &args.thaw, settings, &observer)? {
         None => {
             let report = ops::inspect_stream(PipeReader::stdin(settings.cancel.clone())?, context)?;
             let read = report.archive_len;

@@ -1,10 +1,17 @@
 //! `amistore restore`.
 
+use std::sync::Arc;
+
 use super::super::args::RestoreArgs;
-use super::super::output::{Console, restored, restored_text};
-use super::super::remote::open_archive;
+use super::super::output::{
+    Console, Quote, aws_restored, aws_restored_text, restore_plan, restore_plan_text, restored, restored_text, restored_to_ec2,
+    restored_to_ec2_text,
+};
+use super::super::remote::{Remote, Side, open_archive};
 use super::super::settings::{Place, Settings, refuse_url};
-use crate::base::{Error, Result};
+use crate::aws::ebs::Requests;
+use crate::aws::ec2::{Ec2Options, Ec2Place, RestoreTask, restore_by_aws};
+use crate::base::{Error, Observer, Result};
 use crate::catalog::{DirectoryPlace, ImagePlace};
 use crate::engine::Archive;
 use crate::ops;
@@ -12,19 +19,25 @@ use crate::store::PipeReader;
 
 pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Console) -> Result<()> {
     let place = Place::parse(&args.archive)?;
-    let plan = settings.reading_plan(&place)?;
-    let observer = console.observer();
-    let context = super::context(&plan, observer.as_ref(), settings, console);
     refuse_url(&args.target.to_string_lossy())?;
+    let observer = console.observer();
     if args.target.as_os_str() == "ec2" && !args.target.exists() {
-        return Err(Error::unsupported("this version restores to directories only; for a directory of this name say ./ec2"));
+        return to_ec2(&args, &place, settings, console, observer);
     }
+    if args.ec2.via_aws {
+        return Err(Error::usage("AWS restores to EC2 only: amistore restore --via-aws s3://bucket/ami-0123456789abcdef0.bin ec2"));
+    }
+    to_directory(&args, &place, settings, console, observer)
+}
+
+fn to_directory(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Console, observer: Arc<dyn Observer>) -> Result<()> {
+    let plan = settings.reading_plan(place)?;
+    let context = super::context(&plan, observer.as_ref(), settings, console);
     let shown = args.target.display().to_string();
     let target = DirectoryPlace { path: args.target.clone(), overwrite: args.write.overwrite(), durability: args.write.durability() };
-    let report = match open_archive(&place, (&args.aws, &args.thaw), settings, &observer)? {
-        None if args.write.dry_run => {
-            return Err(Error::usage("a stream cannot be looked at without reading it: --dry-run needs a file or an object"));
-        }
+    let access = (args.sides.access(Side::Source), &args.sides.archive_link());
+    let report = match open_archive(place, access, &args.thaw, settings, &observer)? {
+        None if args.write.dry_run => return Err(cannot_look()),
         None => ops::restore_stream(PipeReader::stdin(settings.cancel.clone())?, |document| target.begin(document, None), context)?,
         Some(reader) => {
             let archive = Archive::open(reader.as_ref())?;
@@ -33,7 +46,7 @@ pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Co
                 let planned = ops::plan_restore(&archive);
                 return console.result(|| restored_text(&planned, &shown, true), || restored(&planned, &shown, true));
             }
-            match &place {
+            match place {
                 // What came over a network should not have to come twice.
                 Place::S3(source) => {
                     let absolute = std::path::absolute(&args.target).unwrap_or_else(|_| args.target.clone());
@@ -46,4 +59,68 @@ pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Co
     };
     drop(observer);
     console.result(|| restored_text(&report, &shown, false), || restored(&report, &shown, false))
+}
+
+fn cannot_look() -> Error {
+    Error::usage("a stream cannot be looked at without reading it: --dry-run needs a file or an object")
+}
+
+fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Console, observer: Arc<dyn Observer>) -> Result<()> {
+    if args.write.force {
+        return Err(Error::usage("an image in EC2 is never replaced: give the new one another --name"));
+    }
+    let edits = args.edits.edits()?;
+    let compute = Remote::new(settings, &observer)?.compute(&args.sides.access(Side::Target), &args.sides.link, &args.ec2)?;
+    let region = compute.ec2.region();
+    if args.ec2.via_aws {
+        let Place::S3(object) = place else {
+            return Err(Error::usage("AWS restores objects in buckets: amistore restore --via-aws s3://bucket/ami-0123456789abcdef0.bin ec2"));
+        };
+        args.edits.refuse_for_aws()?;
+        let (bucket, key) = (object.bucket.clone(), object.key.clone());
+        let task = RestoreTask { bucket, key, name: edits.name, tags: edits.tags, poll: args.ec2.poll() };
+        let (id, snapshots) = restore_by_aws(&compute.ec2, &task, observer.as_ref())?;
+        let shown = object.to_string();
+        return console.result(|| aws_restored_text(&id, &snapshots, &shown), || aws_restored(&id, &snapshots, &shown));
+    }
+    let (plan, memory) = settings.plan_with_blocks(place)?;
+    let context = super::context(&plan, observer.as_ref(), settings, console);
+    let fingerprint = edits.fingerprint();
+    let shown = place.shown("standard input");
+    let options = Ec2Options { ec2: compute.ec2, ebs: compute.ebs, quotas: compute.quotas, memory, edits, observer: observer.clone() };
+    let target = Ec2Place::new(options.clone());
+    let access = (args.sides.access(Side::Source), &args.sides.archive_link());
+    let report = match open_archive(place, access, &args.thaw, settings, &observer)? {
+        None if args.write.dry_run => return Err(cannot_look()),
+        // Nobody can read a stream again, so what it leaves is of no use.
+        None => ops::restore_stream(PipeReader::stdin(settings.cancel.clone())?, |document| target.begin(document, None), context)?,
+        Some(reader) => {
+            let archive = Archive::open(reader.as_ref())?;
+            if args.write.dry_run {
+                target.check(archive.document())?;
+                let mut requests = Requests::default();
+                archive.root().manifest.volumes.iter().for_each(|volume| requests.write(volume.blocks - volume.fill));
+                let quote = Quote::new(requests, &region, args.ec2.ebs_account_rate, false);
+                let (planned, items) = (ops::plan_restore(&archive), target.planned_items(archive.document())?);
+                return console.result(
+                    || restored_text(&planned, "ec2", true) + &restore_plan_text(&items, &quote),
+                    || restore_plan(restored(&planned, "ec2", true), &items, &quote),
+                );
+            }
+            let endpoint = options.ec2.endpoint();
+            let at = if endpoint.is_empty() { String::new() } else { format!(" at {endpoint}") };
+            let profile = options.ec2.profile().map(|profile| format!(" as {profile}")).unwrap_or_default();
+            // One archive may be restored twice, under two names.
+            let name = options.edits.name.clone().or_else(|| archive.document().name().map(ToOwned::to_owned)).unwrap_or_default();
+            let what = format!("ec2 {region}{profile}{at}: {name} from {}", crate::base::hex(&archive.footer().root));
+            let resumption = args.resume.resumption(shown.clone(), what)?;
+            ops::restore_resumable(&archive, &target, &[&fingerprint], &resumption, context)?
+        }
+    };
+    let made = target.restored().ok_or_else(|| Error::internal("a restore ended and made nothing"))?;
+    drop((observer, options, target));
+    console.result(
+        || restored_to_ec2_text(&made, &shown, &region),
+        || restored_to_ec2(restored(&report, "ec2", false), &made, &region),
+    )
 }

@@ -1,75 +1,85 @@
 //! `amistore store`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::super::args::{StoreArgs, WriteArgs};
-use super::super::output::{Console, store_plan, store_plan_text, stored, stored_text};
-use super::super::remote::{Remote, preflight};
+use super::super::output::{
+    Console, Quote, aws_stored, aws_stored_text, quote_text, store_plan, store_plan_text, stored, stored_text, with_quote,
+};
+use super::super::remote::{Remote, Side, preflight};
 use super::super::settings::{Place, Settings, archive_target, refuse_same_file, refuse_url};
+use crate::aws::ec2::{Ec2Image, Ec2Source, StoreTask, store_by_aws};
 use crate::aws::s3::S3Store;
-use crate::base::{Error, ErrorKind, ImageId, NullObserver, Result};
+use crate::base::{Error, ErrorKind, NullObserver, Observer, Result};
 use crate::catalog::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
-use crate::engine::{Context, PackOptions};
+use crate::engine::{Context, PackOptions, Plan};
 use crate::ops::{self, ArchiveTarget, ObjectTarget};
 use crate::store::{Attributes, DirectoryStore, PipeWriter};
 
+/// An image to be stored, wherever it is.
+struct Source {
+    image: Box<dyn ImageSource>,
+    /// What to call it.
+    shown: String,
+    /// Local files that must not be replaced.
+    files: Vec<PathBuf>,
+    /// What reading it takes, if it is in EC2.
+    quote: Option<Quote>,
+}
+
 pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Console) -> Result<()> {
     let derived_id = !args.image.disk.is_empty() && args.image.image_id.is_none();
-    let (image, archive, sources): (Box<dyn ImageSource>, _, Vec<PathBuf>) = match (args.image.plain_image()?, args.places.as_slice()) {
-        (Some((image, disks)), [archive]) => {
-            let image = PlainDisks::open(&image, &disks)?;
-            (Box::new(image), archive, disks.into_iter().map(|(_, path)| path).collect())
-        }
-        (Some(_), _) => return Err(Error::usage("with --disk there is no SOURCE: give only the ARCHIVE")),
-        (None, [source, archive]) => {
-            refuse_url(&source.to_string_lossy())?;
-            refuse_image_id(source)?;
-            let image = ImageDirectory::open(source)?;
-            let raws = image.document().snapshots().iter().map(|snapshot| source.join(snapshot.id.file_name()));
-            let sources = raws.chain([source.join(IMAGE_JSON)]).collect();
-            (Box::new(image), archive, sources)
-        }
-        (None, _) => {
+    // A level that zstd does not know should not wait for the first block.
+    crate::codec::zstd::Encoder::new(args.level)?;
+    let observer = console.observer();
+    let remote = Remote::new(settings, &observer)?;
+    let archive = match (args.image.disk.is_empty(), args.places.as_slice()) {
+        (false, [archive]) | (true, [_, archive]) => Place::parse(archive)?,
+        (false, _) => return Err(Error::usage("with --disk there is no SOURCE: give only the ARCHIVE")),
+        (true, _) => {
             return Err(Error::usage(
-                "SOURCE and ARCHIVE are wanted: amistore store image-dir/ archives/, or --disk DEVICE=FILE for plain disks",
+                "SOURCE and ARCHIVE are wanted: amistore store ami-0123456789abcdef0 s3://bucket/, amistore store image-dir/ archives/, or --disk DEVICE=FILE for plain disks",
             ));
         }
     };
+    if args.ec2.via_aws {
+        return via_aws(&args, &archive, &remote, console, &observer);
+    }
+    let Source { image, shown: from, files, quote } = source(&args, &remote, observer.as_ref())?;
     let plan = settings.plan(args.level)?;
-    let observer = console.observer();
-    // A level that zstd does not know should not wait for the first block.
-    crate::codec::zstd::Encoder::new(args.level)?;
     let options = PackOptions { sparse: args.sparse, ..PackOptions::default() };
     let name = image.document().archive_name();
-    let place = Place::parse(archive)?.of_archive(&name);
+    let place = archive.of_archive(&name);
     let shown = place.shown("standard output");
-    refuse_same_file(Path::new(&shown), sources.iter().map(PathBuf::as_path))?;
+    refuse_same_file(Path::new(&shown), files.iter().map(PathBuf::as_path))?;
     // Two images that were described alike have one id, and so one file name.
     let explain = |error: Error| match error.kind() {
         ErrorKind::Exists if derived_id => error.at("image_id", "derived from name, attributes and sizes, not from the disks' content"),
         _ => error,
     };
+    let longest = |plan: &Plan| {
+        // Without looking for zeros: that would read everything, and only makes it shorter.
+        let context = Context { plan, observer: &NullObserver, cancel: &settings.cancel };
+        Ok::<_, Error>(ops::plan_store(image.as_ref(), &PackOptions::default(), context)?.longest_archive)
+    };
     let (plan, part_memory, at_most) = match &place {
         Place::S3(_) => {
-            // Without looking for zeros: that would read everything, and only makes it shorter.
-            let context = Context { plan: &plan, observer: &NullObserver, cancel: &settings.cancel };
-            let longest = ops::plan_store(image.as_ref(), &PackOptions::default(), context)?.longest_archive;
+            let longest = longest(&plan)?;
             let (plan, part_memory) = settings.plan_with_parts(args.level, longest)?;
             (plan, part_memory, longest)
         }
         Place::Path(_) | Place::Stdio => (plan, 0, 0),
     };
     let context = super::context(&plan, observer.as_ref(), settings, console);
-    let remote = match &place {
+    let bucket = match &place {
         Place::S3(place) => {
-            let store =
-                Remote::new(settings, &observer)?.store(place, args.aws.access(), &args.aws.link, args.object.options(part_memory)?)?;
-            Some(store)
+            Some(remote.store(place, args.sides.access(Side::Target), &args.sides.link, args.object.options(part_memory)?)?)
         }
         Place::Path(_) | Place::Stdio => None,
     };
     if args.write.dry_run {
-        match (&remote, &place) {
+        match (&bucket, &place) {
             (Some(store), Place::S3(place)) => {
                 preflight(store, &place.key, &args.object, observer.as_ref())?;
                 if !args.write.force && store.exists(&place.key)? {
@@ -80,7 +90,10 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
         }
         let planned = ops::plan_store(image.as_ref(), &options, context)?;
         let image_id = image.document().image_id().map(|id| id.as_str());
-        return console.result(|| store_plan_text(&planned, &shown, image_id), || store_plan(&planned, &shown, image_id));
+        return console.result(
+            || store_plan_text(&planned, &shown, image_id) + &quote.as_ref().map(quote_text).unwrap_or_default(),
+            || with_quote(store_plan(&planned, &shown, image_id), quote.as_ref()),
+        );
     }
     let report = match place {
         Place::Stdio => {
@@ -97,16 +110,15 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
             ops::store(image.as_ref(), ArchiveTarget::Object(target), &options, context).map_err(explain)?
         }
         Place::S3(place) => {
-            let store = remote.ok_or_else(|| Error::internal("a bucket was named and there is none"))?;
+            let store = bucket.ok_or_else(|| Error::internal("a bucket was named and there is none"))?;
             preflight(&store, &place.key, &args.object, observer.as_ref())?;
-            let source = sources.first().map(|path| path.display().to_string()).unwrap_or_default();
             let target = ObjectTarget {
                 store: &store,
                 key: place.key.clone(),
                 overwrite: args.write.overwrite(),
                 attributes: args.object.attributes()?,
                 at_most,
-                resumption: Some(Box::new(args.resume.resumption(source, task_target(&store, &shown))?)),
+                resumption: Some(Box::new(args.resume.resumption(from, task_target(&store, &shown))?)),
             };
             ops::store(image.as_ref(), ArchiveTarget::Object(target), &options, context).map_err(explain)?
         }
@@ -115,20 +127,60 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
     console.result(|| stored_text(&report, &shown), || stored(&report, &shown))
 }
 
+/// Opens what is to be stored: plain disks, an image or snapshots in EC2, or an image directory. A directory may be called like an image.
+fn source(args: &StoreArgs, remote: &Remote<'_>, observer: &dyn Observer) -> Result<Source> {
+    if let Some((image, disks)) = args.image.plain_image()? {
+        let image = PlainDisks::open(&image, &disks)?;
+        let files: Vec<PathBuf> = disks.into_iter().map(|(_, path)| path).collect();
+        let shown = files.first().map(|path| path.display().to_string()).unwrap_or_default();
+        return Ok(Source { image: Box::new(image), shown, files, quote: None });
+    }
+    let path = &args.places[0];
+    let shown = path.display().to_string();
+    refuse_url(&shown)?;
+    if let Some(source) = Ec2Source::parse(&shown).filter(|_| !path.exists()) {
+        let compute = remote.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ec2)?;
+        let image = Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source?, observer)?;
+        let quote = Quote::new(image.requests().clone(), &compute.ebs.region(), args.ec2.ebs_account_rate, true);
+        return Ok(Source { image: Box::new(image), shown, files: Vec::new(), quote: Some(quote) });
+    }
+    let image = ImageDirectory::open(path)?;
+    let raws = image.document().snapshots().iter().map(|snapshot| path.join(snapshot.id.file_name()));
+    let files = raws.chain([path.join(IMAGE_JSON)]).collect();
+    Ok(Source { image: Box::new(image), shown, files, quote: None })
+}
+
+/// Has AWS store the image by itself.
+fn via_aws(args: &StoreArgs, archive: &Place, remote: &Remote<'_>, console: &Console, observer: &Arc<dyn Observer>) -> Result<()> {
+    let source = args.places.first().map(|path| path.display().to_string()).unwrap_or_default();
+    let (Some(Ok(Ec2Source::Image(image_id))), Place::S3(place)) = (Ec2Source::parse(&source), archive) else {
+        return Err(Error::usage("AWS stores images of EC2 in buckets: amistore store --via-aws ami-0123456789abcdef0 s3://bucket/prefix/"));
+    };
+    let (directory, name) = place.key.rsplit_once('/').map_or(("", place.key.as_str()), |(directory, name)| (directory, name));
+    if !name.is_empty() && name != format!("{image_id}.bin") {
+        return Err(Error::usage("AWS names the object itself: give a bucket, or a prefix with / at its end").at("key", &place.key));
+    }
+    let compute = remote.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ec2)?;
+    let task = StoreTask {
+        image_id,
+        bucket: place.bucket.clone(),
+        prefix: if directory.is_empty() { String::new() } else { format!("{directory}/") },
+        tags: args.object.attributes()?.tags.into_iter().collect(),
+        poll: args.ec2.poll(),
+    };
+    if args.write.dry_run {
+        let shown = format!("s3://{}/{}{}.bin", task.bucket, task.prefix, task.image_id);
+        return console.result(|| aws_stored_text(&task.image_id, &shown, true), || aws_stored(&task.image_id, &shown, true));
+    }
+    let key = store_by_aws(&compute.ec2, &task, observer.as_ref())?;
+    let shown = format!("s3://{}/{key}", task.bucket);
+    console.result(|| aws_stored_text(&task.image_id, &shown, false), || aws_stored(&task.image_id, &shown, false))
+}
+
 /// What a task is known by: two services may have a bucket of one name.
 pub(super) fn task_target(store: &S3Store, url: &str) -> String {
     let endpoint = store.link().endpoint();
     if endpoint.is_empty() { url.to_owned() } else { format!("{url} at {endpoint}") }
-}
-
-/// An image id is a place in EC2; a directory may still be called so.
-fn refuse_image_id(source: &Path) -> Result<()> {
-    match ImageId::parse(&source.to_string_lossy()) {
-        Ok(id) if !source.exists() => {
-            Err(Error::unsupported("this version stores images that are local: an image directory, or --disk").at("source", id))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// What the real run would refuse, a dry run refuses as well.

@@ -20,7 +20,7 @@ pub(in super::super) fn run(args: VerifyArgs, settings: &Settings, console: &Con
         None => Selection::All,
     };
     let shown = place.shown("standard input");
-    let outcome = match open_archive(&place, (&args.aws, &args.thaw), settings, &observer)? {
+    let outcome = match open_archive(&place, (args.aws.access(), &args.aws.link), &args.thaw, settings, &observer)? {
         None if args.sample.is_some() || args.against.is_some() => {
             return Err(Error::usage("--sample and --against need random access: name a file or an object"));
         }

@@ -1,5 +1,6 @@
 //! What people and programs get to see. Results go to stdout, everything else to stderr.
 
+mod ec2;
 mod json;
 mod progress;
 mod text;
@@ -12,6 +13,10 @@ use super::args::{GlobalArgs, OutputForm};
 use super::hints::hint;
 use crate::base::{Error, Observer, Result};
 
+pub(super) use ec2::{
+    Quote, aws_restored, aws_restored_text, aws_stored, aws_stored_text, quote_text, restore_plan, restore_plan_text, restored_to_ec2,
+    restored_to_ec2_text, retired, retired_text, with_quote,
+};
 pub(super) use json::{cleaned, copied, extracted, inspection, listed, metadata, restored, store_plan, stored, tasks, verified};
 pub(super) use text::{
     cleaned_text, copied_text, extracted_text, inspection_text, listed_text, metadata_text, restored_text, store_plan_text, stored_text,

@@ -1,0 +1,132 @@
+//! What EC2 says of images and snapshots.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Ec2Link;
+use crate::base::{Error, ErrorKind, ImageId, Result, SnapshotId};
+use crate::query::Params;
+
+/// What was just made may be unknown for so long. (EC2 developer guide, "Eventual consistency".)
+const UNKNOWN_FOR: u32 = 60;
+/// Snapshots of one request. EC2 allows more; a refusal names one id, and is looked at in detail.
+const SNAPSHOTS: usize = 200;
+
+/// The items of a list in an answer.
+pub(super) fn items<'a>(answer: &'a Value, member: &str) -> &'a [Value] {
+    answer.get(member).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// A text in an answer.
+pub(super) fn text<'a>(value: &'a Value, member: &str) -> Option<&'a str> {
+    value.get(member).and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+/// The key and value of each tag of something.
+pub(super) fn tags(value: &Value) -> Vec<(String, String)> {
+    let tag = |tag: &Value| Some((text(tag, "Key")?.to_owned(), tag.get("Value").and_then(Value::as_str).unwrap_or_default().to_owned()));
+    items(value, "Tags").iter().filter_map(tag).collect()
+}
+
+/// Describes an image, disabled and deprecated ones included.
+pub(super) fn image(link: &Ec2Link, id: &ImageId) -> Result<Value> {
+    let params = Params::new().list("ImageId", [id]).set("IncludeDisabled", true).set("IncludeDeprecated", true);
+    let answer = link.call("cannot describe the image", "DescribeImages", params).map_err(|error| error.at("image_id", id))?;
+    let missing = || Error::new(ErrorKind::NotFound, "there is no such image in this Region, or it is not shared with this account");
+    items(&answer, "Images").first().cloned().ok_or_else(|| missing().at("image_id", id))
+}
+
+/// Describes an image that was just made: for a while not every part of EC2 knows it.
+pub(super) fn new_image(link: &Ec2Link, id: &ImageId) -> Result<Value> {
+    let mut left = UNKNOWN_FOR;
+    loop {
+        match image(link, id) {
+            Err(error) if error.kind() == ErrorKind::NotFound && left > 0 => {
+                left -= 1;
+                link.pause(Duration::from_secs(1))?;
+            }
+            described => return described,
+        }
+    }
+}
+
+/// The image of this name that the account owns, if there is one.
+pub(super) fn image_named(link: &Ec2Link, name: &str) -> Result<Option<Value>> {
+    let filter = Params::new().set("Name", "name").list("Value", [escape_filter(name)]);
+    let params = Params::new().list("Owner", ["self"]).structures("Filter", [filter]).set("IncludeDisabled", true).set("IncludeDeprecated", true);
+    let answer = link.call("cannot look for an image of this name", "DescribeImages", params)?;
+    Ok(items(&answer, "Images").iter().find(|image| text(image, "Name") == Some(name)).cloned())
+}
+
+/// A value that a filter takes as it is: `*`, `?` and `\` mean something there.
+fn escape_filter(value: &str) -> String {
+    value.chars().flat_map(|c| matches!(c, '*' | '?' | '\\').then_some('\\').into_iter().chain([c])).collect()
+}
+
+/// Describes snapshots, in the order of `ids`. What is not known, or not to this account, is `None`.
+pub(super) fn snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Option<Value>>> {
+    let mut found = Vec::new();
+    for some in ids.chunks(SNAPSHOTS) {
+        match describe_snapshots(link, some) {
+            Ok(described) => found.extend(described),
+            // One of them: which ones, tells only who asks for each.
+            Err(error) if is_unknown(&error) && some.len() > 1 => {
+                for id in some {
+                    match describe_snapshots(link, std::slice::from_ref(id)) {
+                        Ok(described) => found.extend(described),
+                        Err(error) if is_unknown(&error) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Err(error) if is_unknown(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(ids.iter().map(|id| found.iter().find(|snapshot| text(snapshot, "SnapshotId") == Some(id.as_str())).cloned()).collect())
+}
+
+fn describe_snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Value>> {
+    let answer = link.call("cannot describe snapshots", "DescribeSnapshots", Params::new().list("SnapshotId", ids))?;
+    Ok(items(&answer, "Snapshots").to_vec())
+}
+
+/// Whether a snapshot may be used by everybody. Such ones cannot be read by the direct APIs.
+pub(super) fn is_public(link: &Ec2Link, id: &SnapshotId) -> Result<bool> {
+    let filter = Params::new().set("Name", "snapshot-id").list("Value", [id]);
+    let params = Params::new().list("RestorableBy", ["all"]).structures("Filter", [filter]);
+    let answer = link.call("cannot describe snapshots", "DescribeSnapshots", params)?;
+    Ok(!items(&answer, "Snapshots").is_empty())
+}
+
+/// Whether what was asked about does not exist, or does not for this account.
+pub(super) fn is_unknown(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}
+
+/// Asks about an image or snapshot, one attribute at a time, what describing it does not tell. `None` where only its owner may ask.
+pub(super) fn attribute(link: &Ec2Link, action: &'static str, id: (&str, &str), attribute: &str) -> Result<Option<Value>> {
+    let params = Params::new().set(id.0, id.1).set("Attribute", attribute);
+    match link.call("cannot read an attribute", action, params) {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.kind() == ErrorKind::Denied => Ok(None),
+        Err(error) => Err(error.at("attribute", attribute)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_wildcards_is_looked_for_as_it_is() {
+        assert_eq!(escape_filter(r"a*b?c\d"), r"a\*b\?c\\d");
+    }
+
+    #[test]
+    fn tags_may_be_empty() {
+        let image = serde_json::json!({"Tags": [{"Key": "a", "Value": "ä"}, {"Key": "b", "Value": ""}, {"Key": "c"}]});
+        assert_eq!(tags(&image), [("a", "ä"), ("b", ""), ("c", "")].map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+}

@@ -1,0 +1,319 @@
+//! An image in EC2, or bare snapshots, as a source.
+//!
+//! Whatever could keep it from being stored is looked for before the first block is read, all of it at once, and said with what can be done about it.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::super::ebs::{EbsLink, EbsSource, Quotas, Requests};
+use super::describe::{self, items, text};
+use super::{Ec2Link, partition_of};
+use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
+use crate::block::BlockSource;
+use crate::catalog::{ImageSource, Likeness};
+use crate::model::ImageDocument;
+
+/// What is to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ec2Source {
+    /// An image.
+    Image(ImageId),
+    /// Snapshots that need not belong to an image.
+    Snapshots(Vec<SnapshotId>),
+}
+
+impl Ec2Source {
+    /// `ami-…`, `snap-…`, or several of those with commas between them; `None` if it is neither.
+    pub fn parse(text: &str) -> Option<Result<Self>> {
+        if text.starts_with("ami-") {
+            return Some(ImageId::parse(text).map(Self::Image));
+        }
+        if !text.starts_with("snap-") {
+            return None;
+        }
+        let is_id = |id: &str| {
+            let digits = id.strip_prefix("snap-").unwrap_or_default();
+            matches!(digits.len(), 8 | 17) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
+        let parse = |id: &str| {
+            let wrong = || Error::usage("not a snapshot id: a snapshot id is `snap-` and 8 or 17 lower-case hex digits").at("snapshot_id", id);
+            if is_id(id) { SnapshotId::parse(id) } else { Err(wrong()) }
+        };
+        Some(text.split(',').map(parse).collect::<Result<Vec<_>>>().map(Self::Snapshots))
+    }
+}
+
+/// An image in EC2, opened.
+pub struct Ec2Image {
+    document: ImageDocument,
+    volumes: Vec<Arc<dyn BlockSource>>,
+    requests: Requests,
+}
+
+impl Ec2Image {
+    /// Describes the source, and tries whether all of it can be read.
+    pub fn open(ec2: &Ec2Link, ebs: &EbsLink, quotas: &Quotas, source: &Ec2Source, observer: &dyn Observer) -> Result<Self> {
+        let region = ec2.region();
+        let mut top = Map::new();
+        let image = match source {
+            Ec2Source::Snapshots(_) => None,
+            Ec2Source::Image(id) => {
+                let image = describe::image(ec2, id)?;
+                check_image(&image).map_err(|error| error.at("image_id", id))?;
+                warn_of_image(&image, observer);
+                top.insert("ImageAttributes".to_owned(), image_attributes(ec2, id, observer)?);
+                Some(image)
+            }
+        };
+        let ids = match source {
+            Ec2Source::Snapshots(ids) => ids.clone(),
+            Ec2Source::Image(id) => snapshot_ids(image.as_ref().unwrap_or(&Value::Null)).map_err(|error| error.at("image_id", id))?,
+        };
+        let described = describe::snapshots(ec2, &ids)?;
+        let opened = open_all(ec2, ebs, quotas, &ids, &described)?;
+        top.insert("SnapshotAttributes".to_owned(), snapshot_attributes(ec2, &ids)?);
+        top.insert("Snapshots".to_owned(), described.into_iter().flatten().collect());
+        if let Some(image) = image {
+            top.insert("Image".to_owned(), image);
+        }
+        top.insert("Source".to_owned(), json!({"Partition": partition_of(&region).name, "Region": region}));
+        top.insert("format".to_owned(), json!("amibin"));
+        top.insert("version".to_owned(), json!(1));
+        // serde_json's maps are sorted by name, as the format wants it.
+        let mut bytes = serde_json::to_vec_pretty(&top).map_err(|cause| Error::internal("cannot write image.json").because(cause))?;
+        bytes.push(b'\n');
+        let document = ImageDocument::parse(bytes)?;
+        let mut requests = Requests::default();
+        let mut volumes: Vec<Arc<dyn BlockSource>> = Vec::new();
+        for (id, source) in ids.into_iter().zip(opened) {
+            document.check_size(&id, source.size()).map_err(|error| error.at("snapshot_id", &id))?;
+            requests.read(source.block_map()?.stored_blocks());
+            volumes.push(Arc::new(source));
+        }
+        Ok(Self { document, volumes, requests })
+    }
+
+    /// The requests that reading all of it takes.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+}
+
+impl ImageSource for Ec2Image {
+    fn document(&self) -> &ImageDocument {
+        &self.document
+    }
+
+    fn volumes(&self) -> &[Arc<dyn BlockSource>] {
+        &self.volumes
+    }
+
+    /// Image and snapshots never change; what is said of them does, such as when the image was used last.
+    fn fingerprint(&self) -> String {
+        unchanging(&self.document).to_string()
+    }
+
+    fn likeness(&self, archived: &ImageDocument) -> Likeness {
+        if unchanging(archived) == unchanging(&self.document) { Likeness::Whole } else { Likeness::Different }
+    }
+}
+
+/// What of an image can never be something else.
+fn unchanging(document: &ImageDocument) -> Value {
+    let image = document.value().get("Image").unwrap_or(&Value::Null);
+    let ids: Vec<&str> = document.snapshots().iter().map(|snapshot| snapshot.id.as_str()).collect();
+    json!([document.image_id().map(ImageId::as_str), text(image, "CreationDate"), text(image, "OwnerId"), ids])
+}
+
+/// The snapshots of an image, each once, in the order of its devices.
+fn snapshot_ids(image: &Value) -> Result<Vec<SnapshotId>> {
+    let mut ids: Vec<SnapshotId> = Vec::new();
+    for mapping in items(image, "BlockDeviceMappings") {
+        let Some(id) = mapping.get("Ebs").and_then(|ebs| text(ebs, "SnapshotId")) else { continue };
+        let id = SnapshotId::parse(id)?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    if ids.is_empty() {
+        return Err(Error::unsupported("the image has no snapshot: there is nothing to store"));
+    }
+    Ok(ids)
+}
+
+/// Refuses images that cannot be stored, whatever their snapshots are.
+fn check_image(image: &Value) -> Result<()> {
+    let reason = || image.get("StateReason").and_then(|reason| text(reason, "Message")).unwrap_or("no reason is given").to_owned();
+    match text(image, "State").unwrap_or("available") {
+        "available" | "disabled" => {}
+        "pending" => {
+            return Err(Error::new(ErrorKind::Io, "the image is still being made: wait until it is available").at("state", "pending"));
+        }
+        state => return Err(Error::unsupported("the image is not whole").at("state", state).at("reason", reason())),
+    }
+    if text(image, "RootDeviceType") == Some("instance-store") {
+        return Err(Error::unsupported("the image is backed by instance store: it has no EBS snapshots, and neither EC2 nor amistore can store it"));
+    }
+    if text(image, "VirtualizationType") == Some("paravirtual") {
+        let refused = Error::unsupported("the image is paravirtual: EC2 registers no such images any more, so it could not be restored");
+        return Err(refused.at("instead", "store its snapshots alone: amistore store snap-... ARCHIVE"));
+    }
+    Ok(())
+}
+
+/// Says what a restore will not be able to bring back, as long as something can be done about it.
+fn warn_of_image(image: &Value, observer: &dyn Observer) {
+    let warn = |message: String| observer.note(&Event::Warning { message });
+    if let Some(platform) = text(image, "PlatformDetails").filter(|platform| *platform != "Linux/UNIX") {
+        warn(format!("the image is billed as {platform:?}: no image that is registered anew can be, only one that AWS copies or restores (--via-aws)"));
+    }
+    if !items(image, "ProductCodes").is_empty() {
+        warn("the image has product codes, as those of AWS Marketplace: they cannot be set on a restored image, and its licence may forbid one".to_owned());
+    }
+}
+
+/// What only DescribeImageAttribute tells.
+fn image_attributes(ec2: &Ec2Link, id: &ImageId, observer: &dyn Observer) -> Result<Value> {
+    let mut attributes = Map::new();
+    let mut denied = Vec::new();
+    for name in ["launchPermission", "uefiData"] {
+        match describe::attribute(ec2, "DescribeImageAttribute", ("ImageId", id.as_str()), name)? {
+            None => denied.push(name),
+            Some(answer) => {
+                let told = answer.as_object().into_iter().flatten().filter(|(member, value)| *member != "ImageId" && !is_nothing(value));
+                attributes.extend(told.map(|(member, value)| (member.clone(), value.clone())));
+            }
+        }
+    }
+    if !denied.is_empty() {
+        let message = format!("only the owner of the image may ask for {}: that is not in the archive", denied.join(" and "));
+        observer.note(&Event::Warning { message });
+    }
+    Ok(Value::Object(attributes))
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.values().all(is_nothing),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Who may use the snapshots; those of others are left out.
+fn snapshot_attributes(ec2: &Ec2Link, ids: &[SnapshotId]) -> Result<Value> {
+    let mut all = Vec::new();
+    for id in ids {
+        let answer = describe::attribute(ec2, "DescribeSnapshotAttribute", ("SnapshotId", id.as_str()), "createVolumePermission")?;
+        all.extend(answer.filter(|answer| !items(answer, "CreateVolumePermissions").is_empty()));
+    }
+    Ok(Value::Array(all))
+}
+
+/// Opens all snapshots and reads a block of each, or says of all that cannot be read why.
+fn open_all(ec2: &Ec2Link, ebs: &EbsLink, quotas: &Quotas, ids: &[SnapshotId], described: &[Option<Value>]) -> Result<Vec<EbsSource>> {
+    let mut opened = Vec::new();
+    let mut problems: Vec<Error> = Vec::new();
+    for (id, described) in ids.iter().zip(described) {
+        let source = check_snapshot(described.as_ref()).and_then(|()| {
+            let source = EbsSource::open(ebs, id, quotas)?;
+            source.try_block()?;
+            Ok(source)
+        });
+        match source {
+            Ok(source) => opened.push(source),
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Internal) => return Err(error),
+            Err(error) => problems.push(explain(ec2, id, described.as_ref(), error).at("snapshot_id", id)),
+        }
+    }
+    let mut problems = problems.into_iter();
+    let Some(first) = problems.next() else { return Ok(opened) };
+    // One is enough to refuse, but whoever mends them wants to know of all.
+    Err(problems.fold(first, |first, other| {
+        first.at("also", format!("{}: {}", other.fact("snapshot_id").unwrap_or_default(), other.message()))
+    }))
+}
+
+/// What its description tells of whether a snapshot can be read.
+fn check_snapshot(described: Option<&Value>) -> Result<()> {
+    let Some(snapshot) = described else {
+        return Err(Error::new(ErrorKind::NotFound, "the snapshot does not exist any more, or is not shared with this account"));
+    };
+    if text(snapshot, "StorageTier") == Some("archive") {
+        let error = Error::new(ErrorKind::Io, "the snapshot is in the archive tier, where it cannot be read: restore it to the standard tier first, which takes up to 72 hours");
+        return Err(error.at("storage_tier", "archive"));
+    }
+    match text(snapshot, "State").unwrap_or("completed") {
+        "completed" => Ok(()),
+        "pending" => {
+            let progress = text(snapshot, "Progress").unwrap_or("unknown");
+            Err(Error::new(ErrorKind::Io, "the snapshot is still being made: wait until it is completed").at("progress", progress))
+        }
+        "recoverable" => Err(Error::new(ErrorKind::Io, "the snapshot is in the recycle bin: take it out first")),
+        state => Err(Error::unsupported("the snapshot is not whole").at("state", state)),
+    }
+}
+
+/// Says why a snapshot cannot be read, if more is known than the service said.
+fn explain(ec2: &Ec2Link, id: &SnapshotId, described: Option<&Value>, error: Error) -> Error {
+    let service_refused = error.fact("status").is_some();
+    let is_encrypted = described.and_then(|snapshot| snapshot.get("Encrypted")).and_then(Value::as_bool) == Some(true);
+    let is_kms = error.fact("reason") == Some("DEPENDENCY_ACCESS_DENIED") || error.fact("reason") == Some("GRANT_NOT_FOUND");
+    let key = || described.and_then(|snapshot| text(snapshot, "KmsKeyId")).unwrap_or("its key").to_owned();
+    if error.kind() == ErrorKind::Denied && is_encrypted && is_kms {
+        return Error::new(ErrorKind::Denied, "the snapshot is encrypted, and its key may not be used: kms:Decrypt and kms:DescribeKey are needed").at("kms_key_id", key()).because(error);
+    }
+    if service_refused && error.kind() != ErrorKind::Limit && describe::is_public(ec2, id).unwrap_or(false) {
+        let message = "the snapshot is shared with everybody, and the direct APIs read no such snapshots: have it shared with this account by number, or copy it into this account first";
+        return Error::new(ErrorKind::Denied, message).because(error);
+    }
+    if service_refused && matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound) && described.is_some() {
+        return Error::new(ErrorKind::Denied, "the blocks of the snapshot may not be read: ebs:ListSnapshotBlocks and ebs:GetSnapshotBlock are needed, and it has to be this account's or shared with it by number").because(error);
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_from_files() {
+        assert!(Ec2Source::parse("image-dir").is_none());
+        assert!(matches!(Ec2Source::parse("ami-0123456789abcdef0"), Some(Ok(Ec2Source::Image(_)))));
+        assert!(matches!(Ec2Source::parse("snap-01234567,snap-0123456789abcdef0"), Some(Ok(Ec2Source::Snapshots(ids))) if ids.len() == 2));
+        for bad in ["ami-1", "snap-", "snap-0123", "snap-01234567,", "snap-01234567,ami-01234567"] {
+            assert!(matches!(Ec2Source::parse(bad), Some(Err(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn images_that_cannot_be_stored_are_refused_with_a_reason() {
+        for (image, kind, word) in [
+            (json!({"State": "pending"}), ErrorKind::Io, "still being made"),
+            (json!({"State": "failed", "StateReason": {"Message": "x"}}), ErrorKind::Unsupported, "not whole"),
+            (json!({"RootDeviceType": "instance-store"}), ErrorKind::Unsupported, "instance store"),
+            (json!({"VirtualizationType": "paravirtual"}), ErrorKind::Unsupported, "paravirtual"),
+        ] {
+            let error = check_image(&image).expect_err("refused");
+            assert!(error.kind() == kind && error.message().contains(word), "{error}");
+        }
+        assert!(check_image(&json!({"State": "disabled", "RootDeviceType": "ebs", "VirtualizationType": "hvm"})).is_ok());
+    }
+
+    #[test]
+    fn snapshots_that_cannot_be_read_are_refused_with_a_reason() {
+        for (snapshot, word) in [
+            (None, "not shared"),
+            (Some(json!({"State": "pending", "Progress": "3%"})), "still being made"),
+            (Some(json!({"State": "completed", "StorageTier": "archive"})), "archive tier"),
+            (Some(json!({"State": "error"})), "not whole"),
+        ] {
+            let error = check_snapshot(snapshot.as_ref()).expect_err("refused");
+            assert!(error.message().contains(word), "{error}");
+        }
+    }
+}

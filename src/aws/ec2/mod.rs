@@ -1,0 +1,22 @@
+//! EC2 as a place where images live: described and read, registered and retired.
+//!
+//! The control plane is spoken in EC2's Query protocol by a small client of our own ([`Ec2Link::call`]); the data of volumes goes over [`super::ebs`]. It does not know archives.
+
+mod describe;
+mod edits;
+mod fidelity;
+mod image;
+mod link;
+mod permissions;
+mod place;
+mod registration;
+mod retire;
+mod tasks;
+
+pub use edits::{DeviceChange, DeviceEdit, Edits};
+pub use fidelity::{Fidelity, FidelityItem};
+pub use image::{Ec2Image, Ec2Source};
+pub use link::{Ec2, Ec2Link};
+pub use place::{Ec2Options, Ec2Place, Ec2Restored, RestoredSnapshot, delete_snapshot};
+pub use retire::{RetireAction, RetirePlan, RetiredSnapshot, plan_retire, retire};
+pub use tasks::{RestoreTask, StoreTask, restore_by_aws, store_by_aws};

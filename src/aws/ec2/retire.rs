@@ -1,0 +1,145 @@
+//! Takes an image out of service: deprecates, disables or deregisters it. Whoever calls this has made sure that there is an archive.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Ec2Link;
+use super::describe::{self, items, text};
+use super::place::delete_snapshot;
+use crate::base::{Error, ErrorKind, ImageId, Result};
+use crate::query::Params;
+
+/// What is done with the image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RetireAction {
+    /// It is hidden from others from this time on, RFC 3339, and can still be launched.
+    Deprecate(String),
+    /// It cannot be launched, and loses its launch permissions. It can be enabled again.
+    Disable,
+    /// It is gone.
+    Deregister {
+        /// Delete its snapshots, except those that other images use.
+        with_snapshots: bool,
+    },
+}
+
+impl RetireAction {
+    /// The stable name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Deprecate(_) => "deprecate",
+            Self::Disable => "disable",
+            Self::Deregister { .. } => "deregister",
+        }
+    }
+}
+
+/// What would be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetirePlan {
+    /// The image.
+    pub image_id: ImageId,
+    /// Its name.
+    pub name: Option<String>,
+    /// What is done with it.
+    pub action: RetireAction,
+    /// What becomes of its snapshots.
+    pub snapshots: Vec<RetiredSnapshot>,
+}
+
+/// What becomes of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetiredSnapshot {
+    /// The snapshot.
+    pub snapshot_id: String,
+    /// Other images that use it: then it stays.
+    pub used_by: Vec<String>,
+    /// Whether it is, or was, deleted.
+    pub deleted: bool,
+}
+
+/// Plans it. An image that is protected against deregistration, or of somebody else, is refused.
+pub fn plan_retire(ec2: &Ec2Link, id: &ImageId, action: RetireAction) -> Result<RetirePlan> {
+    let image = describe::image(ec2, id)?;
+    let deregisters = matches!(action, RetireAction::Deregister { .. });
+    if deregisters && text(&image, "DeregistrationProtection").is_some_and(|protection| protection.starts_with("enabled")) {
+        return Err(Error::new(ErrorKind::Denied, "the image is protected against deregistration").at("image_id", id));
+    }
+    if deregisters && tags_of_backup(&image) {
+        return Err(Error::new(ErrorKind::Denied, "the image belongs to AWS Backup, which alone may delete it").at("image_id", id));
+    }
+    let mut ids: Vec<String> = Vec::new();
+    for mapping in items(&image, "BlockDeviceMappings") {
+        if let Some(snapshot) = mapping.get("Ebs").and_then(|ebs| text(ebs, "SnapshotId"))
+            && !ids.iter().any(|known| known == snapshot)
+        {
+            ids.push(snapshot.to_owned());
+        }
+    }
+    let deletes = action == RetireAction::Deregister { with_snapshots: true };
+    let mut snapshots = Vec::new();
+    for snapshot_id in ids {
+        let used_by = if deletes { users(ec2, &snapshot_id, id)? } else { Vec::new() };
+        snapshots.push(RetiredSnapshot { deleted: deletes && used_by.is_empty(), snapshot_id, used_by });
+    }
+    Ok(RetirePlan { image_id: id.clone(), name: text(&image, "Name").map(ToOwned::to_owned), action, snapshots })
+}
+
+/// Does what was planned. A snapshot that got another user meanwhile stays.
+pub fn retire(ec2: &Ec2Link, plan: &RetirePlan) -> Result<RetirePlan> {
+    let id = &plan.image_id;
+    let params = Params::new().set("ImageId", id);
+    let located = |error: Error| error.at("image_id", id);
+    let mut done = plan.clone();
+    match &plan.action {
+        RetireAction::Deprecate(time) => {
+            ec2.call("cannot deprecate the image", "EnableImageDeprecation", params.set("DeprecateAt", time)).map_err(located)?;
+        }
+        RetireAction::Disable => {
+            ec2.call("cannot disable the image", "DisableImage", params).map_err(located)?;
+        }
+        RetireAction::Deregister { .. } => {
+            ec2.call("cannot deregister the image", "DeregisterImage", params).map_err(located)?;
+            let mut left = Vec::new();
+            for snapshot in done.snapshots.iter_mut().filter(|snapshot| snapshot.deleted) {
+                // One by one, after another look by EC2 itself: it refuses to delete what an image uses.
+                match delete_snapshot(ec2, &snapshot.snapshot_id) {
+                    Ok(deleted) => snapshot.deleted = deleted,
+                    Err(error) => left.push((snapshot.snapshot_id.clone(), error)),
+                }
+            }
+            let names = left.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>().join(", ");
+            if let Some((_, error)) = left.into_iter().next() {
+                return Err(located(error).at("deregistered", id).at("snapshots_left", names));
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// The other images of the account that use a snapshot.
+fn users(ec2: &Ec2Link, snapshot: &str, but: &ImageId) -> Result<Vec<String>> {
+    let mut found = BTreeSet::new();
+    let mut token: Option<String> = None;
+    loop {
+        let filter = Params::new().set("Name", "block-device-mapping.snapshot-id").list("Value", [snapshot]);
+        let params = Params::new()
+            .list("Owner", ["self"])
+            .structures("Filter", [filter])
+            .set("IncludeDisabled", true)
+            .set("IncludeDeprecated", true)
+            .set_some("NextToken", token.as_ref());
+        let answer = ec2.call("cannot look for other images of a snapshot", "DescribeImages", params)?;
+        let ids = items(&answer, "Images").iter().filter_map(|image| text(image, "ImageId")).filter(|id| *id != but.as_str());
+        found.extend(ids.map(ToOwned::to_owned));
+        match text(&answer, "NextToken") {
+            Some(next) => token = Some(next.to_owned()),
+            None => return Ok(found.into_iter().collect()),
+        }
+    }
+}
+
+fn tags_of_backup(image: &Value) -> bool {
+    describe::tags(image).iter().any(|(key, _)| key.starts_with("aws:backup:"))
+}

@@ -1,0 +1,182 @@
+//! AWS's own store and restore tasks, begun and followed to their end.
+//!
+//! They are polled within what EC2 allows (DescribeStoreImageTasks: 50 at once, then one in two seconds; EC2 developer guide), and for as long as they take.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Ec2Link;
+use super::describe::{self, items, text};
+use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, Stage};
+use crate::query::Params;
+
+/// A store that AWS does.
+#[derive(Clone, Debug)]
+pub struct StoreTask {
+    /// The image.
+    pub image_id: ImageId,
+    /// The bucket, without a path.
+    pub bucket: String,
+    /// Before the object's name; empty, or with `/` at its end.
+    pub prefix: String,
+    /// Tags of the object.
+    pub tags: Vec<(String, String)>,
+    /// Between two looks.
+    pub poll: Duration,
+}
+
+/// A restore that AWS does.
+#[derive(Clone, Debug)]
+pub struct RestoreTask {
+    /// The bucket.
+    pub bucket: String,
+    /// The object.
+    pub key: String,
+    /// The image's name; the recorded one if that is not said.
+    pub name: Option<String>,
+    /// Tags of image and snapshots.
+    pub tags: Vec<(String, String)>,
+    /// Between two looks.
+    pub poll: Duration,
+}
+
+/// Looks that may find no task after it was begun: not every part of EC2 knows it at once.
+const NOT_THERE_YET: u32 = 30;
+
+/// Has AWS store an image, and waits for the end. Returns the object's key.
+pub fn store_by_aws(ec2: &Ec2Link, task: &StoreTask, observer: &dyn Observer) -> Result<String> {
+    let image = describe::image(ec2, &task.image_id)?;
+    let total = volume_bytes(&image);
+    let place = match task.prefix.trim_end_matches('/') {
+        "" => task.bucket.clone(),
+        prefix => format!("{}/{prefix}", task.bucket),
+    };
+    let tags = task.tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value));
+    let params = Params::new().set("ImageId", &task.image_id).set("Bucket", place).structures("S3ObjectTag", tags);
+    let located = |error: Error| error.at("image_id", &task.image_id).at("bucket", &task.bucket);
+    let answer = ec2.call("AWS does not store the image", "CreateStoreImageTask", params).map_err(located)?;
+    let key = text(&answer, "ObjectKey").map_or_else(|| format!("{}{}.bin", task.prefix, task.image_id), ToOwned::to_owned);
+    let mut progress = Progress::new(observer, Stage::Store, total);
+    let mut missing = 0;
+    loop {
+        let params = Params::new().list("ImageId", [&task.image_id]);
+        let answer = ec2.call("cannot follow the task", "DescribeStoreImageTasks", params).map_err(located)?;
+        // Of an image EC2 lists the newest task, which may be one to another bucket by somebody else.
+        let ours = items(&answer, "StoreImageTaskResults").iter().find(|found| {
+            text(found, "Bucket").is_none_or(|bucket| bucket.split('/').next() == Some(task.bucket.as_str()))
+                && ["S3objectKey", "S3ObjectKey"].iter().find_map(|name| text(found, name)).is_none_or(|found| found == key)
+        });
+        match ours {
+            None if missing < NOT_THERE_YET => missing += 1,
+            None => {
+                let lost = Error::new(ErrorKind::NotFound, "EC2 does not list the task: a later one of the same image hides it, and whether the object is there tells how it ended");
+                return Err(located(lost).at("object_key", key));
+            }
+            Some(found) => {
+                missing = 0;
+                progress.at_percent(found.get("ProgressPercentage").and_then(Value::as_u64).unwrap_or(0));
+                match text(found, "StoreTaskState") {
+                    Some("Completed") => break,
+                    Some("Failed") => {
+                        let reason = text(found, "StoreTaskFailureReason").unwrap_or("no reason is given").to_owned();
+                        return Err(located(Error::new(ErrorKind::Io, "AWS could not store the image").at("reason", reason)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        ec2.pause(task.poll)?;
+    }
+    progress.finish();
+    Ok(key)
+}
+
+/// Has AWS restore an object that it made, and waits until the image can be used. An interruption leaves it to AWS, which goes on.
+pub fn restore_by_aws(ec2: &Ec2Link, task: &RestoreTask, observer: &dyn Observer) -> Result<(ImageId, Vec<SnapshotId>)> {
+    let tags: Vec<Params> = task.tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value)).collect();
+    let specifications = ["image", "snapshot"].into_iter().filter(|_| !tags.is_empty());
+    let specifications = specifications.map(|kind| Params::new().set("ResourceType", kind).structures("Tag", tags.clone()));
+    let params = Params::new()
+        .set("Bucket", &task.bucket)
+        .set("ObjectKey", &task.key)
+        .set_some("Name", task.name.as_ref())
+        .structures("TagSpecification", specifications);
+    let located = |error: Error| error.at("object", format!("s3://{}/{}", task.bucket, task.key));
+    let answer = ec2.call("AWS does not restore the object", "CreateRestoreImageTask", params).map_err(located)?;
+    let missing = || located(Error::new(ErrorKind::Io, "EC2 does not say what the new image is called"));
+    let id = ImageId::parse(text(&answer, "ImageId").ok_or_else(missing)?)?;
+    observer.note(&Event::Note { message: format!("AWS makes {id}") });
+    let mut progress = Progress::new(observer, Stage::Restore, 0);
+    loop {
+        let image = describe::new_image(ec2, &id)?;
+        let ids = snapshot_ids(&image)?;
+        match text(&image, "State").unwrap_or("pending") {
+            "available" => {
+                progress.finish();
+                return Ok((id, ids));
+            }
+            "pending" => {}
+            state => {
+                let reason = image.get("StateReason").and_then(|reason| text(reason, "Message")).unwrap_or("no reason is given");
+                let failed = Error::new(ErrorKind::Io, "AWS could not restore the image").at("image_id", &id);
+                return Err(located(failed.at("state", state).at("reason", reason)));
+            }
+        }
+        progress.set_total(volume_bytes(&image));
+        if !ids.is_empty() {
+            let described = describe::snapshots(ec2, &ids)?;
+            let percent = |snapshot: &Value| text(snapshot, "Progress").and_then(|text| text.trim_end_matches('%').parse::<u64>().ok());
+            let percents: Vec<u64> = described.iter().map(|snapshot| snapshot.as_ref().and_then(percent).unwrap_or(0)).collect();
+            progress.at_percent(percents.iter().sum::<u64>() / percents.len().max(1) as u64);
+        }
+        ec2.pause(task.poll)?;
+    }
+}
+
+fn snapshot_ids(image: &Value) -> Result<Vec<SnapshotId>> {
+    let mappings = items(image, "BlockDeviceMappings").iter();
+    mappings.filter_map(|mapping| text(mapping.get("Ebs")?, "SnapshotId")).map(SnapshotId::parse).collect()
+}
+
+fn volume_bytes(image: &Value) -> u64 {
+    let gib = |mapping: &Value| mapping.get("Ebs")?.get("VolumeSize")?.as_u64();
+    items(image, "BlockDeviceMappings").iter().filter_map(gib).sum::<u64>() << 30
+}
+
+/// Percentages as bytes of volumes, which never go back.
+struct Progress<'a> {
+    observer: &'a dyn Observer,
+    stage: Stage,
+    total: u64,
+    done: u64,
+}
+
+impl<'a> Progress<'a> {
+    fn new(observer: &'a dyn Observer, stage: Stage, total: u64) -> Self {
+        observer.note(&Event::Started { stage, total: None });
+        let mut progress = Self { observer, stage, total: 0, done: 0 };
+        progress.set_total(total);
+        progress
+    }
+
+    fn set_total(&mut self, total: u64) {
+        if self.total == 0 && total > 0 {
+            self.total = total;
+            self.observer.note(&Event::Grew { bytes: total });
+        }
+    }
+
+    fn at_percent(&mut self, percent: u64) {
+        let done = (u128::from(self.total) * u128::from(percent.min(100)) / 100) as u64;
+        if done > self.done {
+            self.observer.note(&Event::Advanced { bytes: done - self.done, stored: 0 });
+            self.done = done;
+        }
+    }
+
+    fn finish(mut self) {
+        self.at_percent(100);
+        self.observer.note(&Event::Finished { stage: self.stage });
+    }
+}
