@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layers, lowest first, and the layers each may use.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("base", &[]),
     ("codec", &["base"]),
     ("model", &["base", "codec"]),
     ("format", &["base", "codec"]),
+    ("query", &["base"]),
     ("disk", &["base"]),
     ("state", &["base", "codec", "disk"]),
     ("block", &["base", "codec", "format", "disk"]),
@@ -17,7 +18,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
     ("catalog", &["base", "model", "disk", "block"]),
     ("engine", &["base", "codec", "model", "format", "block", "store", "catalog"]),
     ("ops", &["base", "codec", "model", "format", "disk", "state", "block", "store", "catalog", "engine"]),
-    ("aws", &["base", "codec", "disk", "state", "store"]),
+    ("aws", &["base", "codec", "query", "disk", "state", "store"]),
     ("cli", &["base", "codec", "model", "format", "disk", "state", "catalog", "store", "engine", "ops", "aws"]),
 ];
 
