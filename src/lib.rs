@@ -7,6 +7,7 @@
 //! codec    SHA-256, zero test, zstd                              buffer in, buffer out
 //! model    image.json                                            no I/O
 //! format   the container: bytes in, records out, and back        no I/O
+//! query    EC2's protocol: forms out, XML in                     no I/O
 //! disk     local files: partial files, holes
 //! state    unfinished work: what survives a killed process
 //! block    ports to volumes; raw files, memory
@@ -33,5 +34,7 @@ pub mod engine;
 pub mod format;
 pub mod model;
 pub mod ops;
+#[cfg(feature = "aws")]
+pub mod query;
 pub mod state;
 pub mod store;

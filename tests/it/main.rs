@@ -6,6 +6,7 @@ mod faults;
 mod format;
 mod fuzz_smoke;
 mod golden;
+mod query;
 mod s3;
 mod s3_server;
 mod stock_tools;

@@ -26,7 +26,7 @@ impl Service for Ec2 {
     const MAX_REQUESTS: usize = 8;
 
     fn client(config: &SdkConfig, region: Region, endpoint: &str, _access: &Access) -> Result<Ec2Client> {
-        Ec2Client::new(config, region.as_ref(), Some(endpoint).filter(|endpoint| !endpoint.is_empty()))
+        Ec2Client::new(config, Some(region.as_ref()), Some(endpoint).filter(|endpoint| !endpoint.is_empty()))
     }
 }
 

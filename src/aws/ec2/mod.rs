@@ -2,6 +2,7 @@
 //!
 //! The control plane is spoken in EC2's Query protocol by a small client of our own ([`Ec2Link::call`]); the data of volumes goes over [`super::ebs`]. It does not know archives.
 
+mod client;
 mod describe;
 mod edits;
 mod fidelity;
@@ -13,10 +14,14 @@ mod registration;
 mod retire;
 mod tasks;
 
+pub(super) use client::REQUEST_ID;
+pub use client::{Ec2Client, Ec2Error};
 pub use edits::{DeviceChange, DeviceEdit, Edits};
 pub use fidelity::{Fidelity, FidelityItem};
 pub use image::{Ec2Image, Ec2Source};
 pub use link::{Ec2, Ec2Link};
 pub use place::{Ec2Options, Ec2Place, Ec2Restored, RestoredSnapshot, delete_snapshot};
 pub use retire::{RetireAction, RetirePlan, RetiredSnapshot, plan_retire, retire};
+use super::partition_of;
+
 pub use tasks::{RestoreTask, StoreTask, restore_by_aws, store_by_aws};

@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::text::human_bytes;
 use crate::aws::ebs::Requests;
 use crate::aws::ec2::{Ec2Restored, Fidelity, FidelityItem, RetirePlan};
-use crate::base::{ImageId, SnapshotId};
+use crate::base::{ImageId, SnapshotId, human_bytes};
 
 /// What a transfer asks of EBS, how long the quotas make it at least, and what it costs.
 pub(in super::super) struct Quote {

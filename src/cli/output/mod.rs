@@ -57,6 +57,13 @@ impl Console {
         progress::observer(self.progress, self.quiet, self.verbose, self.form)
     }
 
+    /// Shows people something that comes before the result.
+    pub(super) fn say(&self, text: &str) {
+        if !self.quiet && self.form == OutputForm::Text {
+            eprint!("{text}");
+        }
+    }
+
     /// Prints a result, in the form that was asked for.
     pub(super) fn result(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<()> {
         match self.form {

@@ -1,0 +1,3 @@
+//! The query layer against what AWS's own tools send and read.
+
+mod protocol;
