@@ -5,6 +5,7 @@ pub mod forge;
 pub mod image;
 pub mod program;
 pub mod s3;
+pub mod wire;
 
 use std::path::Path;
 

@@ -1,38 +1,116 @@
-//! Sockets: who listens, which connections are open, and how they end.
+//! Servers of the tests, as sockets: who listens, which connections are open, and how they end. What is answered is not its affair.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use hyper::body::{Body, Bytes, Frame, SizeHint};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use s3s::service::S3Service;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
-
-use super::{Shared, front};
 
 /// Bytes that are given to a connection at a time, so that what is counted is about what went out.
 const PIECE: usize = 256 << 10;
 
+/// Which connection a request came on, and the means to end it.
+#[derive(Clone)]
+pub struct Connection {
+    /// Connections are numbered from 1.
+    pub number: u64,
+    reset: Arc<AtomicBool>,
+}
+
+impl Connection {
+    /// The error that ends the connection with a reset.
+    pub fn cut(&self) -> io::Error {
+        self.reset.store(true, Ordering::SeqCst);
+        io::Error::other("the connection is to be reset")
+    }
+}
+
 /// What a test tells the server's thread. It is answered when it is done.
-pub enum Command {
+enum Command {
     Accept(bool, Sender<()>),
     Stop,
 }
 
+/// A server on a port of this machine. It stops, with all of its connections and threads, when it is dropped.
+pub struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    commands: UnboundedSender<Command>,
+    thread: Option<JoinHandle<()>>,
+    /// Keeps the port.
+    _reserved: TcpSocket,
+}
+
+impl Server {
+    /// Starts a thread, and on it a runtime that lets `handler` answer what comes.
+    pub fn start<H, F>(name: &'static str, handler: H) -> Self
+    where
+        H: Fn(Connection, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = io::Result<Response<Answer>>> + Send + 'static,
+    {
+        let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let (ready, started) = mpsc::channel();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&connections);
+        let serve = move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name(name).enable_all().build();
+            runtime.expect("a runtime").block_on(async {
+                let (reserved, address) = reserve();
+                let listener = listen(address);
+                ready.send((reserved, address)).expect("the test waits");
+                serve(counter, handler, address, listener, receiver).await;
+            });
+        };
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(serve).expect("a thread");
+        let (reserved, address) = started.recv().expect("the server starts");
+        Self { address, connections, commands, thread: Some(thread), _reserved: reserved }
+    }
+
+    /// Where it listens: `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Whether anybody can connect. Who is connected when nobody can, is no more.
+    pub fn accept(&self, accept: bool) {
+        let (done, finished) = mpsc::channel();
+        self.commands.send(Command::Accept(accept, done)).expect("the server runs");
+        // It lets go of its end when it is done.
+        assert!(finished.recv().is_err());
+    }
+
+    pub fn open_connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone_already = self.commands.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || thread::panicking(), "the server panicked");
+        }
+    }
+}
+
 /// A socket that is bound and does not listen: it keeps the port for us while nobody accepts, and connections are refused.
-pub fn reserve() -> (TcpSocket, SocketAddr) {
+fn reserve() -> (TcpSocket, SocketAddr) {
     let socket = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let address = socket.local_addr().expect("a bound socket has an address");
     (socket, address)
@@ -45,24 +123,29 @@ fn bound(address: SocketAddr) -> TcpSocket {
     socket
 }
 
-pub fn listen(address: SocketAddr) -> TcpListener {
+fn listen(address: SocketAddr) -> TcpListener {
     bound(address).listen(1024).expect("listens")
 }
 
 /// Serves until it is told to stop. Connections end with it.
-pub async fn serve(
-    shared: Arc<Shared>,
-    service: S3Service,
+async fn serve<H, F>(
+    open: Arc<AtomicUsize>,
+    handler: H,
     address: SocketAddr,
     listener: TcpListener,
     mut commands: UnboundedReceiver<Command>,
-) {
+) where
+    H: Fn(Connection, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = io::Result<Response<Answer>>> + Send + 'static,
+{
     let mut listener = Some(listener);
     let mut connections = JoinSet::new();
+    let mut number = 0;
     loop {
         tokio::select! {
             stream = accept(listener.as_ref()) => {
-                connections.spawn(connection(Arc::clone(&shared), service.clone(), stream));
+                number += 1;
+                connections.spawn(connection(Arc::clone(&open), number, handler.clone(), stream));
             }
             Some(_) = connections.join_next() => {}
             command = commands.recv() => match command {
@@ -93,12 +176,17 @@ async fn accept(listener: Option<&TcpListener>) -> TcpStream {
     }
 }
 
-async fn connection(shared: Arc<Shared>, service: S3Service, stream: TcpStream) {
+async fn connection<H, F>(open: Arc<AtomicUsize>, number: u64, handler: H, stream: TcpStream)
+where
+    H: Fn(Connection, Request<Incoming>) -> F,
+    F: Future<Output = io::Result<Response<Answer>>>,
+{
     let _gone_already = stream.set_nodelay(true);
-    shared.connections.fetch_add(1, Ordering::SeqCst);
+    open.fetch_add(1, Ordering::SeqCst);
     let reset = Arc::new(AtomicBool::new(false));
-    let socket = Socket { stream, reset: Arc::clone(&reset), shared: Arc::clone(&shared) };
-    let answer = service_fn(move |request| front::answer(Arc::clone(&shared), service.clone(), Arc::clone(&reset), request));
+    let connection = Connection { number, reset: Arc::clone(&reset) };
+    let socket = Socket { stream, reset, open };
+    let answer = service_fn(move |request| handler(connection.clone(), request));
     // An error is a client that went away, or a fault that was asked for.
     let _ended = http1::Builder::new().serve_connection(TokioIo::new(socket), answer).await;
 }
@@ -107,7 +195,7 @@ async fn connection(shared: Arc<Shared>, service: S3Service, stream: TcpStream) 
 struct Socket {
     stream: TcpStream,
     reset: Arc<AtomicBool>,
-    shared: Arc<Shared>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Drop for Socket {
@@ -115,7 +203,7 @@ impl Drop for Socket {
         if self.reset.load(Ordering::SeqCst) {
             let _gone_already = self.stream.set_zero_linger();
         }
-        self.shared.connections.fetch_sub(1, Ordering::SeqCst);
+        self.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
