@@ -1,5 +1,6 @@
 //! What the tests share: images made of a seed, archives made by hand, and the ways to read them.
 
+pub mod aws;
 pub mod cli;
 pub mod forge;
 pub mod image;

@@ -1,5 +1,6 @@
 //! Servers of the tests, as sockets: who listens, which connections are open, and how they end. What is answered is not its affair.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -229,27 +230,32 @@ impl AsyncWrite for Socket {
 
 /// The body of an answer, which may break off.
 pub struct Answer {
-    bytes: Bytes,
-    sent: usize,
+    pieces: VecDeque<Bytes>,
+    /// Bytes that are still to be announced, and how many of them are still sent.
+    announced: usize,
+    left: usize,
     end: Option<End>,
     count: Box<dyn Fn(usize) + Send + Sync>,
 }
 
-/// Where it breaks off, and how long the connection stays open then.
+/// How long the connection stays open after it broke off.
 struct End {
-    at: usize,
     open_for: Duration,
     open: Option<Pin<Box<Sleep>>>,
 }
 
 impl Answer {
-    pub fn new(bytes: Bytes, count: impl Fn(usize) + Send + Sync + 'static) -> Self {
-        Self { bytes, sent: 0, end: None, count: Box::new(count) }
+    /// Calls `count` with the bytes of every piece that goes out.
+    pub fn new(pieces: impl IntoIterator<Item = Bytes>, count: impl Fn(usize) + Send + Sync + 'static) -> Self {
+        let pieces: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        let len = pieces.iter().map(Bytes::len).sum();
+        Self { pieces, announced: len, left: len, end: None, count: Box::new(count) }
     }
 
     /// Sends only half of it.
     pub fn broken(mut self, open_for: Duration) -> Self {
-        self.end = Some(End { at: self.bytes.len() / 2, open_for, open: None });
+        self.left /= 2;
+        self.end = Some(End { open_for, open: None });
         self
     }
 }
@@ -259,12 +265,16 @@ impl Body for Answer {
     type Error = io::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let end = self.end.as_ref().map_or(self.bytes.len(), |end| end.at);
-        if self.sent < end {
-            let piece = self.bytes.slice(self.sent..end.min(self.sent + PIECE));
-            self.sent += piece.len();
-            (self.count)(piece.len());
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        let left = self.left;
+        if let Some(piece) = self.pieces.front_mut().filter(|_| left > 0) {
+            let sent = piece.split_to(piece.len().min(left).min(PIECE));
+            if piece.is_empty() {
+                self.pieces.pop_front();
+            }
+            self.left -= sent.len();
+            self.announced -= sent.len();
+            (self.count)(sent.len());
+            return Poll::Ready(Some(Ok(Frame::data(sent))));
         }
         let Some(end) = &mut self.end else { return Poll::Ready(None) };
         let open = end.open.get_or_insert_with(|| Box::pin(tokio::time::sleep(end.open_for)));
@@ -272,10 +282,23 @@ impl Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.end.is_none() && self.sent == self.bytes.len()
+        self.end.is_none() && self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact((self.bytes.len() - self.sent) as u64)
+        SizeHint::with_exact(self.announced as u64)
     }
+}
+
+/// Text of a URL, with `%41` for `A`.
+pub fn percent_decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = tail.get(..2).and_then(|code| std::str::from_utf8(code).ok()).and_then(|code| u8::from_str_radix(code, 16).ok());
+        let (byte, after) = code.filter(|_| *first == b'%').map_or((*first, tail), |code| (code, &tail[2..]));
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

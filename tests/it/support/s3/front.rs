@@ -13,7 +13,7 @@ use s3s::dto::{Timestamp, TimestampFormat};
 use s3s::service::S3Service;
 use s3s::{Body, HttpRequest};
 
-use super::super::wire::{Answer, Connection};
+use super::super::wire::{Answer, Connection, percent_decoded};
 use super::faults::{Call, FaultKind};
 use super::{Shared, auth, checksum};
 
@@ -76,7 +76,7 @@ pub async fn answer(
     }
     decorate(&mut answer, &shared, &log);
     let counter = Arc::clone(&log);
-    let answer = answer.map(|bytes| Answer::new(bytes, move |sent| counter.lock().expect("no panic").bytes_out += sent as u64));
+    let answer = answer.map(|bytes| Answer::new([bytes], move |sent| counter.lock().expect("no panic").bytes_out += sent as u64));
     Ok(match fault {
         Some(FaultKind::TruncatedBody) => answer.map(|body| body.broken(LINGER)),
         Some(FaultKind::Stall(time)) => answer.map(|body| body.broken(time)),
@@ -291,17 +291,4 @@ fn operation(method: &Method, bucket: bool, key: bool, query: &[(&str, &str)], c
         ("DELETE", true, true) => "DeleteObject",
         _ => "Unknown",
     }
-}
-
-/// Text of a URL, with `%41` for `A`.
-pub fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = tail.get(..2).and_then(|code| std::str::from_utf8(code).ok()).and_then(|code| u8::from_str_radix(code, 16).ok());
-        let (byte, after) = code.filter(|_| *first == b'%').map_or((*first, tail), |code| (code, &tail[2..]));
-        bytes.push(byte);
-        rest = after;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
