@@ -1,6 +1,7 @@
 //! All integration tests in one binary, because linking is what takes the time.
 
 mod architecture;
+mod aws_server;
 mod cli;
 mod faults;
 mod format;

@@ -1,10 +1,12 @@
 //! What the tests share: images made of a seed, archives made by hand, and the ways to read them.
 
+pub mod aws;
 pub mod cli;
 pub mod forge;
 pub mod image;
 pub mod program;
 pub mod s3;
+pub mod wire;
 
 use std::path::Path;
 

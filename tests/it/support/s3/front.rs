@@ -1,7 +1,6 @@
 //! What stands in front of the protocol: finds out what a request is, logs it, lets it go wrong as was asked, and judges its date.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,8 +13,8 @@ use s3s::dto::{Timestamp, TimestampFormat};
 use s3s::service::S3Service;
 use s3s::{Body, HttpRequest};
 
+use super::super::wire::{Answer, Connection, percent_decoded};
 use super::faults::{Call, FaultKind};
-use super::wire::Answer;
 use super::{Shared, auth, checksum};
 
 /// How far a request's date may be from the server's clock.
@@ -40,7 +39,7 @@ type Plain = Response<Bytes>;
 pub async fn answer(
     shared: Arc<Shared>,
     service: S3Service,
-    reset: Arc<AtomicBool>,
+    connection: Connection,
     request: Request<Incoming>,
 ) -> io::Result<Response<Answer>> {
     let (mut parts, body) = request.into_parts();
@@ -51,15 +50,11 @@ pub async fn answer(
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
-    let cut = || {
-        reset.store(true, Ordering::SeqCst);
-        io::Error::other("the connection is to be reset")
-    };
     match fault {
-        Some(FaultKind::Reset) => return Err(cut()),
+        Some(FaultKind::Reset) => return Err(connection.cut()),
         Some(FaultKind::Hang(time)) => {
             tokio::time::sleep(time).await;
-            return Err(cut());
+            return Err(connection.cut());
         }
         _ => {}
     }
@@ -74,14 +69,14 @@ pub async fn answer(
         None => served(&service, parts, body).await?,
     };
     if fault == Some(FaultKind::ResetAfter) {
-        return Err(cut());
+        return Err(connection.cut());
     }
     if fault == Some(FaultKind::FlipBit) {
         *answer.body_mut() = flipped(answer.body(), answer.body().len() / 2);
     }
     decorate(&mut answer, &shared, &log);
     let counter = Arc::clone(&log);
-    let answer = answer.map(|bytes| Answer::new(bytes, move |sent| counter.lock().expect("no panic").bytes_out += sent as u64));
+    let answer = answer.map(|bytes| Answer::new([bytes], move |sent| counter.lock().expect("no panic").bytes_out += sent as u64));
     Ok(match fault {
         Some(FaultKind::TruncatedBody) => answer.map(|body| body.broken(LINGER)),
         Some(FaultKind::Stall(time)) => answer.map(|body| body.broken(time)),
@@ -296,17 +291,4 @@ fn operation(method: &Method, bucket: bool, key: bool, query: &[(&str, &str)], c
         ("DELETE", true, true) => "DeleteObject",
         _ => "Unknown",
     }
-}
-
-/// Text of a URL, with `%41` for `A`.
-pub fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = tail.get(..2).and_then(|code| std::str::from_utf8(code).ok()).and_then(|code| u8::from_str_radix(code, 16).ok());
-        let (byte, after) = code.filter(|_| *first == b'%').map_or((*first, tail), |code| (code, &tail[2..]));
-        bytes.push(byte);
-        rest = after;
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -9,8 +9,8 @@ use hyper::{HeaderMap, StatusCode};
 use s3s::dto::*;
 use s3s::{Body, S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders, s3_error};
 
+use super::super::wire::percent_decoded;
 use super::Shared;
-use super::front::percent_decoded;
 use super::world::{Attributes, Quirks, StoredObject, World};
 
 /// Bytes of names and values of user metadata.

@@ -5,7 +5,7 @@
 //!
 //! * `world` is what there is, `memory` the operations, whose work is in `buckets`, `objects` and `uploads`;
 //! * `checksum` knows the checksums, `auth` who may do what;
-//! * `front` stands before all that: logs the calls, and lets them go wrong as `faults` says; `wire` is the sockets.
+//! * `front` stands before all that: logs the calls, and lets them go wrong as `faults` says.
 //!
 //! It does what an archive's store can ask for, and not more: no lists of versions or buckets, no `DeleteObjects`, no access
 //! points, no SSE-C, no policies beyond whether they are public. Objects are kept in memory, whole, and so are requests and answers.
@@ -22,36 +22,30 @@ mod front;
 mod memory;
 mod objects;
 mod uploads;
-mod wire;
 mod world;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use hyper::body::Bytes;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::service::S3ServiceBuilder;
-use tokio::net::TcpSocket;
-use tokio::sync::mpsc::UnboundedSender;
 
 pub use checksum::{Algorithm, Checksum, ChecksumKind};
 pub use faults::{Call, Fault, FaultKind, When};
 pub use world::{Attributes, BucketOptions, Limits, ObjectOptions, PartInfo, Quirks, Restore, StoredObject};
 
 use faults::Ledger;
-use wire::Command;
 use world::{Bucket, Key, World};
+
+use super::wire::Server;
 
 /// What all connections share.
 pub struct Shared {
     world: Mutex<World>,
     ledger: Mutex<Ledger>,
-    connections: AtomicUsize,
 }
 
 impl Shared {
@@ -76,11 +70,7 @@ pub struct OpenUpload {
 /// The server. It stops, with all of its connections and threads, when it is dropped.
 pub struct TestS3 {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    commands: UnboundedSender<Command>,
-    thread: Option<JoinHandle<()>>,
-    /// Keeps the port.
-    _reserved: TcpSocket,
+    server: Server,
 }
 
 impl TestS3 {
@@ -90,7 +80,7 @@ impl TestS3 {
 
     /// Starts a server without buckets, and with one key.
     pub fn start() -> Self {
-        let shared = Arc::new(Shared { world: Mutex::new(World::new()), ledger: Mutex::default(), connections: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared { world: Mutex::new(World::new()), ledger: Mutex::default() });
         let mut builder = S3ServiceBuilder::new(memory::Memory(Arc::clone(&shared)));
         builder.set_auth(auth::Keys(Arc::clone(&shared)));
         builder.set_access(auth::Access(Arc::clone(&shared)));
@@ -100,28 +90,17 @@ impl TestS3 {
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         let service = builder.build();
 
-        let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
-        let (ready, started) = mpsc::channel();
         let served = Arc::clone(&shared);
-        let serve = move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("test-s3").enable_all().build();
-            runtime.expect("a runtime").block_on(async {
-                let (reserved, address) = wire::reserve();
-                let listener = wire::listen(address);
-                ready.send((reserved, address)).expect("the test waits");
-                wire::serve(served, service, address, listener, receiver).await;
-            });
-        };
-        let thread = thread::Builder::new().name("test-s3".to_owned()).spawn(serve).expect("a thread");
-        let (reserved, address) = started.recv().expect("the server starts");
-        let server = Self { shared, address, commands, thread: Some(thread), _reserved: reserved };
+        let server =
+            Server::start("test-s3", move |connection, request| front::answer(Arc::clone(&served), service.clone(), connection, request));
+        let server = Self { shared, server };
         server.add_key(Self::ACCESS_KEY, Self::SECRET_KEY, None);
         server
     }
 
     /// Where it listens: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.endpoint()
     }
 
     /// Makes a bucket in `us-east-1` that is private.
@@ -280,32 +259,15 @@ impl TestS3 {
 
     /// The network is gone: connections are closed, and new ones refused.
     pub fn stop_accepting(&self) {
-        self.accept(false);
+        self.server.accept(false);
     }
 
     /// The network is back.
     pub fn resume(&self) {
-        self.accept(true);
-    }
-
-    fn accept(&self, accept: bool) {
-        let (done, finished) = mpsc::channel();
-        self.commands.send(Command::Accept(accept, done)).expect("the server runs");
-        // It lets go of its end when it is done.
-        assert!(finished.recv().is_err());
+        self.server.accept(true);
     }
 
     pub fn open_connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
-    }
-}
-
-impl Drop for TestS3 {
-    fn drop(&mut self) {
-        let _gone_already = self.commands.send(Command::Stop);
-        if let Some(thread) = self.thread.take() {
-            let ended = thread.join();
-            assert!(ended.is_ok() || thread::panicking(), "the server panicked");
-        }
+        self.server.open_connections()
     }
 }
