@@ -82,9 +82,8 @@ pub struct DirectoryPlace {
 
 impl ImagePlace for DirectoryPlace {
     fn begin(&self, _document: &ImageDocument, task: Option<&SharedTask>) -> Result<Box<dyn ImageTarget>> {
-        let leftovers = task.map_or(Leftovers::Remove, |task| {
-            Leftovers::Keep(task.lock().unwrap_or_else(PoisonError::into_inner).header().tag())
-        });
+        let leftovers =
+            task.map_or(Leftovers::Remove, |task| Leftovers::Keep(task.lock().unwrap_or_else(PoisonError::into_inner).header().tag()));
         Ok(Box::new(ImageDirectoryTarget::create(&self.path, self.overwrite, self.durability)?.leaving(leftovers)))
     }
 

@@ -274,7 +274,9 @@ impl EditArgs {
         if others == Self::default() {
             return Ok(());
         }
-        Err(Error::usage("AWS's own restore takes only --name and --tag: change the image afterwards, or restore without --via-aws from an archive of amistore"))
+        Err(Error::usage(
+            "AWS's own restore takes only --name and --tag: change the image afterwards, or restore without --via-aws from an archive of amistore",
+        ))
     }
 }
 

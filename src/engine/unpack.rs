@@ -403,12 +403,7 @@ impl Worker {
         }
         let facts = CellFacts { content: written.content, ..facts_without_data(*address, slot, group.size) };
         let cell = OpenedCell { facts, digests: written.digests.clone() };
-        Ok(Piece::Kept {
-            sink: sink.clone(),
-            cell,
-            bytes: group.size.slot_len(*address, slot.present),
-            stored: slot.cell_len.into(),
-        })
+        Ok(Piece::Kept { sink: sink.clone(), cell, bytes: group.size.slot_len(*address, slot.present), stored: slot.cell_len.into() })
     }
 
     fn cells(&mut self, archive: &Archive<'_>, group: &Group, lease: Option<Lease>) -> Result<Piece> {

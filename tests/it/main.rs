@@ -3,6 +3,7 @@
 mod architecture;
 mod aws_server;
 mod cli;
+mod ec2;
 mod faults;
 mod format;
 mod fuzz_smoke;

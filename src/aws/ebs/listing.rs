@@ -210,7 +210,8 @@ impl Tokens {
                 Some((first, end)) if (first..end).contains(&block) => {
                     let page = state.pages.iter().find(|page| block < page.end);
                     let token = page.and_then(|page| page.tokens.get(&block)).cloned();
-                    let missing = || Error::new(ErrorKind::Io, "EBS does not list a block any more that it listed before").at("block", block);
+                    let missing =
+                        || Error::new(ErrorKind::Io, "EBS does not list a block any more that it listed before").at("block", block);
                     return Ok((token.ok_or_else(missing)?, state.generation));
                 }
                 Some((first, _)) if block < first => self.begin(&mut state),

@@ -51,7 +51,8 @@ where
 {
     let reason = reason(&error);
     // Seen on writes that were cut off on their way to the service.
-    let unread = error.as_service_error().and_then(|error| error.message()).is_some_and(|message| message.contains("Failed to read block data"));
+    let unread =
+        error.as_service_error().and_then(|error| error.message()).is_some_and(|message| message.contains("Failed to read block data"));
     let mut failure = classify(doing, error);
     if let Some(reason) = reason {
         failure.error = failure.error.at("reason", reason);

@@ -227,9 +227,12 @@ impl Fetcher {
                 let output = request.send().await.map_err(|error| inner.heard(failure("cannot read a block of the snapshot", error)))?;
                 let algorithm = output.checksum_algorithm().map(|algorithm| algorithm.as_str().to_owned());
                 if algorithm.as_deref().is_some_and(|algorithm| algorithm != "SHA256") {
-                    return Err(Failure::from(Error::unsupported("EBS gives a checksum of another kind").at("algorithm", algorithm.unwrap_or_default())));
+                    return Err(Failure::from(
+                        Error::unsupported("EBS gives a checksum of another kind").at("algorithm", algorithm.unwrap_or_default()),
+                    ));
                 }
-                let digest = parse_digest(output.checksum()).ok_or_else(|| Failure::from(odd("EBS sent a block without a checksum").retry_as(Retry::Transient)))?;
+                let digest = parse_digest(output.checksum())
+                    .ok_or_else(|| Failure::from(odd("EBS sent a block without a checksum").retry_as(Retry::Transient)))?;
                 if output.data_length().is_some_and(|len| len as u64 != BLOCK_BYTES) {
                     let len = output.data_length().unwrap_or_default();
                     return Err(Failure::from(odd("EBS sent a block of a wrong length").at("length", len).retry_as(Retry::Transient)));

@@ -58,8 +58,7 @@ impl NewSnapshot {
 
 /// Begins a snapshot.
 pub fn start_snapshot(link: &EbsLink, wanted: &NewSnapshot) -> Result<StartedSnapshot> {
-    let tags: Vec<_> =
-        wanted.tags.iter().map(|(key, value)| aws_sdk_ebs::types::Tag::builder().key(key).value(value).build()).collect();
+    let tags: Vec<_> = wanted.tags.iter().map(|(key, value)| aws_sdk_ebs::types::Tag::builder().key(key).value(value).build()).collect();
     let description = wanted.description.as_ref().map(|text| text.chars().take(MAX_DESCRIPTION).collect::<String>());
     let make = |client: aws_sdk_ebs::Client, _| {
         let request = client

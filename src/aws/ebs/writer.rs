@@ -107,9 +107,9 @@ impl EbsSink {
     /// Sends a block in the background. Waits while too many are on their way.
     fn send(&self, block: u32, data: &[u8], digest: Digest) -> Result<()> {
         let inner = &self.sender.0;
-        let permit = inner.link.wait(async {
-            self.buffers.0.clone().acquire_owned().await.map_err(|_| Error::internal("the memory for blocks is gone"))
-        })?;
+        let permit = inner
+            .link
+            .wait(async { self.buffers.0.clone().acquire_owned().await.map_err(|_| Error::internal("the memory for blocks is gone")) })?;
         let data = if digest == ZERO_BLOCK_DIGEST {
             inner.zeros.clone()
         } else {

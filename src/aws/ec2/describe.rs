@@ -54,7 +54,8 @@ pub(super) fn new_image(link: &Ec2Link, id: &ImageId) -> Result<Value> {
 /// The image of this name that the account owns, if there is one.
 pub(super) fn image_named(link: &Ec2Link, name: &str) -> Result<Option<Value>> {
     let filter = Params::new().set("Name", "name").list("Value", [escape_filter(name)]);
-    let params = Params::new().list("Owner", ["self"]).structures("Filter", [filter]).set("IncludeDisabled", true).set("IncludeDeprecated", true);
+    let params =
+        Params::new().list("Owner", ["self"]).structures("Filter", [filter]).set("IncludeDisabled", true).set("IncludeDeprecated", true);
     let answer = link.call("cannot look for an image of this name", "DescribeImages", params)?;
     Ok(items(&answer, "Images").iter().find(|image| text(image, "Name") == Some(name)).cloned())
 }
@@ -105,12 +106,13 @@ pub(super) fn is_unknown(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound
 }
 
-/// Asks about an image or snapshot, one attribute at a time, what describing it does not tell. `None` where only its owner may ask.
+/// Asks about an image or snapshot, one attribute at a time, what describing it does not tell. `None` where only its owner may ask, or nobody can.
 pub(super) fn attribute(link: &Ec2Link, action: &'static str, id: (&str, &str), attribute: &str) -> Result<Option<Value>> {
     let params = Params::new().set(id.0, id.1).set("Attribute", attribute);
     match link.call("cannot read an attribute", action, params) {
         Ok(answer) => Ok(Some(answer)),
-        Err(error) if error.kind() == ErrorKind::Denied => Ok(None),
+        // A service that is like EC2 may not know the action.
+        Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => Ok(None),
         Err(error) => Err(error.at("attribute", attribute)),
     }
 }

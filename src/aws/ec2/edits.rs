@@ -58,9 +58,9 @@ pub enum DeviceChange {
 }
 
 impl Edits {
-    /// What they say, so that two that say the same are the same text.
-    pub fn fingerprint(&self) -> String {
-        format!("{self:?}")
+    /// What they say about snapshots. Those that were begun cannot be continued with other wishes; how the image is registered may still change.
+    pub fn about_snapshots(&self) -> String {
+        format!("{:?}", (self.encrypted, &self.kms_key_arn, &self.tags, self.no_tags))
     }
 
     /// What is asked for of a device. One that names it comes before one for all; of two alike the last counts.

@@ -37,7 +37,8 @@ impl Ec2Source {
             matches!(digits.len(), 8 | 17) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         };
         let parse = |id: &str| {
-            let wrong = || Error::usage("not a snapshot id: a snapshot id is `snap-` and 8 or 17 lower-case hex digits").at("snapshot_id", id);
+            let wrong =
+                || Error::usage("not a snapshot id: a snapshot id is `snap-` and 8 or 17 lower-case hex digits").at("snapshot_id", id);
             if is_id(id) { SnapshotId::parse(id) } else { Err(wrong()) }
         };
         Some(text.split(',').map(parse).collect::<Result<Vec<_>>>().map(Self::Snapshots))
@@ -153,7 +154,9 @@ fn check_image(image: &Value) -> Result<()> {
         state => return Err(Error::unsupported("the image is not whole").at("state", state).at("reason", reason())),
     }
     if text(image, "RootDeviceType") == Some("instance-store") {
-        return Err(Error::unsupported("the image is backed by instance store: it has no EBS snapshots, and neither EC2 nor amistore can store it"));
+        return Err(Error::unsupported(
+            "the image is backed by instance store: it has no EBS snapshots, and neither EC2 nor amistore can store it",
+        ));
     }
     if text(image, "VirtualizationType") == Some("paravirtual") {
         let refused = Error::unsupported("the image is paravirtual: EC2 registers no such images any more, so it could not be restored");
@@ -166,7 +169,9 @@ fn check_image(image: &Value) -> Result<()> {
 fn warn_of_image(image: &Value, observer: &dyn Observer) {
     let warn = |message: String| observer.note(&Event::Warning { message });
     if let Some(platform) = text(image, "PlatformDetails").filter(|platform| *platform != "Linux/UNIX") {
-        warn(format!("the image is billed as {platform:?}: no image that is registered anew can be, only one that AWS copies or restores (--via-aws)"));
+        warn(format!(
+            "the image is billed as {platform:?}: no image that is registered anew can be, only one that AWS copies or restores (--via-aws)"
+        ));
     }
     if !items(image, "ProductCodes").is_empty() {
         warn("the image has product codes, as those of AWS Marketplace: they cannot be set on a restored image, and its licence may forbid one".to_owned());
@@ -232,9 +237,8 @@ fn open_all(ec2: &Ec2Link, ebs: &EbsLink, quotas: &Quotas, ids: &[SnapshotId], d
     let mut problems = problems.into_iter();
     let Some(first) = problems.next() else { return Ok(opened) };
     // One is enough to refuse, but whoever mends them wants to know of all.
-    Err(problems.fold(first, |first, other| {
-        first.at("also", format!("{}: {}", other.fact("snapshot_id").unwrap_or_default(), other.message()))
-    }))
+    Err(problems
+        .fold(first, |first, other| first.at("also", format!("{}: {}", other.fact("snapshot_id").unwrap_or_default(), other.message()))))
 }
 
 /// What its description tells of whether a snapshot can be read.
@@ -243,7 +247,10 @@ fn check_snapshot(described: Option<&Value>) -> Result<()> {
         return Err(Error::new(ErrorKind::NotFound, "the snapshot does not exist any more, or is not shared with this account"));
     };
     if text(snapshot, "StorageTier") == Some("archive") {
-        let error = Error::new(ErrorKind::Io, "the snapshot is in the archive tier, where it cannot be read: restore it to the standard tier first, which takes up to 72 hours");
+        let error = Error::new(
+            ErrorKind::Io,
+            "the snapshot is in the archive tier, where it cannot be read: restore it to the standard tier first, which takes up to 72 hours",
+        );
         return Err(error.at("storage_tier", "archive"));
     }
     match text(snapshot, "State").unwrap_or("completed") {
@@ -264,7 +271,12 @@ fn explain(ec2: &Ec2Link, id: &SnapshotId, described: Option<&Value>, error: Err
     let is_kms = error.fact("reason") == Some("DEPENDENCY_ACCESS_DENIED") || error.fact("reason") == Some("GRANT_NOT_FOUND");
     let key = || described.and_then(|snapshot| text(snapshot, "KmsKeyId")).unwrap_or("its key").to_owned();
     if error.kind() == ErrorKind::Denied && is_encrypted && is_kms {
-        return Error::new(ErrorKind::Denied, "the snapshot is encrypted, and its key may not be used: kms:Decrypt and kms:DescribeKey are needed").at("kms_key_id", key()).because(error);
+        return Error::new(
+            ErrorKind::Denied,
+            "the snapshot is encrypted, and its key may not be used: kms:Decrypt and kms:DescribeKey are needed",
+        )
+        .at("kms_key_id", key())
+        .because(error);
     }
     if service_refused && error.kind() != ErrorKind::Limit && describe::is_public(ec2, id).unwrap_or(false) {
         let message = "the snapshot is shared with everybody, and the direct APIs read no such snapshots: have it shared with this account by number, or copy it into this account first";

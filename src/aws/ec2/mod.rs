@@ -14,6 +14,7 @@ mod registration;
 mod retire;
 mod tasks;
 
+use super::partition_of;
 pub(super) use client::REQUEST_ID;
 pub use client::{Ec2Client, Ec2Error};
 pub use edits::{DeviceChange, DeviceEdit, Edits};
@@ -22,6 +23,5 @@ pub use image::{Ec2Image, Ec2Source};
 pub use link::{Ec2, Ec2Link};
 pub use place::{Ec2Options, Ec2Place, Ec2Restored, RestoredSnapshot, delete_snapshot};
 pub use retire::{RetireAction, RetirePlan, RetiredSnapshot, plan_retire, retire};
-use super::partition_of;
 
 pub use tasks::{RestoreTask, StoreTask, restore_by_aws, store_by_aws};

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::ebs::{
-    EbsLink, EbsSink, NewSnapshot, Quotas, SendBuffers, complete_snapshot, start_snapshot,
-};
+use super::super::ebs::{EbsLink, EbsSink, NewSnapshot, Quotas, SendBuffers, complete_snapshot, start_snapshot};
 use super::describe::{self, tags, text};
 use super::edits::Edits;
 use super::fidelity::FidelityItem;
@@ -114,7 +112,10 @@ impl Ec2Place {
 
     /// What the image would be registered with; `None` if none is asked for.
     pub fn planned_items(&self, document: &ImageDocument) -> Result<Vec<FidelityItem>> {
-        Ok(self.registration(document, &|_| Some(("snap-00000000".to_owned(), 0)))?.map(|registration| registration.items).unwrap_or_default())
+        Ok(self
+            .registration(document, &|_| Some(("snap-00000000".to_owned(), 0)))?
+            .map(|registration| registration.items)
+            .unwrap_or_default())
     }
 
     fn registration(
@@ -137,10 +138,8 @@ impl Ec2Place {
         let Some(registration) = self.registration(document, &|_| Some((String::new(), 0)))? else { return Ok(None) };
         let Some(image) = describe::image_named(&self.options.ec2, &registration.name)? else { return Ok(None) };
         let ours: Vec<String> = self.lock().noted.values().map(|noted| noted.snapshot_id.clone()).collect();
-        let used: Vec<&str> = describe::items(&image, "BlockDeviceMappings")
-            .iter()
-            .filter_map(|mapping| text(mapping.get("Ebs")?, "SnapshotId"))
-            .collect();
+        let used: Vec<&str> =
+            describe::items(&image, "BlockDeviceMappings").iter().filter_map(|mapping| text(mapping.get("Ebs")?, "SnapshotId")).collect();
         let is_ours = !used.is_empty() && used.iter().all(|id| ours.iter().any(|our| our == id));
         if is_ours { text(&image, "ImageId").map(ImageId::parse).transpose() } else { Ok(None) }
     }
@@ -316,7 +315,10 @@ impl Ec2Target {
         }
         self.items.extend(items);
         let (tags, late_tags) = tags.into_iter().partition(|(_, value)| value.chars().count() <= LONGEST_TAG_OF_START);
-        let from = self.image_id.as_deref().map_or_else(|| format!("Restored by amistore from {id}"), |image| format!("Restored by amistore from {id} of {image}"));
+        let from = self
+            .image_id
+            .as_deref()
+            .map_or_else(|| format!("Restored by amistore from {id}"), |image| format!("Restored by amistore from {id} of {image}"));
         let token = sha256::digest(format!("{} {volume} {attempt}", self.nonce).as_bytes());
         let new = NewSnapshot {
             volume_gib: NewSnapshot::gib_of(size)?,
@@ -394,9 +396,7 @@ impl ImageTarget for Ec2Target {
             }
         };
         options.observer.note(&Event::Note { message: format!("{id} becomes {snapshot_id}") });
-        let sink = (!complete).then(|| {
-            Arc::new(EbsSink::new(&options.ebs, snapshot_id.clone(), &options.quotas, &self.buffers))
-        });
+        let sink = (!complete).then(|| Arc::new(EbsSink::new(&options.ebs, snapshot_id.clone(), &options.quotas, &self.buffers)));
         self.volumes.push(Volume { archived: id.clone(), snapshot_id, gib, late_tags, sink: sink.clone() });
         Ok(match sink {
             Some(sink) => sink,
@@ -481,13 +481,16 @@ fn wait_for_snapshot(options: &Ec2Options, id: &SnapshotId) -> Result<Value> {
         match described.as_ref().map(|snapshot| text(snapshot, "State").unwrap_or_default()) {
             Some("completed") => return Ok(described.unwrap_or_default()),
             Some("error" | "recoverable" | "recovering") => {
-                let message = described.as_ref().and_then(|snapshot| text(snapshot, "StateMessage")).unwrap_or("no reason is given").to_owned();
+                let message =
+                    described.as_ref().and_then(|snapshot| text(snapshot, "StateMessage")).unwrap_or("no reason is given").to_owned();
                 return Err(Error::new(ErrorKind::Io, "EC2 could not complete the snapshot").at("snapshot_id", id).at("reason", message));
             }
             Some(_) => {}
             // Completed is not yet known everywhere.
             None if unknown < 60 => unknown += 1,
-            None => return Err(Error::new(ErrorKind::NotFound, "the snapshot that was written does not exist any more").at("snapshot_id", id)),
+            None => {
+                return Err(Error::new(ErrorKind::NotFound, "the snapshot that was written does not exist any more").at("snapshot_id", id));
+            }
         }
         options.ec2.pause(pause)?;
         pause = (pause * 2).min(LONGEST_PAUSE);

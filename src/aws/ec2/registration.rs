@@ -53,9 +53,12 @@ fn why_not(member: &str) -> &'static str {
         "KernelId" | "RamdiskId" => "kernels and RAM disks belong to one Region",
         "State" | "StateReason" => "a new image is available",
         "ImageType" | "Hypervisor" | "RootDeviceType" => "follows from how the image is registered",
-        "FreeTierEligible" | "ImageAllowed" | "ImageWatermarks" | "ScanResults" | "PublicSsmParameterName" | "InstanceTypeSpecification" => {
-            "EC2 decides on it"
-        }
+        "FreeTierEligible"
+        | "ImageAllowed"
+        | "ImageWatermarks"
+        | "ScanResults"
+        | "PublicSsmParameterName"
+        | "InstanceTypeSpecification" => "EC2 decides on it",
         _ => "this version does not know how to set it; the archive keeps it",
     }
 }
@@ -86,7 +89,11 @@ pub(super) fn plan(
     plan.mappings(document, image, snapshot_of)?;
     plan.tags(image);
     let others = image.as_object().into_iter().flatten().filter(|(member, value)| {
-        !COPIED.contains(&member.as_str()) && !HANDLED.contains(&member.as_str()) && !value.is_null() && **value != json!("") && **value != json!([])
+        !COPIED.contains(&member.as_str())
+            && !HANDLED.contains(&member.as_str())
+            && !value.is_null()
+            && **value != json!("")
+            && **value != json!([])
     });
     for (member, value) in others {
         plan.items.push(FidelityItem::impossible(IMAGE, member, value, why_not(member)));
@@ -219,7 +226,8 @@ impl Planner<'_> {
                     }
                     "Ebs" => {
                         let snapshot = known.snapshot.as_ref();
-                        let now = snapshot.map(|id| snapshot_of(id).ok_or_else(|| Error::internal("a snapshot of the image was not restored")));
+                        let now =
+                            snapshot.map(|id| snapshot_of(id).ok_or_else(|| Error::internal("a snapshot of the image was not restored")));
                         params = params.structure("Ebs", self.volume(device, value, now.transpose()?)?);
                     }
                     _ => self.items.push(FidelityItem::impossible(device, member, value, why_not(member))),
@@ -289,7 +297,9 @@ impl Planner<'_> {
                 (None, _) => {}
             }
         }
-        for (member, value) in recorded.iter().filter(|(member, value)| !value.is_null() && wanted.iter().all(|(known, ..)| known != member)) {
+        for (member, value) in
+            recorded.iter().filter(|(member, value)| !value.is_null() && wanted.iter().all(|(known, ..)| known != member))
+        {
             let why = match member.as_str() {
                 "SnapshotId" => "EC2 gives every snapshot its own",
                 "Encrypted" => "follows from the account's default, --encrypted and --kms-key-id",
@@ -344,7 +354,9 @@ pub(super) fn observe(items: &mut [FidelityItem], described: &Value, attributes:
                 None => described.get(&item.attribute).cloned(),
             }
         } else {
-            let Some(mapping) = mappings.iter().find(|mapping| text(mapping, "DeviceName") == Some(item.subject.as_str())) else { continue };
+            let Some(mapping) = mappings.iter().find(|mapping| text(mapping, "DeviceName") == Some(item.subject.as_str())) else {
+                continue;
+            };
             mapping.get(&item.attribute).or_else(|| mapping.get("Ebs")?.get(&item.attribute)).cloned()
         };
         // EC2 leaves out what is empty.

@@ -70,7 +70,10 @@ pub fn store_by_aws(ec2: &Ec2Link, task: &StoreTask, observer: &dyn Observer) ->
         match ours {
             None if missing < NOT_THERE_YET => missing += 1,
             None => {
-                let lost = Error::new(ErrorKind::NotFound, "EC2 does not list the task: a later one of the same image hides it, and whether the object is there tells how it ended");
+                let lost = Error::new(
+                    ErrorKind::NotFound,
+                    "EC2 does not list the task: a later one of the same image hides it, and whether the object is there tells how it ended",
+                );
                 return Err(located(lost).at("object_key", key));
             }
             Some(found) => {

@@ -9,9 +9,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
-use super::S3Link;
 use super::super::body::Progress;
 use super::super::error::{Failure, classify};
+use super::S3Link;
 use super::attributes::decode_metadata;
 use super::store::{S3Store, failed};
 use crate::base::{Error, ErrorKind, Event, Result, Retry};

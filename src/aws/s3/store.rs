@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use aws_sdk_s3::types::{ChecksumMode, RequestPayer, ServerSideEncryption, StorageClass};
 
-use super::S3Link;
 use super::super::error::{Failure, classify};
+use super::S3Link;
 use super::checksum::Checksum;
 use super::reader::S3Reader;
 use super::writer::S3Writer;

@@ -74,7 +74,9 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
     let region = compute.ec2.region();
     if args.ec2.via_aws {
         let Place::S3(object) = place else {
-            return Err(Error::usage("AWS restores objects in buckets: amistore restore --via-aws s3://bucket/ami-0123456789abcdef0.bin ec2"));
+            return Err(Error::usage(
+                "AWS restores objects in buckets: amistore restore --via-aws s3://bucket/ami-0123456789abcdef0.bin ec2",
+            ));
         };
         args.edits.refuse_for_aws()?;
         let (bucket, key) = (object.bucket.clone(), object.key.clone());
@@ -85,7 +87,7 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
     }
     let (plan, memory) = settings.plan_with_blocks(place)?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
-    let fingerprint = edits.fingerprint();
+    let fingerprint = edits.about_snapshots();
     let shown = place.shown("standard input");
     let options = Ec2Options { ec2: compute.ec2, ebs: compute.ebs, quotas: compute.quotas, memory, edits, observer: observer.clone() };
     let target = Ec2Place::new(options.clone());
@@ -119,8 +121,5 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
     };
     let made = target.restored().ok_or_else(|| Error::internal("a restore ended and made nothing"))?;
     drop((observer, options, target));
-    console.result(
-        || restored_to_ec2_text(&made, &shown, &region),
-        || restored_to_ec2(restored(&report, "ec2", false), &made, &region),
-    )
+    console.result(|| restored_to_ec2_text(&made, &shown, &region), || restored_to_ec2(restored(&report, "ec2", false), &made, &region))
 }

@@ -39,7 +39,8 @@ pub(in super::super) fn run(args: RetireArgs, settings: &Settings, console: &Con
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let verified = ops::verify_against(reader.as_ref(), &image, context)?;
     if !verified.is_ok() {
-        let mut refused = Error::new(ErrorKind::Corrupt, "the archive is not what the image is: nothing was done to the image").at("image_id", &id);
+        let mut refused =
+            Error::new(ErrorKind::Corrupt, "the archive is not what the image is: nothing was done to the image").at("image_id", &id);
         if let Some(finding) = verified.findings.into_iter().next() {
             refused = refused.because(finding);
         }

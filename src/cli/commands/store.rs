@@ -154,7 +154,9 @@ fn source(args: &StoreArgs, remote: &Remote<'_>, observer: &dyn Observer) -> Res
 fn via_aws(args: &StoreArgs, archive: &Place, remote: &Remote<'_>, console: &Console, observer: &Arc<dyn Observer>) -> Result<()> {
     let source = args.places.first().map(|path| path.display().to_string()).unwrap_or_default();
     let (Some(Ok(Ec2Source::Image(image_id))), Place::S3(place)) = (Ec2Source::parse(&source), archive) else {
-        return Err(Error::usage("AWS stores images of EC2 in buckets: amistore store --via-aws ami-0123456789abcdef0 s3://bucket/prefix/"));
+        return Err(Error::usage(
+            "AWS stores images of EC2 in buckets: amistore store --via-aws ami-0123456789abcdef0 s3://bucket/prefix/",
+        ));
     };
     let (directory, name) = place.key.rsplit_once('/').map_or(("", place.key.as_str()), |(directory, name)| (directory, name));
     if !name.is_empty() && name != format!("{image_id}.bin") {

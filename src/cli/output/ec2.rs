@@ -136,7 +136,13 @@ fn fidelity_text(items: &[FidelityItem]) -> String {
     for item in items.iter().filter(|item| item.fidelity != Fidelity::Set) {
         let now = item.now.as_ref().map(|now| format!(" -> {}", shown(now))).unwrap_or_default();
         let why = item.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        text.push_str(&format!("    {:<10} {} {} {}{now}{why}\n", item.fidelity.name(), item.subject, item.attribute, shown(&item.recorded)));
+        text.push_str(&format!(
+            "    {:<10} {} {} {}{now}{why}\n",
+            item.fidelity.name(),
+            item.subject,
+            item.attribute,
+            shown(&item.recorded)
+        ));
     }
     text
 }

@@ -1,0 +1,4 @@
+//! Images in EC2: stored and restored against the local AWS of the tests, by the program and by the library.
+
+mod round_trip;
+mod setup;
