@@ -89,7 +89,12 @@ impl EbsSource {
 
     fn begin(&self, block: u32) -> Fetch {
         let fetcher = self.fetcher.clone();
-        Fetch(self.link().runtime().spawn(async move { fetcher.fetch(block).await }))
+        // At once: tasks begin in any order, and a listing that begins with a later block would have to be made again for this one.
+        let wanted = fetcher.0.wanted.add(block);
+        Fetch(self.link().runtime().spawn(async move {
+            let _wanted = wanted;
+            fetcher.fetch(block).await
+        }))
     }
 
     fn receive(&self, block: u32, fetch: Fetch) -> Result<Fetched> {
@@ -202,7 +207,6 @@ impl Drop for EbsSource {
 impl Fetcher {
     async fn fetch(&self, block: u32) -> Result<Fetched> {
         let inner = &self.0;
-        let _wanted = inner.wanted.add(block);
         let mut refused = 0;
         loop {
             let (token, generation) = inner.tokens.of(block, inner.size).await?;
