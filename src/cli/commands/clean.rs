@@ -3,21 +3,22 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::super::args::CleanArgs;
+use super::super::args::{CleanArgs, Ec2Args};
 use super::super::output::{Console, cleaned, cleaned_text};
 use super::super::remote::Remote;
 use super::super::settings::{Place, Settings, parse_age, state_directory};
 use crate::aws::Access;
+use crate::aws::ec2::delete_snapshot;
 use crate::aws::s3::{ObjectOptions, S3Location};
 use crate::base::{Error, Result, rfc3339};
 use crate::catalog::ImageDirectoryTarget;
 use crate::ops::{self, TaskState};
-use crate::state::{TaskKind, UploadState};
+use crate::state::{SnapshotState, TaskKind, UploadState};
 
 /// Something that was left behind.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Leftover {
-    /// What it is: an upload, or partial volumes.
+    /// What it is: an upload, partial volumes, or a snapshot in EC2.
     pub(in super::super) what: &'static str,
     /// Where it is.
     pub(in super::super) place: String,
@@ -64,7 +65,26 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
                 removed: args.abort,
             });
         }
-        if task.entry.header.kind == TaskKind::Restore {
+        for snapshot in &task.snapshots {
+            // One that an image uses stays: the restore was killed when all was done.
+            let mut removed = false;
+            if args.abort {
+                let access = access_of_snapshot(&args, snapshot);
+                let compute = remote.compute(&access, &args.aws.link, &Ec2Args::default())?;
+                removed = delete_snapshot(&compute.ec2, &snapshot.snapshot_id)?;
+            }
+            found.push(Leftover {
+                what: "snapshot",
+                place: snapshot.snapshot_id.clone(),
+                upload_id: None,
+                begun: task.entry.header.started.clone(),
+                ours: true,
+                removed,
+            });
+        }
+        // A directory is known by its absolute path, and EC2 by its name.
+        let is_local = Path::new(&task.entry.header.target).is_absolute();
+        if task.entry.header.kind == TaskKind::Restore && is_local {
             if args.abort {
                 ImageDirectoryTarget::clean(Path::new(&task.entry.header.target), &task.entry.header.tag())?;
             }
@@ -109,12 +129,21 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
 
 /// The service that the upload was begun at, unless another is asked for.
 fn access_of(args: &CleanArgs, upload: &UploadState) -> Access {
+    access_at(args, (&upload.endpoint, &upload.region, upload.profile.as_ref()))
+}
+
+/// The same for a snapshot.
+fn access_of_snapshot(args: &CleanArgs, snapshot: &SnapshotState) -> Access {
+    access_at(args, (&snapshot.ec2_endpoint, &snapshot.region, snapshot.profile.as_ref()))
+}
+
+fn access_at(args: &CleanArgs, (endpoint, region, profile): (&str, &str, Option<&String>)) -> Access {
     let access = args.aws.access();
-    let endpoint = Some(upload.endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+    let endpoint = Some(endpoint.to_owned()).filter(|endpoint| !endpoint.is_empty());
     Access {
         endpoint_url: access.endpoint_url.clone().or(endpoint),
-        region: access.region.clone().or_else(|| Some(upload.region.clone())),
-        profile: access.profile.clone().or_else(|| upload.profile.clone()),
+        region: access.region.clone().or_else(|| Some(region.to_owned())),
+        profile: access.profile.clone().or_else(|| profile.cloned()),
         ..access
     }
 }
