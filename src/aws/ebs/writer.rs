@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_sdk_ebs::error::ProvideErrorMetadata;
 use aws_sdk_ebs::primitives::ByteStream;
 use aws_sdk_ebs::types::ChecksumAlgorithm;
 use bytes::Bytes;
@@ -252,7 +253,13 @@ impl Sender {
                 progress.moved(turn);
                 sleep_until(turn).await;
                 let output = request.send().await.map_err(|error| {
-                    let failure = failure("cannot write a block of the snapshot", error);
+                    // Of a checksum that is refused: what left us was right, and it was damaged on the way.
+                    let damaged =
+                        error.as_service_error().and_then(|error| error.message()).is_some_and(|message| message.contains("checksum"));
+                    let mut failure = failure("cannot write a block of the snapshot", error);
+                    if damaged && failure.error.retry() == Retry::No {
+                        failure.error = failure.error.retry_as(Retry::Transient);
+                    }
                     if failure.error.retry() == Retry::Throttle {
                         inner.quota.block_throttled(failure.error.fact("reason"));
                     }
