@@ -224,9 +224,11 @@ impl Sender {
         loop {
             match self.put(block, data.clone(), digest).await {
                 Err(error) if is_unknown(&error) && self.0.begun.elapsed() < UNKNOWN_FOR => {
-                    self.0.link.options().observer.note(&Event::Retried { error: &error, attempt, delay: KNOWN_YET });
+                    let options = self.0.link.options();
+                    let delay = KNOWN_YET.min(options.retry.cap);
+                    options.observer.note(&Event::Retried { error: &error, attempt, delay });
                     attempt += 1;
-                    sleep(KNOWN_YET).await;
+                    sleep(delay).await;
                 }
                 sent => return sent,
             }

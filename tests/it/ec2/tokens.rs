@@ -45,12 +45,10 @@ fn pages_of_three_blocks_lead_to_the_same_archive() {
 #[test]
 fn empty_pages_with_a_token_are_no_end() {
     let (bench, ami, archive) = stored();
-    for cap in [1, 3, 100] {
-        bench.aws.set(|settings| (settings.page_cap, settings.empty_pages) = (Some(cap), 2));
-        // Blocks are asked for in any order while the first pages are empty.
-        for _ in 0..5 {
-            assert_stored(&bench, &ami, &archive);
-        }
+    // Blocks are asked for in any order while the first pages are empty.
+    for (cap, empty) in [(3, 1), (100, 2), (100, 2), (100, 1), (100, 1)] {
+        bench.aws.set(|settings| (settings.page_cap, settings.empty_pages) = (Some(cap), empty));
+        assert_stored(&bench, &ami, &archive);
     }
 }
 
@@ -98,7 +96,7 @@ fn a_list_whose_page_tokens_end_goes_on_behind_what_is_known() {
     let (bench, ami, archive) = stored();
     bench.aws.set(|settings| (settings.page_cap, settings.latency) = (Some(1), Duration::from_millis(2)));
     let snapshot = bench.aws.image(&ami).expect("an image").mappings[0].snapshot_id().expect("a snapshot").to_owned();
-    for at in [6, 12, 25] {
+    for at in [6, 25] {
         bench.aws.reset_calls();
         std::thread::scope(|scope| {
             let running = scope.spawn(|| assert_stored(&bench, &ami, &archive));
@@ -121,9 +119,9 @@ fn page_tokens_that_always_end_end_the_store() {
 #[test]
 fn a_list_with_gaps_and_a_short_run_at_its_end_is_read_to_the_last_block() {
     let bench = Bench::new();
-    let indexes: Vec<u32> = (0..2048).filter(|index| index % 7 < 2 || *index > 2040).collect();
+    let indexes: Vec<u32> = (0..2048).filter(|index| index % 37 < 2 || *index > 2040).collect();
     let snapshot = bench.aws.snapshot_of(1, indexes.iter().map(|index| (*index, Content::bytes(index.to_le_bytes()))));
-    bench.aws.set(|settings| settings.page_cap = Some(101));
+    bench.aws.set(|settings| settings.page_cap = Some(29));
     let unpacked = by_ranges(&bench.store(&snapshot).expect("an archive")).expect("unpacks");
     let (_, _, blocks) = &unpacked.volumes[0];
     assert!(blocks.keys().eq(&indexes));
