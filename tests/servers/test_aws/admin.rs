@@ -24,6 +24,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
@@ -70,47 +71,42 @@ fn done(places: &[Place], method: &Method, path: &str, query: &BTreeMap<String, 
     match (method, path.as_slice()) {
         (&Method::POST, ["snapshot"]) => Ok(json!({ "id": aws.add_snapshot(orders::snapshot(&order)?) })),
         (&Method::POST, ["image"]) => Ok(json!({ "id": aws.add_image(orders::image(order)?) })),
-        (&Method::POST, ["fault"]) => done_with(aws.fail(orders::fault(&order)?)),
-        (&Method::DELETE, ["fault"]) => done_with(aws.clear_faults()),
-        (&Method::POST, ["settings"]) => orders::settings(aws, &order).and_then(done_with),
-        (&Method::POST, ["advance"]) => {
-            let seconds = order["seconds"].as_u64().ok_or("seconds is missing.")?;
-            done_with(aws.advance(std::time::Duration::from_secs(seconds)))
-        }
-        (&Method::POST, ["bucket"]) => {
-            let s3 = place.s3.as_ref().ok_or("There is no S3: the program was started without --s3.")?;
-            done_with(s3.create_bucket_with(text(&order, "name")?, BucketOptions { region: aws.region(), ..BucketOptions::default() }))
-        }
-        (&Method::POST, ["network"]) if order["up"] == true => done_with(aws.resume()),
-        (&Method::POST, ["network"]) => done_with(aws.stop_accepting()),
-        (&Method::POST, [rights @ ("key" | "expire" | "deny" | "allow" | "encrypt")]) => {
-            change_rights(aws, rights, &order).and_then(done_with)
-        }
         (&Method::GET, ["state"]) => Ok(state(aws)),
         (&Method::GET, ["calls"]) => Ok(calls(aws)),
         (&Method::GET, ["log"]) => Ok(aws.calls().iter().map(logged).collect()),
-        (&Method::DELETE, ["calls"]) => done_with(aws.reset_calls()),
         (&Method::GET, ["snapshot", id, "raw"]) => {
             let snapshot = aws.snapshot(id).ok_or("There is no such snapshot.")?;
             let path = query.get("path").ok_or("path is missing.")?;
             write_raw(&snapshot, path).map_err(|cause| format!("{path}: {cause}"))?;
             Ok(json!({ "blocks": snapshot.blocks.len() }))
         }
+        (&Method::POST, [what]) => obey(place, what, &order).map(|()| json!({})),
+        (&Method::DELETE, ["fault"]) => {
+            aws.clear_faults();
+            Ok(json!({}))
+        }
+        (&Method::DELETE, ["calls"]) => {
+            aws.reset_calls();
+            Ok(json!({}))
+        }
         _ => Err("There is no such request.".to_owned()),
     }
 }
 
-fn done_with((): ()) -> Outcome {
-    Ok(json!({}))
-}
-
-fn text<'a>(order: &'a Value, name: &str) -> Result<&'a str, String> {
-    order[name].as_str().ok_or_else(|| format!("{name} is missing, or no text."))
-}
-
-fn change_rights(aws: &TestAws, what: &str, order: &Value) -> Result<(), String> {
+/// Does what has no answer.
+fn obey(place: &Place, what: &str, order: &Value) -> Result<(), String> {
+    let aws = &place.aws;
     let account = order["account"].as_str().map_or_else(|| aws.account(), str::to_owned);
     match what {
+        "fault" => aws.fail(orders::fault(order)?),
+        "settings" => orders::settings(aws, order)?,
+        "advance" => aws.advance(Duration::from_secs(order["seconds"].as_u64().ok_or("seconds is missing.")?)),
+        "bucket" => {
+            let s3 = place.s3.as_ref().ok_or("There is no S3: the program was started without --s3.")?;
+            s3.create_bucket_with(text(order, "name")?, BucketOptions { region: aws.region(), ..BucketOptions::default() });
+        }
+        "network" if order["up"] == true => aws.resume(),
+        "network" => aws.stop_accepting(),
         "key" => aws.add_key_of(&account, text(order, "id")?, text(order, "secret")?, order["token"].as_str()),
         "expire" => match order["snapshot"].as_str() {
             Some(snapshot) => {
@@ -125,9 +121,14 @@ fn change_rights(aws: &TestAws, what: &str, order: &Value) -> Result<(), String>
             None => aws.deny(text(order, "operation")?),
         },
         "allow" => aws.allow(text(order, "operation")?),
-        _ => aws.encrypt_by_default(&account, order["encrypts"] == true, order["kms_key"].as_str()),
+        "encrypt" => aws.encrypt_by_default(&account, order["encrypts"] == true, order["kms_key"].as_str()),
+        _ => return Err("There is no such request.".to_owned()),
     }
     Ok(())
+}
+
+fn text<'a>(order: &'a Value, name: &str) -> Result<&'a str, String> {
+    order[name].as_str().ok_or_else(|| format!("{name} is missing, or no text."))
 }
 
 fn state(aws: &TestAws) -> Value {

@@ -181,7 +181,7 @@ impl TestAws {
 
     /// From now on requests that are signed with the key are answered as those of a session that is over.
     pub fn expire_key(&self, id: &str) {
-        self.shared.world().keys.get_mut(id).expect("a key").expired = true;
+        self.change_key(id, |key| key.expired = true);
     }
 
     /// From now on the operation is refused: `RegisterImage`, `ec2:RegisterImage` or `ebs:*`.
@@ -195,7 +195,13 @@ impl TestAws {
 
     /// The same for one key.
     pub fn deny_key(&self, id: &str, operation: &str) {
-        self.shared.world().keys.get_mut(id).expect("a key").denied.insert(operation.to_owned());
+        self.change_key(id, |key| key.denied.extend([operation.to_owned()]));
+    }
+
+    fn change_key(&self, id: &str, change: impl FnOnce(&mut Key)) {
+        let known = self.shared.world().keys.get_mut(id).map(change).is_some();
+        // Not while the lock is held: the server goes on.
+        assert!(known, "there is no key {id}");
     }
 
     /// From now on what is encrypted with the KMS key cannot be read or written.
