@@ -121,6 +121,12 @@ fn connections_break() {
     assert_eq!(with(FaultKind::Stall(time)), (false, true));
     assert_eq!(with(FaultKind::Delay(time)), (true, true));
     let started = client.start(&serde_json::json!({ "VolumeSize": 1 })).json()["SnapshotId"].as_str().map(str::to_owned).expect("an id");
+    aws.fail(Fault::on("PutSnapshotBlock", FaultKind::BlockNotRead));
+    let late = client.put(&started, 0, &block(1));
+    assert_eq!(
+        (late.outcome(), &late.json()["Message"]),
+        (outcome(400, "ValidationException WRITE_REQUEST_TIMEOUT"), &"Failed to read block data".into())
+    );
     aws.fail(Fault::on("PutSnapshotBlock", FaultKind::CorruptUpload));
     aws.fail(Fault::on("PutSnapshotBlock", FaultKind::ErrorAfter { status: 500, code: "InternalServerException".to_owned() }).nth(2));
     assert_eq!(client.put(&started, 0, &block(1)).status, 400);

@@ -104,6 +104,7 @@ pub fn fault(order: &Value) -> Result<Fault, String> {
     let kind = match name.as_str() {
         "Error" => FaultKind::Error { status, code, reason: text(order, "reason").unwrap_or_default() },
         "ErrorAfter" => FaultKind::ErrorAfter { status, code },
+        "BlockNotRead" => FaultKind::BlockNotRead,
         "Throttle" => FaultKind::Throttle,
         "Unavailable" => FaultKind::Unavailable,
         "BadGateway" => FaultKind::BadGateway,
