@@ -48,12 +48,15 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "remove the partial file if nobody is writing it, or choose another name"
         }
         ErrorKind::Exists if says("not a directory") => "choose another name: an archive is restored to a directory",
+        ErrorKind::Exists if error.fact("image_id").is_some() && error.fact("region").is_some() => {
+            "images in EC2 are not replaced: give the new one another --name"
+        }
         ErrorKind::Exists if error.fact("image_id").is_some() => {
             "give the image another --name or an --image-id, or name another file; --force replaces what is there"
         }
         ErrorKind::Exists => "choose another name, or replace it with --force",
         ErrorKind::Unsupported if error.fact("looks_like").is_some_and(|what| what.contains("AWS")) => {
-            "an object made by AWS is restored by AWS: aws ec2 create-restore-image-task --bucket BUCKET --object-key KEY"
+            "an object made by AWS is restored by AWS: amistore restore --via-aws s3://BUCKET/KEY ec2"
         }
         ErrorKind::Unsupported if error.fact("looks_like").is_some_and(|what| what.contains("disk image")) => {
             "to pack a disk image: amistore store --disk /dev/xvda=FILE --name NAME ARCHIVE"
