@@ -86,21 +86,31 @@ fn store_through_faults(operation: &str, kinds: Vec<FaultKind>) {
     }
 }
 
+/// Goes through faults on several servers at a time: it is mostly waiting.
+fn side_by_side(operations: &[&'static str], kinds: &[FaultKind], drill: fn(&str, Vec<FaultKind>)) {
+    std::thread::scope(|scope| {
+        for operation in operations {
+            for kinds in kinds.chunks(4) {
+                scope.spawn(move || drill(operation, kinds.to_vec()));
+            }
+        }
+    });
+}
+
 #[test]
 fn a_store_survives_faults_of_lists() {
-    store_through_faults("ListSnapshotBlocks", common());
+    side_by_side(&["ListSnapshotBlocks"], &common(), store_through_faults);
 }
 
 #[test]
 fn a_store_survives_faults_of_blocks() {
-    store_through_faults("GetSnapshotBlock", [common(), of_blocks()].concat());
+    side_by_side(&["GetSnapshotBlock"], &[common(), of_blocks()].concat(), store_through_faults);
 }
 
 #[test]
 fn a_store_survives_faults_of_descriptions() {
-    for operation in ["DescribeImages", "DescribeSnapshots", "DescribeImageAttribute", "DescribeSnapshotAttribute"] {
-        store_through_faults(operation, of_descriptions());
-    }
+    let operations = ["DescribeImages", "DescribeSnapshots", "DescribeImageAttribute", "DescribeSnapshotAttribute"];
+    side_by_side(&operations, &of_descriptions(), store_through_faults);
 }
 
 fn restore_through_faults(operation: &str, kinds: Vec<FaultKind>) {
@@ -133,29 +143,27 @@ fn restore_through_faults(operation: &str, kinds: Vec<FaultKind>) {
 
 #[test]
 fn a_restore_survives_faults_of_the_start() {
-    restore_through_faults("StartSnapshot", common());
+    side_by_side(&["StartSnapshot"], &common(), restore_through_faults);
 }
 
 #[test]
 fn a_restore_survives_faults_of_blocks() {
-    restore_through_faults("PutSnapshotBlock", [common(), vec![FaultKind::CorruptUpload, FaultKind::FlipBit]].concat());
+    side_by_side(&["PutSnapshotBlock"], &[common(), vec![FaultKind::CorruptUpload, FaultKind::FlipBit]].concat(), restore_through_faults);
 }
 
 #[test]
 fn a_restore_survives_faults_of_the_completion() {
-    restore_through_faults("CompleteSnapshot", common());
+    side_by_side(&["CompleteSnapshot"], &common(), restore_through_faults);
 }
 
 #[test]
 fn a_restore_survives_faults_of_descriptions() {
-    for operation in ["DescribeSnapshots", "DescribeImages"] {
-        restore_through_faults(operation, of_descriptions());
-    }
+    side_by_side(&["DescribeSnapshots", "DescribeImages"], &of_descriptions(), restore_through_faults);
 }
 
 #[test]
 fn a_restore_survives_faults_of_the_registration() {
-    restore_through_faults("RegisterImage", of_descriptions());
+    side_by_side(&["RegisterImage"], &of_descriptions(), restore_through_faults);
 }
 
 /// Stores while one block goes wrong for ever.
