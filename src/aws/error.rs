@@ -4,6 +4,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use super::ec2::REQUEST_ID;
 use crate::base::{Error, ErrorKind, Retry};
 
 /// A request that failed.
@@ -33,7 +34,7 @@ impl std::fmt::Display for Said {
 
 impl std::error::Error for Said {}
 
-/// What an error code of S3 means. `status` decides where there is no code (HEAD has no body) or an unknown one.
+/// What an error code of S3, EC2 or EBS means. `status` decides where there is no code (HEAD has no body) or an unknown one.
 fn meaning(code: &str, status: u16) -> (ErrorKind, Retry) {
     match code {
         // Some services call everything that they lack an internal failure.
@@ -43,38 +44,125 @@ fn meaning(code: &str, status: u16) -> (ErrorKind, Retry) {
         | "ThrottlingException"
         | "RequestLimitExceeded"
         | "TooManyRequests"
+        | "TooManyRequestsException"
         | "RequestThrottled"
+        | "RequestThrottledException"
+        | "EC2ThrottledException"
+        | "ConcurrentLimitExceededException"
         | "BandwidthLimitExceeded" => (ErrorKind::Limit, Retry::Throttle),
+        // So many at a time, and later there are fewer; or none left, and later there are more.
+        "ConcurrentSnapshotLimitExceeded" | "PendingSnapshotLimitExceeded" | "InsufficientCapacity" | "InsufficientVolumeCapacity" => {
+            (ErrorKind::Limit, Retry::Throttle)
+        }
         "InternalError"
         | "InternalFailure"
         | "InternalServerError"
+        | "InternalServerException"
         | "ServiceUnavailable"
+        | "ServiceUnavailableException"
+        | "Unavailable"
         | "RequestTimeout"
+        | "RequestTimeoutException"
         | "OperationAborted"
         | "IncompleteBody" => (ErrorKind::Io, Retry::Transient),
         // What left us was right: it was damaged on the way.
         "BadDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch" | "InvalidDigest" => (ErrorKind::Io, Retry::Transient),
+        // RequestExpired is what EC2 says of credentials that have ended, too.
         "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired" => (ErrorKind::Denied, Retry::Stale),
         // The SDK has seen the clock of the service in this answer, and signs the next request by it.
         "RequestTimeTooSkewed" => (ErrorKind::Denied, Retry::Transient),
-        "NoSuchBucket" | "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" | "NotFound" => (ErrorKind::NotFound, Retry::No),
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "AuthFailure"
+        | "Blocked"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "NotAuthorized"
+        | "OperationNotPermitted"
+        | "OptInRequired"
+        | "PendingVerification"
+        | "SignatureDoesNotMatch"
+        | "TagPolicyViolation"
+        | "UnauthorizedOperation"
+        | "UnrecognizedClientException" => (ErrorKind::Denied, Retry::No),
+        "NoSuchBucket"
+        | "NoSuchKey"
+        | "NoSuchUpload"
+        | "NoSuchVersion"
+        | "NotFound"
+        | "ResourceNotFoundException"
+        | "InvalidAMIID.Unavailable" => (ErrorKind::NotFound, Retry::No),
         "PreconditionFailed" => (ErrorKind::Exists, Retry::No),
-        "NotImplemented" | "MethodNotAllowed" => (ErrorKind::Unsupported, Retry::No),
-        "EntityTooLarge" | "TooManyParts" | "MetadataTooLarge" | "QuotaExceeded" | "InsufficientStorage" => (ErrorKind::Limit, Retry::No),
-        _ => match status {
-            401 | 403 => (ErrorKind::Denied, Retry::No),
-            // Of a HEAD request nothing but the status is known; expired credentials are the one cause that can be mended.
-            400 if code.is_empty() => (ErrorKind::Denied, Retry::Stale),
-            404 => (ErrorKind::NotFound, Retry::No),
-            408 => (ErrorKind::Io, Retry::Transient),
-            409 => (ErrorKind::Io, Retry::No),
-            412 => (ErrorKind::Exists, Retry::No),
-            429 => (ErrorKind::Limit, Retry::Throttle),
-            501 => (ErrorKind::Unsupported, Retry::No),
-            503 => (ErrorKind::Limit, Retry::Throttle),
-            500..=599 => (ErrorKind::Io, Retry::Transient),
-            _ => (ErrorKind::Io, Retry::No),
-        },
+        "NotImplemented" | "MethodNotAllowed" | "InvalidAction" | "UnknownOperationException" | "UnsupportedOperation" | "Unsupported" => {
+            (ErrorKind::Unsupported, Retry::No)
+        }
+        "EntityTooLarge"
+        | "TooManyParts"
+        | "MetadataTooLarge"
+        | "QuotaExceeded"
+        | "InsufficientStorage"
+        | "ServiceQuotaExceededException" => (ErrorKind::Limit, Retry::No),
+        // DryRunOperation is a success that has the form of a failure: whoever asked for it looks at the code. ConflictException is EBS's for one client token with two meanings.
+        "DryRunOperation"
+        | "ConflictException"
+        | "IdempotentParameterMismatch"
+        | "IncorrectState"
+        | "InvalidInput"
+        | "InvalidPaginationToken"
+        | "InvalidQueryParameter"
+        | "MalformedQueryString"
+        | "MissingAction"
+        | "MissingParameter"
+        | "UnknownParameter"
+        | "ValidationError"
+        | "ValidationException" => (ErrorKind::Usage, Retry::No),
+        _ => family(code, status),
+    }
+}
+
+/// What a code means that only resembles others, or that is not known at all.
+fn family(code: &str, status: u16) -> (ErrorKind, Retry) {
+    // EC2 has a code of each kind for each of its things: InvalidSnapshot.NotFound, InvalidAMIName.Duplicate.
+    match code.split_once('.') {
+        Some((_, "NotFound")) => return (ErrorKind::NotFound, Retry::No),
+        Some((_, "Duplicate")) => return (ErrorKind::Exists, Retry::No),
+        Some((_, "Malformed" | "InUse" | "Unsupported")) => return (ErrorKind::Usage, Retry::No),
+        _ => {}
+    }
+    // InvalidParameterValue, InvalidParameterCombination.
+    if code.starts_with("InvalidParameter") {
+        return (ErrorKind::Usage, Retry::No);
+    }
+    // ResourceLimitExceeded, SnapshotLimitExceeded, TagLimitExceeded.
+    if code.ends_with("LimitExceeded") {
+        return (ErrorKind::Limit, Retry::No);
+    }
+    match status {
+        401 | 403 => (ErrorKind::Denied, Retry::No),
+        // Of a HEAD request nothing but the status is known; expired credentials are the one cause that can be mended.
+        400 if code.is_empty() => (ErrorKind::Denied, Retry::Stale),
+        404 => (ErrorKind::NotFound, Retry::No),
+        408 => (ErrorKind::Io, Retry::Transient),
+        409 => (ErrorKind::Io, Retry::No),
+        412 => (ErrorKind::Exists, Retry::No),
+        429 => (ErrorKind::Limit, Retry::Throttle),
+        501 => (ErrorKind::Unsupported, Retry::No),
+        503 => (ErrorKind::Limit, Retry::Throttle),
+        500..=599 => (ErrorKind::Io, Retry::Transient),
+        _ => (ErrorKind::Io, Retry::No),
+    }
+}
+
+/// Whether a refusal may come of a clock that is wrong: an answer to HEAD says no more than that it is refused, EC2 and EBS do not say why.
+fn may_be_the_clock(code: &str, status: u16) -> bool {
+    match code {
+        "" => status == 403,
+        "AuthFailure" | "RequestExpired" | "InvalidSignatureException" | "SignatureDoesNotMatch" => true,
+        _ => false,
     }
 }
 
@@ -85,10 +173,9 @@ where
 {
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());
     let header = |name: &str| error.raw_response().and_then(|response| response.headers().get(name)).map(ToOwned::to_owned);
-    let request_id = header("x-amz-request-id");
+    let request_id = header("x-amz-request-id").or_else(|| header("x-amzn-requestid"));
     let region = header("x-amz-bucket-region");
-    // An answer to HEAD says no more than that it is refused.
-    let skewed = status == 403 && header("date").is_some_and(|date| is_far_from_now(&date));
+    let is_far = header("date").is_some_and(|date| is_far_from_now(&date));
     match error {
         SdkError::ServiceError(context) => {
             let meta = context.err().meta();
@@ -99,7 +186,8 @@ where
                 failed = failed.at("code", code);
             }
             failed = failed.at("status", status);
-            if let Some(id) = request_id {
+            // EC2 has it in the body.
+            if let Some(id) = request_id.or_else(|| meta.extra(REQUEST_ID).map(ToOwned::to_owned)) {
                 failed = failed.at("request_id", id);
             }
             match meta.message().filter(|message| !message.is_empty()) {
@@ -108,7 +196,7 @@ where
                 None => {}
             }
             let moved = matches!(status, 301 | 307 | 400) && (code != "ExpiredToken");
-            Failure { error: failed, region: region.filter(|_| moved), skewed: skewed && code.is_empty() }
+            Failure { error: failed, region: region.filter(|_| moved), skewed: is_far && may_be_the_clock(code, status) }
         }
         // An answer that cannot be read: cut off, or from something that is not S3.
         SdkError::ResponseError(context) => {
@@ -197,8 +285,55 @@ mod tests {
             ("InternalFailure", 501, ErrorKind::Unsupported, Retry::No),
             ("BadDigest", 400, ErrorKind::Io, Retry::Transient),
             ("InvalidRequest", 400, ErrorKind::Io, Retry::No),
+            // EC2.
+            ("RequestLimitExceeded", 503, ErrorKind::Limit, Retry::Throttle),
+            ("Unavailable", 503, ErrorKind::Io, Retry::Transient),
+            ("InsufficientCapacity", 500, ErrorKind::Limit, Retry::Throttle),
+            ("ConcurrentSnapshotLimitExceeded", 400, ErrorKind::Limit, Retry::Throttle),
+            ("503", 503, ErrorKind::Limit, Retry::Throttle),
+            ("502", 502, ErrorKind::Io, Retry::Transient),
+            ("400", 400, ErrorKind::Io, Retry::No),
+            ("RequestExpired", 400, ErrorKind::Denied, Retry::Stale),
+            ("AuthFailure", 401, ErrorKind::Denied, Retry::No),
+            ("AuthFailure", 400, ErrorKind::Denied, Retry::No),
+            ("UnauthorizedOperation", 403, ErrorKind::Denied, Retry::No),
+            ("OptInRequired", 401, ErrorKind::Denied, Retry::No),
+            ("Blocked", 403, ErrorKind::Denied, Retry::No),
+            ("InvalidAMIID.NotFound", 400, ErrorKind::NotFound, Retry::No),
+            ("InvalidAMIID.Unavailable", 400, ErrorKind::NotFound, Retry::No),
+            ("InvalidAMIID.Malformed", 400, ErrorKind::Usage, Retry::No),
+            ("InvalidSnapshot.NotFound", 400, ErrorKind::NotFound, Retry::No),
+            ("InvalidSnapshot.InUse", 400, ErrorKind::Usage, Retry::No),
+            ("InvalidAMIName.Duplicate", 400, ErrorKind::Exists, Retry::No),
+            ("InvalidAMIName.Malformed", 400, ErrorKind::Usage, Retry::No),
+            ("InvalidParameter", 400, ErrorKind::Usage, Retry::No),
+            ("InvalidParameterCombination", 400, ErrorKind::Usage, Retry::No),
+            ("MissingParameter", 400, ErrorKind::Usage, Retry::No),
+            ("InvalidAction", 400, ErrorKind::Unsupported, Retry::No),
+            ("DryRunOperation", 412, ErrorKind::Usage, Retry::No),
+            ("SnapshotLimitExceeded", 400, ErrorKind::Limit, Retry::No),
+            ("ResourceLimitExceeded", 400, ErrorKind::Limit, Retry::No),
+            // EBS.
+            ("ThrottlingException", 400, ErrorKind::Limit, Retry::Throttle),
+            ("RequestThrottledException", 400, ErrorKind::Limit, Retry::Throttle),
+            ("ConcurrentLimitExceededException", 400, ErrorKind::Limit, Retry::Throttle),
+            ("InternalServerException", 500, ErrorKind::Io, Retry::Transient),
+            ("ServiceQuotaExceededException", 402, ErrorKind::Limit, Retry::No),
+            ("ConflictException", 409, ErrorKind::Usage, Retry::No),
+            ("ResourceNotFoundException", 404, ErrorKind::NotFound, Retry::No),
+            ("AccessDeniedException", 403, ErrorKind::Denied, Retry::No),
+            ("ValidationException", 400, ErrorKind::Usage, Retry::No),
+            ("InvalidSignatureException", 403, ErrorKind::Denied, Retry::No),
+            ("UnrecognizedClientException", 403, ErrorKind::Denied, Retry::No),
+            ("ExpiredTokenException", 400, ErrorKind::Denied, Retry::Stale),
         ] {
             assert_eq!(meaning(code, status), (kind, retry), "{code} {status}");
         }
+    }
+
+    #[test]
+    fn a_wrong_clock_is_suspected_where_nothing_better_is_said() {
+        assert!(may_be_the_clock("", 403) && may_be_the_clock("AuthFailure", 401) && may_be_the_clock("RequestExpired", 400));
+        assert!(!may_be_the_clock("", 400) && !may_be_the_clock("AccessDenied", 403) && !may_be_the_clock("UnauthorizedOperation", 403));
     }
 }

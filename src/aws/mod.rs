@@ -5,10 +5,12 @@
 
 mod access;
 mod body;
+pub mod ec2;
 mod error;
 mod limiter;
 mod link;
 mod pace;
+mod partition;
 mod retry;
 mod runtime;
 pub mod s3;
@@ -16,5 +18,6 @@ pub mod s3;
 pub use access::{Access, Addressing, Credentials, StaticCredentials};
 pub use link::{Link, LinkOptions};
 pub use pace::Pace;
+pub use partition::{Partition, partition_of};
 pub use retry::RetryPolicy;
 pub use runtime::Runtime;

@@ -1,0 +1,130 @@
+//! Partitions: the parts of AWS that share nothing, neither accounts nor snapshots nor host names.
+//!
+//! From botocore 1.44.5's `partitions.json`. By those data every partition has FIPS and dual-stack endpoints, so nothing here asks; what is not there fails to resolve.
+
+/// A part of AWS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// As in ARNs: `aws`, `aws-cn`.
+    pub name: &'static str,
+    /// What host names end in.
+    pub dns_suffix: &'static str,
+    /// What host names with IPv6 addresses end in.
+    pub dual_stack_suffix: &'static str,
+    /// What stands for the whole partition where a Region is asked for.
+    global: &'static str,
+    /// What comes before the last two words of its Regions' names.
+    areas: &'static [&'static str],
+}
+
+/// The commercial one first: a Region that nobody has heard of is taken for one of its.
+const PARTITIONS: [Partition; 8] = [
+    Partition {
+        name: "aws",
+        dns_suffix: "amazonaws.com",
+        dual_stack_suffix: "api.aws",
+        global: "aws-global",
+        areas: &["us", "eu", "ap", "sa", "ca", "me", "af", "il", "mx"],
+    },
+    Partition {
+        name: "aws-cn",
+        dns_suffix: "amazonaws.com.cn",
+        dual_stack_suffix: "api.amazonwebservices.com.cn",
+        global: "aws-cn-global",
+        areas: &["cn"],
+    },
+    Partition {
+        name: "aws-eusc",
+        dns_suffix: "amazonaws.eu",
+        dual_stack_suffix: "api.amazonwebservices.eu",
+        global: "",
+        areas: &["eusc-de"],
+    },
+    Partition {
+        name: "aws-iso",
+        dns_suffix: "c2s.ic.gov",
+        dual_stack_suffix: "api.aws.ic.gov",
+        global: "aws-iso-global",
+        areas: &["us-iso"],
+    },
+    Partition {
+        name: "aws-iso-b",
+        dns_suffix: "sc2s.sgov.gov",
+        dual_stack_suffix: "api.aws.scloud",
+        global: "aws-iso-b-global",
+        areas: &["us-isob"],
+    },
+    Partition {
+        name: "aws-iso-e",
+        dns_suffix: "cloud.adc-e.uk",
+        dual_stack_suffix: "api.cloud-aws.adc-e.uk",
+        global: "aws-iso-e-global",
+        areas: &["eu-isoe"],
+    },
+    Partition {
+        name: "aws-iso-f",
+        dns_suffix: "csp.hci.ic.gov",
+        dual_stack_suffix: "api.aws.hci.ic.gov",
+        global: "aws-iso-f-global",
+        areas: &["us-isof"],
+    },
+    Partition {
+        name: "aws-us-gov",
+        dns_suffix: "amazonaws.com",
+        dual_stack_suffix: "api.aws",
+        global: "aws-us-gov-global",
+        areas: &["us-gov"],
+    },
+];
+
+/// The partition that a Region belongs to, by its name: a Region that is newer than this list is found by its likeness to others.
+pub fn partition_of(region: &str) -> Partition {
+    let [commercial, ..] = PARTITIONS;
+    PARTITIONS.into_iter().find(|partition| partition.has(region)).unwrap_or(commercial)
+}
+
+impl Partition {
+    fn has(&self, region: &str) -> bool {
+        if region == self.global && !region.is_empty() {
+            return true;
+        }
+        // us-gov-west-1: the area, a word, a number.
+        let mut words = region.rsplitn(3, '-');
+        let (number, word, area) = (words.next(), words.next(), words.next());
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+            && word.is_some_and(|word| !word.is_empty())
+            && area.is_some_and(|area| self.areas.contains(&area))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_are_told_by_their_names() {
+        for (region, name) in [
+            ("us-east-1", "aws"),
+            ("mx-central-1", "aws"),
+            ("us-west-9", "aws"),
+            ("aws-global", "aws"),
+            ("cn-northwest-1", "aws-cn"),
+            ("aws-cn-global", "aws-cn"),
+            ("eusc-de-east-1", "aws-eusc"),
+            ("us-iso-west-1", "aws-iso"),
+            ("us-isob-east-1", "aws-iso-b"),
+            ("eu-isoe-west-1", "aws-iso-e"),
+            ("us-isof-south-1", "aws-iso-f"),
+            ("us-gov-west-1", "aws-us-gov"),
+            ("us-gov-north-12", "aws-us-gov"),
+            // Like nothing that is known.
+            ("cn-north", "aws"),
+            ("us-gov--1", "aws"),
+            ("us-gov-west-", "aws"),
+            ("moon", "aws"),
+            ("", "aws"),
+        ] {
+            assert_eq!(partition_of(region).name, name, "{region}");
+        }
+    }
+}
