@@ -7,7 +7,8 @@ use crate::base::{Error, ErrorKind};
 /// One sentence of advice, if there is any.
 pub(super) fn hint(error: &Error) -> Option<String> {
     if let Some(command) = error.fact("resume_with") {
-        return Some(format!("what was done is kept; continue with: {command}"));
+        let or = if error.fact("snapshots_kept").is_some() { "; or delete the snapshots with: amistore clean --abort" } else { "" };
+        return Some(format!("what was done is kept; continue with: {command}{or}"));
     }
     let message = error.message();
     if error.fact("begun_with").is_some() || message.contains("not what it was when this store began") {
@@ -21,6 +22,16 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         ErrorKind::Denied if says("bucket is public") => {
             "block public access: aws s3api put-public-access-block --bucket BUCKET --public-access-block-configuration BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true; or say --allow-public-bucket"
         }
+        ErrorKind::Denied if says("its key may not be used") => {
+            "allow kms:Decrypt, kms:DescribeKey and, for shared keys, kms:CreateGrant in the policy of the key and of the credentials"
+        }
+        ErrorKind::Denied if says("shared with everybody") => {
+            "aws ec2 modify-snapshot-attribute --snapshot-id SNAP --attribute createVolumePermission --operation-type add --user-ids ACCOUNT, or aws ec2 copy-image"
+        }
+        ErrorKind::Denied if says("protected against deregistration") => "aws ec2 disable-image-deregistration-protection --image-id AMI",
+        ErrorKind::Denied if error.fact("action").is_some() => {
+            "the policy of the credentials has to allow this action; the README lists what each command needs"
+        }
         ErrorKind::Denied if error.fact("code") == Some("ExpiredToken") => "log in again, or fetch new credentials, and repeat the command",
         ErrorKind::Denied if matches!(error.fact("code"), Some("SignatureDoesNotMatch" | "InvalidAccessKeyId")) => {
             "check the secret key, the endpoint and the Region; each partition has credentials of its own"
@@ -28,6 +39,15 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         ErrorKind::Denied if error.fact("status").is_some() => {
             "the policy of the credentials, of the bucket or of its key has to allow this; the README lists what each command needs"
         }
+        ErrorKind::NotFound if says("not shared with this account") => {
+            "check the id, the Region and the account; have image and snapshots shared with this account by its number"
+        }
+        ErrorKind::Io if error.fact("storage_tier").is_some() => {
+            "aws ec2 restore-snapshot-tier --snapshot-id SNAP --temporary-restore-days 7"
+        }
+        ErrorKind::Exists if error.fact("image_id").is_some() && error.fact("name").is_some() => "give the new image another --name",
+        ErrorKind::Unsupported if error.fact("instead").is_some() => return error.fact("instead").map(ToOwned::to_owned),
+        ErrorKind::Corrupt if says("is not what the image is") => "store the image anew, and compare again",
         ErrorKind::NotFound if says("no such bucket") => "check the name, the Region and the endpoint; amistore does not make buckets",
         ErrorKind::NotFound if says("no such object") => "`amistore ls` lists what is there",
         ErrorKind::Io if error.fact("endpoint").is_some() || error.fact("region").is_some() => {
@@ -53,7 +73,7 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         }
         ErrorKind::Exists => "choose another name, or replace it with --force",
         ErrorKind::Unsupported if error.fact("looks_like").is_some_and(|what| what.contains("AWS")) => {
-            "an object made by AWS is restored by AWS: aws ec2 create-restore-image-task --bucket BUCKET --object-key KEY"
+            "an object made by AWS is restored by AWS: amistore restore --via-aws s3://BUCKET/KEY ec2"
         }
         ErrorKind::Unsupported if error.fact("looks_like").is_some_and(|what| what.contains("disk image")) => {
             "to pack a disk image: amistore store --disk /dev/xvda=FILE --name NAME ARCHIVE"

@@ -8,16 +8,17 @@ use super::super::output::{Console, cleaned, cleaned_text};
 use super::super::remote::Remote;
 use super::super::settings::{Place, Settings, parse_age, state_directory};
 use crate::aws::Access;
+use crate::aws::ec2::delete_snapshot;
 use crate::aws::s3::{ObjectOptions, S3Location};
 use crate::base::{Error, Result, rfc3339};
 use crate::catalog::ImageDirectoryTarget;
 use crate::ops::{self, TaskState};
-use crate::state::{TaskKind, UploadState};
+use crate::state::{SnapshotState, TaskKind, UploadState};
 
 /// Something that was left behind.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Leftover {
-    /// What it is: an upload, or partial volumes.
+    /// What it is: an upload, a snapshot, or partial volumes.
     pub(in super::super) what: &'static str,
     /// Where it is.
     pub(in super::super) place: String,
@@ -64,7 +65,23 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
                 removed: args.abort,
             });
         }
-        if task.entry.header.kind == TaskKind::Restore {
+        for snapshot in &task.snapshots {
+            let mut removed = false;
+            if args.abort {
+                let ec2 = remote.control(&access_of_snapshot(&args, snapshot), &args.aws.link)?;
+                removed = delete_snapshot(&ec2, &snapshot.snapshot_id)?;
+            }
+            found.push(Leftover {
+                what: if args.abort && !removed { "snapshot that an image uses" } else { "snapshot" },
+                place: format!("{} in {}", snapshot.snapshot_id, snapshot.region),
+                upload_id: None,
+                begun: task.entry.header.started.clone(),
+                ours: true,
+                removed,
+            });
+        }
+        // Restores to EC2 have no directory.
+        if task.entry.header.kind == TaskKind::Restore && task.entry.header.target.starts_with('/') {
             if args.abort {
                 ImageDirectoryTarget::clean(Path::new(&task.entry.header.target), &task.entry.header.tag())?;
             }
@@ -105,6 +122,18 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
     }
     drop(observer);
     console.result(|| cleaned_text(&found, args.abort), || cleaned(&found))
+}
+
+/// Where the snapshot was begun, unless another place is asked for.
+fn access_of_snapshot(args: &CleanArgs, snapshot: &SnapshotState) -> Access {
+    let access = args.aws.access();
+    let endpoint = Some(snapshot.ec2_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+    Access {
+        endpoint_url: access.endpoint_url.clone().or(endpoint),
+        region: access.region.clone().or_else(|| Some(snapshot.region.clone())),
+        profile: access.profile.clone().or_else(|| snapshot.profile.clone()),
+        ..access
+    }
 }
 
 /// The service that the upload was begun at, unless another is asked for.

@@ -84,7 +84,7 @@ fn an_object_made_by_aws_is_answered_with_how_aws_restores_it() {
     let object = noise(9, 1);
     refused(&object, "unknown data, which is what objects made by AWS");
     let sandbox = Sandbox::new();
-    let words = ["hint: an object made by AWS is restored by AWS: aws ec2 create-restore-image-task"];
+    let words = ["hint: an object made by AWS is restored by AWS: amistore restore --via-aws"];
     sandbox.run_with_input(&["restore", "-", "out"], &object).failed(8, &words);
 }
 

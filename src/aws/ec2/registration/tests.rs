@@ -1,3 +1,5 @@
+//! What is asked for when an image is registered anew, and what is told about it.
+
 use super::super::edits::DeviceEdit;
 use super::*;
 use crate::base::DeviceName;
