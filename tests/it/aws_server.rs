@@ -5,3 +5,7 @@ mod ebs_read;
 mod ebs_write;
 mod faults;
 mod images;
+mod lifecycle;
+mod register;
+mod tags;
+mod tasks;

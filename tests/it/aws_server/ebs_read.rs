@@ -1,7 +1,7 @@
 //! Lists of blocks, and blocks.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::client::{Client, block, blocks, checksum, encoded, outcome};
 use crate::support::aws::{BLOCK, Content, Pattern, Snapshot, TestAws};
@@ -131,7 +131,7 @@ fn only_those_read_who_may() {
     assert_eq!(listed(&other), outcome(404, "ResourceNotFoundException SNAPSHOT_NOT_FOUND"));
     aws.change_snapshot(&id, |snapshot| snapshot.permissions.all = true);
     assert_eq!(listed(&other), outcome(403, "AccessDeniedException UNAUTHORIZED_ACCOUNT"));
-    aws.change_snapshot(&id, |snapshot| drop(snapshot.permissions.users.insert("999999999999".to_owned())));
+    aws.change_snapshot(&id, |snapshot| snapshot.permissions.users.extend(["999999999999".to_owned()]));
     assert_eq!(listed(&other), outcome(200, ""));
     aws.revoke_snapshot(&id);
     assert_eq!(listed(&other).0, 404);
@@ -139,7 +139,7 @@ fn only_those_read_who_may() {
         aws.change_snapshot(&id, |snapshot| (snapshot.state, snapshot.tier) = (state.to_owned(), tier.to_owned()));
         assert_eq!(listed(&client), outcome(400, "ValidationException INVALID_SNAPSHOT_ID"), "{state} {tier}");
     }
-    aws.change_snapshot(&id, |snapshot| snapshot.restore_expiry = Some(aws_time()));
+    aws.change_snapshot(&id, |snapshot| snapshot.restore_expiry = Some(SystemTime::now() + Duration::from_secs(86_400)));
     assert_eq!(listed(&client), outcome(200, ""));
     let encrypted = aws.add_snapshot(Snapshot { encrypted: true, ..Snapshot::new(1) });
     assert_eq!(client.list(&encrypted, "").status, 200);
@@ -150,10 +150,6 @@ fn only_those_read_who_may() {
     aws.allow("ebs:ListSnapshotBlocks");
     aws.remove_snapshot(&id);
     assert_eq!(listed(&client).0, 404);
-}
-
-fn aws_time() -> std::time::SystemTime {
-    std::time::SystemTime::now() + Duration::from_secs(86_400)
 }
 
 #[test]

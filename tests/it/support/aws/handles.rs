@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::clock::iso;
 use super::model::{Image, Snapshot};
-use super::{Content, TestAws};
+use super::{Content, StoreTask, TestAws};
 
 impl TestAws {
     /// Adds a snapshot as it is; an id and an owner are filled in where there are none. Gives the id.
@@ -114,5 +114,15 @@ impl TestAws {
     /// What the server's clock shows.
     pub fn now(&self) -> SystemTime {
         self.shared.world().now()
+    }
+
+    /// All store tasks, the oldest first.
+    pub fn store_tasks(&self) -> Vec<StoreTask> {
+        self.shared.world().tasks.clone()
+    }
+
+    /// The store task that ends next fails.
+    pub fn fail_store(&self, reason: &str) {
+        self.shared.world().store_failure = Some(reason.to_owned());
     }
 }

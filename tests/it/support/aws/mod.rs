@@ -30,11 +30,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use blocks::{BLOCK, Content, Pattern};
+pub use clock::iso;
 pub use ebs::linear;
 pub use faults::{Call, Count, Fault, FaultKind};
 pub use limits::Rate;
 pub use model::{Ebs, Image, Mapping, Permissions, Snapshot, Tags, Unseen};
-pub use tasks::{Buckets, StoreTask};
+pub use tasks::{Buckets, Object, StoreTask};
 pub use world::Settings;
 
 use super::wire::Server;

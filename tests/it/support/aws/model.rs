@@ -119,8 +119,12 @@ pub struct Image {
     pub unseen: u32,
     /// So many looks find it pending.
     pub pending_for: u32,
-    /// What it becomes after that, if it does not become available.
+    /// Why it fails after that, if it does.
     pub fails_with: Option<String>,
+    /// Made by CreateRestoreImageTask: its snapshots are as far as it is.
+    pub restored: bool,
+    /// Protected from deregistration for so long after the protection was taken away.
+    pub protected_until: Option<SystemTime>,
 }
 
 impl Default for Image {
@@ -169,6 +173,8 @@ impl Default for Image {
             unseen: 0,
             pending_for: 0,
             fails_with: None,
+            restored: false,
+            protected_until: None,
         }
     }
 }

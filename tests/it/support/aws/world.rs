@@ -182,8 +182,11 @@ impl World {
 
     /// The key that AWS manages for EBS, or the one that the account chose.
     pub fn default_kms_key(&self, account: &str) -> String {
-        let chosen = self.account_settings(account).default_kms_key;
-        chosen.unwrap_or_else(|| format!("arn:{}:kms:{}:{account}:key/00000000-aaaa-4bbb-8ccc-0123456789ab", self.partition, self.region))
+        self.account_settings(account).default_kms_key.unwrap_or_else(|| self.managed_kms_key(account))
+    }
+
+    pub fn managed_kms_key(&self, account: &str) -> String {
+        format!("arn:{}:kms:{}:{account}:key/00000000-aaaa-4bbb-8ccc-0123456789ab", self.partition, self.region)
     }
 
     /// Whether the key may do this. The name may be that of the operation alone, or with its service: `ec2:RegisterImage`.

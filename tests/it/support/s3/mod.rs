@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use hyper::body::Bytes;
+use s3s::S3Result;
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::service::S3ServiceBuilder;
@@ -40,6 +41,7 @@ pub use world::{Attributes, BucketOptions, Limits, ObjectOptions, PartInfo, Quir
 use faults::Ledger;
 use world::{Bucket, Key, World};
 
+use super::aws::{Buckets, Object};
 use super::wire::Server;
 
 /// What all connections share.
@@ -55,6 +57,56 @@ impl Shared {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().expect("no panic")
+    }
+
+    fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
+        self.world().buckets.get(bucket)?.current(key).cloned()
+    }
+
+    fn put_object(&self, bucket: &str, key: &str, bytes: Bytes, options: ObjectOptions) -> S3Result<()> {
+        let parts: Option<Vec<Bytes>> = options.part_size.map(|size| bytes.chunks(size).map(|part| bytes.slice_ref(part)).collect());
+        let etag = match &parts {
+            None => checksum::hex(&Md5::checksum(&bytes)),
+            Some(parts) => {
+                let all: Vec<u8> = parts.iter().flat_map(|part| Md5::checksum(part)).collect();
+                format!("{}-{}", checksum::hex(&Md5::checksum(&all)), parts.len())
+            }
+        };
+        let object = StoredObject {
+            etag,
+            attributes: options.attributes,
+            checksum: options.checksum.map(|algorithm| Checksum::full(algorithm, &bytes)),
+            parts: parts.map(|parts| parts.iter().map(|part| part.len() as u64).collect()),
+            bytes,
+            version_id: None,
+            modified: SystemTime::now(),
+            restore: Restore::Never,
+        };
+        self.world().store(bucket, key, object).map(drop)
+    }
+}
+
+/// EC2 keeps images here.
+impl Buckets for Shared {
+    fn region(&self, bucket: &str) -> Option<String> {
+        self.world().buckets.get(bucket).map(|bucket| bucket.options.region.clone())
+    }
+
+    fn get(&self, bucket: &str, key: &str) -> Result<Option<Bytes>, String> {
+        let Some(object) = self.object(bucket, key) else { return Ok(None) };
+        object.readable().map_err(|cause| cause.to_string())?;
+        Ok(Some(object.bytes))
+    }
+
+    fn put(&self, bucket: &str, key: &str, object: Object) -> Result<(), String> {
+        let attributes = Attributes {
+            user_metadata: object.metadata,
+            tags: object.tags,
+            content_type: Some("application/octet-stream".to_owned()),
+            ..Attributes::default()
+        };
+        let options = ObjectOptions { attributes, part_size: Some(16 << 20), ..ObjectOptions::default() };
+        self.put_object(bucket, key, object.bytes, options).map_err(|cause| cause.to_string())
     }
 }
 
@@ -134,7 +186,7 @@ impl TestS3 {
 
     /// The current version of an object.
     pub fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
-        self.shared.world().buckets.get(bucket)?.current(key).cloned()
+        self.shared.object(bucket, key)
     }
 
     /// The keys of a bucket, in order.
@@ -146,26 +198,12 @@ impl TestS3 {
 
     /// Puts an object there as if somebody else had.
     pub fn put_object(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>, options: ObjectOptions) {
-        let bytes = bytes.into();
-        let parts: Option<Vec<Bytes>> = options.part_size.map(|size| bytes.chunks(size).map(|part| bytes.slice_ref(part)).collect());
-        let etag = match &parts {
-            None => checksum::hex(&Md5::checksum(&bytes)),
-            Some(parts) => {
-                let all: Vec<u8> = parts.iter().flat_map(|part| Md5::checksum(part)).collect();
-                format!("{}-{}", checksum::hex(&Md5::checksum(&all)), parts.len())
-            }
-        };
-        let object = StoredObject {
-            etag,
-            attributes: options.attributes,
-            checksum: options.checksum.map(|algorithm| Checksum::full(algorithm, &bytes)),
-            parts: parts.map(|parts| parts.iter().map(|part| part.len() as u64).collect()),
-            bytes,
-            version_id: None,
-            modified: SystemTime::now(),
-            restore: Restore::Never,
-        };
-        self.shared.world().store(bucket, key, object).expect("a bucket");
+        self.shared.put_object(bucket, key, bytes.into(), options).expect("a bucket");
+    }
+
+    /// The way in for another service, which outlives neither the server nor its owner.
+    pub fn buckets(&self) -> Arc<dyn Buckets> {
+        Arc::clone(&self.shared) as Arc<dyn Buckets>
     }
 
     /// Moves an object to an archive (`GLACIER`, `DEEP_ARCHIVE`) or out of it.

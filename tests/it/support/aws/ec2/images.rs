@@ -21,11 +21,7 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
     }
     request.authorize(world)?;
     let now = clock::iso(world.now());
-    // Looked at: images that are pending come one step further.
-    for image in world.images.values_mut().filter(|image| ids.is_empty() || ids.contains(&image.id)) {
-        image.advance();
-    }
-    advance_snapshots(world);
+    look(world, |image| ids.is_empty() || ids.contains(&image.id));
     let account = request.account;
     let mut found = Vec::new();
     for image in world.images.values() {
@@ -54,9 +50,6 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
 impl Image {
     /// One more look at an image that is not ready yet.
     fn advance(&mut self) {
-        if self.state != "pending" {
-            return;
-        }
         if self.pending_for > 0 {
             self.pending_for -= 1;
             return;
@@ -70,12 +63,13 @@ impl Image {
     }
 }
 
-/// Snapshots of restored images are as far as their images are.
-fn advance_snapshots(world: &mut World) {
+/// A look at images, which is what lets them come further. Snapshots of restored images are as far as their images are.
+pub fn look(world: &mut World, at: impl Fn(&Image) -> bool) {
     let now = world.now();
-    for image in world.images.values().filter(|image| image.source_image_id.is_some()) {
-        for id in image.mappings.iter().filter_map(Mapping::snapshot_id) {
-            let Some(snapshot) = world.snapshots.get_mut(id).filter(|snapshot| snapshot.state == "pending") else { continue };
+    for image in world.images.values_mut().filter(|image| image.state == "pending" && at(image)) {
+        image.advance();
+        for id in image.mappings.iter().filter_map(Mapping::snapshot_id).filter(|_| image.restored) {
+            let Some(snapshot) = world.snapshots.get_mut(id) else { continue };
             match image.state.as_str() {
                 "available" => snapshot.complete(now),
                 "failed" => "error".clone_into(&mut snapshot.state),

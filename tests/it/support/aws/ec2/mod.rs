@@ -7,6 +7,7 @@ mod lifecycle;
 mod register;
 mod snapshots;
 mod tags;
+mod tasks;
 mod xml;
 
 use std::cell::RefCell;
@@ -244,13 +245,30 @@ fn done(world: &mut World, request: &Request) -> Outcome<Xml> {
         return Err(Error::client("NoSuchVersion", "The requested version is not 2016-11-15"));
     }
     match request.action {
-        "DescribeImages" => images::describe(world, request),
-        "DescribeImageAttribute" => attributes::describe_image(world, request),
-        "DescribeSnapshots" => snapshots::describe(world, request),
-        "RegisterImage" => register::register(world, request),
+        "CreateRestoreImageTask" => tasks::restore(world, request),
+        "CreateStoreImageTask" => tasks::store(world, request),
         "CreateTags" => tags::create(world, request),
-        "DeregisterImage" => lifecycle::deregister(world, request),
         "DeleteSnapshot" => snapshots::delete(world, request),
+        "DeleteTags" => tags::delete(world, request),
+        "DeregisterImage" => lifecycle::deregister(world, request),
+        "DescribeImageAttribute" => attributes::describe_image(world, request),
+        "DescribeImages" => images::describe(world, request),
+        "DescribeSnapshotAttribute" => attributes::describe_snapshot(world, request),
+        "DescribeSnapshots" => snapshots::describe(world, request),
+        "DescribeSnapshotTierStatus" => snapshots::describe_tiers(world, request),
+        "DescribeStoreImageTasks" => tasks::describe(world, request),
+        "DescribeTags" => tags::describe(world, request),
+        "DisableImage" => lifecycle::disable(world, request),
+        "DisableImageDeprecation" => lifecycle::disable_deprecation(world, request),
+        "DisableImageDeregistrationProtection" => lifecycle::unprotect(world, request),
+        "EnableImage" => lifecycle::enable(world, request),
+        "EnableImageDeprecation" => lifecycle::enable_deprecation(world, request),
+        "EnableImageDeregistrationProtection" => lifecycle::protect(world, request),
+        "GetEbsDefaultKmsKeyId" => lifecycle::default_kms_key(world, request),
+        "GetEbsEncryptionByDefault" => lifecycle::encryption_by_default(world, request),
+        "ModifyImageAttribute" => attributes::modify_image(world, request),
+        "ModifySnapshotAttribute" => attributes::modify_snapshot(world, request),
+        "RegisterImage" => register::register(world, request),
         action => Err(Error::client("InvalidAction", format!("The action {action} is not valid for this web service."))),
     }
 }

@@ -22,6 +22,7 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
         request.text(name);
     }
     request.authorize(world)?;
+    super::images::look(world, |image| image.restored && (ids.is_empty() || ids.iter().any(|id| image.uses(id))));
     let (account, now) = (request.account, world.now());
     let mut found = Vec::new();
     for snapshot in world.snapshots.values_mut() {
@@ -116,4 +117,50 @@ pub fn delete(world: &mut World, request: &Request) -> Outcome<Xml> {
     }
     world.snapshots.remove(id);
     Ok(yes())
+}
+
+pub fn describe_tiers(world: &mut World, request: &Request) -> Outcome<Xml> {
+    let filters = filters(request)?;
+    for name in ["MaxResults", "NextToken"] {
+        request.text(name);
+    }
+    request.authorize(world)?;
+    let mut found = Vec::new();
+    for snapshot in world.snapshots.values().filter(|snapshot| snapshot.owner == request.account) {
+        let values = |name: &str| match name {
+            "snapshot-id" => Some(vec![snapshot.id.clone()]),
+            "volume-id" => Some(vec![snapshot.volume_id.clone()]),
+            "last-tiering-operation" => Some(last_tiering(snapshot).into_iter().map(str::to_owned).collect()),
+            _ => None,
+        };
+        if hold(&filters, &snapshot.tags, values)? {
+            found.push((snapshot.id.as_str(), snapshot));
+        }
+    }
+    let (page, token) = request.page(world, found, (5, 1000))?;
+    let mut xml = Xml::default();
+    xml.list("snapshotTierStatusSet", page, |xml, (_, snapshot)| {
+        xml.text("snapshotId", &snapshot.id);
+        xml.text("volumeId", &snapshot.volume_id);
+        xml.text("status", &snapshot.state);
+        xml.text("ownerId", &snapshot.owner);
+        xml.tags(&snapshot.tags);
+        xml.text("storageTier", &snapshot.tier);
+        if let Some(last) = last_tiering(snapshot) {
+            xml.value("lastTieringProgress", 100);
+            xml.text("lastTieringOperationStatus", last);
+        }
+        xml.option("restoreExpiryTime", snapshot.restore_expiry.map(iso));
+    });
+    xml.option("nextToken", token);
+    Ok(xml)
+}
+
+/// What follows from where the snapshot is: movements between the tiers take no time here.
+fn last_tiering(snapshot: &Snapshot) -> Option<&'static str> {
+    match (snapshot.tier.as_str(), snapshot.restore_expiry) {
+        ("archive", None) => Some("archival-completed"),
+        ("archive", Some(_)) => Some("temporary-restore-completed"),
+        _ => None,
+    }
 }
