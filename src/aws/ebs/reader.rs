@@ -116,6 +116,10 @@ impl BlockSource for EbsSource {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.read_blocks(offset, buffer, &mut Vec::new())
+    }
+
+    fn read_blocks(&self, offset: u64, buffer: &mut [u8], digests: &mut Vec<Digest>) -> Result<()> {
         const BLOCK: usize = BLOCK_BYTES as usize;
         if !offset.is_multiple_of(BLOCK_BYTES) || !buffer.len().is_multiple_of(BLOCK) {
             return Err(Error::internal("EBS is read by whole blocks"));
@@ -138,8 +142,9 @@ impl BlockSource for EbsSource {
         sha256::digest_many(&inputs, &mut found);
         let wrong: Vec<usize> = (0..found.len()).filter(|at| found[*at] != expected[*at]).collect();
         for at in wrong {
-            self.read_again(first + at as u32, &mut buffer[at * BLOCK..(at + 1) * BLOCK])?;
+            found[at] = self.read_again(first + at as u32, &mut buffer[at * BLOCK..(at + 1) * BLOCK])?;
         }
+        digests.append(&mut found);
         Ok(())
     }
 
@@ -162,8 +167,8 @@ impl BlockSource for EbsSource {
 }
 
 impl EbsSource {
-    /// Reads a block whose bytes were not those that its checksum stands for.
-    fn read_again(&self, block: u32, buffer: &mut [u8]) -> Result<()> {
+    /// Reads a block whose bytes were not those that its checksum stands for, and tells its digest.
+    fn read_again(&self, block: u32, buffer: &mut [u8]) -> Result<Digest> {
         let options = self.link().options();
         let mut attempt = 1;
         loop {
@@ -179,7 +184,7 @@ impl EbsSource {
             buffer.copy_from_slice(&fetched.data);
             self.fetcher.give_back(fetched.data);
             if sha256::digest(buffer) == fetched.digest {
-                return Ok(());
+                return Ok(fetched.digest);
             }
         }
     }
