@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::client::{Client, block, checksum, outcome, put_headers};
-use crate::support::aws::{Content, Snapshot, TestAws, linear};
+use crate::support::aws::{Content, Snapshot, TestAws, Unseen, linear};
 
 fn start() -> (TestAws, Client) {
     let aws = TestAws::start();
@@ -165,9 +165,7 @@ fn a_child_has_the_blocks_of_its_parent() {
 fn what_is_new_is_not_there_at_once() {
     let (aws, client) = start();
     aws.set(|settings| {
-        settings.settle.puts = 2;
-        settings.settle.describes = 1;
-        settings.settle.lists = 1;
+        settings.settle = Unseen { puts: 2, describes: 1, lists: 1 };
         settings.completion_polls = 2;
         settings.not_listable = 1;
     });

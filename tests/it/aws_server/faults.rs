@@ -45,6 +45,22 @@ fn faults_meet_the_requests_they_are_made_for() {
 }
 
 #[test]
+fn the_log_says_what_was_asked() {
+    let (aws, client, id, tokens) = start();
+    assert_eq!(client.get(&id, 3, &tokens[3]).status, 200);
+    assert_eq!(client.ec2("DescribeImages", &[("ImageId.1", "ami-x")]).status, 400);
+    let calls = aws.calls();
+    let shown = |number: usize| (calls[number].service, calls[number].operation.as_str(), calls[number].error.as_deref());
+    assert_eq!([shown(0), shown(1)], [("ebs", "GetSnapshotBlock", None), ("ec2", "DescribeImages", Some("InvalidAMIID.Malformed"))]);
+    assert_eq!((calls[0].parameters["blockToken"].as_str(), calls[1].parameters["ImageId.1"].as_str()), (tokens[3].as_str(), "ami-x"));
+    assert_eq!(calls[1].access_key.as_deref(), Some(TestAws::ACCESS_KEY));
+    assert!(calls[0].connection < calls[1].connection && calls[0].answered.is_some_and(|answered| answered >= calls[0].started));
+    aws.keep_calls(false);
+    assert_eq!(client.get(&id, 3, &tokens[3]).status, 200);
+    assert_eq!((aws.calls().len(), aws.count("GetSnapshotBlock")), (2, 2));
+}
+
+#[test]
 fn errors_are_those_of_the_services() {
     let (aws, client, id, tokens) = start();
     let with = |kind: FaultKind| {
@@ -105,6 +121,12 @@ fn connections_break() {
     assert_eq!(with(FaultKind::Stall(time)), (false, true));
     assert_eq!(with(FaultKind::Delay(time)), (true, true));
     let started = client.start(&serde_json::json!({ "VolumeSize": 1 })).json()["SnapshotId"].as_str().map(str::to_owned).expect("an id");
+    aws.fail(Fault::on("PutSnapshotBlock", FaultKind::BlockNotRead));
+    let late = client.put(&started, 0, &block(1));
+    assert_eq!(
+        (late.outcome(), &late.json()["Message"]),
+        (outcome(400, "ValidationException WRITE_REQUEST_TIMEOUT"), &"Failed to read block data".into())
+    );
     aws.fail(Fault::on("PutSnapshotBlock", FaultKind::CorruptUpload));
     aws.fail(Fault::on("PutSnapshotBlock", FaultKind::ErrorAfter { status: 500, code: "InternalServerException".to_owned() }).nth(2));
     assert_eq!(client.put(&started, 0, &block(1)).status, 400);

@@ -11,6 +11,8 @@ pub enum FaultKind {
     Error { status: u16, code: String, reason: String },
     /// The same, but everything was done.
     ErrorAfter { status: u16, code: String },
+    /// The block did not arrive in time, as EBS says it: a ValidationException that is worth another try.
+    BlockNotRead,
     /// Too many requests, as the service says it.
     Throttle,
     /// 503 without a body.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 
@@ -145,6 +145,7 @@ fn refused_by(fault: &FaultKind, shared: &Shared, asked: &Asked) -> Option<Respo
     };
     Some(match fault {
         FaultKind::Error { status, code, reason } => error(*status, code, reason),
+        FaultKind::BlockNotRead => ebs::Error::invalid("WRITE_REQUEST_TIMEOUT", "Failed to read block data").answer(&world),
         FaultKind::Throttle if is_ebs => ebs::Error::throttled("ACCOUNT_THROTTLED", world.settings.plain_throttling).answer(&world),
         FaultKind::Throttle => ec2::Error::throttled().answer(),
         FaultKind::Unavailable => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
@@ -194,12 +195,9 @@ fn finish(answer: &mut Response<Body>, log: &Log) {
     log.error = answer.extensions_mut().remove::<ErrorCode>().map(|code| code.0);
     log.answered = Some(Instant::now());
     let id = request_id(log.number);
-    let length: usize = answer.body().iter().map(Bytes::len).sum();
     if answer.body().first().is_some_and(|first| first.starts_with(b"<?xml")) {
         let text = String::from_utf8_lossy(&answer.body().concat()).replace(ec2::REQUEST_ID, &id);
         *answer.body_mut() = vec![text.into()];
-    } else {
-        answer.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     let id = id.parse().expect("an id is a header value");
     answer.headers_mut().insert("x-amzn-requestid", id);

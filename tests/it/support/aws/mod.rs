@@ -9,8 +9,14 @@
 //! * `front` is what every request goes through: it is logged, goes wrong as `faults` says, is believed, and answered.
 //!
 //! It does what the store and the restore of an image ask for, and not more: nothing is launched, volumes do not exist, KMS is a
-//! list of keys that may not be used, and policies are operations that are refused. The parts of AWS whose behaviour is not public
-//! (texts of some errors, the code of quotas of tasks) are guessed; a client that depends on them is wrong.
+//! list of keys that may not be used, and policies are operations that are refused. What only time does at AWS (snapshots become
+//! completed, images available, tasks done) is done by looks at it, or by `advance`.
+//!
+//! Known to differ from AWS, or guessed because AWS does not say: codes and texts of the errors of store and restore tasks beyond
+//! the two that are known, and of deregistration protection; the reason of reads of snapshots that are pending, archived or public;
+//! a wrong count of blocks fails the snapshot at once; a deregistered image is unavailable for ever; nobody is a member of an
+//! organization; the blocks of encrypted snapshots are not encrypted; the request is read to its end before it is answered; a
+//! snapshot that is shared cannot be registered; movements between the tiers take no time.
 
 mod auth;
 mod blocks;
@@ -69,13 +75,11 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The Region. Those of China and of the government bring their partition with them.
+    /// The Region, which brings its partition with it.
     pub fn region(mut self, region: &str) -> Self {
-        let partition = match region.split('-').next() {
-            Some("cn") => "aws-cn",
-            _ if region.starts_with("us-gov-") => "aws-us-gov",
-            _ => "aws",
-        };
+        let partitions =
+            [("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("us-iso-", "aws-iso"), ("us-isob-", "aws-iso-b"), ("eusc-", "aws-eusc")];
+        let partition = partitions.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("aws", |(_, partition)| partition);
         partition.clone_into(&mut self.partition);
         region.clone_into(&mut self.region);
         self
@@ -181,7 +185,7 @@ impl TestAws {
 
     /// From now on requests that are signed with the key are answered as those of a session that is over.
     pub fn expire_key(&self, id: &str) {
-        self.shared.world().keys.get_mut(id).expect("a key").expired = true;
+        self.change_key(id, |key| key.expired = true);
     }
 
     /// From now on the operation is refused: `RegisterImage`, `ec2:RegisterImage` or `ebs:*`.
@@ -195,7 +199,13 @@ impl TestAws {
 
     /// The same for one key.
     pub fn deny_key(&self, id: &str, operation: &str) {
-        self.shared.world().keys.get_mut(id).expect("a key").denied.insert(operation.to_owned());
+        self.change_key(id, |key| key.denied.extend([operation.to_owned()]));
+    }
+
+    fn change_key(&self, id: &str, change: impl FnOnce(&mut Key)) {
+        let known = self.shared.world().keys.get_mut(id).map(change).is_some();
+        // Not while the lock is held: the server goes on.
+        assert!(known, "there is no key {id}");
     }
 
     /// From now on what is encrypted with the KMS key cannot be read or written.

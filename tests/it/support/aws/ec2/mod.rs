@@ -38,6 +38,9 @@ pub struct Error {
 
 pub type Outcome<T> = Result<T, Error>;
 
+/// Entries with the places by which they are ordered, and the token of what follows.
+type Page<'i, T> = (Vec<(&'i str, T)>, Option<String>);
+
 impl Error {
     pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
         Self { status, code: code.to_owned(), message: message.into() }
@@ -190,13 +193,8 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// The entries of a page, by their ids, and the token of the next one.
-    pub fn page<'i, T>(
-        &self,
-        world: &World,
-        entries: Vec<(&'i str, T)>,
-        range: (u64, u64),
-    ) -> Outcome<(Vec<(&'i str, T)>, Option<String>)> {
+    /// The entries of the page that is asked for.
+    pub fn page<'i, T>(&self, world: &World, entries: Vec<(&'i str, T)>, range: (u64, u64)) -> Outcome<Page<'i, T>> {
         let max = self.number("MaxResults")?;
         if let Some(max) = max.filter(|max| *max < range.0 || *max > range.1) {
             return Err(Error::invalid(format!(
