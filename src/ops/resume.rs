@@ -1,5 +1,6 @@
 //! Work that can be continued: what a use case needs to begin or find its task.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -144,29 +145,28 @@ impl RunningTask {
             task.flush()
         };
         // What came before the last snapshot of a volume is not in that.
-        let begins = |record: &Result<TaskRecord>| match record {
-            Ok(TaskRecord::Snapshot(snapshot)) => Some(snapshot.volume) == volume,
-            _ => false,
-        };
-        let skipped = match volume {
-            None => 0,
-            Some(_) => {
-                let all = self.with(|task| task.records())?;
-                all.enumerate().filter(|(_, record)| begins(record)).last().map_or(0, |(position, _)| position)
+        let mut begun = BTreeMap::new();
+        for (position, record) in self.with(|task| task.records())?.enumerate() {
+            if let TaskRecord::Snapshot(snapshot) = record? {
+                begun.insert(snapshot.volume, position);
             }
-        };
-        let cells = self.with(|task| task.earlier())?.skip(skipped).filter_map(|record| match record {
-            Ok(TaskRecord::Cell(bytes)) => Some(Ok(bytes)),
+        }
+        let cells = self.with(|task| task.earlier())?.enumerate().filter_map(|(position, record)| match record {
+            Ok(TaskRecord::Cell(bytes)) => Some(Ok((position, bytes))),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         });
-        let earlier = cells.map_while(|bytes| match bytes {
-            Ok(bytes) => C::decode(&bytes).map(Ok),
+        let earlier = cells.map_while(|cell| match cell {
+            Ok((position, bytes)) => C::decode(&bytes).map(|cell| Ok((position, cell))),
             Err(error) => Some(Err(error)),
         });
-        let earlier = earlier.filter(move |cell| match (volume, cell) {
-            (Some(volume), Ok(cell)) => cell.volume() == volume,
-            _ => true,
+        let earlier = earlier.filter_map(move |cell| match cell {
+            Ok((position, cell)) => {
+                let counts = volume.is_none_or(|volume| cell.volume() == volume);
+                let is_there = begun.get(&cell.volume()).is_none_or(|begun| position > *begun);
+                (counts && is_there).then_some(Ok(cell))
+            }
+            Err(error) => Some(Err(error)),
         });
         Ok(CellLog { earlier: Box::new(earlier), note: Box::new(note) })
     }

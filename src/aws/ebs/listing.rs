@@ -172,8 +172,8 @@ struct State {
     generation: u64,
     /// Pages, ascending: where each begins and ends, and its tokens.
     pages: VecDeque<Stretch>,
-    /// What leads to the next page; `None` at the end of the listing.
-    next: Option<String>,
+    /// What leads to the next page, and the block from which on that lists; `None` before the first page and after the last.
+    next: Option<(String, u32)>,
     /// When the tokens are too old.
     renew_at: Option<SystemTime>,
 }
@@ -215,6 +215,7 @@ impl Tokens {
                     return Ok((token.ok_or_else(missing)?, state.generation));
                 }
                 Some((first, _)) if block < first => self.begin(&mut state),
+                None if state.next.as_ref().is_some_and(|(_, from)| block < *from) => self.begin(&mut state),
                 // Far ahead, as when most of a store was done before: whoever is behind is not waited for.
                 Some((_, end)) if block - end > 4 * self.listing.page && self.wanted.lowest().is_none_or(|lowest| lowest >= block) => {
                     self.begin(&mut state);
@@ -244,8 +245,9 @@ impl Tokens {
         while state.pages.front().is_some_and(|page| page.end <= lowest) && state.pages.len() > 1 {
             state.pages.pop_front();
         }
-        let from = state.covers().map_or(lowest, |(_, end)| end);
-        let page = match self.listing.page(from, state.next.as_deref()).await {
+        // Pages may be empty. Where the listing stands is then not seen in them, and a lower block may be wanted meanwhile.
+        let from = state.next.as_ref().map_or(lowest, |(_, from)| *from);
+        let page = match self.listing.page(from, state.next.as_ref().map(|(token, _)| token.as_str())).await {
             Err(error) if state.next.is_some() && is_stale_page(&error) => {
                 self.begin(state);
                 return Ok(());
@@ -258,7 +260,7 @@ impl Tokens {
             // A page may be empty although others follow.
             (None, Some(_)) => from,
         };
-        state.next = page.next;
+        state.next = page.next.map(|token| (token, end));
         state.renew_at = [state.renew_at, page.expires.and_then(renewal)].into_iter().flatten().min();
         if end > from {
             state.pages.push_back(Stretch { first: from, end, tokens: page.blocks.into_iter().collect() });

@@ -1,6 +1,9 @@
 //! What the EBS direct APIs allow an account, and what they cost.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use bytes::BytesMut;
 
 use super::super::rate::Rate;
 use crate::base::BLOCK_BYTES;
@@ -18,9 +21,11 @@ const USED: f64 = 0.99;
 /// Blocks that one ListSnapshotBlocks request names at most.
 pub(super) const PAGE: u32 = 10_000;
 
-/// The limits that all requests of one kind to one account share. Clones share them.
+/// What all transfers of one kind with one account share: its limits, and buffers that go round. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Quotas {
+    /// Touching fresh memory costs more than filling it.
+    pub(super) spare: Spare,
     account: Rate,
     lists: Rate,
     per_snapshot: f64,
@@ -31,13 +36,16 @@ impl Quotas {
     pub fn new(region: &str, account: Option<u32>) -> Self {
         let usual = if LARGE_REGIONS.contains(&region) { PER_ACCOUNT_IN_LARGE_REGIONS } else { PER_ACCOUNT };
         let account = account.map_or(usual, f64::from);
-        Self { account: Rate::new(account * USED), lists: Rate::new(LISTS * USED), per_snapshot: PER_SNAPSHOT * USED }
+        Self { spare: Spare::default(), account: Rate::new(account * USED), lists: Rate::new(LISTS * USED), per_snapshot: PER_SNAPSHOT * USED }
     }
 
     pub(super) fn of_snapshot(&self) -> SnapshotQuota {
         SnapshotQuota { account: self.account.clone(), lists: self.lists.clone(), snapshot: Rate::new(self.per_snapshot) }
     }
 }
+
+/// Buffers of a block that are not used at the moment.
+pub(super) type Spare = Arc<Mutex<Vec<BytesMut>>>;
 
 /// The limits on requests for one snapshot.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use super::super::body::Progress;
 use super::super::error::Failure;
 use super::super::retry::random;
 use super::listing::{Listing, Tokens, Wanted, is_stale_block};
-use super::quota::{PAGE, SnapshotQuota};
+use super::quota::{PAGE, SnapshotQuota, Spare};
 use super::{EbsLink, Quotas, failure, odd, parse_digest};
 use crate::base::{BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, Retry, SnapshotId, VolumeSize};
 use crate::block::BlockSource;
@@ -57,8 +57,7 @@ struct Inner {
     quota: SnapshotQuota,
     tokens: Tokens,
     wanted: Wanted,
-    /// Buffers that go round: touching fresh memory costs more than filling it.
-    spare: Mutex<Vec<BytesMut>>,
+    spare: Spare,
 }
 
 impl EbsSource {
@@ -69,7 +68,7 @@ impl EbsSource {
         let size = link.wait(first.page(0, None))?.size;
         let wanted = Wanted::default();
         let (quota, tokens) = (listing.quota.clone(), Tokens::new(listing.clone(), wanted.clone()));
-        let fetcher = Fetcher(Arc::new(Inner { listing, size, quota, tokens, wanted, spare: Mutex::default() }));
+        let fetcher = Fetcher(Arc::new(Inner { listing, size, quota, tokens, wanted, spare: quotas.spare.clone() }));
         Ok(Self { fetcher, size, map: OnceLock::new(), ahead: Mutex::default() })
     }
 
@@ -89,7 +88,12 @@ impl EbsSource {
 
     fn begin(&self, block: u32) -> Fetch {
         let fetcher = self.fetcher.clone();
-        Fetch(self.link().runtime().spawn(async move { fetcher.fetch(block).await }))
+        // At once: tasks begin in any order, and a listing that begins with a later block would have to be made again for this one.
+        let wanted = fetcher.0.wanted.add(block);
+        Fetch(self.link().runtime().spawn(async move {
+            let _wanted = wanted;
+            fetcher.fetch(block).await
+        }))
     }
 
     fn receive(&self, block: u32, fetch: Fetch) -> Result<Fetched> {
@@ -207,7 +211,6 @@ impl Drop for EbsSource {
 impl Fetcher {
     async fn fetch(&self, block: u32) -> Result<Fetched> {
         let inner = &self.0;
-        let _wanted = inner.wanted.add(block);
         let mut refused = 0;
         loop {
             let (token, generation) = inner.tokens.of(block, inner.size).await?;

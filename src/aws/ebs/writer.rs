@@ -66,10 +66,22 @@ struct Inner {
 #[derive(Default)]
 struct OnTheirWay {
     blocks: BTreeSet<u32>,
-    /// The first failure, until somebody was told.
+    /// The first failure. All who ask are told: which of them is heard is not known here.
     failed: Option<Error>,
-    /// Whether there was one.
-    is_failed: bool,
+}
+
+impl OnTheirWay {
+    fn check(&self) -> Result<()> {
+        self.failed.as_ref().map_or(Ok(()), |error| Err(retold(error)))
+    }
+}
+
+/// The same error once more.
+fn retold(error: &Error) -> Error {
+    let cause = error.causes().join(": ");
+    let retold = Error::new(error.kind(), error.message());
+    let retold = error.context().iter().fold(retold, |retold, (key, value)| retold.at(key, value));
+    if cause.is_empty() { retold } else { retold.because(cause) }
 }
 
 impl Inner {
@@ -121,9 +133,7 @@ impl EbsSink {
         };
         {
             let mut state = inner.lock();
-            if state.is_failed {
-                return Err(state.failed.take().unwrap_or_else(Error::interrupted));
-            }
+            state.check()?;
             state.blocks.insert(block);
         }
         let sender = self.sender.clone();
@@ -155,9 +165,7 @@ impl BlockSink for EbsSink {
         let range = blocks.first.0..blocks.first.0 + blocks.count;
         let mut state = inner.lock();
         loop {
-            if state.is_failed {
-                return Err(state.failed.take().unwrap_or_else(Error::interrupted));
-            }
+            state.check()?;
             if state.blocks.range(range.clone()).next().is_none() {
                 break;
             }
@@ -190,9 +198,8 @@ impl Sender {
         let mut state = self.0.lock();
         state.blocks.remove(&block);
         if let Err(error) = sent
-            && !state.is_failed
+            && state.failed.is_none()
         {
-            state.is_failed = true;
             state.failed = Some(error.at("snapshot_id", &self.0.snapshot_id).at("block", block));
         }
         drop(state);

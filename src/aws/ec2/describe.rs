@@ -56,8 +56,28 @@ pub(super) fn image_named(link: &Ec2Link, name: &str) -> Result<Option<Value>> {
     let filter = Params::new().set("Name", "name").list("Value", [escape_filter(name)]);
     let params =
         Params::new().list("Owner", ["self"]).structures("Filter", [filter]).set("IncludeDisabled", true).set("IncludeDeprecated", true);
-    let answer = link.call("cannot look for an image of this name", "DescribeImages", params)?;
-    Ok(items(&answer, "Images").iter().find(|image| text(image, "Name") == Some(name)).cloned())
+    find(link, "cannot look for an image of this name", ("DescribeImages", "Images"), params, |image| text(image, "Name") == Some(name))
+}
+
+/// The first item of a list that is looked for. Pages may be empty although others follow.
+fn find(
+    link: &Ec2Link,
+    doing: &'static str,
+    (action, member): (&'static str, &'static str),
+    params: Params,
+    is_it: impl Fn(&Value) -> bool,
+) -> Result<Option<Value>> {
+    let mut token: Option<String> = None;
+    loop {
+        let answer = link.call(doing, action, params.clone().set_some("NextToken", token.as_ref()))?;
+        if let Some(found) = items(&answer, member).iter().find(|item| is_it(item)) {
+            return Ok(Some(found.clone()));
+        }
+        match text(&answer, "NextToken") {
+            Some(next) => token = Some(next.to_owned()),
+            None => return Ok(None),
+        }
+    }
 }
 
 /// A value that a filter takes as it is: `*`, `?` and `\` mean something there.
@@ -97,8 +117,7 @@ fn describe_snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Value>> 
 pub(super) fn is_public(link: &Ec2Link, id: &SnapshotId) -> Result<bool> {
     let filter = Params::new().set("Name", "snapshot-id").list("Value", [id]);
     let params = Params::new().list("RestorableBy", ["all"]).structures("Filter", [filter]);
-    let answer = link.call("cannot describe snapshots", "DescribeSnapshots", params)?;
-    Ok(!items(&answer, "Snapshots").is_empty())
+    Ok(find(link, "cannot describe snapshots", ("DescribeSnapshots", "Snapshots"), params, |_| true)?.is_some())
 }
 
 /// Whether what was asked about does not exist, or does not for this account.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::ebs::{EbsLink, EbsSink, NewSnapshot, Quotas, SendBuffers, complete_snapshot, start_snapshot};
+use super::super::ebs::{CompletedSnapshot, EbsLink, EbsSink, NewSnapshot, Quotas, SendBuffers, complete_snapshot, start_snapshot};
 use super::describe::{self, tags, text};
 use super::edits::Edits;
 use super::fidelity::FidelityItem;
@@ -25,6 +25,10 @@ use crate::state::{Earlier, SharedTask, SnapshotState, TaskRecord};
 /// Pauses between two looks at a snapshot or image that is being made: short at first, then far below what EC2 allows.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Looks at a snapshot that EBS does not complete, because it may have done so before: within a minute.
+const LOOKS_FOR_COMPLETION: u32 = 8;
+/// What was just registered may be unknown for so many seconds. (EC2 developer guide, "Eventual consistency".)
+const UNKNOWN_FOR: u32 = 60;
 /// EC2 takes 256 characters in the value of a tag, StartSnapshot 255.
 const LONGEST_TAG_OF_START: usize = 255;
 /// Volumes that are written side by side at most.
@@ -190,8 +194,12 @@ impl ImagePlace for Ec2Place {
             self.lock().restored = Some(restored);
             Ok(true)
         };
-        // Whatever keeps us from seeing it, that its name is taken remains the error.
-        finish().unwrap_or(false)
+        // That the name is taken remains the error, but it is not what has to be mended.
+        finish().unwrap_or_else(|error| {
+            let message = format!("the image of the earlier run is there, and could not be finished: {error:?}");
+            self.options.observer.note(&Event::Warning { message });
+            false
+        })
     }
 
     fn clean(&self, earlier: &Earlier) -> Result<()> {
@@ -260,6 +268,8 @@ struct Volume {
     gib: u32,
     /// Tags that can only be set afterwards.
     late_tags: Vec<(String, String)>,
+    /// Whether an earlier run began it, and may have completed it in its last moment.
+    continued: bool,
     /// `None` if an earlier run completed it.
     sink: Option<Arc<EbsSink>>,
 }
@@ -348,7 +358,7 @@ impl Ec2Target {
         for volume in &mut self.volumes {
             let Some(sink) = volume.sink.take() else { continue };
             let sink = Arc::into_inner(sink).ok_or_else(|| Error::internal("a volume is committed while it is still written"))?;
-            complete_snapshot(&options.ebs, &volume.snapshot_id, &sink.total())?;
+            complete(&options, &volume.snapshot_id, &sink.total(), volume.continued)?;
         }
         let mut snapshots = Vec::new();
         for volume in &self.volumes {
@@ -375,6 +385,7 @@ impl ImageTarget for Ec2Target {
         let earlier = noted.as_ref().map(|noted| self.earlier(noted)).transpose()?.flatten();
         let attempt = noted.as_ref().map_or(0, |noted| noted.attempt + 1);
         let (new, late_tags) = self.new_snapshot(id, size, attempt)?;
+        let continued = earlier.is_some();
         let (snapshot_id, complete) = match earlier {
             Some(earlier) => earlier,
             None => {
@@ -397,7 +408,7 @@ impl ImageTarget for Ec2Target {
         };
         options.observer.note(&Event::Note { message: format!("{id} becomes {snapshot_id}") });
         let sink = (!complete).then(|| Arc::new(EbsSink::new(&options.ebs, snapshot_id.clone(), &options.quotas, &self.buffers)));
-        self.volumes.push(Volume { archived: id.clone(), snapshot_id, gib, late_tags, sink: sink.clone() });
+        self.volumes.push(Volume { archived: id.clone(), snapshot_id, gib, late_tags, continued, sink: sink.clone() });
         Ok(match sink {
             Some(sink) => sink,
             None => Arc::new(Complete),
@@ -472,6 +483,26 @@ fn encryption_items(described: &[Value], snapshots: &[RestoredSnapshot], observe
     items
 }
 
+/// Completes a snapshot. If that was done before, by a request whose answer got lost or by an earlier run, EBS refuses to do it again; then EC2 knows of it, sooner or later.
+fn complete(options: &Ec2Options, id: &SnapshotId, what: &CompletedSnapshot, continued: bool) -> Result<()> {
+    let Err(error) = complete_snapshot(&options.ebs, id, what) else { return Ok(()) };
+    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Denied) {
+        return Err(error);
+    }
+    let mut looks = if continued || error.fact("attempts").is_some() { LOOKS_FOR_COMPLETION } else { 1 };
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let described = describe::snapshots(&options.ec2, std::slice::from_ref(id)).ok().and_then(|mut found| found.pop().flatten());
+        match described.as_ref().and_then(|snapshot| text(snapshot, "State")) {
+            Some("completed") => return Ok(()),
+            Some("pending") | None if looks > 1 => looks -= 1,
+            _ => return Err(error),
+        }
+        options.ec2.pause(pause)?;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
 /// Waits until a snapshot is completed.
 fn wait_for_snapshot(options: &Ec2Options, id: &SnapshotId) -> Result<Value> {
     let mut pause = FIRST_PAUSE;
@@ -501,7 +532,7 @@ fn wait_for_snapshot(options: &Ec2Options, id: &SnapshotId) -> Result<Value> {
 fn register(options: &Ec2Options, registration: &Registration) -> Result<ImageId> {
     let answer = match options.ec2.call("cannot register the image", "RegisterImage", registration.params.clone()) {
         Err(error) if error.fact("code") == Some("InvalidAMIName.Duplicate") => {
-            let Some(image) = describe::image_named(&options.ec2, &registration.name)? else { return Err(error) };
+            let Some(image) = namesake(options, &registration.name, error.fact("attempts").is_some())? else { return Err(error) };
             let wanted: Vec<&str> = registration
                 .params
                 .pairs()
@@ -522,6 +553,18 @@ fn register(options: &Ec2Options, registration: &Registration) -> Result<ImageId
     };
     let missing = || Error::new(ErrorKind::Io, "EC2 does not say what the new image is called").at("name", &registration.name);
     ImageId::parse(text(&answer, "ImageId").ok_or_else(missing)?)
+}
+
+/// The image that has a name. If the request that was answered last was not the first, it may be the one that an earlier one made, and not be known everywhere yet.
+fn namesake(options: &Ec2Options, name: &str, may_be_ours: bool) -> Result<Option<Value>> {
+    let mut left = if may_be_ours { UNKNOWN_FOR } else { 0 };
+    loop {
+        match describe::image_named(&options.ec2, name)? {
+            None if left > 0 => left -= 1,
+            found => return Ok(found),
+        }
+        options.ec2.pause(Duration::from_secs(1))?;
+    }
 }
 
 /// Waits until the image can be used, does what was asked for besides, and takes the account of all attributes.
@@ -557,7 +600,7 @@ fn finish(
         true => describe::attribute(&options.ec2, "DescribeImageAttribute", ("ImageId", id.as_str()), "uefiData").map_err(registered)?,
         false => None,
     };
-    registration::observe(&mut account, &described, &attributes.unwrap_or_default());
+    registration::observe(&mut account, &described, attributes.as_ref());
     account.append(&mut items);
     Ok(Ec2Restored { image_id: Some(id), name: Some(registration.name), snapshots, items: account })
 }

@@ -340,8 +340,8 @@ pub(super) fn wanted_tags(subject: &str, recorded: &[(String, String)], edits: &
     (wanted, items)
 }
 
-/// Compares the account with what EC2 says of the new image. `attributes` is what only its owner may ask for.
-pub(super) fn observe(items: &mut [FidelityItem], described: &Value, attributes: &Value) {
+/// Compares the account with what EC2 says of the new image. `attributes` is what only its owner may ask for, if it was told.
+pub(super) fn observe(items: &mut [FidelityItem], described: &Value, attributes: Option<&Value>) {
     let new_tags = tags(described);
     let mappings = self::items(described, "BlockDeviceMappings");
     for item in items {
@@ -350,7 +350,10 @@ pub(super) fn observe(items: &mut [FidelityItem], described: &Value, attributes:
                 Some(key) => new_tags.iter().find(|(known, _)| known == key).map(|(_, value)| json!(value)),
                 // Describing an image does not tell.
                 None if item.attribute == "LaunchPermission" => continue,
-                None if item.attribute == "UefiData" => attributes.get("UefiData").map(|data| data.get("Value").unwrap_or(data).clone()),
+                None if item.attribute == "UefiData" => {
+                    let Some(attributes) = attributes else { continue };
+                    attributes.get("UefiData").map(|data| data.get("Value").unwrap_or(data).clone())
+                }
                 None => described.get(&item.attribute).cloned(),
             }
         } else {

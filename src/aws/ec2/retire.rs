@@ -100,7 +100,11 @@ pub fn retire(ec2: &Ec2Link, plan: &RetirePlan) -> Result<RetirePlan> {
             ec2.call("cannot disable the image", "DisableImage", params).map_err(located)?;
         }
         RetireAction::Deregister { .. } => {
-            ec2.call("cannot deregister the image", "DeregisterImage", params).map_err(located)?;
+            match ec2.call("cannot deregister the image", "DeregisterImage", params) {
+                // The answer to an earlier attempt got lost: it was done.
+                Err(error) if describe::is_unknown(&error) && error.fact("attempts").is_some() => {}
+                answer => drop(answer.map_err(located)?),
+            }
             let mut left = Vec::new();
             for snapshot in done.snapshots.iter_mut().filter(|snapshot| snapshot.deleted) {
                 // One by one, after another look by EC2 itself: it refuses to delete what an image uses.

@@ -55,15 +55,17 @@ pub fn store_by_aws(ec2: &Ec2Link, task: &StoreTask, observer: &dyn Observer) ->
     let tags = task.tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value));
     let params = Params::new().set("ImageId", &task.image_id).set("Bucket", place).structures("S3ObjectTag", tags);
     let located = |error: Error| error.at("image_id", &task.image_id).at("bucket", &task.bucket);
+    // A task of before may still be what is listed for a while, and how that ended says nothing of this one.
+    let started = |found: &Value| text(found, "TaskStartTime").map(ToOwned::to_owned);
+    let before = list_store_tasks(ec2, &task.image_id).map_err(located)?.iter().filter_map(started).collect::<Vec<_>>();
     let answer = ec2.call("AWS does not store the image", "CreateStoreImageTask", params).map_err(located)?;
     let key = text(&answer, "ObjectKey").map_or_else(|| format!("{}{}.bin", task.prefix, task.image_id), ToOwned::to_owned);
     let mut progress = Progress::new(observer, Stage::Store, total);
     let mut missing = 0;
     loop {
-        let params = Params::new().list("ImageId", [&task.image_id]);
-        let answer = ec2.call("cannot follow the task", "DescribeStoreImageTasks", params).map_err(located)?;
+        let listed = list_store_tasks(ec2, &task.image_id).map_err(located)?;
         // Of an image EC2 lists the newest task, which may be one to another bucket by somebody else.
-        let ours = items(&answer, "StoreImageTaskResults").iter().find(|found| {
+        let ours = listed.iter().filter(|found| started(found).is_none_or(|time| !before.contains(&time))).find(|found| {
             text(found, "Bucket").is_none_or(|bucket| bucket.split('/').next() == Some(task.bucket.as_str()))
                 && ["S3objectKey", "S3ObjectKey"].iter().find_map(|name| text(found, name)).is_none_or(|found| found == key)
         });
@@ -93,6 +95,11 @@ pub fn store_by_aws(ec2: &Ec2Link, task: &StoreTask, observer: &dyn Observer) ->
     }
     progress.finish();
     Ok(key)
+}
+
+fn list_store_tasks(ec2: &Ec2Link, id: &ImageId) -> Result<Vec<Value>> {
+    let answer = ec2.call("cannot follow the task", "DescribeStoreImageTasks", Params::new().list("ImageId", [id]))?;
+    Ok(items(&answer, "StoreImageTaskResults").to_vec())
 }
 
 /// Has AWS restore an object that it made, and waits until the image can be used. An interruption leaves it to AWS, which goes on.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::super::args::CleanArgs;
+use super::super::args::{CleanArgs, Ec2Args};
 use super::super::output::{Console, cleaned, cleaned_text};
 use super::super::remote::Remote;
 use super::super::settings::{Place, Settings, parse_age, state_directory};
@@ -80,8 +80,9 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
                 removed,
             });
         }
-        // Restores to EC2 have no directory.
-        if task.entry.header.kind == TaskKind::Restore && task.entry.header.target.starts_with('/') {
+        // A directory is known by its absolute path, and EC2 by its name.
+        let is_local = Path::new(&task.entry.header.target).is_absolute();
+        if task.entry.header.kind == TaskKind::Restore && is_local {
             if args.abort {
                 ImageDirectoryTarget::clean(Path::new(&task.entry.header.target), &task.entry.header.tag())?;
             }
@@ -124,26 +125,23 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
     console.result(|| cleaned_text(&found, args.abort), || cleaned(&found))
 }
 
-/// Where the snapshot was begun, unless another place is asked for.
-fn access_of_snapshot(args: &CleanArgs, snapshot: &SnapshotState) -> Access {
-    let access = args.aws.access();
-    let endpoint = Some(snapshot.ec2_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
-    Access {
-        endpoint_url: access.endpoint_url.clone().or(endpoint),
-        region: access.region.clone().or_else(|| Some(snapshot.region.clone())),
-        profile: access.profile.clone().or_else(|| snapshot.profile.clone()),
-        ..access
-    }
-}
-
 /// The service that the upload was begun at, unless another is asked for.
 fn access_of(args: &CleanArgs, upload: &UploadState) -> Access {
+    access_at(args, (&upload.endpoint, &upload.region, upload.profile.as_ref()))
+}
+
+/// The same for a snapshot.
+fn access_of_snapshot(args: &CleanArgs, snapshot: &SnapshotState) -> Access {
+    access_at(args, (&snapshot.ec2_endpoint, &snapshot.region, snapshot.profile.as_ref()))
+}
+
+fn access_at(args: &CleanArgs, (endpoint, region, profile): (&str, &str, Option<&String>)) -> Access {
     let access = args.aws.access();
-    let endpoint = Some(upload.endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+    let endpoint = Some(endpoint.to_owned()).filter(|endpoint| !endpoint.is_empty());
     Access {
         endpoint_url: access.endpoint_url.clone().or(endpoint),
-        region: access.region.clone().or_else(|| Some(upload.region.clone())),
-        profile: access.profile.clone().or_else(|| upload.profile.clone()),
+        region: access.region.clone().or_else(|| Some(region.to_owned())),
+        profile: access.profile.clone().or_else(|| profile.cloned()),
         ..access
     }
 }

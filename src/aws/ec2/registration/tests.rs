@@ -132,7 +132,7 @@ fn what_ec2_says_of_the_new_image_is_believed() {
     described["EnaSupport"] = json!(false);
     described["Name"] = json!("web");
     described["Architecture"] = json!("arm64");
-    observe(&mut registration.items, &described, &json!({"UefiData": {"Value": "QU1a"}}));
+    observe(&mut registration.items, &described, Some(&json!({"UefiData": {"Value": "QU1a"}})));
     let fidelity = |subject, attribute| item(&registration, subject, attribute).fidelity;
     assert_eq!(fidelity("image", "OwnerId"), Fidelity::Impossible);
     assert_eq!(fidelity("image", "PlatformDetails"), Fidelity::Set);
