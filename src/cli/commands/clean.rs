@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::super::args::{CleanArgs, Ec2Args};
+use super::super::args::CleanArgs;
 use super::super::output::{Console, cleaned, cleaned_text};
 use super::super::remote::Remote;
 use super::super::settings::{Place, Settings, parse_age, state_directory};
