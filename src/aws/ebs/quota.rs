@@ -36,7 +36,12 @@ impl Quotas {
     pub fn new(region: &str, account: Option<u32>) -> Self {
         let usual = if LARGE_REGIONS.contains(&region) { PER_ACCOUNT_IN_LARGE_REGIONS } else { PER_ACCOUNT };
         let account = account.map_or(usual, f64::from);
-        Self { spare: Spare::default(), account: Rate::new(account * USED), lists: Rate::new(LISTS * USED), per_snapshot: PER_SNAPSHOT * USED }
+        Self {
+            spare: Spare::default(),
+            account: Rate::new(account * USED),
+            lists: Rate::new(LISTS * USED),
+            per_snapshot: PER_SNAPSHOT * USED,
+        }
     }
 
     pub(super) fn of_snapshot(&self) -> SnapshotQuota {
