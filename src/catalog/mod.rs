@@ -39,6 +39,8 @@ pub trait ImageSource: Send + Sync {
 pub enum Likeness {
     /// It is another.
     Different,
+    /// It is the same, and its metadata says something else.
+    Described,
     /// It is the same by its metadata. Its data may have changed.
     Metadata,
     /// It is the same, and its data cannot have changed.

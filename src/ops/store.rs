@@ -131,6 +131,7 @@ fn compare(
     let present = || StoreOutcome::Present { archive_len: reader.len(), footer: archive.footer().clone() };
     match image.likeness(archive.document()) {
         Likeness::Different => return Err(other("another image")),
+        Likeness::Described => return Err(other("the same image with other metadata")),
         Likeness::Whole => return Ok(present()),
         Likeness::Metadata => {}
     }

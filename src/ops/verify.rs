@@ -110,7 +110,7 @@ pub fn verify_against(reader: &dyn ObjectReader, image: &dyn ImageSource, contex
         context.observer.note(&Event::Damage { error: &error });
         differences.push(error);
     };
-    if image.likeness(archive.document()) == Likeness::Different {
+    if matches!(image.likeness(archive.document()), Likeness::Different | Likeness::Described) {
         differ(Error::corrupt("the archive's image.json is not that of the source"));
     }
     let volumes = &archive.root().manifest.volumes;

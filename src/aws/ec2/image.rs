@@ -116,8 +116,42 @@ impl ImageSource for Ec2Image {
     }
 
     fn likeness(&self, archived: &ImageDocument) -> Likeness {
-        if unchanging(archived) == unchanging(&self.document) { Likeness::Whole } else { Likeness::Different }
+        if unchanging(archived) != unchanging(&self.document) {
+            return Likeness::Different;
+        }
+        if lasting(archived) == lasting(&self.document) { Likeness::Whole } else { Likeness::Described }
     }
+}
+
+/// Members that change while the image stays what it is: when it was used, who may use it, and how far it is on its way out.
+const PASSING: [&str; 9] = [
+    "LastLaunchedTime",
+    "State",
+    "StateReason",
+    "Public",
+    "ImageAllowed",
+    "FreeTierEligible",
+    "DeprecationTime",
+    "DeregistrationProtection",
+    "LaunchPermissions",
+];
+/// The same of its snapshots.
+const PASSING_OF_SNAPSHOTS: [&str; 4] = ["State", "Progress", "StorageTier", "RestoreExpiryTime"];
+
+/// The metadata without what is passing.
+fn lasting(document: &ImageDocument) -> Value {
+    let without = |value: &Value, passing: &[&str]| match value {
+        Value::Object(members) => members
+            .iter()
+            .filter(|(name, _)| !passing.contains(&name.as_str()))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+        other => other.clone(),
+    };
+    let top = |name: &str| document.value().get(name).unwrap_or(&Value::Null);
+    let snapshots: Vec<Value> =
+        items(document.value(), "Snapshots").iter().map(|snapshot| without(snapshot, &PASSING_OF_SNAPSHOTS)).collect();
+    json!([without(top("Image"), &PASSING), without(top("ImageAttributes"), &PASSING), snapshots])
 }
 
 /// What of an image can never be something else.
@@ -300,6 +334,22 @@ mod tests {
         for bad in ["ami-1", "snap-", "snap-0123", "snap-01234567,", "snap-01234567,ami-01234567"] {
             assert!(matches!(Ec2Source::parse(bad), Some(Err(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_archive_of_an_image_is_told_from_one_that_says_something_else() {
+        let document = |launched: &str, tag: &str, uefi: &str| {
+            let image =
+                json!({"ImageId": "ami-01234567", "Name": "web", "LastLaunchedTime": launched, "Tags": [{"Key": "a", "Value": tag}]});
+            let text = json!({"Image": image, "ImageAttributes": {"UefiData": uefi}, "Snapshots": [{"SnapshotId": "snap-a", "Progress": launched}]});
+            ImageDocument::parse(text.to_string().into_bytes()).expect("a document")
+        };
+        let image = Ec2Image { document: document("2026", "1", "x"), volumes: Vec::new(), requests: Requests::default() };
+        assert_eq!(image.likeness(&document("2027", "1", "x")), Likeness::Whole);
+        assert_eq!(image.likeness(&document("2026", "2", "x")), Likeness::Described);
+        assert_eq!(image.likeness(&document("2026", "1", "")), Likeness::Described);
+        let other = ImageDocument::parse(br#"{"Snapshots": [{"SnapshotId": "snap-a"}]}"#.to_vec()).expect("a document");
+        assert_eq!(image.likeness(&other), Likeness::Different);
     }
 
     #[test]
