@@ -80,6 +80,11 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     None
 }
 
+/// Whether the service does not know the snapshot, which may be because it is new.
+fn is_unknown(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound && error.fact("reason").is_none_or(|reason| reason == "SNAPSHOT_NOT_FOUND")
+}
+
 /// A digest as EBS prints it.
 fn print_digest(digest: &Digest) -> String {
     aws_smithy_types::base64::encode(digest)

@@ -1,13 +1,17 @@
 //! Snapshots that are made: begun, and completed.
 
+use std::time::{Duration, Instant};
+
 use sha2::{Digest as _, Sha256};
 
-use super::{EbsLink, failure, odd, print_digest};
+use super::{EbsLink, failure, is_unknown, odd, print_digest};
 use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, VolumeSize};
 use crate::format::Digest;
 
 /// Minutes without a request after which EBS gives up a snapshot that is not complete: the longest it allows, so that there is time to continue.
 const TIMEOUT: i32 = 4320;
+/// A snapshot whose blocks were confirmed may be unknown for so long where it is completed.
+const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 /// The longest description, in characters.
 const MAX_DESCRIPTION: usize = 255;
 
@@ -96,7 +100,17 @@ pub fn complete_snapshot(link: &EbsLink, id: &SnapshotId, what: &CompletedSnapsh
         };
         async move { request.send().await.map_err(|error| failure("cannot complete the snapshot", error)) }
     };
-    let completed = link.wait(link.slow_request(make)).map_err(|error| error.at("snapshot_id", id))?;
+    let begun = Instant::now();
+    let completed = loop {
+        match link.wait(link.slow_request(&make)) {
+            // All its blocks were confirmed, so it is there, though perhaps not known everywhere.
+            Err(error) if is_unknown(&error) && begun.elapsed() < UNKNOWN_FOR => link.wait(async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(())
+            })?,
+            completed => break completed.map_err(|error| error.at("snapshot_id", id))?,
+        }
+    };
     match completed.status().map(|status| status.as_str()) {
         Some("error") => Err(odd("EBS says that the snapshot failed").at("snapshot_id", id)),
         _ => Ok(()),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::super::body::{MeteredBody, Progress};
 use super::quota::SnapshotQuota;
 use super::snapshot::Sum;
-use super::{CompletedSnapshot, EbsLink, Quotas, failure, print_digest};
+use super::{CompletedSnapshot, EbsLink, Quotas, failure, is_unknown, print_digest};
 use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Result, Retry, SnapshotId};
 use crate::block::{BlockSink, Delivered};
 use crate::format::{Digest, ZERO_BLOCK_DIGEST};
@@ -211,14 +211,14 @@ impl Sender {
         let known = self.0.known.get_or_try_init(|| {
             first = true;
             let data = data.clone();
-            async move { self.send_first(block, data, digest).await }
+            async move { self.send_known(block, data, digest).await }
         });
         known.await?;
-        if first { Ok(()) } else { self.put(block, data, digest).await }
+        if first { Ok(()) } else { self.send_known(block, data, digest).await }
     }
 
-    /// Sends a block while the snapshot may not be known yet where blocks go.
-    async fn send_first(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
+    /// Sends a block, again while the snapshot may not be known yet where it goes. Not every part of EBS learns of it at once.
+    async fn send_known(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
         let mut attempt = 1;
         loop {
             match self.put(block, data.clone(), digest).await {
@@ -271,8 +271,4 @@ impl Sender {
         };
         inner.link.request(make).await
     }
-}
-
-fn is_unknown(error: &Error) -> bool {
-    error.kind() == ErrorKind::NotFound && error.fact("reason").is_none_or(|reason| reason == "SNAPSHOT_NOT_FOUND")
 }

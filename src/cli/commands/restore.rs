@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::super::args::RestoreArgs;
 use super::super::output::{
     Console, Quote, aws_restored, aws_restored_text, restore_plan, restore_plan_text, restored, restored_text, restored_to_ec2,
@@ -81,6 +83,14 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
         args.edits.refuse_for_aws()?;
         let (bucket, key) = (object.bucket.clone(), object.key.clone());
         let task = RestoreTask { bucket, key, name: edits.name, tags: edits.tags, poll: args.ec2.poll() };
+        if args.write.dry_run {
+            task.check(&compute.ec2)?;
+            let shown = object.to_string();
+            return console.result(
+                || format!("AWS would restore {shown}\n"),
+                || json!({"DryRun": true, "Archive": shown, "Target": "ec2", "By": "AWS"}),
+            );
+        }
         let (id, snapshots) = restore_by_aws(&compute.ec2, &task, observer.as_ref())?;
         let shown = object.to_string();
         return console.result(|| aws_restored_text(&id, &snapshots, &shown), || aws_restored(&id, &snapshots, &shown));

@@ -174,6 +174,7 @@ fn via_aws(args: &StoreArgs, archive: &Place, remote: &Remote<'_>, console: &Con
         poll: args.ec2.poll(),
     };
     if args.write.dry_run {
+        task.check(&compute.ec2)?;
         let shown = format!("s3://{}/{}{}.bin", task.bucket, task.prefix, task.image_id);
         return console.result(|| aws_stored_text(&task.image_id, &shown, true), || aws_stored(&task.image_id, &shown, true));
     }
