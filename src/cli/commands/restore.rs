@@ -72,7 +72,7 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
         return Err(Error::usage("an image in EC2 is never replaced: give the new one another --name"));
     }
     let edits = args.edits.edits()?;
-    let compute = Remote::new(settings, &observer)?.compute(&args.sides.access(Side::Target), &args.sides.link, &args.ec2)?;
+    let compute = Remote::new(settings, &observer)?.compute(&args.sides.access(Side::Target), &args.sides.link, &args.ec2.ebs)?;
     let region = compute.ec2.region();
     if args.ec2.via_aws {
         let Place::S3(object) = place else {
@@ -112,7 +112,7 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
                 target.check(archive.document())?;
                 let mut requests = Requests::default();
                 archive.root().manifest.volumes.iter().for_each(|volume| requests.write(volume.blocks - volume.fill));
-                let quote = Quote::new(requests, &region, args.ec2.ebs_account_rate, false);
+                let quote = Quote::new(requests, &region, args.ec2.ebs.ebs_account_rate, false);
                 let (planned, items) = (ops::plan_restore(&archive), target.planned_items(archive.document())?);
                 return console.result(
                     || restored_text(&planned, "ec2", true) + &restore_plan_text(&items, &quote),

@@ -142,9 +142,9 @@ fn source(args: &StoreArgs, remote: &Remote<'_>, observer: &dyn Observer) -> Res
     let shown = path.display().to_string();
     refuse_url(&shown)?;
     if let Some(source) = Ec2Source::parse(&shown).filter(|_| !path.exists()) {
-        let compute = remote.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ec2)?;
+        let compute = remote.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ec2.ebs)?;
         let image = Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source?, observer)?;
-        let quote = Quote::new(image.requests().clone(), &compute.ebs.region(), args.ec2.ebs_account_rate, true);
+        let quote = Quote::new(image.requests().clone(), &compute.ebs.region(), args.ec2.ebs.ebs_account_rate, true);
         return Ok(Source { image: Box::new(image), shown, files: Vec::new(), quote: Some(quote) });
     }
     let image = ImageDirectory::open(path)?;
@@ -165,7 +165,7 @@ fn via_aws(args: &StoreArgs, archive: &Place, remote: &Remote<'_>, console: &Con
     if !name.is_empty() && name != format!("{image_id}.bin") {
         return Err(Error::usage("AWS names the object itself: give a bucket, or a prefix with / at its end").at("key", &place.key));
     }
-    let compute = remote.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ec2)?;
+    let compute = remote.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ec2.ebs)?;
     let task = StoreTask {
         image_id,
         bucket: place.bucket.clone(),

@@ -140,4 +140,5 @@ fn what_ec2_says_of_the_new_image_is_believed() {
     assert_eq!(fidelity("image", "UefiData"), Fidelity::Set);
     assert_eq!(fidelity("/dev/xvda", "Encrypted"), Fidelity::Set);
     assert_eq!(item(&registration, "image", "EnaSupport").now, Some(json!(false)));
+    assert_eq!(fidelity("image", "Tag a"), Fidelity::Set, "an empty value is a value");
 }
