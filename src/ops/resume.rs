@@ -1,6 +1,7 @@
 //! Work that can be continued: what a use case needs to begin or find its task.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -61,6 +62,7 @@ impl Resumption {
             target: self.target.clone(),
             image_id: work.image_id.clone(),
             started: rfc3339(SystemTime::now()),
+            nonce: nonce(),
             fingerprint: digest(work.fingerprint),
             settings: digest(work.settings),
             expected: work.expected,
@@ -76,6 +78,12 @@ impl Resumption {
         }
         Ok(RunningTask(Arc::new(Mutex::new(task))))
     }
+}
+
+/// What nobody else has.
+fn nonce() -> String {
+    let random = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", random(), random())
 }
 
 /// A digest of texts, each with its length.

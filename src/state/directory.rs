@@ -122,6 +122,7 @@ mod tests {
             target: "s3://bucket/a.bin".into(),
             image_id: None,
             started: "2026-01-01T00:00:00Z".into(),
+            nonce: String::new(),
             fingerprint: fingerprint.into(),
             settings: "s".into(),
             expected: 1,

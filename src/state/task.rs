@@ -62,6 +62,9 @@ pub struct TaskHeader {
     pub image_id: Option<String>,
     /// When it began: RFC 3339, UTC.
     pub started: String,
+    /// What no other work has, of another machine and of the same second neither.
+    #[serde(default)]
+    pub nonce: String,
     /// Digest of what the result is made of. Work with another one is of no use any more.
     pub fingerprint: String,
     /// Digest of how it is made. Work with another one is of use, but not to this command.

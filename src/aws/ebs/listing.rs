@@ -16,6 +16,8 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// A volume is listed in pieces of so many blocks at the same time (128 GiB), in at most so many.
 const PIECE: u32 = 1 << 18;
 const PIECES: u32 = 8;
+/// Refused tokens of one block, or of pages that follow one another without a block in them: after so many it is given up. Each time the list was begun anew.
+pub(super) const RENEWALS: u32 = 5;
 
 /// A snapshot that is listed.
 #[derive(Clone)]
@@ -95,11 +97,14 @@ impl Listing {
         let mut runs: Vec<(u32, u32)> = Vec::new();
         let mut from = start;
         let mut token: Option<String> = None;
+        // Refused tokens since the last block.
+        let mut refused = 0;
         while from < end {
             let page = match self.page(from, token.as_deref()).await {
                 // The token of a page ends after an hour: begin again behind what is known.
-                Err(error) if token.is_some() && is_stale_page(&error) => {
+                Err(error) if token.is_some() && is_stale_page(&error) && refused < RENEWALS => {
                     token = None;
+                    refused += 1;
                     continue;
                 }
                 page => page?,
@@ -113,7 +118,9 @@ impl Listing {
                     _ => runs.push((*index, 1)),
                 }
             }
-            from = page.blocks.last().map_or(from, |(last, _)| last + 1);
+            if let Some((last, _)) = page.blocks.last() {
+                (from, refused) = (last + 1, 0);
+            }
             match page.next {
                 Some(next) => token = Some(next),
                 None => break,
@@ -202,6 +209,7 @@ impl Tokens {
     /// The token of a block that the map names, and which listing it is of.
     pub(super) async fn of(&self, block: u32, size: VolumeSize) -> Result<(String, u64)> {
         let mut state = self.state.lock().await;
+        let mut refused = 0;
         loop {
             if state.has_expired() {
                 self.begin(&mut state);
@@ -222,7 +230,14 @@ impl Tokens {
                 }
                 _ => {}
             }
-            self.extend(&mut state, block, size).await?;
+            match self.extend(&mut state, block, size).await {
+                // The token of a page ends after an hour.
+                Err(error) if is_stale_page(&error) && refused < RENEWALS => {
+                    refused += 1;
+                    self.begin(&mut state);
+                }
+                extended => extended?,
+            }
         }
     }
 
@@ -247,13 +262,7 @@ impl Tokens {
         }
         // Pages may be empty. Where the listing stands is then not seen in them, and a lower block may be wanted meanwhile.
         let from = state.next.as_ref().map_or(lowest, |(_, from)| *from);
-        let page = match self.listing.page(from, state.next.as_ref().map(|(token, _)| token.as_str())).await {
-            Err(error) if state.next.is_some() && is_stale_page(&error) => {
-                self.begin(state);
-                return Ok(());
-            }
-            page => page?,
-        };
+        let page = self.listing.page(from, state.next.as_ref().map(|(token, _)| token.as_str())).await?;
         let end = match (page.blocks.last(), &page.next) {
             (_, None) => size.blocks(),
             (Some((last, _)), Some(_)) => last + 1,

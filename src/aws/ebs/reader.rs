@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::super::body::Progress;
 use super::super::error::Failure;
 use super::super::retry::random;
-use super::listing::{Listing, Tokens, Wanted, is_stale_block};
+use super::listing::{Listing, RENEWALS, Tokens, Wanted, is_stale_block};
 use super::quota::{PAGE, SnapshotQuota, Spare};
 use super::{EbsLink, Quotas, failure, odd, parse_digest};
 use crate::base::{BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, Retry, SnapshotId, VolumeSize};
@@ -19,8 +19,6 @@ use crate::block::BlockSource;
 use crate::codec::sha256;
 use crate::format::{BlockMap, Digest};
 
-/// Refused tokens of one block, after which it is not asked for again: each time all tokens were renewed.
-const RENEWALS: u32 = 5;
 /// Maps up to this memory are kept for the next who asks: volumes up to 4 TiB.
 const KEPT_MAP: u64 = 1 << 20;
 
@@ -86,6 +84,10 @@ impl EbsSource {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn locate(&self, error: Error, block: u32) -> Error {
+        error.at("snapshot_id", &self.fetcher.0.listing.snapshot_id).at("block", block)
+    }
+
     fn begin(&self, block: u32) -> Fetch {
         let fetcher = self.fetcher.clone();
         // At once: tasks begin in any order, and a listing that begins with a later block would have to be made again for this one.
@@ -99,7 +101,7 @@ impl EbsSource {
     fn receive(&self, block: u32, fetch: Fetch) -> Result<Fetched> {
         let mut fetch = fetch;
         let work = async { (&mut fetch.0).await.unwrap_or_else(|_| Err(Error::internal("a fetch was given up that was still wanted"))) };
-        self.link().wait(work).map_err(|error| error.at("block", block))
+        self.link().wait(work).map_err(|error| self.locate(error, block))
     }
 }
 
@@ -176,8 +178,10 @@ impl EbsSource {
         let options = self.link().options();
         let mut attempt = 1;
         loop {
-            let error = Error::corrupt("a block is not what EBS says that it is: its checksum is wrong").at("block", block);
-            let Some(delay) = options.retry.delay(Retry::Transient, attempt, random()) else { return Err(error.at("attempts", attempt)) };
+            let error = Error::corrupt("a block is not what EBS says that it is: its checksum is wrong");
+            let Some(delay) = options.retry.delay(Retry::Transient, attempt, random()) else {
+                return Err(self.locate(error.at("attempts", attempt), block));
+            };
             options.observer.note(&Event::Retried { error: &error, attempt, delay });
             self.link().wait(async {
                 tokio::time::sleep(delay).await;

@@ -265,7 +265,11 @@ fn open_all(ec2: &Ec2Link, ebs: &EbsLink, quotas: &Quotas, ids: &[SnapshotId], d
         match source {
             Ok(source) => opened.push(source),
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Internal) => return Err(error),
-            Err(error) => problems.push(explain(ec2, id, described.as_ref(), error).at("snapshot_id", id)),
+            Err(error) => {
+                let error = explain(ec2, id, described.as_ref(), error);
+                let is_named = error.fact("snapshot_id").is_some();
+                problems.push(if is_named { error } else { error.at("snapshot_id", id) });
+            }
         }
     }
     let mut problems = problems.into_iter();

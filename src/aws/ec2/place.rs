@@ -237,7 +237,7 @@ fn nonce(task: Option<&SharedTask>) -> String {
         Some(task) => {
             let task = task.lock().unwrap_or_else(PoisonError::into_inner);
             let header = task.header();
-            format!("{} {} {} {}", header.fingerprint, header.settings, header.started, header.target)
+            format!("{} {} {} {} {}", header.fingerprint, header.settings, header.started, header.nonce, header.target)
         }
         None => {
             use std::hash::{BuildHasher, Hasher};
@@ -390,8 +390,13 @@ impl ImageTarget for Ec2Target {
             Some(earlier) => earlier,
             None => {
                 if let Some(noted) = &noted {
-                    let message = format!("{} is gone: the volume is sent again in full", noted.snapshot_id);
+                    let message = format!("{} is gone or failed: the volume is sent again in full", noted.snapshot_id);
                     options.observer.note(&Event::Warning { message });
+                    // One that failed is still there, and nobody will ask for it again.
+                    if let Err(error) = delete_snapshot(&options.ec2, &noted.snapshot_id) {
+                        let message = format!("{} was left behind and has to be deleted: {error}", noted.snapshot_id);
+                        options.observer.note(&Event::Warning { message });
+                    }
                 }
                 let started = start_snapshot(&options.ebs, &new).map_err(|error| error.at("snapshot", id))?;
                 self.note(SnapshotState {

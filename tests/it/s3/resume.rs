@@ -404,6 +404,7 @@ fn two_processes_do_not_do_the_same_work() {
         target: resumption.target.clone(),
         image_id: None,
         started: "2026-01-01T00:00:00Z".to_owned(),
+        nonce: String::new(),
         fingerprint: "of somebody else".to_owned(),
         settings: String::new(),
         expected: 1,
