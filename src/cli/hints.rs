@@ -7,6 +7,11 @@ use crate::base::{Error, ErrorKind};
 /// One sentence of advice, if there is any.
 pub(super) fn hint(error: &Error) -> Option<String> {
     if let Some(command) = error.fact("resume_with") {
+        if error.kind() == ErrorKind::Usage && error.fact("action") == Some("RegisterImage") {
+            return Some(format!(
+                "the blocks are kept, and are not sent again: mend it by options, such as --volume-type or --boot-mode, added to: {command}"
+            ));
+        }
         let or = if error.fact("snapshots_kept").is_some() { "; or delete the snapshots with: amistore clean --abort" } else { "" };
         return Some(format!("what was done is kept; continue with: {command}{or}"));
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::super::ebs::{EbsLink, EbsSource, Quotas, Requests};
-use super::describe::{self, items, text};
+use super::describe::{self, Attribute, items, text};
 use super::{Ec2Link, partition_of};
 use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
 use crate::block::BlockSource;
@@ -73,7 +73,7 @@ impl Ec2Image {
         };
         let described = describe::snapshots(ec2, &ids)?;
         let opened = open_all(ec2, ebs, quotas, &ids, &described)?;
-        top.insert("SnapshotAttributes".to_owned(), snapshot_attributes(ec2, &ids)?);
+        top.insert("SnapshotAttributes".to_owned(), snapshot_attributes(ec2, &ids, observer)?);
         top.insert("Snapshots".to_owned(), described.into_iter().flatten().collect());
         if let Some(image) = image {
             top.insert("Image".to_owned(), image);
@@ -215,19 +215,30 @@ fn warn_of_image(image: &Value, observer: &dyn Observer) {
 /// What only DescribeImageAttribute tells.
 fn image_attributes(ec2: &Ec2Link, id: &ImageId, observer: &dyn Observer) -> Result<Value> {
     let mut attributes = Map::new();
-    let mut denied = Vec::new();
+    let (mut of_owner, mut denied) = (Vec::new(), Vec::new());
     for name in ["launchPermission", "uefiData"] {
         match describe::attribute(ec2, "DescribeImageAttribute", ("ImageId", id.as_str()), name)? {
-            None => denied.push(name),
-            Some(answer) => {
+            Attribute::OfOwner => of_owner.push(name),
+            Attribute::Denied => denied.push(name),
+            Attribute::Told(answer) => {
                 let told = answer.as_object().into_iter().flatten().filter(|(member, value)| *member != "ImageId" && !is_nothing(value));
                 attributes.extend(told.map(|(member, value)| (member.clone(), value.clone())));
             }
         }
     }
-    if !denied.is_empty() {
-        let message = format!("only the owner of the image may ask for {}: that is not in the archive", denied.join(" and "));
+    if !of_owner.is_empty() {
+        let message = format!("only the owner of the image may ask for {}: that is not in the archive", of_owner.join(" and "));
         observer.note(&Event::Warning { message });
+    }
+    if !denied.is_empty() {
+        let names = denied.join(" and ");
+        let message = format!("{names} of the image is not in the archive: ec2:DescribeImageAttribute is not allowed to these credentials");
+        observer.note(&Event::Warning { message });
+    }
+    // Whoever reads the archive later should not take silence for an answer.
+    of_owner.extend(denied);
+    if !of_owner.is_empty() {
+        attributes.insert("NotRecorded".to_owned(), json!(of_owner));
     }
     Ok(Value::Object(attributes))
 }
@@ -243,11 +254,18 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// Who may use the snapshots; those of others are left out.
-fn snapshot_attributes(ec2: &Ec2Link, ids: &[SnapshotId]) -> Result<Value> {
-    let mut all = Vec::new();
+fn snapshot_attributes(ec2: &Ec2Link, ids: &[SnapshotId], observer: &dyn Observer) -> Result<Value> {
+    let (mut all, mut denied) = (Vec::new(), false);
     for id in ids {
-        let answer = describe::attribute(ec2, "DescribeSnapshotAttribute", ("SnapshotId", id.as_str()), "createVolumePermission")?;
-        all.extend(answer.filter(|answer| !items(answer, "CreateVolumePermissions").is_empty()));
+        match describe::attribute(ec2, "DescribeSnapshotAttribute", ("SnapshotId", id.as_str()), "createVolumePermission")? {
+            Attribute::Told(answer) => all.extend((!items(&answer, "CreateVolumePermissions").is_empty()).then_some(answer)),
+            Attribute::OfOwner => {}
+            Attribute::Denied => denied = true,
+        }
+    }
+    if denied {
+        let message = "who may use the snapshots is not in the archive: ec2:DescribeSnapshotAttribute is not allowed to these credentials";
+        observer.note(&Event::Warning { message: message.to_owned() });
     }
     Ok(Value::Array(all))
 }

@@ -6,12 +6,14 @@ mod client;
 mod describe;
 mod edits;
 mod fidelity;
+mod finish;
 mod image;
 mod link;
 mod permissions;
 mod place;
 mod registration;
 mod retire;
+mod target;
 mod tasks;
 
 use super::partition_of;
