@@ -1,4 +1,8 @@
 //! Images in EC2: stored and restored against the local AWS of the tests, by the program and by the library.
 
+mod bench;
+mod faults;
+mod resume;
 mod round_trip;
 mod setup;
+mod tokens;

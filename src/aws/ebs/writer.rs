@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use aws_sdk_ebs::error::ProvideErrorMetadata;
 use aws_sdk_ebs::primitives::ByteStream;
 use aws_sdk_ebs::types::ChecksumAlgorithm;
 use bytes::Bytes;
@@ -223,9 +224,11 @@ impl Sender {
         loop {
             match self.put(block, data.clone(), digest).await {
                 Err(error) if is_unknown(&error) && self.0.begun.elapsed() < UNKNOWN_FOR => {
-                    self.0.link.options().observer.note(&Event::Retried { error: &error, attempt, delay: KNOWN_YET });
+                    let options = self.0.link.options();
+                    let delay = KNOWN_YET.min(options.retry.cap);
+                    options.observer.note(&Event::Retried { error: &error, attempt, delay });
                     attempt += 1;
-                    sleep(KNOWN_YET).await;
+                    sleep(delay).await;
                 }
                 sent => return sent,
             }
@@ -252,7 +255,13 @@ impl Sender {
                 progress.moved(turn);
                 sleep_until(turn).await;
                 let output = request.send().await.map_err(|error| {
-                    let failure = failure("cannot write a block of the snapshot", error);
+                    // Of a checksum that is refused: what left us was right, and it was damaged on the way.
+                    let damaged =
+                        error.as_service_error().and_then(|error| error.message()).is_some_and(|message| message.contains("checksum"));
+                    let mut failure = failure("cannot write a block of the snapshot", error);
+                    if damaged && failure.error.retry() == Retry::No {
+                        failure.error = failure.error.retry_as(Retry::Transient);
+                    }
                     if failure.error.retry() == Retry::Throttle {
                         inner.quota.block_throttled(failure.error.fact("reason"));
                     }

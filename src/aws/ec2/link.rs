@@ -40,8 +40,9 @@ impl Ec2Link {
         self.wait(self.request(make)).map_err(|error| error.at("action", action))
     }
 
-    /// Waits, unless the operation is cancelled.
+    /// Waits, unless the operation is cancelled. Not longer than the longest pause between two attempts.
     pub(super) fn pause(&self, time: Duration) -> Result<()> {
+        let time = time.min(self.options().retry.cap);
         self.wait(async {
             tokio::time::sleep(time).await;
             Ok(())
