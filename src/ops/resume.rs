@@ -216,7 +216,8 @@ impl RunningTask {
     fn worth(&self, error: &Error) -> Result<Worth> {
         // A restore keeps what it wrote; of an archive nothing is kept that was not sent.
         let restores = self.with(|task| task.header().kind) == TaskKind::Restore;
-        self.with(|task| task.sync())?;
+        // If there is no room for it, what was noted before still counts.
+        let _ = self.with(|task| task.sync());
         let (mut begun, mut snapshots) = (false, Vec::new());
         for record in self.with(|task| task.records())? {
             match record? {

@@ -8,8 +8,9 @@ use super::{EbsLink, failure, is_unknown, odd, print_digest};
 use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, VolumeSize};
 use crate::format::Digest;
 
-/// Minutes without a request after which EBS gives up a snapshot that is not complete: the longest it allows, so that there is time to continue.
+/// Minutes without a request after which EBS gives up a snapshot that is not complete: the longest it allows, so that there is time to continue; and an hour where nobody could.
 const TIMEOUT: i32 = 4320;
+const SHORT_TIMEOUT: i32 = 60;
 /// A snapshot whose blocks were confirmed may be unknown for so long where it is completed.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 /// The longest description, in characters.
@@ -30,6 +31,8 @@ pub struct NewSnapshot {
     pub encrypted: bool,
     /// The ARN of the key it is encrypted with; the account's default key, if that is not said.
     pub kms_key_arn: Option<String>,
+    /// Whether a later process may go on with it.
+    pub continuable: bool,
 }
 
 /// A snapshot that was begun.
@@ -69,7 +72,7 @@ pub fn start_snapshot(link: &EbsLink, wanted: &NewSnapshot) -> Result<StartedSna
             .start_snapshot()
             .volume_size(i64::from(wanted.volume_gib))
             .client_token(&wanted.client_token)
-            .timeout(TIMEOUT)
+            .timeout(if wanted.continuable { TIMEOUT } else { SHORT_TIMEOUT })
             .set_description(description.clone())
             .set_tags(Some(tags.clone()).filter(|tags| !tags.is_empty()))
             .set_encrypted(wanted.encrypted.then_some(true))

@@ -113,6 +113,20 @@ fn describe_snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Value>> 
     Ok(items(&answer, "Snapshots").to_vec())
 }
 
+/// Fails if these credentials may not describe snapshots.
+pub(super) fn may_describe_snapshots(link: &Ec2Link) -> Result<()> {
+    let params = Params::new().list("Owner", ["self"]).set("MaxResults", 5);
+    link.call("cannot describe snapshots", "DescribeSnapshots", params).map(drop)
+}
+
+/// The answer to a dry run: EC2 says by an error that it would do it.
+pub(super) fn would(answer: Result<Value>) -> Result<()> {
+    match answer {
+        Err(error) if error.fact("code") == Some("DryRunOperation") => Ok(()),
+        answer => answer.map(drop),
+    }
+}
+
 /// Whether a snapshot may be used by everybody. Such ones cannot be read by the direct APIs.
 pub(super) fn is_public(link: &Ec2Link, id: &SnapshotId) -> Result<bool> {
     let filter = Params::new().set("Name", "snapshot-id").list("Value", [id]);

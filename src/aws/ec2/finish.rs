@@ -15,10 +15,10 @@ use crate::model::ImageDocument;
 
 /// Pauses between two looks at a snapshot or image that is being made: short at first, then far below what EC2 allows.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Looks at a snapshot that EBS does not complete, because it may have done so before: within a minute.
-const LOOKS_FOR_COMPLETION: u32 = 8;
-/// What was just registered may be unknown for so many seconds. (EC2 developer guide, "Eventual consistency".)
+const LOOKS_FOR_COMPLETION: u32 = 12;
+/// What was just made may be unknown for so many seconds, or looks. (EC2 developer guide, "Eventual consistency".)
 const UNKNOWN_FOR: u32 = 60;
 
 /// Completes a snapshot. If that was done before, by a request whose answer got lost or by an earlier run, EBS refuses to do it again; then EC2 knows of it, sooner or later.
@@ -41,25 +41,35 @@ pub(super) fn complete(options: &Ec2Options, id: &SnapshotId, what: &CompletedSn
     }
 }
 
-/// Waits until a snapshot is completed.
-pub(super) fn wait_for_snapshot(options: &Ec2Options, id: &SnapshotId) -> Result<Value> {
+/// Waits until all snapshots are completed, and tells what EC2 says of them, in the order of `ids`.
+pub(super) fn wait_for_snapshots(options: &Ec2Options, ids: &[SnapshotId]) -> Result<Vec<Value>> {
     let mut pause = FIRST_PAUSE;
     let mut unknown = 0;
     loop {
-        let described = describe::snapshots(&options.ec2, std::slice::from_ref(id))?.pop().flatten();
-        match described.as_ref().map(|snapshot| text(snapshot, "State").unwrap_or_default()) {
-            Some("completed") => return Ok(described.unwrap_or_default()),
-            Some("error" | "recoverable" | "recovering") => {
-                let message =
-                    described.as_ref().and_then(|snapshot| text(snapshot, "StateMessage")).unwrap_or("no reason is given").to_owned();
-                return Err(Error::new(ErrorKind::Io, "EC2 could not complete the snapshot").at("snapshot_id", id).at("reason", message));
+        let described = describe::snapshots(&options.ec2, ids)?;
+        let mut waiting = false;
+        for (id, snapshot) in ids.iter().zip(&described) {
+            match snapshot.as_ref().map(|snapshot| text(snapshot, "State").unwrap_or_default()) {
+                Some("completed") => {}
+                Some("error" | "recoverable" | "recovering") => {
+                    let message = snapshot.as_ref().and_then(|snapshot| text(snapshot, "StateMessage")).unwrap_or("no reason is given");
+                    let failed = Error::new(ErrorKind::Io, "EC2 could not complete the snapshot").at("snapshot_id", id);
+                    return Err(failed.at("reason", message));
+                }
+                Some(_) => waiting = true,
+                // What is completed is not yet known everywhere.
+                None if unknown < UNKNOWN_FOR => {
+                    unknown += 1;
+                    waiting = true;
+                }
+                None => {
+                    let gone = "the snapshot that was written does not exist any more";
+                    return Err(Error::new(ErrorKind::NotFound, gone).at("snapshot_id", id));
+                }
             }
-            Some(_) => {}
-            // Completed is not yet known everywhere.
-            None if unknown < 60 => unknown += 1,
-            None => {
-                return Err(Error::new(ErrorKind::NotFound, "the snapshot that was written does not exist any more").at("snapshot_id", id));
-            }
+        }
+        if !waiting {
+            return Ok(described.into_iter().flatten().collect());
         }
         options.ec2.pause(pause)?;
         pause = (pause * 2).min(LONGEST_PAUSE);

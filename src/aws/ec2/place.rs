@@ -145,6 +145,8 @@ impl ImagePlace for Ec2Place {
             }
         }
         self.check(document)?;
+        // That this may be asked should be known before all blocks are sent.
+        describe::may_describe_snapshots(&self.options.ec2)?;
         Ok(Box::new(Ec2Target::new(self.clone(), document, task)))
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::ebs::{EbsSink, NewSnapshot, SendBuffers, start_snapshot};
 use super::describe::{self, tags, text};
 use super::fidelity::FidelityItem;
-use super::finish::{complete, finish, register, wait_for_snapshot};
+use super::finish::{complete, finish, register, wait_for_snapshots};
 use super::place::{Ec2Options, Ec2Place, Ec2Restored, RestoredSnapshot, delete_snapshot};
 use super::registration::wanted_tags;
 use crate::base::{Error, Event, Observer, Result, SnapshotId, VolumeSize, hex};
@@ -128,6 +128,7 @@ impl Ec2Target {
             tags,
             encrypted: edits.encrypted || edits.kms_key_arn.is_some(),
             kms_key_arn: edits.kms_key_arn,
+            continuable: self.task.is_some(),
         };
         Ok((new, late_tags))
     }
@@ -151,9 +152,9 @@ impl Ec2Target {
             let sink = Arc::into_inner(sink).ok_or_else(|| Error::internal("a volume is committed while it is still written"))?;
             complete(&options, &volume.snapshot_id, &sink.total(), volume.continued)?;
         }
+        let ids: Vec<SnapshotId> = self.volumes.iter().map(|volume| volume.snapshot_id.clone()).collect();
         let mut snapshots = Vec::new();
-        for volume in &self.volumes {
-            let described = wait_for_snapshot(&options, &volume.snapshot_id)?;
+        for (volume, described) in self.volumes.iter().zip(wait_for_snapshots(&options, &ids)?) {
             if !volume.late_tags.is_empty() {
                 let tags = volume.late_tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value));
                 let params = Params::new().list("ResourceId", [&volume.snapshot_id]).structures("Tag", tags);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Ec2Link;
-use super::describe::{self, items, text};
+use super::describe::{self, items, text, would};
 use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, Stage};
 use crate::query::Params;
 
@@ -76,14 +76,6 @@ impl RestoreTask {
 
 fn tag_params(tags: &[(String, String)]) -> Vec<Params> {
     tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value)).collect()
-}
-
-/// The answer to a dry run: EC2 says by an error that it would do it.
-fn would(answer: Result<Value>) -> Result<()> {
-    match answer {
-        Err(error) if error.fact("code") == Some("DryRunOperation") => Ok(()),
-        answer => answer.map(drop),
-    }
 }
 
 /// Looks that may find no task after it was begun: not every part of EC2 knows it at once.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::super::args::RestoreArgs;
+use super::super::args::{EditArgs, RestoreArgs};
 use super::super::output::{
     Console, Quote, aws_restored, aws_restored_text, restore_plan, restore_plan_text, restored, restored_text, restored_to_ec2,
     restored_to_ec2_text,
@@ -23,11 +23,17 @@ pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Co
     let place = Place::parse(&args.archive)?;
     refuse_url(&args.target.to_string_lossy())?;
     let observer = console.observer();
-    if args.target.as_os_str() == "ec2" && !args.target.exists() {
+    // A directory of this name is ./ec2.
+    if args.target.as_os_str() == "ec2" {
         return to_ec2(&args, &place, settings, console, observer);
     }
     if args.ec2.via_aws {
         return Err(Error::usage("AWS restores to EC2 only: amistore restore --via-aws s3://bucket/ami-0123456789abcdef0.bin ec2"));
+    }
+    if args.edits != EditArgs::default() {
+        return Err(Error::usage(
+            "--name, --encrypted and the other changes of the new image are for the target ec2: a directory gets what the archive holds",
+        ));
     }
     to_directory(&args, &place, settings, console, observer)
 }

@@ -130,7 +130,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
     console.result(|| stored_text(&report, &shown), || stored(&report, &shown))
 }
 
-/// Opens what is to be stored: plain disks, an image or snapshots in EC2, or an image directory. A directory may be called like an image.
+/// Opens what is to be stored: plain disks, an image or snapshots in EC2, or an image directory. A directory that is called like an image is `./ami-...`.
 fn source(args: &StoreArgs, remote: &Remote<'_>, observer: &dyn Observer) -> Result<Source> {
     if let Some((image, disks)) = args.image.plain_image()? {
         let image = PlainDisks::open(&image, &disks)?;
@@ -141,7 +141,7 @@ fn source(args: &StoreArgs, remote: &Remote<'_>, observer: &dyn Observer) -> Res
     let path = &args.places[0];
     let shown = path.display().to_string();
     refuse_url(&shown)?;
-    if let Some(source) = Ec2Source::parse(&shown).filter(|_| !path.exists()) {
+    if let Some(source) = Ec2Source::parse(&shown) {
         let compute = remote.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ec2.ebs)?;
         let image = Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source?, observer)?;
         let quote = Quote::new(image.requests().clone(), &compute.ebs.region(), args.ec2.ebs.ebs_account_rate, true);

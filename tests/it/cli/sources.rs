@@ -263,7 +263,9 @@ fn places_in_aws_are_not_mistaken_for_files() {
 fn a_directory_that_is_called_like_an_image_is_a_source() {
     let sandbox = Sandbox::new();
     sandbox.sample_image(IMAGE);
-    sandbox.run(&["store", IMAGE, "a.bin"]).succeeded();
+    sandbox.run(&["store", &format!("./{IMAGE}"), "a.bin"]).succeeded();
+    // Without the dot it is an image of EC2, whatever is here.
+    sandbox.run(&["store", IMAGE, "b.bin"]).failed(2, &["no Region is known"]);
 }
 
 #[test]
