@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::quota::SnapshotQuota;
-use super::{EbsLink, failure, odd};
+use super::{EbsLink, odd, transfer_failure};
 use crate::base::{BLOCK_BYTES, Error, ErrorKind, Result, VolumeSize};
 use crate::format::BlockMap;
 
@@ -50,7 +50,7 @@ impl Listing {
             async move {
                 progress.moved(turn);
                 tokio::time::sleep_until(turn).await;
-                request.send().await.map_err(|error| failure("cannot list the blocks of the snapshot", error))
+                request.send().await.map_err(|error| transfer_failure("cannot list the blocks of the snapshot", error))
             }
         };
         let output = self.link.request(make).await?;

@@ -63,6 +63,18 @@ where
     failure
 }
 
+/// The same for lists and blocks, whose parameters are ours: what is refused there is not for the user to mend.
+fn transfer_failure<E>(doing: &'static str, error: SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let mut failure = failure(doing, error);
+    if failure.error.kind() == ErrorKind::Usage {
+        failure.error = failure.error.as_kind(ErrorKind::Io);
+    }
+    failure
+}
+
 fn reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(cause) = next {

@@ -13,7 +13,7 @@ use super::super::error::Failure;
 use super::super::retry::random;
 use super::listing::{Listing, RENEWALS, Tokens, Wanted, is_stale_block};
 use super::quota::{PAGE, SnapshotQuota, Spare};
-use super::{EbsLink, Quotas, failure, odd, parse_digest};
+use super::{EbsLink, Quotas, odd, parse_digest, transfer_failure};
 use crate::base::{BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, Retry, SnapshotId, VolumeSize};
 use crate::block::BlockSource;
 use crate::codec::sha256;
@@ -236,7 +236,8 @@ impl Fetcher {
                 let turn = inner.quota.block_turn();
                 progress.moved(turn);
                 sleep_until(turn).await;
-                let output = request.send().await.map_err(|error| inner.heard(failure("cannot read a block of the snapshot", error)))?;
+                let output =
+                    request.send().await.map_err(|error| inner.heard(transfer_failure("cannot read a block of the snapshot", error)))?;
                 let algorithm = output.checksum_algorithm().map(|algorithm| algorithm.as_str().to_owned());
                 if algorithm.as_deref().is_some_and(|algorithm| algorithm != "SHA256") {
                     return Err(Failure::from(

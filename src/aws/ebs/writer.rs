@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::super::body::{MeteredBody, Progress};
 use super::quota::SnapshotQuota;
 use super::snapshot::Sum;
-use super::{CompletedSnapshot, EbsLink, Quotas, failure, is_unknown, print_digest};
+use super::{CompletedSnapshot, EbsLink, Quotas, is_unknown, print_digest, transfer_failure};
 use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Result, Retry, SnapshotId};
 use crate::block::{BlockSink, Delivered};
 use crate::format::{Digest, ZERO_BLOCK_DIGEST};
@@ -258,7 +258,7 @@ impl Sender {
                     // Of a checksum that is refused: what left us was right, and it was damaged on the way.
                     let damaged =
                         error.as_service_error().and_then(|error| error.message()).is_some_and(|message| message.contains("checksum"));
-                    let mut failure = failure("cannot write a block of the snapshot", error);
+                    let mut failure = transfer_failure("cannot write a block of the snapshot", error);
                     if damaged && failure.error.retry() == Retry::No {
                         failure.error = failure.error.retry_as(Retry::Transient);
                     }

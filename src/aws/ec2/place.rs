@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
+
 use super::super::ebs::{EbsLink, Quotas};
 use super::Ec2Link;
 use super::describe::{self, text};
@@ -74,6 +76,18 @@ pub struct RestoredSnapshot {
     pub volume_gib: u32,
     /// Whether it is encrypted.
     pub encrypted: bool,
+}
+
+impl RestoredSnapshot {
+    /// A snapshot as EC2 describes it.
+    pub(super) fn of(archived: SnapshotId, described: &Value) -> Result<Self> {
+        Ok(Self {
+            archived,
+            snapshot_id: SnapshotId::parse(text(described, "SnapshotId").unwrap_or_default())?,
+            volume_gib: described.get("VolumeSize").and_then(Value::as_u64).and_then(|gib| u32::try_from(gib).ok()).unwrap_or(0),
+            encrypted: described.get("Encrypted").and_then(Value::as_bool).unwrap_or(false),
+        })
+    }
 }
 
 impl Ec2Place {
@@ -155,11 +169,11 @@ impl ImagePlace for Ec2Place {
             let Some(id) = self.registered(document)? else { return Ok(false) };
             let mut noted: Vec<SnapshotState> = self.lock().noted.values().cloned().collect();
             noted.sort_by_key(|noted| noted.volume);
+            let ids = noted.iter().map(|noted| SnapshotId::parse(&noted.snapshot_id)).collect::<Result<Vec<_>>>()?;
             let mut snapshots = Vec::new();
-            for (entry, noted) in document.snapshots().iter().zip(noted) {
-                let gib = entry.volume_gib.and_then(|gib| u32::try_from(gib).ok()).unwrap_or(0);
-                let snapshot_id = SnapshotId::parse(&noted.snapshot_id)?;
-                snapshots.push(RestoredSnapshot { archived: entry.id.clone(), snapshot_id, volume_gib: gib, encrypted: false });
+            for (entry, described) in document.snapshots().iter().zip(describe::snapshots(&self.options.ec2, &ids)?) {
+                let Some(described) = described else { return Ok(false) };
+                snapshots.push(RestoredSnapshot::of(entry.id.clone(), &described)?);
             }
             let of = |id: &SnapshotId| {
                 let found = snapshots.iter().find(|snapshot| &snapshot.archived == id)?;

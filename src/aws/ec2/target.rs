@@ -42,7 +42,6 @@ pub(super) struct Ec2Target {
 struct Volume {
     archived: SnapshotId,
     snapshot_id: SnapshotId,
-    gib: u32,
     /// Tags that can only be set afterwards.
     late_tags: Vec<(String, String)>,
     /// Whether an earlier run began it, and may have completed it in its last moment.
@@ -160,9 +159,7 @@ impl Ec2Target {
                 let params = Params::new().list("ResourceId", [&volume.snapshot_id]).structures("Tag", tags);
                 options.ec2.call("cannot tag the snapshot", "CreateTags", params)?;
             }
-            let encrypted = described.get("Encrypted").and_then(Value::as_bool).unwrap_or(false);
-            let (archived, snapshot_id) = (volume.archived.clone(), volume.snapshot_id.clone());
-            snapshots.push(RestoredSnapshot { archived, snapshot_id, volume_gib: volume.gib, encrypted });
+            snapshots.push(RestoredSnapshot::of(volume.archived.clone(), &described)?);
         }
         Ok(snapshots)
     }
