@@ -27,13 +27,13 @@ from program import EXISTS
 SEED = int(os.environ.get("KILLS_SEED", "20261121"))
 BUCKET = "archives"
 INTERRUPTED = 130
-SLOWLY = ["--limit-rate", "60MiB", "--memory", "96MiB"]
+SLOWLY = ["--limit-rate", "60MiB", "--memory"]
 STORES, RESTORES, HANGS = 30, 30, 8
 # Blocks of each volume. They compress to a fifth, so that a store has some parts and a restore more blocks than that.
 VOLUMES = {"/dev/xvda": (1, 150), "/dev/sdb": (2, 100), "/dev/sdc": (1, 50)}
 BLOCKS = sum(count for _, count in VOLUMES.values())
-# Of one run: how many blocks may be on their way, or confirmed and not yet noted, when it is killed.
-ON_THEIR_WAY = 48
+# How many blocks may be on their way, or confirmed and not yet noted, when a run is killed: at most, and on average.
+ON_THEIR_WAY, ON_AVERAGE = 64, 24
 
 
 class Rig:
@@ -141,7 +141,7 @@ def killed_stores(rig, chance):
     rig.aws.order("/settings", {"relist_replaces_tokens": False})
     sums = kills.Sums()
     key_of = lambda name: f"store-{name}.bin"
-    arguments = lambda name: ["store", rig.image, f"s3://{BUCKET}/{key_of(name)}", *SLOWLY]
+    arguments = lambda name: ["store", rig.image, f"s3://{BUCKET}/{key_of(name)}", *SLOWLY, "96MiB"]
     pace = Pace(rig, arguments)
 
     def point(number, shares):
@@ -165,7 +165,7 @@ def killed_stores(rig, chance):
 
 def killed_restores(rig, chance):
     sums = kills.Sums()
-    arguments = lambda name: [*rig.restore(str(name)), *SLOWLY]
+    arguments = lambda name: [*rig.restore(str(name)), *SLOWLY, "64MiB"]
     pace = Pace(rig, lambda name: arguments(name))
     mine = {}
 
@@ -194,6 +194,7 @@ def killed_restores(rig, chance):
         assert all(completed[snapshot] == 1 for snapshot in snapshots) or ended, f"{name}: {completed}"
         assert registered[name] <= 1, f"{name} was registered {registered[name]} times"
         sums.add(blocks_put_again=again)
+    assert sums.blocks_put_again <= ON_AVERAGE * (sums.kills + sums.interruptions), sums
     sums.add(most_put_again_in_one_run=most)
     assert sums.bytes_not_sent_again, f"kills came too early to show anything: {sums}"
     return sums
