@@ -223,6 +223,11 @@ impl Fetcher {
                     refused += 1;
                     inner.tokens.refused(generation).await;
                 }
+                // Not the fault of whoever called: the tokens are those that EBS gave.
+                Err(error) if is_stale_block(&error) => {
+                    let message = "EBS refuses the tokens that it gave, again and again: every listing replaces them, so something else may be reading the snapshot";
+                    return Err(Error::new(ErrorKind::Io, message).because(error));
+                }
                 fetched => return fetched,
             }
         }

@@ -322,7 +322,8 @@ fn check_snapshot(described: Option<&Value>) -> Result<()> {
 
 /// Says why a snapshot cannot be read, if more is known than the service said.
 fn explain(ec2: &Ec2Link, id: &SnapshotId, described: Option<&Value>, error: Error) -> Error {
-    let service_refused = error.fact("status").is_some();
+    // An answer that cannot be read, or a service that fails, says nothing about permissions.
+    let service_refused = error.fact("status").is_some_and(|status| status.starts_with('4'));
     let is_encrypted = described.and_then(|snapshot| snapshot.get("Encrypted")).and_then(Value::as_bool) == Some(true);
     let is_kms = error.fact("reason") == Some("DEPENDENCY_ACCESS_DENIED") || error.fact("reason") == Some("GRANT_NOT_FOUND");
     let key = || described.and_then(|snapshot| text(snapshot, "KmsKeyId")).unwrap_or("its key").to_owned();
