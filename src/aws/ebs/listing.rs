@@ -16,8 +16,8 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// A volume is listed in pieces of so many blocks at the same time (128 GiB), in at most so many.
 const PIECE: u32 = 1 << 18;
 const PIECES: u32 = 8;
-/// Refused tokens of one block, or of pages that follow one another without a block in them: after so many it is given up. Each time the list was begun anew.
-pub(super) const RENEWALS: u32 = 5;
+/// Refused tokens of pages that follow one another without a block in them: after so many it is given up. Each time the list was begun anew.
+const RENEWALS: u32 = 5;
 
 /// A snapshot that is listed.
 #[derive(Clone)]

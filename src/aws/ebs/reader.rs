@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use aws_sdk_ebs::primitives::ByteStream;
 use bytes::BytesMut;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::body::Progress;
 use super::super::error::Failure;
 use super::super::retry::random;
-use super::listing::{Listing, RENEWALS, Tokens, Wanted, is_stale_block};
+use super::listing::{Listing, Tokens, Wanted, is_stale_block};
 use super::quota::{PAGE, SnapshotQuota, Spare};
 use super::{EbsLink, Quotas, odd, parse_digest, transfer_failure};
 use crate::base::{BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, Retry, SnapshotId, VolumeSize};
@@ -219,14 +219,17 @@ impl Fetcher {
         loop {
             let (token, generation) = inner.tokens.of(block, inner.size).await?;
             match self.get(block, &token).await {
-                Err(error) if is_stale_block(&error) && refused < RENEWALS => {
-                    refused += 1;
-                    inner.tokens.refused(generation).await;
-                }
-                // Not the fault of whoever called: the tokens are those that EBS gave.
                 Err(error) if is_stale_block(&error) => {
-                    let message = "EBS refuses the tokens that it gave, again and again: every listing replaces them, so something else may be reading the snapshot";
-                    return Err(Error::new(ErrorKind::Io, message).because(error));
+                    inner.tokens.refused(generation).await;
+                    if refused > 0 {
+                        // Somebody else reads the snapshot, and lists it as often as we do: by chance one of us is left alone for a while.
+                        let Some(pause) = inner.listing.link.options().retry.delay(Retry::Transient, refused, random()) else {
+                            let message = "EBS refuses the tokens that it gave, again and again: every listing replaces them, so something else may be reading the snapshot";
+                            return Err(Error::new(ErrorKind::Io, message).because(error));
+                        };
+                        sleep(pause).await;
+                    }
+                    refused += 1;
                 }
                 fetched => return fetched,
             }

@@ -169,7 +169,6 @@ impl ImageTarget for Ec2Target {
     fn create_volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Arc<dyn BlockSink>> {
         let options = self.options().clone();
         let volume = self.volumes.len() as u16;
-        let gib = NewSnapshot::gib_of(size)?;
         let noted = self.place.lock().noted.get(&volume).cloned();
         let earlier = noted.as_ref().map(|noted| self.earlier(noted)).transpose()?.flatten();
         let attempt = noted.as_ref().map_or(0, |noted| noted.attempt + 1);
@@ -202,7 +201,7 @@ impl ImageTarget for Ec2Target {
         };
         options.observer.note(&Event::Note { message: format!("{id} becomes {snapshot_id}") });
         let sink = (!complete).then(|| Arc::new(EbsSink::new(&options.ebs, snapshot_id.clone(), &options.quotas, &self.buffers)));
-        self.volumes.push(Volume { archived: id.clone(), snapshot_id, gib, late_tags, continued, sink: sink.clone() });
+        self.volumes.push(Volume { archived: id.clone(), snapshot_id, late_tags, continued, sink: sink.clone() });
         Ok(match sink {
             Some(sink) => sink,
             None => Arc::new(Complete),
