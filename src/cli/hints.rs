@@ -37,7 +37,7 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         ErrorKind::Corrupt if says("is not what EBS says") => {
             "repeat the command; if it stays so, the snapshot itself is damaged, and AWS support has to look at it"
         }
-        ErrorKind::Corrupt if says("is not what the image is") => "store the image anew, and compare again",
+        ErrorKind::Corrupt if says("is not what the image is") => "store the image anew, with --force, and compare again",
         ErrorKind::NotFound if says("no such bucket") => "check the name, the Region and the endpoint; amistore does not make buckets",
         ErrorKind::NotFound if says("no such object") => "`amistore ls` lists what is there",
         ErrorKind::Io if error.fact("endpoint").is_some() || error.fact("region").is_some() => {

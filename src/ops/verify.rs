@@ -110,8 +110,11 @@ pub fn verify_against(reader: &dyn ObjectReader, image: &dyn ImageSource, contex
         context.observer.note(&Event::Damage { error: &error });
         differences.push(error);
     };
-    if matches!(image.likeness(archive.document()), Likeness::Different | Likeness::Described) {
-        differ(Error::corrupt("the archive's image.json is not that of the source"));
+    let other = || Error::corrupt("the archive's image.json is not that of the source");
+    match image.likeness(archive.document()) {
+        Likeness::Different => differ(other()),
+        Likeness::Described(members) => differ(other().at("members", members)),
+        Likeness::Metadata | Likeness::Whole => {}
     }
     let volumes = &archive.root().manifest.volumes;
     if volumes.len() != image.volumes().len() {

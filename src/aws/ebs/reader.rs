@@ -225,7 +225,7 @@ impl Fetcher {
                         // Somebody else reads the snapshot, and lists it as often as we do: by chance one of us is left alone for a while.
                         let Some(pause) = inner.listing.link.options().retry.delay(Retry::Transient, refused, random()) else {
                             let message = "EBS refuses the tokens that it gave, again and again: every listing replaces them, so something else may be reading the snapshot";
-                            return Err(Error::new(ErrorKind::Io, message).because(error));
+                            return Err(Error::new(ErrorKind::Io, message).at("reason", "INVALID_BLOCK_TOKEN").because(error));
                         };
                         sleep(pause).await;
                     }

@@ -2,6 +2,7 @@
 //!
 //! Whatever could keep it from being stored is looked for before the first block is read, all of it at once, and said with what can be done about it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -119,7 +120,10 @@ impl ImageSource for Ec2Image {
         if unchanging(archived) != unchanging(&self.document) {
             return Likeness::Different;
         }
-        if lasting(archived) == lasting(&self.document) { Likeness::Whole } else { Likeness::Described }
+        let (archived, here) = (lasting(archived), lasting(&self.document));
+        let names: BTreeSet<&String> = archived.keys().chain(here.keys()).collect();
+        let differ: Vec<&str> = names.into_iter().filter(|name| archived.get(*name) != here.get(*name)).map(String::as_str).collect();
+        if differ.is_empty() { Likeness::Whole } else { Likeness::Described(differ.join(", ")) }
     }
 }
 
@@ -138,20 +142,25 @@ const PASSING: [&str; 9] = [
 /// The same of its snapshots.
 const PASSING_OF_SNAPSHOTS: [&str; 4] = ["State", "Progress", "StorageTier", "RestoreExpiryTime"];
 
-/// The metadata without what is passing.
-fn lasting(document: &ImageDocument) -> Value {
-    let without = |value: &Value, passing: &[&str]| match value {
-        Value::Object(members) => members
-            .iter()
-            .filter(|(name, _)| !passing.contains(&name.as_str()))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
-        other => other.clone(),
+/// The metadata without what is passing, by member. What has no order is sorted.
+fn lasting(document: &ImageDocument) -> BTreeMap<String, Value> {
+    let mut members = BTreeMap::new();
+    let mut add = |prefix: &str, value: &Value, passing: &[&str]| {
+        for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| !passing.contains(&name.as_str())) {
+            let mut value = value.clone();
+            if let Some(items) = value.as_array_mut() {
+                items.sort_by_key(|item| text(item, "Key").or_else(|| text(item, "DeviceName")).map(ToOwned::to_owned));
+            }
+            members.insert(format!("{prefix}.{name}"), value);
+        }
     };
     let top = |name: &str| document.value().get(name).unwrap_or(&Value::Null);
-    let snapshots: Vec<Value> =
-        items(document.value(), "Snapshots").iter().map(|snapshot| without(snapshot, &PASSING_OF_SNAPSHOTS)).collect();
-    json!([without(top("Image"), &PASSING), without(top("ImageAttributes"), &PASSING), snapshots])
+    add("Image", top("Image"), &PASSING);
+    add("ImageAttributes", top("ImageAttributes"), &PASSING);
+    for snapshot in items(document.value(), "Snapshots") {
+        add(text(snapshot, "SnapshotId").unwrap_or_default(), snapshot, &PASSING_OF_SNAPSHOTS);
+    }
+    members
 }
 
 /// What of an image can never be something else.
@@ -369,8 +378,8 @@ mod tests {
         };
         let image = Ec2Image { document: document("2026", "1", "x"), volumes: Vec::new(), requests: Requests::default() };
         assert_eq!(image.likeness(&document("2027", "1", "x")), Likeness::Whole);
-        assert_eq!(image.likeness(&document("2026", "2", "x")), Likeness::Described);
-        assert_eq!(image.likeness(&document("2026", "1", "")), Likeness::Described);
+        assert_eq!(image.likeness(&document("2026", "2", "x")), Likeness::Described("Image.Tags".to_owned()));
+        assert_eq!(image.likeness(&document("2026", "1", "")), Likeness::Described("ImageAttributes.UefiData".to_owned()));
         let other = ImageDocument::parse(br#"{"Snapshots": [{"SnapshotId": "snap-a"}]}"#.to_vec()).expect("a document");
         assert_eq!(image.likeness(&other), Likeness::Different);
     }
