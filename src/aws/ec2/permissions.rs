@@ -84,7 +84,8 @@ fn protection(ec2: &Ec2Link, id: &ImageId, image: &Value, edits: &Edits, account
         account.push(FidelityItem::left(IMAGE, "DeregistrationProtection", &value, "--deregistration-protection protects it"));
         return Ok(());
     }
-    let cooldown = recorded.contains("cooldown");
+    // The other value is enabled-without-cooldown.
+    let cooldown = recorded == "enabled-with-cooldown";
     let params = Params::new().set("ImageId", id).set("WithCooldown", cooldown);
     ec2.call("cannot protect the image against deregistration", "EnableImageDeregistrationProtection", params)?;
     account.push(FidelityItem::set(IMAGE, "DeregistrationProtection", &value));

@@ -1,6 +1,6 @@
 //! One EC2, connections to it, a small image in it, and its archive.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use amistore::aws::ebs::{EbsLink, Quotas};
@@ -50,13 +50,23 @@ pub struct Bench {
     pub silence: Duration,
     /// Bytes of memory for data in flight.
     pub memory: u64,
+    /// To make connections takes longer than to use them.
+    pub links: OnceLock<(Ec2Link, EbsLink)>,
 }
 
 impl Bench {
     pub fn new() -> Self {
         let (aws, runtime) = (TestAws::start(), Runtime::new().expect("threads"));
         let directory = TempDir::new().expect("a directory");
-        Self { aws, runtime, heard: Arc::default(), directory, silence: Duration::from_millis(500), memory: 128 << 20 }
+        Self {
+            aws,
+            runtime,
+            heard: Arc::default(),
+            directory,
+            silence: Duration::from_millis(500),
+            memory: 128 << 20,
+            links: OnceLock::new(),
+        }
     }
 
     /// Waits for nothing that tests need not wait for.
@@ -84,12 +94,19 @@ impl Bench {
         }
     }
 
+    fn links(&self) -> &(Ec2Link, EbsLink) {
+        self.links.get_or_init(|| {
+            let ec2 = Ec2Link::open(&self.runtime, self.access(), self.options()).expect("a configuration");
+            (ec2, EbsLink::open(&self.runtime, self.access(), self.options()).expect("a configuration"))
+        })
+    }
+
     pub fn ec2(&self) -> Ec2Link {
-        Ec2Link::open(&self.runtime, self.access(), self.options()).expect("a configuration")
+        self.links().0.clone()
     }
 
     pub fn ebs(&self) -> EbsLink {
-        EbsLink::open(&self.runtime, self.access(), self.options()).expect("a configuration")
+        self.links().1.clone()
     }
 
     /// Opens an image, or snapshots, as a source.
@@ -164,10 +181,10 @@ impl Bench {
 
 /// Two volumes: 14 blocks in four cells, and three blocks in two, zeros that were written among them.
 pub fn small_image(aws: &TestAws) -> String {
-    let root = (0..10).map(|index| (index, Content::random(u64::from(index) + 1)));
-    let root = root.chain([(12, Content::Zero), (40, Content::bytes(b"forty")), (41, Content::random(41)), (2047, Content::random(2047))]);
+    let root = (0..10).map(|index| (index, Content::random(1)));
+    let root = root.chain([(12, Content::Zero), (40, Content::bytes(b"forty")), (41, Content::random(1)), (2047, Content::random(1))]);
     let root = aws.add_snapshot(Snapshot { tags: [("kind".to_owned(), "root".to_owned())].into(), ..Snapshot::new(1) }.with(root));
-    let data = aws.snapshot_of(2, [(3, Content::bytes(b"three")), (8, Content::Zero), (9, Content::random(9))]);
+    let data = aws.snapshot_of(2, [(3, Content::bytes(b"three")), (8, Content::Zero), (9, Content::random(1))]);
     let mappings = vec![Mapping::of("/dev/xvda", &root), Mapping::of("/dev/sdb", &data)];
     aws.add_image(Image { mappings, tags: [("team".to_owned(), "blue".to_owned())].into(), ..Image::new("small image", &root) })
 }
