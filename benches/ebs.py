@@ -115,13 +115,15 @@ def once(rig, bench, operation, count, blocks, latency, memory):
 
 def points(options):
     """What is measured, once each: operation, snapshots, blocks of each, latency, memory."""
-    default = options.memory[0]
-    found = [(operation, 1, options.blocks, latency, default) for operation in ("store", "restore") for latency in options.latency]
-    found += [(operation, 1, options.blocks, LATENCY, memory) for operation in ("store", "restore") for memory in options.memory]
-    found += [(operation, count, options.blocks // 2, LATENCY, default) for operation in ("store", "restore") for count in options.snapshots]
+    default, found = options.memory[0], []
+    # What is compared stands side by side, so that it has the same company.
+    for latency in options.latency:
+        for operation, other in (("store", "coldsnap download"), ("restore", "coldsnap upload")):
+            found += [(name, 1, options.blocks, latency, default) for name in ([operation, other] if options.coldsnap else [operation])]
+    for operation in ("store", "restore"):
+        found += [(operation, 1, options.blocks, LATENCY, memory) for memory in options.memory]
+        found += [(operation, count, options.blocks // 2, LATENCY, default) for count in options.snapshots]
     found += [("compare", 1, options.blocks, LATENCY, default)]
-    if options.coldsnap:
-        found += [(operation, 1, options.blocks, latency, default) for operation in ("coldsnap download", "coldsnap upload") for latency in options.latency]
     return list(dict.fromkeys(found))
 
 
@@ -170,7 +172,7 @@ def main():
     with tempfile.TemporaryDirectory(dir=options.work) as work, check_aws.running() as [aws]:
         options.work = work = os.path.abspath(work)
         facts = machine(options)
-        facts["tools"] = {"amistore": first_line([options.amistore, "--version"]), "coldsnap": first_line([options.coldsnap, "--version"]) if options.coldsnap else None}
+        facts["tools"] = {"amistore": first_line([options.amistore, "--version"]), "coldsnap": "at hand (it does not say its version)" if options.coldsnap else None}
         print(describe(facts), flush=True)
         rig, bench, runs = Rig(aws, options, work), Bench(options, work), []
         wanted = points(options)
