@@ -98,7 +98,7 @@ pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Ve
     }
 }
 
-/// Checks an archive and compares it with an image: the metadata byte by byte, each volume block by block, absent, zero and data kept apart.
+/// Checks an archive and compares it with an image: the metadata as far as the source says that it lasts, each volume block by block, absent, zero and data kept apart.
 pub fn verify_against(reader: &dyn ObjectReader, image: &dyn ImageSource, context: Context<'_>) -> Result<Verified> {
     let mut verified = verify(reader, Selection::All, context)?;
     if !verified.is_ok() {

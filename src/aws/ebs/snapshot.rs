@@ -40,8 +40,8 @@ pub struct NewSnapshot {
 pub struct StartedSnapshot {
     /// What EBS calls it.
     pub snapshot_id: SnapshotId,
-    /// The key that it is encrypted with, if it is.
-    pub kms_key_arn: Option<String>,
+    /// Bytes of the blocks that it wants.
+    pub block_size: u64,
 }
 
 /// What a snapshot that is written adds up to.
@@ -80,11 +80,9 @@ pub fn start_snapshot(link: &EbsLink, wanted: &NewSnapshot) -> Result<StartedSna
         async move { request.send().await.map_err(|error| failure("cannot begin a snapshot", error)) }
     };
     let output = link.wait(link.request(make))?;
-    if output.block_size().is_some_and(|bytes| bytes as u64 != BLOCK_BYTES) {
-        return Err(Error::unsupported("EBS wants blocks of another size").at("block_size", output.block_size().unwrap_or_default()));
-    }
+    let block_size = output.block_size().map_or(BLOCK_BYTES, |bytes| bytes as u64);
     let id = output.snapshot_id().ok_or_else(|| odd("EBS does not say what the snapshot is called"))?;
-    Ok(StartedSnapshot { snapshot_id: SnapshotId::parse(id)?, kms_key_arn: output.kms_key_arn().map(ToOwned::to_owned) })
+    Ok(StartedSnapshot { snapshot_id: SnapshotId::parse(id)?, block_size })
 }
 
 /// Completes a snapshot: EBS compares count and checksum with what it has. It is of use when EC2 calls it completed, which comes later.

@@ -24,6 +24,8 @@ use crate::format::{Digest, ZERO_BLOCK_DIGEST};
 
 /// A snapshot that was just begun may be unknown for so long where its blocks go. (EBS engineers speak of up to two minutes.)
 const UNKNOWN_FOR: Duration = Duration::from_secs(180);
+/// And to some parts of EBS, after others know it.
+const UNKNOWN_TO_SOME_FOR: Duration = Duration::from_secs(20);
 /// How often it is tried meanwhile.
 const KNOWN_YET: Duration = Duration::from_secs(1);
 /// How long a waiting caller may miss a cancellation.
@@ -221,9 +223,11 @@ impl Sender {
     /// Sends a block, again while the snapshot may not be known yet where it goes. Not every part of EBS learns of it at once.
     async fn send_known(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
         let mut attempt = 1;
+        // When a block has arrived, only a part of EBS can still be behind.
+        let end = if self.0.known.initialized() { Instant::now() + UNKNOWN_TO_SOME_FOR } else { self.0.begun + UNKNOWN_FOR };
         loop {
             match self.put(block, data.clone(), digest).await {
-                Err(error) if is_unknown(&error) && self.0.begun.elapsed() < UNKNOWN_FOR => {
+                Err(error) if is_unknown(&error) && Instant::now() < end => {
                     let options = self.0.link.options();
                     let delay = KNOWN_YET.min(options.retry.cap);
                     options.observer.note(&Event::Retried { error: &error, attempt, delay });

@@ -103,7 +103,7 @@ impl Ec2Place {
 
     /// Finds out what would keep the image from being registered, before anything is made.
     pub fn check(&self, document: &ImageDocument) -> Result<()> {
-        let Some(registration) = self.registration(document, &|_| Some(("snap-00000000".to_owned(), 0)))? else { return Ok(()) };
+        let Some(registration) = self.registration(document, &|id| planned_snapshot(document, id))? else { return Ok(()) };
         if let Some(image) = describe::image_named(&self.options.ec2, &registration.name)? {
             return Err(Error::new(ErrorKind::Exists, "the account has an image of this name in this Region")
                 .at("name", &registration.name)
@@ -115,10 +115,7 @@ impl Ec2Place {
 
     /// What the image would be registered with; `None` if none is asked for.
     pub fn planned_items(&self, document: &ImageDocument) -> Result<Vec<FidelityItem>> {
-        Ok(self
-            .registration(document, &|_| Some(("snap-00000000".to_owned(), 0)))?
-            .map(|registration| registration.items)
-            .unwrap_or_default())
+        Ok(self.registration(document, &|id| planned_snapshot(document, id))?.map(|registration| registration.items).unwrap_or_default())
     }
 
     pub(super) fn registration(
@@ -209,6 +206,12 @@ impl ImagePlace for Ec2Place {
         let error = deleted.into_iter().find_map(|(_, outcome)| outcome.err());
         Err(error.unwrap_or_else(|| Error::internal("a deletion failed and did not")).at("snapshots", left))
     }
+}
+
+/// A snapshot that is not there yet, and the size that it will have, as far as the archive says.
+fn planned_snapshot(document: &ImageDocument, id: &SnapshotId) -> Option<(String, u64)> {
+    let gib = document.snapshots().iter().find(|snapshot| &snapshot.id == id).and_then(|snapshot| snapshot.volume_gib);
+    Some(("snap-00000000".to_owned(), gib.unwrap_or(0)))
 }
 
 /// Deletes a snapshot. Returns whether it is gone: one that an image uses stays.

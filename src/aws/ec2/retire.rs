@@ -59,7 +59,7 @@ pub struct RetiredSnapshot {
     pub deleted: bool,
 }
 
-/// Plans it. An image that is protected against deregistration, or of somebody else, is refused.
+/// Plans it. What EC2 would refuse is refused here: an image that is protected, or of somebody else.
 pub fn plan_retire(ec2: &Ec2Link, id: &ImageId, action: RetireAction) -> Result<RetirePlan> {
     let image = describe::image(ec2, id)?;
     let deregisters = matches!(action, RetireAction::Deregister { .. });

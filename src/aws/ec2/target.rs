@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::ebs::{EbsSink, NewSnapshot, SendBuffers, start_snapshot};
-use super::describe::{self, tags, text};
+use super::describe::{self, tags, text, would};
 use super::fidelity::FidelityItem;
 use super::finish::{complete, finish, register, wait_for_snapshots};
 use super::place::{Ec2Options, Ec2Place, Ec2Restored, RestoredSnapshot, delete_snapshot};
 use super::registration::wanted_tags;
-use crate::base::{Error, Event, Observer, Result, SnapshotId, VolumeSize, hex};
+use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Observer, Result, SnapshotId, VolumeSize, hex};
 use crate::block::BlockSink;
 use crate::catalog::ImageTarget;
 use crate::codec::sha256;
@@ -27,6 +27,7 @@ const LANES: usize = 8;
 /// An image that is being restored.
 pub(super) struct Ec2Target {
     place: Ec2Place,
+    document: ImageDocument,
     /// What the archive says of its snapshots.
     described: Vec<Value>,
     image_id: Option<String>,
@@ -78,6 +79,7 @@ impl Ec2Target {
             volumes: Vec::new(),
             items: Vec::new(),
             committed: false,
+            document: document.clone(),
             place,
         }
     }
@@ -143,6 +145,26 @@ impl Ec2Target {
         Ok(())
     }
 
+    /// Asks EC2 whether it would register the image, before blocks are sent: that it is not allowed should not be found out after hours. What else it says may have to do with the snapshots, which are not complete.
+    fn try_to_register(&self) -> Result<()> {
+        let of = |id: &SnapshotId| {
+            let found = self.volumes.iter().find(|volume| &volume.archived == id)?;
+            let gib = self.document.snapshots().iter().find(|snapshot| &snapshot.id == id).and_then(|snapshot| snapshot.volume_gib);
+            Some((found.snapshot_id.to_string(), gib.unwrap_or(0)))
+        };
+        let Some(registration) = self.place.registration(&self.document, &of)? else { return Ok(()) };
+        let params = registration.params.set("DryRun", true);
+        match would(self.options().ec2.call("the image would not be registered", "RegisterImage", params)) {
+            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Interrupted) => Err(error),
+            Err(error) if error.kind() == ErrorKind::Usage => {
+                let message = format!("EC2 may refuse the image when its snapshots are there: {}", error.causes().join(": "));
+                self.options().observer.note(&Event::Warning { message });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Completes all snapshots and waits until they can be used.
     fn complete(&mut self) -> Result<Vec<RestoredSnapshot>> {
         let options = self.place.options.clone();
@@ -196,12 +218,20 @@ impl ImageTarget for Ec2Target {
                     region: options.ec2.region(),
                     profile: options.ec2.profile(),
                 })?;
+                if started.block_size != BLOCK_BYTES {
+                    // Not AWS. Nobody can continue it.
+                    delete_snapshot(&options.ec2, started.snapshot_id.as_str())?;
+                    return Err(Error::unsupported("EBS wants blocks of another size").at("block_size", started.block_size));
+                }
                 (started.snapshot_id, false)
             }
         };
         options.observer.note(&Event::Note { message: format!("{id} becomes {snapshot_id}") });
         let sink = (!complete).then(|| Arc::new(EbsSink::new(&options.ebs, snapshot_id.clone(), &options.quotas, &self.buffers)));
         self.volumes.push(Volume { archived: id.clone(), snapshot_id, late_tags, continued, sink: sink.clone() });
+        if self.volumes.len() == self.document.snapshots().len() {
+            self.try_to_register()?;
+        }
         Ok(match sink {
             Some(sink) => sink,
             None => Arc::new(Complete),
