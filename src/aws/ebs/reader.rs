@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aws_sdk_ebs::primitives::ByteStream;
 use bytes::BytesMut;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::body::Progress;
 use super::super::error::Failure;
+use super::super::fetch::Fetch;
 use super::super::retry::random;
 use super::listing::{Listing, Tokens, Wanted, is_stale_block};
 use super::quota::{PAGE, SnapshotQuota, Spare};
@@ -28,16 +28,7 @@ pub struct EbsSource {
     size: VolumeSize,
     map: OnceLock<BlockMap>,
     /// Blocks that are being fetched, or were, and wait to be read.
-    ahead: Mutex<HashMap<u32, Fetch>>,
-}
-
-/// A block that is being fetched. It is given up when nobody wants it any more.
-struct Fetch(JoinHandle<Result<Fetched>>);
-
-impl Drop for Fetch {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    ahead: Mutex<HashMap<u32, Fetch<Fetched>>>,
 }
 
 /// A block as it came, and what the service says of it.
@@ -80,7 +71,7 @@ impl EbsSource {
         &self.fetcher.0.listing.link
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Fetch>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Fetch<Fetched>>> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,20 +79,18 @@ impl EbsSource {
         error.at("snapshot_id", &self.fetcher.0.listing.snapshot_id).at("block", block)
     }
 
-    fn begin(&self, block: u32) -> Fetch {
+    fn begin(&self, block: u32) -> Fetch<Fetched> {
         let fetcher = self.fetcher.clone();
         // At once: tasks begin in any order, and a listing that begins with a later block would have to be made again for this one.
         let wanted = fetcher.0.wanted.add(block);
-        Fetch(self.link().runtime().spawn(async move {
+        Fetch::begin(self.link().runtime(), async move {
             let _wanted = wanted;
             fetcher.fetch(block).await
-        }))
+        })
     }
 
-    fn receive(&self, block: u32, fetch: Fetch) -> Result<Fetched> {
-        let mut fetch = fetch;
-        let work = async { (&mut fetch.0).await.unwrap_or_else(|_| Err(Error::internal("a fetch was given up that was still wanted"))) };
-        self.link().wait(work).map_err(|error| self.locate(error, block))
+    fn receive(&self, block: u32, fetch: Fetch<Fetched>) -> Result<Fetched> {
+        self.link().wait(fetch.outcome()).map_err(|error| self.locate(error, block))
     }
 }
 
@@ -132,7 +121,7 @@ impl BlockSource for EbsSource {
         }
         let first = (offset / BLOCK_BYTES) as u32;
         let count = (buffer.len() / BLOCK) as u32;
-        let fetches: Vec<(u32, Fetch)> = {
+        let fetches: Vec<(u32, Fetch<Fetched>)> = {
             let mut ahead = self.lock();
             (first..first + count).map(|block| (block, ahead.remove(&block).unwrap_or_else(|| self.begin(block)))).collect()
         };
@@ -201,14 +190,8 @@ impl EbsSource {
 impl Drop for EbsSource {
     /// No fetch outlives its source.
     fn drop(&mut self) {
-        let fetches: Vec<Fetch> = self.lock().drain().map(|(_, fetch)| fetch).collect();
-        fetches.iter().for_each(|fetch| fetch.0.abort());
-        self.link().runtime().block_on(async {
-            for mut fetch in fetches {
-                // Given up, or finished: either is an end.
-                let _ = (&mut fetch.0).await;
-            }
-        });
+        let fetches = std::mem::take(&mut *self.lock());
+        Fetch::give_up(self.link().runtime(), fetches.into_values());
     }
 }
 
