@@ -58,6 +58,9 @@ pub(super) fn hint(error: &Error) -> Option<String> {
             "remove the partial file if nobody is writing it, or choose another name"
         }
         ErrorKind::Exists if says("not a directory") => "choose another name: an archive is restored to a directory",
+        ErrorKind::Exists if error.fact("image_id").is_some() && error.fact("region").is_some() => {
+            "images in EC2 are not replaced: give the new one another --name"
+        }
         ErrorKind::Exists if error.fact("image_id").is_some() => {
             "give the image another --name or an --image-id, or name another file; --force replaces what is there"
         }

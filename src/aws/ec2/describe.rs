@@ -59,7 +59,7 @@ pub(super) fn image_named(link: &Ec2Link, name: &str) -> Result<Option<Value>> {
     find(link, "cannot look for an image of this name", ("DescribeImages", "Images"), params, |image| text(image, "Name") == Some(name))
 }
 
-/// The first item of a list that is looked for. Pages may be empty although others follow.
+/// The first item of a list that is looked for.
 fn find(
     link: &Ec2Link,
     doing: &'static str,
@@ -67,15 +67,32 @@ fn find(
     params: Params,
     is_it: impl Fn(&Value) -> bool,
 ) -> Result<Option<Value>> {
+    let mut found = None;
+    pages(link, doing, action, params, |answer| {
+        found = items(answer, member).iter().find(|item| is_it(item)).cloned();
+        found.is_none()
+    })?;
+    Ok(found)
+}
+
+/// Asks for all pages of a list, as long as `goes_on` wants more. Pages may be empty although others follow.
+pub(super) fn pages(
+    link: &Ec2Link,
+    doing: &'static str,
+    action: &'static str,
+    params: Params,
+    mut goes_on: impl FnMut(&Value) -> bool,
+) -> Result<()> {
     let mut token: Option<String> = None;
     loop {
         let answer = link.call(doing, action, params.clone().set_some("NextToken", token.as_ref()))?;
-        if let Some(found) = items(&answer, member).iter().find(|item| is_it(item)) {
-            return Ok(Some(found.clone()));
-        }
         match text(&answer, "NextToken") {
-            Some(next) => token = Some(next.to_owned()),
-            None => return Ok(None),
+            Some(next) if goes_on(&answer) => token = Some(next.to_owned()),
+            Some(_) => return Ok(()),
+            None => {
+                goes_on(&answer);
+                return Ok(());
+            }
         }
     }
 }
@@ -109,8 +126,13 @@ pub(super) fn snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Option
 }
 
 fn describe_snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Value>> {
-    let answer = link.call("cannot describe snapshots", "DescribeSnapshots", Params::new().list("SnapshotId", ids))?;
-    Ok(items(&answer, "Snapshots").to_vec())
+    let params = Params::new().list("SnapshotId", ids);
+    let mut found = Vec::new();
+    pages(link, "cannot describe snapshots", "DescribeSnapshots", params, |answer| {
+        found.extend_from_slice(items(answer, "Snapshots"));
+        true
+    })?;
+    Ok(found)
 }
 
 /// Fails if these credentials may not describe snapshots.

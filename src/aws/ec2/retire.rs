@@ -147,23 +147,15 @@ pub fn retire(ec2: &Ec2Link, plan: &RetirePlan) -> Result<RetirePlan> {
 /// The other images of the account that use a snapshot.
 fn users(ec2: &Ec2Link, snapshot: &str, but: &ImageId) -> Result<Vec<String>> {
     let mut found = BTreeSet::new();
-    let mut token: Option<String> = None;
-    loop {
-        let filter = Params::new().set("Name", "block-device-mapping.snapshot-id").list("Value", [snapshot]);
-        let params = Params::new()
-            .list("Owner", ["self"])
-            .structures("Filter", [filter])
-            .set("IncludeDisabled", true)
-            .set("IncludeDeprecated", true)
-            .set_some("NextToken", token.as_ref());
-        let answer = ec2.call("cannot look for other images of a snapshot", "DescribeImages", params)?;
-        let ids = items(&answer, "Images").iter().filter_map(|image| text(image, "ImageId")).filter(|id| *id != but.as_str());
+    let filter = Params::new().set("Name", "block-device-mapping.snapshot-id").list("Value", [snapshot]);
+    let params =
+        Params::new().list("Owner", ["self"]).structures("Filter", [filter]).set("IncludeDisabled", true).set("IncludeDeprecated", true);
+    describe::pages(ec2, "cannot look for other images of a snapshot", "DescribeImages", params, |answer| {
+        let ids = items(answer, "Images").iter().filter_map(|image| text(image, "ImageId")).filter(|id| *id != but.as_str());
         found.extend(ids.map(ToOwned::to_owned));
-        match text(&answer, "NextToken") {
-            Some(next) => token = Some(next.to_owned()),
-            None => return Ok(found.into_iter().collect()),
-        }
-    }
+        true
+    })?;
+    Ok(found.into_iter().collect())
 }
 
 fn tags_of_backup(image: &Value) -> bool {

@@ -44,7 +44,8 @@ pub(in super::super) fn run(args: RetireArgs, settings: &Settings, console: &Con
         let mut refused =
             Error::new(ErrorKind::Corrupt, "the archive is not what the image is: nothing was done to the image").at("image_id", &id);
         if let Some(finding) = verified.findings.into_iter().next() {
-            refused = refused.because(finding);
+            // Causes are shown by their messages alone, and where it is should be shown.
+            refused = finding.context().iter().fold(refused, |refused, (key, value)| refused.at(key, value)).because(finding);
         }
         return Err(refused.at("archive", shown));
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::aws::{Content, Ebs, Image, Mapping, Permissions, Snapshot, TestAws};
 use crate::support::cli::{Outcome, Running, Sandbox};
-use crate::support::s3::TestS3;
+use crate::support::s3::{BucketOptions, TestS3};
 
 /// The bucket of each partition.
 pub const BUCKET: &str = "images";
@@ -22,10 +22,10 @@ pub struct Partition {
 
 impl Partition {
     fn new(region: &str, account: &str, key: (&'static str, &'static str)) -> Self {
-        let aws = TestAws::builder().region(region).account(account).start();
-        aws.add_key_of(account, key.0, key.1, None);
         let s3 = TestS3::start();
-        s3.create_bucket(BUCKET);
+        let aws = TestAws::builder().region(region).account(account).buckets(s3.buckets()).start();
+        aws.add_key_of(account, key.0, key.1, None);
+        s3.create_bucket_with(BUCKET, BucketOptions { region: region.to_owned(), ..BucketOptions::default() });
         s3.set_min_part_size(1);
         s3.add_key(key.0, key.1, None);
         Self { aws, s3, key }
