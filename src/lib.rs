@@ -15,7 +15,7 @@
 //! catalog  ports to images; image directory, plain disks
 //! engine   budget, pipeline, pack, unpack
 //! ops      store, restore, verify, extract, inspect, copy: one file each
-//! aws      S3 behind the ports of store                          the only place that names the SDK
+//! aws      S3 behind the ports of store; EC2                     the only place that names the SDK
 //! cli      arguments, commands, output, exit                     the only place that names clap and indicatif
 //! ```
 //!

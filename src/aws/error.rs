@@ -111,6 +111,7 @@ fn meaning(code: &str, status: u16) -> (ErrorKind, Retry) {
         | "ConflictException"
         | "IdempotentParameterMismatch"
         | "IncorrectState"
+        | "InvalidBucketName"
         | "InvalidInput"
         | "InvalidPaginationToken"
         | "InvalidQueryParameter"

@@ -1,4 +1,4 @@
-//! How many requests may be under way: twice as many each round until the service asks for less, then half as many, and from there one more each round.
+//! How many requests may be under way: twice as many as long as that carries more, and no more than that; half as many when the service asks for less, and from there one more each round.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,6 +8,10 @@ use tokio::time::Instant;
 
 /// After a step down no other follows for so long: requests that were under way together are throttled together.
 const SETTLE: Duration = Duration::from_secs(1);
+/// A step up has to carry so much more to be worth its connections and their memory.
+const GAIN: f64 = 1.15;
+/// Rounds without a step up, after which it is tried again: the network may have become another.
+const PROBE: u32 = 20;
 
 /// An adaptive limit. Clones share it.
 #[derive(Clone, Debug)]
@@ -21,16 +25,33 @@ struct Inner {
 
 #[derive(Debug)]
 struct State {
-    limit: f64,
-    max: f64,
+    limit: usize,
+    max: usize,
     in_use: usize,
     stepped_down: Option<Instant>,
+    round: Round,
+    /// The limit before the last step up, until it is known whether that was worth it; and what was carried with it.
+    before: Option<(usize, f64)>,
+    /// Rounds since the last step.
+    held: u32,
+}
+
+/// As many successes as the limit allows at once.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    begun: Option<Instant>,
+    successes: usize,
+}
+
+impl Round {
+    const NEW: Self = Self { begun: None, successes: 0 };
 }
 
 impl Limiter {
     /// Begins with `start` requests at once and goes up to `max`.
     pub(super) fn new(start: usize, max: usize) -> Self {
-        let state = State { limit: start.min(max) as f64, max: max as f64, in_use: 0, stepped_down: None };
+        let limit = start.clamp(1, max.max(1));
+        let state = State { limit, max: max.max(1), in_use: 0, stepped_down: None, round: Round::NEW, before: None, held: 0 };
         Self(Arc::new(Inner { state: Mutex::new(state), freed: Notify::new() }))
     }
 
@@ -40,8 +61,10 @@ impl Limiter {
             let freed = self.0.freed.notified();
             {
                 let mut state = self.lock();
-                if (state.in_use as f64) < state.limit.floor().max(1.0) {
+                if state.in_use < state.limit {
                     state.in_use += 1;
+                    let now = Instant::now();
+                    state.round.begun.get_or_insert(now);
                     return Permit(self.clone());
                 }
             }
@@ -49,13 +72,16 @@ impl Limiter {
         }
     }
 
-    /// A request succeeded: a place more for each until the first throttling, then one for each round of successes.
+    /// A request succeeded.
     pub(super) fn succeeded(&self) {
         let mut state = self.lock();
-        let before = state.limit.floor();
-        let step = if state.stepped_down.is_none() { 1.0 } else { 1.0 / state.limit };
-        state.limit = (state.limit + step).min(state.max);
-        if state.limit.floor() > before {
+        state.round.successes += 1;
+        if state.round.successes < state.limit {
+            return;
+        }
+        let before = state.limit;
+        state.end_round(Instant::now());
+        for _ in before..state.limit {
             self.0.freed.notify_one();
         }
     }
@@ -65,13 +91,43 @@ impl Limiter {
         let mut state = self.lock();
         let now = Instant::now();
         if state.stepped_down.is_none_or(|at| now - at >= SETTLE) {
-            state.limit = (state.limit / 2.0).max(1.0);
+            state.limit = (state.limit / 2).max(1);
             state.stepped_down = Some(now);
+            (state.before, state.round) = (None, Round::NEW);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn end_round(&mut self, now: Instant) {
+        let time = self.round.begun.map_or(0.0, |begun| (now - begun).as_secs_f64()).max(1e-6);
+        let rate = self.round.successes as f64 / time;
+        self.round = Round { begun: Some(now), successes: 0 };
+        if self.stepped_down.is_some() {
+            self.limit = (self.limit + 1).min(self.max);
+            return;
+        }
+        self.held += 1;
+        match self.before.take() {
+            // The last step up was in vain.
+            Some((limit, carried)) if rate < carried * GAIN => (self.limit, self.held) = (limit, 0),
+            Some(_) => self.step_up(rate),
+            // The first round tells what there is to compare with; later ones, whether that is still so.
+            None if self.held == 1 || self.held >= PROBE => self.step_up(rate),
+            None => {}
+        }
+    }
+
+    fn step_up(&mut self, rate: f64) {
+        self.held = 1;
+        if self.limit < self.max {
+            self.before = Some((self.limit, rate));
+            self.limit = (self.limit * 2).min(self.max);
+        }
     }
 }
 
@@ -90,17 +146,52 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
+    /// Makes `count` requests as fast as the limit allows: each takes `latency`, and no more than one comes through every `gap`. Returns how long that takes.
+    async fn load(limiter: &Limiter, count: usize, latency: Duration, gap: Duration) -> Duration {
+        let begun = Instant::now();
+        let line = Arc::new(tokio::sync::Mutex::new(()));
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..count {
+            let (limiter, line) = (limiter.clone(), line.clone());
+            tasks.spawn(async move {
+                let _permit = limiter.acquire().await;
+                tokio::time::sleep(latency).await;
+                let turn = line.lock().await;
+                tokio::time::sleep(gap).await;
+                drop(turn);
+                limiter.succeeded();
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.expect("no panic");
+        }
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_limit_grows_as_long_as_more_is_carried() {
+        let limiter = Limiter::new(16, 512);
+        // A hundred at once fill a line of 1,000 a second with 100 ms of latency.
+        let took = load(&limiter, 8000, Duration::from_millis(100), Duration::from_millis(1)).await;
+        assert!((64..=256).contains(&limiter.lock().limit), "{}", limiter.lock().limit);
+        assert!(took < Duration::from_millis(9500), "{took:?}");
+        // One that carries as much whatever is under way needs no more than there were to begin with.
+        let limiter = Limiter::new(16, 512);
+        load(&limiter, 2000, Duration::from_millis(1), Duration::from_millis(1)).await;
+        assert!(limiter.lock().limit <= 32, "{}", limiter.lock().limit);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn throttling_halves_the_limit_once_and_success_raises_it() {
         let limiter = Limiter::new(8, 10);
         limiter.throttled();
         limiter.throttled();
-        assert_eq!(limiter.lock().limit, 4.0);
+        assert_eq!(limiter.lock().limit, 4);
         tokio::time::sleep(SETTLE).await;
         limiter.throttled();
-        assert_eq!(limiter.lock().limit, 2.0);
+        assert_eq!(limiter.lock().limit, 2);
         (0..1000).for_each(|_| limiter.succeeded());
-        assert_eq!(limiter.lock().limit, 10.0);
+        assert_eq!(limiter.lock().limit, 10);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ mod body;
 pub mod ebs;
 pub mod ec2;
 mod error;
+mod fetch;
 mod limiter;
 mod link;
 mod pace;

@@ -152,6 +152,13 @@ impl Error {
         self
     }
 
+    /// The same as another kind: whoever made the request knows better what a refusal means.
+    #[must_use]
+    pub fn as_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {

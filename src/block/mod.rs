@@ -19,6 +19,12 @@ pub trait BlockSource: Send + Sync {
     fn block_map(&self) -> Result<BlockMap>;
     /// Fills `buffer` from `offset` (bytes); both lie within the volume. May be called from several threads. Reading less than asked for is an error.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
+    /// The same for whole blocks. A source that has to hash what it reads appends the digest of each of them to `digests`; others append nothing.
+    fn read_blocks(&self, offset: u64, buffer: &mut [u8], digests: &mut Vec<Digest>) -> Result<()> {
+        let _ = digests;
+        self.read_at(offset, buffer)
+    }
+
     /// Begins to fetch `len` bytes from `offset`, which will be read with one call. Of use where a read has to wait; what is fetched and not read yet is in memory.
     fn prefetch(&self, offset: u64, len: u64) {
         let _ = (offset, len);

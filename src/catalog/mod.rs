@@ -35,10 +35,12 @@ pub trait ImageSource: Send + Sync {
 }
 
 /// How an image that was archived compares with one that is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Likeness {
     /// It is another.
     Different,
+    /// It is the same, and its metadata says something else here.
+    Described(String),
     /// It is the same by its metadata. Its data may have changed.
     Metadata,
     /// It is the same, and its data cannot have changed.

@@ -7,7 +7,17 @@ use crate::base::{Error, ErrorKind};
 /// One sentence of advice, if there is any.
 pub(super) fn hint(error: &Error) -> Option<String> {
     if let Some(command) = error.fact("resume_with") {
-        return Some(format!("what was done is kept; continue with: {command}"));
+        if error.kind() == ErrorKind::Usage && error.fact("action") == Some("RegisterImage") {
+            return Some(format!(
+                "the blocks are kept, and are not sent again: mend it by options, such as --volume-type or --boot-mode, added to: {command}"
+            ));
+        }
+        if error.kind() == ErrorKind::Denied {
+            let why = denied(error).unwrap_or("see to the permissions");
+            return Some(format!("{why}; what was done is kept; then continue with: {command}"));
+        }
+        let or = if error.fact("snapshots_kept").is_some() { "; or delete the snapshots with: amistore clean --abort" } else { "" };
+        return Some(format!("what was done is kept; continue with: {command}{or}"));
     }
     let message = error.message();
     if error.fact("begun_with").is_some() || message.contains("not what it was when this store began") {
@@ -15,19 +25,19 @@ pub(super) fn hint(error: &Error) -> Option<String> {
     }
     let says = |text: &str| message.contains(text);
     let advice = match error.kind() {
-        ErrorKind::Denied if says("no credentials") => {
-            "name a --profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` shows what is found"
+        ErrorKind::Denied if denied(error).is_some() => return denied(error).map(ToOwned::to_owned),
+        ErrorKind::NotFound if says("not shared with this account") => {
+            "check the id, the Region and the account; have image and snapshots shared with this account by its number"
         }
-        ErrorKind::Denied if says("bucket is public") => {
-            "block public access: aws s3api put-public-access-block --bucket BUCKET --public-access-block-configuration BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true; or say --allow-public-bucket"
+        ErrorKind::Io if error.fact("storage_tier").is_some() => {
+            "aws ec2 restore-snapshot-tier --snapshot-id SNAP --temporary-restore-days 7"
         }
-        ErrorKind::Denied if error.fact("code") == Some("ExpiredToken") => "log in again, or fetch new credentials, and repeat the command",
-        ErrorKind::Denied if matches!(error.fact("code"), Some("SignatureDoesNotMatch" | "InvalidAccessKeyId")) => {
-            "check the secret key, the endpoint and the Region; each partition has credentials of its own"
+        ErrorKind::Exists if error.fact("image_id").is_some() && error.fact("name").is_some() => "give the new image another --name",
+        ErrorKind::Unsupported if error.fact("instead").is_some() => return error.fact("instead").map(ToOwned::to_owned),
+        ErrorKind::Corrupt if says("is not what EBS says") => {
+            "repeat the command; if it stays so, the snapshot itself is damaged, and AWS support has to look at it"
         }
-        ErrorKind::Denied if error.fact("status").is_some() => {
-            "the policy of the credentials, of the bucket or of its key has to allow this; the README lists what each command needs"
-        }
+        ErrorKind::Corrupt if says("is not what the image is") => "store the image anew, with --force, and compare again",
         ErrorKind::NotFound if says("no such bucket") => "check the name, the Region and the endpoint; amistore does not make buckets",
         ErrorKind::NotFound if says("no such object") => "`amistore ls` lists what is there",
         ErrorKind::Io if error.fact("endpoint").is_some() || error.fact("region").is_some() => {
@@ -87,6 +97,53 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(advice.to_owned())
+}
+
+/// What can be done about a refusal.
+fn denied(error: &Error) -> Option<&'static str> {
+    let says = |text: &str| error.message().contains(text);
+    let code = error.fact("code");
+    let advice = match error.kind() {
+        ErrorKind::Denied if says("no credentials") => {
+            "name a --profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` shows what is found"
+        }
+        ErrorKind::Denied if says("bucket is public") => {
+            "block public access: aws s3api put-public-access-block --bucket BUCKET --public-access-block-configuration BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true; or say --allow-public-bucket"
+        }
+        ErrorKind::Denied if says("its key may not be used") => {
+            "allow kms:Decrypt, kms:DescribeKey and, for shared keys, kms:CreateGrant in the policy of the key and of the credentials"
+        }
+        ErrorKind::Denied if says("shared with everybody") => {
+            "aws ec2 modify-snapshot-attribute --snapshot-id SNAP --attribute createVolumePermission --operation-type add --user-ids ACCOUNT, or aws ec2 copy-image"
+        }
+        ErrorKind::Denied if says("protected against deregistration") => "aws ec2 disable-image-deregistration-protection --image-id AMI",
+        ErrorKind::Denied if matches!(code, Some("ExpiredToken" | "RequestExpired" | "ExpiredTokenException")) => {
+            "log in again, or fetch new credentials, and repeat the command"
+        }
+        ErrorKind::Denied
+            if matches!(
+                code,
+                Some(
+                    "SignatureDoesNotMatch"
+                        | "InvalidAccessKeyId"
+                        | "AuthFailure"
+                        | "InvalidClientTokenId"
+                        | "InvalidSignatureException"
+                        | "UnrecognizedClientException"
+                )
+            ) =>
+        {
+            "check the secret key, the endpoint and the Region; each partition has credentials of its own"
+        }
+        ErrorKind::Denied if error.fact("action").is_some() || error.fact("reason").is_some() => {
+            "the policy of the credentials has to allow this action; the README lists what each command needs"
+        }
+        ErrorKind::Denied if error.fact("status").is_some() => {
+            "the policy of the credentials, of the bucket or of its key has to allow this; the README lists what each command needs"
+        }
+        _ => return None,
+    };
+    Some(advice)
 }
 
 fn io_hint(error: &Error) -> Option<String> {

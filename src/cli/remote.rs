@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{AddressingForm, AwsArgs, Ec2Args, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm};
+use super::args::{AddressingForm, AwsArgs, EbsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm};
 use super::settings::{Place, Settings, pair, parse_size, state_directory};
 use crate::aws::ebs::{EbsLink, Quotas};
 use crate::aws::ec2::Ec2Link;
@@ -50,9 +50,14 @@ impl<'a> Remote<'a> {
         })
     }
 
+    /// EC2's control plane with these credentials.
+    pub(super) fn control(&self, access: &Access, link: &LinkArgs) -> Result<Ec2Link> {
+        Ec2Link::open(&self.runtime, access.clone(), self.link_options(link)?)
+    }
+
     /// EC2 and EBS with these credentials.
-    pub(super) fn compute(&self, access: &Access, link: &LinkArgs, args: &Ec2Args) -> Result<Compute> {
-        let ec2 = Ec2Link::open(&self.runtime, access.clone(), self.link_options(link)?)?;
+    pub(super) fn compute(&self, access: &Access, link: &LinkArgs, args: &EbsArgs) -> Result<Compute> {
+        let ec2 = self.control(access, link)?;
         let ebs = EbsLink::open(&self.runtime, access.clone(), self.link_options(link)?)?;
         if args.ebs_account_rate == Some(0) {
             return Err(Error::usage("--ebs-account-rate has to be more than 0"));

@@ -61,6 +61,12 @@ impl Settings {
         let parts = wanted.min(self.memory.saturating_sub(Plan::least_memory(level)));
         Ok((Plan::new(self.threads, self.memory - parts, level)?, parts))
     }
+
+    /// The same with memory that is gone already.
+    pub(super) fn without(&self, bytes: u64, level: i32) -> Self {
+        let left = (self.memory - bytes.min(self.memory)).max(Plan::least_memory(level)).min(self.memory);
+        Self { memory: left, threads: self.threads, cancel: self.cancel.clone() }
+    }
 }
 
 /// Where an archive is.

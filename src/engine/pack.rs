@@ -271,11 +271,11 @@ impl Worker<'_> {
     fn cell(&mut self, source: &dyn BlockSource, volume: u16, address: SlotAddress, bits: SlotBits) -> Result<(Vec<u8>, CellFacts)> {
         let size = source.size();
         let raw_len = size.slot_len(address, bits.present) as usize;
-        self.read(source, address, bits).map_err(|error| error.at("blocks", address.blocks()))?;
+        let known = self.read(source, address, bits).map_err(|error| error.at("blocks", address.blocks()))?;
         let raw = &mut self.raw[..raw_len];
         let zero = zero_blocks(raw, bits.present, size, address);
         self.encoder.encode(raw, &mut self.frame)?;
-        let (frame_digest, block_digests) = self.digest(raw_len, bits.present & !zero, bits.present, size, address);
+        let (frame_digest, block_digests) = self.digest(raw_len, bits.present & !zero, bits, &known, (size, address));
         let record = CellRecord {
             volume,
             address,
@@ -297,20 +297,34 @@ impl Worker<'_> {
         Ok((bytes, facts))
     }
 
-    /// Reads the present blocks of a slot to the front of `raw`, one read for each run; fill blocks become zeros.
-    fn read(&mut self, source: &dyn BlockSource, address: SlotAddress, bits: SlotBits) -> Result<()> {
+    /// Reads the present blocks of a slot to the front of `raw`, one read for each run; fill blocks become zeros. Returns the digests of the blocks that were read, or none, if the source does not tell them.
+    fn read(&mut self, source: &dyn BlockSource, address: SlotAddress, bits: SlotBits) -> Result<Vec<Digest>> {
         let size = source.size();
+        let mut known = Vec::new();
         let mut at = 0;
         for run in runs(bits, size, address) {
             let target = &mut self.raw[at..at + run.len];
             at += run.len;
-            if run.fill { target.fill(0) } else { source.read_at(run.offset, target)? }
+            if run.fill { target.fill(0) } else { source.read_blocks(run.offset, target, &mut known)? }
         }
-        Ok(())
+        Ok(known)
     }
 
-    /// The digests of the frame and of the data blocks, in one go: the blocks and the frame are independent, so they fill all lanes of the kernel.
-    fn digest(&self, raw_len: usize, data: Bitmap8, present: Bitmap8, size: VolumeSize, address: SlotAddress) -> (Digest, Vec<Digest>) {
+    /// The digests of the frame and of the data blocks, in one go: the blocks and the frame are independent, so they fill all lanes of the kernel. Those that are `known` are not computed again.
+    fn digest(
+        &self,
+        raw_len: usize,
+        data: Bitmap8,
+        bits: SlotBits,
+        known: &[Digest],
+        (size, address): (VolumeSize, SlotAddress),
+    ) -> (Digest, Vec<Digest>) {
+        let present = bits.present;
+        let read = present & !bits.fill;
+        if !known.is_empty() && known.len() == read.count_ones() as usize {
+            let blocks = bits_of(read).zip(known).filter(|(bit, _)| data >> bit & 1 == 1).map(|(_, digest)| *digest);
+            return (sha256::digest(&self.frame), blocks.collect());
+        }
         let raw = &self.raw[..raw_len];
         // A short last block is hashed as if padded. It is the last of its volume, so the copy is rare.
         let mut padded = Vec::new();

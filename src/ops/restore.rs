@@ -93,8 +93,9 @@ fn run(archive: &Archive<'_>, mut target: Box<dyn ImageTarget>, log: &LogOf<'_>,
         sinks.push(Some(target.create_volume(&volume.name, volume.size)?));
     }
     context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
-    let (lanes, plan) = context.plan.divided(target.lanes().min(sinks.len()));
-    if lanes > 1 {
+    // What was noted of such volumes is told apart by volume, even if there is memory for one at a time only.
+    if target.lanes() > 1 {
+        let (lanes, plan) = context.plan.divided(target.lanes().min(sinks.len()));
         side_by_side(archive, sinks, log, lanes, Context { plan: &plan, ..context })?;
     } else {
         let mut sink_for = |volume: u16| Ok(sinks[usize::from(volume)].take());

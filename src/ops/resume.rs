@@ -189,7 +189,8 @@ impl RunningTask {
             Err(error) => error,
         };
         match self.worth(&error) {
-            Ok(true) => {
+            Ok(Worth { is_worth: true, snapshots }) => {
+                let error = if snapshots.is_empty() { error } else { error.at("snapshots_kept", snapshots.join(", ")) };
                 let reason = std::iter::once(error.message().to_owned()).chain(error.causes()).collect::<Vec<_>>().join(": ");
                 // The error that brought us here is the one to report.
                 let _ = self.with(|task| task.note(&TaskRecord::Failed(reason)).and_then(|()| task.sync()));
@@ -197,14 +198,14 @@ impl RunningTask {
                 let hopeless = error.kind() == ErrorKind::Exists || error.fact("cannot_continue").is_some();
                 if hopeless { Err(error) } else { Err(error.at("resume_with", shell_line(&resumption.command))) }
             }
-            Ok(false) => {
+            Ok(Worth { is_worth: false, .. }) => {
                 // What cannot be undone stays remembered.
                 match undo(&self.with(|task| task.as_earlier())) {
                     Ok(()) => {
                         let _ = self.with(|task| task.finish());
                         Err(error)
                     }
-                    Err(left) => Err(error.at("left_behind", format!("{left:?}"))),
+                    Err(left) => Err(error.at("left_behind", left.fact("snapshots").unwrap_or(left.message()))),
                 }
             }
             Err(_) => Err(error),
@@ -212,22 +213,31 @@ impl RunningTask {
     }
 
     /// Whether something was done that is of use to a next run.
-    fn worth(&self, error: &Error) -> Result<bool> {
+    fn worth(&self, error: &Error) -> Result<Worth> {
         // A restore keeps what it wrote; of an archive nothing is kept that was not sent.
         let restores = self.with(|task| task.header().kind) == TaskKind::Restore;
-        self.with(|task| task.sync())?;
-        let mut records = self.with(|task| task.records())?;
-        let begun = records.try_fold((false, false), |(begun, snapshots), record| {
-            Ok::<_, Error>(match record? {
-                TaskRecord::Upload(_) => (true, snapshots),
-                TaskRecord::Cell(_) => (begun || restores, snapshots),
-                TaskRecord::Snapshot(_) => (true, true),
-                _ => (begun, snapshots),
-            })
-        })?;
+        // If there is no room for it, what was noted before still counts.
+        let _ = self.with(|task| task.sync());
+        let (mut begun, mut snapshots) = (false, Vec::new());
+        for record in self.with(|task| task.records())? {
+            match record? {
+                TaskRecord::Upload(_) => begun = true,
+                TaskRecord::Cell(_) => begun |= restores,
+                TaskRecord::Snapshot(snapshot) => snapshots.push(snapshot.snapshot_id),
+                _ => {}
+            }
+        }
         // A damaged archive does not become whole by being continued, and snapshots cost money.
-        Ok(begun.0 && !(begun.1 && error.kind() == ErrorKind::Corrupt))
+        let is_worth = if snapshots.is_empty() { begun } else { error.kind() != ErrorKind::Corrupt };
+        Ok(Worth { is_worth, snapshots })
     }
+}
+
+/// What a next run could use.
+struct Worth {
+    is_worth: bool,
+    /// Snapshots in EC2 that wait for it.
+    snapshots: Vec<String>,
 }
 
 /// A command line as a shell reads it.

@@ -127,10 +127,11 @@ fn compare(
         }
         archive => archive?,
     };
-    let other = |what: &'static str| exists.at("content", what);
+    let other = |what: &str| exists.at("content", what);
     let present = || StoreOutcome::Present { archive_len: reader.len(), footer: archive.footer().clone() };
     match image.likeness(archive.document()) {
         Likeness::Different => return Err(other("another image")),
+        Likeness::Described(members) => return Err(other(&format!("the same image with other metadata: {members}"))),
         Likeness::Whole => return Ok(present()),
         Likeness::Metadata => {}
     }

@@ -98,7 +98,7 @@ pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Ve
     }
 }
 
-/// Checks an archive and compares it with an image: the metadata byte by byte, each volume block by block, absent, zero and data kept apart.
+/// Checks an archive and compares it with an image: the metadata as far as the source says that it lasts, each volume block by block, absent, zero and data kept apart.
 pub fn verify_against(reader: &dyn ObjectReader, image: &dyn ImageSource, context: Context<'_>) -> Result<Verified> {
     let mut verified = verify(reader, Selection::All, context)?;
     if !verified.is_ok() {
@@ -110,8 +110,11 @@ pub fn verify_against(reader: &dyn ObjectReader, image: &dyn ImageSource, contex
         context.observer.note(&Event::Damage { error: &error });
         differences.push(error);
     };
-    if image.likeness(archive.document()) == Likeness::Different {
-        differ(Error::corrupt("the archive's image.json is not that of the source"));
+    let other = || Error::corrupt("the archive's image.json is not that of the source");
+    match image.likeness(archive.document()) {
+        Likeness::Different => differ(other()),
+        Likeness::Described(members) => differ(other().at("members", members)),
+        Likeness::Metadata | Likeness::Whole => {}
     }
     let volumes = &archive.root().manifest.volumes;
     if volumes.len() != image.volumes().len() {

@@ -1,6 +1,6 @@
 //! The words of EC2's Query protocol: a form goes out, XML comes back.
 //!
-//! Requests are [`Params`], encoded as a form. Answers become JSON with the member names that the AWS CLI prints ([`answer`]), which are those of `image.json`; a member that this
+//! Requests are [`Params`], encoded as a form. Answers become JSON with the member names that the AWS CLI prints ([`answer()`]), which are those of `image.json`; a member that this
 //! version does not know is kept under the name it would have. Failures become a [`ServiceError`].
 //!
 //! Everything here takes what a stranger sent: no input panics, none makes memory grow beyond the stated limits, and no external entity exists.

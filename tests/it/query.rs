@@ -1,3 +1,4 @@
 //! The query layer against what AWS's own tools send and read.
 
+mod client;
 mod protocol;

@@ -31,8 +31,8 @@ BLOCK = 512 << 10
 class TestAws:
     """One of the servers of the program."""
 
-    def __init__(self, admin, number, described):
-        self.admin, self.number, self.environment = admin, number, described["environment"]
+    def __init__(self, admin, number, described, pid):
+        self.admin, self.number, self.environment, self.pid = admin, number, described["environment"], pid
         self.account, self.region = described["account"], described["region"]
 
     def order(self, path, order=None, method=None):
@@ -62,7 +62,7 @@ def running(*arguments):
     process = subprocess.Popen([PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         said = json.loads(process.stdout.readline())
-        yield [TestAws(said["admin"], number, described) for number, described in enumerate(said["servers"])]
+        yield [TestAws(said["admin"], number, described, process.pid) for number, described in enumerate(said["servers"])]
     finally:
         process.stdin.close()
         assert process.wait(10) == 0

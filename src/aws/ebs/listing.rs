@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::quota::SnapshotQuota;
-use super::{EbsLink, failure, odd};
+use super::{EbsLink, odd, transfer_failure};
 use crate::base::{BLOCK_BYTES, Error, ErrorKind, Result, VolumeSize};
 use crate::format::BlockMap;
 
@@ -16,8 +16,8 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// A volume is listed in pieces of so many blocks at the same time (128 GiB), in at most so many.
 const PIECE: u32 = 1 << 18;
 const PIECES: u32 = 8;
-/// Refused tokens of one block, or of pages that follow one another without a block in them: after so many it is given up. Each time the list was begun anew.
-pub(super) const RENEWALS: u32 = 5;
+/// Refused tokens of pages that follow one another without a block in them: after so many it is given up. Each time the list was begun anew.
+const RENEWALS: u32 = 5;
 
 /// A snapshot that is listed.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ impl Listing {
             async move {
                 progress.moved(turn);
                 tokio::time::sleep_until(turn).await;
-                request.send().await.map_err(|error| failure("cannot list the blocks of the snapshot", error))
+                request.send().await.map_err(|error| transfer_failure("cannot list the blocks of the snapshot", error))
             }
         };
         let output = self.link.request(make).await?;

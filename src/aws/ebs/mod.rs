@@ -63,6 +63,18 @@ where
     failure
 }
 
+/// The same for lists and blocks, whose parameters are ours: what is refused there is not for the user to mend.
+fn transfer_failure<E>(doing: &'static str, error: SdkError<E, HttpResponse>) -> Failure
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let mut failure = failure(doing, error);
+    if failure.error.kind() == ErrorKind::Usage {
+        failure.error = failure.error.as_kind(ErrorKind::Io);
+    }
+    failure
+}
+
 fn reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(cause) = next {
@@ -78,6 +90,11 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         next = cause.source();
     }
     None
+}
+
+/// Whether the service does not know the snapshot, which may be because it is new.
+fn is_unknown(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound && error.fact("reason").is_none_or(|reason| reason == "SNAPSHOT_NOT_FOUND")
 }
 
 /// A digest as EBS prints it.

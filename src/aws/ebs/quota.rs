@@ -1,6 +1,9 @@
 //! What the EBS direct APIs allow an account, and what they cost.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use bytes::BytesMut;
 
 use super::super::rate::Rate;
 use crate::base::BLOCK_BYTES;
@@ -18,9 +21,11 @@ const USED: f64 = 0.99;
 /// Blocks that one ListSnapshotBlocks request names at most.
 pub(super) const PAGE: u32 = 10_000;
 
-/// The limits that all requests of one kind to one account share. Clones share them.
+/// What all transfers of one kind with one account share: its limits, and buffers that go round. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Quotas {
+    /// Touching fresh memory costs more than filling it.
+    pub(super) spare: Spare,
     account: Rate,
     lists: Rate,
     per_snapshot: f64,
@@ -31,13 +36,21 @@ impl Quotas {
     pub fn new(region: &str, account: Option<u32>) -> Self {
         let usual = if LARGE_REGIONS.contains(&region) { PER_ACCOUNT_IN_LARGE_REGIONS } else { PER_ACCOUNT };
         let account = account.map_or(usual, f64::from);
-        Self { account: Rate::new(account * USED), lists: Rate::new(LISTS * USED), per_snapshot: PER_SNAPSHOT * USED }
+        Self {
+            spare: Spare::default(),
+            account: Rate::new(account * USED),
+            lists: Rate::new(LISTS * USED),
+            per_snapshot: PER_SNAPSHOT * USED,
+        }
     }
 
     pub(super) fn of_snapshot(&self) -> SnapshotQuota {
         SnapshotQuota { account: self.account.clone(), lists: self.lists.clone(), snapshot: Rate::new(self.per_snapshot) }
     }
 }
+
+/// Buffers of a block that are not used at the moment.
+pub(super) type Spare = Arc<Mutex<Vec<BytesMut>>>;
 
 /// The limits on requests for one snapshot.
 #[derive(Clone, Debug)]
@@ -85,9 +98,9 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Adds a snapshot of which `blocks` are read. It is listed twice: for what there is, and for the tokens, which are not kept.
+    /// Adds a snapshot of which `blocks` are read. It is listed twice, for what there is and for the tokens, which are not kept; and its first page once more, to see that this is allowed.
     pub fn read(&mut self, blocks: u64) {
-        self.lists += 2 * blocks.div_ceil(PAGE.into()).max(1);
+        self.lists += 1 + 2 * blocks.div_ceil(PAGE.into()).max(1);
         self.gets += blocks;
         self.largest = self.largest.max(blocks);
     }
@@ -127,7 +140,7 @@ mod tests {
         let (mut read, mut write) = (Requests::default(), Requests::default());
         read.read(blocks);
         write.write(blocks);
-        assert_eq!((read.gets, read.lists, write.puts), (204_800, 42, 204_800));
+        assert_eq!((read.gets, read.lists, write.puts), (204_800, 43, 204_800));
         assert!((read.price() - 0.614).abs() < 0.001 && (write.price() - 1.229).abs() < 0.001);
         assert_eq!(read.at_least("eu-central-1", None, false).as_secs(), 204);
         for _ in 0..3 {

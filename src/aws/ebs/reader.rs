@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aws_sdk_ebs::primitives::ByteStream;
 use bytes::BytesMut;
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::body::Progress;
 use super::super::error::Failure;
+use super::super::fetch::Fetch;
 use super::super::retry::random;
-use super::listing::{Listing, RENEWALS, Tokens, Wanted, is_stale_block};
-use super::quota::{PAGE, SnapshotQuota};
-use super::{EbsLink, Quotas, failure, odd, parse_digest};
+use super::listing::{Listing, Tokens, Wanted, is_stale_block};
+use super::quota::{PAGE, SnapshotQuota, Spare};
+use super::{EbsLink, Quotas, odd, parse_digest, transfer_failure};
 use crate::base::{BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, Retry, SnapshotId, VolumeSize};
 use crate::block::BlockSource;
 use crate::codec::sha256;
@@ -28,16 +28,7 @@ pub struct EbsSource {
     size: VolumeSize,
     map: OnceLock<BlockMap>,
     /// Blocks that are being fetched, or were, and wait to be read.
-    ahead: Mutex<HashMap<u32, Fetch>>,
-}
-
-/// A block that is being fetched. It is given up when nobody wants it any more.
-struct Fetch(JoinHandle<Result<Fetched>>);
-
-impl Drop for Fetch {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    ahead: Mutex<HashMap<u32, Fetch<Fetched>>>,
 }
 
 /// A block as it came, and what the service says of it.
@@ -55,8 +46,7 @@ struct Inner {
     quota: SnapshotQuota,
     tokens: Tokens,
     wanted: Wanted,
-    /// Buffers that go round: touching fresh memory costs more than filling it.
-    spare: Mutex<Vec<BytesMut>>,
+    spare: Spare,
 }
 
 impl EbsSource {
@@ -67,7 +57,7 @@ impl EbsSource {
         let size = link.wait(first.page(0, None))?.size;
         let wanted = Wanted::default();
         let (quota, tokens) = (listing.quota.clone(), Tokens::new(listing.clone(), wanted.clone()));
-        let fetcher = Fetcher(Arc::new(Inner { listing, size, quota, tokens, wanted, spare: Mutex::default() }));
+        let fetcher = Fetcher(Arc::new(Inner { listing, size, quota, tokens, wanted, spare: quotas.spare.clone() }));
         Ok(Self { fetcher, size, map: OnceLock::new(), ahead: Mutex::default() })
     }
 
@@ -81,7 +71,7 @@ impl EbsSource {
         &self.fetcher.0.listing.link
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Fetch>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Fetch<Fetched>>> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -89,20 +79,18 @@ impl EbsSource {
         error.at("snapshot_id", &self.fetcher.0.listing.snapshot_id).at("block", block)
     }
 
-    fn begin(&self, block: u32) -> Fetch {
+    fn begin(&self, block: u32) -> Fetch<Fetched> {
         let fetcher = self.fetcher.clone();
         // At once: tasks begin in any order, and a listing that begins with a later block would have to be made again for this one.
         let wanted = fetcher.0.wanted.add(block);
-        Fetch(self.link().runtime().spawn(async move {
+        Fetch::begin(self.link().runtime(), async move {
             let _wanted = wanted;
             fetcher.fetch(block).await
-        }))
+        })
     }
 
-    fn receive(&self, block: u32, fetch: Fetch) -> Result<Fetched> {
-        let mut fetch = fetch;
-        let work = async { (&mut fetch.0).await.unwrap_or_else(|_| Err(Error::internal("a fetch was given up that was still wanted"))) };
-        self.link().wait(work).map_err(|error| self.locate(error, block))
+    fn receive(&self, block: u32, fetch: Fetch<Fetched>) -> Result<Fetched> {
+        self.link().wait(fetch.outcome()).map_err(|error| self.locate(error, block))
     }
 }
 
@@ -123,13 +111,17 @@ impl BlockSource for EbsSource {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.read_blocks(offset, buffer, &mut Vec::new())
+    }
+
+    fn read_blocks(&self, offset: u64, buffer: &mut [u8], digests: &mut Vec<Digest>) -> Result<()> {
         const BLOCK: usize = BLOCK_BYTES as usize;
         if !offset.is_multiple_of(BLOCK_BYTES) || !buffer.len().is_multiple_of(BLOCK) {
             return Err(Error::internal("EBS is read by whole blocks"));
         }
         let first = (offset / BLOCK_BYTES) as u32;
         let count = (buffer.len() / BLOCK) as u32;
-        let fetches: Vec<(u32, Fetch)> = {
+        let fetches: Vec<(u32, Fetch<Fetched>)> = {
             let mut ahead = self.lock();
             (first..first + count).map(|block| (block, ahead.remove(&block).unwrap_or_else(|| self.begin(block)))).collect()
         };
@@ -145,8 +137,9 @@ impl BlockSource for EbsSource {
         sha256::digest_many(&inputs, &mut found);
         let wrong: Vec<usize> = (0..found.len()).filter(|at| found[*at] != expected[*at]).collect();
         for at in wrong {
-            self.read_again(first + at as u32, &mut buffer[at * BLOCK..(at + 1) * BLOCK])?;
+            found[at] = self.read_again(first + at as u32, &mut buffer[at * BLOCK..(at + 1) * BLOCK])?;
         }
+        digests.append(&mut found);
         Ok(())
     }
 
@@ -169,8 +162,8 @@ impl BlockSource for EbsSource {
 }
 
 impl EbsSource {
-    /// Reads a block whose bytes were not those that its checksum stands for.
-    fn read_again(&self, block: u32, buffer: &mut [u8]) -> Result<()> {
+    /// Reads a block whose bytes were not those that its checksum stands for, and tells its digest.
+    fn read_again(&self, block: u32, buffer: &mut [u8]) -> Result<Digest> {
         let options = self.link().options();
         let mut attempt = 1;
         loop {
@@ -188,7 +181,7 @@ impl EbsSource {
             buffer.copy_from_slice(&fetched.data);
             self.fetcher.give_back(fetched.data);
             if sha256::digest(buffer) == fetched.digest {
-                return Ok(());
+                return Ok(fetched.digest);
             }
         }
     }
@@ -197,14 +190,8 @@ impl EbsSource {
 impl Drop for EbsSource {
     /// No fetch outlives its source.
     fn drop(&mut self) {
-        let fetches: Vec<Fetch> = self.lock().drain().map(|(_, fetch)| fetch).collect();
-        fetches.iter().for_each(|fetch| fetch.0.abort());
-        self.link().runtime().block_on(async {
-            for mut fetch in fetches {
-                // Given up, or finished: either is an end.
-                let _ = (&mut fetch.0).await;
-            }
-        });
+        let fetches = std::mem::take(&mut *self.lock());
+        Fetch::give_up(self.link().runtime(), fetches.into_values());
     }
 }
 
@@ -215,9 +202,17 @@ impl Fetcher {
         loop {
             let (token, generation) = inner.tokens.of(block, inner.size).await?;
             match self.get(block, &token).await {
-                Err(error) if is_stale_block(&error) && refused < RENEWALS => {
-                    refused += 1;
+                Err(error) if is_stale_block(&error) => {
                     inner.tokens.refused(generation).await;
+                    if refused > 0 {
+                        // Somebody else reads the snapshot, and lists it as often as we do: by chance one of us is left alone for a while.
+                        let Some(pause) = inner.listing.link.options().retry.delay(Retry::Transient, refused, random()) else {
+                            let message = "EBS refuses the tokens that it gave, again and again: every listing replaces them, so something else may be reading the snapshot";
+                            return Err(Error::new(ErrorKind::Io, message).at("reason", "INVALID_BLOCK_TOKEN").because(error));
+                        };
+                        sleep(pause).await;
+                    }
+                    refused += 1;
                 }
                 fetched => return fetched,
             }
@@ -232,7 +227,8 @@ impl Fetcher {
                 let turn = inner.quota.block_turn();
                 progress.moved(turn);
                 sleep_until(turn).await;
-                let output = request.send().await.map_err(|error| inner.heard(failure("cannot read a block of the snapshot", error)))?;
+                let output =
+                    request.send().await.map_err(|error| inner.heard(transfer_failure("cannot read a block of the snapshot", error)))?;
                 let algorithm = output.checksum_algorithm().map(|algorithm| algorithm.as_str().to_owned());
                 if algorithm.as_deref().is_some_and(|algorithm| algorithm != "SHA256") {
                     return Err(Failure::from(

@@ -1,13 +1,18 @@
 //! Snapshots that are made: begun, and completed.
 
+use std::time::{Duration, Instant};
+
 use sha2::{Digest as _, Sha256};
 
-use super::{EbsLink, failure, odd, print_digest};
+use super::{EbsLink, failure, is_unknown, odd, print_digest};
 use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, VolumeSize};
 use crate::format::Digest;
 
-/// Minutes without a request after which EBS gives up a snapshot that is not complete: the longest it allows, so that there is time to continue.
+/// Minutes without a request after which EBS gives up a snapshot that is not complete: the longest it allows, so that there is time to continue; and an hour where nobody could.
 const TIMEOUT: i32 = 4320;
+const SHORT_TIMEOUT: i32 = 60;
+/// A snapshot whose blocks were confirmed may be unknown for so long where it is completed.
+const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 /// The longest description, in characters.
 const MAX_DESCRIPTION: usize = 255;
 
@@ -26,6 +31,8 @@ pub struct NewSnapshot {
     pub encrypted: bool,
     /// The ARN of the key it is encrypted with; the account's default key, if that is not said.
     pub kms_key_arn: Option<String>,
+    /// Whether a later process may go on with it.
+    pub continuable: bool,
 }
 
 /// A snapshot that was begun.
@@ -33,8 +40,8 @@ pub struct NewSnapshot {
 pub struct StartedSnapshot {
     /// What EBS calls it.
     pub snapshot_id: SnapshotId,
-    /// The key that it is encrypted with, if it is.
-    pub kms_key_arn: Option<String>,
+    /// Bytes of the blocks that it wants.
+    pub block_size: u64,
 }
 
 /// What a snapshot that is written adds up to.
@@ -65,7 +72,7 @@ pub fn start_snapshot(link: &EbsLink, wanted: &NewSnapshot) -> Result<StartedSna
             .start_snapshot()
             .volume_size(i64::from(wanted.volume_gib))
             .client_token(&wanted.client_token)
-            .timeout(TIMEOUT)
+            .timeout(if wanted.continuable { TIMEOUT } else { SHORT_TIMEOUT })
             .set_description(description.clone())
             .set_tags(Some(tags.clone()).filter(|tags| !tags.is_empty()))
             .set_encrypted(wanted.encrypted.then_some(true))
@@ -73,11 +80,9 @@ pub fn start_snapshot(link: &EbsLink, wanted: &NewSnapshot) -> Result<StartedSna
         async move { request.send().await.map_err(|error| failure("cannot begin a snapshot", error)) }
     };
     let output = link.wait(link.request(make))?;
-    if output.block_size().is_some_and(|bytes| bytes as u64 != BLOCK_BYTES) {
-        return Err(Error::unsupported("EBS wants blocks of another size").at("block_size", output.block_size().unwrap_or_default()));
-    }
+    let block_size = output.block_size().map_or(BLOCK_BYTES, |bytes| bytes as u64);
     let id = output.snapshot_id().ok_or_else(|| odd("EBS does not say what the snapshot is called"))?;
-    Ok(StartedSnapshot { snapshot_id: SnapshotId::parse(id)?, kms_key_arn: output.kms_key_arn().map(ToOwned::to_owned) })
+    Ok(StartedSnapshot { snapshot_id: SnapshotId::parse(id)?, block_size })
 }
 
 /// Completes a snapshot: EBS compares count and checksum with what it has. It is of use when EC2 calls it completed, which comes later.
@@ -96,7 +101,17 @@ pub fn complete_snapshot(link: &EbsLink, id: &SnapshotId, what: &CompletedSnapsh
         };
         async move { request.send().await.map_err(|error| failure("cannot complete the snapshot", error)) }
     };
-    let completed = link.wait(link.slow_request(make)).map_err(|error| error.at("snapshot_id", id))?;
+    let begun = Instant::now();
+    let completed = loop {
+        match link.wait(link.slow_request(&make)) {
+            // All its blocks were confirmed, so it is there, though perhaps not known everywhere.
+            Err(error) if is_unknown(&error) && begun.elapsed() < UNKNOWN_FOR => link.wait(async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(())
+            })?,
+            completed => break completed.map_err(|error| error.at("snapshot_id", id))?,
+        }
+    };
     match completed.status().map(|status| status.as_str()) {
         Some("error") => Err(odd("EBS says that the snapshot failed").at("snapshot_id", id)),
         _ => Ok(()),

@@ -17,13 +17,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::super::body::{MeteredBody, Progress};
 use super::quota::SnapshotQuota;
 use super::snapshot::Sum;
-use super::{CompletedSnapshot, EbsLink, Quotas, failure, print_digest};
+use super::{CompletedSnapshot, EbsLink, Quotas, is_unknown, print_digest, transfer_failure};
 use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Result, Retry, SnapshotId};
 use crate::block::{BlockSink, Delivered};
 use crate::format::{Digest, ZERO_BLOCK_DIGEST};
 
 /// A snapshot that was just begun may be unknown for so long where its blocks go. (EBS engineers speak of up to two minutes.)
 const UNKNOWN_FOR: Duration = Duration::from_secs(180);
+/// And to some parts of EBS, after others know it.
+const UNKNOWN_TO_SOME_FOR: Duration = Duration::from_secs(20);
 /// How often it is tried meanwhile.
 const KNOWN_YET: Duration = Duration::from_secs(1);
 /// How long a waiting caller may miss a cancellation.
@@ -212,18 +214,20 @@ impl Sender {
         let known = self.0.known.get_or_try_init(|| {
             first = true;
             let data = data.clone();
-            async move { self.send_first(block, data, digest).await }
+            async move { self.send_known(block, data, digest).await }
         });
         known.await?;
-        if first { Ok(()) } else { self.put(block, data, digest).await }
+        if first { Ok(()) } else { self.send_known(block, data, digest).await }
     }
 
-    /// Sends a block while the snapshot may not be known yet where blocks go.
-    async fn send_first(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
+    /// Sends a block, again while the snapshot may not be known yet where it goes. Not every part of EBS learns of it at once.
+    async fn send_known(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
         let mut attempt = 1;
+        // When a block has arrived, only a part of EBS can still be behind.
+        let end = if self.0.known.initialized() { Instant::now() + UNKNOWN_TO_SOME_FOR } else { self.0.begun + UNKNOWN_FOR };
         loop {
             match self.put(block, data.clone(), digest).await {
-                Err(error) if is_unknown(&error) && self.0.begun.elapsed() < UNKNOWN_FOR => {
+                Err(error) if is_unknown(&error) && Instant::now() < end => {
                     let options = self.0.link.options();
                     let delay = KNOWN_YET.min(options.retry.cap);
                     options.observer.note(&Event::Retried { error: &error, attempt, delay });
@@ -258,7 +262,7 @@ impl Sender {
                     // Of a checksum that is refused: what left us was right, and it was damaged on the way.
                     let damaged =
                         error.as_service_error().and_then(|error| error.message()).is_some_and(|message| message.contains("checksum"));
-                    let mut failure = failure("cannot write a block of the snapshot", error);
+                    let mut failure = transfer_failure("cannot write a block of the snapshot", error);
                     if damaged && failure.error.retry() == Retry::No {
                         failure.error = failure.error.retry_as(Retry::Transient);
                     }
@@ -280,8 +284,4 @@ impl Sender {
         };
         inner.link.request(make).await
     }
-}
-
-fn is_unknown(error: &Error) -> bool {
-    error.kind() == ErrorKind::NotFound && error.fact("reason").is_none_or(|reason| reason == "SNAPSHOT_NOT_FOUND")
 }

@@ -135,6 +135,20 @@ fn describe_snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Value>> 
     Ok(found)
 }
 
+/// Fails if these credentials may not describe snapshots.
+pub(super) fn may_describe_snapshots(link: &Ec2Link) -> Result<()> {
+    let params = Params::new().list("Owner", ["self"]).set("MaxResults", 5);
+    link.call("cannot describe snapshots", "DescribeSnapshots", params).map(drop)
+}
+
+/// The answer to a dry run: EC2 says by an error that it would do it.
+pub(super) fn would(answer: Result<Value>) -> Result<()> {
+    match answer {
+        Err(error) if error.fact("code") == Some("DryRunOperation") => Ok(()),
+        answer => answer.map(drop),
+    }
+}
+
 /// Whether a snapshot may be used by everybody. Such ones cannot be read by the direct APIs.
 pub(super) fn is_public(link: &Ec2Link, id: &SnapshotId) -> Result<bool> {
     let filter = Params::new().set("Name", "snapshot-id").list("Value", [id]);
@@ -147,14 +161,35 @@ pub(super) fn is_unknown(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound
 }
 
-/// Asks about an image or snapshot, one attribute at a time, what describing it does not tell. `None` where only its owner may ask, or nobody can.
-pub(super) fn attribute(link: &Ec2Link, action: &'static str, id: (&str, &str), attribute: &str) -> Result<Option<Value>> {
+/// Asks about an image or snapshot, one attribute at a time, what describing it does not tell.
+pub(super) fn attribute(link: &Ec2Link, action: &'static str, id: (&str, &str), attribute: &str) -> Result<Attribute> {
     let params = Params::new().set(id.0, id.1).set("Attribute", attribute);
     match link.call("cannot read an attribute", action, params) {
-        Ok(answer) => Ok(Some(answer)),
+        Ok(answer) => Ok(Attribute::Told(answer)),
+        Err(error) if error.fact("code") == Some("UnauthorizedOperation") => Ok(Attribute::Denied),
         // A service that is like EC2 may not know the action.
-        Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => Ok(Attribute::OfOwner),
         Err(error) => Err(error.at("attribute", attribute)),
+    }
+}
+
+/// What EC2 says when it is asked about an attribute.
+pub(super) enum Attribute {
+    /// The answer.
+    Told(Value),
+    /// Only the owner may ask, or nobody can.
+    OfOwner,
+    /// The policy of these credentials does not allow to ask.
+    Denied,
+}
+
+impl Attribute {
+    /// The answer, if there is one.
+    pub(super) fn told(self) -> Option<Value> {
+        match self {
+            Self::Told(answer) => Some(answer),
+            Self::OfOwner | Self::Denied => None,
+        }
     }
 }
 

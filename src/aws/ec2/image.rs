@@ -2,12 +2,13 @@
 //!
 //! Whatever could keep it from being stored is looked for before the first block is read, all of it at once, and said with what can be done about it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
 use super::super::ebs::{EbsLink, EbsSource, Quotas, Requests};
-use super::describe::{self, items, text};
+use super::describe::{self, Attribute, items, text};
 use super::{Ec2Link, partition_of};
 use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
 use crate::block::BlockSource;
@@ -73,7 +74,7 @@ impl Ec2Image {
         };
         let described = describe::snapshots(ec2, &ids)?;
         let opened = open_all(ec2, ebs, quotas, &ids, &described)?;
-        top.insert("SnapshotAttributes".to_owned(), snapshot_attributes(ec2, &ids)?);
+        top.insert("SnapshotAttributes".to_owned(), snapshot_attributes(ec2, &ids, observer)?);
         top.insert("Snapshots".to_owned(), described.into_iter().flatten().collect());
         if let Some(image) = image {
             top.insert("Image".to_owned(), image);
@@ -116,8 +117,50 @@ impl ImageSource for Ec2Image {
     }
 
     fn likeness(&self, archived: &ImageDocument) -> Likeness {
-        if unchanging(archived) == unchanging(&self.document) { Likeness::Whole } else { Likeness::Different }
+        if unchanging(archived) != unchanging(&self.document) {
+            return Likeness::Different;
+        }
+        let (archived, here) = (lasting(archived), lasting(&self.document));
+        let names: BTreeSet<&String> = archived.keys().chain(here.keys()).collect();
+        let differ: Vec<&str> = names.into_iter().filter(|name| archived.get(*name) != here.get(*name)).map(String::as_str).collect();
+        if differ.is_empty() { Likeness::Whole } else { Likeness::Described(differ.join(", ")) }
     }
+}
+
+/// Members that change while the image stays what it is: when it was used, who may use it, and how far it is on its way out.
+const PASSING: [&str; 9] = [
+    "LastLaunchedTime",
+    "State",
+    "StateReason",
+    "Public",
+    "ImageAllowed",
+    "FreeTierEligible",
+    "DeprecationTime",
+    "DeregistrationProtection",
+    "LaunchPermissions",
+];
+/// The same of its snapshots.
+const PASSING_OF_SNAPSHOTS: [&str; 4] = ["State", "Progress", "StorageTier", "RestoreExpiryTime"];
+
+/// The metadata without what is passing, by member. What has no order is sorted.
+fn lasting(document: &ImageDocument) -> BTreeMap<String, Value> {
+    let mut members = BTreeMap::new();
+    let mut add = |prefix: &str, value: &Value, passing: &[&str]| {
+        for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| !passing.contains(&name.as_str())) {
+            let mut value = value.clone();
+            if let Some(items) = value.as_array_mut() {
+                items.sort_by_key(|item| text(item, "Key").or_else(|| text(item, "DeviceName")).map(ToOwned::to_owned));
+            }
+            members.insert(format!("{prefix}.{name}"), value);
+        }
+    };
+    let top = |name: &str| document.value().get(name).unwrap_or(&Value::Null);
+    add("Image", top("Image"), &PASSING);
+    add("ImageAttributes", top("ImageAttributes"), &PASSING);
+    for snapshot in items(document.value(), "Snapshots") {
+        add(text(snapshot, "SnapshotId").unwrap_or_default(), snapshot, &PASSING_OF_SNAPSHOTS);
+    }
+    members
 }
 
 /// What of an image can never be something else.
@@ -181,19 +224,30 @@ fn warn_of_image(image: &Value, observer: &dyn Observer) {
 /// What only DescribeImageAttribute tells.
 fn image_attributes(ec2: &Ec2Link, id: &ImageId, observer: &dyn Observer) -> Result<Value> {
     let mut attributes = Map::new();
-    let mut denied = Vec::new();
+    let (mut of_owner, mut denied) = (Vec::new(), Vec::new());
     for name in ["launchPermission", "uefiData"] {
         match describe::attribute(ec2, "DescribeImageAttribute", ("ImageId", id.as_str()), name)? {
-            None => denied.push(name),
-            Some(answer) => {
+            Attribute::OfOwner => of_owner.push(name),
+            Attribute::Denied => denied.push(name),
+            Attribute::Told(answer) => {
                 let told = answer.as_object().into_iter().flatten().filter(|(member, value)| *member != "ImageId" && !is_nothing(value));
                 attributes.extend(told.map(|(member, value)| (member.clone(), value.clone())));
             }
         }
     }
-    if !denied.is_empty() {
-        let message = format!("only the owner of the image may ask for {}: that is not in the archive", denied.join(" and "));
+    if !of_owner.is_empty() {
+        let message = format!("only the owner of the image may ask for {}: that is not in the archive", of_owner.join(" and "));
         observer.note(&Event::Warning { message });
+    }
+    if !denied.is_empty() {
+        let names = denied.join(" and ");
+        let message = format!("{names} of the image is not in the archive: ec2:DescribeImageAttribute is not allowed to these credentials");
+        observer.note(&Event::Warning { message });
+    }
+    // Whoever reads the archive later should not take silence for an answer.
+    of_owner.extend(denied);
+    if !of_owner.is_empty() {
+        attributes.insert("NotRecorded".to_owned(), json!(of_owner));
     }
     Ok(Value::Object(attributes))
 }
@@ -209,11 +263,18 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// Who may use the snapshots; those of others are left out.
-fn snapshot_attributes(ec2: &Ec2Link, ids: &[SnapshotId]) -> Result<Value> {
-    let mut all = Vec::new();
+fn snapshot_attributes(ec2: &Ec2Link, ids: &[SnapshotId], observer: &dyn Observer) -> Result<Value> {
+    let (mut all, mut denied) = (Vec::new(), false);
     for id in ids {
-        let answer = describe::attribute(ec2, "DescribeSnapshotAttribute", ("SnapshotId", id.as_str()), "createVolumePermission")?;
-        all.extend(answer.filter(|answer| !items(answer, "CreateVolumePermissions").is_empty()));
+        match describe::attribute(ec2, "DescribeSnapshotAttribute", ("SnapshotId", id.as_str()), "createVolumePermission")? {
+            Attribute::Told(answer) => all.extend((!items(&answer, "CreateVolumePermissions").is_empty()).then_some(answer)),
+            Attribute::OfOwner => {}
+            Attribute::Denied => denied = true,
+        }
+    }
+    if denied {
+        let message = "who may use the snapshots is not in the archive: ec2:DescribeSnapshotAttribute is not allowed to these credentials";
+        observer.note(&Event::Warning { message: message.to_owned() });
     }
     Ok(Value::Array(all))
 }
@@ -270,7 +331,8 @@ fn check_snapshot(described: Option<&Value>) -> Result<()> {
 
 /// Says why a snapshot cannot be read, if more is known than the service said.
 fn explain(ec2: &Ec2Link, id: &SnapshotId, described: Option<&Value>, error: Error) -> Error {
-    let service_refused = error.fact("status").is_some();
+    // An answer that cannot be read, or a service that fails, says nothing about permissions.
+    let service_refused = error.fact("status").is_some_and(|status| status.starts_with('4'));
     let is_encrypted = described.and_then(|snapshot| snapshot.get("Encrypted")).and_then(Value::as_bool) == Some(true);
     let is_kms = error.fact("reason") == Some("DEPENDENCY_ACCESS_DENIED") || error.fact("reason") == Some("GRANT_NOT_FOUND");
     let key = || described.and_then(|snapshot| text(snapshot, "KmsKeyId")).unwrap_or("its key").to_owned();
@@ -304,6 +366,22 @@ mod tests {
         for bad in ["ami-1", "snap-", "snap-0123", "snap-01234567,", "snap-01234567,ami-01234567"] {
             assert!(matches!(Ec2Source::parse(bad), Some(Err(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_archive_of_an_image_is_told_from_one_that_says_something_else() {
+        let document = |launched: &str, tag: &str, uefi: &str| {
+            let image =
+                json!({"ImageId": "ami-01234567", "Name": "web", "LastLaunchedTime": launched, "Tags": [{"Key": "a", "Value": tag}]});
+            let text = json!({"Image": image, "ImageAttributes": {"UefiData": uefi}, "Snapshots": [{"SnapshotId": "snap-a", "Progress": launched}]});
+            ImageDocument::parse(text.to_string().into_bytes()).expect("a document")
+        };
+        let image = Ec2Image { document: document("2026", "1", "x"), volumes: Vec::new(), requests: Requests::default() };
+        assert_eq!(image.likeness(&document("2027", "1", "x")), Likeness::Whole);
+        assert_eq!(image.likeness(&document("2026", "2", "x")), Likeness::Described("Image.Tags".to_owned()));
+        assert_eq!(image.likeness(&document("2026", "1", "")), Likeness::Described("ImageAttributes.UefiData".to_owned()));
+        let other = ImageDocument::parse(br#"{"Snapshots": [{"SnapshotId": "snap-a"}]}"#.to_vec()).expect("a document");
+        assert_eq!(image.likeness(&other), Likeness::Different);
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! EC2 as a place where images live: described and read, registered and retired.
 //!
-//! The control plane is spoken in EC2's Query protocol by a small client of our own ([`Ec2Link::call`]); the data of volumes goes over [`super::ebs`]. It does not know archives.
+//! The control plane is spoken in EC2's Query protocol by a small client of our own ([`Ec2Client`]); the data of volumes goes over [`super::ebs`]. It does not know archives.
 
 mod client;
 mod describe;
 mod edits;
 mod fidelity;
+mod finish;
 mod image;
 mod link;
 mod permissions;
 mod place;
 mod registration;
 mod retire;
+mod target;
 mod tasks;
 
 use super::partition_of;

@@ -63,6 +63,20 @@ fn why_not(member: &str) -> &'static str {
     }
 }
 
+/// Whether a new image has this value without being told.
+fn is_by_itself(member: &str, value: &Value) -> bool {
+    match member {
+        "PlatformDetails" => *value == json!("Linux/UNIX"),
+        "UsageOperation" => *value == json!("RunInstances"),
+        "Hypervisor" => *value == json!("xen"),
+        "ImageType" => *value == json!("machine"),
+        "RootDeviceType" => *value == json!("ebs"),
+        "State" => *value == json!("available"),
+        "Public" => *value == json!(false),
+        _ => false,
+    }
+}
+
 /// Plans the registration. `snapshot_of` tells what a snapshot of the archive is called now, and its size in GiB.
 pub(super) fn plan(
     document: &ImageDocument,
@@ -96,7 +110,10 @@ pub(super) fn plan(
             && **value != json!([])
     });
     for (member, value) in others {
-        plan.items.push(FidelityItem::impossible(IMAGE, member, value, why_not(member)));
+        plan.items.push(match is_by_itself(member, value) {
+            true => FidelityItem::set(IMAGE, member, value),
+            false => FidelityItem::impossible(IMAGE, member, value, why_not(member)),
+        });
     }
     Ok(Registration { name, params: plan.params, items: plan.items })
 }
@@ -264,11 +281,14 @@ impl Planner<'_> {
             return Err(small.at("volume_size_gib", size).at("snapshot_gib", least));
         }
         let has_iops = matches!(kind, "gp3" | "io1" | "io2");
+        // What was recorded of speed belongs to the recorded type; another has limits of its own.
+        let keeps_speed = kind_asked.is_none_or(|asked| Some(asked) == text(ebs, "VolumeType"));
+        let speed = |member: &str| recorded.get(member).cloned().filter(|_| keeps_speed);
         let mut wanted: Vec<(&str, Option<Value>, Option<&'static str>)> = vec![
             ("VolumeSize", (size.max(least) > 0).then(|| json!(size.max(least))), Some("a volume is not smaller than its snapshot")),
             ("VolumeType", kind_asked.map(|kind| json!(kind)).or_else(|| recorded.get("VolumeType").cloned()), None),
-            ("Iops", iops_asked.or_else(|| recorded.get("Iops").cloned()).filter(|_| has_iops), None),
-            ("Throughput", throughput_asked.or_else(|| recorded.get("Throughput").cloned()).filter(|_| kind == "gp3"), None),
+            ("Iops", iops_asked.or_else(|| speed("Iops")).filter(|_| has_iops), None),
+            ("Throughput", throughput_asked.or_else(|| speed("Throughput")).filter(|_| kind == "gp3"), None),
             ("DeleteOnTermination", deletes_asked.or_else(|| recorded.get("DeleteOnTermination").cloned()), None),
         ];
         for member in ["VolumeInitializationRate", "EbsCardIndex"] {
@@ -289,7 +309,12 @@ impl Planner<'_> {
                     self.items.push(FidelityItem::changed(device, member, recorded, value.clone(), why));
                 }
                 (Some(recorded), None) => {
-                    self.items.push(FidelityItem::impossible(device, member, recorded, "volumes of this type have it by their size"));
+                    self.items.push(FidelityItem::impossible(
+                        device,
+                        member,
+                        recorded,
+                        "belongs to another volume type, or follows from the size",
+                    ));
                 }
                 (None, Some(value)) if kind_asked.is_some() || *member != "VolumeSize" => {
                     self.items.push(FidelityItem::changed(device, member, &Value::Null, value.clone(), ASKED));
@@ -362,13 +387,13 @@ pub(super) fn observe(items: &mut [FidelityItem], described: &Value, attributes:
             };
             mapping.get(&item.attribute).or_else(|| mapping.get("Ebs")?.get(&item.attribute)).cloned()
         };
-        // EC2 leaves out what is empty.
-        let found = found.filter(|value| *value != json!("")).unwrap_or(Value::Null);
+        let found = found.unwrap_or(Value::Null);
         if item.fidelity == Fidelity::Impossible && found == item.recorded {
             *item = FidelityItem::set(&item.subject, &item.attribute, &item.recorded);
         }
-        let wanted_nothing = item.now.as_ref().is_some_and(|now| *now == json!(""));
-        if !(wanted_nothing && found.is_null()) {
+        // EC2 leaves out what is empty.
+        let is_empty = |value: &Value| value.is_null() || *value == json!("");
+        if !(is_empty(&found) && is_empty(item.now.as_ref().unwrap_or(&item.recorded))) {
             item.observe(&found);
         }
     }

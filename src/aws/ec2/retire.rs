@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Ec2Link;
-use super::describe::{self, items, text};
+use super::describe::{self, items, text, would};
 use super::place::delete_snapshot;
 use crate::base::{Error, ErrorKind, ImageId, Result};
 use crate::query::Params;
@@ -59,7 +59,7 @@ pub struct RetiredSnapshot {
     pub deleted: bool,
 }
 
-/// Plans it. An image that is protected against deregistration, or of somebody else, is refused.
+/// Plans it. What EC2 would refuse is refused here: an image that is protected, or of somebody else.
 pub fn plan_retire(ec2: &Ec2Link, id: &ImageId, action: RetireAction) -> Result<RetirePlan> {
     let image = describe::image(ec2, id)?;
     let deregisters = matches!(action, RetireAction::Deregister { .. });
@@ -82,6 +82,28 @@ pub fn plan_retire(ec2: &Ec2Link, id: &ImageId, action: RetireAction) -> Result<
     for snapshot_id in ids {
         let used_by = if deletes { users(ec2, &snapshot_id, id)? } else { Vec::new() };
         snapshots.push(RetiredSnapshot { deleted: deletes && used_by.is_empty(), snapshot_id, used_by });
+    }
+    // What would be refused should not be found out after hours of comparison, or half-way.
+    let image_params = Params::new().set("ImageId", id).set("DryRun", true);
+    let refused = |error: Error| error.at("image_id", id);
+    match &action {
+        RetireAction::Deprecate(time) if time.is_empty() => {}
+        RetireAction::Deprecate(time) => {
+            let params = image_params.set("DeprecateAt", time);
+            would(ec2.call("the image would not be deprecated", "EnableImageDeprecation", params)).map_err(refused)?;
+        }
+        RetireAction::Disable => would(ec2.call("the image would not be disabled", "DisableImage", image_params)).map_err(refused)?,
+        RetireAction::Deregister { .. } => {
+            would(ec2.call("the image would not be deregistered", "DeregisterImage", image_params)).map_err(refused)?;
+        }
+    }
+    for snapshot in snapshots.iter().filter(|snapshot: &&RetiredSnapshot| snapshot.deleted) {
+        let params = Params::new().set("SnapshotId", &snapshot.snapshot_id).set("DryRun", true);
+        match would(ec2.call("the snapshot would not be deleted", "DeleteSnapshot", params)) {
+            // As long as the image is there, it is.
+            Err(error) if error.fact("code") == Some("InvalidSnapshot.InUse") => {}
+            answer => answer.map_err(|error| error.at("snapshot_id", &snapshot.snapshot_id))?,
+        }
     }
     Ok(RetirePlan { image_id: id.clone(), name: text(&image, "Name").map(ToOwned::to_owned), action, snapshots })
 }

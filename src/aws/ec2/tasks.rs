@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Ec2Link;
-use super::describe::{self, items, text};
+use super::describe::{self, items, text, would};
 use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, Stage};
 use crate::query::Params;
 
@@ -41,6 +41,48 @@ pub struct RestoreTask {
     pub poll: Duration,
 }
 
+impl StoreTask {
+    fn params(&self) -> Params {
+        let place = match self.prefix.trim_end_matches('/') {
+            "" => self.bucket.clone(),
+            prefix => format!("{}/{prefix}", self.bucket),
+        };
+        Params::new().set("ImageId", &self.image_id).set("Bucket", place).structures("S3ObjectTag", tag_params(&self.tags))
+    }
+
+    /// Asks AWS whether it would do it. Nothing is done.
+    pub fn check(&self, ec2: &Ec2Link) -> Result<()> {
+        describe::image(ec2, &self.image_id)?;
+        would(ec2.call("AWS would not store the image", "CreateStoreImageTask", self.params().set("DryRun", true)))
+    }
+}
+
+impl RestoreTask {
+    fn params(&self) -> Params {
+        let kinds = ["image", "snapshot"].into_iter().filter(|_| !self.tags.is_empty());
+        let specifications = kinds.map(|kind| Params::new().set("ResourceType", kind).structures("Tag", tag_params(&self.tags)));
+        Params::new()
+            .set("Bucket", &self.bucket)
+            .set("ObjectKey", &self.key)
+            .set_some("Name", self.name.as_ref())
+            .structures("TagSpecification", specifications)
+    }
+
+    /// Asks AWS whether it would do it. Nothing is done.
+    pub fn check(&self, ec2: &Ec2Link) -> Result<()> {
+        would(ec2.call("AWS would not restore the object", "CreateRestoreImageTask", self.params().set("DryRun", true)))
+    }
+}
+
+fn tag_params(tags: &[(String, String)]) -> Vec<Params> {
+    tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value)).collect()
+}
+
+/// Whether the request was made more than once: then an attempt may have been answered, and the answer lost.
+fn is_repeated(error: &Error) -> bool {
+    error.fact("attempts").is_some()
+}
+
 /// Looks that may find no task after it was begun: not every part of EC2 knows it at once.
 const NOT_THERE_YET: u32 = 30;
 
@@ -48,17 +90,15 @@ const NOT_THERE_YET: u32 = 30;
 pub fn store_by_aws(ec2: &Ec2Link, task: &StoreTask, observer: &dyn Observer) -> Result<String> {
     let image = describe::image(ec2, &task.image_id)?;
     let total = volume_bytes(&image);
-    let place = match task.prefix.trim_end_matches('/') {
-        "" => task.bucket.clone(),
-        prefix => format!("{}/{prefix}", task.bucket),
-    };
-    let tags = task.tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value));
-    let params = Params::new().set("ImageId", &task.image_id).set("Bucket", place).structures("S3ObjectTag", tags);
     let located = |error: Error| error.at("image_id", &task.image_id).at("bucket", &task.bucket);
     // A task of before may still be what is listed for a while, and how that ended says nothing of this one.
     let started = |found: &Value| text(found, "TaskStartTime").map(ToOwned::to_owned);
     let before = list_store_tasks(ec2, &task.image_id).map_err(located)?.iter().filter_map(started).collect::<Vec<_>>();
-    let answer = ec2.call("AWS does not store the image", "CreateStoreImageTask", params).map_err(located)?;
+    let answer = match ec2.call("AWS does not store the image", "CreateStoreImageTask", task.params()) {
+        // The answer to an attempt before got lost, and what it began is under way.
+        Err(error) if is_repeated(&error) && error.causes().iter().any(|cause| cause.contains("already in progress")) => Value::Null,
+        answer => answer.map_err(located)?,
+    };
     let key = text(&answer, "ObjectKey").map_or_else(|| format!("{}{}.bin", task.prefix, task.image_id), ToOwned::to_owned);
     let mut progress = Progress::new(observer, Stage::Store, total);
     let mut missing = 0;
@@ -104,16 +144,18 @@ fn list_store_tasks(ec2: &Ec2Link, id: &ImageId) -> Result<Vec<Value>> {
 
 /// Has AWS restore an object that it made, and waits until the image can be used. An interruption leaves it to AWS, which goes on.
 pub fn restore_by_aws(ec2: &Ec2Link, task: &RestoreTask, observer: &dyn Observer) -> Result<(ImageId, Vec<SnapshotId>)> {
-    let tags: Vec<Params> = task.tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value)).collect();
-    let specifications = ["image", "snapshot"].into_iter().filter(|_| !tags.is_empty());
-    let specifications = specifications.map(|kind| Params::new().set("ResourceType", kind).structures("Tag", tags.clone()));
-    let params = Params::new()
-        .set("Bucket", &task.bucket)
-        .set("ObjectKey", &task.key)
-        .set_some("Name", task.name.as_ref())
-        .structures("TagSpecification", specifications);
     let located = |error: Error| error.at("object", format!("s3://{}/{}", task.bucket, task.key));
-    let answer = ec2.call("AWS does not restore the object", "CreateRestoreImageTask", params).map_err(located)?;
+    let answer = match ec2.call("AWS does not restore the object", "CreateRestoreImageTask", task.params()) {
+        Err(error) if is_repeated(&error) && error.fact("code") == Some("InvalidAMIName.Duplicate") => {
+            // The answer to an attempt before got lost; this one says which image has the name.
+            let named = error
+                .causes()
+                .iter()
+                .find_map(|cause| cause.split_whitespace().find(|word| word.starts_with("ami-")).map(ToOwned::to_owned));
+            json!({"ImageId": named.ok_or(error)?})
+        }
+        answer => answer.map_err(located)?,
+    };
     let missing = || located(Error::new(ErrorKind::Io, "EC2 does not say what the new image is called"));
     let id = ImageId::parse(text(&answer, "ImageId").ok_or_else(missing)?)?;
     observer.note(&Event::Note { message: format!("AWS makes {id}") });

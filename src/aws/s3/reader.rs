@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Bytes, BytesMut};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::super::body::Progress;
 use super::super::error::{Failure, classify};
+use super::super::fetch::Fetch;
 use super::S3Link;
 use super::attributes::decode_metadata;
 use super::store::{S3Store, failed};
@@ -35,16 +35,7 @@ pub struct S3Reader {
 }
 
 /// Offset and length, and who fetches them.
-type Fetches = HashMap<(u64, u64), Fetch>;
-
-/// A range that is being fetched. It is given up when nobody wants it any more.
-struct Fetch(JoinHandle<Result<Bytes>>);
-
-impl Drop for Fetch {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
+type Fetches = HashMap<(u64, u64), Fetch<Bytes>>;
 
 /// What it takes to read a range.
 #[derive(Clone)]
@@ -116,9 +107,7 @@ impl ObjectReader for S3Reader {
         let task = self.lock().remove(&(offset, len));
         let read = async {
             match task {
-                Some(mut task) => {
-                    (&mut task.0).await.unwrap_or_else(|_| Err(Error::internal("a fetch was given up that was still wanted")))
-                }
+                Some(task) => task.outcome().await,
                 None => self.fetcher.fetch(offset, len).await,
             }
         };
@@ -136,7 +125,7 @@ impl ObjectReader for S3Reader {
         let fetcher = self.fetcher.clone();
         self.lock()
             .entry((offset, len))
-            .or_insert_with(|| Fetch(self.link().runtime().spawn(async move { fetcher.fetch(offset, len).await })));
+            .or_insert_with(|| Fetch::begin(self.link().runtime(), async move { fetcher.fetch(offset, len).await }));
     }
 
     fn distrust(&self) {
@@ -151,14 +140,8 @@ impl ObjectReader for S3Reader {
 impl Drop for S3Reader {
     /// No fetch outlives its reader.
     fn drop(&mut self) {
-        let tasks: Vec<_> = self.lock().drain().map(|(_, task)| task).collect();
-        tasks.iter().for_each(|task| task.0.abort());
-        self.link().runtime().block_on(async {
-            for mut task in tasks {
-                // Given up, or finished: either is an end.
-                let _ = (&mut task.0).await;
-            }
-        });
+        let tasks = std::mem::take(&mut *self.lock());
+        Fetch::give_up(self.link().runtime(), tasks.into_values());
     }
 }
 

@@ -6,6 +6,15 @@ use clap::Args;
 
 use super::SidesArgs;
 
+/// How blocks of EBS are read and written.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "EC2")]
+pub(in super::super) struct EbsArgs {
+    /// Blocks a second that the account may read or write by the EBS direct APIs [default: 5000 in the five largest Regions, else 1000]
+    #[arg(long, value_name = "N")]
+    pub(in super::super) ebs_account_rate: Option<u32>,
+}
+
 /// How EC2 is used, on either side.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "EC2")]
@@ -13,9 +22,8 @@ pub(in super::super) struct Ec2Args {
     /// Let AWS's own store and restore tasks do the work, and follow them to their end. Their objects can only be restored by AWS
     #[arg(long)]
     pub(in super::super) via_aws: bool,
-    /// Blocks a second that the account may read or write by the EBS direct APIs [default: 5000 in the five largest Regions, else 1000]
-    #[arg(long, value_name = "N")]
-    pub(in super::super) ebs_account_rate: Option<u32>,
+    #[command(flatten)]
+    pub(in super::super) ebs: EbsArgs,
     /// Seconds between two looks at a task of AWS
     #[arg(long, value_name = "SECONDS", default_value = "10", hide = true)]
     pub(in super::super) task_poll: Option<u64>,
@@ -110,7 +118,7 @@ pub(in super::super) struct RetireArgs {
     #[arg(long)]
     pub(in super::super) dry_run: bool,
     #[command(flatten)]
-    pub(in super::super) ec2: Ec2Args,
+    pub(in super::super) ebs: EbsArgs,
     #[command(flatten)]
     pub(in super::super) sides: SidesArgs,
 }

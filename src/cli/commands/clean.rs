@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::super::args::{CleanArgs, Ec2Args};
+use super::super::args::CleanArgs;
 use super::super::output::{Console, cleaned, cleaned_text};
 use super::super::remote::Remote;
 use super::super::settings::{Place, Settings, parse_age, state_directory};
@@ -12,13 +12,13 @@ use crate::aws::ec2::delete_snapshot;
 use crate::aws::s3::{ObjectOptions, S3Location};
 use crate::base::{Error, Result, rfc3339};
 use crate::catalog::ImageDirectoryTarget;
-use crate::ops::{self, TaskState};
+use crate::ops::{self, TaskProgress, TaskState};
 use crate::state::{SnapshotState, TaskKind, UploadState};
 
 /// Something that was left behind.
 #[derive(Clone, Debug)]
 pub(in super::super) struct Leftover {
-    /// What it is: an upload, partial volumes, or a snapshot in EC2.
+    /// What it is: an upload, a snapshot, or partial volumes.
     pub(in super::super) what: &'static str,
     /// Where it is.
     pub(in super::super) place: String,
@@ -44,61 +44,11 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
     let all = ops::describe_tasks(&directory)?;
     let known: Vec<String> = all.iter().flat_map(|task| &task.uploads).map(|upload| upload.upload_id.clone()).collect();
     let mut found = Vec::new();
+    // One that cannot be removed does not keep the others from it, nor from being told.
+    let mut failed = None;
     for task in all.iter().filter(|task| task.state == TaskState::Failed && old_enough(&task.entry.header.started)) {
-        // Whoever continues it in this moment keeps it.
-        let held = if args.abort { task.entry.hold()? } else { None };
-        if args.abort && held.is_none() {
-            continue;
-        }
-        for upload in &task.uploads {
-            let place = S3Location { bucket: upload.bucket.clone(), key: upload.key.clone() };
-            if args.abort {
-                let store = remote.store(&place, access_of(&args, upload), &args.aws.link, ObjectOptions::default())?;
-                store.abort_upload(&upload.key, &upload.upload_id)?;
-            }
-            found.push(Leftover {
-                what: "upload",
-                place: place.to_string(),
-                upload_id: Some(upload.upload_id.clone()),
-                begun: task.entry.header.started.clone(),
-                ours: true,
-                removed: args.abort,
-            });
-        }
-        for snapshot in &task.snapshots {
-            // One that an image uses stays: the restore was killed when all was done.
-            let mut removed = false;
-            if args.abort {
-                let access = access_of_snapshot(&args, snapshot);
-                let compute = remote.compute(&access, &args.aws.link, &Ec2Args::default())?;
-                removed = delete_snapshot(&compute.ec2, &snapshot.snapshot_id)?;
-            }
-            found.push(Leftover {
-                what: "snapshot",
-                place: snapshot.snapshot_id.clone(),
-                upload_id: None,
-                begun: task.entry.header.started.clone(),
-                ours: true,
-                removed,
-            });
-        }
-        // A directory is known by its absolute path, and EC2 by its name.
-        let is_local = Path::new(&task.entry.header.target).is_absolute();
-        if task.entry.header.kind == TaskKind::Restore && is_local {
-            if args.abort {
-                ImageDirectoryTarget::clean(Path::new(&task.entry.header.target), &task.entry.header.tag())?;
-            }
-            found.push(Leftover {
-                what: "partial volumes",
-                place: task.entry.header.target.clone(),
-                upload_id: None,
-                begun: task.entry.header.started.clone(),
-                ours: true,
-                removed: args.abort,
-            });
-        }
-        if args.abort {
-            task.entry.forget()?;
+        if let Err(error) = clean_task(task, &args, &remote, &mut found) {
+            failed.get_or_insert(error);
         }
     }
     if let Some(store) = &args.store {
@@ -124,7 +74,59 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
         }
     }
     drop(observer);
-    console.result(|| cleaned_text(&found, args.abort), || cleaned(&found))
+    console.result(|| cleaned_text(&found, args.abort), || cleaned(&found))?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Lists what a task left behind, and removes it if that is asked for.
+fn clean_task(task: &TaskProgress, args: &CleanArgs, remote: &Remote<'_>, found: &mut Vec<Leftover>) -> Result<()> {
+    let header = &task.entry.header;
+    // Whoever continues it in this moment keeps it.
+    let held = if args.abort { task.entry.hold()? } else { None };
+    if args.abort && held.is_none() {
+        return Ok(());
+    }
+    let leftover = |what: &'static str, place: String| {
+        let (begun, removed) = (header.started.clone(), false);
+        Leftover { what, place, upload_id: None, begun, ours: true, removed }
+    };
+    for upload in &task.uploads {
+        let place = S3Location { bucket: upload.bucket.clone(), key: upload.key.clone() };
+        found.push(Leftover { upload_id: Some(upload.upload_id.clone()), ..leftover("upload", place.to_string()) });
+        if args.abort {
+            let store = remote.store(&place, access_of(args, upload), &args.aws.link, ObjectOptions::default())?;
+            store.abort_upload(&upload.key, &upload.upload_id)?;
+            removed(found);
+        }
+    }
+    for snapshot in &task.snapshots {
+        found.push(leftover("snapshot", format!("{} in {}", snapshot.snapshot_id, snapshot.region)));
+        if args.abort {
+            let ec2 = remote.control(&access_of_snapshot(args, snapshot), &args.aws.link)?;
+            match (delete_snapshot(&ec2, &snapshot.snapshot_id)?, found.last_mut()) {
+                (true, _) => removed(found),
+                // The restore was killed when all was done.
+                (false, Some(last)) => last.what = "snapshot that an image uses",
+                (false, None) => {}
+            }
+        }
+    }
+    // A directory is known by its absolute path, and EC2 by its name.
+    if header.kind == TaskKind::Restore && Path::new(&header.target).is_absolute() {
+        found.push(leftover("partial volumes", header.target.clone()));
+        if args.abort {
+            ImageDirectoryTarget::clean(Path::new(&header.target), &header.tag())?;
+            removed(found);
+        }
+    }
+    if args.abort { task.entry.forget() } else { Ok(()) }
+}
+
+/// What was found last is not there any more.
+fn removed(found: &mut [Leftover]) {
+    if let Some(last) = found.last_mut() {
+        last.removed = true;
+    }
 }
 
 /// The service that the upload was begun at, unless another is asked for.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::super::args::RestoreArgs;
+use serde_json::json;
+
+use super::super::args::{EditArgs, RestoreArgs};
 use super::super::output::{
     Console, Quote, aws_restored, aws_restored_text, restore_plan, restore_plan_text, restored, restored_text, restored_to_ec2,
     restored_to_ec2_text,
@@ -21,11 +23,17 @@ pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Co
     let place = Place::parse(&args.archive)?;
     refuse_url(&args.target.to_string_lossy())?;
     let observer = console.observer();
-    if args.target.as_os_str() == "ec2" && !args.target.exists() {
+    // A directory of this name is ./ec2.
+    if args.target.as_os_str() == "ec2" {
         return to_ec2(&args, &place, settings, console, observer);
     }
     if args.ec2.via_aws {
         return Err(Error::usage("AWS restores to EC2 only: amistore restore --via-aws s3://bucket/ami-0123456789abcdef0.bin ec2"));
+    }
+    if args.edits != EditArgs::default() {
+        return Err(Error::usage(
+            "--name, --encrypted and the other changes of the new image are for the target ec2: a directory gets what the archive holds",
+        ));
     }
     to_directory(&args, &place, settings, console, observer)
 }
@@ -70,7 +78,7 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
         return Err(Error::usage("an image in EC2 is never replaced: give the new one another --name"));
     }
     let edits = args.edits.edits()?;
-    let compute = Remote::new(settings, &observer)?.compute(&args.sides.access(Side::Target), &args.sides.link, &args.ec2)?;
+    let compute = Remote::new(settings, &observer)?.compute(&args.sides.access(Side::Target), &args.sides.link, &args.ec2.ebs)?;
     let region = compute.ec2.region();
     if args.ec2.via_aws {
         let Place::S3(object) = place else {
@@ -81,6 +89,14 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
         args.edits.refuse_for_aws()?;
         let (bucket, key) = (object.bucket.clone(), object.key.clone());
         let task = RestoreTask { bucket, key, name: edits.name, tags: edits.tags, poll: args.ec2.poll() };
+        if args.write.dry_run {
+            task.check(&compute.ec2)?;
+            let shown = object.to_string();
+            return console.result(
+                || format!("AWS would restore {shown}\n"),
+                || json!({"DryRun": true, "Archive": shown, "Target": "ec2", "By": "AWS"}),
+            );
+        }
         let (id, snapshots) = restore_by_aws(&compute.ec2, &task, observer.as_ref())?;
         let shown = object.to_string();
         return console.result(|| aws_restored_text(&id, &snapshots, &shown), || aws_restored(&id, &snapshots, &shown));
@@ -102,7 +118,7 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
                 target.check(archive.document())?;
                 let mut requests = Requests::default();
                 archive.root().manifest.volumes.iter().for_each(|volume| requests.write(volume.blocks - volume.fill));
-                let quote = Quote::new(requests, &region, args.ec2.ebs_account_rate, false);
+                let quote = Quote::new(requests, &region, args.ec2.ebs.ebs_account_rate, false);
                 let (planned, items) = (ops::plan_restore(&archive), target.planned_items(archive.document())?);
                 return console.result(
                     || restored_text(&planned, "ec2", true) + &restore_plan_text(&items, &quote),

@@ -29,12 +29,14 @@ pub(in super::super) fn run(args: RetireArgs, settings: &Settings, console: &Con
         return Err(Error::usage("nobody can be asked here: give --yes, or --dry-run to see what would be done"));
     }
     let observer = console.observer();
-    let compute = Remote::new(settings, &observer)?.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ec2)?;
+    let compute = Remote::new(settings, &observer)?.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ebs)?;
     // What EC2 would refuse should not wait for hours of comparison.
     plan_retire(&compute.ec2, &id, action.clone())?;
     let archive = open_archive(&place, (args.sides.access(Side::Target), &args.sides.link), &ThawArgs::default(), settings, &observer)?;
     let reader = archive.ok_or_else(|| Error::usage("a stream can be read once only: name a file or an object"))?;
     let image = Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &Ec2Source::Image(id.clone()), observer.as_ref())?;
+    // As with a store: connections hold as much as the blocks that they bring.
+    let settings = &settings.without(settings.memory / 2, 1);
     let plan = settings.reading_plan(&place)?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let verified = ops::verify_against(reader.as_ref(), &image, context)?;

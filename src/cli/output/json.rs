@@ -132,6 +132,7 @@ pub(in super::super) fn tasks(found: &[TaskProgress]) -> Value {
             "Kind": header.kind.name(),
             "Source": header.source,
             "Target": header.target,
+            "SnapshotIds": task.snapshots.iter().map(|snapshot| &snapshot.snapshot_id).collect::<Vec<_>>(),
             "UploadIds": task.uploads.iter().map(|upload| &upload.upload_id).collect::<Vec<_>>(),
             "ResumeCommand": shell_line(&header.command),
             "ResumeDirectory": header.directory,

@@ -46,7 +46,9 @@ pub(in super::super) fn stored_text(stored: &Stored, archive: &str) -> String {
             text + &digests(&pack.footer)
         }
         StoreOutcome::Present { archive_len, footer } => {
-            format!("{archive} is there already, and holds the same {name} ({})\n", human_bytes(*archive_len)) + &digests(footer)
+            let len = human_bytes(*archive_len);
+            let unread = "  by its index; its data was not read: `amistore verify` does that\n";
+            format!("{archive} is there already, and holds the same {name} ({len})\n{unread}") + &digests(footer)
         }
     }
 }

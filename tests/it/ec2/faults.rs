@@ -221,7 +221,7 @@ fn a_block_that_is_always_refused_ends_the_restore_with_its_name_and_cause() {
         (FaultKind::Throttle, ErrorKind::Limit),
         (FaultKind::error(500, "InternalServerException"), ErrorKind::Io),
         (FaultKind::error(403, "AccessDeniedException"), ErrorKind::Denied),
-        (FaultKind::CorruptUpload, ErrorKind::Usage),
+        (FaultKind::CorruptUpload, ErrorKind::Io),
     ] {
         let work = Restoration::new();
         work.to.aws.fail(Fault::on("PutSnapshotBlock", kind.clone()).block(41).always());

@@ -92,7 +92,7 @@ impl Ec2Client {
         self.0.place.is_custom
     }
 
-    /// Asks for `action` once, and reads the answer as [`crate::query::answer`] does.
+    /// Asks for `action` once, and reads the answer as [`crate::query::answer()`] does.
     pub async fn call(&self, action: &'static str, params: Params) -> Result<Value, SdkError<Ec2Error, HttpResponse>> {
         let mut settings = Layer::new("action");
         settings.store_put(Metadata::new(action, "EC2"));

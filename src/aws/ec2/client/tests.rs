@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use serde_json::json;
 
-use super::super::error::{Failure, classify};
+use super::super::super::error::{Failure, classify};
 use super::*;
 use crate::base::{ErrorKind, Retry};
 

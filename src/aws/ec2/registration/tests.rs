@@ -1,3 +1,5 @@
+//! What is asked for when an image is registered anew, and what is told about it.
+
 use super::super::edits::DeviceEdit;
 use super::*;
 use crate::base::DeviceName;
@@ -138,4 +140,5 @@ fn what_ec2_says_of_the_new_image_is_believed() {
     assert_eq!(fidelity("image", "UefiData"), Fidelity::Set);
     assert_eq!(fidelity("/dev/xvda", "Encrypted"), Fidelity::Set);
     assert_eq!(item(&registration, "image", "EnaSupport").now, Some(json!(false)));
+    assert_eq!(fidelity("image", "Tag a"), Fidelity::Set, "an empty value is a value");
 }

@@ -1,0 +1,156 @@
+//! The last steps of a restore: snapshots become usable, the image is registered, what was asked for besides is done, and the account of it all is taken.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::super::ebs::{CompletedSnapshot, complete_snapshot};
+use super::describe::{self, text};
+use super::fidelity::FidelityItem;
+use super::permissions;
+use super::place::{Ec2Options, Ec2Restored, RestoredSnapshot};
+use super::registration::{self, Registration};
+use crate::base::{Error, ErrorKind, ImageId, Result, SnapshotId};
+use crate::model::ImageDocument;
+
+/// Pauses between two looks at a snapshot or image that is being made: short at first, then far below what EC2 allows.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Looks at a snapshot that EBS does not complete, because it may have done so before: within a minute.
+const LOOKS_FOR_COMPLETION: u32 = 12;
+/// What was just made may be unknown for so many seconds, or looks. (EC2 developer guide, "Eventual consistency".)
+const UNKNOWN_FOR: u32 = 60;
+
+/// Completes a snapshot. If that was done before, by a request whose answer got lost or by an earlier run, EBS refuses to do it again; then EC2 knows of it, sooner or later.
+pub(super) fn complete(options: &Ec2Options, id: &SnapshotId, what: &CompletedSnapshot, continued: bool) -> Result<()> {
+    let Err(error) = complete_snapshot(&options.ebs, id, what) else { return Ok(()) };
+    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Denied) {
+        return Err(error);
+    }
+    let mut looks = if continued || error.fact("attempts").is_some() { LOOKS_FOR_COMPLETION } else { 1 };
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let described = describe::snapshots(&options.ec2, std::slice::from_ref(id)).ok().and_then(|mut found| found.pop().flatten());
+        match described.as_ref().and_then(|snapshot| text(snapshot, "State")) {
+            Some("completed") => return Ok(()),
+            Some("pending") | None if looks > 1 => looks -= 1,
+            _ => return Err(error),
+        }
+        options.ec2.pause(pause)?;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Waits until all snapshots are completed, and tells what EC2 says of them, in the order of `ids`.
+pub(super) fn wait_for_snapshots(options: &Ec2Options, ids: &[SnapshotId]) -> Result<Vec<Value>> {
+    let mut pause = FIRST_PAUSE;
+    let mut unknown = 0;
+    loop {
+        let described = describe::snapshots(&options.ec2, ids)?;
+        let mut waiting = false;
+        for (id, snapshot) in ids.iter().zip(&described) {
+            match snapshot.as_ref().map(|snapshot| text(snapshot, "State").unwrap_or_default()) {
+                Some("completed") => {}
+                Some("error" | "recoverable" | "recovering") => {
+                    let message = snapshot.as_ref().and_then(|snapshot| text(snapshot, "StateMessage")).unwrap_or("no reason is given");
+                    let failed = Error::new(ErrorKind::Io, "EC2 could not complete the snapshot").at("snapshot_id", id);
+                    return Err(failed.at("reason", message));
+                }
+                Some(_) => waiting = true,
+                // What is completed is not yet known everywhere.
+                None if unknown < UNKNOWN_FOR => {
+                    unknown += 1;
+                    waiting = true;
+                }
+                None => {
+                    let gone = "the snapshot that was written does not exist any more";
+                    return Err(Error::new(ErrorKind::NotFound, gone).at("snapshot_id", id));
+                }
+            }
+        }
+        if !waiting {
+            return Ok(described.into_iter().flatten().collect());
+        }
+        options.ec2.pause(pause)?;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Registers the image. If a request was answered and the answer got lost, the image that is there now is ours.
+pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Result<ImageId> {
+    let answer = match options.ec2.call("cannot register the image", "RegisterImage", registration.params.clone()) {
+        Err(error) if error.fact("code") == Some("InvalidAMIName.Duplicate") => {
+            let Some(image) = namesake(options, &registration.name, error.fact("attempts").is_some())? else { return Err(error) };
+            let wanted: Vec<&str> = registration
+                .params
+                .pairs()
+                .iter()
+                .filter(|(name, _)| name.ends_with(".Ebs.SnapshotId"))
+                .map(|(_, value)| value.as_str())
+                .collect();
+            let found: Vec<&str> = describe::items(&image, "BlockDeviceMappings")
+                .iter()
+                .filter_map(|mapping| text(mapping.get("Ebs")?, "SnapshotId"))
+                .collect();
+            if wanted.is_empty() || wanted.iter().any(|id| !found.contains(id)) {
+                return Err(error.at("name", &registration.name));
+            }
+            image
+        }
+        answer => answer?,
+    };
+    let missing = || Error::new(ErrorKind::Io, "EC2 does not say what the new image is called").at("name", &registration.name);
+    ImageId::parse(text(&answer, "ImageId").ok_or_else(missing)?)
+}
+
+/// The image that has a name. If the request that was answered last was not the first, it may be the one that an earlier one made, and not be known everywhere yet.
+fn namesake(options: &Ec2Options, name: &str, may_be_ours: bool) -> Result<Option<Value>> {
+    let mut left = if may_be_ours { UNKNOWN_FOR } else { 0 };
+    loop {
+        match describe::image_named(&options.ec2, name)? {
+            None if left > 0 => left -= 1,
+            found => return Ok(found),
+        }
+        options.ec2.pause(Duration::from_secs(1))?;
+    }
+}
+
+/// Waits until the image can be used, does what was asked for besides, and takes the account of all attributes.
+pub(super) fn finish(
+    options: &Ec2Options,
+    document: &ImageDocument,
+    id: ImageId,
+    registration: Registration,
+    mut items: Vec<FidelityItem>,
+    snapshots: Vec<RestoredSnapshot>,
+) -> Result<Ec2Restored> {
+    let registered = |error: Error| error.at("registered", &id);
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let described = describe::new_image(&options.ec2, &id).map_err(registered)?;
+        match text(&described, "State").unwrap_or("available") {
+            "available" => break,
+            "pending" => {}
+            state => {
+                let reason = described.get("StateReason").and_then(|reason| text(reason, "Message")).unwrap_or("no reason is given");
+                let failed = Error::new(ErrorKind::Io, "EC2 could not make the image that was registered");
+                return Err(registered(failed.at("state", state).at("reason", reason)));
+            }
+        }
+        options.ec2.pause(pause)?;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    let mut account = registration.items;
+    account.extend(permissions::apply(&options.ec2, &id, document, &options.edits).map_err(registered)?);
+    let described = describe::new_image(&options.ec2, &id).map_err(registered)?;
+    let has_uefi_data = account.iter().any(|item| item.attribute == "UefiData");
+    let attributes = match has_uefi_data {
+        true => {
+            describe::attribute(&options.ec2, "DescribeImageAttribute", ("ImageId", id.as_str()), "uefiData").map_err(registered)?.told()
+        }
+        false => None,
+    };
+    registration::observe(&mut account, &described, attributes.as_ref());
+    account.append(&mut items);
+    Ok(Ec2Restored { image_id: Some(id), name: Some(registration.name), snapshots, items: account })
+}
