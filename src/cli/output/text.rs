@@ -111,14 +111,8 @@ pub(in super::super) fn cleaned_text(found: &[Leftover], asked: bool) -> String 
     let mut text: String = found.iter().map(one).collect();
     if !asked {
         text.push_str("nothing was removed: --abort does that\n");
-        return text;
-    }
-    let is_left = |ours| found.iter().any(|leftover| !leftover.removed && leftover.ours == ours);
-    if is_left(false) {
+    } else if found.iter().any(|leftover| !leftover.removed && !leftover.ours) {
         text.push_str("what is not remembered here was left alone: --others removes it as well\n");
-    }
-    if is_left(true) {
-        text.push_str("snapshots that an image uses were left alone\n");
     }
     text
 }

@@ -249,7 +249,9 @@ fn a_refused_block_is_told_whoever_is_asked_first() {
 
 #[test]
 fn a_stream_that_cannot_be_restored_leaves_no_snapshot() {
-    for (operation, nth) in [("StartSnapshot", 2), ("PutSnapshotBlock", 9), ("CompleteSnapshot", 2), ("RegisterImage", 1)] {
+    for (operation, nth) in
+        [("StartSnapshot", 2), ("PutSnapshotBlock", 9), ("CompleteSnapshot", 2), ("RegisterImage", 1), ("RegisterImage", 2)]
+    {
         let work = Restoration::new();
         work.to.aws.fail(Fault::on(operation, FaultKind::error(403, "AccessDeniedException")).nth(nth));
         work.to.restore_stream(&work.archive, &Edits::default()).expect_err("no image");

@@ -26,6 +26,11 @@ fn denied(operation: &str) -> Fault {
     Fault::on(operation, FaultKind::error(403, "AccessDeniedException"))
 }
 
+/// Lets the image be refused when all its snapshots are there. Before the first block EC2 is asked whether it would be.
+fn refuse_the_image(bench: &Bench) {
+    bench.aws.fail(Fault::on("RegisterImage", FaultKind::error(400, "SomethingNew")).nth(2));
+}
+
 #[test]
 fn a_restore_that_was_refused_at_registration_is_continued_with_other_flags_without_a_block() {
     let work = Restoration::new();
@@ -46,7 +51,7 @@ fn a_restore_that_was_refused_at_registration_is_continued_with_other_flags_with
 #[test]
 fn with_other_wishes_about_snapshots_a_restore_is_not_continued() {
     let work = Restoration::new();
-    work.to.aws.fail(denied("RegisterImage"));
+    refuse_the_image(&work.to);
     work.run().expect_err("denied");
     work.to.aws.clear_faults();
     for edits in [
@@ -84,8 +89,9 @@ fn confirmed_blocks_are_not_sent_again() {
 fn after_all_was_completed_nothing_is_sent_again() {
     for operation in ["CompleteSnapshot", "RegisterImage", "DescribeSnapshots"] {
         let work = Restoration::new();
-        work.to.aws.fail(denied(operation).always());
-        work.run().expect_err("denied");
+        // It is no refusal of the dry run.
+        work.to.aws.fail(Fault::on(operation, FaultKind::error(400, "SomethingNew")).always());
+        work.run().expect_err("refused");
         work.to.aws.clear_faults();
         let restored = work.run().expect("an image");
         work.assert_restored(&restored);
@@ -142,8 +148,8 @@ fn a_restore_that_ended_behind_the_registration_is_finished_without_another_imag
 fn a_volume_whose_snapshot_was_deleted_meanwhile_is_sent_again_and_the_others_are_not() {
     for index in [0, 1] {
         let work = Restoration::new();
-        work.to.aws.fail(denied("RegisterImage"));
-        work.run().expect_err("denied");
+        refuse_the_image(&work.to);
+        work.run().expect_err("refused");
         work.to.aws.clear_faults();
         let sizes = [1, 2];
         let gone = work.to.aws.snapshots().into_iter().find(|snapshot| snapshot.volume_size == sizes[index]).expect("there");
@@ -164,7 +170,7 @@ fn the_only_volume_is_sent_again_when_its_snapshot_was_deleted() {
     let ami = from.aws.add_image(Image::new("one volume", &snapshot));
     let archive = from.store(&ami).expect("an archive");
     let work = Restoration { from, ami, archive, to };
-    work.to.aws.fail(denied("RegisterImage"));
+    refuse_the_image(&work.to);
     work.run().expect_err("denied");
     work.to.aws.clear_faults();
     let gone = work.to.aws.snapshots()[0].id.clone();
@@ -187,7 +193,7 @@ fn the_only_volume_is_sent_again_when_its_snapshot_was_deleted() {
 fn memory_for_one_volume_at_a_time_does_not_mix_their_notes() {
     let mut work = Restoration::new();
     work.to.memory = 48 << 20;
-    work.to.aws.fail(denied("RegisterImage"));
+    refuse_the_image(&work.to);
     work.run().expect_err("denied");
     work.to.aws.clear_faults();
     let gone = work.to.aws.snapshots().into_iter().find(|snapshot| snapshot.volume_size == 1).expect("there");
