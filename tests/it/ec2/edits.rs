@@ -234,7 +234,7 @@ fn flags_say_what_is_to_be_different_and_the_report_what_became_of_it() {
     ]
     .concat();
     let planned = world.run(&[&args[..], &["--dry-run"]].concat()).succeeded().text();
-    assert!(planned.contains("attributes: ") && planned.contains("PutSnapshotBlock"), "{planned}");
+    assert!(planned.contains("attributes: ") && planned.contains("would restore"), "{planned}");
     assert!(world.gov.aws.images().is_empty() && world.gov.aws.snapshots().is_empty());
     let text = world.run(&args).succeeded().text();
     let image = world.gov.aws.images().remove(0);
