@@ -90,7 +90,7 @@ fn store_through_faults(operation: &str, kinds: Vec<FaultKind>) {
 fn side_by_side(operations: &[&'static str], kinds: &[FaultKind], drill: fn(&str, Vec<FaultKind>)) {
     std::thread::scope(|scope| {
         for operation in operations {
-            for kinds in kinds.chunks(4) {
+            for kinds in kinds.chunks(6) {
                 scope.spawn(move || drill(operation, kinds.to_vec()));
             }
         }

@@ -28,7 +28,7 @@ fn an_image_goes_from_one_partition_to_another_with_nothing_lost() {
     }
     // The snapshot behind two devices was read once.
     let gets = world.com.aws.count("GetSnapshotBlock");
-    assert_eq!(gets, 3 * 24 + 3, "24 blocks each, and one of each to see whether it can be read");
+    assert_eq!(gets, 3 * 12 + 3, "12 blocks each, and one of each to see whether it can be read");
 }
 
 #[test]

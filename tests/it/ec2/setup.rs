@@ -97,7 +97,7 @@ impl World {
 
 /// Blocks of a volume (what is random differs by its index, and is quickly made for one seed): data that compresses, data that does not, a written zero block, and many that are absent.
 pub fn blocks(seed: u64) -> Vec<(u32, Content)> {
-    let mut blocks: Vec<(u32, Content)> = (0..20).map(|index| (index, Content::random(seed))).collect();
+    let mut blocks: Vec<(u32, Content)> = (0..8).map(|index| (index, Content::random(seed))).collect();
     blocks.push((25, Content::Zero));
     blocks.push((26, Content::bytes(b"boot")));
     blocks.push((31, Content::Zero));
