@@ -45,10 +45,10 @@ class Rig:
         self.aws.order("/settings", {"latency_ms": latency, "snapshot_rate": {"burst": CEILING, "per_second": CEILING}})
 
     def snapshots(self, count, blocks):
-        """Ids, archive and image of so many snapshots. Half of each block cannot be compressed."""
+        """Ids, archive and image of so many snapshots. So much of each block cannot be compressed."""
         if (count, blocks) not in self.known:
             gib = -(-blocks * 2 * BLOCK // GIB)
-            order = lambda number: {"size_gib": gib, "pattern": {"seed": 100 * count + number, "random": 50, "count": blocks, "step": 2}}
+            order = lambda number: {"size_gib": gib, "pattern": {"seed": 100 * count + number, "random": self.options.random, "count": blocks, "step": 2}}
             ids = [self.aws.order("/snapshot", order(number))["id"] for number in range(count)]
             mappings = [{"DeviceName": "/dev/sd" + "fghijklm"[number], "Ebs": {"SnapshotId": id, "VolumeSize": gib, "VolumeType": "gp3"}} for number, id in enumerate(ids)]
             register = {"Name": "benchmark %d x %d" % (count, blocks), "RootDeviceName": "/dev/sdf", "VirtualizationType": "hvm", "Architecture": "x86_64"}
@@ -157,6 +157,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", default="bench-work")
     parser.add_argument("--blocks", type=int, default=2048, help="of one snapshot; half as many where there are several")
+    parser.add_argument("--random", type=int, default=50, metavar="PERCENT", help="of a block that cannot be compressed")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--latency", type=numbers, default=[0, 20, 100], metavar="MS,...", help="from request to answer")
     parser.add_argument("--snapshots", type=numbers, default=[1, 2, 4], metavar="N,...", help="growth, at %d ms" % LATENCY)
