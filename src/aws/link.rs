@@ -45,6 +45,16 @@ pub struct LinkOptions {
     pub cancel: Cancel,
 }
 
+impl LinkOptions {
+    /// Bytes came in: whoever listens hears of them, and the next may have to wait.
+    pub(super) async fn received(&self, bytes: usize, progress: &Progress) {
+        self.observer.note(&Event::Received { bytes: bytes as u64 });
+        let next = self.pace.as_ref().map_or_else(tokio::time::Instant::now, |pace| pace.admit(bytes as u64));
+        progress.moved(next);
+        tokio::time::sleep_until(next).await;
+    }
+}
+
 /// One side's connection to a service. Clones share everything.
 pub struct Link<S: Service>(Arc<Inner<S>>);
 

@@ -75,7 +75,12 @@ pub struct Delivered<'a> {
     pub digests: &'a [Digest],
 }
 
-impl Delivered<'_> {
+impl<'a> Delivered<'a> {
+    /// What a sink gets of a cell with these bitmaps. Fill blocks stay absent.
+    pub fn new(address: SlotAddress, (present, zero, fill): (Bitmap8, Bitmap8, Bitmap8), digests: &'a [Digest]) -> Self {
+        Self { address, data: present & !zero, zero: zero & !fill, digests }
+    }
+
     /// The blocks and their digests, ascending.
     pub fn blocks(&self) -> impl Iterator<Item = (BlockIndex, Digest)> {
         let mut digests = self.digests.iter();

@@ -1,5 +1,6 @@
 //! From arguments to places in AWS, and to readers of archives wherever they are.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +25,21 @@ pub(super) enum Side {
 pub(super) struct Remote<'a> {
     settings: &'a Settings,
     observer: Arc<dyn Observer>,
-    runtime: Runtime,
+    runtime: OnceCell<Runtime>,
 }
 
 impl<'a> Remote<'a> {
-    pub(super) fn new(settings: &'a Settings, observer: &Arc<dyn Observer>) -> Result<Self> {
-        Ok(Self { settings, observer: observer.clone(), runtime: Runtime::new()? })
+    pub(super) fn new(settings: &'a Settings, observer: &Arc<dyn Observer>) -> Self {
+        Self { settings, observer: observer.clone(), runtime: OnceCell::new() }
+    }
+
+    /// The threads of requests: started when there is one to make.
+    fn runtime(&self) -> Result<&Runtime> {
+        if self.runtime.get().is_none() {
+            // Whoever was first is right.
+            let _ = self.runtime.set(Runtime::new()?);
+        }
+        self.runtime.get().ok_or_else(|| Error::internal("threads were started and are gone"))
     }
 
     /// How requests are made.
@@ -52,13 +62,13 @@ impl<'a> Remote<'a> {
 
     /// EC2's control plane with these credentials.
     pub(super) fn control(&self, access: &Access, link: &LinkArgs) -> Result<Ec2Link> {
-        Ec2Link::open(&self.runtime, access.clone(), self.link_options(link)?)
+        Ec2Link::open(self.runtime()?, access.clone(), self.link_options(link)?)
     }
 
     /// EC2 and EBS with these credentials.
     pub(super) fn compute(&self, access: &Access, link: &LinkArgs, args: &EbsArgs) -> Result<Compute> {
         let ec2 = self.control(access, link)?;
-        let ebs = EbsLink::open(&self.runtime, access.clone(), self.link_options(link)?)?;
+        let ebs = EbsLink::open(self.runtime()?, access.clone(), self.link_options(link)?)?;
         if args.ebs_account_rate == Some(0) {
             return Err(Error::usage("--ebs-account-rate has to be more than 0"));
         }
@@ -71,7 +81,7 @@ impl<'a> Remote<'a> {
         let link_options = self.link_options(link)?;
         let options =
             ObjectOptions { expected_bucket_owner: link.expected_bucket_owner.clone(), request_payer: link.request_payer, ..options };
-        let link = S3Link::open(&self.runtime, access, link_options)?;
+        let link = S3Link::open(self.runtime()?, access, link_options)?;
         Ok(S3Store::new(link, place.bucket.clone(), options))
     }
 
@@ -106,7 +116,7 @@ pub(super) fn open_archive(
     match place {
         Place::Stdio => Ok(None),
         Place::Path(path) => Ok(Some(Box::new(FileReader::open(path)?))),
-        Place::S3(place) => Ok(Some(Remote::new(settings, observer)?.open(place, access, link, thaw)?.1)),
+        Place::S3(place) => Ok(Some(Remote::new(settings, observer).open(place, access, link, thaw)?.1)),
     }
 }
 

@@ -126,12 +126,7 @@ pub(super) fn deliver(raw: &[u8], record: &CellRecord, size: VolumeSize, sink: &
 
 /// What a sink gets of a cell with this record.
 pub(super) fn delivered(record: &CellRecord) -> Delivered<'_> {
-    Delivered {
-        address: record.address,
-        data: record.present & !record.zero,
-        zero: record.zero & !record.fill,
-        digests: &record.block_digests,
-    }
+    Delivered::new(record.address, (record.present, record.zero, record.fill), &record.block_digests)
 }
 
 /// Blocks that stand side by side in the volume and in the cell, and have one state.

@@ -117,7 +117,7 @@ pub(super) struct OpenedCell {
 impl OpenedCell {
     fn delivered(&self) -> Delivered<'_> {
         let CellFacts { address, present, zero, fill, .. } = self.facts;
-        Delivered { address, data: present & !zero, zero: zero & !fill, digests: &self.digests }
+        Delivered::new(address, (present, zero, fill), &self.digests)
     }
 }
 

@@ -50,15 +50,9 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let reason = reason(&error);
-    // Seen on writes that were cut off on their way to the service.
-    let unread =
-        error.as_service_error().and_then(|error| error.message()).is_some_and(|message| message.contains("Failed to read block data"));
     let mut failure = classify(doing, error);
     if let Some(reason) = reason {
         failure.error = failure.error.at("reason", reason);
-    }
-    if unread {
-        failure.error = failure.error.retry_as(Retry::Transient);
     }
     failure
 }
@@ -68,7 +62,15 @@ fn transfer_failure<E>(doing: &'static str, error: SdkError<E, HttpResponse>) ->
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
+    // What left us was right: it was cut off or damaged on its way to the service.
+    let damaged = error
+        .as_service_error()
+        .and_then(|error| error.message())
+        .is_some_and(|message| message.contains("Failed to read block data") || message.contains("checksum"));
     let mut failure = failure(doing, error);
+    if damaged && failure.error.retry() == Retry::No {
+        failure.error = failure.error.retry_as(Retry::Transient);
+    }
     if failure.error.kind() == ErrorKind::Usage {
         failure.error = failure.error.as_kind(ErrorKind::Io);
     }

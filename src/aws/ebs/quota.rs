@@ -34,8 +34,7 @@ pub struct Quotas {
 impl Quotas {
     /// Those of a Region. `account` is what the account's quota allows, if it is not the usual one: requests a second.
     pub fn new(region: &str, account: Option<u32>) -> Self {
-        let usual = if LARGE_REGIONS.contains(&region) { PER_ACCOUNT_IN_LARGE_REGIONS } else { PER_ACCOUNT };
-        let account = account.map_or(usual, f64::from);
+        let account = account_rate(region, account);
         Self {
             spare: Spare::default(),
             account: Rate::new(account * USED),
@@ -47,6 +46,12 @@ impl Quotas {
     pub(super) fn of_snapshot(&self) -> SnapshotQuota {
         SnapshotQuota { account: self.account.clone(), lists: self.lists.clone(), snapshot: Rate::new(self.per_snapshot) }
     }
+}
+
+/// Blocks a second of an account: what it is told to be, or the usual of the Region.
+fn account_rate(region: &str, told: Option<u32>) -> f64 {
+    let usual = if LARGE_REGIONS.contains(&region) { PER_ACCOUNT_IN_LARGE_REGIONS } else { PER_ACCOUNT };
+    told.map_or(usual, f64::from)
 }
 
 /// Buffers of a block that are not used at the moment.
@@ -118,10 +123,9 @@ impl Requests {
 
     /// No faster than that, by the quotas of snapshot and account. `in_turn`: one snapshot after the other.
     pub fn at_least(&self, region: &str, account: Option<u32>, in_turn: bool) -> Duration {
-        let usual = if LARGE_REGIONS.contains(&region) { PER_ACCOUNT_IN_LARGE_REGIONS } else { PER_ACCOUNT };
         let all = (self.gets + self.puts) as f64;
         let one = if in_turn { all } else { self.largest as f64 };
-        Duration::from_secs_f64((all / account.map_or(usual, f64::from)).max(one / PER_SNAPSHOT))
+        Duration::from_secs_f64((all / account_rate(region, account)).max(one / PER_SNAPSHOT))
     }
 
     /// US dollars at the list prices of us-east-1 (EBS pricing, read 2026-11): $0.0006 per 1,000 List, $0.003 per 1,000 Get, $0.006 per 1,000 Put requests. Other Regions cost more or less.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aws_sdk_ebs::primitives::ByteStream;
 use bytes::BytesMut;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{sleep, sleep_until};
 
 use super::super::body::Progress;
 use super::super::error::Failure;
@@ -265,13 +265,7 @@ impl Fetcher {
                 return Err(odd("EBS sent a block of a wrong length").retry_as(Retry::Transient).into());
             }
             data.extend_from_slice(&chunk);
-            options.observer.note(&Event::Received { bytes: chunk.len() as u64 });
-            let mut next = Instant::now();
-            if let Some(pace) = &options.pace {
-                next = pace.admit(chunk.len() as u64);
-            }
-            progress.moved(next);
-            sleep_until(next).await;
+            options.received(chunk.len(), progress).await;
         }
     }
 

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_sdk_ebs::error::ProvideErrorMetadata;
 use aws_sdk_ebs::primitives::ByteStream;
 use aws_sdk_ebs::types::ChecksumAlgorithm;
 use bytes::Bytes;
@@ -107,11 +106,6 @@ impl EbsSink {
             zeros: Bytes::from(vec![0; BLOCK_BYTES as usize]),
         };
         Self { sender: Sender(Arc::new(inner)), buffers: buffers.clone(), tasks: Mutex::default(), sum: Mutex::default() }
-    }
-
-    /// The snapshot.
-    pub fn snapshot_id(&self) -> &SnapshotId {
-        &self.sender.0.snapshot_id
     }
 
     /// What was confirmed adds up to this.
@@ -259,13 +253,7 @@ impl Sender {
                 progress.moved(turn);
                 sleep_until(turn).await;
                 let output = request.send().await.map_err(|error| {
-                    // Of a checksum that is refused: what left us was right, and it was damaged on the way.
-                    let damaged =
-                        error.as_service_error().and_then(|error| error.message()).is_some_and(|message| message.contains("checksum"));
-                    let mut failure = transfer_failure("cannot write a block of the snapshot", error);
-                    if damaged && failure.error.retry() == Retry::No {
-                        failure.error = failure.error.retry_as(Retry::Transient);
-                    }
+                    let failure = transfer_failure("cannot write a block of the snapshot", error);
                     if failure.error.retry() == Retry::Throttle {
                         inner.quota.block_throttled(failure.error.fact("reason"));
                     }

@@ -29,6 +29,16 @@ pub(super) fn tags(value: &Value) -> Vec<(String, String)> {
     items(value, "Tags").iter().filter_map(tag).collect()
 }
 
+/// Tags as parameters of a request.
+pub(super) fn tag_params(tags: &[(String, String)]) -> Vec<Params> {
+    tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value)).collect()
+}
+
+/// The snapshots behind the devices of an image, in the order of the devices; one behind several is there several times.
+pub(super) fn snapshots_of(image: &Value) -> impl Iterator<Item = &str> {
+    items(image, "BlockDeviceMappings").iter().filter_map(|mapping| text(mapping.get("Ebs")?, "SnapshotId"))
+}
+
 /// Describes an image, disabled and deprecated ones included.
 pub(super) fn image(link: &Ec2Link, id: &ImageId) -> Result<Value> {
     let params = Params::new().list("ImageId", [id]).set("IncludeDisabled", true).set("IncludeDeprecated", true);

@@ -88,10 +88,7 @@ pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Res
                 .filter(|(name, _)| name.ends_with(".Ebs.SnapshotId"))
                 .map(|(_, value)| value.as_str())
                 .collect();
-            let found: Vec<&str> = describe::items(&image, "BlockDeviceMappings")
-                .iter()
-                .filter_map(|mapping| text(mapping.get("Ebs")?, "SnapshotId"))
-                .collect();
+            let found: Vec<&str> = describe::snapshots_of(&image).collect();
             if wanted.is_empty() || wanted.iter().any(|id| !found.contains(id)) {
                 return Err(error.at("name", &registration.name));
             }

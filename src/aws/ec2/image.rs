@@ -173,8 +173,7 @@ fn unchanging(document: &ImageDocument) -> Value {
 /// The snapshots of an image, each once, in the order of its devices.
 fn snapshot_ids(image: &Value) -> Result<Vec<SnapshotId>> {
     let mut ids: Vec<SnapshotId> = Vec::new();
-    for mapping in items(image, "BlockDeviceMappings") {
-        let Some(id) = mapping.get("Ebs").and_then(|ebs| text(ebs, "SnapshotId")) else { continue };
+    for id in describe::snapshots_of(image) {
         let id = SnapshotId::parse(id)?;
         if !ids.contains(&id) {
             ids.push(id);

@@ -79,6 +79,12 @@ pub struct RestoredSnapshot {
 }
 
 impl RestoredSnapshot {
+    /// What a snapshot of the archive is called now, and its size in GiB.
+    pub(super) fn find(all: &[Self], archived: &SnapshotId) -> Option<(String, u64)> {
+        let found = all.iter().find(|snapshot| &snapshot.archived == archived)?;
+        Some((found.snapshot_id.to_string(), u64::from(found.volume_gib)))
+    }
+
     /// A snapshot as EC2 describes it.
     pub(super) fn of(archived: SnapshotId, described: &Value) -> Result<Self> {
         Ok(Self {
@@ -138,8 +144,7 @@ impl Ec2Place {
         let Some(registration) = self.registration(document, &|_| Some((String::new(), 0)))? else { return Ok(None) };
         let Some(image) = describe::image_named(&self.options.ec2, &registration.name)? else { return Ok(None) };
         let ours: Vec<String> = self.lock().noted.values().map(|noted| noted.snapshot_id.clone()).collect();
-        let used: Vec<&str> =
-            describe::items(&image, "BlockDeviceMappings").iter().filter_map(|mapping| text(mapping.get("Ebs")?, "SnapshotId")).collect();
+        let used: Vec<&str> = describe::snapshots_of(&image).collect();
         let is_ours = !used.is_empty() && used.iter().all(|id| ours.iter().any(|our| our == id));
         if is_ours { text(&image, "ImageId").map(ImageId::parse).transpose() } else { Ok(None) }
     }
@@ -172,11 +177,7 @@ impl ImagePlace for Ec2Place {
                 let Some(described) = described else { return Ok(false) };
                 snapshots.push(RestoredSnapshot::of(entry.id.clone(), &described)?);
             }
-            let of = |id: &SnapshotId| {
-                let found = snapshots.iter().find(|snapshot| &snapshot.archived == id)?;
-                Some((found.snapshot_id.to_string(), u64::from(found.volume_gib)))
-            };
-            let Some(registration) = self.registration(document, &of)? else { return Ok(false) };
+            let Some(registration) = self.registration(document, &|id| RestoredSnapshot::find(&snapshots, id))? else { return Ok(false) };
             let restored = finish(&self.options, document, id, registration, Vec::new(), snapshots)?;
             self.lock().restored = Some(restored);
             Ok(true)
@@ -209,9 +210,16 @@ impl ImagePlace for Ec2Place {
 }
 
 /// A snapshot that is not there yet, and the size that it will have, as far as the archive says.
-fn planned_snapshot(document: &ImageDocument, id: &SnapshotId) -> Option<(String, u64)> {
+pub(super) fn planned_snapshot(document: &ImageDocument, id: &SnapshotId) -> Option<(String, u64)> {
     let gib = document.snapshots().iter().find(|snapshot| &snapshot.id == id).and_then(|snapshot| snapshot.volume_gib);
     Some(("snap-00000000".to_owned(), gib.unwrap_or(0)))
+}
+
+/// Deletes a snapshot that nobody can continue, or names it.
+pub(super) fn delete_or_name(ec2: &Ec2Link, id: &str, observer: &dyn Observer) {
+    if let Err(error) = delete_snapshot(ec2, id) {
+        observer.note(&Event::Warning { message: format!("{id} was left behind and has to be deleted: {error}") });
+    }
 }
 
 /// Deletes a snapshot. Returns whether it is gone: one that an image uses stays.

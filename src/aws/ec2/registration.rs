@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::describe::{items, tags, text};
+use super::describe::{items, tag_params, tags, text};
 use super::edits::{DeviceChange, Edits};
 use super::fidelity::{Fidelity, FidelityItem};
 use crate::base::{Error, Result, SnapshotId, check_image_name};
@@ -204,9 +204,8 @@ impl Planner<'_> {
 
     fn tags(&mut self, image: &Value) {
         let wanted = self.wanted_tags(IMAGE, &tags(image));
-        let tags = wanted.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value));
         if !wanted.is_empty() {
-            let specification = Params::new().set("ResourceType", "image").structures("Tag", tags);
+            let specification = Params::new().set("ResourceType", "image").structures("Tag", tag_params(&wanted));
             self.params = std::mem::take(&mut self.params).structures("TagSpecification", [specification]);
         }
     }

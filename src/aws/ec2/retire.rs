@@ -70,10 +70,8 @@ pub fn plan_retire(ec2: &Ec2Link, id: &ImageId, action: RetireAction) -> Result<
         return Err(Error::new(ErrorKind::Denied, "the image belongs to AWS Backup, which alone may delete it").at("image_id", id));
     }
     let mut ids: Vec<String> = Vec::new();
-    for mapping in items(&image, "BlockDeviceMappings") {
-        if let Some(snapshot) = mapping.get("Ebs").and_then(|ebs| text(ebs, "SnapshotId"))
-            && !ids.iter().any(|known| known == snapshot)
-        {
+    for snapshot in describe::snapshots_of(&image) {
+        if !ids.iter().any(|known| known == snapshot) {
             ids.push(snapshot.to_owned());
         }
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::super::ebs::{EbsSink, NewSnapshot, SendBuffers, start_snapshot};
-use super::describe::{self, tags, text, would};
+use super::describe::{self, items, tag_params, tags, text, would};
 use super::fidelity::FidelityItem;
 use super::finish::{complete, finish, register, wait_for_snapshots};
-use super::place::{Ec2Options, Ec2Place, Ec2Restored, RestoredSnapshot, delete_snapshot};
+use super::place::{Ec2Options, Ec2Place, Ec2Restored, RestoredSnapshot, delete_or_name, delete_snapshot, planned_snapshot};
 use super::registration::wanted_tags;
-use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Observer, Result, SnapshotId, VolumeSize, hex};
+use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Result, SnapshotId, VolumeSize, hex};
 use crate::block::BlockSink;
 use crate::catalog::ImageTarget;
 use crate::codec::sha256;
@@ -28,9 +28,6 @@ const LANES: usize = 8;
 pub(super) struct Ec2Target {
     place: Ec2Place,
     document: ImageDocument,
-    /// What the archive says of its snapshots.
-    described: Vec<Value>,
-    image_id: Option<String>,
     task: Option<SharedTask>,
     nonce: String,
     /// All volumes share them.
@@ -71,8 +68,6 @@ impl BlockSink for Complete {
 impl Ec2Target {
     pub(super) fn new(place: Ec2Place, document: &ImageDocument, task: Option<&SharedTask>) -> Self {
         Self {
-            described: document.value().get("Snapshots").and_then(Value::as_array).cloned().unwrap_or_default(),
-            image_id: document.image_id().map(ToString::to_string),
             task: task.cloned(),
             nonce: nonce(task),
             buffers: SendBuffers::new(place.options.memory),
@@ -86,6 +81,12 @@ impl Ec2Target {
 
     fn options(&self) -> &Ec2Options {
         &self.place.options
+    }
+
+    /// What the archive says of a snapshot.
+    fn described(&self, id: &SnapshotId) -> &Value {
+        let all = items(self.document.value(), "Snapshots");
+        all.iter().find(|snapshot| text(snapshot, "SnapshotId") == Some(id.as_str())).unwrap_or(&Value::Null)
     }
 
     /// What becomes of the snapshot that an earlier run began for this volume: its id and whether it is complete; `None` if it is of no use any more.
@@ -108,8 +109,7 @@ impl Ec2Target {
     fn new_snapshot(&mut self, id: &SnapshotId, size: VolumeSize, attempt: u32) -> Result<(NewSnapshot, Vec<(String, String)>)> {
         let volume = self.volumes.len();
         let edits = self.place.options.edits.clone();
-        let empty = json!({});
-        let described = self.described.iter().find(|snapshot| text(snapshot, "SnapshotId") == Some(id.as_str())).unwrap_or(&empty);
+        let described = self.described(id);
         let (tags, items) = wanted_tags(id.as_str(), &tags(described), &edits);
         let description = text(described, "Description").map(ToOwned::to_owned);
         if let Some(description) = &description {
@@ -118,8 +118,8 @@ impl Ec2Target {
         self.items.extend(items);
         let (tags, late_tags) = tags.into_iter().partition(|(_, value)| value.chars().count() <= LONGEST_TAG_OF_START);
         let from = self
-            .image_id
-            .as_deref()
+            .document
+            .image_id()
             .map_or_else(|| format!("Restored by amistore from {id}"), |image| format!("Restored by amistore from {id} of {image}"));
         let token = sha256::digest(format!("{} {volume} {attempt}", self.nonce).as_bytes());
         let new = NewSnapshot {
@@ -148,9 +148,8 @@ impl Ec2Target {
     /// Asks EC2 whether it would register the image, before blocks are sent: that it is not allowed should not be found out after hours. What else it says may have to do with the snapshots, which are not complete.
     fn try_to_register(&self) -> Result<()> {
         let of = |id: &SnapshotId| {
-            let found = self.volumes.iter().find(|volume| &volume.archived == id)?;
-            let gib = self.document.snapshots().iter().find(|snapshot| &snapshot.id == id).and_then(|snapshot| snapshot.volume_gib);
-            Some((found.snapshot_id.to_string(), gib.unwrap_or(0)))
+            let (_, gib) = planned_snapshot(&self.document, id)?;
+            Some((self.volumes.iter().find(|volume| &volume.archived == id)?.snapshot_id.to_string(), gib))
         };
         let Some(registration) = self.place.registration(&self.document, &of)? else { return Ok(()) };
         let params = registration.params.set("DryRun", true);
@@ -165,6 +164,27 @@ impl Ec2Target {
         }
     }
 
+    /// Whether snapshots are encrypted as they were.
+    fn encryption_items(&self, snapshots: &[RestoredSnapshot]) -> Vec<FidelityItem> {
+        let mut items = Vec::new();
+        for snapshot in snapshots {
+            let Some(recorded) = self.described(&snapshot.archived).get("Encrypted").filter(|value| value.is_boolean()) else { continue };
+            let subject = snapshot.archived.as_str();
+            if *recorded == json!(snapshot.encrypted) {
+                items.push(FidelityItem::set(subject, "Encrypted", recorded));
+                continue;
+            }
+            if !snapshot.encrypted {
+                let message =
+                    format!("{subject} was encrypted, and {} is not: --encrypted or --kms-key-id encrypts it", snapshot.snapshot_id);
+                self.options().observer.note(&Event::Warning { message });
+            }
+            let why = "as asked for, or as the account does by default";
+            items.push(FidelityItem::changed(subject, "Encrypted", recorded, json!(snapshot.encrypted), why));
+        }
+        items
+    }
+
     /// Completes all snapshots and waits until they can be used.
     fn complete(&mut self) -> Result<Vec<RestoredSnapshot>> {
         let options = self.place.options.clone();
@@ -177,8 +197,7 @@ impl Ec2Target {
         let mut snapshots = Vec::new();
         for (volume, described) in self.volumes.iter().zip(wait_for_snapshots(&options, &ids)?) {
             if !volume.late_tags.is_empty() {
-                let tags = volume.late_tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value));
-                let params = Params::new().list("ResourceId", [&volume.snapshot_id]).structures("Tag", tags);
+                let params = Params::new().list("ResourceId", [&volume.snapshot_id]).structures("Tag", tag_params(&volume.late_tags));
                 options.ec2.call("cannot tag the snapshot", "CreateTags", params)?;
             }
             snapshots.push(RestoredSnapshot::of(volume.archived.clone(), &described)?);
@@ -203,10 +222,7 @@ impl ImageTarget for Ec2Target {
                     let message = format!("{} is gone or failed: the volume is sent again in full", noted.snapshot_id);
                     options.observer.note(&Event::Warning { message });
                     // One that failed is still there, and nobody will ask for it again.
-                    if let Err(error) = delete_snapshot(&options.ec2, &noted.snapshot_id) {
-                        let message = format!("{} was left behind and has to be deleted: {error}", noted.snapshot_id);
-                        options.observer.note(&Event::Warning { message });
-                    }
+                    delete_or_name(&options.ec2, &noted.snapshot_id, options.observer.as_ref());
                 }
                 let started = start_snapshot(&options.ebs, &new).map_err(|error| error.at("snapshot", id))?;
                 self.note(SnapshotState {
@@ -245,13 +261,9 @@ impl ImageTarget for Ec2Target {
     fn commit(mut self: Box<Self>, document: &ImageDocument) -> Result<()> {
         let snapshots = self.complete()?;
         let options = self.options().clone();
-        let of = |id: &SnapshotId| {
-            let found = snapshots.iter().find(|snapshot| &snapshot.archived == id)?;
-            Some((found.snapshot_id.to_string(), u64::from(found.volume_gib)))
-        };
         let mut items = std::mem::take(&mut self.items);
-        items.extend(encryption_items(&self.described, &snapshots, options.observer.as_ref()));
-        let registration = self.place.registration(document, &of)?;
+        items.extend(self.encryption_items(&snapshots));
+        let registration = self.place.registration(document, &|id| RestoredSnapshot::find(&snapshots, id))?;
         let restored = match registration {
             None => Ec2Restored { image_id: None, name: None, snapshots, items },
             Some(registration) => {
@@ -277,33 +289,9 @@ impl Drop for Ec2Target {
         let ec2 = options.ec2.for_cleaning_up();
         for volume in std::mem::take(&mut self.volumes) {
             drop(volume.sink);
-            if let Err(error) = delete_snapshot(&ec2, volume.snapshot_id.as_str()) {
-                let message = format!("{} was left behind and has to be deleted: {error}", volume.snapshot_id);
-                options.observer.note(&Event::Warning { message });
-            }
+            delete_or_name(&ec2, volume.snapshot_id.as_str(), options.observer.as_ref());
         }
     }
-}
-
-/// Whether snapshots are encrypted as they were.
-fn encryption_items(described: &[Value], snapshots: &[RestoredSnapshot], observer: &dyn Observer) -> Vec<FidelityItem> {
-    let mut items = Vec::new();
-    for snapshot in snapshots {
-        let recorded = described.iter().find(|item| text(item, "SnapshotId") == Some(snapshot.archived.as_str()));
-        let Some(recorded) = recorded.and_then(|item| item.get("Encrypted")).filter(|value| value.is_boolean()) else { continue };
-        let subject = snapshot.archived.as_str();
-        if *recorded == json!(snapshot.encrypted) {
-            items.push(FidelityItem::set(subject, "Encrypted", recorded));
-            continue;
-        }
-        if !snapshot.encrypted {
-            let message = format!("{subject} was encrypted, and {} is not: --encrypted or --kms-key-id encrypts it", snapshot.snapshot_id);
-            observer.note(&Event::Warning { message });
-        }
-        let why = "as asked for, or as the account does by default";
-        items.push(FidelityItem::changed(subject, "Encrypted", recorded, json!(snapshot.encrypted), why));
-    }
-    items
 }
 
 /// What makes client tokens of one restore differ from those of another: for a task always the same, so that a start that was repeated finds the same snapshot.

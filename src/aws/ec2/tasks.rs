@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Ec2Link;
-use super::describe::{self, items, text, would};
+use super::describe::{self, items, tag_params, text, would};
 use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, Stage};
 use crate::query::Params;
 
@@ -72,10 +72,6 @@ impl RestoreTask {
     pub fn check(&self, ec2: &Ec2Link) -> Result<()> {
         would(ec2.call("AWS would not restore the object", "CreateRestoreImageTask", self.params().set("DryRun", true)))
     }
-}
-
-fn tag_params(tags: &[(String, String)]) -> Vec<Params> {
-    tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value)).collect()
 }
 
 /// Whether the request was made more than once: then an attempt may have been answered, and the answer lost.
@@ -162,7 +158,7 @@ pub fn restore_by_aws(ec2: &Ec2Link, task: &RestoreTask, observer: &dyn Observer
     let mut progress = Progress::new(observer, Stage::Restore, 0);
     loop {
         let image = describe::new_image(ec2, &id)?;
-        let ids = snapshot_ids(&image)?;
+        let ids = describe::snapshots_of(&image).map(SnapshotId::parse).collect::<Result<Vec<_>>>()?;
         match text(&image, "State").unwrap_or("pending") {
             "available" => {
                 progress.finish();
@@ -184,11 +180,6 @@ pub fn restore_by_aws(ec2: &Ec2Link, task: &RestoreTask, observer: &dyn Observer
         }
         ec2.pause(task.poll)?;
     }
-}
-
-fn snapshot_ids(image: &Value) -> Result<Vec<SnapshotId>> {
-    let mappings = items(image, "BlockDeviceMappings").iter();
-    mappings.filter_map(|mapping| text(mapping.get("Ebs")?, "SnapshotId")).map(SnapshotId::parse).collect()
 }
 
 fn volume_bytes(image: &Value) -> u64 {

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, sleep_until};
 
 use super::super::body::Progress;
 use super::super::error::{Failure, classify};
@@ -14,7 +13,7 @@ use super::super::fetch::Fetch;
 use super::S3Link;
 use super::attributes::decode_metadata;
 use super::store::{S3Store, failed};
-use crate::base::{Error, ErrorKind, Event, Result, Retry};
+use crate::base::{Error, ErrorKind, Result, Retry};
 use crate::store::{Attributes, ObjectReader};
 
 /// What opening an object reads of its end, in the one request that also tells its length: footer and index of most archives.
@@ -253,13 +252,7 @@ impl Fetcher {
                 into.reserve(usize::try_from(len).unwrap_or(0) - into.len());
             }
             into.extend_from_slice(&chunk);
-            options.observer.note(&Event::Received { bytes: chunk.len() as u64 });
-            let mut next = Instant::now();
-            if let Some(pace) = &options.pace {
-                next = pace.admit(chunk.len() as u64);
-            }
-            progress.moved(next);
-            sleep_until(next).await;
+            options.received(chunk.len(), progress).await;
         }
     }
 

@@ -34,7 +34,7 @@ pub(in super::super) struct Leftover {
 
 pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Console) -> Result<()> {
     let observer = console.observer();
-    let remote = Remote::new(settings, &observer)?;
+    let remote = Remote::new(settings, &observer);
     let directory = state_directory(args.state.as_deref())?;
     let newest = match &args.older_than {
         None => None,

@@ -18,7 +18,7 @@ use crate::store::{Attributes, DirectoryStore, FileReader, ObjectReader, PipeRea
 pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Console) -> Result<()> {
     let observer = console.observer();
     let from = Place::parse(&args.from)?;
-    let remote = Remote::new(settings, &observer)?;
+    let remote = Remote::new(settings, &observer);
     let (source, reader): (Option<S3Store>, Box<dyn ObjectReader>) = match &from {
         Place::Stdio => return from_stream(&args, &remote, &observer, settings, console),
         Place::Path(path) => (None, Box::new(FileReader::open(path)?)),

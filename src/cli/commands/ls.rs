@@ -27,7 +27,7 @@ pub(in super::super) fn run(args: LsArgs, settings: &Settings, console: &Console
             })?;
         }
         Place::S3(place) => {
-            let store = Remote::new(settings, &observer)?.store(&place, args.aws.access(), &args.aws.link, ObjectOptions::default())?;
+            let store = Remote::new(settings, &observer).store(&place, args.aws.access(), &args.aws.link, ObjectOptions::default())?;
             store.list(&place.key, &mut |found| lines.item(|| listed_text(&found), || listed(&found)))?;
         }
     }

@@ -78,7 +78,7 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
         return Err(Error::usage("an image in EC2 is never replaced: give the new one another --name"));
     }
     let edits = args.edits.edits()?;
-    let compute = Remote::new(settings, &observer)?.compute(&args.sides.access(Side::Target), &args.sides.link, &args.ec2.ebs)?;
+    let compute = Remote::new(settings, &observer).compute(&args.sides.access(Side::Target), &args.sides.link, &args.ec2.ebs)?;
     let region = compute.ec2.region();
     if args.ec2.via_aws {
         let Place::S3(object) = place else {

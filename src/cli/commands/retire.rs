@@ -29,7 +29,7 @@ pub(in super::super) fn run(args: RetireArgs, settings: &Settings, console: &Con
         return Err(Error::usage("nobody can be asked here: give --yes, or --dry-run to see what would be done"));
     }
     let observer = console.observer();
-    let compute = Remote::new(settings, &observer)?.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ebs)?;
+    let compute = Remote::new(settings, &observer).compute(&args.sides.access(Side::Source), &args.sides.link, &args.ebs)?;
     // What EC2 would refuse should not wait for hours of comparison.
     plan_retire(&compute.ec2, &id, action.clone())?;
     let archive = open_archive(&place, (args.sides.access(Side::Target), &args.sides.link), &ThawArgs::default(), settings, &observer)?;

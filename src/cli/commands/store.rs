@@ -33,7 +33,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
     // A level that zstd does not know should not wait for the first block.
     crate::codec::zstd::Encoder::new(args.level)?;
     let observer = console.observer();
-    let remote = Remote::new(settings, &observer)?;
+    let remote = Remote::new(settings, &observer);
     let archive = match (args.image.disk.is_empty(), args.places.as_slice()) {
         (false, [archive]) | (true, [_, archive]) => Place::parse(archive)?,
         (false, _) => return Err(Error::usage("with --disk there is no SOURCE: give only the ARCHIVE")),
