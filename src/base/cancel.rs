@@ -11,8 +11,8 @@ use super::{Error, Result};
 #[derive(Clone, Debug, Default)]
 pub struct Cancel {
     flag: Arc<AtomicBool>,
-    /// Whoever asked them asked us.
-    parent: Option<Arc<AtomicBool>>,
+    /// Whoever asked one of them asked us.
+    parents: Vec<Arc<AtomicBool>>,
 }
 
 impl Cancel {
@@ -21,10 +21,10 @@ impl Cancel {
         Self::default()
     }
 
-    /// A flag for a part of the work: set with this one, or alone. Parts have no parts.
+    /// A flag for a part of the work: set with this one, or alone.
     #[must_use]
     pub fn part(&self) -> Self {
-        Self { flag: Arc::default(), parent: Some(self.flag.clone()) }
+        Self { flag: Arc::default(), parents: self.parents.iter().chain([&self.flag]).cloned().collect() }
     }
 
     /// Asks everybody to stop.
@@ -34,11 +34,27 @@ impl Cancel {
 
     /// Whether somebody asked to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.flag.load(Ordering::SeqCst) || self.parent.as_ref().is_some_and(|parent| parent.load(Ordering::SeqCst))
+        self.parents.iter().chain([&self.flag]).any(|flag| flag.load(Ordering::SeqCst))
     }
 
     /// An [`Interrupted`](super::ErrorKind::Interrupted) error if somebody asked to stop.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::interrupted()) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_part_stops_with_the_whole_and_not_the_other_way_round() {
+        let whole = Cancel::new();
+        let part = whole.part();
+        let (one, other) = (part.part(), whole.part());
+        part.cancel();
+        assert_eq!([&whole, &part, &one, &other].map(Cancel::is_cancelled), [false, true, true, false]);
+        whole.cancel();
+        assert!(other.is_cancelled() && whole.part().is_cancelled());
     }
 }

@@ -23,6 +23,7 @@ mod plan;
 mod pool;
 mod relay;
 mod stream;
+mod stretches;
 mod tail;
 mod unpack;
 mod written;

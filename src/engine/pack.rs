@@ -4,12 +4,14 @@
 //!
 //! Because of that a pack can be continued: whoever kept what the books want to know of each cell ([`MadeCell`]) need not make those again whose bytes are where they belong.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::budget::SeekTableLease;
 use super::plan::IN_FLIGHT_FLOOR;
 use super::pool::Pool;
-use super::{Budget, CellLog, Cells, Context, Lease, MadeCell, run_ordered};
+use super::stretches::side_by_side;
+use super::{Budget, Cells, Context, Lease, MadeCell, run_ordered};
 use crate::base::{Bitmap8, Error, ErrorKind, Event, Result, SlotAddress, SnapshotId, Stage, VolumeSize, bits_of, hex};
 use crate::block::{BlockSource, scan_zero_blocks};
 use crate::catalog::ImageSource;
@@ -17,7 +19,7 @@ use crate::codec::zstd::Encoder;
 use crate::codec::{sha256, zero, zstd};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL, META_FRAME_RAW};
 use crate::format::{BlockMap, CellFacts, CellRecord, Codec, Digest, Footer, Ledger, MetaRole, SlotBits, VolumeEntry, tar};
-use crate::store::{Held, ObjectWriter};
+use crate::store::{Held, ObjectWriter, Stretch};
 
 /// What can be chosen.
 #[derive(Clone, Debug)]
@@ -54,8 +56,20 @@ pub struct VolumeReport {
     pub stored: u64,
 }
 
-/// The cells that were made, and who hears of each further one before it is appended.
-pub type PackLog<'a> = CellLog<'a, MadeCell>;
+/// The cells that earlier runs made, and who hears of each further one before it is appended.
+pub struct PackLog<'a> {
+    /// The cells of a volume that were noted, in the order of the archive.
+    pub earlier: Box<dyn Fn(u16) -> Result<Cells<'static, MadeCell>> + Sync + 'a>,
+    /// Hears of each further cell; of cells of different volumes from different threads.
+    pub note: Box<dyn Fn(&MadeCell) -> Result<()> + Sync + 'a>,
+}
+
+impl PackLog<'_> {
+    /// Nothing came before, and nothing will come after.
+    pub fn none() -> Self {
+        Self { earlier: Box::new(|_| Ok(Box::new(std::iter::empty()))), note: Box::new(|_| Ok(())) }
+    }
+}
 
 enum Job {
     Meta { role: MetaRole, raw: Vec<u8>, lease: Lease },
@@ -81,7 +95,7 @@ enum Piece {
     Close { source: Arc<dyn BlockSource> },
 }
 
-/// Packs `image` and commits the archive.
+/// Packs `image` and commits the archive. Volumes are packed side by side if the writer takes them so, and one after the other if not; the bytes are the same.
 pub fn pack(
     image: &dyn ImageSource,
     options: &PackOptions,
@@ -89,72 +103,12 @@ pub fn pack(
     log: PackLog<'_>,
     context: Context<'_>,
 ) -> Result<PackReport> {
-    let PackLog { earlier, mut note } = log;
-    let held = writer.held();
-    let mut ledger = Ledger::new();
-    let mut volumes = Vec::new();
-    let mut volume_start = 0;
-    let pool = Pool::default();
-    let budget = Budget::new(context.plan.in_flight);
     context.observer.note(&Event::Started { stage: Stage::Store, total: None });
-    let result = run_ordered(
-        context.plan.threads,
-        context.cancel,
-        |emit| Feeder { options, budget: &budget, context, earlier, held: &held, emit }.feed(image),
-        || {
-            let mut worker =
-                Worker { encoder: Encoder::new(context.plan.level)?, raw: vec![0; DATA_FRAME_RAW], frame: Vec::new(), pool: &pool };
-            Ok(move |job| worker.work(job))
-        },
-        |piece| {
-            match piece {
-                Piece::Meta { role, frame, raw_len, digest, lease } => {
-                    writer.append(&frame)?;
-                    ledger.meta_frame(role, frame.len() as u64, raw_len, digest);
-                    drop(lease);
-                }
-                Piece::Open { name, size } => {
-                    ledger.open_volume(name, size);
-                    volume_start = ledger.offset();
-                }
-                Piece::Cell { bytes, cell, facts, earlier, lease } => {
-                    let made = MadeCell { volume: cell.volume, offset: ledger.offset(), facts };
-                    match earlier {
-                        Some(earlier) if earlier != made => return Err(changed_since(cell.address)),
-                        Some(_) => {}
-                        None => note(&made)?,
-                    }
-                    writer.append(&bytes)?;
-                    ledger.cell(&made.facts)?;
-                    context.observer.note(&Event::Advanced { bytes: made.facts.raw_len.into(), stored: bytes.len() as u64 });
-                    pool.put(bytes);
-                    drop(lease);
-                    if cell.ends_window {
-                        writer.append(&ledger.close_window()?)?;
-                    }
-                }
-                Piece::Known { made, ends_window } => {
-                    if made.offset != ledger.offset() {
-                        return Err(changed_since(made.facts.address));
-                    }
-                    writer.pass(made.len())?;
-                    ledger.cell(&made.facts)?;
-                    context.observer.note(&Event::Kept { bytes: made.facts.raw_len.into(), stored: made.len() });
-                    if ends_window {
-                        writer.append(&ledger.close_window()?)?;
-                    }
-                }
-                Piece::Close { source } => {
-                    let entry = ledger.close_volume()?;
-                    // Pieces come in order: every cell of the volume has been read, and this look comes after the last read.
-                    source.check_unchanged().map_err(|error| error.at("snapshot", &entry.name))?;
-                    volumes.push(VolumeReport { entry, stored: ledger.offset() - volume_start });
-                }
-            }
-            Ok(())
-        },
-    );
-    result?;
+    let packing = Packing { image, options, log: &log };
+    let Packed { mut ledger, volumes } = match writer.side_by_side() {
+        Some(stretches) => side_by_side(&packing, stretches, context)?,
+        None => packing.lane(0..image.volumes().len(), &mut Output::Object(writer.as_mut()), context)?,
+    };
     let codec = Codec { level: context.plan.level.into(), lib: zstd::library_version().to_owned(), name: "zstd".to_owned() };
     let tail = ledger.finish(&sha256::digest(image.document().bytes()), codec, &options.writer);
     writer.append(&tail.root_record)?;
@@ -169,6 +123,122 @@ pub fn pack(
     writer.commit()?;
     context.observer.note(&Event::Finished { stage: Stage::Sync });
     Ok(PackReport { volumes, archive_len: ledger.offset() + ledger.seek_table_len(), footer: tail.root })
+}
+
+/// What is packed, and how.
+pub(super) struct Packing<'a> {
+    pub(super) image: &'a dyn ImageSource,
+    options: &'a PackOptions,
+    log: &'a PackLog<'a>,
+}
+
+/// Volumes that were packed, and the books of their stretch.
+pub(super) struct Packed {
+    pub(super) ledger: Ledger,
+    pub(super) volumes: Vec<VolumeReport>,
+}
+
+/// Where bytes go.
+pub(super) enum Output<'a> {
+    Object(&'a mut dyn ObjectWriter),
+    Stretch(&'a mut dyn Stretch),
+}
+
+impl Output<'_> {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        match self {
+            Self::Object(writer) => writer.append(bytes),
+            Self::Stretch(stretch) => stretch.append(bytes),
+        }
+    }
+
+    fn held(&self) -> Arc<Held> {
+        match self {
+            Self::Object(writer) => writer.held(),
+            Self::Stretch(stretch) => stretch.held(),
+        }
+    }
+
+    fn pass(&mut self, len: u64) -> Result<()> {
+        match self {
+            Self::Object(writer) => writer.pass(len),
+            Self::Stretch(stretch) => stretch.pass(len),
+        }
+    }
+}
+
+impl Packing<'_> {
+    /// Packs volumes that follow each other: what comes before the first volume belongs to that, and what comes behind the last to this.
+    pub(super) fn lane(&self, volumes: Range<usize>, output: &mut Output<'_>, context: Context<'_>) -> Result<Packed> {
+        let held = output.held();
+        let mut ledger = Ledger::from_volume(volumes.start as u16);
+        let mut reports = Vec::new();
+        let mut volume_start = 0;
+        let pool = Pool::default();
+        let budget = Budget::new(context.plan.in_flight);
+        run_ordered(
+            context.plan.threads,
+            context.cancel,
+            |emit| {
+                let earlier = Box::new(std::iter::empty());
+                Feeder { options: self.options, budget: &budget, context, log: self.log, earlier, held: &held, emit }
+                    .feed(self.image, volumes)
+            },
+            || {
+                let mut worker =
+                    Worker { encoder: Encoder::new(context.plan.level)?, raw: vec![0; DATA_FRAME_RAW], frame: Vec::new(), pool: &pool };
+                Ok(move |job| worker.work(job))
+            },
+            |piece| {
+                match piece {
+                    Piece::Meta { role, frame, raw_len, digest, lease } => {
+                        output.append(&frame)?;
+                        ledger.meta_frame(role, frame.len() as u64, raw_len, digest);
+                        drop(lease);
+                    }
+                    Piece::Open { name, size } => {
+                        ledger.open_volume(name, size);
+                        volume_start = ledger.offset();
+                    }
+                    Piece::Cell { bytes, cell, facts, earlier, lease } => {
+                        let made = MadeCell { volume: cell.volume, offset: ledger.offset(), facts };
+                        match earlier {
+                            Some(earlier) if earlier != made => return Err(changed_since(cell.address)),
+                            Some(_) => {}
+                            None => (self.log.note)(&made)?,
+                        }
+                        output.append(&bytes)?;
+                        ledger.cell(&made.facts)?;
+                        context.observer.note(&Event::Advanced { bytes: made.facts.raw_len.into(), stored: bytes.len() as u64 });
+                        pool.put(bytes);
+                        drop(lease);
+                        if cell.ends_window {
+                            output.append(&ledger.close_window()?)?;
+                        }
+                    }
+                    Piece::Known { made, ends_window } => {
+                        if made.offset != ledger.offset() {
+                            return Err(changed_since(made.facts.address));
+                        }
+                        output.pass(made.len())?;
+                        ledger.cell(&made.facts)?;
+                        context.observer.note(&Event::Kept { bytes: made.facts.raw_len.into(), stored: made.len() });
+                        if ends_window {
+                            output.append(&ledger.close_window()?)?;
+                        }
+                    }
+                    Piece::Close { source } => {
+                        let entry = ledger.close_volume()?;
+                        // Pieces come in order: every cell of the volume has been read, and this look comes after the last read.
+                        source.check_unchanged().map_err(|error| error.at("snapshot", &entry.name))?;
+                        reports.push(VolumeReport { entry, stored: ledger.offset() - volume_start });
+                    }
+                }
+                Ok(())
+            },
+        )?;
+        Ok(Packed { ledger, volumes: reports })
+    }
 }
 
 /// The blocks of a volume that a pack stores: those that were written, without zeros if they are not wanted, and what fills gaps.
@@ -192,24 +262,31 @@ struct Feeder<'a, 'e> {
     options: &'a PackOptions,
     budget: &'a Budget,
     context: Context<'a>,
-    earlier: Cells<'a, MadeCell>,
+    log: &'a PackLog<'a>,
+    /// Of the volume that is fed.
+    earlier: Cells<'static, MadeCell>,
     held: &'a Held,
     emit: &'e mut dyn FnMut(Job) -> Result<()>,
 }
 
 impl Feeder<'_, '_> {
-    fn feed(mut self, image: &dyn ImageSource) -> Result<()> {
+    fn feed(mut self, image: &dyn ImageSource, volumes: Range<usize>) -> Result<()> {
         let (budget, context) = (self.budget, self.context);
         // Raw and compressed, while it is between the two.
         let meta_lease = || budget.lease(2 * META_FRAME_RAW as u64, context.cancel);
-        let prologue = tar::prologue(image.document().bytes(), tar::format_text().as_bytes());
-        for raw in prologue.chunks(META_FRAME_RAW) {
-            (self.emit)(Job::Meta { role: MetaRole::Prologue, raw: raw.to_vec(), lease: meta_lease()? })?;
+        if volumes.start == 0 {
+            let prologue = tar::prologue(image.document().bytes(), tar::format_text().as_bytes());
+            for raw in prologue.chunks(META_FRAME_RAW) {
+                (self.emit)(Job::Meta { role: MetaRole::Prologue, raw: raw.to_vec(), lease: meta_lease()? })?;
+            }
         }
         let mut seek_table = SeekTableLease::default();
-        for (index, (snapshot, source)) in image.document().snapshots().iter().zip(image.volumes()).enumerate() {
+        let last = volumes.end == image.volumes().len();
+        for index in volumes {
+            let (snapshot, source) = (&image.document().snapshots()[index], &image.volumes()[index]);
             let located = |error: Error| error.at("snapshot", &snapshot.id);
             let volume = index as u16;
+            self.earlier = (self.log.earlier)(volume)?;
             let map = stored_blocks(source.as_ref(), self.options, context).map_err(located)?;
             let _map_lease = budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
             seek_table.grow(map.slots().count() as u64, budget, IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
@@ -225,7 +302,10 @@ impl Feeder<'_, '_> {
             }
             (self.emit)(Job::Close { source: source.clone() })?;
         }
-        (self.emit)(Job::Meta { role: MetaRole::End, raw: tar::trailer(), lease: meta_lease()? })
+        if last {
+            (self.emit)(Job::Meta { role: MetaRole::End, raw: tar::trailer(), lease: meta_lease()? })?;
+        }
+        Ok(())
     }
 
     fn cell(&mut self, source: &Arc<dyn BlockSource>, cell: Cell) -> Result<()> {

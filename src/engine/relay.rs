@@ -7,7 +7,7 @@ use super::books::Books;
 use super::plan::IN_FLIGHT_FLOOR;
 use super::pool::Pool;
 use super::unpack::{Group, Worker, is_full, read_indexes};
-use super::{Budget, Cells, Context, Lease, MadeCell, PackLog, run_ordered};
+use super::{Budget, CellLog, Cells, Context, Lease, MadeCell, run_ordered};
 use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, Stage, VolumeSize, hex};
 use crate::codec::sha256;
 use crate::format::{CellFacts, Digest, FrameLog, MetaRole, WindowSlot};
@@ -49,8 +49,8 @@ enum Piece {
 }
 
 /// Carries `archive` into `writer`, and commits it. The first damage ends it, and nothing appears.
-pub fn relay(archive: &Archive<'_>, mut writer: Box<dyn ObjectWriter>, log: PackLog<'_>, context: Context<'_>) -> Result<()> {
-    let PackLog { earlier, mut note } = log;
+pub fn relay(archive: &Archive<'_>, mut writer: Box<dyn ObjectWriter>, log: CellLog<'_, MadeCell>, context: Context<'_>) -> Result<()> {
+    let CellLog { earlier, mut note } = log;
     let held = writer.held();
     let budget = Budget::new(context.plan.in_flight);
     let located = |error: Error| if error.kind() == ErrorKind::Corrupt { error.at("archive", archive.reader().name()) } else { error };

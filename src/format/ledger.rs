@@ -79,6 +79,8 @@ pub struct Tail {
 /// The books. Holds 96 bytes a window and 4 bytes a cell.
 #[derive(Default)]
 pub struct Ledger {
+    /// The volume that the books begin with.
+    first_volume: u16,
     offset: u64,
     meta: Vec<MetaFrame>,
     windows: Vec<WindowEntry>,
@@ -93,6 +95,25 @@ impl Ledger {
         Self::default()
     }
 
+    /// Books of what begins with this volume, and will be [appended](Self::append) to those of what stands before it. Offsets count from there.
+    pub fn from_volume(first_volume: u16) -> Self {
+        Self { first_volume, ..Self::default() }
+    }
+
+    /// Takes over the books of what follows, all of whose volumes are closed.
+    pub fn append(&mut self, other: Self) -> Result<()> {
+        if other.first_volume != self.volume_index() || self.open.is_some() || other.open.is_some() {
+            return Err(Error::internal("books are appended that do not follow").at("volume", other.first_volume));
+        }
+        let offset = self.offset;
+        self.meta.extend(other.meta.into_iter().map(|frame| MetaFrame { offset: frame.offset + offset, ..frame }));
+        self.windows.extend(other.windows.into_iter().map(|window| WindowEntry { offset: window.offset + offset, ..window }));
+        self.volumes.extend(other.volumes);
+        self.frames.append(other.frames);
+        self.offset += other.offset;
+        Ok(())
+    }
+
     /// Bytes of archive so far: where the next piece stands.
     pub fn offset(&self) -> u64 {
         self.offset
@@ -105,7 +126,7 @@ impl Ledger {
 
     /// How many volumes are complete: the index of the one that is open, or comes next.
     pub fn volume_index(&self) -> u16 {
-        self.volumes.len() as u16
+        self.first_volume + self.volumes.len() as u16
     }
 
     /// Notes a meta frame.

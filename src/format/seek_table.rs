@@ -65,6 +65,16 @@ impl FrameLog {
         }
     }
 
+    /// Notes the frames of what follows.
+    pub fn append(&mut self, other: Self) {
+        self.frames += other.frames;
+        if self.frames <= MAX_SEEK_FRAMES {
+            self.words.extend(other.words);
+        } else {
+            self.words = Vec::new();
+        }
+    }
+
     /// The length of the seek table in bytes; 0 if there are too many frames for one.
     pub fn table_len(&self) -> u64 {
         if self.frames <= MAX_SEEK_FRAMES { seek_table_len(self.frames) } else { 0 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::resume::{NOTE, Work, abandon_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
 use crate::base::{Error, ErrorKind, Event, Result, Stage, hex};
-use crate::engine::{Archive, Context, NoSinks, PackLog, read_stream, relay};
+use crate::engine::{Archive, CellLog, Context, MadeCell, NoSinks, read_stream, relay};
 use crate::format::Footer;
 use crate::state::TaskKind;
 use crate::store::{Creation, ObjectStore, ObjectWriter};
@@ -42,21 +42,22 @@ pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'
     context.observer.note(&Event::Started { stage: Stage::Copy, total: None });
     let target = match target {
         ArchiveTarget::Stream(writer) => {
-            relay(archive, writer, PackLog::none(), context)?;
+            relay(archive, writer, CellLog::none(), context)?;
             return Ok(copied(false));
         }
         ArchiveTarget::Object(target) => target,
     };
-    let ObjectTarget { store, key, overwrite, mut attributes, at_most, resumption } = target;
+    let ObjectTarget { store, key, overwrite, mut attributes, at_most, resumption, .. } = target;
     attributes.metadata.insert("amistore-content-sha256".to_owned(), hex(&footer.content_root));
-    let mut creation = Creation { overwrite, at_most, attributes, task: None, repeatable: true };
-    let run = |writer: Result<Box<dyn ObjectWriter>>, log: PackLog<'_>| match writer.and_then(|writer| relay(archive, writer, log, context))
+    let mut creation = Creation { overwrite, at_most, attributes, stretches: Vec::new(), task: None, repeatable: true };
+    let run = |writer: Result<Box<dyn ObjectWriter>>, log: CellLog<'_, MadeCell>| match writer
+        .and_then(|writer| relay(archive, writer, log, context))
     {
         Err(error) if is_existing(&error) => same_archive(store, &key, &footer, archive_len, error),
         outcome => outcome.map(|()| false),
     };
     let Some(resumption) = resumption else {
-        let present = run(store.create(&key, creation), PackLog::none())?;
+        let present = run(store.create(&key, creation), CellLog::none())?;
         return Ok(copied(present));
     };
     let work = Work {

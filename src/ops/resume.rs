@@ -143,15 +143,16 @@ impl RunningTask {
         self.with(|task| task.note(&TaskRecord::Document(bytes.to_vec())).and_then(|()| task.flush()))
     }
 
+    /// Notes a cell.
+    pub(super) fn note_cell<C: LoggedCell>(&self, cell: &C) -> Result<()> {
+        // A thousand of them fit into the buffer, which stand for gigabytes that would be done again after a kill.
+        self.with(|task| task.note(&TaskRecord::Cell(cell.encode())).and_then(|()| task.flush()))
+    }
+
     /// The cells that earlier processes noted, and where this one notes. What cannot be read as a cell ends them. With a volume only its cells, as far as they are in the snapshot that was begun for it last.
     pub(super) fn log<C: LoggedCell>(&self, volume: Option<u16>) -> Result<CellLog<'static, C>> {
-        let shared = self.shared();
-        let note = move |cell: &C| {
-            let mut task = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            task.note(&TaskRecord::Cell(cell.encode()))?;
-            // A thousand of them fit into the buffer, which stand for gigabytes that would be done again after a kill.
-            task.flush()
-        };
+        let task = Self(self.shared());
+        let note = move |cell: &C| task.note_cell(cell);
         // What came before the last snapshot of a volume is not in that.
         let mut begun = BTreeMap::new();
         for (position, record) in self.with(|task| task.records())?.enumerate() {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::resume::{NOTE, Work, abandon_uploads, is_existing};
+use super::resume::{NOTE, RunningTask, Work, abandon_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
 use crate::base::{Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize, rfc3339};
 use crate::block::BlockSource;
 use crate::catalog::{ImageSource, Likeness};
 use crate::codec::zstd;
-use crate::engine::{Archive, Context, PackLog, PackOptions, PackReport, content_of, pack, stored_blocks};
+use crate::engine::{Archive, Context, MadeCell, PackLog, PackOptions, PackReport, content_of, pack, stored_blocks};
 use crate::format::Footer;
 use crate::format::layout::{FORMAT_VERSION, MAX_CELL_RECORD, WINDOW_SLOT};
 use crate::model::ImageDocument;
@@ -53,9 +53,9 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
         }
         ArchiveTarget::Object(target) => target,
     };
-    let ObjectTarget { store, key, overwrite, mut attributes, at_most, resumption } = target;
+    let ObjectTarget { store, key, overwrite, mut attributes, at_most, stretches, resumption } = target;
     attributes.metadata.extend(image_metadata(image.document()));
-    let mut creation = Creation { overwrite, attributes, at_most, repeatable: true, task: None };
+    let mut creation = Creation { overwrite, attributes, at_most, stretches, repeatable: true, task: None };
     let Some(resumption) = resumption else {
         let report = pack(image, options, store.create(&key, creation)?, PackLog::none(), context)?;
         return Ok(Stored { image_id, key: Some(key), outcome: StoreOutcome::Made(report) });
@@ -63,12 +63,17 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
     let (fingerprint, repeatable) = fingerprint(image, at_most);
     let (sparse, level, version) = (options.sparse.to_string(), context.plan.level.to_string(), FORMAT_VERSION.to_string());
     creation.repeatable = repeatable;
+    let mut settings = vec![options.writer.as_str(), &sparse, &level, zstd::library_version(), &version];
+    if creation.stretches.len() > 1 {
+        // What was noted of cells and parts counts from where their stretch begins.
+        settings.push("side by side");
+    }
     let work = Work {
         kind: TaskKind::Store,
         image_id: image_id.clone(),
         expected: at_most,
         fingerprint: &fingerprint.iter().map(String::as_str).collect::<Vec<_>>(),
-        settings: &[&options.writer, &sparse, &level, zstd::library_version(), &version],
+        settings: &settings,
         note: NOTE,
     };
     let task = resumption.begin(&work, context.observer, |earlier| abandon_uploads(store, earlier.records()?))?;
@@ -85,7 +90,7 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
         Err(error) if is_existing(&error) => compare(image, store, &key, options, error, context),
         Err(error) => Err(error),
         Ok(writer) => {
-            let log = if repeatable { task.log(None)? } else { PackLog::none() };
+            let log = if repeatable { log_of(&task) } else { PackLog::none() };
             let packed = pack(&pinned, options, writer, log, context);
             match packed {
                 // Somebody else was there first, perhaps an earlier run whose end got lost.
@@ -100,6 +105,14 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
     }
     let outcome = task.end(outcome, &resumption, |_| Ok(()))?;
     Ok(Stored { image_id, key: Some(key), outcome })
+}
+
+/// What earlier runs noted, and where this one notes.
+fn log_of(task: &RunningTask) -> PackLog<'_> {
+    PackLog {
+        earlier: Box::new(|volume| task.log::<MadeCell>(Some(volume)).map(|log| log.earlier)),
+        note: Box::new(|cell| task.note_cell(cell)),
+    }
 }
 
 /// What the archive is made of, without the length of its metadata, and whether it is known that it does not change: a device does not say when it was written.
@@ -193,6 +206,22 @@ pub struct StorePlan {
     pub longest_archive: u64,
 }
 
+impl StorePlan {
+    /// How long the stretch of each volume can become: what comes before the first belongs to that, and the index, which comes behind the last, to this.
+    pub fn stretches(&self) -> Vec<u64> {
+        let mut stretches: Vec<u64> = self.volumes.iter().map(|volume| volume.longest).collect();
+        let all: u64 = stretches.iter().sum();
+        if let Some(first) = stretches.first_mut() {
+            *first += self.longest_archive - all;
+        }
+        if let Some(last) = stretches.last_mut() {
+            // Of 512 KiB that are stored, the index and the seek table say less than 100 bytes.
+            *last += all / 1024 + (1 << 20);
+        }
+        stretches
+    }
+}
+
 /// A volume that would be stored.
 #[derive(Clone, Debug)]
 pub struct PlannedVolume {
@@ -204,6 +233,8 @@ pub struct PlannedVolume {
     pub blocks: u64,
     /// Runs of blocks.
     pub extents: u64,
+    /// No archive holds more bytes for it.
+    pub longest: u64,
 }
 
 /// Finds out what a store would do, without writing anything.
@@ -214,9 +245,10 @@ pub fn plan_store(image: &dyn ImageSource, options: &PackOptions, context: Conte
         let map = stored_blocks(source.as_ref(), options, context).map_err(|error| error.at("snapshot", &snapshot.id))?;
         let (blocks, extents, cells) = (map.stored_blocks(), map.extents().count() as u64, map.slots().count() as u64);
         // Data that cannot be compressed, and all the records: what a part size has to be planned for.
-        longest +=
+        let volume =
             map.stored_bytes() + map.stored_bytes() / 256 + cells * (MAX_CELL_RECORD + WINDOW_SLOT + 16) as u64 + extents * 24 + (1 << 20);
-        volumes.push(PlannedVolume { id: snapshot.id.clone(), size: map.size(), blocks, extents });
+        longest += volume;
+        volumes.push(PlannedVolume { id: snapshot.id.clone(), size: map.size(), blocks, extents, longest: volume });
     }
     Ok(StorePlan { volumes, longest_archive: longest + image.document().bytes().len() as u64 })
 }

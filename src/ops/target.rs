@@ -24,6 +24,8 @@ pub struct ObjectTarget<'a> {
     pub attributes: Attributes,
     /// The archive is not longer; decides the size of parts, where an object is cut into parts.
     pub at_most: u64,
+    /// How long each volume's stretch of it can become, if volumes are to be packed side by side: [`StorePlan::stretches`](super::StorePlan::stretches). None: one after the other.
+    pub stretches: Vec<u64>,
     /// How the work is remembered, if it can be continued. Then an object that is there already and holds the same is no error.
     pub resumption: Option<Box<Resumption>>,
 }

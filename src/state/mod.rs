@@ -9,7 +9,7 @@ mod task;
 use std::sync::{Arc, Mutex};
 
 pub use directory::{StateDirectory, TaskEntry};
-pub use task::{Earlier, PartRecord, SnapshotState, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords, UploadState};
+pub use task::{Earlier, PartRecord, Piece, SnapshotState, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords, UploadState};
 
 /// A task that several share.
 pub type SharedTask = Arc<Mutex<Task>>;

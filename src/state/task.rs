@@ -106,6 +106,20 @@ pub struct UploadState {
     pub options: String,
     /// The profile that was named.
     pub profile: Option<String>,
+    /// The number of the first part of each stretch that is written for itself; none if there is one stretch, from part 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stretches: Vec<u32>,
+}
+
+/// A run of bytes of a stretch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// The stretch.
+    pub stretch: u16,
+    /// Where it begins, counted from the beginning of the stretch.
+    pub offset: u64,
+    /// Bytes.
+    pub len: u64,
 }
 
 /// A part that was cut, and may have been sent.
@@ -119,6 +133,9 @@ pub struct PartRecord {
     pub checksum: String,
     /// What the service called it, once it was confirmed.
     pub etag: Option<String>,
+    /// What it is made of, in order; nothing where all parts have one size and follow each other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<Piece>,
 }
 
 /// A snapshot in EC2 that was begun. Cells of its volume that were noted before are not in it.

@@ -66,6 +66,11 @@ pub trait ObjectWriter: Send {
         Err(Error::internal("bytes are passed over that nobody holds").at("length", len))
     }
 
+    /// How stretches of the object are written side by side, if that was asked for.
+    fn side_by_side(&mut self) -> Option<&mut dyn SideBySide> {
+        None
+    }
+
     /// Tells the digest of what the archive holds, shortly before `commit`; for stores that keep it with the object.
     fn identify(&mut self, content_sha256: &str) {
         let _ = content_sha256;
@@ -73,6 +78,28 @@ pub trait ObjectWriter: Send {
 
     /// Makes the object visible under its name.
     fn commit(self: Box<Self>) -> Result<()>;
+}
+
+/// An object whose stretches are written side by side, before what is appended to the object itself stands behind them all.
+pub trait SideBySide {
+    /// How many there is memory for at a time: at least one.
+    fn lanes(&self) -> usize;
+    /// Begins stretch `index` of those that the creation named. They begin in their order; each stands behind the one before, however long that will be.
+    fn begin(&mut self, index: usize) -> Result<Box<dyn Stretch>>;
+    /// Puts those that were finished behind what was there before. All that began have to be finished.
+    fn join(&mut self) -> Result<()>;
+}
+
+/// A stretch of an object, written front to back. Dropped without `finish`, it is continued as an object is.
+pub trait Stretch: Send {
+    /// Appends `bytes`. Where they lie already, they are passed over.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+    /// What of it an earlier run left there, counted from its own beginning.
+    fn held(&self) -> Arc<Held>;
+    /// Passes over the next `len` bytes, which are held.
+    fn pass(&mut self, len: u64) -> Result<()>;
+    /// All of it was appended. Returns when it is there, but for what lies at its ends, which [`SideBySide::join`] deals with.
+    fn finish(self: Box<Self>) -> Result<()>;
 }
 
 /// What is kept with an object beside its bytes. Stores that cannot keep it, do not.
@@ -91,6 +118,8 @@ pub struct Creation {
     pub overwrite: Overwrite,
     /// No more bytes than this will be written; decides the size of parts.
     pub at_most: u64,
+    /// The stretches that are to be written side by side, and how long each can become. One or none: the object is written front to back. A store that does not know how to is not given any.
+    pub stretches: Vec<u64>,
     /// What is kept with it.
     pub attributes: Attributes,
     /// Where it is noted what was written, and, if the task is continued, what was written before.

@@ -6,3 +6,4 @@ mod conformance;
 mod faults;
 mod resume;
 mod setup;
+mod stretches;

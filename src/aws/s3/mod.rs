@@ -12,6 +12,7 @@ mod reader;
 mod relay;
 mod service;
 mod store;
+mod stretch;
 mod thaw;
 mod upload;
 mod writer;

@@ -64,6 +64,57 @@ impl PartPlan {
         Ok(Self { part_size, parts: parts.min(WANTED + 1) })
     }
 
+    /// What has to be planned for so that the parts of so many stretches have numbers: each may end with a part that is not full, and has a number for its border.
+    pub fn with_borders(at_most: u64, stretches: usize) -> u64 {
+        let borders = if stretches > 1 { 2 * stretches as u64 } else { 0 };
+        (u128::from(at_most) * u128::from(MAX_PARTS) / u128::from(MAX_PARTS - borders.min(MAX_PARTS - 1))).min(u64::MAX.into()) as u64
+    }
+
+    /// The number of the first part of each stretch, if they are at most so long; one number below each but the first is for what lies across the border.
+    pub fn numbers(&self, stretches: &[u64]) -> Result<Vec<u32>> {
+        let mut numbers = vec![1];
+        let mut next = 1;
+        for (index, longest) in stretches.iter().enumerate() {
+            next += longest.div_ceil(self.part_size) + 1;
+            let limit = MAX_PARTS + 1 + u64::from(index + 1 == stretches.len());
+            if next > limit {
+                return Err(Error::new(
+                    ErrorKind::Limit,
+                    "10,000 parts of this size may not suffice for stretches that are written side by side",
+                )
+                .at("part_size", self.part_size)
+                .at("stretches", stretches.len()));
+            }
+            if index + 1 < stretches.len() {
+                numbers.push(next as u32);
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// How many stretches have room in `memory`, and how many parts may be on their way: each stretch keeps its first part and fills another, and one more is held while a border is closed.
+    pub fn lanes(&self, memory: u64) -> (usize, usize) {
+        let buffers = memory / self.part_size;
+        let lanes = (buffers.saturating_sub(2) / 2).max(1);
+        let flights = buffers.saturating_sub(2 * lanes + 1).clamp(1, WANTED);
+        (lanes as usize, flights as usize)
+    }
+
+    /// Fails if there is too little memory for parts of stretches that are written side by side: what [`lanes`](Self::lanes) needs for one.
+    pub fn check_side_by_side(part_size: u64, memory: u64) -> Result<()> {
+        match (4 * part_size).checked_sub(memory).filter(|missing| *missing > 0) {
+            None => Ok(()),
+            Some(missing) => Err(Error::new(ErrorKind::Limit, "the memory budget is too small for volumes side by side")
+                .at("part_size", part_size)
+                .at("missing_bytes", missing)),
+        }
+    }
+
+    /// The size of parts that is planned for an archive of at most `at_most` bytes.
+    pub fn size_for(at_most: u64) -> u64 {
+        part_size(at_most)
+    }
+
     /// Memory it takes.
     pub fn memory(&self) -> u64 {
         self.part_size * self.parts
@@ -97,6 +148,25 @@ mod tests {
         for (size, at_most) in [(MIN_PART - 1, 1), (MAX_PART + 1, 1), (MIN_PART, MIN_PART * MAX_PARTS + 1)] {
             assert_eq!(PartPlan::with_parts_of(size, at_most, 1 << 40, false).expect_err("refused").kind(), ErrorKind::Usage);
         }
+    }
+
+    #[test]
+    fn stretches_have_numbers_of_their_own() {
+        let plan = PartPlan::of_size(10, 100).expect("a plan");
+        assert_eq!(plan.numbers(&[]).expect("numbers"), [1]);
+        assert_eq!(plan.numbers(&[25]).expect("numbers"), [1]);
+        // 1 to 3 and the border, 5 and the border, 7 and so on.
+        assert_eq!(plan.numbers(&[25, 10, 1]).expect("numbers"), [1, 5, 7]);
+        for (count, at_most) in [(2, 78u64 << 30), (64, 5 << 40), (64, 1 << 20), (1, 48 << 40)] {
+            let each = at_most / count;
+            let stretches = vec![each; count as usize];
+            let size = part_size(PartPlan::with_borders(at_most, stretches.len()));
+            let numbers = PartPlan::of_size(size, 2 * size).expect("a plan").numbers(&stretches).expect("enough");
+            let parts = each.div_ceil(size) as u32;
+            assert!(numbers.windows(2).all(|pair| pair[1] - pair[0] == parts + 1) && numbers[numbers.len() - 1] + parts <= 10_001);
+        }
+        assert_eq!(plan.numbers(&[60_000, 60_000]).expect_err("too many").kind(), ErrorKind::Limit);
+        assert_eq!((plan.lanes(60), plan.lanes(96), plan.lanes(20)), ((2, 1), (3, 2), (1, 1)));
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct ObjectOptions {
     pub part_memory: u64,
     /// Bytes of a part; planned from what is written if absent.
     pub part_size: Option<u64>,
+    /// Stretches of an object that are written at a time, at most, where it is divided.
+    pub stretches_at_once: usize,
 }
 
 impl Default for ObjectOptions {
@@ -46,6 +48,7 @@ impl Default for ObjectOptions {
             checksum: Checksum::default(),
             part_memory: 96 << 20,
             part_size: None,
+            stretches_at_once: usize::MAX,
         }
     }
 }
@@ -93,6 +96,17 @@ impl S3Store {
     /// The bucket `bucket` over `link`.
     pub fn new(link: S3Link, bucket: impl Into<String>, options: ObjectOptions) -> Self {
         Self { link, bucket: bucket.into(), options }
+    }
+
+    /// The same bucket, with other wishes.
+    #[must_use]
+    pub fn with_options(self, options: ObjectOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Whether parts of an upload may be numbered with gaps here: of S3 that is known, but for directory buckets; of other stores it is not.
+    pub fn takes_gaps(&self) -> bool {
+        self.link.endpoint().is_empty() && !self.bucket.ends_with("--x-s3")
     }
 
     /// The connection.

@@ -194,15 +194,16 @@ impl Upload {
         }
     }
 
-    /// Makes the object of all parts, which are numbered from 1 without gaps.
-    pub(super) async fn complete(&self, parts: &[SentPart], overwrite: Overwrite) -> Result<()> {
-        let completed = parts.iter().enumerate().map(|(index, part)| {
+    /// Makes the object of all parts, in the order of their numbers.
+    pub(super) async fn complete(&self, numbered: &[(u32, SentPart)], overwrite: Overwrite) -> Result<()> {
+        let completed = numbered.iter().map(|(number, part)| {
             let composite = Some(part.checksum.clone()).filter(|_| self.checksum == Checksum::Sha256);
-            CompletedPart::builder().part_number(index as i32 + 1).e_tag(&part.etag).set_checksum_sha256(composite).build()
+            CompletedPart::builder().part_number(*number as i32).e_tag(&part.etag).set_checksum_sha256(composite).build()
         });
         let completed = CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build();
+        let parts: Vec<SentPart> = numbered.iter().map(|(_, part)| part.clone()).collect();
         let len: u64 = parts.iter().map(|part| part.len).sum();
-        let whole = self.checksum_of(parts)?;
+        let whole = self.checksum_of(&parts)?;
         let only = |wanted: Checksum| Some(whole.clone()).filter(|_| self.checksum == wanted);
         let make = |client: Client, _| {
             let request = client

@@ -1,312 +1,243 @@
 //! An archive on its way into a bucket.
 //!
-//! It is cut into parts of one size. Up to a number of them are on their way while the next is filled; more are not taken from whoever appends. An archive shorter than a part is put in one request.
+//! It is cut into parts of one size (`stretch`). An archive shorter than a part is put in one request.
 //!
 //! With a task the upload outlives this process: which upload it is, and each part before it is sent, are noted. Continued, it believes a part only if the service lists it with the length and checksum that were noted; bytes that fall into such parts are passed over. Without a task an upload that is not committed is aborted.
+//!
+//! Stretches that are written side by side have ranges of part numbers, planned from the longest that each can become, so there are gaps between the numbers: services take that as long as no checksum but MD5 was agreed on (S3, `CompletedPart`). Where one stretch ends and the next begins, what is left over of the first goes up together with the first part of the second, under the number that is kept free for it; a stretch shorter than a part joins what is left over. So no part but the last is shorter than was planned, and where parts are cut depends on nothing but the bytes.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Bytes, BytesMut};
-use tokio::task::JoinSet;
+use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::Checksum;
 use super::attributes::{encode_metadata, encode_tags};
-use super::part_plan::{MAX_PARTS, PartPlan};
+use super::part_plan::PartPlan;
 use super::store::{Head, S3Store};
+use super::stretch::{Chunk, Kept, Placed, S3Stretch, Sender, Shared, asked};
 use super::upload::{Identity, ListedPart, SentPart, Upload, identify, md5_of_etag, put_object};
 use crate::base::{Error, ErrorKind, Event, Result};
 use crate::disk::Overwrite;
-use crate::state::{PartRecord, SharedTask, TaskRecord, UploadState};
-use crate::store::{Creation, Held, ObjectWriter};
+use crate::state::{PartRecord, Piece, SharedTask, TaskRecord, UploadState};
+use crate::store::{Creation, Held, ObjectWriter, SideBySide, Stretch};
 
 /// See the module.
 pub(super) struct S3Writer {
-    store: S3Store,
-    key: String,
+    shared: Arc<Shared>,
     overwrite: Overwrite,
-    metadata: BTreeMap<String, String>,
-    tags: Option<String>,
-    task: Option<SharedTask>,
-    repeatable: bool,
-    plan: PartPlan,
-    upload: Option<Upload>,
-    /// Parts that the service has, from an earlier run.
-    kept: BTreeMap<u32, SentPart>,
-    held: Arc<Held>,
-    /// Bytes so far, held ones included.
-    offset: u64,
-    buffer: BytesMut,
-    /// Parts by number, those of `kept` included, once they are reached or confirmed.
-    sent: BTreeMap<u32, SentPart>,
-    on_their_way: JoinSet<Result<(u32, SentPart, Option<BytesMut>)>>,
-    /// Buffers that go round: touching fresh memory costs more than filling it.
-    spare: VecDeque<BytesMut>,
+    /// Where what comes next is appended; not while the first stretches are written.
+    end: Option<S3Stretch>,
+    /// The lengths of the stretches that were joined, and their parts.
+    joined: Vec<u64>,
+    sent: BTreeMap<u32, Placed>,
+    /// How many stretches there is memory for.
+    lanes: usize,
     committed: bool,
 }
 
 impl S3Writer {
     /// Begins the object, or continues it if `creation` has a task that says so.
     pub(super) fn create(store: &S3Store, key: &str, creation: Creation) -> Result<Self> {
-        let Creation { overwrite, at_most, attributes, task, repeatable } = creation;
+        let Creation { overwrite, at_most, stretches, attributes, task, repeatable } = creation;
         if overwrite == Overwrite::No {
             store.link.wait(store.refuse_existing(key))?;
         }
+        // What cannot be sent should be known before anything is read.
+        encode_metadata(&attributes.metadata)?;
+        let tags = encode_tags(&attributes.tags);
+        let earlier = EarlierUpload::find(store, key, tags.as_deref(), task.as_ref())?;
         let memory = store.options.part_memory;
-        let plan = match store.options.part_size {
-            Some(size) => PartPlan::with_parts_of(size, at_most, memory, !store.link.endpoint().is_empty()),
-            None => PartPlan::new(at_most, memory),
+        let plan = match (&earlier, store.options.part_size) {
+            (Some(earlier), _) => PartPlan::of_size(earlier.state.part_size, memory.max(2 * earlier.state.part_size)),
+            (None, Some(size)) => PartPlan::with_parts_of(size, at_most, memory, !store.link.endpoint().is_empty()),
+            (None, None) => PartPlan::new(PartPlan::with_borders(at_most, stretches.len()), memory),
         }?;
-        let mut writer = Self {
+        let numbers = match &earlier {
+            Some(earlier) if !earlier.state.stretches.is_empty() => earlier.state.stretches.clone(),
+            Some(_) => vec![1],
+            None => plan.numbers(&stretches)?,
+        };
+        if numbers.len() != stretches.len().max(1) {
+            return Err(Error::internal("an upload is continued that was divided otherwise").at("stretches", stretches.len()));
+        }
+        let divided = numbers.len() > 1;
+        if divided && store.options.checksum != Checksum::Md5 {
+            return Err(Error::usage(
+                "volumes go up side by side only with MD5: part numbers have gaps then, and services refuse that with other checksums",
+            )
+            .at("checksum_algorithm", store.options.checksum.name()));
+        }
+        let (lanes, flights) = if divided { plan.lanes(memory) } else { (1, plan.parts as usize - 1) };
+        let lanes = lanes.min(store.options.stretches_at_once).max(1);
+        let (upload, parts) = match earlier {
+            Some(earlier) => (Some(earlier.upload), earlier.parts),
+            None => (None, BTreeMap::new()),
+        };
+        let shared = Arc::new(Shared {
             store: store.clone(),
             key: key.to_owned(),
-            overwrite,
-            metadata: attributes.metadata,
-            tags: encode_tags(&attributes.tags),
+            metadata: Mutex::new(attributes.metadata),
+            tags,
             task,
-            repeatable,
             plan,
-            upload: None,
-            kept: BTreeMap::new(),
-            held: Arc::default(),
-            offset: 0,
-            buffer: BytesMut::new(),
-            sent: BTreeMap::new(),
-            on_their_way: JoinSet::new(),
-            spare: VecDeque::new(),
-            committed: false,
-        };
-        // What cannot be sent should be known before anything is read.
-        encode_metadata(&writer.metadata)?;
-        writer.resume()?;
-        Ok(writer)
+            kept: Kept::new(parts, numbers.len(), repeatable),
+            numbers,
+            upload: Mutex::new(upload),
+            flights: Arc::new(Semaphore::new(flights)),
+            finished: Mutex::default(),
+        });
+        let end = Some(S3Stretch::new(&shared, 0));
+        Ok(Self { shared, overwrite, end, joined: Vec::new(), sent: BTreeMap::new(), lanes, committed: false })
     }
 
-    /// Looks for what an earlier run of the task left.
-    fn resume(&mut self) -> Result<()> {
-        let Some(task) = self.task.clone() else { return Ok(()) };
-        let task = task.lock().unwrap_or_else(PoisonError::into_inner);
-        if !task.is_resumed() {
-            return Ok(());
-        }
-        let Some(earlier) = EarlierUpload::read(task.earlier()?)? else {
-            // It may have been killed between beginning an upload and noting it.
-            return self.store.link.wait(self.store.abort_unnamed(&self.key, &task.header().started, None));
-        };
-        if earlier.state.bucket != self.store.bucket || earlier.state.key != self.key {
-            return Ok(());
-        }
-        if earlier.state.options != self.asked() {
-            return Err(Error::usage("the upload that was interrupted was begun with another class, encryption or tags")
-                .at("begun_with", &earlier.state.options)
-                .at("asked_for", self.asked())
-                .at("cannot_continue", true));
-        }
-        let checksum = Checksum::parse(&earlier.state.checksum)?;
-        let upload = Upload { store: self.store.clone(), key: self.key.clone(), id: earlier.state.upload_id.clone(), checksum };
-        let listed = match self.store.link.wait(upload.parts()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let message = "the upload that was interrupted is gone: it begins anew".to_owned();
-                self.store.link.options().observer.note(&Event::Warning { message });
-                return Ok(());
+    fn store(&self) -> &S3Store {
+        &self.shared.store
+    }
+
+    fn key(&self) -> &str {
+        &self.shared.key
+    }
+
+    fn end(&mut self) -> Result<&mut S3Stretch> {
+        self.end.as_mut().ok_or_else(|| Error::internal("something is appended while stretches are written"))
+    }
+
+    /// Takes over what is left at the ends of stretches that were finished, which follow what was joined before, and sends what belongs together.
+    fn join_finished(&mut self) -> Result<()> {
+        let shared = self.shared.clone();
+        let part_size = shared.plan.part_size;
+        let mut finished = std::mem::take(&mut *shared.finished.lock().unwrap_or_else(PoisonError::into_inner));
+        finished.sort_by_key(|stretch| stretch.index);
+        let (mut carry, mut sender) = self.end.take().map_or_else(|| (Chunk::default(), Sender::default()), S3Stretch::into_parts);
+        let mut end = (0, 0, 1);
+        for stretch in finished {
+            if stretch.index != self.joined.len() {
+                return Err(Error::internal("stretches are joined that do not follow each other").at("stretch", stretch.index));
             }
-            Err(error) if is_unlisted(&error) => {
-                let message = format!("the parts that are up cannot be listed, and are sent again: {error}");
-                self.store.link.options().observer.note(&Event::Warning { message });
-                Default::default()
+            let is_long = stretch.len >= part_size;
+            let head_is_there = is_long && stretch.index > 0 && stretch.head.is_none();
+            if head_is_there && carry.len() > 0 {
+                return Err(Error::internal("one side of a border is up, and the other is not").at("stretch", stretch.index));
             }
-            listed => listed?,
-        };
-        self.plan = PartPlan::of_size(earlier.state.part_size, self.store.options.part_memory.max(2 * earlier.state.part_size))?;
-        let mut held = Held::default();
-        for (number, part) in &earlier.parts {
-            if let Some(listed) = listed.get(number)
-                && let Some(sent) = believed(part, listed, checksum)
-            {
-                if self.repeatable {
-                    held.push(u64::from(*number - 1) * self.plan.part_size, part.len);
+            let (joins, rest) = if is_long { (stretch.head.unwrap_or_default(), stretch.tail) } else { (stretch.tail, Chunk::default()) };
+            carry.append(joins);
+            // The first has nothing in front of it: what is left of it waits, like that of a stretch that is too short for a part.
+            if stretch.index > 0 && carry.len() > 0 && (is_long || carry.len() >= part_size) {
+                sender.send(&shared, shared.numbers[stretch.index] - 1, std::mem::take(&mut carry))?;
+            }
+            carry.append(rest);
+            self.sent.extend(stretch.sent);
+            self.joined.push(stretch.len);
+            end = (stretch.index, stretch.len, stretch.next);
+        }
+        self.end = Some(S3Stretch::behind(&shared, end, carry, sender));
+        Ok(())
+    }
+
+    /// Bytes of the whole object.
+    fn len(&self) -> u64 {
+        self.lens().iter().sum()
+    }
+
+    /// The lengths of all stretches.
+    fn lens(&self) -> Vec<u64> {
+        let mut lens = self.joined.clone();
+        if let Some(end) = &self.end {
+            lens.truncate(end.index());
+            lens.push(end.offset());
+        }
+        lens
+    }
+
+    /// All parts in order, if they make up the object: every byte of every stretch once, and in its place.
+    fn parts(&self) -> Result<Vec<(u32, SentPart)>> {
+        let wrong = |number: u32| Error::internal("the parts of an upload do not make up the archive").at("part", number);
+        let mut sent = self.sent.clone();
+        sent.extend(self.end.iter().flat_map(|end| end.sent().clone()));
+        let lens = self.lens();
+        let mut at = Piece { stretch: 0, offset: 0, len: 0 };
+        let mut parts = Vec::with_capacity(sent.len());
+        for (count, (number, placed)) in sent.into_iter().enumerate() {
+            for piece in &placed.pieces {
+                let ended = lens.get(usize::from(at.stretch)) == Some(&at.offset);
+                if ended && (piece.stretch, piece.offset) == (at.stretch + 1, 0) {
+                    at = Piece { stretch: piece.stretch, ..Piece::default() };
                 }
-                self.kept.insert(*number, sent);
+                if (piece.stretch, piece.offset) != (at.stretch, at.offset) {
+                    return Err(wrong(number));
+                }
+                at.offset += piece.len;
             }
-        }
-        let message = format!("{} of {} parts are up already", self.kept.len(), earlier.parts.len());
-        self.store.link.options().observer.note(&Event::Note { message });
-        self.held = Arc::new(held);
-        self.upload = Some(upload);
-        Ok(())
-    }
-
-    /// What was asked for with the object, which is decided when its upload begins.
-    fn asked(&self) -> String {
-        let options = &self.store.options;
-        let parts = [&options.storage_class, &options.sse, &options.sse_kms_key_id, &self.tags];
-        parts.map(|part| part.as_deref().unwrap_or("-")).join(" ")
-    }
-
-    fn number(&self) -> u32 {
-        (self.offset / self.plan.part_size) as u32 + 1
-    }
-
-    /// The upload, begun and noted now if it was not before.
-    fn upload(&mut self) -> Result<Upload> {
-        if let Some(upload) = &self.upload {
-            return Ok(upload.clone());
-        }
-        let metadata = encode_metadata(&self.metadata)?;
-        let upload = self.store.link.wait(Upload::begin(&self.store, &self.key, &metadata, self.tags.clone()))?;
-        self.upload = Some(upload.clone());
-        let state = UploadState {
-            endpoint: self.store.link.endpoint(),
-            region: self.store.link.region(),
-            bucket: self.store.bucket.clone(),
-            key: self.key.clone(),
-            upload_id: upload.id.clone(),
-            part_size: self.plan.part_size,
-            checksum: upload.checksum.name().to_owned(),
-            options: self.asked(),
-            profile: self.store.link.profile(),
-        };
-        self.note(&TaskRecord::Upload(state), true)?;
-        Ok(upload)
-    }
-
-    fn note(&self, record: &TaskRecord, sync: bool) -> Result<()> {
-        let Some(task) = &self.task else { return Ok(()) };
-        let mut task = task.lock().unwrap_or_else(PoisonError::into_inner);
-        task.note(record)?;
-        if sync { task.sync() } else { task.flush() }
-    }
-
-    /// Sends the part that was filled.
-    fn send(&mut self) -> Result<()> {
-        let number = (self.offset - self.buffer.len() as u64) / self.plan.part_size + 1;
-        if number > MAX_PARTS {
-            return Err(
-                Error::new(ErrorKind::Limit, "the archive is longer than 10,000 parts of this size").at("part_size", self.plan.part_size)
-            );
-        }
-        let number = number as u32;
-        let upload = self.upload()?;
-        let data = std::mem::take(&mut self.buffer).freeze();
-        let checksum = upload.checksum.of(&data);
-        if let Some(kept) = self.kept.get(&number)
-            && (kept.len, kept.checksum.as_str()) == (data.len() as u64, checksum.as_str())
-        {
-            self.sent.insert(number, kept.clone());
-            self.spare.extend(data.try_into_mut());
-            return Ok(());
-        }
-        let part = PartRecord { number, len: data.len() as u64, checksum: checksum.clone(), etag: None };
-        // Flushed, not synced: without this record the part is only sent again.
-        self.note(&TaskRecord::Part(part), false)?;
-        while self.on_their_way.len() as u64 + 1 >= self.plan.parts {
-            self.confirm_one()?;
-        }
-        self.confirm_finished()?;
-        let work = async move {
-            let sent = upload.put(number, data.clone(), checksum).await?;
-            Ok((number, sent, data.try_into_mut().ok()))
-        };
-        self.on_their_way.spawn_on(work, self.store.link.runtime().handle());
-        Ok(())
-    }
-
-    /// Waits for one of the parts on their way; false if there is none.
-    fn confirm_one(&mut self) -> Result<bool> {
-        let on_their_way = &mut self.on_their_way;
-        let finished = self.store.link.wait(async {
-            match on_their_way.join_next().await {
-                None => Ok(None),
-                Some(Ok(result)) => result.map(Some),
-                Some(Err(_)) => Err(Error::internal("the task of an upload ended by itself")),
+            let whole = placed.pieces.iter().map(|piece| piece.len).sum::<u64>() == placed.part.len;
+            if !whole || (!self.shared.is_divided() && number as usize != count + 1) {
+                return Err(wrong(number));
             }
-        })?;
-        let Some((number, sent, buffer)) = finished else { return Ok(false) };
-        self.confirmed(number, sent, buffer)?;
-        Ok(true)
-    }
-
-    fn confirmed(&mut self, number: u32, sent: SentPart, buffer: Option<BytesMut>) -> Result<()> {
-        let part = PartRecord { number, len: sent.len, checksum: sent.checksum.clone(), etag: Some(sent.etag.clone()) };
-        self.note(&TaskRecord::Part(part), false)?;
-        self.sent.insert(number, sent);
-        self.spare.extend(buffer);
-        Ok(())
-    }
-
-    /// Takes what is finished by now: a part that failed should end the work soon.
-    fn confirm_finished(&mut self) -> Result<()> {
-        while let Some(finished) = self.on_their_way.try_join_next() {
-            let (number, sent, buffer) = finished.map_err(|_| Error::internal("the task of an upload ended by itself"))??;
-            self.confirmed(number, sent, buffer)?;
+            parts.push((number, placed.part));
         }
-        Ok(())
-    }
-
-    /// All parts in order, checked for gaps.
-    fn parts(&self) -> Result<Vec<SentPart>> {
-        let whole = self.sent.keys().copied().eq(1..=self.sent.len() as u32);
-        let len: u64 = self.sent.values().map(|part| part.len).sum();
-        if !whole || len != self.offset {
-            return Err(Error::internal("the parts of an upload do not make up the archive").at("bytes", len).at("expected", self.offset));
+        if usize::from(at.stretch) + 1 != lens.len() || lens.last() != Some(&at.offset) {
+            return Err(wrong(parts.last().map_or(0, |(number, _)| *number)).at("bytes", at.offset));
         }
-        Ok(self.sent.values().cloned().collect())
+        Ok(parts)
     }
 
     /// Compares what the service lists with what was sent.
-    fn check_listed(&self, upload: &Upload, parts: &[SentPart]) -> Result<()> {
-        let listed = match self.store.link.wait(upload.parts()) {
+    fn check_listed(&self, upload: &Upload, parts: &[(u32, SentPart)]) -> Result<()> {
+        let listed = match self.store().link.wait(upload.parts()) {
             // The checksum that goes with the completion says the same.
             Err(error) if is_unlisted(&error) => return Ok(()),
             listed => listed?,
         };
-        let same = |(number, part): (u32, &SentPart)| {
-            listed.get(&number).is_some_and(|listed| {
+        let same = |(number, part): &&(u32, SentPart)| {
+            listed.get(number).is_some_and(|listed| {
                 let agrees = listed.checksum.as_ref().is_none_or(|checksum| *checksum == part.checksum);
                 listed.len == part.len && same_etag(&listed.etag, &part.etag) && agrees
             })
         };
-        match (1..).zip(parts).find(|pair| !same(*pair)) {
+        match parts.iter().find(|part| !same(part)) {
             // Parts beyond the last, of an earlier run with more to say, are not named in the completion and vanish with it.
             None => Ok(()),
             Some((number, _)) => Err(Error::new(ErrorKind::Io, "the store has another part than was sent").at("part", number)),
         }
-        .map_err(|error| self.store.located(&self.key)(error).at("upload_id", &upload.id))
+        .map_err(|error| self.store().located(self.key())(error).at("upload_id", &upload.id))
     }
 
     fn commit_upload(&mut self) -> Result<()> {
-        if !self.buffer.is_empty() {
-            self.send()?;
-        }
-        while self.confirm_one()? {}
-        let upload = self.upload()?;
-        let parts = self.parts()?;
-        self.check_listed(&upload, &parts)?;
+        self.end()?.flush()?;
+        let upload = self.shared.upload()?;
+        let numbered = self.parts()?;
+        self.check_listed(&upload, &numbered)?;
+        let parts: Vec<SentPart> = numbered.iter().map(|(_, part)| part.clone()).collect();
         let whole = upload.checksum_of(&parts)?;
         if self.overwrite == Overwrite::No {
             // Some stores do not know the condition that goes with the completion, and say nothing.
-            self.store.link.wait(self.store.refuse_existing(&self.key))?;
+            self.store().link.wait(self.store().refuse_existing(self.key()))?;
         }
-        let completed = self.complete(&upload, &parts);
-        let head = || self.store.link.wait(self.store.head(&self.key));
+        let completed = self.complete(&upload, &numbered);
+        let (len, shared) = (self.len(), self.shared.clone());
+        let head = || shared.store.link.wait(shared.store.head(&shared.key));
         if let Err(error) = completed {
             // The answer may have been lost, and not the request.
             let could_be_ours = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Exists | ErrorKind::Io | ErrorKind::Limit);
-            let same = |head| identify(&head, upload.checksum, self.offset, &whole, &parts) == Identity::Same;
+            let same = |head| identify(&head, upload.checksum, len, &whole, &parts) == Identity::Same;
             if could_be_ours && head().is_ok_and(same) {
                 self.committed = true;
                 return Ok(());
             }
             if error.fact("code") == Some("InvalidPart") {
                 // It lists the parts and does not take them: some stores are so after an attempt that was cut off. With this upload that would not change, so the next run begins another.
-                self.store.link.wait(upload.abort_anyway())?;
+                self.store().link.wait(upload.abort_anyway())?;
             }
             if is_conflict(&error) {
                 // Such an upload can never be completed, and must not be continued.
-                self.store.link.wait(upload.abort_anyway())?;
+                self.store().link.wait(upload.abort_anyway())?;
                 if head().is_ok() {
                     return Err(Error::new(ErrorKind::Exists, "the object was made by somebody else meanwhile").because(error));
                 }
+            }
+            if self.shared.is_divided() && error.fact("code") == Some("InvalidPartOrder") {
+                return Err(error.at("gaps_in_part_numbers", "refused by this store: use --restart --volumes-at-once 1"));
             }
             return Err(error);
         }
@@ -323,7 +254,7 @@ impl S3Writer {
             }
             head => head?,
         };
-        match identify(&head, checksum, self.offset, whole, parts) {
+        match identify(&head, checksum, self.len(), whole, parts) {
             Identity::Same => Ok(()),
             Identity::Unknown => {
                 self.warn_unchecked("the store keeps no checksum of the object, and only its length was compared");
@@ -331,9 +262,9 @@ impl S3Writer {
             }
             Identity::Other => {
                 let other = Error::new(ErrorKind::Io, "the finished object is not what was sent: do not rely on it");
-                Err(self.store.located(&self.key)(other)
+                Err(self.store().located(self.key())(other)
                     .at("bytes", head.len)
-                    .at("sent", self.offset)
+                    .at("sent", self.len())
                     .at("checksum_sent", whole)
                     .at("cannot_continue", true))
             }
@@ -342,32 +273,33 @@ impl S3Writer {
 
     fn warn_unchecked(&self, why: &str) {
         let message = format!("the finished object was not checked: {why}. `amistore verify` reads it back");
-        self.store.link.options().observer.note(&Event::Warning { message });
+        self.store().link.options().observer.note(&Event::Warning { message });
     }
 
-    fn complete(&self, upload: &Upload, parts: &[SentPart]) -> Result<()> {
-        match self.store.link.wait(upload.complete(parts, self.overwrite)) {
+    fn complete(&self, upload: &Upload, parts: &[(u32, SentPart)]) -> Result<()> {
+        match self.store().link.wait(upload.complete(parts, self.overwrite)) {
             // A store that knows no conditions; nobody was there a moment ago.
             Err(error) if error.kind() == ErrorKind::Unsupported && self.overwrite == Overwrite::No => {
-                self.store.link.wait(upload.complete(parts, Overwrite::Yes))
+                self.store().link.wait(upload.complete(parts, Overwrite::Yes))
             }
             completed => completed,
         }
     }
 
     fn commit_small(&mut self) -> Result<()> {
-        let metadata = encode_metadata(&self.metadata)?;
-        let data = std::mem::take(&mut self.buffer).freeze();
+        let data = self.end()?.take_buffer().freeze();
+        let (store, key, len) = (self.store(), self.key(), self.len());
+        let metadata = encode_metadata(&self.shared.metadata.lock().unwrap_or_else(PoisonError::into_inner))?;
         let put = |checksum, overwrite| {
             let data: Bytes = data.clone();
-            let put = put_object(&self.store, &self.key, data, &metadata, self.tags.clone(), overwrite, checksum);
-            (checksum, self.store.link.wait(put))
+            let put = put_object(store, key, data, &metadata, self.shared.tags.clone(), overwrite, checksum);
+            (checksum, store.link.wait(put))
         };
         if self.overwrite == Overwrite::No {
             // Some stores do not know the condition, and say nothing.
-            self.store.link.wait(self.store.refuse_existing(&self.key))?;
+            store.link.wait(store.refuse_existing(key))?;
         }
-        let (mut checksum, mut outcome) = put(self.store.options.checksum, self.overwrite);
+        let (mut checksum, mut outcome) = put(store.options.checksum, self.overwrite);
         if outcome.as_ref().is_err_and(is_conflict) {
             (checksum, outcome) = put(checksum, self.overwrite);
         }
@@ -378,92 +310,88 @@ impl S3Writer {
             }
         }
         let whole = checksum.of(&data);
-        let head = || self.store.link.wait(self.store.head(&self.key));
+        let head = || store.link.wait(store.head(key));
         if let Err(error) = outcome {
             // The condition fails for an object that a lost answer left there.
-            let ours = |head| identify(&head, checksum, self.offset, &whole, &[]) == Identity::Same;
+            let ours = |head| identify(&head, checksum, len, &whole, &[]) == Identity::Same;
             return if error.fact("attempts").is_some() && head().is_ok_and(ours) { Ok(()) } else { Err(error) };
         }
         self.check_finished(head(), checksum, &whole, &[])
+    }
+
+    /// Whether nothing is up, and no upload was begun: all of it waits in memory.
+    fn is_small(&self) -> bool {
+        let begun = self.shared.upload.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        !begun && self.sent.is_empty() && self.end.as_ref().is_none_or(|end| end.sent().is_empty())
     }
 }
 
 impl ObjectWriter for S3Writer {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let number = self.number();
-            let left = self.plan.part_size - self.offset % self.plan.part_size;
-            let len = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let (now, after) = rest.split_at(len);
-            rest = after;
-            match self.kept.get(&number).filter(|_| self.held.contains(self.offset, len as u64)) {
-                Some(kept) => {
-                    self.sent.insert(number, kept.clone());
-                    self.offset += len as u64;
-                }
-                None => {
-                    if self.buffer.capacity() == 0 {
-                        let room = usize::try_from(self.plan.part_size).unwrap_or(usize::MAX);
-                        self.buffer = self.spare.pop_front().unwrap_or_else(|| BytesMut::with_capacity(room));
-                        self.buffer.clear();
-                    }
-                    self.buffer.extend_from_slice(now);
-                    self.offset += len as u64;
-                    if self.buffer.len() as u64 == self.plan.part_size {
-                        self.send()?;
-                    }
-                }
-            }
-        }
-        Ok(())
+        self.end()?.append(bytes)
     }
 
     fn held(&self) -> Arc<Held> {
-        self.held.clone()
+        self.end.as_ref().map(S3Stretch::held).unwrap_or_default()
     }
 
     fn pass(&mut self, len: u64) -> Result<()> {
-        if !self.held.contains(self.offset, len) {
-            return Err(Error::internal("bytes are passed over that the store does not have").at("offset", self.offset));
-        }
-        let end = self.offset + len;
-        while self.offset < end {
-            let number = self.number();
-            if let Some(kept) = self.kept.get(&number) {
-                self.sent.insert(number, kept.clone());
-            }
-            self.offset = end.min(u64::from(number) * self.plan.part_size);
-        }
-        Ok(())
+        self.end()?.pass(len)
+    }
+
+    fn side_by_side(&mut self) -> Option<&mut dyn SideBySide> {
+        if self.shared.is_divided() { Some(self) } else { None }
     }
 
     fn identify(&mut self, content_sha256: &str) {
-        self.metadata.insert("amistore-content-sha256".to_owned(), content_sha256.to_owned());
+        let mut metadata = self.shared.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+        metadata.insert("amistore-content-sha256".to_owned(), content_sha256.to_owned());
     }
 
     fn commit(mut self: Box<Self>) -> Result<()> {
-        if self.upload.is_none() && self.sent.is_empty() {
+        if self.is_small() {
             self.commit_small()?
         } else {
             self.commit_upload()?
         }
         self.committed = true;
-        if let Some(task) = &self.task {
+        if let Some(task) = &self.shared.task {
             task.lock().unwrap_or_else(PoisonError::into_inner).finish()?;
         }
         Ok(())
     }
 }
 
+impl SideBySide for S3Writer {
+    fn lanes(&self) -> usize {
+        self.lanes
+    }
+
+    fn begin(&mut self, index: usize) -> Result<Box<dyn Stretch>> {
+        if index == 0
+            && let Some(first) = self.end.take()
+        {
+            return Ok(Box::new(first));
+        }
+        Ok(Box::new(S3Stretch::new(&self.shared, index)))
+    }
+
+    fn join(&mut self) -> Result<()> {
+        self.join_finished()
+    }
+}
+
 impl Drop for S3Writer {
     /// Nothing is on its way when this returns. Without a task nothing is left, either.
     fn drop(&mut self) {
-        let abandoned = self.upload.take().filter(|_| !self.committed && self.task.is_none());
-        let on_their_way = &mut self.on_their_way;
-        let observer = self.store.link.options().observer.clone();
-        self.store.link.runtime().block_on(async {
-            on_their_way.shutdown().await;
+        let upload = self.shared.upload.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let abandoned = upload.filter(|_| !self.committed && self.shared.task.is_none());
+        let end = &mut self.end;
+        let observer = self.shared.store.link.options().observer.clone();
+        self.shared.store.link.runtime().block_on(async {
+            if let Some(end) = end {
+                end.shutdown().await;
+            }
             if let Some(upload) = abandoned
                 && let Err(error) = upload.abort_anyway().await
             {
@@ -477,13 +405,74 @@ impl Drop for S3Writer {
     }
 }
 
-/// What a task noted of its upload.
+/// The upload of an earlier run, and what of it is there.
 struct EarlierUpload {
+    state: UploadState,
+    upload: Upload,
+    parts: BTreeMap<u32, Placed>,
+}
+
+impl EarlierUpload {
+    /// Looks for what an earlier run of the task left.
+    fn find(store: &S3Store, key: &str, tags: Option<&str>, task: Option<&SharedTask>) -> Result<Option<Self>> {
+        let Some(task) = task else { return Ok(None) };
+        let task = task.lock().unwrap_or_else(PoisonError::into_inner);
+        if !task.is_resumed() {
+            return Ok(None);
+        }
+        let observer = &store.link.options().observer;
+        let Some(NotedUpload { state, parts: noted }) = NotedUpload::read(task.earlier()?)? else {
+            // It may have been killed between beginning an upload and noting it.
+            return store.link.wait(store.abort_unnamed(key, &task.header().started, None)).map(|()| None);
+        };
+        if state.bucket != store.bucket || state.key != key {
+            return Ok(None);
+        }
+        let asked = asked(store, tags);
+        if state.options != asked {
+            return Err(Error::usage("the upload that was interrupted was begun with another class, encryption or tags")
+                .at("begun_with", &state.options)
+                .at("asked_for", asked)
+                .at("cannot_continue", true));
+        }
+        let checksum = Checksum::parse(&state.checksum)?;
+        let upload = Upload { store: store.clone(), key: key.to_owned(), id: state.upload_id.clone(), checksum };
+        let listed = match store.link.wait(upload.parts()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let message = "the upload that was interrupted is gone: it begins anew".to_owned();
+                observer.note(&Event::Warning { message });
+                return Ok(None);
+            }
+            Err(error) if is_unlisted(&error) => {
+                let message = format!("the parts that are up cannot be listed, and are sent again: {error}");
+                observer.note(&Event::Warning { message });
+                Default::default()
+            }
+            listed => listed?,
+        };
+        let mut parts = BTreeMap::new();
+        for (number, part) in &noted {
+            if let Some(listed) = listed.get(number)
+                && let Some(sent) = believed(part, listed, checksum)
+            {
+                let plain = Piece { stretch: 0, offset: u64::from(*number - 1) * state.part_size, len: part.len };
+                let pieces = if state.stretches.is_empty() { vec![plain] } else { part.pieces.clone() };
+                parts.insert(*number, Placed { part: sent, pieces });
+            }
+        }
+        let message = format!("{} of {} parts are up already", parts.len(), noted.len());
+        observer.note(&Event::Note { message });
+        Ok(Some(Self { state, upload, parts }))
+    }
+}
+
+/// What a task noted of its upload.
+struct NotedUpload {
     state: UploadState,
     parts: BTreeMap<u32, PartRecord>,
 }
 
-impl EarlierUpload {
+impl NotedUpload {
     fn read(records: impl Iterator<Item = Result<TaskRecord>>) -> Result<Option<Self>> {
         let mut found: Option<Self> = None;
         for record in records {

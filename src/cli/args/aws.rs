@@ -116,8 +116,8 @@ pub(in super::super) struct ObjectArgs {
     /// A tag of the object; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(in super::super) s3_object_tag: Vec<String>,
-    /// Checksum that travels with every part: CRC64NVME, CRC32C, CRC32, SHA256, MD5
-    #[arg(long, value_name = "NAME", default_value = "CRC64NVME")]
+    /// Checksum that travels with every part: CRC64NVME, CRC32C, CRC32, SHA256, MD5 [default: CRC64NVME; MD5 for volumes that are stored side by side]
+    #[arg(long, value_name = "NAME")]
     pub(in super::super) checksum_algorithm: Option<String>,
     /// Size of parts, 5MiB to 5GiB [default: as small as 10,000 of them allow, from 8 MiB]
     #[arg(long, value_name = "SIZE", env = "AMISTORE_PART_SIZE", hide_env_values = true)]

@@ -108,6 +108,9 @@ pub(super) struct StoreArgs {
     /// Take blocks that read as zeros for never written; costs a second pass over the data
     #[arg(long)]
     pub(super) sparse: bool,
+    /// Volumes that are read and sent to a bucket side by side, at most [default: as many as --memory has room for; 1 for files and pipes, for directory buckets, for stores other than S3, which may not take part numbers with gaps, and with a --checksum-algorithm other than MD5]
+    #[arg(long, value_name = "N")]
+    pub(super) volumes_at_once: Option<usize>,
     #[command(flatten)]
     pub(super) write: WriteArgs,
     #[command(flatten)]

@@ -63,7 +63,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
                 let (directory, key) = archive_target(path, &name);
                 let store = DirectoryStore::new(directory, args.write.durability());
                 let at_most = reader.len();
-                let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, resumption: None };
+                let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, stretches: Vec::new(), resumption: None };
                 ops::copy(&archive, ArchiveTarget::Object(target), context)?
             }
         }
@@ -88,7 +88,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
                 _ => {
                     let resumption = Some(Box::new(args.resume.resumption(shown_from.clone(), task_target(&store, &shown))?));
                     let (key, at_most) = (place.key.clone(), reader.len());
-                    let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, resumption };
+                    let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, stretches: Vec::new(), resumption };
                     ops::copy(&archive, ArchiveTarget::Object(target), context)?
                 }
             }

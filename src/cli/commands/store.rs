@@ -9,11 +9,12 @@ use super::super::output::{
 };
 use super::super::remote::{Remote, Side, preflight};
 use super::super::settings::{Place, Settings, archive_target, refuse_same_file, refuse_url};
+use crate::aws::ebs::Requests;
 use crate::aws::ec2::{Ec2Image, Ec2Source, StoreTask, store_by_aws};
-use crate::aws::s3::S3Store;
+use crate::aws::s3::{Checksum, PartPlan, S3Store};
 use crate::base::{Error, ErrorKind, NullObserver, Observer, Result};
 use crate::catalog::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
-use crate::engine::{Context, PackOptions, Plan};
+use crate::engine::{Context, PackOptions};
 use crate::ops::{self, ArchiveTarget, ObjectTarget};
 use crate::store::{Attributes, DirectoryStore, PipeWriter};
 
@@ -24,8 +25,8 @@ struct Source {
     shown: String,
     /// Local files that must not be replaced.
     files: Vec<PathBuf>,
-    /// What reading it takes, if it is in EC2.
-    quote: Option<Quote>,
+    /// What reading it takes, and in which Region, if it is in EC2.
+    requests: Option<(Requests, String)>,
 }
 
 pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Console) -> Result<()> {
@@ -46,9 +47,9 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
     if args.ec2.via_aws {
         return via_aws(&args, &archive, &remote, console, &observer);
     }
-    let Source { image, shown: from, files, quote } = source(&args, &remote, observer.as_ref())?;
+    let Source { image, shown: from, files, requests } = source(&args, &remote, observer.as_ref())?;
     // A connection that brings a block holds most of another one, and what is freed is not all given back (measured: 225 to 320 MiB with three eighths).
-    let network = if quote.is_some() { settings.memory / 2 } else { 0 };
+    let network = if requests.is_some() { settings.memory / 2 } else { 0 };
     let settings = &settings.without(network, args.level);
     let plan = settings.plan(args.level)?;
     let options = PackOptions { sparse: args.sparse, ..PackOptions::default() };
@@ -61,26 +62,31 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
         ErrorKind::Exists if derived_id => error.at("image_id", "derived from name, attributes and sizes, not from the disks' content"),
         _ => error,
     };
-    let longest = |plan: &Plan| {
-        // Without looking for zeros: that would read everything, and only makes it shorter.
-        let context = Context { plan, observer: &NullObserver, cancel: &settings.cancel };
-        Ok::<_, Error>(ops::plan_store(image.as_ref(), &PackOptions::default(), context)?.longest_archive)
-    };
-    let (plan, part_memory, at_most) = match &place {
-        Place::S3(_) => {
-            let longest = longest(&plan)?;
-            let (plan, part_memory) = settings.plan_with_parts(args.level, longest)?;
-            (plan, part_memory, longest)
-        }
-        Place::Path(_) | Place::Stdio => (plan, 0, 0),
-    };
-    let context = super::context(&plan, observer.as_ref(), settings, console);
+    let (mut plan, mut at_most, mut stretches) = (plan, 0, Vec::new());
     let bucket = match &place {
         Place::S3(place) => {
-            Some(remote.store(place, args.sides.access(Side::Target), &args.sides.link, args.object.options(part_memory)?)?)
+            let store = remote.store(place, args.sides.access(Side::Target), &args.sides.link, args.object.options(0)?)?;
+            // Without looking for zeros: that would read everything, and only makes it shorter.
+            let context = Context { plan: &plan, observer: &NullObserver, cancel: &settings.cancel };
+            let planned = ops::plan_store(image.as_ref(), &PackOptions::default(), context)?;
+            at_most = planned.longest_archive;
+            let mut options = store.options().clone();
+            let count = if side_by_side(&args, &store, planned.volumes.len())? { planned.volumes.len() } else { 1 };
+            (plan, options.part_memory) = settings.plan_with_parts(args.level, PartPlan::with_borders(at_most, count))?;
+            let part_size = options.part_size.unwrap_or_else(|| PartPlan::size_for(PartPlan::with_borders(at_most, count)));
+            match PartPlan::check_side_by_side(part_size, options.part_memory) {
+                _ if count == 1 => {}
+                Ok(()) => (stretches, options.checksum) = (planned.stretches(), Checksum::Md5),
+                Err(error) if args.volumes_at_once.is_some() => return Err(error),
+                Err(_) => (plan, options.part_memory) = settings.plan_with_parts(args.level, at_most)?,
+            }
+            options.stretches_at_once = args.volumes_at_once.unwrap_or(usize::MAX);
+            Some(store.with_options(options))
         }
         Place::Path(_) | Place::Stdio => None,
     };
+    let context = super::context(&plan, observer.as_ref(), settings, console);
+    let quote = requests.map(|(requests, region)| Quote::new(requests, &region, args.ec2.ebs.ebs_account_rate, stretches.is_empty()));
     if args.write.dry_run {
         match (&bucket, &place) {
             (Some(store), Place::S3(place)) => {
@@ -109,7 +115,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
             let (directory, key) = archive_target(&path, &name);
             let store = DirectoryStore::new(directory, args.write.durability());
             let (overwrite, attributes) = (args.write.overwrite(), Attributes::default());
-            let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, resumption: None };
+            let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, stretches, resumption: None };
             ops::store(image.as_ref(), ArchiveTarget::Object(target), &options, context).map_err(explain)?
         }
         Place::S3(place) => {
@@ -121,6 +127,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
                 overwrite: args.write.overwrite(),
                 attributes: args.object.attributes()?,
                 at_most,
+                stretches,
                 resumption: Some(Box::new(args.resume.resumption(from, task_target(&store, &shown))?)),
             };
             ops::store(image.as_ref(), ArchiveTarget::Object(target), &options, context).map_err(explain)?
@@ -136,7 +143,7 @@ fn source(args: &StoreArgs, remote: &Remote<'_>, observer: &dyn Observer) -> Res
         let image = PlainDisks::open(&image, &disks)?;
         let files: Vec<PathBuf> = disks.into_iter().map(|(_, path)| path).collect();
         let shown = files.first().map(|path| path.display().to_string()).unwrap_or_default();
-        return Ok(Source { image: Box::new(image), shown, files, quote: None });
+        return Ok(Source { image: Box::new(image), shown, files, requests: None });
     }
     let path = &args.places[0];
     let shown = path.display().to_string();
@@ -144,13 +151,26 @@ fn source(args: &StoreArgs, remote: &Remote<'_>, observer: &dyn Observer) -> Res
     if let Some(source) = Ec2Source::parse(&shown) {
         let compute = remote.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ec2.ebs)?;
         let image = Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source?, observer)?;
-        let quote = Quote::new(image.requests().clone(), &compute.ebs.region(), args.ec2.ebs.ebs_account_rate, true);
-        return Ok(Source { image: Box::new(image), shown, files: Vec::new(), quote: Some(quote) });
+        let requests = Some((image.requests().clone(), compute.ebs.region()));
+        return Ok(Source { image: Box::new(image), shown, files: Vec::new(), requests });
     }
     let image = ImageDirectory::open(path)?;
     let raws = image.document().snapshots().iter().map(|snapshot| path.join(snapshot.id.file_name()));
     let files = raws.chain([path.join(IMAGE_JSON)]).collect();
-    Ok(Source { image: Box::new(image), shown, files, quote: None })
+    Ok(Source { image: Box::new(image), shown, files, requests: None })
+}
+
+/// Whether volumes go into the bucket side by side.
+fn side_by_side(args: &StoreArgs, store: &S3Store, volumes: usize) -> Result<bool> {
+    let named = args.object.checksum_algorithm.as_deref().map(Checksum::parse).transpose()?;
+    let fits = named.is_none_or(|checksum| checksum == Checksum::Md5);
+    match args.volumes_at_once {
+        Some(0) => Err(Error::usage("--volumes-at-once has to be more than 0")),
+        Some(2..) if !fits => Err(Error::usage(
+            "volumes are sent side by side with MD5 only, because their parts are numbered with gaps: leave --checksum-algorithm out, or give --volumes-at-once 1",
+        )),
+        wanted => Ok(volumes > 1 && fits && wanted.map_or_else(|| store.takes_gaps(), |wanted| wanted > 1)),
+    }
 }
 
 /// Has AWS store the image by itself.

@@ -125,7 +125,7 @@ impl Bench {
         let image = self.open(source)?;
         let store = MemoryStore::default();
         let (key, overwrite, attributes) = ("a.bin".to_owned(), Overwrite::No, Attributes::default());
-        let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most: 1 << 30, resumption: None };
+        let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most: 1 << 30, stretches: Vec::new(), resumption: None };
         let stored = self.with_context(|context| ops::store(&image, ArchiveTarget::Object(target), &PackOptions::default(), context));
         assert_eq!(stored.is_ok(), store.get("a.bin").is_some(), "a whole archive, or none");
         stored?;

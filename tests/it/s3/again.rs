@@ -149,7 +149,8 @@ fn another_level_does_not_undo_what_was_sent() {
         let bucket = bench.store();
         let resumption = Some(Box::new(Resumption { restart, ..bench.resumption("a.bin") }));
         let (overwrite, attributes) = (Overwrite::No, Attributes::default());
-        let target = ObjectTarget { store: &bucket, key: "a.bin".into(), overwrite, attributes, at_most, resumption };
+        let target =
+            ObjectTarget { store: &bucket, key: "a.bin".into(), overwrite, attributes, at_most, stretches: Vec::new(), resumption };
         ops::store(&image, ArchiveTarget::Object(target), &PackOptions::default(), context).map(drop)
     };
     bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));

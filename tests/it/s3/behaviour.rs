@@ -307,6 +307,7 @@ fn a_damaged_archive_is_not_carried_on() {
                 overwrite,
                 attributes,
                 at_most: archive.reader().len(),
+                stretches: Vec::new(),
                 resumption: None,
             });
             with_context(|context| ops::copy(&archive, target, context))

@@ -16,7 +16,7 @@ use amistore::model::ImageDocument;
 use amistore::ops::{self, ArchiveTarget, ObjectTarget};
 use amistore::store::{Attributes, Creation, ObjectStore};
 
-use super::setup::{BUCKET, Bench, PART, image, store, with_context};
+use super::setup::{BUCKET, Bench, PART, image, store, store_side_by_side, wide_image, with_context};
 use crate::support::cli::wait_until;
 use crate::support::image::TestImage;
 use crate::support::s3::{Call, Fault, FaultKind, ObjectOptions, When};
@@ -26,6 +26,8 @@ use crate::support::s3::{Call, Fault, FaultKind, ObjectOptions, When};
 enum Work {
     Store,
     StoreWithTask,
+    SideBySide,
+    SideBySideWithTask,
     Copy,
     CopyWithTask,
     Restore,
@@ -33,10 +35,19 @@ enum Work {
 }
 
 impl Work {
-    const ALL: [Self; 6] = [Self::Store, Self::StoreWithTask, Self::Copy, Self::CopyWithTask, Self::Restore, Self::Verify];
+    const ALL: [Self; 8] = [
+        Self::Store,
+        Self::StoreWithTask,
+        Self::SideBySide,
+        Self::SideBySideWithTask,
+        Self::Copy,
+        Self::CopyWithTask,
+        Self::Restore,
+        Self::Verify,
+    ];
 
     fn has_task(self) -> bool {
-        matches!(self, Self::StoreWithTask | Self::CopyWithTask)
+        matches!(self, Self::StoreWithTask | Self::SideBySideWithTask | Self::CopyWithTask)
     }
 
     fn writes(self) -> bool {
@@ -60,7 +71,8 @@ impl Drill {
     }
 
     fn with(work: Work, change: impl FnOnce(&mut LinkOptions)) -> Self {
-        let (bench, image) = (Bench::new(), image());
+        let side_by_side = matches!(work, Work::SideBySide | Work::SideBySideWithTask);
+        let (bench, image) = (Bench::new(), if side_by_side { wide_image() } else { image() });
         let archive = image.pack(1, 2);
         bench.server.put_object(
             BUCKET,
@@ -84,6 +96,7 @@ impl Drill {
         let resumption = self.work.has_task().then(|| self.bench.resumption(key));
         match self.work {
             Work::Store | Work::StoreWithTask => drop(store(&self.image, &self.store, key, resumption)?),
+            Work::SideBySide | Work::SideBySideWithTask => drop(store_side_by_side(&self.image, &self.store, key, resumption)?),
             Work::Copy | Work::CopyWithTask => {
                 let reader = self.store.open("source.bin")?;
                 let archive = Archive::open(reader.as_ref())?;
@@ -94,6 +107,7 @@ impl Drill {
                     overwrite,
                     attributes,
                     at_most: archive.reader().len(),
+                    stretches: Vec::new(),
                     resumption: resumption.map(Box::new),
                 });
                 with_context(|context| ops::copy(&archive, target, context))?;
@@ -261,7 +275,7 @@ fn connections_that_break_are_made_again() {
 
 #[test]
 fn bytes_that_arrive_wrong_in_the_store_are_sent_again() {
-    at_every_call(&[Work::Store, Work::CopyWithTask], &[FaultKind::CorruptUpload, FaultKind::ErrorIn200], succeeds);
+    at_every_call(&[Work::Store, Work::SideBySide, Work::CopyWithTask], &[FaultKind::CorruptUpload, FaultKind::ErrorIn200], succeeds);
 }
 
 #[test]
@@ -271,7 +285,7 @@ fn bytes_that_arrive_wrong_here_are_read_again() {
 
 #[test]
 fn what_cannot_be_mended_is_said() {
-    let works = [Work::Store, Work::StoreWithTask, Work::Copy, Work::CopyWithTask];
+    let works = [Work::Store, Work::StoreWithTask, Work::SideBySide, Work::SideBySideWithTask, Work::Copy, Work::CopyWithTask];
     let kinds = [FaultKind::AccessDenied, FaultKind::NoSuchUpload, FaultKind::ConditionalRequestConflict];
     at_every_call(&works, &kinds, |call, outcome, what| {
         let Err(error) = outcome else {
@@ -331,7 +345,7 @@ fn what_goes_wrong_for_ever_ends_soon() {
         (FaultKind::TruncatedBody, ErrorKind::Io),
         (FaultKind::ExpiredToken, ErrorKind::Denied),
     ];
-    for work in [Work::StoreWithTask, Work::Restore] {
+    for work in [Work::StoreWithTask, Work::SideBySideWithTask, Work::Restore] {
         let drill = Drill::new(work);
         for (kind, expected) in kinds {
             for operation in ["", "UploadPart", "GetObject"] {

@@ -225,6 +225,7 @@ fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
                 overwrite,
                 attributes,
                 at_most: site.longest(),
+                stretches: Vec::new(),
                 resumption: resumption.map(Box::new),
             });
             ops::store(&site.image, target, &PackOptions::default(), context)
@@ -278,6 +279,7 @@ fn a_copy_that_was_interrupted_at_any_request_goes_on_there() {
             overwrite,
             attributes,
             at_most: archive.reader().len(),
+            stretches: Vec::new(),
             resumption: resumption.map(Box::new),
         });
         with_context(|context| ops::copy(&archive, target, context))

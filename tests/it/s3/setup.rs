@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amistore::aws::s3::{ObjectOptions, S3Link, S3Store};
+use amistore::aws::s3::{Checksum, ObjectOptions, S3Link, S3Store};
 use amistore::aws::{Access, Credentials, LinkOptions, RetryPolicy, Runtime, StaticCredentials};
 use amistore::base::{Cancel, Event, NullObserver, Observer, Result};
 use amistore::catalog::ImageSource;
@@ -157,13 +157,42 @@ pub fn with_cancel<T>(cancel: &Cancel, observer: &dyn Observer, work: impl FnOnc
     work(Context { plan: &plan, observer, cancel })
 }
 
+/// An image of seven volumes for parts of [`PART`]: long ones, and some that are shorter than a part, at the front, beside each other and at the end.
+pub fn wide_image() -> TestImage {
+    let mut random = Random(12);
+    let mut volume = |slots: u32, noise: usize| -> (u64, BTreeMap<u32, Vec<u8>>) {
+        (80 * BLOCK as u64, (0..slots).map(|slot| (8 * slot, random.noise(noise))).collect())
+    };
+    TestImage::new(vec![
+        volume(1, 5 << 10),
+        volume(4, 22 << 10),
+        volume(1, 20 << 10),
+        volume(1, 7 << 10),
+        volume(1, 9 << 10),
+        volume(5, 20 << 10),
+        volume(1, 3 << 10),
+    ])
+}
+
+/// Stores an image with its volumes side by side, with a task or without.
+pub fn store_side_by_side(image: &dyn ImageSource, store: &S3Store, key: &str, resumption: Option<Resumption>) -> Result<Stored> {
+    with_context(|context| {
+        let store = store.clone().with_options(ObjectOptions { checksum: Checksum::Md5, ..store.options().clone() });
+        let (overwrite, attributes, resumption) = (Overwrite::No, Attributes::default(), resumption.map(Box::new));
+        let planned = ops::plan_store(image, &PackOptions::default(), context)?;
+        let (at_most, stretches) = (planned.longest_archive, planned.stretches());
+        let target = ObjectTarget { store: &store, key: key.to_owned(), overwrite, attributes, at_most, stretches, resumption };
+        ops::store(image, ArchiveTarget::Object(target), &PackOptions::default(), context)
+    })
+}
+
 /// Stores an image, with a task or without.
 pub fn store(image: &dyn ImageSource, store: &dyn ObjectStore, key: &str, resumption: Option<Resumption>) -> Result<Stored> {
     with_context(|context| {
         let (overwrite, attributes) = (Overwrite::No, Attributes::default());
         let at_most = ops::plan_store(image, &PackOptions::default(), context)?.longest_archive;
         let resumption = resumption.map(Box::new);
-        let target = ObjectTarget { store, key: key.to_owned(), overwrite, attributes, at_most, resumption };
+        let target = ObjectTarget { store, key: key.to_owned(), overwrite, attributes, at_most, stretches: Vec::new(), resumption };
         ops::store(image, ArchiveTarget::Object(target), &PackOptions::default(), context)
     })
 }

@@ -185,7 +185,7 @@ fn parts_are_taken_for_what_they_are() {
     assert_eq!(rig.upload(&id, 0, b"x"), Err(failure(400, "InvalidArgument")));
     assert_eq!(rig.upload(&id, 21, b"x"), Err(failure(400, "InvalidArgument")));
     let part = |number, bytes: &[u8]| rig.upload(&id, number, bytes).expect("uploads");
-    let (one, two, three) = (part(1, b"abc"), part(2, b"de"), part(20, b"f"));
+    let (one, two, three, last) = (part(1, b"abc"), part(2, b"de"), part(3, b"f"), part(20, b"g"));
     let complete = |parts: &[CompletedPart]| rig.outcome(rig.complete(&id, parts));
     assert_eq!(complete(&[]), Err(failure(400, "MalformedXML")));
     assert_eq!(complete(&[two.clone(), one.clone()]), Err(failure(400, "InvalidPartOrder")));
@@ -194,8 +194,10 @@ fn parts_are_taken_for_what_they_are() {
     assert_eq!(complete(&[changed(&one, |part| part.e_tag = two.e_tag.clone())]), Err(failure(400, "InvalidPart")));
     let checksum = Some(Algorithm::Crc64Nvme.of(b"other"));
     assert_eq!(complete(&[changed(&one, |part| part.checksum_crc64_nvme = checksum)]), Err(failure(400, "InvalidPart")));
-    assert_eq!(complete(&[one.clone(), two, three.clone()]), Err(failure(400, "EntityTooSmall")));
-    assert_eq!(complete(&[one, three]), Ok(()));
+    assert_eq!(complete(&[one.clone(), two, three]), Err(failure(400, "EntityTooSmall")));
+    // With a checksum that was agreed on, numbers follow each other.
+    assert_eq!(complete(&[one.clone(), last]), Err(failure(400, "InvalidPartOrder")));
+    assert_eq!(complete(&[one, part(2, b"f")]), Ok(()));
 }
 
 #[test]

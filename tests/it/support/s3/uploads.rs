@@ -310,8 +310,13 @@ fn chosen(upload: &Upload, wanted: &[CompletedPart], min_part_size: u64) -> S3Re
             _ => parts.push(kept.clone()),
         }
     }
-    if composite.is_some() && !wanted.iter().map(number).eq(1..=wanted.len() as i32) {
+    let has_gaps = !wanted.iter().map(number).eq(1..=wanted.len() as i32);
+    if composite.is_some() && has_gaps {
         return Err(s3_error!(InternalError, "We encountered an internal error. Please try again."));
+    }
+    // As it is documented (`CompletedPart`); whether S3 is as strict with CRC64NVME is not known.
+    if upload.checksum.is_some() && has_gaps {
+        return Err(s3_error!(InvalidPartOrder, "The part numbers must be consecutive when a checksum was agreed on."));
     }
     let small = parts[..parts.len() - 1].iter().any(|part| (part.bytes.len() as u64) < min_part_size);
     if small {
