@@ -3,9 +3,10 @@
 
 The server is the AWS of the tests (tests/servers/test_aws.rs, release build): blocks are made when they are asked for and thrown away when they come,
 after their checksums were compared, so that neither takes memory or disk. Each snapshot allows 1,000 blocks a second, 500 MiB, as those of AWS do: the
-ceiling. Archives are files, so that nothing but EBS is waited for, and are written without sync.
+ceiling. Archives are files, so that nothing but EBS is waited for, and are written without sync, or objects of a bucket that the server keeps in memory.
 
-* store: snapshots become an archive.                     `amistore store snap-...`; one volume after the other, because the archive has them so
+* store: snapshots become an archive.                     `amistore store snap-... FILE`; one volume after the other
+* store to S3: the same into a bucket.                    `amistore store --volumes-at-once N snap-... s3://...`; the volumes side by side
 * restore: the archive becomes snapshots.                 `amistore restore --snapshots-only`; the volumes side by side
 * compare: all blocks are read and compared with the archive, and nothing is written.      `amistore retire --dry-run`
 * beside coldsnap, where it is there ($COLDSNAP or PATH): its download (to a raw file) and upload (of one).      A ratio is taken from the runs of one round; below 1, amistore needs less
@@ -30,6 +31,9 @@ CEILING = 1000
 BLOCK = 512 << 10
 GIB = 1 << 30
 LATENCY = 100
+BUCKET = "archives"
+KEY = "output.bin"
+SIDE_BY_SIDE = ("store to S3", "restore", "coldsnap upload")
 
 
 class Rig:
@@ -39,6 +43,7 @@ class Rig:
         self.aws, self.options, self.work, self.known = aws, options, work, {}
         self.pid = aws.pid
         aws.order("/settings", {"discard": True, "keep_calls": False})
+        aws.order("/bucket", {"name": BUCKET})
 
     def limits(self, latency):
         """A second's worth may come at once; the quota of the account, 5,000 a second in us-east-1, is out of reach."""
@@ -83,6 +88,7 @@ def command(rig, operation, known, memory, output):
     coldsnap = "%s --endpoint %s" % (shlex.quote(rig.options.coldsnap or "coldsnap"), rig.aws.environment["AWS_ENDPOINT_URL"])
     return {
         "store": "%s store --no-sync %s %s" % (amistore, ",".join(ids), output),
+        "store to S3": "%s store --volumes-at-once %d %s s3://%s/%s" % (amistore, len(ids), ",".join(ids), BUCKET, KEY),
         # Each run makes snapshots of its own.
         "restore": "%s restore --snapshots-only --tag run=%d %s ec2" % (amistore, time.monotonic_ns(), archive),
         "compare": "%s retire %s --archive %s --deprecate --dry-run" % (amistore, image, archive),
@@ -101,6 +107,7 @@ def once(rig, bench, operation, count, blocks, latency, memory):
     bench.environment = {**bench.environment, **rig.environment()}
     run = bench.time(command(rig, operation, known, memory, output))
     remove(output)
+    rig.aws.client("s3").delete_object(Bucket=BUCKET, Key=KEY)
     called, refused = (after - now for after, now in zip(rig.calls(), (calls, failed)))
     # A run that did not move all blocks did not do its work.
     if run["code"] == 0 and called - refused < count * blocks:
@@ -123,6 +130,8 @@ def points(options):
     for operation in ("store", "restore"):
         found += [(operation, 1, options.blocks, LATENCY, memory) for memory in options.memory]
         found += [(operation, count, options.blocks // 2, LATENCY, default) for count in options.snapshots]
+    # Volumes side by side take memory for parts of each.
+    found += [("store to S3", count, options.blocks // 2, LATENCY, options.memory[-1]) for count in options.snapshots]
     found += [("compare", 1, options.blocks, LATENCY, default)]
     return list(dict.fromkeys(found))
 
@@ -142,8 +151,8 @@ def table(runs, title, wanted):
             continue
         median = lambda of: statistics.median(of(run) for run in mine)
         rate = blocks * count / median(lambda run: run["wall"])
-        # A store reads one snapshot at a time, so its ceiling is that of one.
-        ceiling = CEILING * (count if operation in ("restore", "coldsnap upload") else 1)
+        # A store to a file reads one snapshot at a time, so its ceiling is that of one.
+        ceiling = CEILING * (count if operation in SIDE_BY_SIDE else 1)
         partners = {run["round"]: run for run in runs if operation in PARTNERS and key(run) == (PARTNERS[operation], *point[1:]) and run["code"] == 0}
         ratio = lambda name: "%.2f" % statistics.median(partners[run["round"]][name] / max(run[name], 1e-3) for run in mine if run["round"] in partners) if partners else ""
         lines.append("| %s | %d | %d | %s | %.2f | %.0f | %.0f %% | %.0f | %.2f (%.2f) | %.0f | %d | %s | %s |" % (

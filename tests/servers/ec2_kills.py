@@ -141,7 +141,9 @@ def killed_stores(rig, chance):
     rig.aws.order("/settings", {"relist_replaces_tokens": False})
     sums = kills.Sums()
     key_of = lambda name: f"store-{name}.bin"
-    arguments = lambda name: ["store", rig.image, f"s3://{BUCKET}/{key_of(name)}", *SLOWLY, "96MiB"]
+    # Every second one reads and sends two volumes at a time.
+    lanes = lambda number: ["160MiB", "--part-size", "5MiB", "--volumes-at-once", "2"] if isinstance(number, int) and number % 2 else ["96MiB"]
+    arguments = lambda name: ["store", rig.image, f"s3://{BUCKET}/{key_of(name)}", *SLOWLY, *lanes(name)]
     pace = Pace(rig, arguments)
 
     def point(number, shares):

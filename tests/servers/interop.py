@@ -139,6 +139,21 @@ def objects_say_what_they_are(rig):
             assert tags == [{"Key": "team", "Value": "storage + more"}], tags
 
 
+def volumes_are_stored_side_by_side(rig):
+    """The numbers of parts have gaps then. A store that does not take that says so before there is an object, and nothing is lost."""
+    store = ["store", *rig.sources.large, "--memory", "512MiB", "--part-size", str(PART), f"s3://{BUCKET}/wide.bin"]
+    stored = rig.run(*store, "--volumes-at-once", "2", expect=None)
+    if stored.code == program.OK:
+        assert rig.bytes_of("wide.bin") == rig.sources.archive.read_bytes()
+        parts = rig.head("wide.bin")["ETag"].strip('"').partition("-")[2]
+        rig.note(f"volumes side by side: {parts or 'an unknown number of'} parts, whose numbers have gaps")
+        return
+    assert stored.code == program.IO, stored.err.decode()
+    rig.run(*store, "--volumes-at-once", "1", "--restart")
+    assert rig.bytes_of("wide.bin") == rig.sources.archive.read_bytes()
+    rig.note("takes no gaps between the numbers of parts: volumes one after the other")
+
+
 def uploads_of_others_are_read(rig):
     archive = rig.sources.archive
     rig.aws("s3", "cp", "--only-show-errors", archive, f"s3://{BUCKET}/others/cli.bin")
@@ -243,6 +258,7 @@ def nothing_is_left(rig):
 SCENES = [
     stored_objects_open_with_stock_tools,
     objects_say_what_they_are,
+    volumes_are_stored_side_by_side,
     uploads_of_others_are_read,
     files_streams_and_objects_are_copied,
     what_is_there_is_kept,

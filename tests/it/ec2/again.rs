@@ -73,6 +73,66 @@ fn a_second_store_finds_the_first_without_reading_blocks() {
     world.run(&args).failed(9, &["another image"]);
 }
 
+/// An image of three volumes, some of whose blocks do not compress.
+fn wide_image(world: &World) -> String {
+    let snapshots: Vec<String> = (0..3u64)
+        .map(|volume| world.com.aws.snapshot_of(1, (0..16 + volume as u32).map(|index| (3 * index, Content::random(10 + volume)))))
+        .collect();
+    let mut image = Image::new("wide", &snapshots[0]);
+    image.mappings.extend([Mapping::of("/dev/sdb", &snapshots[1]), Mapping::of("/dev/sdc", &snapshots[2])]);
+    world.com.aws.add_image(image)
+}
+
+#[test]
+fn snapshots_are_stored_side_by_side_and_the_object_is_the_same() {
+    let world = World::new();
+    let ami = wide_image(&world);
+    world.run(&[&["store", &ami, "a.bin"][..], &COM].concat()).succeeded();
+    let args = [&["store", &ami, "s3://images/", "--part-size", "5MiB", "--memory", "512MiB", "--volumes-at-once", "3"][..], &COM].concat();
+    world.com.s3.fail(S3Fault::new(S3FaultKind::AccessDenied, When::CallOf("UploadPart", 3)));
+    world.run(&args).failed(4, &["continue with: amistore store"]);
+    world.com.s3.clear_faults();
+    assert_eq!(world.json(&args)["Outcome"], json!("stored"));
+    let object = world.com.s3.object("images", &format!("{ami}.bin")).expect("an object");
+    assert!(object.bytes[..] == world.sandbox.read("a.bin")[..], "another archive");
+    assert!(world.com.s3.open_uploads("images").is_empty());
+}
+
+#[test]
+fn a_dry_run_knows_how_many_snapshots_are_read_at_once() {
+    let world = World::new();
+    let snapshots: Vec<String> = (0..3).map(|_| world.com.aws.snapshot_of(1, (0..600).map(|index| (index, Content::Zero)))).collect();
+    let snapshots = snapshots.join(",");
+    let floor = |at_once| {
+        let args = [
+            "store",
+            &snapshots,
+            "s3://images/",
+            "--memory",
+            "512MiB",
+            "--ebs-account-rate",
+            "5000",
+            "--dry-run",
+            "--volumes-at-once",
+            at_once,
+        ];
+        world.json(&[&args[..], &COM].concat())["Ebs"]["SecondsAtLeast"].as_f64().expect("a time")
+    };
+    assert_eq!((floor("1"), floor("3")), (1.8, 0.6));
+}
+
+#[test]
+fn wishes_about_volumes_at_once_that_cannot_be_followed_are_refused() {
+    let world = World::new();
+    let ami = wide_image(&world);
+    let with = |more: &[&str]| world.run(&[&["store", &ami, "s3://images/"][..], &COM, more].concat());
+    with(&["--volumes-at-once", "0"]).failed(2, &["more than 0"]);
+    with(&["--volumes-at-once", "2", "--checksum-algorithm", "SHA256"]).failed(2, &["MD5 only", "--volumes-at-once 1"]);
+    with(&["--volumes-at-once", "2", "--memory", "64MiB"]).failed(7, &["side by side", "missing bytes", "--memory"]);
+    assert!(world.com.s3.open_uploads("images").is_empty() && world.com.s3.object("images", &format!("{ami}.bin")).is_none());
+    with(&["--volumes-at-once", "2", "--checksum-algorithm", "md5", "--memory", "512MiB"]).succeeded();
+}
+
 #[test]
 fn disks_whose_size_is_not_whole_gib_become_an_image_and_zeros_stay_what_they_were() {
     let world = World::new();
