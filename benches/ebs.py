@@ -179,7 +179,7 @@ def main():
     options.amistore, check_aws.PROGRAM = os.path.abspath(options.amistore), os.path.abspath(options.test_aws)
     options.threads, options.cold = os.cpu_count(), False
     os.makedirs(options.work, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=options.work) as work, check_aws.running() as [aws]:
+    with tempfile.TemporaryDirectory(dir=options.work) as work, check_aws.running("--s3") as [aws]:
         options.work = work = os.path.abspath(work)
         facts = machine(options)
         facts["tools"] = {"amistore": first_line([options.amistore, "--version"]), "coldsnap": "at hand (it does not say its version)" if options.coldsnap else None}
