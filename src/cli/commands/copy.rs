@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use super::super::args::CopyArgs;
 use super::super::output::{Console, copied, copied_text};
-use super::super::remote::{Remote, Side, preflight};
+use super::super::remote::{Remote, Side};
 use super::super::settings::{Place, Settings, archive_target, refuse_same_file};
-use super::store::{refuse_existing, refuse_terminal, task_target};
+use super::store::{refuse_existing, refuse_terminal};
 use crate::aws::s3::S3Store;
 use crate::base::{Error, ErrorKind, Event, Observer, Result, Stage};
 use crate::disk::Overwrite;
 use crate::engine::{Archive, Context};
 use crate::ops::{self, ArchiveTarget, Copied, ObjectTarget};
+use crate::setup::{look_at_bucket, task_target};
 use crate::store::{Attributes, DirectoryStore, FileReader, ObjectReader, PipeReader, PipeWriter};
 
 pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Console) -> Result<()> {
@@ -29,7 +30,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
         }
     };
     let archive = Archive::open(reader.as_ref())?;
-    let (plan, part_memory) = settings.plan_with_parts(1, reader.len())?;
+    let (plan, part_memory) = settings.resources().plan_with_parts(1, reader.len())?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let name = object_name(&from, &archive);
     let mut attributes = reader.attributes();
@@ -73,7 +74,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
             if source.as_ref().is_some_and(|source| source.link().is_same_side(store.link())) && from == to {
                 return Err(Error::usage("source and target are one object").at("object", place));
             }
-            preflight(&store, &place.key, &args.object, observer.as_ref())?;
+            look_at_bucket(&store, &place.key, args.object.allow_public_bucket, observer.as_ref())?;
             let server = source.as_ref().filter(|source| !args.no_server_copy && source.link().is_same_side(store.link()));
             match (server, &from) {
                 _ if args.write.dry_run => {
@@ -138,8 +139,8 @@ fn server_copy(
 }
 
 /// A stream is checked from front to back, and becomes visible when its end was seen.
-fn from_stream(args: &CopyArgs, remote: &Remote<'_>, observer: &Arc<dyn Observer>, settings: &Settings, console: &Console) -> Result<()> {
-    let (plan, part_memory) = settings.plan_with_parts(1, 0)?;
+fn from_stream(args: &CopyArgs, remote: &Remote, observer: &Arc<dyn Observer>, settings: &Settings, console: &Console) -> Result<()> {
+    let (plan, part_memory) = settings.resources().plan_with_parts(1, 0)?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     if args.write.dry_run {
         return Err(Error::usage("a stream cannot be looked at without reading it: --dry-run needs a file or an object"));
@@ -171,7 +172,7 @@ fn from_stream(args: &CopyArgs, remote: &Remote<'_>, observer: &Arc<dyn Observer
             }
             let options = args.object.options(part_memory)?;
             let store = remote.store(place, args.sides.access(Side::Target), &args.sides.link, options)?;
-            preflight(&store, &place.key, &args.object, observer.as_ref())?;
+            look_at_bucket(&store, &place.key, args.object.allow_public_bucket, observer.as_ref())?;
             // Nobody knows how long a stream is: parts as large as memory allows.
             let part = store.options().part_size.unwrap_or((part_memory / 3).max(8 << 20));
             let at_most = part.saturating_mul(crate::aws::s3::MAX_PARTS);

@@ -17,6 +17,7 @@ use crate::base::{Error, Observer, Result};
 use crate::catalog::{DirectoryPlace, ImagePlace};
 use crate::engine::Archive;
 use crate::ops;
+use crate::setup::{restore_target, restore_to_ec2};
 use crate::store::PipeReader;
 
 pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Console) -> Result<()> {
@@ -101,7 +102,7 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
         let shown = object.to_string();
         return console.result(|| aws_restored_text(&id, &snapshots, &shown), || aws_restored(&id, &snapshots, &shown));
     }
-    let (plan, memory) = settings.plan_with_blocks(place)?;
+    let (plan, memory) = settings.resources().plan_with_blocks(matches!(place, Place::S3(_)))?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let fingerprint = edits.about_snapshots();
     let shown = place.shown("standard input");
@@ -125,14 +126,8 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
                     || restore_plan(restored(&planned, "ec2", true), &items, &quote),
                 );
             }
-            let endpoint = options.ec2.endpoint();
-            let at = if endpoint.is_empty() { String::new() } else { format!(" at {endpoint}") };
-            let profile = options.ec2.profile().map(|profile| format!(" as {profile}")).unwrap_or_default();
-            // One archive may be restored twice, under two names.
-            let name = options.edits.name.clone().or_else(|| archive.document().name().map(ToOwned::to_owned)).unwrap_or_default();
-            let what = format!("ec2 {region}{profile}{at}: {name} from {}", crate::base::hex(&archive.footer().root));
-            let resumption = args.resume.resumption(shown.clone(), what)?;
-            ops::restore_resumable(&archive, &target, &[&fingerprint], &resumption, context)?
+            let resumption = args.resume.resumption(shown.clone(), restore_target(&options, &archive))?;
+            restore_to_ec2(&archive, &target, &fingerprint, &resumption, context)?.0
         }
     };
     let made = target.restored().ok_or_else(|| Error::internal("a restore ended and made nothing"))?;

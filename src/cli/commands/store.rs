@@ -7,14 +7,14 @@ use super::super::args::{StoreArgs, WriteArgs};
 use super::super::output::{
     Console, Quote, aws_stored, aws_stored_text, quote_text, store_plan, store_plan_text, stored, stored_text, with_quote,
 };
-use super::super::remote::{Remote, Side, preflight};
+use super::super::remote::{Remote, Side};
 use super::super::settings::{Place, Settings, archive_target, refuse_same_file, refuse_url};
 use crate::aws::ec2::{Ec2Image, Ec2Source, StoreTask, store_by_aws};
-use crate::aws::s3::S3Store;
-use crate::base::{Error, ErrorKind, NullObserver, Observer, Result};
+use crate::base::{Error, ErrorKind, Observer, Result};
 use crate::catalog::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
-use crate::engine::{Context, PackOptions, Plan};
+use crate::engine::PackOptions;
 use crate::ops::{self, ArchiveTarget, ObjectTarget};
+use crate::setup::{StoreJob, look_at_bucket, store_to_bucket, task_target};
 use crate::store::{Attributes, DirectoryStore, PipeWriter};
 
 /// An image to be stored, wherever it is.
@@ -47,9 +47,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
         return via_aws(&args, &archive, &remote, console, &observer);
     }
     let Source { image, shown: from, files, quote } = source(&args, &remote, observer.as_ref())?;
-    // A connection that brings a block holds most of another one, and what is freed is not all given back (measured: 225 to 320 MiB with three eighths).
-    let network = if quote.is_some() { settings.memory / 2 } else { 0 };
-    let settings = &settings.without(network, args.level);
+    let settings = &settings.with(if quote.is_some() { settings.resources().beside_blocks(args.level) } else { settings.resources() });
     let plan = settings.plan(args.level)?;
     let options = PackOptions { sparse: args.sparse, ..PackOptions::default() };
     let name = image.document().archive_name();
@@ -61,16 +59,10 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
         ErrorKind::Exists if derived_id => error.at("image_id", "derived from name, attributes and sizes, not from the disks' content"),
         _ => error,
     };
-    let longest = |plan: &Plan| {
-        // Without looking for zeros: that would read everything, and only makes it shorter.
-        let context = Context { plan, observer: &NullObserver, cancel: &settings.cancel };
-        Ok::<_, Error>(ops::plan_store(image.as_ref(), &PackOptions::default(), context)?.longest_archive)
-    };
     let (plan, part_memory, at_most) = match &place {
         Place::S3(_) => {
-            let longest = longest(&plan)?;
-            let (plan, part_memory) = settings.plan_with_parts(args.level, longest)?;
-            (plan, part_memory, longest)
+            let planned = settings.resources().plan_store(image.as_ref(), args.level, &settings.cancel)?;
+            (planned.plan, planned.part_memory, planned.at_most)
         }
         Place::Path(_) | Place::Stdio => (plan, 0, 0),
     };
@@ -84,7 +76,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
     if args.write.dry_run {
         match (&bucket, &place) {
             (Some(store), Place::S3(place)) => {
-                preflight(store, &place.key, &args.object, observer.as_ref())?;
+                look_at_bucket(store, &place.key, args.object.allow_public_bucket, observer.as_ref())?;
                 if !args.write.force && store.exists(&place.key)? {
                     return Err(explain(Error::new(ErrorKind::Exists, "the object exists").at("object", place)));
                 }
@@ -114,16 +106,18 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
         }
         Place::S3(place) => {
             let store = bucket.ok_or_else(|| Error::internal("a bucket was named and there is none"))?;
-            preflight(&store, &place.key, &args.object, observer.as_ref())?;
-            let target = ObjectTarget {
+            let job = StoreJob {
+                image: image.as_ref(),
+                options: &options,
                 store: &store,
                 key: place.key.clone(),
                 overwrite: args.write.overwrite(),
                 attributes: args.object.attributes()?,
                 at_most,
-                resumption: Some(Box::new(args.resume.resumption(from, task_target(&store, &shown))?)),
+                allow_public: args.object.allow_public_bucket,
+                resumption: args.resume.resumption(from, task_target(&store, &shown))?,
             };
-            ops::store(image.as_ref(), ArchiveTarget::Object(target), &options, context).map_err(explain)?
+            store_to_bucket(job, context).map_err(explain)?
         }
     };
     drop(observer);
@@ -131,7 +125,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
 }
 
 /// Opens what is to be stored: plain disks, an image or snapshots in EC2, or an image directory. A directory that is called like an image is `./ami-...`.
-fn source(args: &StoreArgs, remote: &Remote<'_>, observer: &dyn Observer) -> Result<Source> {
+fn source(args: &StoreArgs, remote: &Remote, observer: &dyn Observer) -> Result<Source> {
     if let Some((image, disks)) = args.image.plain_image()? {
         let image = PlainDisks::open(&image, &disks)?;
         let files: Vec<PathBuf> = disks.into_iter().map(|(_, path)| path).collect();
@@ -154,7 +148,7 @@ fn source(args: &StoreArgs, remote: &Remote<'_>, observer: &dyn Observer) -> Res
 }
 
 /// Has AWS store the image by itself.
-fn via_aws(args: &StoreArgs, archive: &Place, remote: &Remote<'_>, console: &Console, observer: &Arc<dyn Observer>) -> Result<()> {
+fn via_aws(args: &StoreArgs, archive: &Place, remote: &Remote, console: &Console, observer: &Arc<dyn Observer>) -> Result<()> {
     let source = args.places.first().map(|path| path.display().to_string()).unwrap_or_default();
     let (Some(Ok(Ec2Source::Image(image_id))), Place::S3(place)) = (Ec2Source::parse(&source), archive) else {
         return Err(Error::usage(
@@ -181,12 +175,6 @@ fn via_aws(args: &StoreArgs, archive: &Place, remote: &Remote<'_>, console: &Con
     let key = store_by_aws(&compute.ec2, &task, observer.as_ref())?;
     let shown = format!("s3://{}/{key}", task.bucket);
     console.result(|| aws_stored_text(&task.image_id, &shown, false), || aws_stored(&task.image_id, &shown, false))
-}
-
-/// What a task is known by: two services may have a bucket of one name.
-pub(super) fn task_target(store: &S3Store, url: &str) -> String {
-    let endpoint = store.link().endpoint();
-    if endpoint.is_empty() { url.to_owned() } else { format!("{url} at {endpoint}") }
 }
 
 /// What the real run would refuse, a dry run refuses as well.
