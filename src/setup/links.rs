@@ -89,15 +89,21 @@ impl Links {
         Ok(Compute { ec2, ebs, quotas })
     }
 
+    /// S3 with these credentials.
+    pub fn objects(&self, access: Access, settings: &LinkSettings) -> Result<S3Link> {
+        S3Link::open(self.runtime()?, access, self.options(settings))
+    }
+
     /// A bucket with these credentials.
     pub fn bucket(&self, bucket: &str, access: Access, settings: &LinkSettings, options: ObjectOptions) -> Result<S3Store> {
-        let options = ObjectOptions {
-            expected_bucket_owner: settings.expected_bucket_owner.clone(),
-            request_payer: settings.request_payer,
-            ..options
-        };
-        let link = S3Link::open(self.runtime()?, access, self.options(settings))?;
-        Ok(S3Store::new(link, bucket, options))
+        Ok(S3Store::new(self.objects(access, settings)?, bucket, settings.of_objects(options)))
+    }
+}
+
+impl LinkSettings {
+    /// What is asked for with every object, and of the bucket.
+    pub fn of_objects(&self, options: ObjectOptions) -> ObjectOptions {
+        ObjectOptions { expected_bucket_owner: self.expected_bucket_owner.clone(), request_payer: self.request_payer, ..options }
     }
 }
 

@@ -105,11 +105,6 @@ impl Ledger {
         self.change(update, params![id, owner.name(), image_id])
     }
 
-    /// Notes of what image a task turned out to be.
-    pub fn note_source(&self, id: i64, owner: &Owner, image_id: &str) -> Result<()> {
-        self.change("UPDATE task SET image_id = ?3 WHERE id = ?1 AND owner = ?2", params![id, owner.name(), image_id])
-    }
-
     /// It ended well.
     pub fn complete(&self, id: i64, owner: &Owner) -> Result<()> {
         let update = "UPDATE task SET state = 'completed', percent = 100, ended = ?3, owner = NULL WHERE id = ?1 AND owner = ?2";
