@@ -5,6 +5,7 @@
 mod bucket;
 mod links;
 mod memory;
+mod reason;
 mod record;
 mod restore;
 mod store;
@@ -12,6 +13,7 @@ mod store;
 pub use bucket::{look_at_bucket, task_target};
 pub use links::{Compute, LinkSettings, Links};
 pub use memory::{Resources, StorePlanned};
+pub use reason::{failure_reason, told};
 pub use record::Recorder;
 pub use restore::{restore_target, restore_to_ec2};
 pub use store::{StoreJob, store_to_bucket};

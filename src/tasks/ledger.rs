@@ -58,6 +58,11 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Whether there is a record in a state directory.
+    pub fn is_in(state: &Path) -> bool {
+        path_in(state).exists()
+    }
+
     /// Begins a task that a run of the program works on at once. Gives its number.
     pub fn begin(&self, task: &NewTask, owner: &Owner) -> Result<i64> {
         self.write(|transaction| insert(transaction, task, State::Running, Some(owner.name())))

@@ -7,15 +7,18 @@ use super::super::args::{StoreArgs, WriteArgs};
 use super::super::output::{
     Console, Quote, aws_stored, aws_stored_text, quote_text, store_plan, store_plan_text, stored, stored_text, with_quote,
 };
+use super::super::record::recorded;
 use super::super::remote::{Remote, Side};
+use super::in_bucket;
 use super::super::settings::{Place, Settings, archive_target, refuse_same_file, refuse_url};
 use crate::aws::ec2::{Ec2Image, Ec2Source, StoreTask, store_by_aws};
 use crate::base::{Error, ErrorKind, Observer, Result};
 use crate::catalog::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
-use crate::engine::PackOptions;
+use crate::engine::{Context, PackOptions};
 use crate::ops::{self, ArchiveTarget, ObjectTarget};
 use crate::setup::{StoreJob, look_at_bucket, store_to_bucket, task_target};
 use crate::store::{Attributes, DirectoryStore, PipeWriter};
+use crate::tasks::{Kind, NewTask};
 
 /// An image to be stored, wherever it is.
 struct Source {
@@ -90,36 +93,45 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
             || with_quote(store_plan(&planned, &shown, image_id), quote.as_ref()),
         );
     }
-    let report = match place {
-        Place::Stdio => {
-            refuse_terminal()?;
-            console.give_up_stdout();
-            let writer = Box::new(PipeWriter::stdout(settings.cancel.clone())?);
-            ops::store(image.as_ref(), ArchiveTarget::Stream(writer), &options, context)?
-        }
-        Place::Path(path) => {
-            let (directory, key) = archive_target(&path, &name);
-            let store = DirectoryStore::new(directory, args.write.durability());
-            let (overwrite, attributes) = (args.write.overwrite(), Attributes::default());
-            let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, resumption: None };
-            ops::store(image.as_ref(), ArchiveTarget::Object(target), &options, context).map_err(explain)?
-        }
-        Place::S3(place) => {
-            let store = bucket.ok_or_else(|| Error::internal("a bucket was named and there is none"))?;
-            let job = StoreJob {
-                image: image.as_ref(),
-                options: &options,
-                store: &store,
-                key: place.key.clone(),
-                overwrite: args.write.overwrite(),
-                attributes: args.object.attributes()?,
-                at_most,
-                allow_public: args.object.allow_public_bucket,
-                resumption: args.resume.resumption(from, task_target(&store, &shown))?,
-            };
-            store_to_bucket(job, context).map_err(explain)?
-        }
+    let task = NewTask {
+        image_id: image.document().image_id().map(ToString::to_string),
+        size: image.volumes().iter().map(|volume| volume.size().bytes()).sum(),
+        ..in_bucket(&place, Kind::Store, from.as_str(), bucket.as_ref().map_or_else(|| shown.clone(), |store| task_target(store, &shown)))
     };
+    let work = |observer: &dyn Observer| {
+        let context = Context { observer, ..context };
+        Ok(match place {
+            Place::Stdio => {
+                refuse_terminal()?;
+                console.give_up_stdout();
+                let writer = Box::new(PipeWriter::stdout(settings.cancel.clone())?);
+                ops::store(image.as_ref(), ArchiveTarget::Stream(writer), &options, context)?
+            }
+            Place::Path(path) => {
+                let (directory, key) = archive_target(&path, &name);
+                let store = DirectoryStore::new(directory, args.write.durability());
+                let (overwrite, attributes) = (args.write.overwrite(), Attributes::default());
+                let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, resumption: None };
+                ops::store(image.as_ref(), ArchiveTarget::Object(target), &options, context).map_err(explain)?
+            }
+            Place::S3(place) => {
+                let store = bucket.ok_or_else(|| Error::internal("a bucket was named and there is none"))?;
+                let job = StoreJob {
+                    image: image.as_ref(),
+                    options: &options,
+                    store: &store,
+                    key: place.key.clone(),
+                    overwrite: args.write.overwrite(),
+                    attributes: args.object.attributes()?,
+                    at_most,
+                    allow_public: args.object.allow_public_bucket,
+                    resumption: args.resume.resumption(from, task_target(&store, &shown))?,
+                };
+                store_to_bucket(job, context).map_err(explain)?
+            }
+        })
+    };
+    let report = recorded(console, args.resume.state.as_deref(), &task, &observer, work)?;
     drop(observer);
     console.result(|| stored_text(&report, &shown), || stored(&report, &shown))
 }

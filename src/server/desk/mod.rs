@@ -2,7 +2,6 @@
 //!
 //! Whatever ends a server, the next one on the same state directory goes on where it stopped; several of them share the work. It does not know HTTP.
 
-mod reason;
 mod refusal;
 mod requests;
 mod tally;

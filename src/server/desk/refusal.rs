@@ -1,8 +1,8 @@
 //! What cannot be taken on, in the words of EC2 where those are known (design: the wire shapes of the three actions).
 
 use super::super::Refusal;
-use super::reason::told;
 use crate::base::{Error, ErrorKind, ImageId};
+use crate::setup::told;
 use crate::tasks::Conflict;
 
 /// A request that is wrong, or comes at the wrong time.

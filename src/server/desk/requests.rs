@@ -10,7 +10,7 @@ use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Edits};
 use crate::aws::s3::{S3Location, S3Store};
 use crate::base::{Error, ErrorKind, ImageId, Result, check_image_name};
 use crate::engine::Archive;
-use crate::setup::{look_at_bucket, restore_target, task_target};
+use crate::setup::{look_at_bucket, restore_target, task_target, told};
 use crate::store::ObjectStore;
 use crate::tasks::{Kind, NewTask, Origin, Rules};
 
@@ -170,12 +170,12 @@ fn json(work: &impl Serialize) -> Result<String, Refusal> {
 }
 
 fn malformed(error: &Error) -> Refusal {
-    refusal::client("InvalidAMIName.Malformed", super::reason::told(error))
+    refusal::client("InvalidAMIName.Malformed", told(error))
 }
 
 /// An object that cannot be restored from.
 fn of_object(error: &Error) -> Refusal {
-    let text = super::reason::told(error);
+    let text = told(error);
     match error.kind() {
         ErrorKind::Unsupported => refusal::client(
             "InvalidRequest",

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::requests::{RestoreWork, StoreWork};
-use super::{LEVEL, Shared, lock, reason, share_of};
+use super::{LEVEL, Shared, lock, share_of};
 use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Ec2Source};
 use crate::aws::s3::ObjectOptions;
 use crate::base::{Error, Event, ImageId, Observer, Result};
 use crate::disk::Overwrite;
 use crate::engine::{Archive, Context, PackOptions};
 use crate::ops::Resumption;
-use crate::setup::{Compute, Links, Recorder, StoreJob, restore_to_ec2, store_to_bucket};
+use crate::setup::{Compute, Links, Recorder, StoreJob, failure_reason, restore_to_ec2, store_to_bucket, told};
 use crate::store::{Attributes, ObjectStore};
 use crate::tasks::{Kind, TaskRow};
 
@@ -30,7 +30,7 @@ pub(super) fn work(shared: &Arc<Shared>) {
             Ok(Some(row)) => run(shared, &row),
             Ok(None) => wait(shared),
             Err(error) => {
-                warn(shared, format!("no task can be claimed: {}", reason::told(&error)));
+                warn(shared, format!("no task can be claimed: {}", told(&error)));
                 wait(shared);
             }
         }
@@ -65,12 +65,12 @@ fn run(shared: &Arc<Shared>, row: &TaskRow) {
         let noted = match &outcome {
             Ok(()) => shared.ledger.complete(id, owner),
             Err(_) if stopped => shared.ledger.release(id, owner),
-            Err(error) => shared.ledger.fail(id, owner, &reason::of_failure(error)),
+            Err(error) => shared.ledger.fail(id, owner, &failure_reason(error)),
         };
         match noted {
             Ok(()) => break,
             Err(error) if attempt == ATTEMPTS => {
-                warn(shared, format!("how a task ended cannot be noted, and it will be looked at again later: {}", reason::told(&error)));
+                warn(shared, format!("how a task ended cannot be noted, and it will be looked at again later: {}", told(&error)));
             }
             Err(_) => std::thread::sleep(PAUSE),
         }

@@ -9,7 +9,7 @@ const FACTS: [&str; 13] =
     ["image_id", "name", "snapshot_id", "bucket", "object", "action", "code", "state", "because", "looks_like", "content", "also", "registered"];
 
 /// Message, facts and causes.
-pub(super) fn told(error: &Error) -> String {
+pub fn told(error: &Error) -> String {
     let facts: Vec<String> = error
         .context()
         .iter()
@@ -27,10 +27,10 @@ pub(super) fn told(error: &Error) -> String {
 }
 
 /// The same with what to do about a task that failed; at most 500 characters.
-pub(super) fn of_failure(error: &Error) -> String {
+pub fn failure_reason(error: &Error) -> String {
     let advice = match error.kind() {
-        ErrorKind::Denied => "allow it to the credentials of the server, and ask again: what was done is kept",
-        ErrorKind::Io | ErrorKind::Limit => "ask again: what was done is kept, and is not done twice",
+        ErrorKind::Denied => "allow it to these credentials, and ask again: what was done is kept",
+        ErrorKind::Io | ErrorKind::Limit | ErrorKind::Interrupted => "ask again: what was done is kept, and is not done twice",
         ErrorKind::NotFound => "see whether it was deleted meanwhile, or is in another Region or account",
         ErrorKind::Exists => "remove what is there, or choose another place or name",
         ErrorKind::Corrupt => "`amistore verify` tells what is damaged",
@@ -58,12 +58,12 @@ mod tests {
     fn a_reason_is_one_line_of_what_where_why_and_what_to_do() {
         let cause = Error::new(ErrorKind::Io, "the other\nside is\r\ngone");
         let error = Error::new(ErrorKind::Denied, "cannot read").at("snapshot_id", "snap-1").at("request_id", "r").because(cause);
-        let reason = of_failure(&error);
+        let reason = failure_reason(&error);
         assert_eq!(
             reason,
-            "cannot read (snapshot id snap-1): the other side is gone; allow it to the credentials of the server, and ask again: what was done is kept"
+            "cannot read (snapshot id snap-1): the other side is gone; allow it to these credentials, and ask again: what was done is kept"
         );
-        let long = of_failure(&Error::new(ErrorKind::Io, "ä".repeat(2000)));
+        let long = failure_reason(&Error::new(ErrorKind::Io, "ä".repeat(2000)));
         assert!(long.chars().count() == LONGEST && long.contains("…; ask again"), "{long}");
     }
 }
