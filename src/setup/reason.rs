@@ -5,8 +5,21 @@ use crate::base::{Error, ErrorKind};
 /// As long as AWS's own, about.
 const LONGEST: usize = 500;
 /// Facts that say where.
-const FACTS: [&str; 13] =
-    ["image_id", "name", "snapshot_id", "bucket", "object", "action", "code", "state", "because", "looks_like", "content", "also", "registered"];
+const FACTS: [&str; 13] = [
+    "image_id",
+    "name",
+    "snapshot_id",
+    "bucket",
+    "object",
+    "action",
+    "code",
+    "state",
+    "because",
+    "looks_like",
+    "content",
+    "also",
+    "registered",
+];
 
 /// Message, facts and causes.
 pub fn told(error: &Error) -> String {
@@ -30,6 +43,9 @@ pub fn told(error: &Error) -> String {
 pub fn failure_reason(error: &Error) -> String {
     let advice = match error.kind() {
         ErrorKind::Denied => "allow it to these credentials, and ask again: what was done is kept",
+        ErrorKind::Limit if ["memory", "part_size"].iter().any(|fact| error.fact(fact).is_some()) => {
+            "give it more memory, or let fewer tasks run at once"
+        }
         ErrorKind::Io | ErrorKind::Limit | ErrorKind::Interrupted => "ask again: what was done is kept, and is not done twice",
         ErrorKind::NotFound => "see whether it was deleted meanwhile, or is in another Region or account",
         ErrorKind::Exists => "remove what is there, or choose another place or name",

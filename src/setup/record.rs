@@ -1,7 +1,7 @@
 //! A task that is worked on, in the record of tasks: how far it is, written by a thread of its own at most once a second.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -27,6 +27,8 @@ struct Count {
     counts: AtomicBool,
     expected: AtomicU64,
     grown: AtomicU64,
+    /// What was told last: it never goes back.
+    percent: AtomicU8,
     /// By this run and by earlier ones.
     done: AtomicU64,
     /// By this run.
@@ -44,6 +46,7 @@ impl Recorder {
             counts: AtomicBool::new(true),
             expected: AtomicU64::new(0),
             grown: AtomicU64::new(0),
+            percent: AtomicU8::new(0),
             done: AtomicU64::new(0),
             worked: AtomicU64::new(0),
             ended: Mutex::new(false),
@@ -97,7 +100,8 @@ impl Count {
     fn percent(&self) -> u8 {
         let total = self.expected.load(Ordering::Relaxed).max(self.grown.load(Ordering::Relaxed)).max(1);
         let done = self.done.load(Ordering::Relaxed);
-        (u128::from(done) * 100 / u128::from(total)).min(99) as u8
+        let percent = (u128::from(done) * 100 / u128::from(total)).min(99) as u8;
+        self.percent.fetch_max(percent, Ordering::Relaxed).max(percent)
     }
 
     fn write(&self, ledger: &Ledger, owner: &Owner, id: i64) {
@@ -156,4 +160,40 @@ impl Observer for Count {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::NullObserver;
+    use crate::tasks::{Kind, NewTask, Origin};
+
+    #[test]
+    fn progress_is_that_of_the_work_and_is_noted_at_the_end_at_the_latest() {
+        let state = tempfile::tempdir().expect("a directory");
+        let ledger = Arc::new(Ledger::open(state.path()).expect("a record"));
+        let owner = Arc::new(Owner::register(state.path()).expect("an owner"));
+        let id = ledger.begin(&NewTask::new(Kind::Store, Origin::Command, "a", "b"), &owner).expect("begins");
+        let recorder = Recorder::start(ledger.clone(), owner.clone(), id, Arc::new(NullObserver)).expect("starts");
+        let observer = recorder.observer();
+        recorder.expect(1000);
+        for event in [
+            Event::Started { stage: Stage::Thaw, total: None },
+            Event::Advanced { bytes: 900, stored: 0 },
+            Event::Started { stage: Stage::Store, total: None },
+            Event::Grew { bytes: 500 },
+            Event::Kept { bytes: 100, stored: 0 },
+            Event::Advanced { bytes: 150, stored: 0 },
+        ] {
+            observer.note(&event);
+        }
+        assert_eq!(recorder.percent(), 25);
+        // More is found, and less is done of it; what was told stays.
+        observer.note(&Event::Grew { bytes: 4500 });
+        assert_eq!(recorder.percent(), 25);
+        observer.note(&Event::Advanced { bytes: 4750, stored: 0 });
+        drop(recorder);
+        let row = ledger.recent(1).expect("rows").remove(0);
+        assert_eq!((row.percent, row.bytes), (99, 5000), "100 is for its end");
+    }
 }

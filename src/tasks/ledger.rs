@@ -145,7 +145,8 @@ impl Ledger {
     pub fn recent(&self, limit: usize) -> Result<Vec<TaskRow>> {
         self.settle()?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut rows = self.select("ended IS NULL OR ended >= ?1 ORDER BY ended IS NOT NULL, id DESC LIMIT ?2", params![oldest(), limit])?;
+        let mut rows =
+            self.select("ended IS NULL OR ended >= ?1 ORDER BY ended IS NOT NULL, id DESC LIMIT ?2", params![oldest(), limit])?;
         rows.sort_by_key(|row| std::cmp::Reverse((row.started, row.id)));
         Ok(rows)
     }
@@ -267,7 +268,8 @@ fn insert(transaction: &Transaction<'_>, task: &NewTask, state: State, owner: Op
 /// What speaks against a task of a server.
 fn conflict(connection: &Connection, task: &NewTask, rules: &Rules) -> rusqlite::Result<Option<Conflict>> {
     if task.kind == Kind::Store && task.bucket.is_some() {
-        let storing = "SELECT id FROM task WHERE kind = 'store' AND image_id = ?1 AND bucket IS NOT NULL AND state IN ('queued', 'running')";
+        let storing =
+            "SELECT id FROM task WHERE kind = 'store' AND image_id = ?1 AND bucket IS NOT NULL AND state IN ('queued', 'running')";
         if first::<i64>(connection, storing, [&task.image_id])?.is_some() {
             return Ok(Some(Conflict::Storing));
         }

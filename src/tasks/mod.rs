@@ -1,6 +1,6 @@
 //! What was asked for and what became of it: every store, restore and copy of the last 31 days, in one SQLite file.
 //!
-//! Servers and runs of the program write to one file side by side. Whoever works on tasks holds a locked file ([`Owner`]); the work of one whose lock is free belongs to nobody, however its process ended. It does not know how work is done or continued: that is in the task files of `crate::state`'s directory.
+//! Servers and runs of the program write to one file side by side. Whoever works on tasks holds a locked file ([`Owner`]); the work of one whose lock is free belongs to nobody, however its process ended. It does not know how work is done or continued: that is in the task files beside it.
 
 mod ledger;
 mod owner;

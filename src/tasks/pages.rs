@@ -76,4 +76,3 @@ fn parse(text: &str) -> Option<(i64, i64)> {
     };
     Some((number(millis)?, number(id)?))
 }
-

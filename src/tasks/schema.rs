@@ -117,7 +117,9 @@ fn newer(version: i64) -> Error {
 }
 
 fn damaged() -> Error {
-    Error::corrupt("the record of tasks is damaged: move this file away, with those beside it whose names begin alike, and a new one is made")
+    Error::corrupt(
+        "the record of tasks is damaged: move this file away, with those beside it whose names begin alike, and a new one is made",
+    )
 }
 
 /// What SQLite says, as an error of ours.

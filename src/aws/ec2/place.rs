@@ -47,7 +47,7 @@ pub struct Ec2Place {
 }
 
 /// Hears of an image that was made.
-type Made = Arc<dyn Fn(&Ec2Restored) -> Result<()> + Send + Sync>;
+pub type Made = Arc<dyn Fn(&Ec2Restored) -> Result<()> + Send + Sync>;
 
 #[derive(Default)]
 pub(super) struct Outcome {
@@ -108,7 +108,7 @@ impl Ec2Place {
 
     /// Has `made` hear of the image as soon as it is finished, before the task is forgotten: whoever remembers it then finds it after any crash. Its error is one of the restore.
     #[must_use]
-    pub fn telling(self, made: Arc<dyn Fn(&Ec2Restored) -> Result<()> + Send + Sync>) -> Self {
+    pub fn telling(self, made: Made) -> Self {
         Self { made: Some(made), ..self }
     }
 

@@ -9,8 +9,8 @@ use super::super::output::{
 };
 use super::super::record::recorded;
 use super::super::remote::{Remote, Side};
-use super::in_bucket;
 use super::super::settings::{Place, Settings, archive_target, refuse_same_file, refuse_url};
+use super::in_bucket;
 use crate::aws::ec2::{Ec2Image, Ec2Source, StoreTask, store_by_aws};
 use crate::base::{Error, ErrorKind, Observer, Result};
 use crate::catalog::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};

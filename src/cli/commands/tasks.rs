@@ -10,7 +10,7 @@ use crate::tasks::{Ledger, State, TaskRow};
 /// A task that is listed.
 pub(in super::super) enum Entry {
     /// There is something to continue; and what the record says of it.
-    Unfinished(TaskProgress, Option<TaskRow>),
+    Unfinished(Box<TaskProgress>, Option<TaskRow>),
     /// It is in the record alone.
     Recorded(TaskRow),
 }
@@ -86,7 +86,7 @@ fn merged(unfinished: Vec<TaskProgress>, mut rows: Vec<TaskRow>) -> Vec<Entry> {
         };
         let (same, others): (Vec<TaskRow>, Vec<TaskRow>) = rows.into_iter().partition(is_same);
         rows = others;
-        entries.push(Entry::Unfinished(task, same.into_iter().max_by_key(|row| row.id)));
+        entries.push(Entry::Unfinished(Box::new(task), same.into_iter().max_by_key(|row| row.id)));
     }
     entries.extend(rows.into_iter().map(Entry::Recorded));
     entries.sort_by_key(|entry| std::cmp::Reverse((entry.started(), entry.row().map(|row| row.id))));

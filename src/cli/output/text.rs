@@ -10,7 +10,7 @@ use crate::ops::{
     shell_line,
 };
 use crate::store::Listed;
-use crate::tasks::{State, TaskRow};
+use crate::tasks::{Origin, State, TaskRow};
 
 /// Cells of a map in one line.
 const MAP_WIDTH: usize = 64;
@@ -96,7 +96,12 @@ fn unfinished_text(task: &TaskProgress, row: Option<&TaskRow>) -> String {
     };
     let name = name_of(header.image_id.as_deref());
     let mut text = format!("{} {name} to {}, begun {}, {} %, {state}\n", header.kind.name(), header.target, header.started, task.percent);
-    if task.state == TaskState::Failed && !waits {
+    if waits || task.state == TaskState::InProgress {
+        return text;
+    }
+    if row.is_some_and(|row| row.task.origin == Origin::Server) {
+        text.push_str("  continue with: the same request to the server\n");
+    } else {
         text.push_str(&format!(
             "  continue with: cd {} && {}\n",
             shell_line(std::slice::from_ref(&header.directory)),

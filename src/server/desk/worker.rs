@@ -10,7 +10,7 @@ use super::requests::{RestoreWork, StoreWork};
 use super::{LEVEL, Shared, lock, share_of};
 use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Ec2Source};
 use crate::aws::s3::ObjectOptions;
-use crate::base::{Error, Event, ImageId, Observer, Result};
+use crate::base::{BLOCK_BYTES, Error, Event, ImageId, Observer, Result};
 use crate::disk::Overwrite;
 use crate::engine::{Archive, Context, PackOptions};
 use crate::ops::Resumption;
@@ -114,6 +114,13 @@ fn resumption(shared: &Shared, row: &TaskRow, restart: bool) -> Resumption {
     }
 }
 
+/// How many bytes of volumes there are to a task.
+fn expect(shared: &Shared, row: &TaskRow, bytes: u64) {
+    if let Some(recorder) = lock(&shared.running).get(&row.id) {
+        recorder.expect(bytes);
+    }
+}
+
 /// Connections of one task. The account's limits are those of all tasks.
 fn compute(shared: &Shared, links: &Links) -> Result<Compute> {
     let settings = &shared.settings;
@@ -129,9 +136,7 @@ fn store(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>, rest
     let source = Ec2Source::Image(ImageId::parse(&work.image_id)?);
     let image = Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source, observer.as_ref())?;
     let planned = share_of(settings).beside_blocks(LEVEL).plan_store(&image, LEVEL, &settings.cancel)?;
-    if let Some(recorder) = lock(&shared.running).get(&row.id) {
-        recorder.expect(planned.bytes);
-    }
+    expect(shared, row, planned.bytes);
     let options = ObjectOptions { part_memory: planned.part_memory, ..settings.objects.clone() };
     let bucket = links.bucket(&work.bucket, settings.archive.clone(), &settings.archive_link, options)?;
     let context = Context { plan: &planned.plan, observer: observer.as_ref(), cancel: &settings.cancel };
@@ -157,6 +162,7 @@ fn restore(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>, re
     let bucket = links.bucket(&work.bucket, settings.archive.clone(), &settings.archive_link, settings.objects.clone())?;
     let reader = bucket.open(&work.object_key)?;
     let archive = Archive::open(reader.as_ref())?;
+    expect(shared, row, archive.root().manifest.volumes.iter().map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum());
     let (plan, memory) = share_of(settings).plan_with_blocks(true)?;
     let edits = work.edits();
     let about_snapshots = edits.about_snapshots();

@@ -17,7 +17,7 @@ use amistore::tasks::{Kind, Ledger, NewTask, Origin, Owner};
 use tempfile::TempDir;
 
 use crate::support::aws::{Content, Fault as AwsFault, FaultKind as AwsFaultKind, Image, Snapshot, TestAws};
-use crate::support::cli::wait_until;
+use crate::support::cli::{Sandbox, wait_until};
 use crate::support::s3::{BucketOptions, Fault, FaultKind, TestS3, When};
 
 const BUCKET: &str = "images";
@@ -205,7 +205,12 @@ fn what_cannot_be_stored_is_refused_at_once_and_in_the_words_of_ec2() {
     site.aws.deny("DescribeImages");
     refused(store(&image, BUCKET), 403, "UnauthorizedOperation", "");
     assert!(tasks(&desk).is_empty());
-    refused(desk.store_tasks(&StoreQuery { after: Some("nonsense".into()), limit: 1, ..StoreQuery::default() }), 400, "InvalidPaginationToken", "");
+    refused(
+        desk.store_tasks(&StoreQuery { after: Some("nonsense".into()), limit: 1, ..StoreQuery::default() }),
+        400,
+        "InvalidPaginationToken",
+        "",
+    );
 }
 
 #[test]
@@ -393,4 +398,35 @@ fn a_restore_that_was_stopped_behind_its_registration_makes_no_second_image() {
     assert_eq!((made.progress, made.reason), (RestoreProgress::Available, None));
     assert_eq!(made.image_id.as_ref().map(ImageId::as_str), Some(id.as_str()));
     assert_eq!((site.aws.images().len(), site.aws.count("PutSnapshotBlock") - sent), (2, 0));
+}
+
+#[test]
+fn runs_of_the_program_are_listed_as_tasks_of_the_server_are() {
+    let site = Site::new();
+    site.s3.add_key(TestAws::ACCESS_KEY, TestAws::SECRET_KEY, None);
+    let desk = site.desk();
+    let image = site.image("web");
+    let sandbox = Sandbox::new();
+    let program = |args: &[&str]| {
+        let mut command = sandbox.command(args);
+        for variable in ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_MAX_ATTEMPTS", "AWS_CA_BUNDLE", "HTTP_PROXY", "http_proxy"] {
+            command.env_remove(variable);
+        }
+        command.env("AWS_ENDPOINT_URL", site.aws.endpoint()).env("AWS_ENDPOINT_URL_S3", site.s3.endpoint());
+        command.env("AWS_REGION", TestAws::REGION).env("AWS_EC2_METADATA_DISABLED", "true");
+        command.env("AWS_ACCESS_KEY_ID", TestAws::ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", TestAws::SECRET_KEY);
+        command.env("AMISTORE_STATE", site.directory.path());
+        sandbox.start(&mut command).wait().succeeded()
+    };
+    program(&["store", image.as_str(), "s3://second/x/"]);
+    let told = completed(&desk, &image);
+    assert_eq!((told.bucket.as_str(), told.object_key), ("second", format!("x/{image}.bin")));
+    desk.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    assert_eq!(completed(&desk, &image).bucket, BUCKET, "the newest of the image");
+    program(&["restore", &format!("s3://second/x/{image}.bin"), "ec2", "--name", "by command"]);
+    let listed = program(&["tasks", "--output", "json"]).json();
+    let stores = listed["StoreImageTaskResults"].as_array().expect("a list");
+    let told: Vec<_> = stores.iter().map(|task| (task["Origin"].as_str(), task["StoreTaskState"].as_str())).collect();
+    assert_eq!(told, [(Some("server"), Some("Completed")), (Some("command"), Some("Completed"))], "{listed}");
+    assert_eq!(listed["RestoreImageTaskResults"].as_array().map(Vec::len), Some(1));
 }
