@@ -82,8 +82,8 @@ fn run(shared: &Arc<Shared>, row: &TaskRow) {
 }
 
 fn perform(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>) -> Result<()> {
-    // An earlier server did all of it, and was killed before it could say so.
-    if row.restored_id.is_some() {
+    // An earlier server did all of it, and was killed before it could say so. If even its task file is there, going on finds the image, and forgets the file.
+    if row.restored_id.is_some() && !shared.settings.state.task_file(&row.task.target).exists() {
         return Ok(());
     }
     let once = |restart: bool| match row.task.kind {

@@ -378,26 +378,47 @@ fn what_cannot_be_restored_is_refused_at_once() {
     site.aws.clear_faults();
 }
 
+/// What a killed server had done last.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Last {
+    Registered,
+    Noted,
+    Forgotten,
+}
+
 #[test]
-fn a_restore_that_was_stopped_behind_its_registration_makes_no_second_image() {
-    let site = Site::new();
-    let desk = site.desk();
-    let (_, key) = stored(&site, &desk, "web");
-    // The first was a question whether it would be; the answer to the second does not come.
-    site.aws.fail(AwsFault::on("RegisterImage", AwsFaultKind::Delay(Duration::from_secs(60))).nth(2));
-    let reserved = desk.create_restore(&restore_request(&key, "web again"), false).expect("taken on");
-    wait_until("the registration", || site.aws.images().len() == 2);
-    desk.stop();
-    assert_eq!(desk.restored(&reserved).expect("no error").expect("ours").progress, RestoreProgress::Pending);
-    drop(desk);
-    site.aws.clear_faults();
-    let id = site.aws.images().into_iter().find(|image| image.name == "web again").expect("there").id;
-    let sent = site.aws.count("PutSnapshotBlock");
-    let desk = site.desk();
-    let made = restored(&desk, &reserved);
-    assert_eq!((made.progress, made.reason), (RestoreProgress::Available, None));
-    assert_eq!(made.image_id.as_ref().map(ImageId::as_str), Some(id.as_str()));
-    assert_eq!((site.aws.images().len(), site.aws.count("PutSnapshotBlock") - sent), (2, 0));
+fn a_restore_that_was_killed_anywhere_behind_its_registration_makes_no_second_image() {
+    for last in [Last::Registered, Last::Noted, Last::Forgotten] {
+        let site = Site::new();
+        let desk = site.desk();
+        let (_, key) = stored(&site, &desk, "web");
+        // The first was a question whether it would be; the answer to the second does not come.
+        site.aws.fail(AwsFault::on("RegisterImage", AwsFaultKind::Delay(Duration::from_secs(60))).nth(2));
+        let reserved = desk.create_restore(&restore_request(&key, "web again"), false).expect("taken on");
+        wait_until("the registration", || site.aws.images().len() == 2);
+        desk.stop();
+        assert_eq!(desk.restored(&reserved).expect("no error").expect("ours").progress, RestoreProgress::Pending);
+        drop(desk);
+        site.aws.clear_faults();
+        let id = site.aws.images().into_iter().find(|image| image.name == "web again").expect("there").id;
+        let state = StateDirectory::new(site.directory.path());
+        if last != Last::Registered {
+            let (ledger, killed) = (Ledger::open(state.path()).expect("a record"), Owner::register(state.path()).expect("an owner"));
+            let scope = ledger.recent(1).expect("rows")[0].task.scope.clone().expect("a scope");
+            let row = ledger.claim(&scope, &killed).expect("no error").expect("the task");
+            ledger.note_image(row.id, &killed, &id).expect("notes");
+            if last == Last::Forgotten {
+                state.tasks().expect("tasks")[0].forget().expect("forgets");
+            }
+        }
+        let sent = site.aws.count("PutSnapshotBlock");
+        let desk = site.desk();
+        let made = restored(&desk, &reserved);
+        assert_eq!((made.progress, made.reason), (RestoreProgress::Available, None), "{last:?}");
+        assert_eq!(made.image_id.as_ref().map(ImageId::as_str), Some(id.as_str()), "{last:?}");
+        assert_eq!((site.aws.images().len(), site.aws.count("PutSnapshotBlock") - sent), (2, 0), "{last:?}");
+        assert_eq!(state.tasks().expect("tasks").len(), 0, "{last:?}: nothing is left to continue");
+    }
 }
 
 #[test]
