@@ -10,12 +10,15 @@
 //! query    EC2's protocol: forms out, XML in                     no I/O
 //! disk     local files: partial files, holes
 //! state    unfinished work: what survives a killed process
+//! tasks    what was asked for and what became of it: SQLite
 //! block    ports to volumes; raw files, memory
 //! store    ports to archives; directory, memory, pipe
 //! catalog  ports to images; image directory, plain disks
 //! engine   budget, pipeline, pack, unpack
 //! ops      store, restore, verify, extract, inspect, copy: one file each
 //! aws      S3 behind the ports of store; EC2                     the only place that names the SDK
+//! setup    builds what a use case needs out of settings
+//! server   the HTTP face of store and restore tasks              the only place that names hyper
 //! cli      arguments, commands, output, exit                     the only place that names clap and indicatif
 //! ```
 //!
@@ -36,5 +39,11 @@ pub mod model;
 pub mod ops;
 #[cfg(feature = "aws")]
 pub mod query;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod setup;
 pub mod state;
 pub mod store;
+#[cfg(feature = "server")]
+pub mod tasks;

@@ -7,6 +7,7 @@ mod commands;
 mod hints;
 mod interrupt;
 mod output;
+mod record;
 mod remote;
 mod settings;
 

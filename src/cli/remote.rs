@@ -1,17 +1,16 @@
 //! From arguments to places in AWS, and to readers of archives wherever they are.
 
-use std::cell::OnceCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{AddressingForm, AwsArgs, EbsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm};
 use super::settings::{Place, Settings, pair, parse_size, state_directory};
-use crate::aws::ebs::{EbsLink, Quotas};
 use crate::aws::ec2::Ec2Link;
-use crate::aws::s3::{Checksum, ObjectOptions, S3Link, S3Location, S3Store, Thaw, ThawTier};
-use crate::aws::{Access, Addressing, Credentials, LinkOptions, Pace, RetryPolicy, Runtime};
-use crate::base::{Error, Event, Observer, Result};
+use crate::aws::s3::{Checksum, ObjectOptions, S3Location, S3Store, Thaw, ThawTier};
+use crate::aws::{Access, Addressing, Credentials, RetryPolicy};
+use crate::base::{Error, Observer, Result};
 use crate::ops::Resumption;
+use crate::setup::{Compute, LinkSettings, Links};
 use crate::store::{Attributes, FileReader, ObjectReader};
 
 /// Which side of a transfer.
@@ -22,67 +21,29 @@ pub(super) enum Side {
 }
 
 /// What it takes to reach AWS.
-pub(super) struct Remote<'a> {
-    settings: &'a Settings,
-    observer: Arc<dyn Observer>,
-    runtime: OnceCell<Runtime>,
-}
+pub(super) struct Remote(Links);
 
-impl<'a> Remote<'a> {
-    pub(super) fn new(settings: &'a Settings, observer: &Arc<dyn Observer>) -> Self {
-        Self { settings, observer: observer.clone(), runtime: OnceCell::new() }
-    }
-
-    /// The threads of requests: started when there is one to make.
-    fn runtime(&self) -> Result<&Runtime> {
-        if self.runtime.get().is_none() {
-            // Whoever was first is right.
-            let _ = self.runtime.set(Runtime::new()?);
-        }
-        self.runtime.get().ok_or_else(|| Error::internal("threads were started and are gone"))
-    }
-
-    /// How requests are made.
-    fn link_options(&self, link: &LinkArgs) -> Result<LinkOptions> {
-        // As other AWS tools do: what is no number there says nothing.
-        let variable = || std::env::var("AWS_MAX_ATTEMPTS").ok().and_then(|value| value.trim().parse().ok());
-        let attempts = link.max_attempts.or_else(variable).unwrap_or(RetryPolicy::default().max_attempts);
-        let pace = link.limit_rate.as_deref().map(parse_size).transpose()?;
-        if attempts == 0 || pace == Some(0) {
-            return Err(Error::usage("--max-attempts and --limit-rate have to be more than 0"));
-        }
-        Ok(LinkOptions {
-            retry: RetryPolicy { max_attempts: attempts, ..RetryPolicy::default() },
-            silence: Duration::from_secs(link.read_timeout.unwrap_or(60).max(1)),
-            pace: pace.map(Pace::new),
-            observer: self.observer.clone(),
-            cancel: self.settings.cancel.clone(),
-        })
+impl Remote {
+    pub(super) fn new(settings: &Settings, observer: &Arc<dyn Observer>) -> Self {
+        Self(Links::new(observer.clone(), settings.cancel.clone()))
     }
 
     /// EC2's control plane with these credentials.
     pub(super) fn control(&self, access: &Access, link: &LinkArgs) -> Result<Ec2Link> {
-        Ec2Link::open(self.runtime()?, access.clone(), self.link_options(link)?)
+        self.0.control(access, &link.settings()?)
     }
 
     /// EC2 and EBS with these credentials.
     pub(super) fn compute(&self, access: &Access, link: &LinkArgs, args: &EbsArgs) -> Result<Compute> {
-        let ec2 = self.control(access, link)?;
-        let ebs = EbsLink::open(self.runtime()?, access.clone(), self.link_options(link)?)?;
         if args.ebs_account_rate == Some(0) {
             return Err(Error::usage("--ebs-account-rate has to be more than 0"));
         }
-        let quotas = Quotas::new(&ebs.region(), args.ebs_account_rate);
-        Ok(Compute { ec2, ebs, quotas })
+        self.0.compute(access, &link.settings()?, args.ebs_account_rate)
     }
 
     /// The bucket of a place.
     pub(super) fn store(&self, place: &S3Location, access: Access, link: &LinkArgs, options: ObjectOptions) -> Result<S3Store> {
-        let link_options = self.link_options(link)?;
-        let options =
-            ObjectOptions { expected_bucket_owner: link.expected_bucket_owner.clone(), request_payer: link.request_payer, ..options };
-        let link = S3Link::open(self.runtime()?, access, link_options)?;
-        Ok(S3Store::new(link, place.bucket.clone(), options))
+        self.0.bucket(&place.bucket, access, &link.settings()?, options)
     }
 
     /// Opens an archive by random access; one in an archive tier is thawed first, if that was asked for.
@@ -120,38 +81,25 @@ pub(super) fn open_archive(
     }
 }
 
-/// EC2 on one side: where images are described and registered, where blocks are read and written, and how fast.
-pub(super) struct Compute {
-    pub(super) ec2: Ec2Link,
-    pub(super) ebs: EbsLink,
-    pub(super) quotas: Quotas,
-}
-
-/// Looks at a bucket that will be written to, and refuses one that everybody may read.
-pub(super) fn preflight(store: &S3Store, key: &str, object: &ObjectArgs, observer: &dyn Observer) -> Result<()> {
-    let found = store.preflight(key)?;
-    let note = |message: String| observer.note(&Event::Note { message });
-    note(format!("bucket {} in {}", store.bucket(), found.region.as_deref().unwrap_or("a Region that it does not say")));
-    if let Some(why) = found.public {
-        if !object.allow_public_bucket {
-            let refused = Error::new(crate::base::ErrorKind::Denied, "the bucket is public: everybody could read the disks of this image");
-            return Err(refused.at("bucket", store.bucket()).at("because", why));
-        }
-        observer.note(&Event::Warning { message: format!("the bucket is public: {why}") });
-    }
-    if found.versioned {
-        note("the bucket keeps old versions: replaced archives stay, and are billed".to_owned());
-    }
-    if found.object_lock {
-        note("the bucket has object lock: an archive may not be deletable for a time".to_owned());
-    }
-    if !found.unanswered.is_empty() {
-        note(format!("not known of the bucket, because these may not be asked: {}", found.unanswered.join(", ")));
-    }
-    Ok(())
-}
-
 impl LinkArgs {
+    /// How requests are made.
+    pub(super) fn settings(&self) -> Result<LinkSettings> {
+        // As other AWS tools do: what is no number there says nothing.
+        let variable = || std::env::var("AWS_MAX_ATTEMPTS").ok().and_then(|value| value.trim().parse().ok());
+        let max_attempts = self.max_attempts.or_else(variable).unwrap_or(RetryPolicy::default().max_attempts);
+        let limit_rate = self.limit_rate.as_deref().map(parse_size).transpose()?;
+        if max_attempts == 0 || limit_rate == Some(0) {
+            return Err(Error::usage("--max-attempts and --limit-rate have to be more than 0"));
+        }
+        Ok(LinkSettings {
+            retry: RetryPolicy { max_attempts, ..RetryPolicy::default() },
+            silence: Duration::from_secs(self.read_timeout.unwrap_or(60).max(1)),
+            limit_rate,
+            expected_bucket_owner: self.expected_bucket_owner.clone(),
+            request_payer: self.request_payer,
+        })
+    }
+
     fn complete(&self, access: Access) -> Access {
         Access {
             addressing: match self.addressing_style {
@@ -210,7 +158,7 @@ impl ObjectArgs {
             storage_class: self.storage_class.clone(),
             sse: self.sse.clone(),
             sse_kms_key_id: self.sse_kms_key_id.clone(),
-            checksum: self.checksum_algorithm.as_deref().map_or(Ok(Checksum::default()), Checksum::parse)?,
+            checksum: self.checksum_algorithm.as_deref().map(Checksum::parse).transpose()?,
             part_memory,
             part_size: self.part_size.as_deref().map(parse_size).transpose()?,
             ..ObjectOptions::default()

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::args::{Ec2Args, EditArgs, GlobalArgs, ImageArgs, WriteArgs};
 use crate::aws::ec2::{DeviceChange, DeviceEdit, Edits};
-use crate::aws::s3::{PartPlan, S3Location};
+use crate::aws::s3::S3Location;
 use crate::base::{Cancel, DeviceName, Error, ErrorKind, ImageId, Result, check_image_name};
 use crate::disk::{Durability, Overwrite};
 use crate::engine::Plan;
 use crate::model::ImageDraft;
+use crate::setup::Resources;
 use crate::state::StateDirectory;
 
 /// What all commands share.
@@ -31,41 +32,23 @@ impl Settings {
         Ok(Self { threads, memory: parse_size(&args.memory)?, cancel })
     }
 
+    /// What work may take.
+    pub(super) fn resources(&self) -> Resources {
+        Resources { threads: self.threads, memory: self.memory }
+    }
+
     pub(super) fn plan(&self, level: i32) -> Result<Plan> {
-        Plan::new(self.threads, self.memory, level)
+        self.resources().plan(level)
     }
 
-    /// A plan for reading an archive. One that comes over a network leaves three eighths for what connections hold, beside the ranges that are fetched.
+    /// A plan for reading an archive.
     pub(super) fn reading_plan(&self, place: &Place) -> Result<Plan> {
-        let network = match place {
-            Place::S3(_) => (self.memory / 8 * 3).min(self.memory.saturating_sub(Plan::least_memory(1))),
-            Place::Path(_) | Place::Stdio => 0,
-        };
-        Plan::new(self.threads, self.memory - network, 1)
+        self.resources().reading_plan(matches!(place, Place::S3(_)))
     }
 
-    /// A plan for restoring to EC2, and the memory for blocks on their way: three eighths, beside what connections that read the archive hold.
-    pub(super) fn plan_with_blocks(&self, place: &Place) -> Result<(Plan, u64)> {
-        let least = Plan::least_memory(1);
-        let blocks = (self.memory / 8 * 3).min(self.memory.saturating_sub(least));
-        let network = match place {
-            Place::S3(_) => (self.memory / 4).min((self.memory - blocks).saturating_sub(least)),
-            Place::Path(_) | Place::Stdio => 0,
-        };
-        Ok((Plan::new(self.threads, self.memory - blocks - network, 1)?, blocks))
-    }
-
-    /// A plan that leaves memory for parts on their way up: three eighths, or as much as two parts of an archive of `at_most` bytes need, but never what the rest cannot do without.
-    pub(super) fn plan_with_parts(&self, level: i32, at_most: u64) -> Result<(Plan, u64)> {
-        let wanted = (self.memory / 8 * 3).max(PartPlan::least_memory(at_most));
-        let parts = wanted.min(self.memory.saturating_sub(Plan::least_memory(level)));
-        Ok((Plan::new(self.threads, self.memory - parts, level)?, parts))
-    }
-
-    /// The same with memory that is gone already.
-    pub(super) fn without(&self, bytes: u64, level: i32) -> Self {
-        let left = (self.memory - bytes.min(self.memory)).max(Plan::least_memory(level)).min(self.memory);
-        Self { memory: left, threads: self.threads, cancel: self.cancel.clone() }
+    /// The same with other memory.
+    pub(super) fn with(&self, resources: Resources) -> Self {
+        Self { memory: resources.memory, threads: resources.threads, cancel: self.cancel.clone() }
     }
 }
 
@@ -231,6 +214,8 @@ impl EditArgs {
             name: self.name.clone(),
             description: self.description.clone(),
             tags,
+            image_tags: Vec::new(),
+            snapshot_tags: Vec::new(),
             no_tags: self.no_tags,
             devices: self.devices()?,
             boot_mode: self.boot_mode.clone(),
@@ -340,17 +325,6 @@ mod tests {
         for bad in ["0", "101%", "x", "-5%", "nan"] {
             assert!(parse_percent(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn parts_get_the_memory_that_the_readme_says() {
-        let settings = |memory| Settings { threads: 8, memory, cancel: Cancel::new() };
-        for (memory, archive) in [(256u64 << 20, 1u64 << 40), (1100 << 20, 5 << 40), (10_343 << 20, crate::aws::s3::MAX_OBJECT)] {
-            let (plan, parts) = settings(memory).plan_with_parts(1, archive).expect("a plan");
-            assert!(PartPlan::new(archive, parts).is_ok() && plan.in_flight + parts < memory, "{archive}");
-        }
-        let (_, parts) = settings(256 << 20).plan_with_parts(1, 5 << 40).expect("a plan");
-        assert_eq!(PartPlan::new(5 << 40, parts).expect_err("too little").kind(), ErrorKind::Limit);
     }
 
     #[test]

@@ -10,3 +10,4 @@ mod parts;
 mod s3;
 mod sources;
 mod targets;
+mod tasks;

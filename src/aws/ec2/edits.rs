@@ -11,6 +11,10 @@ pub struct Edits {
     pub description: Option<String>,
     /// More tags of the image and its snapshots; those with a recorded key replace that.
     pub tags: Vec<(String, String)>,
+    /// The same of the image alone.
+    pub image_tags: Vec<(String, String)>,
+    /// The same of the snapshots alone.
+    pub snapshot_tags: Vec<(String, String)>,
     /// No recorded tags.
     pub no_tags: bool,
     /// Changes of volumes.
@@ -60,7 +64,17 @@ pub enum DeviceChange {
 impl Edits {
     /// What they say about snapshots. Those that were begun cannot be continued with other wishes; how the image is registered may still change.
     pub fn about_snapshots(&self) -> String {
-        format!("{:?}", (self.encrypted, &self.kms_key_arn, &self.tags, self.no_tags))
+        format!("{:?}", (self.encrypted, &self.kms_key_arn, self.tags_of_snapshots(), self.no_tags))
+    }
+
+    /// What is asked for as tags of the image; of two with one key the last counts.
+    pub(super) fn tags_of_image(&self) -> Vec<(String, String)> {
+        [self.tags.as_slice(), &self.image_tags].concat()
+    }
+
+    /// The same of each snapshot.
+    pub(super) fn tags_of_snapshots(&self) -> Vec<(String, String)> {
+        [self.tags.as_slice(), &self.snapshot_tags].concat()
     }
 
     /// What is asked for of a device. One that names it comes before one for all; of two alike the last counts.

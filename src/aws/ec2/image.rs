@@ -73,7 +73,7 @@ impl Ec2Image {
             Ec2Source::Image(id) => snapshot_ids(image.as_ref().unwrap_or(&Value::Null)).map_err(|error| error.at("image_id", id))?,
         };
         let described = describe::snapshots(ec2, &ids)?;
-        let opened = open_all(ec2, ebs, quotas, &ids, &described)?;
+        let opened = open_all(ec2, ebs, quotas, &ids, &described, Depth::Blocks)?;
         top.insert("SnapshotAttributes".to_owned(), snapshot_attributes(ec2, &ids, observer)?);
         top.insert("Snapshots".to_owned(), described.into_iter().flatten().collect());
         if let Some(image) = image {
@@ -94,6 +94,17 @@ impl Ec2Image {
             volumes.push(Arc::new(source));
         }
         Ok(Self { document, volumes, requests })
+    }
+
+    /// Finds out what can be found out in a few requests of whether an image can be stored: it is there and whole, and its snapshots may be listed. Gives the bytes of its volumes.
+    pub fn examine(ec2: &Ec2Link, ebs: &EbsLink, quotas: &Quotas, id: &ImageId) -> Result<u64> {
+        let image = describe::image(ec2, id)?;
+        let located = |error: Error| error.at("image_id", id);
+        check_image(&image).map_err(located)?;
+        let ids = snapshot_ids(&image).map_err(located)?;
+        let described = describe::snapshots(ec2, &ids)?;
+        let opened = open_all(ec2, ebs, quotas, &ids, &described, Depth::Lists)?;
+        Ok(opened.iter().map(|source| source.size().bytes()).sum())
     }
 
     /// The requests that reading all of it takes.
@@ -278,14 +289,32 @@ fn snapshot_attributes(ec2: &Ec2Link, ids: &[SnapshotId], observer: &dyn Observe
     Ok(Value::Array(all))
 }
 
-/// Opens all snapshots and reads a block of each, or says of all that cannot be read why.
-fn open_all(ec2: &Ec2Link, ebs: &EbsLink, quotas: &Quotas, ids: &[SnapshotId], described: &[Option<Value>]) -> Result<Vec<EbsSource>> {
+/// How far a snapshot is tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// A page of its list.
+    Lists,
+    /// All of its list, and a block.
+    Blocks,
+}
+
+/// Opens all snapshots and tries each, or says of all that cannot be read why.
+fn open_all(
+    ec2: &Ec2Link,
+    ebs: &EbsLink,
+    quotas: &Quotas,
+    ids: &[SnapshotId],
+    described: &[Option<Value>],
+    depth: Depth,
+) -> Result<Vec<EbsSource>> {
     let mut opened = Vec::new();
     let mut problems: Vec<Error> = Vec::new();
     for (id, described) in ids.iter().zip(described) {
         let source = check_snapshot(described.as_ref()).and_then(|()| {
             let source = EbsSource::open(ebs, id, quotas)?;
-            source.try_block()?;
+            if depth == Depth::Blocks {
+                source.try_block()?;
+            }
             Ok(source)
         });
         match source {

@@ -23,7 +23,7 @@ pub use edits::{DeviceChange, DeviceEdit, Edits};
 pub use fidelity::{Fidelity, FidelityItem};
 pub use image::{Ec2Image, Ec2Source};
 pub use link::{Ec2, Ec2Link};
-pub use place::{Ec2Options, Ec2Place, Ec2Restored, RestoredSnapshot, delete_snapshot};
+pub use place::{Ec2Options, Ec2Place, Ec2Restored, Made, RestoredSnapshot, delete_snapshot};
 pub use retire::{RetireAction, RetirePlan, RetiredSnapshot, plan_retire, retire};
 
 pub use tasks::{RestoreTask, StoreTask, restore_by_aws, store_by_aws};

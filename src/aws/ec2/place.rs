@@ -43,7 +43,11 @@ pub struct Ec2Options {
 pub struct Ec2Place {
     pub(super) options: Ec2Options,
     outcome: Arc<Mutex<Outcome>>,
+    made: Option<Made>,
 }
+
+/// Hears of an image that was made.
+pub type Made = Arc<dyn Fn(&Ec2Restored) -> Result<()> + Send + Sync>;
 
 #[derive(Default)]
 pub(super) struct Outcome {
@@ -99,7 +103,22 @@ impl RestoredSnapshot {
 impl Ec2Place {
     /// A place to restore to. Nothing is asked yet.
     pub fn new(options: Ec2Options) -> Self {
-        Self { options, outcome: Arc::default() }
+        Self { options, outcome: Arc::default(), made: None }
+    }
+
+    /// Has `made` hear of the image as soon as it is finished, before the task is forgotten: whoever remembers it then finds it after any crash. Its error is one of the restore.
+    #[must_use]
+    pub fn telling(self, made: Made) -> Self {
+        Self { made: Some(made), ..self }
+    }
+
+    /// The image is finished.
+    pub(super) fn finished(&self, restored: Ec2Restored) -> Result<()> {
+        if let Some(made) = &self.made {
+            made(&restored)?;
+        }
+        self.lock().restored = Some(restored);
+        Ok(())
     }
 
     /// What came of the restore, when it is over.
@@ -117,6 +136,11 @@ impl Ec2Place {
                 .at("region", self.options.ec2.region()));
         }
         Ok(())
+    }
+
+    /// Finds out whether these credentials may describe snapshots, without which nobody knows when they can be used. That should be known before all blocks are sent.
+    pub fn check_access(&self) -> Result<()> {
+        describe::may_describe_snapshots(&self.options.ec2)
     }
 
     /// What the image would be registered with; `None` if none is asked for.
@@ -161,8 +185,7 @@ impl ImagePlace for Ec2Place {
             }
         }
         self.check(document)?;
-        // That this may be asked should be known before all blocks are sent.
-        describe::may_describe_snapshots(&self.options.ec2)?;
+        self.check_access()?;
         Ok(Box::new(Ec2Target::new(self.clone(), document, task)))
     }
 
@@ -179,7 +202,7 @@ impl ImagePlace for Ec2Place {
             }
             let Some(registration) = self.registration(document, &|id| RestoredSnapshot::find(&snapshots, id))? else { return Ok(false) };
             let restored = finish(&self.options, document, id, registration, Vec::new(), snapshots)?;
-            self.lock().restored = Some(restored);
+            self.finished(restored)?;
             Ok(true)
         };
         // That the name is taken remains the error, but it is not what has to be mended.

@@ -212,7 +212,7 @@ impl Planner<'_> {
 
     /// The tags that something gets, and the account of those that it had.
     fn wanted_tags(&mut self, subject: &str, recorded: &[(String, String)]) -> Vec<(String, String)> {
-        let (wanted, items) = wanted_tags(subject, recorded, self.edits);
+        let (wanted, items) = wanted_tags(subject, recorded, &self.edits.tags_of_image(), self.edits.no_tags);
         self.items.extend(items);
         wanted
     }
@@ -337,25 +337,30 @@ impl Planner<'_> {
     }
 }
 
-/// The tags that something gets, and the account of those that it had.
-pub(super) fn wanted_tags(subject: &str, recorded: &[(String, String)], edits: &Edits) -> (Vec<(String, String)>, Vec<FidelityItem>) {
+/// The tags that something gets: those that it had, unless there are to be `none` of them, and those that are asked for; and the account of those that it had.
+pub(super) fn wanted_tags(
+    subject: &str,
+    recorded: &[(String, String)],
+    more: &[(String, String)],
+    none: bool,
+) -> (Vec<(String, String)>, Vec<FidelityItem>) {
     let mut wanted: Vec<(String, String)> = Vec::new();
     let mut items = Vec::new();
     for (key, value) in recorded {
         let (attribute, recorded) = (format!("Tag {key}"), json!(value));
-        let asked = edits.tags.iter().rev().find(|(asked, _)| asked == key);
+        let asked = more.iter().rev().find(|(asked, _)| asked == key);
         if key.starts_with("aws:") {
             items.push(FidelityItem::impossible(subject, &attribute, &recorded, "only AWS sets tags whose keys begin with aws:"));
         } else if let Some((_, asked)) = asked {
             items.push(FidelityItem::changed(subject, &attribute, &recorded, json!(asked), ASKED));
-        } else if edits.no_tags {
+        } else if none {
             items.push(FidelityItem::left(subject, &attribute, &recorded, "--no-tags"));
         } else {
             items.push(FidelityItem::set(subject, &attribute, &recorded));
             wanted.push((key.clone(), value.clone()));
         }
     }
-    for (key, value) in &edits.tags {
+    for (key, value) in more {
         match wanted.iter_mut().find(|(known, _)| known == key) {
             Some(known) => known.1.clone_from(value),
             None => wanted.push((key.clone(), value.clone())),

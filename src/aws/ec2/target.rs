@@ -110,7 +110,7 @@ impl Ec2Target {
         let volume = self.volumes.len();
         let edits = self.place.options.edits.clone();
         let described = self.described(id);
-        let (tags, items) = wanted_tags(id.as_str(), &tags(described), &edits);
+        let (tags, items) = wanted_tags(id.as_str(), &tags(described), &edits.tags_of_snapshots(), edits.no_tags);
         let description = text(described, "Description").map(ToOwned::to_owned);
         if let Some(description) = &description {
             self.items.push(FidelityItem::set(id.as_str(), "Description", &json!(description)));
@@ -274,8 +274,7 @@ impl ImageTarget for Ec2Target {
             }
         };
         self.committed = true;
-        self.place.lock().restored = Some(restored);
-        Ok(())
+        self.place.finished(restored)
     }
 }
 

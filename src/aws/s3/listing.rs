@@ -134,8 +134,12 @@ impl S3Store {
             listed => listed?,
         }
         for upload in unnamed {
-            let handle =
-                upload::Upload { store: self.clone(), key: key.to_owned(), id: upload.upload_id.clone(), checksum: self.options.checksum };
+            let handle = upload::Upload {
+                store: self.clone(),
+                key: key.to_owned(),
+                id: upload.upload_id.clone(),
+                checksum: self.options.checksum(),
+            };
             if handle.parts().await.is_ok_and(|parts| parts.is_empty()) {
                 let message = format!("an upload without parts is aborted, whose beginning got lost: {}", upload.upload_id);
                 self.link.options().observer.note(&Event::Note { message });

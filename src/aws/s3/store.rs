@@ -27,14 +27,14 @@ pub struct ObjectOptions {
     pub expected_bucket_owner: Option<String>,
     /// Whether the requester agrees to pay.
     pub request_payer: bool,
-    /// The checksum that travels with parts.
-    pub checksum: Checksum,
+    /// The checksum that travels with parts; if absent CRC64NVME, or MD5 where stretches are written side by side.
+    pub checksum: Option<Checksum>,
     /// Memory for parts, in bytes.
     pub part_memory: u64,
     /// Bytes of a part; planned from what is written if absent.
     pub part_size: Option<u64>,
-    /// Stretches of an object that are written at a time, at most, where it is divided.
-    pub stretches_at_once: usize,
+    /// Stretches of an object that are written at a time, at most; if absent as many as there is memory for, where part numbers may have gaps.
+    pub stretches_at_once: Option<usize>,
 }
 
 impl Default for ObjectOptions {
@@ -45,10 +45,10 @@ impl Default for ObjectOptions {
             sse_kms_key_id: None,
             expected_bucket_owner: None,
             request_payer: false,
-            checksum: Checksum::default(),
+            checksum: None,
             part_memory: 96 << 20,
             part_size: None,
-            stretches_at_once: usize::MAX,
+            stretches_at_once: None,
         }
     }
 }
@@ -60,6 +60,11 @@ impl ObjectOptions {
 
     pub(super) fn owner(&self) -> Option<String> {
         self.expected_bucket_owner.clone()
+    }
+
+    /// The checksum of objects that are written front to back.
+    pub(super) fn checksum(&self) -> Checksum {
+        self.checksum.unwrap_or_default()
     }
 
     pub(super) fn class(&self) -> Option<StorageClass> {
@@ -104,9 +109,17 @@ impl S3Store {
         Self { options, ..self }
     }
 
-    /// Whether parts of an upload may be numbered with gaps here: of S3 that is known, but for directory buckets; of other stores it is not.
-    pub fn takes_gaps(&self) -> bool {
-        self.link.endpoint().is_empty() && !self.bucket.ends_with("--x-s3")
+    /// Whether stretches of an object are to be written side by side, as it is asked for. If nothing is: where part numbers may have gaps. Of S3 that is known, but for directory buckets; of other stores it is not.
+    pub fn wants_side_by_side(&self) -> Result<bool> {
+        let fits = matches!(self.options.checksum, None | Some(Checksum::Md5));
+        match self.options.stretches_at_once {
+            Some(0) => Err(Error::usage("at least one volume has to go up at a time: --volumes-at-once has to be more than 0")),
+            Some(2..) if !fits => Err(Error::usage(
+                "volumes are sent side by side with MD5 only, because their parts are numbered with gaps: name no other checksum, or ask for one volume at a time",
+            )),
+            Some(wanted) => Ok(wanted > 1),
+            None => Ok(fits && self.link.endpoint().is_empty() && !self.bucket.ends_with("--x-s3")),
+        }
     }
 
     /// The connection.

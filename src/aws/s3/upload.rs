@@ -47,7 +47,7 @@ pub(super) struct Upload {
 impl Upload {
     /// Begins an upload. A store that does not know the checksum gets another chance with MD5, which all know.
     pub(super) async fn begin(store: &S3Store, key: &str, metadata: &BTreeMap<String, String>, tags: Option<String>) -> Result<Self> {
-        let checksum = store.options.checksum;
+        let checksum = store.options.checksum();
         match Self::begin_with(store, key, metadata, tags.clone(), checksum).await {
             Err(error) if checksum != Checksum::Md5 && lacks_checksum(&error) => {
                 let message = format!("the store does not know {}: every part travels with an MD5 digest instead", checksum.name());

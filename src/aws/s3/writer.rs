@@ -63,20 +63,19 @@ impl S3Writer {
             return Err(Error::internal("an upload is continued that was divided otherwise").at("stretches", stretches.len()));
         }
         let divided = numbers.len() > 1;
-        if divided && store.options.checksum != Checksum::Md5 {
-            return Err(Error::usage(
-                "volumes go up side by side only with MD5: part numbers have gaps then, and services refuse that with other checksums",
-            )
-            .at("checksum_algorithm", store.options.checksum.name()));
+        let mut store = store.clone();
+        if divided && *store.options.checksum.get_or_insert(Checksum::Md5) != Checksum::Md5 {
+            return Err(Error::usage("services refuse gaps between part numbers with other checksums than MD5")
+                .at("checksum_algorithm", store.options.checksum().name()));
         }
         let (lanes, flights) = if divided { plan.lanes(memory) } else { (1, plan.parts as usize - 1) };
-        let lanes = lanes.min(store.options.stretches_at_once).max(1);
+        let lanes = lanes.min(store.options.stretches_at_once.unwrap_or(lanes)).max(1);
         let (upload, parts) = match earlier {
             Some(earlier) => (Some(earlier.upload), earlier.parts),
             None => (None, BTreeMap::new()),
         };
         let shared = Arc::new(Shared {
-            store: store.clone(),
+            store,
             key: key.to_owned(),
             metadata: Mutex::new(attributes.metadata),
             tags,
@@ -299,7 +298,7 @@ impl S3Writer {
             // Some stores do not know the condition, and say nothing.
             store.link.wait(store.refuse_existing(key))?;
         }
-        let (mut checksum, mut outcome) = put(store.options.checksum, self.overwrite);
+        let (mut checksum, mut outcome) = put(store.options.checksum(), self.overwrite);
         if outcome.as_ref().is_err_and(is_conflict) {
             (checksum, outcome) = put(checksum, self.overwrite);
         }

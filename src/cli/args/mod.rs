@@ -43,6 +43,42 @@ pub(super) enum Command {
     Man(ManArgs),
 }
 
+/// As EC2 names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub(super) enum TaskStateForm {
+    InProgress,
+    Completed,
+    Failed,
+}
+
+impl TaskStateForm {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::InProgress => "InProgress",
+            Self::Completed => "Completed",
+            Self::Failed => "Failed",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum TaskKindForm {
+    Store,
+    Restore,
+    Copy,
+}
+
+impl TaskKindForm {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Store => "store",
+            Self::Restore => "restore",
+            Self::Copy => "copy",
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct GlobalArgs {
@@ -292,10 +328,21 @@ pub(super) struct LsArgs {
     pub(super) aws: AwsArgs,
 }
 
-/// List unfinished work: what runs, and what was interrupted and can be continued
+/// List stores, restores and copies of the last 31 days, those of servers too: what runs, what ended, and what was interrupted and can be continued
 #[derive(Debug, Args)]
-#[command(before_help = "Example:\n  amistore tasks\n  amistore tasks --output json | jq -r '.StoreImageTaskResults[].ResumeCommand'")]
+#[command(
+    before_help = "Example:\n  amistore tasks\n  amistore tasks --task-state Failed --output json | jq -r '.StoreImageTaskResults[].ResumeCommand'"
+)]
 pub(super) struct TasksArgs {
+    /// Only tasks of this image; may be repeated
+    #[arg(long, value_name = "AMI")]
+    pub(super) image_id: Vec<String>,
+    /// Only tasks in this state
+    #[arg(long, value_name = "STATE")]
+    pub(super) task_state: Option<TaskStateForm>,
+    /// Only tasks of this kind
+    #[arg(long, value_name = "KIND")]
+    pub(super) kind: Option<TaskKindForm>,
     /// Where unfinished work is remembered [default: $XDG_STATE_HOME/amistore, else ~/.local/state/amistore]
     #[arg(long, value_name = "DIR", env = "AMISTORE_STATE", hide_env_values = true)]
     pub(super) state: Option<PathBuf>,

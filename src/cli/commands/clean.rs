@@ -79,7 +79,7 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
 }
 
 /// Lists what a task left behind, and removes it if that is asked for.
-fn clean_task(task: &TaskProgress, args: &CleanArgs, remote: &Remote<'_>, found: &mut Vec<Leftover>) -> Result<()> {
+fn clean_task(task: &TaskProgress, args: &CleanArgs, remote: &Remote, found: &mut Vec<Leftover>) -> Result<()> {
     let header = &task.entry.header;
     // Whoever continues it in this moment keeps it.
     let held = if args.abort { task.entry.hold()? } else { None };

@@ -5,15 +5,19 @@ use std::sync::Arc;
 
 use super::super::args::CopyArgs;
 use super::super::output::{Console, copied, copied_text};
-use super::super::remote::{Remote, Side, preflight};
+use super::super::record::recorded;
+use super::super::remote::{Remote, Side};
 use super::super::settings::{Place, Settings, archive_target, refuse_same_file};
-use super::store::{refuse_existing, refuse_terminal, task_target};
+use super::in_bucket;
+use super::store::{refuse_existing, refuse_terminal};
 use crate::aws::s3::S3Store;
 use crate::base::{Error, ErrorKind, Event, Observer, Result, Stage};
 use crate::disk::Overwrite;
 use crate::engine::{Archive, Context};
 use crate::ops::{self, ArchiveTarget, Copied, ObjectTarget};
+use crate::setup::{look_at_bucket, task_target};
 use crate::store::{Attributes, DirectoryStore, FileReader, ObjectReader, PipeReader, PipeWriter};
+use crate::tasks::{Kind, NewTask};
 
 pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Console) -> Result<()> {
     let observer = console.observer();
@@ -29,7 +33,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
         }
     };
     let archive = Archive::open(reader.as_ref())?;
-    let (plan, part_memory) = settings.plan_with_parts(1, reader.len())?;
+    let (plan, part_memory) = settings.resources().plan_with_parts(1, reader.len())?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let name = object_name(&from, &archive);
     let mut attributes = reader.attributes();
@@ -43,56 +47,70 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
     attributes.tags.extend(args.object.attributes()?.tags);
     let (shown_from, shown) = (from.shown("standard input"), to.shown("standard output"));
     let overwrite = args.write.overwrite();
-    let report = match &to {
-        Place::Stdio => {
-            if args.write.dry_run {
-                return Err(Error::usage("there is nothing to find out about a stream: --dry-run needs a file or an object"));
+    let task = NewTask {
+        image_id: archive.document().image_id().map(ToString::to_string),
+        size: archive.root().manifest.volumes.iter().map(|volume| volume.size.bytes()).sum(),
+        ..in_bucket(&to, Kind::Copy, shown_from.as_str(), shown.as_str())
+    };
+    let work = |observer: &dyn Observer| {
+        let context = Context { observer, ..context };
+        Ok(match &to {
+            Place::Stdio => {
+                if args.write.dry_run {
+                    return Err(Error::usage("there is nothing to find out about a stream: --dry-run needs a file or an object"));
+                }
+                refuse_terminal()?;
+                console.give_up_stdout();
+                ops::copy(&archive, ArchiveTarget::Stream(Box::new(PipeWriter::stdout(settings.cancel.clone())?)), context)?
             }
-            refuse_terminal()?;
-            console.give_up_stdout();
-            ops::copy(&archive, ArchiveTarget::Stream(Box::new(PipeWriter::stdout(settings.cancel.clone())?)), context)?
-        }
-        Place::Path(path) => {
-            if let Place::Path(source) = &from {
-                refuse_same_file(path, [source.as_path()])?;
-            }
-            if args.write.dry_run {
-                refuse_existing(path, &args.write)?;
-                ops::plan_copy(&archive)
-            } else {
-                let (directory, key) = archive_target(path, &name);
-                let store = DirectoryStore::new(directory, args.write.durability());
-                let at_most = reader.len();
-                let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, stretches: Vec::new(), resumption: None };
-                ops::copy(&archive, ArchiveTarget::Object(target), context)?
-            }
-        }
-        Place::S3(place) => {
-            let options = args.object.options(part_memory)?;
-            let store = remote.store(place, args.sides.access(Side::Target), &args.sides.link, options)?;
-            if source.as_ref().is_some_and(|source| source.link().is_same_side(store.link())) && from == to {
-                return Err(Error::usage("source and target are one object").at("object", place));
-            }
-            preflight(&store, &place.key, &args.object, observer.as_ref())?;
-            let server = source.as_ref().filter(|source| !args.no_server_copy && source.link().is_same_side(store.link()));
-            match (server, &from) {
-                _ if args.write.dry_run => {
-                    if !args.write.force && store.exists(&place.key)? {
-                        return Err(Error::new(ErrorKind::Exists, "the object exists").at("object", place));
-                    }
+            Place::Path(path) => {
+                if let Place::Path(source) = &from {
+                    refuse_same_file(path, [source.as_path()])?;
+                }
+                if args.write.dry_run {
+                    refuse_existing(path, &args.write)?;
                     ops::plan_copy(&archive)
-                }
-                (Some(source), Place::S3(source_place)) => {
-                    server_copy(&archive, (source, &source_place.key), (&store, &place.key), &attributes, overwrite, context)?
-                }
-                _ => {
-                    let resumption = Some(Box::new(args.resume.resumption(shown_from.clone(), task_target(&store, &shown))?));
-                    let (key, at_most) = (place.key.clone(), reader.len());
-                    let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, stretches: Vec::new(), resumption };
+                } else {
+                    let (directory, key) = archive_target(path, &name);
+                    let store = DirectoryStore::new(directory, args.write.durability());
+                    let at_most = reader.len();
+                    let target =
+                        ObjectTarget { store: &store, key, overwrite, attributes, at_most, stretches: Vec::new(), resumption: None };
                     ops::copy(&archive, ArchiveTarget::Object(target), context)?
                 }
             }
-        }
+            Place::S3(place) => {
+                let options = args.object.options(part_memory)?;
+                let store = remote.store(place, args.sides.access(Side::Target), &args.sides.link, options)?;
+                if source.as_ref().is_some_and(|source| source.link().is_same_side(store.link())) && from == to {
+                    return Err(Error::usage("source and target are one object").at("object", place));
+                }
+                look_at_bucket(&store, &place.key, args.object.allow_public_bucket, observer)?;
+                let server = source.as_ref().filter(|source| !args.no_server_copy && source.link().is_same_side(store.link()));
+                match (server, &from) {
+                    _ if args.write.dry_run => {
+                        if !args.write.force && store.exists(&place.key)? {
+                            return Err(Error::new(ErrorKind::Exists, "the object exists").at("object", place));
+                        }
+                        ops::plan_copy(&archive)
+                    }
+                    (Some(source), Place::S3(source_place)) => {
+                        server_copy(&archive, (source, &source_place.key), (&store, &place.key), &attributes, overwrite, context)?
+                    }
+                    _ => {
+                        let resumption = Some(Box::new(args.resume.resumption(shown_from.clone(), task_target(&store, &shown))?));
+                        let (key, at_most) = (place.key.clone(), reader.len());
+                        let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, stretches: Vec::new(), resumption };
+                        ops::copy(&archive, ArchiveTarget::Object(target), context)?
+                    }
+                }
+            }
+        })
+    };
+    let report = if args.write.dry_run {
+        work(observer.as_ref())?
+    } else {
+        recorded(console, args.resume.state.as_deref(), &task, &observer, work)?
     };
     drop(observer);
     let dry_run = args.write.dry_run;
@@ -138,8 +156,8 @@ fn server_copy(
 }
 
 /// A stream is checked from front to back, and becomes visible when its end was seen.
-fn from_stream(args: &CopyArgs, remote: &Remote<'_>, observer: &Arc<dyn Observer>, settings: &Settings, console: &Console) -> Result<()> {
-    let (plan, part_memory) = settings.plan_with_parts(1, 0)?;
+fn from_stream(args: &CopyArgs, remote: &Remote, observer: &Arc<dyn Observer>, settings: &Settings, console: &Console) -> Result<()> {
+    let (plan, part_memory) = settings.resources().plan_with_parts(1, 0)?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     if args.write.dry_run {
         return Err(Error::usage("a stream cannot be looked at without reading it: --dry-run needs a file or an object"));
@@ -150,35 +168,40 @@ fn from_stream(args: &CopyArgs, remote: &Remote<'_>, observer: &Arc<dyn Observer
     let named = |place: &str| Error::usage("of a stream it is not known how it is called: name the file or object").at("place", place);
     let to = Place::parse(&args.to)?;
     let shown = to.shown("standard output");
-    let report = match &to {
-        Place::Stdio => {
-            refuse_terminal()?;
-            console.give_up_stdout();
-            ops::copy_stream(input, Box::new(PipeWriter::stdout(settings.cancel.clone())?), context)?
-        }
-        Place::Path(path) => {
-            if path.is_dir() || shown.ends_with('/') {
-                return Err(named(&shown));
+    let task = in_bucket(&to, Kind::Copy, "standard input", shown.as_str());
+    let work = |observer: &dyn Observer| {
+        let context = Context { observer, ..context };
+        Ok(match &to {
+            Place::Stdio => {
+                refuse_terminal()?;
+                console.give_up_stdout();
+                ops::copy_stream(input, Box::new(PipeWriter::stdout(settings.cancel.clone())?), context)?
             }
-            let (directory, key) = archive_target(path, "");
-            let store = DirectoryStore::new(directory, args.write.durability());
-            let creation = crate::store::Creation { overwrite, ..Default::default() };
-            ops::copy_stream(input, crate::store::ObjectStore::create(&store, &key, creation)?, context)?
-        }
-        Place::S3(place) => {
-            if place.is_prefix() {
-                return Err(named(&shown));
+            Place::Path(path) => {
+                if path.is_dir() || shown.ends_with('/') {
+                    return Err(named(&shown));
+                }
+                let (directory, key) = archive_target(path, "");
+                let store = DirectoryStore::new(directory, args.write.durability());
+                let creation = crate::store::Creation { overwrite, ..Default::default() };
+                ops::copy_stream(input, crate::store::ObjectStore::create(&store, &key, creation)?, context)?
             }
-            let options = args.object.options(part_memory)?;
-            let store = remote.store(place, args.sides.access(Side::Target), &args.sides.link, options)?;
-            preflight(&store, &place.key, &args.object, observer.as_ref())?;
-            // Nobody knows how long a stream is: parts as large as memory allows.
-            let part = store.options().part_size.unwrap_or((part_memory / 3).max(8 << 20));
-            let at_most = part.saturating_mul(crate::aws::s3::MAX_PARTS);
-            let creation = crate::store::Creation { overwrite, at_most, attributes, ..Default::default() };
-            ops::copy_stream(input, crate::store::ObjectStore::create(&store, &place.key, creation)?, context)?
-        }
+            Place::S3(place) => {
+                if place.is_prefix() {
+                    return Err(named(&shown));
+                }
+                let options = args.object.options(part_memory)?;
+                let store = remote.store(place, args.sides.access(Side::Target), &args.sides.link, options)?;
+                look_at_bucket(&store, &place.key, args.object.allow_public_bucket, observer)?;
+                // Nobody knows how long a stream is: parts as large as memory allows.
+                let part = store.options().part_size.unwrap_or((part_memory / 3).max(8 << 20));
+                let at_most = part.saturating_mul(crate::aws::s3::MAX_PARTS);
+                let creation = crate::store::Creation { overwrite, at_most, attributes, ..Default::default() };
+                ops::copy_stream(input, crate::store::ObjectStore::create(&store, &place.key, creation)?, context)?
+            }
+        })
     };
+    let report = recorded(console, args.resume.state.as_deref(), &task, observer, work)?;
     console.result(|| copied_text(&report, "standard input", &shown, false), || copied(&report, "standard input", &shown, false))
 }
 

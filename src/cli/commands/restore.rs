@@ -9,15 +9,19 @@ use super::super::output::{
     Console, Quote, aws_restored, aws_restored_text, restore_plan, restore_plan_text, restored, restored_text, restored_to_ec2,
     restored_to_ec2_text,
 };
+use super::super::record::recorded;
 use super::super::remote::{Remote, Side, open_archive};
 use super::super::settings::{Place, Settings, refuse_url};
+use super::in_bucket;
 use crate::aws::ebs::Requests;
 use crate::aws::ec2::{Ec2Options, Ec2Place, RestoreTask, restore_by_aws};
 use crate::base::{Error, Observer, Result};
 use crate::catalog::{DirectoryPlace, ImagePlace};
-use crate::engine::Archive;
+use crate::engine::{Archive, Context};
 use crate::ops;
+use crate::setup::{restore_target, restore_to_ec2};
 use crate::store::PipeReader;
+use crate::tasks::{Kind, NewTask};
 
 pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Console) -> Result<()> {
     let place = Place::parse(&args.archive)?;
@@ -44,9 +48,17 @@ fn to_directory(args: &RestoreArgs, place: &Place, settings: &Settings, console:
     let shown = args.target.display().to_string();
     let target = DirectoryPlace { path: args.target.clone(), overwrite: args.write.overwrite(), durability: args.write.durability() };
     let access = (args.sides.access(Side::Source), &args.sides.archive_link());
+    let absolute = std::path::absolute(&args.target).unwrap_or_else(|_| args.target.clone()).display().to_string();
+    let state = args.resume.state.as_deref();
     let report = match open_archive(place, access, &args.thaw, settings, &observer)? {
         None if args.write.dry_run => return Err(cannot_look()),
-        None => ops::restore_stream(PipeReader::stdin(settings.cancel.clone())?, |document| target.begin(document, None), context)?,
+        None => {
+            let input = PipeReader::stdin(settings.cancel.clone())?;
+            let task = in_bucket(place, Kind::Restore, "standard input", absolute.as_str());
+            recorded(console, state, &task, &observer, |observer| {
+                ops::restore_stream(input, |document| target.begin(document, None), Context { observer, ..context })
+            })?
+        }
         Some(reader) => {
             let archive = Archive::open(reader.as_ref())?;
             if args.write.dry_run {
@@ -54,19 +66,32 @@ fn to_directory(args: &RestoreArgs, place: &Place, settings: &Settings, console:
                 let planned = ops::plan_restore(&archive);
                 return console.result(|| restored_text(&planned, &shown, true), || restored(&planned, &shown, true));
             }
-            match place {
-                // What came over a network should not have to come twice.
-                Place::S3(source) => {
-                    let absolute = std::path::absolute(&args.target).unwrap_or_else(|_| args.target.clone());
-                    let resumption = args.resume.resumption(source.to_string(), absolute.display().to_string())?;
-                    ops::restore_resumable(&archive, &target, &[], &resumption, context)?
+            let task = NewTask { target: absolute.clone(), ..task_of(place, &archive) };
+            recorded(console, state, &task, &observer, |observer| {
+                let context = Context { observer, ..context };
+                match place {
+                    // What came over a network should not have to come twice.
+                    Place::S3(source) => {
+                        let resumption = args.resume.resumption(source.to_string(), absolute.clone())?;
+                        ops::restore_resumable(&archive, &target, &[], &resumption, context)
+                    }
+                    Place::Path(_) | Place::Stdio => ops::restore(&archive, target.begin(archive.document(), None)?, context),
                 }
-                Place::Path(_) | Place::Stdio => ops::restore(&archive, target.begin(archive.document(), None)?, context)?,
-            }
+            })?
         }
     };
     drop(observer);
     console.result(|| restored_text(&report, &shown, false), || restored(&report, &shown, false))
+}
+
+/// What is known of a restore before it begins, but for its target.
+fn task_of(place: &Place, archive: &Archive<'_>) -> NewTask {
+    NewTask {
+        image_id: archive.document().image_id().map(ToString::to_string),
+        name: archive.document().name().map(ToOwned::to_owned),
+        size: archive.root().manifest.volumes.iter().map(|volume| volume.size.bytes()).sum(),
+        ..in_bucket(place, Kind::Restore, place.shown("standard input"), "")
+    }
 }
 
 fn cannot_look() -> Error {
@@ -80,6 +105,7 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
     let edits = args.edits.edits()?;
     let compute = Remote::new(settings, &observer).compute(&args.sides.access(Side::Target), &args.sides.link, &args.ec2.ebs)?;
     let region = compute.ec2.region();
+    let state = args.resume.state.as_deref();
     if args.ec2.via_aws {
         let Place::S3(object) = place else {
             return Err(Error::usage(
@@ -101,7 +127,7 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
         let shown = object.to_string();
         return console.result(|| aws_restored_text(&id, &snapshots, &shown), || aws_restored(&id, &snapshots, &shown));
     }
-    let (plan, memory) = settings.plan_with_blocks(place)?;
+    let (plan, memory) = settings.resources().plan_with_blocks(matches!(place, Place::S3(_)))?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let fingerprint = edits.about_snapshots();
     let shown = place.shown("standard input");
@@ -111,7 +137,13 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
     let report = match open_archive(place, access, &args.thaw, settings, &observer)? {
         None if args.write.dry_run => return Err(cannot_look()),
         // Nobody can read a stream again, so what it leaves is of no use.
-        None => ops::restore_stream(PipeReader::stdin(settings.cancel.clone())?, |document| target.begin(document, None), context)?,
+        None => {
+            let input = PipeReader::stdin(settings.cancel.clone())?;
+            let task = in_bucket(place, Kind::Restore, shown.as_str(), format!("ec2 {region}"));
+            recorded(console, state, &task, &observer, |observer| {
+                ops::restore_stream(input, |document| target.begin(document, None), Context { observer, ..context })
+            })?
+        }
         Some(reader) => {
             let archive = Archive::open(reader.as_ref())?;
             if args.write.dry_run {
@@ -125,14 +157,12 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
                     || restore_plan(restored(&planned, "ec2", true), &items, &quote),
                 );
             }
-            let endpoint = options.ec2.endpoint();
-            let at = if endpoint.is_empty() { String::new() } else { format!(" at {endpoint}") };
-            let profile = options.ec2.profile().map(|profile| format!(" as {profile}")).unwrap_or_default();
-            // One archive may be restored twice, under two names.
-            let name = options.edits.name.clone().or_else(|| archive.document().name().map(ToOwned::to_owned)).unwrap_or_default();
-            let what = format!("ec2 {region}{profile}{at}: {name} from {}", crate::base::hex(&archive.footer().root));
-            let resumption = args.resume.resumption(shown.clone(), what)?;
-            ops::restore_resumable(&archive, &target, &[&fingerprint], &resumption, context)?
+            let resumption = args.resume.resumption(shown.clone(), restore_target(&options, &archive))?;
+            let task = NewTask { target: resumption.target.clone(), ..task_of(place, &archive) };
+            recorded(console, state, &task, &observer, |observer| {
+                restore_to_ec2(&archive, &target, &fingerprint, &resumption, Context { observer, ..context })
+            })?
+            .0
         }
     };
     let made = target.restored().ok_or_else(|| Error::internal("a restore ended and made nothing"))?;

@@ -36,7 +36,7 @@ pub(in super::super) fn run(args: RetireArgs, settings: &Settings, console: &Con
     let reader = archive.ok_or_else(|| Error::usage("a stream can be read once only: name a file or an object"))?;
     let image = Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &Ec2Source::Image(id.clone()), observer.as_ref())?;
     // As with a store: connections hold as much as the blocks that they bring.
-    let settings = &settings.without(settings.memory / 2, 1);
+    let settings = &settings.with(settings.resources().beside_blocks(1));
     let plan = settings.reading_plan(&place)?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let verified = ops::verify_against(reader.as_ref(), &image, context)?;

@@ -7,16 +7,20 @@ use super::super::args::{StoreArgs, WriteArgs};
 use super::super::output::{
     Console, Quote, aws_stored, aws_stored_text, quote_text, store_plan, store_plan_text, stored, stored_text, with_quote,
 };
-use super::super::remote::{Remote, Side, preflight};
+use super::super::record::recorded;
+use super::super::remote::{Remote, Side};
 use super::super::settings::{Place, Settings, archive_target, refuse_same_file, refuse_url};
+use super::in_bucket;
 use crate::aws::ebs::Requests;
 use crate::aws::ec2::{Ec2Image, Ec2Source, StoreTask, store_by_aws};
-use crate::aws::s3::{Checksum, PartPlan, S3Store};
-use crate::base::{Error, ErrorKind, NullObserver, Observer, Result};
+use crate::aws::s3::ObjectOptions;
+use crate::base::{Error, ErrorKind, Observer, Result};
 use crate::catalog::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
 use crate::engine::{Context, PackOptions};
 use crate::ops::{self, ArchiveTarget, ObjectTarget};
+use crate::setup::{StoreJob, look_at_bucket, store_to_bucket, task_target};
 use crate::store::{Attributes, DirectoryStore, PipeWriter};
+use crate::tasks::{Kind, NewTask};
 
 /// An image to be stored, wherever it is.
 struct Source {
@@ -48,9 +52,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
         return via_aws(&args, &archive, &remote, console, &observer);
     }
     let Source { image, shown: from, files, requests } = source(&args, &remote, observer.as_ref())?;
-    // A connection that brings a block holds most of another one, and what is freed is not all given back (measured: 225 to 320 MiB with three eighths).
-    let network = if requests.is_some() { settings.memory / 2 } else { 0 };
-    let settings = &settings.without(network, args.level);
+    let settings = &settings.with(if requests.is_some() { settings.resources().beside_blocks(args.level) } else { settings.resources() });
     let plan = settings.plan(args.level)?;
     let options = PackOptions { sparse: args.sparse, ..PackOptions::default() };
     let name = image.document().archive_name();
@@ -62,35 +64,21 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
         ErrorKind::Exists if derived_id => error.at("image_id", "derived from name, attributes and sizes, not from the disks' content"),
         _ => error,
     };
-    let (mut plan, mut at_most, mut stretches) = (plan, 0, Vec::new());
-    let bucket = match &place {
+    let (plan, bucket, at_most, stretches) = match &place {
         Place::S3(place) => {
-            let store = remote.store(place, args.sides.access(Side::Target), &args.sides.link, args.object.options(0)?)?;
-            // Without looking for zeros: that would read everything, and only makes it shorter.
-            let context = Context { plan: &plan, observer: &NullObserver, cancel: &settings.cancel };
-            let planned = ops::plan_store(image.as_ref(), &PackOptions::default(), context)?;
-            at_most = planned.longest_archive;
-            let mut options = store.options().clone();
-            let count = if side_by_side(&args, &store, planned.volumes.len())? { planned.volumes.len() } else { 1 };
-            (plan, options.part_memory) = settings.plan_with_parts(args.level, PartPlan::with_borders(at_most, count))?;
-            let part_size = options.part_size.unwrap_or_else(|| PartPlan::size_for(PartPlan::with_borders(at_most, count)));
-            match PartPlan::check_side_by_side(part_size, options.part_memory) {
-                _ if count == 1 => {}
-                Ok(()) => (stretches, options.checksum) = (planned.stretches(), Checksum::Md5),
-                Err(error) if args.volumes_at_once.is_some() => return Err(error),
-                Err(_) => (plan, options.part_memory) = settings.plan_with_parts(args.level, at_most)?,
-            }
-            options.stretches_at_once = args.volumes_at_once.unwrap_or(usize::MAX);
-            Some(store.with_options(options))
+            let options = ObjectOptions { stretches_at_once: args.volumes_at_once, ..args.object.options(0)? };
+            let store = remote.store(place, args.sides.access(Side::Target), &args.sides.link, options)?;
+            let planned = settings.resources().plan_store(image.as_ref(), store, args.level, &settings.cancel)?;
+            (planned.plan, Some(planned.store), planned.at_most, planned.stretches)
         }
-        Place::Path(_) | Place::Stdio => None,
+        Place::Path(_) | Place::Stdio => (plan, None, 0, Vec::new()),
     };
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let quote = requests.map(|(requests, region)| Quote::new(requests, &region, args.ec2.ebs.ebs_account_rate, stretches.is_empty()));
     if args.write.dry_run {
         match (&bucket, &place) {
             (Some(store), Place::S3(place)) => {
-                preflight(store, &place.key, &args.object, observer.as_ref())?;
+                look_at_bucket(store, &place.key, args.object.allow_public_bucket, observer.as_ref())?;
                 if !args.write.force && store.exists(&place.key)? {
                     return Err(explain(Error::new(ErrorKind::Exists, "the object exists").at("object", place)));
                 }
@@ -104,41 +92,52 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
             || with_quote(store_plan(&planned, &shown, image_id), quote.as_ref()),
         );
     }
-    let report = match place {
-        Place::Stdio => {
-            refuse_terminal()?;
-            console.give_up_stdout();
-            let writer = Box::new(PipeWriter::stdout(settings.cancel.clone())?);
-            ops::store(image.as_ref(), ArchiveTarget::Stream(writer), &options, context)?
-        }
-        Place::Path(path) => {
-            let (directory, key) = archive_target(&path, &name);
-            let store = DirectoryStore::new(directory, args.write.durability());
-            let (overwrite, attributes) = (args.write.overwrite(), Attributes::default());
-            let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, stretches, resumption: None };
-            ops::store(image.as_ref(), ArchiveTarget::Object(target), &options, context).map_err(explain)?
-        }
-        Place::S3(place) => {
-            let store = bucket.ok_or_else(|| Error::internal("a bucket was named and there is none"))?;
-            preflight(&store, &place.key, &args.object, observer.as_ref())?;
-            let target = ObjectTarget {
-                store: &store,
-                key: place.key.clone(),
-                overwrite: args.write.overwrite(),
-                attributes: args.object.attributes()?,
-                at_most,
-                stretches,
-                resumption: Some(Box::new(args.resume.resumption(from, task_target(&store, &shown))?)),
-            };
-            ops::store(image.as_ref(), ArchiveTarget::Object(target), &options, context).map_err(explain)?
-        }
+    let task = NewTask {
+        image_id: image.document().image_id().map(ToString::to_string),
+        size: image.volumes().iter().map(|volume| volume.size().bytes()).sum(),
+        ..in_bucket(&place, Kind::Store, from.as_str(), bucket.as_ref().map_or_else(|| shown.clone(), |store| task_target(store, &shown)))
     };
+    let work = |observer: &dyn Observer| {
+        let context = Context { observer, ..context };
+        Ok(match place {
+            Place::Stdio => {
+                refuse_terminal()?;
+                console.give_up_stdout();
+                let writer = Box::new(PipeWriter::stdout(settings.cancel.clone())?);
+                ops::store(image.as_ref(), ArchiveTarget::Stream(writer), &options, context)?
+            }
+            Place::Path(path) => {
+                let (directory, key) = archive_target(&path, &name);
+                let store = DirectoryStore::new(directory, args.write.durability());
+                let (overwrite, attributes) = (args.write.overwrite(), Attributes::default());
+                let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most, stretches, resumption: None };
+                ops::store(image.as_ref(), ArchiveTarget::Object(target), &options, context).map_err(explain)?
+            }
+            Place::S3(place) => {
+                let store = bucket.ok_or_else(|| Error::internal("a bucket was named and there is none"))?;
+                let job = StoreJob {
+                    image: image.as_ref(),
+                    options: &options,
+                    store: &store,
+                    key: place.key.clone(),
+                    overwrite: args.write.overwrite(),
+                    attributes: args.object.attributes()?,
+                    at_most,
+                    stretches,
+                    allow_public: args.object.allow_public_bucket,
+                    resumption: args.resume.resumption(from, task_target(&store, &shown))?,
+                };
+                store_to_bucket(job, context).map_err(explain)?
+            }
+        })
+    };
+    let report = recorded(console, args.resume.state.as_deref(), &task, &observer, work)?;
     drop(observer);
     console.result(|| stored_text(&report, &shown), || stored(&report, &shown))
 }
 
 /// Opens what is to be stored: plain disks, an image or snapshots in EC2, or an image directory. A directory that is called like an image is `./ami-...`.
-fn source(args: &StoreArgs, remote: &Remote<'_>, observer: &dyn Observer) -> Result<Source> {
+fn source(args: &StoreArgs, remote: &Remote, observer: &dyn Observer) -> Result<Source> {
     if let Some((image, disks)) = args.image.plain_image()? {
         let image = PlainDisks::open(&image, &disks)?;
         let files: Vec<PathBuf> = disks.into_iter().map(|(_, path)| path).collect();
@@ -160,21 +159,8 @@ fn source(args: &StoreArgs, remote: &Remote<'_>, observer: &dyn Observer) -> Res
     Ok(Source { image: Box::new(image), shown, files, requests: None })
 }
 
-/// Whether volumes go into the bucket side by side.
-fn side_by_side(args: &StoreArgs, store: &S3Store, volumes: usize) -> Result<bool> {
-    let named = args.object.checksum_algorithm.as_deref().map(Checksum::parse).transpose()?;
-    let fits = named.is_none_or(|checksum| checksum == Checksum::Md5);
-    match args.volumes_at_once {
-        Some(0) => Err(Error::usage("--volumes-at-once has to be more than 0")),
-        Some(2..) if !fits => Err(Error::usage(
-            "volumes are sent side by side with MD5 only, because their parts are numbered with gaps: leave --checksum-algorithm out, or give --volumes-at-once 1",
-        )),
-        wanted => Ok(volumes > 1 && fits && wanted.map_or_else(|| store.takes_gaps(), |wanted| wanted > 1)),
-    }
-}
-
 /// Has AWS store the image by itself.
-fn via_aws(args: &StoreArgs, archive: &Place, remote: &Remote<'_>, console: &Console, observer: &Arc<dyn Observer>) -> Result<()> {
+fn via_aws(args: &StoreArgs, archive: &Place, remote: &Remote, console: &Console, observer: &Arc<dyn Observer>) -> Result<()> {
     let source = args.places.first().map(|path| path.display().to_string()).unwrap_or_default();
     let (Some(Ok(Ec2Source::Image(image_id))), Place::S3(place)) = (Ec2Source::parse(&source), archive) else {
         return Err(Error::usage(
@@ -201,12 +187,6 @@ fn via_aws(args: &StoreArgs, archive: &Place, remote: &Remote<'_>, console: &Con
     let key = store_by_aws(&compute.ec2, &task, observer.as_ref())?;
     let shown = format!("s3://{}/{key}", task.bucket);
     console.result(|| aws_stored_text(&task.image_id, &shown, false), || aws_stored(&task.image_id, &shown, false))
-}
-
-/// What a task is known by: two services may have a bucket of one name.
-pub(super) fn task_target(store: &S3Store, url: &str) -> String {
-    let endpoint = store.link().endpoint();
-    if endpoint.is_empty() { url.to_owned() } else { format!("{url} at {endpoint}") }
 }
 
 /// What the real run would refuse, a dry run refuses as well.

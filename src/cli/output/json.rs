@@ -3,13 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use super::super::commands::clean::Leftover;
+use super::super::commands::tasks::Entry;
 use super::super::hints::hint;
 use crate::aws::s3::S3Location;
-use crate::base::{BLOCK_BYTES, Error, Result, hex};
+use crate::base::{BLOCK_BYTES, Error, Result, hex, rfc3339};
 use crate::format::{Footer, VolumeEntry};
-use crate::ops::{Copied, Extracted, Inspection, Restored, StoreOutcome, StorePlan, Stored, TaskProgress, TaskState, Verified, shell_line};
-use crate::state::TaskKind;
+use crate::ops::{Copied, Extracted, Inspection, Restored, StoreOutcome, StorePlan, Stored, TaskProgress, Verified, shell_line};
 use crate::store::Listed;
+use crate::tasks::TaskRow;
 
 pub(in super::super) fn error(error: &Error) -> Value {
     json!({
@@ -117,33 +118,69 @@ pub(in super::super) fn listed(found: &Listed) -> Value {
 }
 
 /// Shaped like the answer of DescribeStoreImageTasks; what is not a store stands beside it.
-pub(in super::super) fn tasks(found: &[TaskProgress]) -> Value {
-    let one = |task: &TaskProgress| {
-        let header = &task.entry.header;
-        let place = S3Location::parse(header.target.split(" at ").next().unwrap_or_default()).and_then(Result::ok);
-        json!({
-            "AmiId": header.image_id,
-            "TaskStartTime": header.started,
-            "Bucket": place.as_ref().map(|place| &place.bucket),
-            "S3objectKey": place.as_ref().map(|place| &place.key),
-            "ProgressPercentage": task.percent,
-            "StoreTaskState": task.state.name(),
-            "StoreTaskFailureReason": (task.state == TaskState::Failed).then(|| task.reason.as_deref().unwrap_or("the process ended without a word")),
-            "Kind": header.kind.name(),
-            "Source": header.source,
-            "Target": header.target,
-            "SnapshotIds": task.snapshots.iter().map(|snapshot| &snapshot.snapshot_id).collect::<Vec<_>>(),
-            "UploadIds": task.uploads.iter().map(|upload| &upload.upload_id).collect::<Vec<_>>(),
-            "ResumeCommand": shell_line(&header.command),
-            "ResumeDirectory": header.directory,
-            "StateFile": task.entry.path.display().to_string(),
-        })
+pub(in super::super) fn tasks(found: &[Entry]) -> Value {
+    let one = |entry: &Entry| {
+        let mut members = match entry {
+            Entry::Unfinished(task, _) => unfinished(task),
+            Entry::Recorded(row) => recorded(row),
+        };
+        let row = entry.row();
+        members["StoreTaskState"] = json!(entry.state());
+        if entry.state() != "Failed" {
+            members["StoreTaskFailureReason"] = Value::Null;
+        }
+        members["Origin"] = json!(row.map_or("command", |row| row.task.origin.name()));
+        members["TaskEndTime"] = json!(row.and_then(|row| row.ended).map(rfc3339));
+        members["ReservedImageId"] = json!(row.and_then(|row| row.task.reserved_id.as_ref()));
+        members["RestoredImageId"] = json!(row.and_then(|row| row.restored_id.as_ref()));
+        members
     };
-    let of = |wanted: fn(TaskKind) -> bool| found.iter().filter(|task| wanted(task.entry.header.kind)).map(one).collect::<Vec<_>>();
+    let of = |kind: &str| found.iter().filter(|entry| entry.kind() == kind).map(one).collect::<Vec<_>>();
     json!({
-        "StoreImageTaskResults": of(|kind| kind == TaskKind::Store),
-        "RestoreImageTaskResults": of(|kind| kind == TaskKind::Restore),
-        "CopyTaskResults": of(|kind| kind == TaskKind::Copy),
+        "StoreImageTaskResults": of("store"),
+        "RestoreImageTaskResults": of("restore"),
+        "CopyTaskResults": of("copy"),
+    })
+}
+
+fn unfinished(task: &TaskProgress) -> Value {
+    let header = &task.entry.header;
+    let place = S3Location::parse(header.target.split(" at ").next().unwrap_or_default()).and_then(Result::ok);
+    json!({
+        "AmiId": header.image_id,
+        "TaskStartTime": header.started,
+        "Bucket": place.as_ref().map(|place| &place.bucket),
+        "S3objectKey": place.as_ref().map(|place| &place.key),
+        "ProgressPercentage": task.percent,
+        "StoreTaskFailureReason": task.reason.as_deref().unwrap_or("the process ended without a word"),
+        "Kind": header.kind.name(),
+        "Source": header.source,
+        "Target": header.target,
+        "SnapshotIds": task.snapshots.iter().map(|snapshot| &snapshot.snapshot_id).collect::<Vec<_>>(),
+        "UploadIds": task.uploads.iter().map(|upload| &upload.upload_id).collect::<Vec<_>>(),
+        "ResumeCommand": shell_line(&header.command),
+        "ResumeDirectory": header.directory,
+        "StateFile": task.entry.path.display().to_string(),
+    })
+}
+
+/// A task that leaves nothing to continue.
+fn recorded(row: &TaskRow) -> Value {
+    json!({
+        "AmiId": row.task.image_id,
+        "TaskStartTime": rfc3339(row.started),
+        "Bucket": row.task.bucket,
+        "S3objectKey": row.task.object_key,
+        "ProgressPercentage": row.percent,
+        "StoreTaskFailureReason": row.reason,
+        "Kind": row.task.kind.name(),
+        "Source": row.task.source,
+        "Target": row.task.target,
+        "SnapshotIds": [],
+        "UploadIds": [],
+        "ResumeCommand": null,
+        "ResumeDirectory": null,
+        "StateFile": null,
     })
 }
 

@@ -1,7 +1,8 @@
 //! Results as text for people. Not an interface: scripts use JSON.
 
 use super::super::commands::clean::Leftover;
-use crate::base::{BLOCK_BYTES, Error, hex, human_bytes};
+use super::super::commands::tasks::Entry;
+use crate::base::{BLOCK_BYTES, Error, hex, human_bytes, rfc3339};
 use crate::format::{Footer, VolumeEntry};
 use crate::model::ImageDocument;
 use crate::ops::{
@@ -9,6 +10,7 @@ use crate::ops::{
     shell_line,
 };
 use crate::store::Listed;
+use crate::tasks::{Origin, State, TaskRow};
 
 /// Cells of a map in one line.
 const MAP_WIDTH: usize = 64;
@@ -71,31 +73,57 @@ pub(in super::super) fn listed_text(found: &Listed) -> String {
     format!("{}  {:>9}  {:<12}  {}  {name}{class}\n", found.modified, human_bytes(found.len), owner, printable(&found.key))
 }
 
-pub(in super::super) fn tasks_text(found: &[TaskProgress]) -> String {
+pub(in super::super) fn tasks_text(found: &[Entry]) -> String {
     if found.is_empty() {
-        return "no unfinished work\n".to_owned();
+        return "no tasks\n".to_owned();
     }
-    let one = |task: &TaskProgress| {
-        let header = &task.entry.header;
-        let state = match task.state {
-            TaskState::InProgress => "running".to_owned(),
-            TaskState::Failed => {
-                format!("interrupted: {}", printable(task.reason.as_deref().unwrap_or("the process ended without a word")))
-            }
-        };
-        let name = name_of(header.image_id.as_deref());
-        let mut text =
-            format!("{} {name} to {}, begun {}, {} %, {state}\n", header.kind.name(), header.target, header.started, task.percent);
-        if task.state == TaskState::Failed {
-            text.push_str(&format!(
-                "  continue with: cd {} && {}\n",
-                shell_line(std::slice::from_ref(&header.directory)),
-                shell_line(&header.command)
-            ));
-        }
-        text
+    let one = |entry: &Entry| match entry {
+        Entry::Unfinished(task, row) => unfinished_text(task, row.as_ref()),
+        Entry::Recorded(row) => recorded_text(row),
     };
     found.iter().map(one).collect()
+}
+
+fn unfinished_text(task: &TaskProgress, row: Option<&TaskRow>) -> String {
+    let header = &task.entry.header;
+    let waits = row.is_some_and(|row| row.state == State::Queued);
+    let state = match task.state {
+        _ if waits => "waits for a server".to_owned(),
+        TaskState::InProgress => "running".to_owned(),
+        TaskState::Failed => {
+            format!("interrupted: {}", printable(task.reason.as_deref().unwrap_or("the process ended without a word")))
+        }
+    };
+    let name = name_of(header.image_id.as_deref());
+    let mut text = format!("{} {name} to {}, begun {}, {} %, {state}\n", header.kind.name(), header.target, header.started, task.percent);
+    if waits || task.state == TaskState::InProgress {
+        return text;
+    }
+    if row.is_some_and(|row| row.task.origin == Origin::Server) {
+        text.push_str("  continue with: the same request to the server\n");
+    } else {
+        text.push_str(&format!(
+            "  continue with: cd {} && {}\n",
+            shell_line(std::slice::from_ref(&header.directory)),
+            shell_line(&header.command)
+        ));
+    }
+    text
+}
+
+fn recorded_text(row: &TaskRow) -> String {
+    let task = &row.task;
+    let name = name_of(task.image_id.as_deref());
+    let begun = format!("{} {name} to {}, begun {}", task.kind.name(), task.target, rfc3339(row.started));
+    let made = row.restored_id.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
+    match row.state {
+        State::Queued => format!("{begun}, waits for a server\n"),
+        State::Running => format!("{begun}, {} %, running\n", row.percent),
+        State::Completed => format!("{begun}, completed {}{made}\n", row.ended.map(rfc3339).unwrap_or_default()),
+        State::Failed => {
+            format!("{begun}, {} %, failed: {}\n", row.percent, printable(row.reason.as_deref().unwrap_or("no reason is given")))
+        }
+    }
 }
 
 pub(in super::super) fn cleaned_text(found: &[Leftover], asked: bool) -> String {

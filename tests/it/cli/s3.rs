@@ -96,7 +96,9 @@ fn an_image_goes_to_a_bucket_and_comes_back() {
     cloud.run(&["inspect", &url]).succeeded();
     cloud.run(&["extract", &url, "--image-json"]).succeeded();
     assert_eq!(cloud.uploads(), 0);
-    assert_eq!(cloud.json(&["tasks"])["StoreImageTaskResults"].as_array().map(Vec::len), Some(0));
+    let tasks = cloud.json(&["tasks"]);
+    let ended = tasks["StoreImageTaskResults"].as_array().expect("a list");
+    assert!(ended.iter().all(|task| task["StoreTaskState"] == "Completed" && task["ResumeCommand"].is_null()), "{tasks}");
     // Another image under this name is not replaced unasked.
     cloud.sandbox.sample_image("other");
     let json = String::from_utf8(cloud.sandbox.read("other/image.json")).expect("text").replace("sample", "changed");
@@ -130,6 +132,7 @@ fn unfinished_work_is_listed_continued_and_given_up() {
     let cloud = Cloud::new();
     cloud.interrupted();
     let tasks = cloud.json(&["tasks"]);
+    assert_eq!(tasks["StoreImageTaskResults"].as_array().map(Vec::len), Some(1), "one task is listed once: {tasks}");
     let task = &tasks["StoreImageTaskResults"][0];
     assert_eq!((task["StoreTaskState"].as_str(), task["AmiId"].as_str()), (Some("Failed"), Some(IMAGE)), "{tasks}");
     let found = cloud.json(&["clean"]);
@@ -141,7 +144,9 @@ fn unfinished_work_is_listed_continued_and_given_up() {
     cloud.interrupted();
     cloud.run(&["clean", "--abort"]).succeeded();
     assert_eq!((cloud.uploads(), cloud.server.keys(BUCKET).len()), (0, 0));
-    assert_eq!(cloud.json(&["tasks"])["StoreImageTaskResults"].as_array().map(Vec::len), Some(0));
+    let tasks = cloud.json(&["tasks"]);
+    let given_up = &tasks["StoreImageTaskResults"][0];
+    assert_eq!((given_up["StoreTaskState"].as_str(), given_up["ResumeCommand"].as_str()), (Some("Failed"), None), "{tasks}");
 }
 
 #[test]

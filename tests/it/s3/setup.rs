@@ -177,7 +177,7 @@ pub fn wide_image() -> TestImage {
 /// Stores an image with its volumes side by side, with a task or without.
 pub fn store_side_by_side(image: &dyn ImageSource, store: &S3Store, key: &str, resumption: Option<Resumption>) -> Result<Stored> {
     with_context(|context| {
-        let store = store.clone().with_options(ObjectOptions { checksum: Checksum::Md5, ..store.options().clone() });
+        let store = store.clone().with_options(ObjectOptions { checksum: Some(Checksum::Md5), ..store.options().clone() });
         let (overwrite, attributes, resumption) = (Overwrite::No, Attributes::default(), resumption.map(Box::new));
         let planned = ops::plan_store(image, &PackOptions::default(), context)?;
         let (at_most, stretches) = (planned.longest_archive, planned.stretches());

@@ -190,7 +190,7 @@ fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
         let cancel = Cancel::new();
         let observer = Arc::new(Canceller(cancel.clone(), Mutex::new(moment)));
         let options = amistore::aws::LinkOptions { observer: observer.clone(), cancel: cancel.clone(), ..bench.options() };
-        let bucket = bench.store_over(bench.link(options)).with_options(ObjectOptions { checksum: Checksum::Md5, ..small_parts() });
+        let bucket = bench.store_over(bench.link(options)).with_options(ObjectOptions { checksum: Some(Checksum::Md5), ..small_parts() });
         let outcome = with_cancel(&cancel, observer.as_ref(), |context| {
             let planned = ops::plan_store(&image, &PackOptions::default(), context)?;
             let target = ArchiveTarget::Object(ObjectTarget {

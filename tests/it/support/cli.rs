@@ -30,12 +30,12 @@ pub const DATA: &str = "snap-0bbbbbbbbbbbbbbbb";
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A directory that a test has for itself, and in which the program runs.
-pub struct Sandbox(TempDir);
+/// A directory that a test has for itself, and in which the program runs; and another one for its state.
+pub struct Sandbox(TempDir, TempDir);
 
 impl Sandbox {
     pub fn new() -> Self {
-        Self(TempDir::new().expect("a temporary directory"))
+        Self(TempDir::new().expect("a temporary directory"), TempDir::new().expect("a state directory"))
     }
 
     /// A sandbox that holds the sample image as directory `image`.
@@ -149,6 +149,8 @@ impl Sandbox {
         for variable in ["OUTPUT", "PROGRESS", "MEMORY", "THREADS", "LEVEL"] {
             command.env_remove(format!("AMISTORE_{variable}"));
         }
+        // Not the one of whoever runs the tests.
+        command.env("AMISTORE_STATE", self.1.path());
         command.env_remove("COLUMNS").env_remove("NO_COLOR").current_dir(self.0.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -1,0 +1,60 @@
+//! Runs of the program in the record of tasks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::output::Console;
+use super::settings::state_directory;
+use crate::base::{Observer, Result};
+use crate::setup::{Recorder, failure_reason};
+use crate::tasks::{Ledger, NewTask, Owner};
+
+/// Does some work, and records that it began, how far it is and how it ended. Where that cannot be recorded the work is done all the same.
+pub(super) fn recorded<T>(
+    console: &Console,
+    state: Option<&Path>,
+    task: &NewTask,
+    observer: &Arc<dyn Observer>,
+    work: impl FnOnce(&dyn Observer) -> Result<T>,
+) -> Result<T> {
+    let run = match Run::begin(state, task, observer) {
+        Ok(run) => run,
+        Err(error) => {
+            console.explain(|| format!("this is not recorded: {error:?}"));
+            return work(observer.as_ref());
+        }
+    };
+    let outcome = work(run.recorder.observer().as_ref());
+    if let Err(error) = run.end(&outcome) {
+        console.explain(|| format!("the end of this is not recorded: {error:?}"));
+    }
+    outcome
+}
+
+struct Run {
+    ledger: Arc<Ledger>,
+    owner: Arc<Owner>,
+    id: i64,
+    recorder: Recorder,
+}
+
+impl Run {
+    fn begin(state: Option<&Path>, task: &NewTask, observer: &Arc<dyn Observer>) -> Result<Self> {
+        let state = state_directory(state)?;
+        let ledger = Arc::new(Ledger::open(state.path())?);
+        let owner = Arc::new(Owner::register(state.path())?);
+        let id = ledger.begin(task, &owner)?;
+        let recorder = Recorder::start(ledger.clone(), owner.clone(), id, observer.clone())?;
+        Ok(Self { ledger, owner, id, recorder })
+    }
+
+    fn end<T>(self, outcome: &Result<T>) -> Result<()> {
+        let Self { ledger, owner, id, recorder } = self;
+        // The last of its progress comes before its end.
+        drop(recorder);
+        match outcome {
+            Ok(_) => ledger.complete(id, &owner),
+            Err(error) => ledger.fail(id, &owner, &failure_reason(error)),
+        }
+    }
+}

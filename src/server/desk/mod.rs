@@ -1,0 +1,209 @@
+//! The service with real work behind it: requests are checked and recorded, and workers do what is recorded, one after the other and some at a time.
+//!
+//! Whatever ends a server, the next one on the same state directory goes on where it stopped; several of them share the work. It does not know HTTP.
+
+mod refusal;
+mod requests;
+mod tally;
+mod views;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::{Overview, Refusal, RestoreRequest, RestoredImage, Service, StorePage, StoreQuery, StoreRequest};
+use crate::aws::s3::{ObjectOptions, S3Link};
+use crate::aws::{Access, Credentials};
+use crate::base::{Cancel, Error, ImageId, Observer, Result};
+use crate::engine::Plan;
+use crate::setup::{Compute, LinkSettings, Links, Recorder, Resources};
+use crate::state::StateDirectory;
+use crate::tasks::{Ledger, Owner, Rules};
+use tally::Tally;
+
+/// The level at which servers compress.
+const LEVEL: i32 = 1;
+
+/// How much is taken on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Tasks that are worked on at once.
+    pub max_tasks: usize,
+    /// Tasks that wait.
+    pub max_queued: u64,
+    /// Bytes of volumes in all unfinished stores. One task alone may be larger.
+    pub store_bytes: u64,
+    /// The same of restores.
+    pub restore_bytes: u64,
+}
+
+impl Default for Limits {
+    /// Two at once, a hundred that wait, and as many bytes as AWS allows an account.
+    fn default() -> Self {
+        Self { max_tasks: 2, max_queued: 100, store_bytes: 1_200 << 30, restore_bytes: 600 << 30 }
+    }
+}
+
+/// What a desk needs.
+#[derive(Clone)]
+pub struct DeskSettings {
+    /// Where tasks are recorded, and unfinished work is remembered.
+    pub state: StateDirectory,
+    /// Threads that compute, and memory of all tasks together: each gets its part of the memory.
+    pub resources: Resources,
+    /// Credentials, Region and endpoint of EC2 and EBS.
+    pub compute: Access,
+    /// How requests to EC2 and EBS are made.
+    pub compute_link: LinkSettings,
+    /// Blocks a second that the account may read or write, if it is not what the Region gives.
+    pub account_rate: Option<u32>,
+    /// Credentials, Region and endpoint of S3.
+    pub archive: Access,
+    /// How requests to S3 are made.
+    pub archive_link: LinkSettings,
+    /// What is asked for with every object. The memory for parts is planned.
+    pub objects: ObjectOptions,
+    /// Whether archives may go to a bucket that everybody may read.
+    pub allow_public_bucket: bool,
+    /// How much is taken on.
+    pub limits: Limits,
+    /// What `amistore tasks` shows as the command that continues the work.
+    pub command: Vec<String>,
+    /// Asks everything to stop; [`Desk::stop`] sets it. It must not be a part of another one.
+    pub cancel: Cancel,
+    /// Hears of warnings, notes and repeated requests of all tasks.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Takes requests, and works on them until it is stopped or dropped.
+pub struct Desk {
+    shared: Arc<Shared>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What requests and workers share.
+struct Shared {
+    settings: DeskSettings,
+    ledger: Arc<Ledger>,
+    owner: Arc<Owner>,
+    links: Links,
+    compute: Compute,
+    archive: S3Link,
+    /// What this server is for: others leave its tasks alone.
+    scope: String,
+    tally: Arc<Tally>,
+    /// Tasks that are worked on, by their number.
+    running: Mutex<HashMap<i64, Recorder>>,
+    /// Workers wait here.
+    idle: Mutex<()>,
+    wake: Condvar,
+}
+
+impl Desk {
+    /// Opens the record of tasks and starts to work on what is in it. No request is made before there is a task.
+    pub fn start(settings: DeskSettings) -> Result<Arc<Self>> {
+        let limits = settings.limits;
+        if limits.max_tasks == 0 || limits.max_queued == 0 {
+            return Err(Error::usage("a server that may do nothing is of no use: allow at least one task, running and waiting"));
+        }
+        let share = share_of(&settings);
+        Plan::new(1, share.memory, LEVEL).map_err(|error| error.at("tasks_at_once", limits.max_tasks))?;
+        let tally = Arc::new(Tally::new(settings.observer.clone()));
+        let links = Links::new(tally.clone(), settings.cancel.clone());
+        let compute = links.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
+        let archive = links.objects(settings.archive.clone(), &settings.archive_link)?;
+        let ledger = Arc::new(Ledger::open(settings.state.path())?);
+        let owner = Arc::new(Owner::register(settings.state.path())?);
+        let shared = Arc::new(Shared {
+            scope: scope_of(&settings, &compute, &archive),
+            ledger,
+            owner,
+            links,
+            compute,
+            archive,
+            tally,
+            running: Mutex::default(),
+            idle: Mutex::default(),
+            wake: Condvar::new(),
+            settings,
+        });
+        let desk = Self { shared: shared.clone(), workers: Mutex::default() };
+        for number in 0..limits.max_tasks {
+            let shared = shared.clone();
+            let worker = std::thread::Builder::new().name(format!("amistore-task-{number}")).spawn(move || worker::work(&shared));
+            lock(&desk.workers).push(worker.map_err(|cause| Error::io("cannot start the threads that work on tasks", cause))?);
+        }
+        Ok(Arc::new(desk))
+    }
+
+    /// Stops all work, and returns when nobody works any more. Tasks stay in progress: the next server goes on with them.
+    pub fn stop(&self) {
+        self.shared.settings.cancel.cancel();
+        self.shared.wake_all();
+        let workers = std::mem::take(&mut *lock(&self.workers));
+        for worker in workers {
+            // A panic in it was caught, and is the failure of its task.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Service for Desk {
+    fn create_store(&self, request: &StoreRequest, dry_run: bool) -> Result<String, Refusal> {
+        self.shared.create_store(request, dry_run)
+    }
+
+    fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal> {
+        self.shared.store_tasks(query)
+    }
+
+    fn create_restore(&self, request: &RestoreRequest, dry_run: bool) -> Result<ImageId, Refusal> {
+        self.shared.create_restore(request, dry_run)
+    }
+
+    fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal> {
+        self.shared.restored(reserved)
+    }
+
+    fn overview(&self) -> Result<Overview, Refusal> {
+        self.shared.overview()
+    }
+}
+
+impl Shared {
+    fn wake_all(&self) {
+        let _idle = lock(&self.idle);
+        self.wake.notify_all();
+    }
+
+    fn rules(&self, max_bytes: u64) -> Rules {
+        Rules { max_queued: self.settings.limits.max_queued, max_bytes }
+    }
+}
+
+/// What one task may take.
+fn share_of(settings: &DeskSettings) -> Resources {
+    Resources { threads: settings.resources.threads, memory: settings.resources.memory / settings.limits.max_tasks.max(1) as u64 }
+}
+
+/// Account, Region and endpoints, as far as they are known without a request.
+fn scope_of(settings: &DeskSettings, compute: &Compute, archive: &S3Link) -> String {
+    let who = |access: &Access| match (&access.credentials, &access.profile) {
+        (Credentials::Static(credentials), _) => credentials.access_key_id.clone(),
+        (Credentials::Anonymous, _) => "anonymous".to_owned(),
+        (Credentials::Chain, profile) => profile.clone().unwrap_or_default(),
+    };
+    let (region, ec2, ebs, s3) = (compute.ec2.region(), compute.ec2.endpoint(), compute.ebs.endpoint(), archive.endpoint());
+    format!("{region} ec2={ec2} ebs={ebs} as={} s3={s3} as={}", who(&settings.compute), who(&settings.archive))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,193 @@
+//! Requests for work: what can be found out at once is, and what is taken on is recorded.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::{Refusal, RestoreRequest, StoreRequest};
+use super::{Shared, refusal};
+use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Edits};
+use crate::aws::s3::{S3Location, S3Store};
+use crate::base::{Error, ErrorKind, ImageId, Result, check_image_name};
+use crate::engine::Archive;
+use crate::setup::{look_at_bucket, restore_target, task_target, told};
+use crate::store::ObjectStore;
+use crate::tasks::{Kind, NewTask, Origin, Rules};
+
+/// Memory of an image that is only looked at.
+const NOTHING_IS_SENT: u64 = 1 << 20;
+
+/// What a store is made of again.
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoreWork {
+    pub(super) image_id: String,
+    pub(super) bucket: String,
+    pub(super) object_key: String,
+    pub(super) tags: Vec<(String, String)>,
+}
+
+/// What a restore is made of again.
+#[derive(Serialize, Deserialize)]
+pub(super) struct RestoreWork {
+    pub(super) bucket: String,
+    pub(super) object_key: String,
+    pub(super) name: Option<String>,
+    pub(super) image_tags: Vec<(String, String)>,
+    pub(super) snapshot_tags: Vec<(String, String)>,
+}
+
+impl RestoreWork {
+    /// What is to be different of the image.
+    pub(super) fn edits(&self) -> Edits {
+        Edits {
+            name: self.name.clone(),
+            image_tags: self.image_tags.clone(),
+            snapshot_tags: self.snapshot_tags.clone(),
+            ..Edits::default()
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn create_store(&self, request: &StoreRequest, dry_run: bool) -> Result<String, Refusal> {
+        let (id, bucket) = (&request.image_id, &request.bucket);
+        let compute = &self.compute;
+        let size = Ec2Image::examine(&compute.ec2, &compute.ebs, &compute.quotas, id).map_err(|error| refusal::of_image(id, &error))?;
+        let object_key = format!("{}{id}.bin", request.prefix);
+        let place = S3Location { bucket: bucket.clone(), key: object_key.clone() };
+        let store = self.bucket(bucket);
+        let work =
+            StoreWork { image_id: id.to_string(), bucket: bucket.clone(), object_key: object_key.clone(), tags: request.tags.clone() };
+        let task = NewTask {
+            image_id: Some(id.to_string()),
+            bucket: Some(bucket.clone()),
+            object_key: Some(object_key.clone()),
+            request: Some(json(&work)?),
+            scope: Some(self.scope.clone()),
+            size,
+            ..NewTask::new(Kind::Store, Origin::Server, id.as_str(), task_target(&store, &place.to_string()))
+        };
+        let rules = self.rules(self.settings.limits.store_bytes);
+        // Not the last word, but said before an upload is tried.
+        self.check(&task, &rules)?;
+        look_at_bucket(&store, &object_key, self.settings.allow_public_bucket, self.tally.as_ref()).map_err(|error| refusal::of(&error))?;
+        match store.exists(&object_key) {
+            Ok(true) => return Err(refusal::already_stored()),
+            Ok(false) => {}
+            // Without the permission to list, S3 does not tell. The work will find out.
+            Err(error) if error.kind() == ErrorKind::Denied => {}
+            Err(error) => return Err(refusal::of(&error)),
+        }
+        if dry_run {
+            return Ok(object_key);
+        }
+        self.enqueue(&task, &rules)?;
+        Ok(object_key)
+    }
+
+    pub(super) fn create_restore(&self, request: &RestoreRequest, dry_run: bool) -> Result<ImageId, Refusal> {
+        if let Some(name) = &request.name {
+            check_image_name(name).map_err(|error| malformed(&error))?;
+        }
+        let store = self.bucket(&request.bucket);
+        let reader = store.open(&request.object_key).map_err(|error| refusal::of(&error))?;
+        let archive = Archive::open(reader.as_ref()).map_err(|error| of_object(&error))?;
+        let document = archive.document();
+        let Some(name) = request.name.as_deref().or_else(|| document.name()).map(ToOwned::to_owned) else {
+            return Err(refusal::client("MissingParameter", "The stored image has no name: the request must contain the parameter Name"));
+        };
+        let work = RestoreWork {
+            bucket: request.bucket.clone(),
+            object_key: request.object_key.clone(),
+            name: request.name.clone(),
+            image_tags: request.image_tags.clone(),
+            snapshot_tags: request.snapshot_tags.clone(),
+        };
+        let options = Ec2Options {
+            ec2: self.compute.ec2.clone(),
+            ebs: self.compute.ebs.clone(),
+            quotas: self.compute.quotas.clone(),
+            memory: NOTHING_IS_SENT,
+            edits: work.edits(),
+            observer: self.tally.clone(),
+        };
+        let place = Ec2Place::new(options.clone());
+        place.check(document).map_err(|error| match (error.kind(), error.fact("image_id")) {
+            (ErrorKind::Exists, Some(taken)) => refusal::name_taken(&name, taken),
+            (ErrorKind::Usage, _) if check_image_name(&name).is_err() => malformed(&error),
+            _ => refusal::of(&error),
+        })?;
+        place.check_access().map_err(|error| refusal::of(&error))?;
+        let reserved = reserve().map_err(|error| refusal::of_record(&error))?;
+        let task = NewTask {
+            image_id: document.image_id().map(ToString::to_string),
+            bucket: Some(request.bucket.clone()),
+            object_key: Some(request.object_key.clone()),
+            name: Some(name),
+            reserved_id: Some(reserved.to_string()),
+            request: Some(json(&work)?),
+            scope: Some(self.scope.clone()),
+            size: archive.root().manifest.volumes.iter().map(|volume| volume.size.bytes()).sum(),
+            ..NewTask::new(
+                Kind::Restore,
+                Origin::Server,
+                format!("s3://{}/{}", request.bucket, request.object_key),
+                restore_target(&options, &archive),
+            )
+        };
+        let rules = self.rules(self.settings.limits.restore_bytes);
+        if dry_run {
+            self.check(&task, &rules)?;
+        } else {
+            self.enqueue(&task, &rules)?;
+        }
+        Ok(reserved)
+    }
+
+    /// The bucket of a request, to be looked at.
+    fn bucket(&self, name: &str) -> S3Store {
+        let options = self.settings.archive_link.of_objects(self.settings.objects.clone());
+        S3Store::new(self.archive.clone(), name, options)
+    }
+
+    fn check(&self, task: &NewTask, rules: &Rules) -> Result<(), Refusal> {
+        match self.ledger.check(task, rules).map_err(|error| refusal::of_record(&error))? {
+            Some(conflict) => Err(refusal::of_conflict(conflict, task.name.as_deref().unwrap_or_default())),
+            None => Ok(()),
+        }
+    }
+
+    fn enqueue(&self, task: &NewTask, rules: &Rules) -> Result<(), Refusal> {
+        let taken = self.ledger.enqueue(task, rules).map_err(|error| refusal::of_record(&error))?;
+        taken.map_err(|conflict| refusal::of_conflict(conflict, task.name.as_deref().unwrap_or_default()))?;
+        self.wake_all();
+        Ok(())
+    }
+}
+
+fn json(work: &impl Serialize) -> Result<String, Refusal> {
+    serde_json::to_string(work).map_err(|cause| refusal::of_record(&Error::internal("cannot write down the request").because(cause)))
+}
+
+fn malformed(error: &Error) -> Refusal {
+    refusal::client("InvalidAMIName.Malformed", told(error))
+}
+
+/// An object that cannot be restored from.
+fn of_object(error: &Error) -> Refusal {
+    let text = told(error);
+    match error.kind() {
+        ErrorKind::Unsupported => refusal::client(
+            "InvalidRequest",
+            format!("The object is not an archive of amistore, and only those are restored here; EC2 itself restores its own: {text}"),
+        ),
+        ErrorKind::Corrupt => refusal::client("InvalidRequest", format!("The archive is damaged: {text}")),
+        _ => refusal::of(error),
+    }
+}
+
+/// An id that no image has: 68 random bits, as EC2's own.
+fn reserve() -> Result<ImageId> {
+    let random = || RandomState::new().build_hasher().finish();
+    ImageId::parse(&format!("ami-{:016x}{:x}", random(), random() & 0xF))
+}

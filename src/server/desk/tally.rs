@@ -1,0 +1,68 @@
+//! What all tasks of a server did since it began.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::base::{Event, Observer};
+
+/// Counts, and passes on what is worth a line in a log.
+pub(super) struct Tally {
+    inner: Arc<dyn Observer>,
+    bytes: AtomicU64,
+    transferred: AtomicU64,
+    retries: AtomicU64,
+    completed: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// The numbers of a tally.
+pub(super) struct Told {
+    pub(super) bytes: u64,
+    pub(super) transferred: u64,
+    pub(super) retries: u64,
+    pub(super) completed: u64,
+    pub(super) failed: u64,
+}
+
+impl Tally {
+    pub(super) fn new(inner: Arc<dyn Observer>) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { inner, bytes: zero(), transferred: zero(), retries: zero(), completed: zero(), failed: zero() }
+    }
+
+    /// A task ended.
+    pub(super) fn ended(&self, well: bool) {
+        let counter = if well { &self.completed } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn told(&self) -> Told {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Told {
+            bytes: read(&self.bytes),
+            transferred: read(&self.transferred),
+            retries: read(&self.retries),
+            completed: read(&self.completed),
+            failed: read(&self.failed),
+        }
+    }
+}
+
+impl Observer for Tally {
+    fn note(&self, event: &Event<'_>) {
+        match event {
+            Event::Advanced { bytes, .. } => {
+                self.bytes.fetch_add(*bytes, Ordering::Relaxed);
+            }
+            Event::Sent { bytes } | Event::Received { bytes } => {
+                self.transferred.fetch_add(*bytes, Ordering::Relaxed);
+            }
+            Event::Retried { .. } => {
+                self.retries.fetch_add(1, Ordering::Relaxed);
+                self.inner.note(event);
+            }
+            Event::Warning { .. } | Event::Note { .. } | Event::Damage { .. } => self.inner.note(event),
+            _ => {}
+        }
+    }
+}

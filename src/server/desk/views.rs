@@ -1,0 +1,92 @@
+//! What is told of tasks.
+
+use super::super::{Overview, Refusal, RestoreProgress, RestoredImage, Running, StorePage, StoreQuery, StoreResult};
+use super::{Shared, lock, refusal};
+use crate::base::{Error, ImageId, Result};
+use crate::tasks::{Filter, State, TaskRow, page};
+
+/// Tasks of an overview.
+const SHOWN: usize = 200;
+
+impl Shared {
+    pub(super) fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal> {
+        let image_ids: Vec<String> = query.image_ids.iter().map(ToString::to_string).collect();
+        let rows = self.ledger.stores(&image_ids).map_err(|error| refusal::of_record(&error))?;
+        let filter = Filter { states: query.states.clone(), buckets: query.buckets.clone(), image_ids };
+        let page = page(rows, &filter, query.limit, query.after.as_deref());
+        let page = page.ok_or_else(|| refusal::client("InvalidPaginationToken", "The pagination token is not valid"))?;
+        Ok(StorePage { tasks: page.rows.into_iter().map(result).collect(), next: page.next })
+    }
+
+    pub(super) fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal> {
+        let row = self.ledger.reserved(reserved.as_str()).map_err(|error| refusal::of_record(&error))?;
+        row.map(|row| restored(reserved, row)).transpose().map_err(|error| refusal::of_record(&error))
+    }
+
+    pub(super) fn overview(&self) -> Result<Overview, Refusal> {
+        let read = || Ok::<_, Error>((self.ledger.recent(SHOWN)?, self.ledger.unfinished()?));
+        let (rows, (queued, running)) = read().map_err(|error| refusal::of_record(&error))?;
+        let told = self.tally.told();
+        Ok(Overview {
+            tasks: rows.into_iter().map(|row| self.shown(row)).collect(),
+            queued,
+            running,
+            completed: told.completed,
+            failed: told.failed,
+            bytes: told.bytes,
+            transferred: told.transferred,
+            retries: told.retries,
+        })
+    }
+
+    fn shown(&self, row: TaskRow) -> Running {
+        // Of those that are worked on here more is known than is noted.
+        let running = lock(&self.running);
+        let live = running.get(&row.id);
+        Running {
+            kind: row.task.kind.name(),
+            image_id: row.task.image_id,
+            restored_id: row.restored_id,
+            source: row.task.source,
+            target: row.task.target,
+            started: row.started,
+            ended: row.ended,
+            state: row.state.shown(),
+            queued: row.state == State::Queued,
+            percent: live.map_or(row.percent, |live| live.percent()),
+            rate: live.and_then(|live| live.rate()),
+            reason: row.reason,
+            origin: row.task.origin.name(),
+        }
+    }
+}
+
+fn result(row: TaskRow) -> StoreResult {
+    StoreResult {
+        image_id: row.task.image_id.unwrap_or_default(),
+        started: row.started,
+        bucket: row.task.bucket.unwrap_or_default(),
+        object_key: row.task.object_key.unwrap_or_default(),
+        percent: row.percent,
+        state: row.state.shown(),
+        reason: row.reason,
+    }
+}
+
+fn restored(reserved: &ImageId, row: TaskRow) -> Result<RestoredImage> {
+    let progress = match row.state {
+        State::Queued | State::Running => RestoreProgress::Pending,
+        State::Completed => RestoreProgress::Available,
+        State::Failed => RestoreProgress::Failed,
+    };
+    Ok(RestoredImage {
+        reserved: reserved.clone(),
+        image_id: row.restored_id.as_deref().map(ImageId::parse).transpose()?,
+        name: row.task.name,
+        location: format!("{}/{}", row.task.bucket.unwrap_or_default(), row.task.object_key.unwrap_or_default()),
+        started: row.started,
+        progress,
+        percent: row.percent,
+        reason: row.reason,
+    })
+}

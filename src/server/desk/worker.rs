@@ -1,0 +1,176 @@
+//! Does what is recorded, one task after the other.
+//!
+//! A task that is stopped waits for the next server. One that fails has failed, as with AWS: whoever asks again has it continued, because its task file is kept.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::requests::{RestoreWork, StoreWork};
+use super::{LEVEL, Shared, lock, share_of};
+use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Ec2Source};
+use crate::base::{BLOCK_BYTES, Error, Event, ImageId, Observer, Result};
+use crate::disk::Overwrite;
+use crate::engine::{Archive, Context, PackOptions};
+use crate::ops::Resumption;
+use crate::setup::{Compute, Links, Recorder, StoreJob, failure_reason, restore_to_ec2, store_to_bucket, told};
+use crate::store::{Attributes, ObjectStore};
+use crate::tasks::{Kind, TaskRow};
+
+/// Between two looks for work that other servers were asked for, or left.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Attempts to note how a task ended.
+const ATTEMPTS: u32 = 5;
+
+/// Works until it is asked to stop.
+pub(super) fn work(shared: &Arc<Shared>) {
+    while !shared.settings.cancel.is_cancelled() {
+        match shared.ledger.claim(&shared.scope, &shared.owner) {
+            Ok(Some(row)) => run(shared, &row),
+            Ok(None) => wait(shared),
+            Err(error) => {
+                warn(shared, format!("no task can be claimed: {}", told(&error)));
+                wait(shared);
+            }
+        }
+    }
+}
+
+fn wait(shared: &Shared) {
+    let idle = lock(&shared.idle);
+    if !shared.settings.cancel.is_cancelled() {
+        drop(shared.wake.wait_timeout(idle, PAUSE));
+    }
+}
+
+fn warn(shared: &Shared, message: String) {
+    shared.tally.note(&Event::Warning { message });
+}
+
+fn run(shared: &Arc<Shared>, row: &TaskRow) {
+    let begun = Recorder::start(shared.ledger.clone(), shared.owner.clone(), row.id, shared.tally.clone());
+    let outcome = begun.and_then(|recorder| {
+        let observer = recorder.observer();
+        lock(&shared.running).insert(row.id, recorder);
+        let outcome = catch_unwind(AssertUnwindSafe(|| perform(shared, row, &observer)));
+        // Before the task ends, so that the last of its progress is noted.
+        let recorder = lock(&shared.running).remove(&row.id);
+        drop(recorder);
+        outcome.unwrap_or_else(|_| Err(Error::internal("the work ended in a defect of amistore")))
+    });
+    let stopped = shared.settings.cancel.is_cancelled();
+    for attempt in 1..=ATTEMPTS {
+        let (id, owner) = (row.id, shared.owner.as_ref());
+        let noted = match &outcome {
+            Ok(()) => shared.ledger.complete(id, owner),
+            Err(_) if stopped => shared.ledger.release(id, owner),
+            Err(error) => shared.ledger.fail(id, owner, &failure_reason(error)),
+        };
+        match noted {
+            Ok(()) => break,
+            Err(error) if attempt == ATTEMPTS => {
+                warn(shared, format!("how a task ended cannot be noted, and it will be looked at again later: {}", told(&error)));
+            }
+            Err(_) => std::thread::sleep(PAUSE),
+        }
+    }
+    match &outcome {
+        Err(_) if stopped => {}
+        outcome => shared.tally.ended(outcome.is_ok()),
+    }
+}
+
+fn perform(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>) -> Result<()> {
+    // An earlier server did all of it, and was killed before it could say so. If even its task file is there, going on finds the image, and forgets the file.
+    if row.restored_id.is_some() && !shared.settings.state.task_file(&row.task.target).exists() {
+        return Ok(());
+    }
+    let once = |restart: bool| match row.task.kind {
+        Kind::Store => store(shared, row, observer, restart),
+        Kind::Restore => restore(shared, row, observer, restart),
+        Kind::Copy => Err(Error::internal("nobody asks a server to copy")),
+    };
+    match once(false) {
+        // What failed before was asked for with other tags, or done by another version.
+        Err(error) if error.fact("begun_with").is_some() => once(true),
+        outcome => outcome,
+    }
+}
+
+fn request<'a, T: serde::Deserialize<'a>>(row: &'a TaskRow) -> Result<T> {
+    let text = row.task.request.as_deref().unwrap_or_default();
+    serde_json::from_str(text).map_err(|cause| Error::internal("cannot read what was asked for").because(cause))
+}
+
+fn resumption(shared: &Shared, row: &TaskRow, restart: bool) -> Resumption {
+    Resumption {
+        directory: shared.settings.state.clone(),
+        command: shared.settings.command.clone(),
+        working_directory: std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default(),
+        source: row.task.source.clone(),
+        target: row.task.target.clone(),
+        restart,
+    }
+}
+
+/// How many bytes of volumes there are to a task.
+fn expect(shared: &Shared, row: &TaskRow, bytes: u64) {
+    if let Some(recorder) = lock(&shared.running).get(&row.id) {
+        recorder.expect(bytes);
+    }
+}
+
+/// Connections of one task. The account's limits are those of all tasks.
+fn compute(shared: &Shared, links: &Links) -> Result<Compute> {
+    let settings = &shared.settings;
+    let compute = links.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
+    Ok(Compute { quotas: shared.compute.quotas.clone(), ..compute })
+}
+
+fn store(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>, restart: bool) -> Result<()> {
+    let settings = &shared.settings;
+    let work: StoreWork = request(row)?;
+    let links = shared.links.heard_by(observer.clone());
+    let compute = compute(shared, &links)?;
+    let source = Ec2Source::Image(ImageId::parse(&work.image_id)?);
+    let image = Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source, observer.as_ref())?;
+    let bucket = links.bucket(&work.bucket, settings.archive.clone(), &settings.archive_link, settings.objects.clone())?;
+    let planned = share_of(settings).beside_blocks(LEVEL).plan_store(&image, bucket, LEVEL, &settings.cancel)?;
+    expect(shared, row, planned.bytes);
+    let context = Context { plan: &planned.plan, observer: observer.as_ref(), cancel: &settings.cancel };
+    let job = StoreJob {
+        image: &image,
+        options: &PackOptions::default(),
+        store: &planned.store,
+        key: work.object_key,
+        overwrite: Overwrite::No,
+        attributes: Attributes { tags: work.tags.into_iter().collect(), ..Attributes::default() },
+        at_most: planned.at_most,
+        stretches: planned.stretches,
+        allow_public: settings.allow_public_bucket,
+        resumption: resumption(shared, row, restart),
+    };
+    store_to_bucket(job, context).map(drop)
+}
+
+fn restore(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>, restart: bool) -> Result<()> {
+    let settings = &shared.settings;
+    let work: RestoreWork = request(row)?;
+    let links = shared.links.heard_by(observer.clone());
+    let Compute { ec2, ebs, quotas } = compute(shared, &links)?;
+    let bucket = links.bucket(&work.bucket, settings.archive.clone(), &settings.archive_link, settings.objects.clone())?;
+    let reader = bucket.open(&work.object_key)?;
+    let archive = Archive::open(reader.as_ref())?;
+    expect(shared, row, archive.root().manifest.volumes.iter().map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum());
+    let (plan, memory) = share_of(settings).plan_with_blocks(true)?;
+    let edits = work.edits();
+    let about_snapshots = edits.about_snapshots();
+    let place = Ec2Place::new(Ec2Options { ec2, ebs, quotas, memory, edits, observer: observer.clone() });
+    let (noting, id) = (shared.clone(), row.id);
+    let place = place.telling(Arc::new(move |restored| match &restored.image_id {
+        Some(image_id) => noting.ledger.note_image(id, &noting.owner, image_id.as_str()),
+        None => Ok(()),
+    }));
+    let context = Context { plan: &plan, observer: observer.as_ref(), cancel: &settings.cancel };
+    restore_to_ec2(&archive, &place, &about_snapshots, &resumption(shared, row, restart), context).map(drop)
+}

@@ -1,0 +1,85 @@
+//! An error in one line, for people who have nothing else: what, where, why, and what to do.
+
+use crate::base::{Error, ErrorKind};
+
+/// As long as AWS's own, about.
+const LONGEST: usize = 500;
+/// Facts that say where.
+const FACTS: [&str; 13] = [
+    "image_id",
+    "name",
+    "snapshot_id",
+    "bucket",
+    "object",
+    "action",
+    "code",
+    "state",
+    "because",
+    "looks_like",
+    "content",
+    "also",
+    "registered",
+];
+
+/// Message, facts and causes.
+pub fn told(error: &Error) -> String {
+    let facts: Vec<String> = error
+        .context()
+        .iter()
+        .filter(|(key, _)| FACTS.contains(key))
+        .map(|(key, value)| format!("{} {value}", key.replace('_', " ")))
+        .collect();
+    let mut text = error.message().to_owned();
+    if !facts.is_empty() {
+        text.push_str(&format!(" ({})", facts.join(", ")));
+    }
+    for cause in error.causes() {
+        text.push_str(&format!(": {cause}"));
+    }
+    one_line(&text)
+}
+
+/// The same with what to do about a task that failed; at most 500 characters.
+pub fn failure_reason(error: &Error) -> String {
+    let advice = match error.kind() {
+        ErrorKind::Denied => "allow it to these credentials, and ask again: what was done is kept",
+        ErrorKind::Limit if ["memory", "part_size"].iter().any(|fact| error.fact(fact).is_some()) => {
+            "give it more memory, or let fewer tasks run at once"
+        }
+        ErrorKind::Io | ErrorKind::Limit | ErrorKind::Interrupted => "ask again: what was done is kept, and is not done twice",
+        ErrorKind::NotFound => "see whether it was deleted meanwhile, or is in another Region or account",
+        ErrorKind::Exists => "remove what is there, or choose another place or name",
+        ErrorKind::Corrupt => "`amistore verify` tells what is damaged",
+        ErrorKind::Unsupported | ErrorKind::Usage => "it will fail again as it is",
+        _ => "this should not happen: report it",
+    };
+    let told = told(error);
+    let room = LONGEST - advice.chars().count() - 2;
+    format!("{}; {advice}", cut(&told, room))
+}
+
+fn one_line(text: &str) -> String {
+    text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn cut(text: &str, room: usize) -> String {
+    if text.chars().count() <= room { text.to_owned() } else { text.chars().take(room - 1).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_of_what_where_why_and_what_to_do() {
+        let cause = Error::new(ErrorKind::Io, "the other\nside is\r\ngone");
+        let error = Error::new(ErrorKind::Denied, "cannot read").at("snapshot_id", "snap-1").at("request_id", "r").because(cause);
+        let reason = failure_reason(&error);
+        assert_eq!(
+            reason,
+            "cannot read (snapshot id snap-1): the other side is gone; allow it to these credentials, and ask again: what was done is kept"
+        );
+        let long = failure_reason(&Error::new(ErrorKind::Io, "ä".repeat(2000)));
+        assert!(long.chars().count() == LONGEST && long.contains("…; ask again"), "{long}");
+    }
+}

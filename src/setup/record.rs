@@ -1,0 +1,199 @@
+//! A task that is worked on, in the record of tasks: how far it is, written by a thread of its own at most once a second.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::base::{Error, Event, Observer, Result, Stage};
+use crate::tasks::{Ledger, Owner};
+
+/// Between two notes.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A rate is that of so many pauses.
+const SAMPLES: usize = 10;
+
+/// Counts what an observer hears of one task, and notes it as long as it lives. That the record cannot be written keeps nobody from working.
+pub struct Recorder {
+    count: Arc<Count>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What was heard.
+struct Count {
+    inner: Arc<dyn Observer>,
+    /// Whether what is heard now is the work itself.
+    counts: AtomicBool,
+    expected: AtomicU64,
+    grown: AtomicU64,
+    /// What was told last: it never goes back.
+    percent: AtomicU8,
+    /// By this run and by earlier ones.
+    done: AtomicU64,
+    /// By this run.
+    worked: AtomicU64,
+    ended: Mutex<bool>,
+    wake: Condvar,
+    samples: Mutex<VecDeque<(Instant, u64)>>,
+}
+
+impl Recorder {
+    /// Begins to note how far the task `id` of `owner` is. What is heard is passed on to `inner`.
+    pub fn start(ledger: Arc<Ledger>, owner: Arc<Owner>, id: i64, inner: Arc<dyn Observer>) -> Result<Self> {
+        let count = Arc::new(Count {
+            inner,
+            counts: AtomicBool::new(true),
+            expected: AtomicU64::new(0),
+            grown: AtomicU64::new(0),
+            percent: AtomicU8::new(0),
+            done: AtomicU64::new(0),
+            worked: AtomicU64::new(0),
+            ended: Mutex::new(false),
+            wake: Condvar::new(),
+            samples: Mutex::new(VecDeque::from([(Instant::now(), 0)])),
+        });
+        let noted = count.clone();
+        let thread = std::thread::Builder::new().name("amistore-record".to_owned()).spawn(move || noted.write(&ledger, &owner, id));
+        let thread = thread.map_err(|cause| Error::io("cannot start the thread that keeps the record of tasks", cause))?;
+        Ok(Self { count, thread: Some(thread) })
+    }
+
+    /// Who has to hear of the work.
+    pub fn observer(&self) -> Arc<dyn Observer> {
+        self.count.clone()
+    }
+
+    /// How many bytes of volumes there are, if that is known before they are looked at.
+    pub fn expect(&self, bytes: u64) {
+        self.count.expected.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of volumes a second, lately.
+    pub fn rate(&self) -> Option<u64> {
+        let samples = lock(&self.count.samples);
+        let (since, before) = samples.front()?;
+        let seconds = since.elapsed().as_secs_f64();
+        let bytes = self.count.worked.load(Ordering::Relaxed).saturating_sub(*before);
+        (seconds >= 0.5).then(|| (bytes as f64 / seconds) as u64)
+    }
+
+    /// From 0 to 99.
+    pub fn percent(&self) -> u8 {
+        self.count.percent()
+    }
+}
+
+impl Drop for Recorder {
+    /// Notes the last of it.
+    fn drop(&mut self) {
+        *lock(&self.count.ended) = true;
+        self.count.wake.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // It does nothing that panics, and if it did, the work would be done all the same.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Count {
+    fn percent(&self) -> u8 {
+        let total = self.expected.load(Ordering::Relaxed).max(self.grown.load(Ordering::Relaxed)).max(1);
+        let done = self.done.load(Ordering::Relaxed);
+        let percent = (u128::from(done) * 100 / u128::from(total)).min(99) as u8;
+        self.percent.fetch_max(percent, Ordering::Relaxed).max(percent)
+    }
+
+    fn write(&self, ledger: &Ledger, owner: &Owner, id: i64) {
+        let mut noted = (0, 0);
+        let mut ended = lock(&self.ended);
+        loop {
+            let over = *ended;
+            drop(ended);
+            let now = (self.percent(), self.done.load(Ordering::Relaxed));
+            if now != noted && ledger.advance(id, owner, now.0, now.1).is_ok() {
+                noted = now;
+            }
+            if over {
+                return;
+            }
+            let mut samples = lock(&self.samples);
+            samples.push_back((Instant::now(), self.worked.load(Ordering::Relaxed)));
+            if samples.len() > SAMPLES {
+                samples.pop_front();
+            }
+            drop(samples);
+            ended = lock(&self.ended);
+            if !*ended {
+                ended = self.wake.wait_timeout(ended, PAUSE).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+    }
+}
+
+impl Observer for Count {
+    fn note(&self, event: &Event<'_>) {
+        match event {
+            Event::Started { stage, .. } => {
+                let is_work = matches!(stage, Stage::Store | Stage::Restore | Stage::Copy);
+                self.counts.store(is_work, Ordering::Relaxed);
+                if is_work {
+                    self.grown.store(0, Ordering::Relaxed);
+                    self.done.store(0, Ordering::Relaxed);
+                }
+            }
+            Event::Grew { bytes } if self.counts.load(Ordering::Relaxed) => {
+                self.grown.fetch_add(*bytes, Ordering::Relaxed);
+            }
+            Event::Advanced { bytes, .. } if self.counts.load(Ordering::Relaxed) => {
+                self.done.fetch_add(*bytes, Ordering::Relaxed);
+                self.worked.fetch_add(*bytes, Ordering::Relaxed);
+            }
+            Event::Kept { bytes, .. } if self.counts.load(Ordering::Relaxed) => {
+                self.done.fetch_add(*bytes, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        self.inner.note(event);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::NullObserver;
+    use crate::tasks::{Kind, NewTask, Origin};
+
+    #[test]
+    fn progress_is_that_of_the_work_and_is_noted_at_the_end_at_the_latest() {
+        let state = tempfile::tempdir().expect("a directory");
+        let ledger = Arc::new(Ledger::open(state.path()).expect("a record"));
+        let owner = Arc::new(Owner::register(state.path()).expect("an owner"));
+        let id = ledger.begin(&NewTask::new(Kind::Store, Origin::Command, "a", "b"), &owner).expect("begins");
+        let recorder = Recorder::start(ledger.clone(), owner.clone(), id, Arc::new(NullObserver)).expect("starts");
+        let observer = recorder.observer();
+        recorder.expect(1000);
+        for event in [
+            Event::Started { stage: Stage::Thaw, total: None },
+            Event::Advanced { bytes: 900, stored: 0 },
+            Event::Started { stage: Stage::Store, total: None },
+            Event::Grew { bytes: 500 },
+            Event::Kept { bytes: 100, stored: 0 },
+            Event::Advanced { bytes: 150, stored: 0 },
+        ] {
+            observer.note(&event);
+        }
+        assert_eq!(recorder.percent(), 25);
+        // More is found, and less is done of it; what was told stays.
+        observer.note(&Event::Grew { bytes: 4500 });
+        assert_eq!(recorder.percent(), 25);
+        observer.note(&Event::Advanced { bytes: 4750, stored: 0 });
+        drop(recorder);
+        let row = ledger.recent(1).expect("rows").remove(0);
+        assert_eq!((row.percent, row.bytes), (99, 5000), "100 is for its end");
+    }
+}

@@ -1,0 +1,78 @@
+//! Which tasks are shown, and in which order: pure functions on rows.
+
+use std::collections::HashSet;
+
+use super::TaskRow;
+use super::schema::millis;
+
+/// What is asked for. Empty lists ask for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// `InProgress`, `Completed`, `Failed`.
+    pub states: Vec<String>,
+    /// Buckets.
+    pub buckets: Vec<String>,
+    /// Images; of each only the newest task.
+    pub image_ids: Vec<String>,
+}
+
+/// Some of the tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The newest first.
+    pub rows: Vec<TaskRow>,
+    /// Where to go on, if there are more: hex digits with `-` between them.
+    pub next: Option<String>,
+}
+
+/// The newest task of each image, the newest first. What has no image is left out.
+pub fn newest_of_each(rows: Vec<TaskRow>) -> Vec<TaskRow> {
+    let mut seen = HashSet::new();
+    sorted(rows).into_iter().filter(|row| row.task.image_id.clone().is_some_and(|id| seen.insert(id))).collect()
+}
+
+/// At most `limit` of those tasks that are asked for, the newest first, from behind the place `after` which an earlier page gave. Tasks that came since then do not move it. `None` if no page ever gave such a place.
+pub fn page(rows: Vec<TaskRow>, filter: &Filter, limit: usize, after: Option<&str>) -> Option<Page> {
+    let after = match after {
+        Some(text) => Some(parse(text)?),
+        None => None,
+    };
+    let rows = if filter.image_ids.is_empty() {
+        sorted(rows)
+    } else {
+        let asked = |row: &TaskRow| row.task.image_id.as_ref().is_some_and(|id| filter.image_ids.contains(id));
+        newest_of_each(rows.into_iter().filter(asked).collect())
+    };
+    let is_one = |list: &[String], value: Option<&str>| list.is_empty() || value.is_some_and(|value| list.iter().any(|one| one == value));
+    let mut rows = rows.into_iter().filter(|row| {
+        after.is_none_or(|after| place(row) < after)
+            && is_one(&filter.states, Some(row.state.shown()))
+            && is_one(&filter.buckets, row.task.bucket.as_deref())
+    });
+    let found: Vec<TaskRow> = rows.by_ref().take(limit).collect();
+    let more = rows.next().is_some();
+    let next = found.last().filter(|_| more).map(|row| {
+        let (millis, id) = place(row);
+        format!("{millis:x}-{id:x}")
+    });
+    Some(Page { rows: found, next })
+}
+
+fn sorted(mut rows: Vec<TaskRow>) -> Vec<TaskRow> {
+    rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
+    rows
+}
+
+/// By what tasks are ordered. It never changes.
+fn place(row: &TaskRow) -> (i64, i64) {
+    (millis(row.started), row.id)
+}
+
+fn parse(text: &str) -> Option<(i64, i64)> {
+    let (millis, id) = text.split_once('-')?;
+    let number = |text: &str| {
+        let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+        if plain { i64::from_str_radix(text, 16).ok() } else { None }
+    };
+    Some((number(millis)?, number(id)?))
+}

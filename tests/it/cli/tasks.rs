@@ -1,0 +1,95 @@
+//! What `tasks` lists: every store, restore and copy, once.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::cli::{IMAGE, Sandbox, wait_until};
+
+fn listed(sandbox: &Sandbox, more: &[&str]) -> Value {
+    sandbox.run(&[&["tasks", "--output", "json"], more].concat()).succeeded().json()
+}
+
+fn states(tasks: &Value, kind: &str) -> Vec<String> {
+    let found = tasks[kind].as_array().expect("a list");
+    found.iter().map(|task| task["StoreTaskState"].as_str().expect("a state").to_owned()).collect()
+}
+
+#[test]
+fn runs_are_listed_the_newest_first_and_dry_runs_are_not() {
+    let sandbox = Sandbox::with_image();
+    sandbox.run(&["tasks"]).succeeded();
+    sandbox.run(&["store", "image", "a.bin"]).succeeded();
+    sandbox.run(&["store", "image", "b.bin", "--dry-run"]).succeeded();
+    sandbox.run(&["store", "image", "a.bin"]).failed(9, &["exists"]);
+    sandbox.run(&["copy", "a.bin", "c.bin"]).succeeded();
+    sandbox.run(&["restore", "a.bin", "back"]).succeeded();
+    let tasks = listed(&sandbox, &[]);
+    assert_eq!(states(&tasks, "StoreImageTaskResults"), ["Failed", "Completed"], "{tasks}");
+    assert_eq!((states(&tasks, "CopyTaskResults").len(), states(&tasks, "RestoreImageTaskResults").len()), (1, 1));
+    let (failed, stored) = (&tasks["StoreImageTaskResults"][0], &tasks["StoreImageTaskResults"][1]);
+    assert!(failed["StoreTaskFailureReason"].as_str().expect("a reason").contains("exists"), "{failed}");
+    assert_eq!(
+        (stored["AmiId"].as_str(), stored["ProgressPercentage"].as_u64(), stored["Origin"].as_str()),
+        (Some(IMAGE), Some(100), Some("command"))
+    );
+    assert!(stored["Bucket"].is_null() && stored["ResumeCommand"].is_null() && stored["TaskEndTime"].is_string(), "{stored}");
+    let text = sandbox.run(&["tasks"]).succeeded().text();
+    assert_eq!(text.lines().count(), 4, "{text}");
+    assert!(text.starts_with("restore ") && text.contains("completed 20") && text.contains("failed: "), "{text}");
+}
+
+#[test]
+fn tasks_are_chosen_by_image_state_and_kind() {
+    let sandbox = Sandbox::with_image();
+    sandbox.run(&["store", "image", "a.bin"]).succeeded();
+    sandbox.run(&["store", "image", "a.bin"]).failed(9, &[]);
+    sandbox.run(&["copy", "a.bin", "c.bin"]).succeeded();
+    for (flags, stores, copies) in [
+        (&["--task-state", "Completed"][..], 1, 1),
+        (&["--task-state", "Failed"], 1, 0),
+        (&["--task-state", "InProgress"], 0, 0),
+        (&["--kind", "copy"], 0, 1),
+        (&["--image-id", IMAGE], 2, 1),
+        (&["--image-id", "ami-00000000"], 0, 0),
+    ] {
+        let tasks = listed(&sandbox, flags);
+        let found = (states(&tasks, "StoreImageTaskResults").len(), states(&tasks, "CopyTaskResults").len());
+        assert_eq!(found, (stores, copies), "{flags:?}");
+    }
+    sandbox.run(&["tasks", "--task-state", "completed"]).failed(2, &["InProgress"]);
+}
+
+#[test]
+fn a_record_that_cannot_be_used_keeps_nobody_from_working() {
+    let sandbox = Sandbox::with_image();
+    sandbox.make_directory("state");
+    sandbox.write("state/tasks.sqlite", vec![0x55; 10_000]);
+    let state = ["--state", "state"];
+    sandbox.run(&[&["store", "image", "a.bin", "--verbose"][..], &state].concat()).succeeded().says(&["not recorded", "damaged"]);
+    let quiet = sandbox.run(&[&["store", "image", "b.bin"][..], &state].concat()).succeeded();
+    assert!(!quiet.stderr.contains("record"), "{}", quiet.stderr);
+    sandbox.run(&[&["tasks"][..], &state].concat()).failed(5, &["damaged", "move this file away", "state/tasks.sqlite"]);
+}
+
+#[test]
+fn whoever_only_looks_makes_no_record() {
+    let sandbox = Sandbox::new();
+    assert_eq!(sandbox.run(&["tasks", "--state", "state"]).succeeded().text(), "no tasks\n");
+    assert!(!sandbox.path("state").exists());
+}
+
+#[test]
+fn a_run_that_is_killed_is_listed_as_running_and_then_as_failed() {
+    let sandbox = Sandbox::new();
+    let mut command = sandbox.command(&["restore", "-", "back"]);
+    // It waits for an archive that never comes.
+    let mut running = sandbox.start(command.stdin(Stdio::piped()));
+    wait_until("it to be listed", || states(&listed(&sandbox, &[]), "RestoreImageTaskResults") == ["InProgress"]);
+    running.signal("KILL");
+    assert_eq!(running.wait().code, -9);
+    let tasks = listed(&sandbox, &[]);
+    assert_eq!(states(&tasks, "RestoreImageTaskResults"), ["Failed"]);
+    let reason = tasks["RestoreImageTaskResults"][0]["StoreTaskFailureReason"].as_str().expect("a reason");
+    assert!(reason.contains("without a word"), "{reason}");
+}
