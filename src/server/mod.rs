@@ -18,7 +18,7 @@ mod signature;
 mod times;
 
 pub use forward::{Answered, Asked, Upstream};
-pub use http::{HttpServer, HttpSettings, Limits, TlsFiles};
+pub use http::{HttpServer, HttpSettings, Limits, TlsFiles, check_exposure};
 pub use service::{
     Overview, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Running, Service, StorePage, StoreQuery, StoreRequest, StoreResult,
 };

@@ -8,7 +8,7 @@ mod reply;
 mod tls;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,6 +91,21 @@ pub struct HttpSettings {
     pub limits: Limits,
 }
 
+impl Default for HttpSettings {
+    /// This machine alone, on any port, without keys.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
+            keys: None,
+            region: "us-east-1".to_owned(),
+            upstream: None,
+            status_password: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// The endpoint. It stops when it is dropped.
 pub struct HttpServer {
     address: SocketAddr,
@@ -162,8 +177,8 @@ impl Drop for HttpServer {
     }
 }
 
-/// Nobody gets in by accident: what others can reach takes keys and TLS.
-fn check_exposure(settings: &HttpSettings) -> Result<()> {
+/// Refuses settings that would let others in by accident: an address that they can reach takes keys and TLS.
+pub fn check_exposure(settings: &HttpSettings) -> Result<()> {
     if settings.listen.ip().to_canonical().is_loopback() {
         return Ok(());
     }

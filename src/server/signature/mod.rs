@@ -74,7 +74,11 @@ impl Verifier {
                 return Err(incomplete(&format!("the header {needed} has to be signed")));
             }
         }
-        let now = i64::try_from(now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())).unwrap_or(i64::MAX);
+        let unsigned = |name: &&str| name.starts_with("x-amz-") && !claims.signed_headers.contains(name);
+        if let Some(name) = request.headers.keys().map(HeaderName::as_str).find(unsigned) {
+            return Err(incomplete(&format!("the header {name} has to be signed")));
+        }
+        let now = seconds(now);
         if now.abs_diff(signed) > SKEW_SECONDS.unsigned_abs() {
             let message = format!("Request has expired: it is signed at {date}, more than 15 minutes from the clock of this server");
             return Err(Refusal::client("RequestExpired", message));
@@ -101,14 +105,17 @@ impl Verifier {
 
     /// Uses the signature up, so that nobody makes the request again who only saw it.
     pub(super) fn claim(&self, verified: &Verified, now: SystemTime) -> Result<(), Refusal> {
-        let now = i64::try_from(now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())).unwrap_or(i64::MAX);
-        self.used.claim(verified.signature, verified.signed, now)
+        self.used.claim(verified.signature, verified.signed, seconds(now))
     }
 
     /// Lets the signature be used again: clients repeat what failed on our side, and within a second the signature is the same.
     pub(super) fn release(&self, verified: &Verified) {
         self.used.release(&verified.signature);
     }
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or_default()
 }
 
 fn incomplete(what: &str) -> Refusal {
