@@ -11,6 +11,7 @@ mod golden;
 mod query;
 mod s3;
 mod s3_server;
+mod server;
 mod stock_tools;
 mod support;
 mod vectors;
