@@ -115,6 +115,9 @@ mod tests {
     fn what_xml_cannot_carry_is_replaced() {
         let body = refusal("Code", "a\0b\u{1b}c\u{FFFE}d", "id");
         let read = ServiceError::read(400, body.as_bytes());
-        assert_eq!((read.code.as_str(), read.message.as_str(), read.request_id.as_deref()), ("Code", "a\u{FFFD}b\u{FFFD}c\u{FFFD}d", Some("id")));
+        assert_eq!(
+            (read.code.as_str(), read.message.as_str(), read.request_id.as_deref()),
+            ("Code", "a\u{FFFD}b\u{FFFD}c\u{FFFD}d", Some("id"))
+        );
     }
 }

@@ -5,8 +5,8 @@ use std::error::Error as StdError;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 
 use super::http::{Body, Reply};
 use super::reserved::{parse, registered, renamed, unavailable};
@@ -67,7 +67,8 @@ impl Plan {
         let mut form = Vec::new();
         let (mut listed, mut foreign, mut known) = (0, 0, 0);
         for (name, value) in params.pairs() {
-            let is_listed = describes && name.strip_prefix("ImageId.").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+            let is_listed =
+                describes && name.strip_prefix("ImageId.").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
             let image = match parse(value) {
                 Some(id) => service.restored(&id)?,
                 None => None,

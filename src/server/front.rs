@@ -116,7 +116,11 @@ impl Front {
         }
         let query = request.uri().query().unwrap_or_default();
         if path == "/" && (query.contains("Action=") || query.contains("Signature=")) {
-            return Err(Refusal::new(405, "InvalidHttpMethod", "an action is asked for by POST, signed in the header Authorization and not in the URL"));
+            return Err(Refusal::new(
+                405,
+                "InvalidHttpMethod",
+                "an action is asked for by POST, signed in the header Authorization and not in the URL",
+            ));
         }
         self.page(path, request.headers()).await
     }
@@ -178,7 +182,11 @@ impl Front {
     /// What can be said before the body is read.
     fn admit(&self, parts: &Parts) -> Result<(), Refusal> {
         if self.verifier.is_none() && !is_at_home(&parts.headers) {
-            return Err(Refusal::new(403, "InvalidHost", "without --access-keys this server is for this machine: ask for it by its address or as localhost"));
+            return Err(Refusal::new(
+                403,
+                "InvalidHost",
+                "without --access-keys this server is for this machine: ask for it by its address or as localhost",
+            ));
         }
         if is_from_elsewhere(&parts.headers) {
             return Err(Refusal::new(403, "UnauthorizedOperation", "requests that a page of another site makes are not answered"));

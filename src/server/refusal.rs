@@ -78,7 +78,8 @@ fn status_of(code: &str) -> u16 {
 
 fn told(error: &Error) -> String {
     let mut text = error.message().to_owned();
-    let facts: Vec<String> = error.context().iter().filter(|(key, _)| *key != "code").map(|(key, value)| format!("{key} {value}")).collect();
+    let facts: Vec<String> =
+        error.context().iter().filter(|(key, _)| *key != "code").map(|(key, value)| format!("{key} {value}")).collect();
     if !facts.is_empty() {
         text = format!("{text} ({})", facts.join(", "));
     }

@@ -61,7 +61,8 @@ pub(super) fn renamed(text: &str, from: &str, to: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find(from) {
         let (before, after) = (&rest[..at], &rest[at + from.len()..]);
-        let alone = !before.ends_with(|char: char| char.is_ascii_alphanumeric()) && !after.starts_with(|char: char| char.is_ascii_alphanumeric());
+        let alone =
+            !before.ends_with(|char: char| char.is_ascii_alphanumeric()) && !after.starts_with(|char: char| char.is_ascii_alphanumeric());
         written.push_str(before);
         written.push_str(if alone { to } else { from });
         rest = after;

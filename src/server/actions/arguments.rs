@@ -38,9 +38,9 @@ impl Arguments {
 
     /// A value that has to be there, and not empty.
     pub(super) fn require(&mut self, name: &str) -> Result<String, Refusal> {
-        self.take(name).filter(|value| !value.is_empty()).ok_or_else(|| {
-            Refusal::client("MissingParameter", format!("The request must contain the parameter {}", self.named(name)))
-        })
+        self.take(name)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| Refusal::client("MissingParameter", format!("The request must contain the parameter {}", self.named(name))))
     }
 
     /// `true` or `false`, as EC2 writes it. Not given is false.
@@ -48,7 +48,11 @@ impl Arguments {
         match self.take(name).as_deref() {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(other) => Err(Refusal::value(format!("Value ({}) for parameter {} is invalid. Expecting true or false", shown(other), self.named(name)))),
+            Some(other) => Err(Refusal::value(format!(
+                "Value ({}) for parameter {} is invalid. Expecting true or false",
+                shown(other),
+                self.named(name)
+            ))),
         }
     }
 
@@ -76,7 +80,8 @@ impl Arguments {
     fn groups(&mut self, name: &str) -> Result<BTreeMap<u32, Arguments>, Refusal> {
         let start = format!("{name}.");
         let mut groups: BTreeMap<u32, Arguments> = BTreeMap::new();
-        let ours: Vec<String> = self.values.range(start.clone()..).map(|(name, _)| name).take_while(|name| name.starts_with(&start)).cloned().collect();
+        let ours: Vec<String> =
+            self.values.range(start.clone()..).map(|(name, _)| name).take_while(|name| name.starts_with(&start)).cloned().collect();
         for name in ours {
             let rest = &name[start.len()..];
             let (number, member) = rest.split_once('.').unwrap_or((rest, ""));

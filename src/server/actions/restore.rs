@@ -22,7 +22,8 @@ pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Serv
             "image" => &mut image_tags,
             "snapshot" => &mut snapshot_tags,
             other => {
-                let message = format!("'{}' is not a valid taggable resource type for this operation: image and snapshot are", shown(other));
+                let message =
+                    format!("'{}' is not a valid taggable resource type for this operation: image and snapshot are", shown(other));
                 return Err(Refusal::value(message));
             }
         };

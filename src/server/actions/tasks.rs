@@ -61,7 +61,10 @@ pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Serv
 fn results(text: &str) -> Result<usize, Refusal> {
     let number = text.parse().ok().filter(|number| (1..=MAX_RESULTS).contains(number) && text.bytes().all(|byte| byte.is_ascii_digit()));
     number.ok_or_else(|| {
-        Refusal::value(format!("Value ( {} ) for parameter maxResults is invalid. Expecting a value between 1 and {MAX_RESULTS}", shown(text)))
+        Refusal::value(format!(
+            "Value ( {} ) for parameter maxResults is invalid. Expecting a value between 1 and {MAX_RESULTS}",
+            shown(text)
+        ))
     })
 }
 
@@ -104,9 +107,9 @@ fn after(token: &str, binding: &str) -> Result<String, Refusal> {
     let plain = |rest: &&str| {
         token.len() <= MAX_TOKEN_BYTES && !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    rest.filter(plain).map(ToOwned::to_owned).ok_or_else(|| {
-        Refusal::client("InvalidPaginationToken", "The pagination token is not one of this request: begin again without it")
-    })
+    rest.filter(plain)
+        .map(ToOwned::to_owned)
+        .ok_or_else(|| Refusal::client("InvalidPaginationToken", "The pagination token is not one of this request: begin again without it"))
 }
 
 fn written(page: StorePage, names: &Names<'_>, binding: &str) -> Xml {

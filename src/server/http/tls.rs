@@ -20,7 +20,9 @@ pub(super) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
         .collect::<Result<_, _>>()
         .map_err(|cause| Error::usage("the file of --tls-cert is not PEM").at("path", certificate.display()).because(cause))?;
     if chain.is_empty() {
-        return Err(Error::usage("the file of --tls-cert holds no certificate: give PEM, the server's own first").at("path", certificate.display()));
+        return Err(
+            Error::usage("the file of --tls-cert holds no certificate: give PEM, the server's own first").at("path", certificate.display())
+        );
     }
     let secret = PrivateKeyDer::from_pem_slice(&read(key, "key")?)
         .map_err(|cause| Error::usage("the file of --tls-key holds no private key in PEM").at("path", key.display()).because(cause))?;

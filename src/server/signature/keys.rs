@@ -50,7 +50,9 @@ impl AccessKeys {
                 name.trim().clone_into(&mut profile);
                 continue;
             }
-            let (name, value) = line.split_once('=').ok_or_else(|| Error::usage("not a credentials file: a line is neither [profile] nor name = value").at("line", number + 1))?;
+            let (name, value) = line.split_once('=').ok_or_else(|| {
+                Error::usage("not a credentials file: a line is neither [profile] nor name = value").at("line", number + 1)
+            })?;
             let place = match name.trim() {
                 "aws_access_key_id" => &mut id,
                 "aws_secret_access_key" => &mut secret,
@@ -62,7 +64,9 @@ impl AccessKeys {
             }
         }
         if keys.is_empty() {
-            return Err(Error::usage("no access key is in the file: it needs [profile], aws_access_key_id = ... and aws_secret_access_key = ..."));
+            return Err(Error::usage(
+                "no access key is in the file: it needs [profile], aws_access_key_id = ... and aws_secret_access_key = ...",
+            ));
         }
         Ok(Self(keys))
     }

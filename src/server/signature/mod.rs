@@ -66,7 +66,10 @@ impl Verifier {
             return Err(incomplete("the scope of the credential is not DATE/REGION/ec2/aws4_request of the date of x-amz-date"));
         }
         if region != self.region || service != SERVICE {
-            let message = format!("Credential should be scoped to the Region '{}' and the service '{SERVICE}', which are what this server serves", self.region);
+            let message = format!(
+                "Credential should be scoped to the Region '{}' and the service '{SERVICE}', which are what this server serves",
+                self.region
+            );
             return Err(Refusal::new(403, "SignatureDoesNotMatch", message));
         }
         for needed in ["host", "x-amz-date", "content-type"] {
@@ -87,7 +90,8 @@ impl Verifier {
         if header(request.headers, "x-amz-content-sha256").is_some_and(|said| said != hash) {
             return Err(Refusal::client("XAmzContentSHA256Mismatch", "the body is not the one that was signed"));
         }
-        let canonical = canonical(request, &claims.signed_headers, &hash).ok_or_else(|| incomplete("a signed header is missing, or is not text"))?;
+        let canonical =
+            canonical(request, &claims.signed_headers, &hash).ok_or_else(|| incomplete("a signed header is missing, or is not text"))?;
         let scope = format!("{day}/{region}/{service}/{end}");
         let text = format!("{ALGORITHM}\n{date}\n{scope}\n{}", hex(&sha256::digest(canonical.as_bytes())));
         // Without a key of that name the same is done with one that nobody has.
@@ -136,7 +140,13 @@ impl<'a> Claims<'a> {
             return Err(Refusal::new(403, "AuthFailure", "signatures in URLs are not taken: sign with the header Authorization"));
         }
         let mut all = request.headers.get_all(AUTHORIZATION).iter();
-        let missing = || Refusal::new(403, "MissingAuthenticationToken", "Request is missing Authentication Token: sign it with an access key of this server");
+        let missing = || {
+            Refusal::new(
+                403,
+                "MissingAuthenticationToken",
+                "Request is missing Authentication Token: sign it with an access key of this server",
+            )
+        };
         let header = all.next().ok_or_else(missing)?.to_str().map_err(|_| incomplete("the header Authorization is not text"))?;
         if all.next().is_some() {
             return Err(incomplete("the header Authorization stands there twice"));
@@ -179,7 +189,9 @@ impl<'a> Claims<'a> {
 
 /// Whether a URL carries a signature.
 fn is_presigned(query: &str) -> bool {
-    query.split('&').any(|pair| pair.get(..6).is_some_and(|name| name.eq_ignore_ascii_case("x-amz-")) || pair.starts_with("AWSAccessKeyId="))
+    query
+        .split('&')
+        .any(|pair| pair.get(..6).is_some_and(|name| name.eq_ignore_ascii_case("x-amz-")) || pair.starts_with("AWSAccessKeyId="))
 }
 
 fn bytes(digits: &str) -> Option<[u8; 32]> {
@@ -221,15 +233,19 @@ fn folded(value: &str) -> String {
 
 /// Names and values in AWS's one way to write them, in order.
 fn canonical_query(query: &str) -> String {
-    let mut pairs: Vec<(String, String)> = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let write = |part: &str| {
-            let mut text = String::new();
-            escaped(&mut text, &unescaped(part.as_bytes()), false);
-            text
-        };
-        (write(name), write(value))
-    }).collect();
+    let mut pairs: Vec<(String, String)> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let write = |part: &str| {
+                let mut text = String::new();
+                escaped(&mut text, &unescaped(part.as_bytes()), false);
+                text
+            };
+            (write(name), write(value))
+        })
+        .collect();
     pairs.sort();
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
 }
@@ -239,7 +255,10 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         let digits = text.get(at + 1..at + 3).filter(|_| *byte == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit())).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        match digits
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+        {
             Some(value) => {
                 bytes.push(value);
                 at += 3;

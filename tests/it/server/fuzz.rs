@@ -18,10 +18,7 @@ const SCHEMAS: [Schema; 3] = [
             ("S3ObjectTag.#.Key", &["a", "ü +&=%", "k/:@"], false),
         ],
     ),
-    (
-        "DescribeStoreImageTasks",
-        &[("ImageId.#", &["ami-01234567", "ami-89abcdef"], false), ("NextToken", &[""], false)],
-    ),
+    ("DescribeStoreImageTasks", &[("ImageId.#", &["ami-01234567", "ami-89abcdef"], false), ("NextToken", &[""], false)]),
     (
         "CreateRestoreImageTask",
         &[
@@ -33,8 +30,24 @@ const SCHEMAS: [Schema; 3] = [
 ];
 
 /// What goes wrong in names and values.
-const JUNK: [&str; 16] =
-    ["", "\0", "true", "TRUE", "-1", "99999999999999999999", "ami-", "<!ENTITY x \"y\">", "]]>", "\u{FFFE}", "a&b=c", "../..", "Filter.1.Name", "TagSpecification.1.Tag.1", ".", "\u{1F600}"];
+const JUNK: [&str; 16] = [
+    "",
+    "\0",
+    "true",
+    "TRUE",
+    "-1",
+    "99999999999999999999",
+    "ami-",
+    "<!ENTITY x \"y\">",
+    "]]>",
+    "\u{FFFE}",
+    "a&b=c",
+    "../..",
+    "Filter.1.Name",
+    "TagSpecification.1.Tag.1",
+    ".",
+    "\u{1F600}",
+];
 
 fn pick<'a, T: ?Sized>(random: &mut Random, from: &[&'a T]) -> &'a T {
     from[random.below(from.len() as u64) as usize]
@@ -66,7 +79,10 @@ fn mutate(random: &mut Random, pairs: &mut Vec<(String, String)>) {
             2 => pairs[at].1 = pick(random, &JUNK).to_owned(),
             3 => pairs[at].0.push_str(pick(random, &JUNK)),
             4 => pairs[at].0 = pair.0.replace(['1', '2'], pick(random, &JUNK)),
-            5 => pairs.push((pick(random, &["Filter.1.Name", "Filter.1.Value.1", "MaxResults", "DryRun", "TagSpecification.1.ResourceType"]).to_owned(), pick(random, &JUNK).to_owned())),
+            5 => pairs.push((
+                pick(random, &["Filter.1.Name", "Filter.1.Value.1", "MaxResults", "DryRun", "TagSpecification.1.ResourceType"]).to_owned(),
+                pick(random, &JUNK).to_owned(),
+            )),
             _ => pairs[at].1 = pair.1.repeat(1 + random.below(100) as usize),
         }
     }
@@ -91,12 +107,18 @@ fn what_is_right_arrives() {
         match lock(&bench.memory.heard).pop().expect("the service was asked") {
             Heard::Store(request, false) => {
                 let place = format!("{}/{}", request.bucket, request.prefix);
-                assert_eq!((Some(request.image_id.to_string()), place.trim_end_matches('/')), (sent("ImageId"), sent("Bucket").expect("one").trim_end_matches('/')));
+                assert_eq!(
+                    (Some(request.image_id.to_string()), place.trim_end_matches('/')),
+                    (sent("ImageId"), sent("Bucket").expect("one").trim_end_matches('/'))
+                );
                 assert_eq!(request.tags.len(), pairs.iter().filter(|(name, _)| name.starts_with("S3ObjectTag.")).count());
             }
             Heard::Tasks(query) => assert_eq!(query.image_ids.len(), pairs.iter().filter(|(name, _)| name.starts_with("ImageId.")).count()),
             Heard::Restore(request, false) => {
-                assert_eq!((Some(request.bucket), Some(request.object_key), request.name), (sent("Bucket"), sent("ObjectKey"), sent("Name")));
+                assert_eq!(
+                    (Some(request.bucket), Some(request.object_key), request.name),
+                    (sent("Bucket"), sent("ObjectKey"), sent("Name"))
+                );
             }
             other => panic!("{form} became {other:?}"),
         }

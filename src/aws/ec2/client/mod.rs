@@ -47,8 +47,8 @@ use crate::base::Result;
 use crate::query::Params;
 
 pub use error::Ec2Error;
-pub use wire::RawAnswer;
 pub(in super::super) use error::REQUEST_ID;
+pub use wire::RawAnswer;
 
 /// EC2 in one Region. Clones share connections, credentials and what is known about the clock.
 #[derive(Clone, Debug)]
@@ -108,7 +108,12 @@ impl Ec2Client {
         output.downcast::<RawAnswer>().map_err(|_| SdkError::construction_failure("not an answer"))
     }
 
-    async fn invoke(&self, action: &str, form: Bytes, reader: SharedResponseDeserializer) -> Result<Output, SdkError<Ec2Error, HttpResponse>> {
+    async fn invoke(
+        &self,
+        action: &str,
+        form: Bytes,
+        reader: SharedResponseDeserializer,
+    ) -> Result<Output, SdkError<Ec2Error, HttpResponse>> {
         let mut settings = Layer::new("action");
         settings.store_put(Metadata::new(action.to_owned(), "EC2"));
         settings.store_put(reader);

@@ -53,10 +53,8 @@ fn what_was_changed_on_the_way_is_refused() {
     let address = bench.server.address();
     let headers = Signer::default().headers(address, "/", TASKS);
     let changed = |name: &str, change: &dyn Fn(&str) -> String| {
-        let headers: Vec<(String, String)> = headers
-            .iter()
-            .map(|(known, value)| (known.clone(), if known == name { change(value) } else { value.clone() }))
-            .collect();
+        let headers: Vec<(String, String)> =
+            headers.iter().map(|(known, value)| (known.clone(), if known == name { change(value) } else { value.clone() })).collect();
         bench.post(&borrowed(&headers), TASKS)
     };
     for body in [&TASKS[..TASKS.len() - 1], "", &format!("{TASKS}&MaxResults=1")] {

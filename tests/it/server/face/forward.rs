@@ -107,7 +107,9 @@ fn ids_are_translated_there_and_back() {
 
 #[test]
 fn images_of_both_kinds_are_answered_together() {
-    for (inside, theirs) in [(format!("<imagesSet><item><imageId>{OTHER}</imageId></item></imagesSet>"), vec![OTHER]), ("<imagesSet/>".into(), vec![])] {
+    for (inside, theirs) in
+        [(format!("<imagesSet><item><imageId>{OTHER}</imageId></item></imagesSet>"), vec![OTHER]), ("<imagesSet/>".into(), vec![])]
+    {
         let (bench, fake) = forwarding(200, &images(&inside));
         bench.memory.add(restored(RESERVED, None, RestoreProgress::Pending));
         let value = bench.call(&format!("{DESCRIBE}&ImageId.1={RESERVED}&ImageId.2={OTHER}")).value("DescribeImages");

@@ -27,7 +27,11 @@ fn slow_clients_hold_nobody_up() {
     let bench = Bench::start();
     let mut slow: Vec<_> = (0..50).map(|_| bench.connect()).collect();
     for (at, stream) in slow.iter_mut().enumerate() {
-        let text = if at % 2 == 0 { "POST / HTTP/1.1\r\nhost:" } else { "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nAction=" };
+        let text = if at % 2 == 0 {
+            "POST / HTTP/1.1\r\nhost:"
+        } else {
+            "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nAction="
+        };
         stream.write_all(text.as_bytes()).expect("writes");
     }
     let began = Instant::now();
@@ -40,7 +44,14 @@ fn who_asks_how_far_a_task_is_does_not_wait_for_who_begins_one() {
     let bench = Bench::start();
     bench.memory.hold();
     thread::scope(|scope| {
-        let begun: Vec<_> = (0..40).map(|at| scope.spawn({ let bench = &bench; move || bench.call(&format!("{STORE}ami-000000{at:02}")).status })).collect();
+        let begun: Vec<_> = (0..40)
+            .map(|at| {
+                scope.spawn({
+                    let bench = &bench;
+                    move || bench.call(&format!("{STORE}ami-000000{at:02}")).status
+                })
+            })
+            .collect();
         while lock(&bench.memory.heard).is_empty() {
             thread::sleep(Duration::from_millis(5));
         }
@@ -66,7 +77,9 @@ fn a_head_that_does_not_come_ends_the_connection() {
 fn a_body_that_does_not_come_is_not_waited_for() {
     let bench = limited(brief());
     let mut stream = bench.connect();
-    stream.write_all(format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ncontent-length: 100\r\n\r\nAction=").as_bytes()).expect("writes");
+    stream
+        .write_all(format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ncontent-length: 100\r\n\r\nAction=").as_bytes())
+        .expect("writes");
     assert_eq!(read(&mut stream).refusal(), refused(408, "RequestTimeout"));
 }
 
@@ -117,7 +130,9 @@ fn a_request_under_way_is_finished_when_the_server_stops() {
     let bench = Bench::start();
     bench.memory.hold();
     let mut stream = bench.connect();
-    stream.write_all(&request(bench.server.address(), "POST", "/", &[("content-type", FORM)], &format!("{STORE}ami-01234567"))).expect("writes");
+    stream
+        .write_all(&request(bench.server.address(), "POST", "/", &[("content-type", FORM)], &format!("{STORE}ami-01234567")))
+        .expect("writes");
     while lock(&bench.memory.heard).is_empty() {
         thread::sleep(Duration::from_millis(5));
     }
@@ -148,7 +163,19 @@ fn a_request_that_does_not_end_does_not_keep_the_server() {
 fn certificate(directory: &std::path::Path) -> TlsFiles {
     let make = |name: &str| {
         let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", "/CN=localhost"])
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:prime256v1",
+                "-nodes",
+                "-days",
+                "1",
+                "-subj",
+                "/CN=localhost",
+            ])
             .args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.pem")])
             .current_dir(directory)
             .output()

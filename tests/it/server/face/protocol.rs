@@ -55,7 +55,8 @@ fn a_restore_reaches_the_service_as_it_was_asked_for() {
 fn tasks_are_listed_as_ec2_lists_them() {
     let bench = Bench::start();
     assert!(bench.call(TASKS).body.contains("<storeImageTaskResultSet/>"));
-    lock(&bench.memory.tasks).extend([task("ami-0abcdef1234567890", "InProgress", 1_759_887_105), task("ami-0123456789abcdef0", "Failed", 0)]);
+    lock(&bench.memory.tasks)
+        .extend([task("ami-0abcdef1234567890", "InProgress", 1_759_887_105), task("ami-0123456789abcdef0", "Failed", 0)]);
     let listed = bench.call(TASKS).value("DescribeStoreImageTasks");
     let results = listed["StoreImageTaskResults"].as_array().expect("a list").clone();
     assert_eq!(
@@ -99,7 +100,9 @@ fn pages_follow_each_other_and_tokens_stay_with_their_question() {
     }
     assert_eq!((found.len(), found[4].as_str()), (5, "\"ami-00000004\""));
     let other = "&Filter.1.Name=bucket&Filter.1.Value.1=other";
-    for form in [format!("{TASKS}{other}&NextToken={token}"), format!("{TASKS}&NextToken=x{token}"), format!("{TASKS}&NextToken={token}%00")] {
+    for form in
+        [format!("{TASKS}{other}&NextToken={token}"), format!("{TASKS}&NextToken=x{token}"), format!("{TASKS}&NextToken={token}%00")]
+    {
         assert_eq!(bench.call(&form).refusal(), refused(400, "InvalidPaginationToken"), "{form}");
     }
 }
