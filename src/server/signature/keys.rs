@@ -80,7 +80,9 @@ impl AccessKeys {
 pub fn read_private(path: &Path, what: &str) -> Result<String> {
     let failed = |cause| Error::io(format!("cannot read the file of {what}"), cause).at("path", path.display());
     let metadata = std::fs::metadata(path).map_err(failed)?;
-    if metadata.mode() & 0o077 != 0 {
+    // What systemd hands over belongs to root and its group, and an access list lets the service in.
+    let of_root = metadata.uid() == 0 && metadata.gid() == 0 && metadata.mode() & 0o037 == 0;
+    if metadata.mode() & 0o077 != 0 && !of_root {
         let error = Error::new(ErrorKind::Denied, format!("others may read the file of {what}: chmod 600 it"));
         return Err(error.at("path", path.display()).at("mode", format!("{:o}", metadata.mode() & 0o777)));
     }

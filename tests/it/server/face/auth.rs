@@ -156,7 +156,7 @@ fn a_file_of_keys_is_for_its_owner_alone() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keys");
     fs::write(&path, format!("[a]\naws_access_key_id={KEY}\naws_secret_access_key={SECRET}\n")).expect("writes");
-    for (mode, kind) in [(0o644, Some(ErrorKind::Denied)), (0o640, Some(ErrorKind::Denied)), (0o600, None), (0o400, None)] {
+    for (mode, kind) in [(0o644, Some(ErrorKind::Denied)), (0o660, Some(ErrorKind::Denied)), (0o600, None), (0o400, None)] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
         assert_eq!(AccessKeys::load(&path).err().map(|error| error.kind()), kind, "{mode:o}");
     }

@@ -74,6 +74,34 @@ fn a_head_that_does_not_come_ends_the_connection() {
 }
 
 #[test]
+fn a_connection_on_which_nothing_comes_ends() {
+    let bench = limited(brief());
+    let began = Instant::now();
+    let (mut silent, mut idle) = (bench.connect(), bench.connect());
+    idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("writes");
+    let (mut nothing, mut answered) = (Vec::new(), Vec::new());
+    let _ = idle.read_to_end(&mut answered);
+    let _ = silent.read_to_end(&mut nothing);
+    assert!(answered.starts_with(b"HTTP/1.1 200") && began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_client_that_does_not_take_its_answer_is_let_go() {
+    let bench = limited(Limits { connections: 1, answer: Duration::from_millis(300), ..Limits::default() });
+    lock(&bench.memory.tasks).extend((0..1000).map(|at| super::super::memory::task(&format!("ami-{at:08}"), "Failed", at)));
+    let mut greedy = bench.connect();
+    let asked = format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ncontent-length: {}\r\n\r\n{TASKS}", TASKS.len());
+    // More than sockets of both sides hold, unless they are read.
+    greedy.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
+    let _ = greedy.write_all(asked.repeat(200).as_bytes());
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while bench.get("/healthz", &[]).status != 200 {
+        assert!(Instant::now() < deadline, "it holds its connection");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
 fn a_body_that_does_not_come_is_not_waited_for() {
     let bench = limited(brief());
     let mut stream = bench.connect();
