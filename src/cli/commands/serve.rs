@@ -1,5 +1,6 @@
 //! `amistore serve`.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +23,24 @@ pub(in super::super) fn run(args: ServeArgs, settings: &Settings, console: &Cons
     let observer = console.observer();
     let remote = Remote::new(settings, &observer);
     let ec2 = remote.control(&args.sides.access(Side::Source), &args.sides.source_link())?;
+    if args.forward && leads_to(&ec2.endpoint(), args.listen) {
+        let error =
+            Error::usage("the endpoint of EC2 is this server itself: start it without AWS_ENDPOINT_URL_EC2, which is for its clients");
+        return Err(error.at("endpoint", ec2.endpoint()));
+    }
     let region = ec2.region();
     let upstream = args.forward.then(|| Arc::new(ec2) as Arc<dyn Upstream>);
     let service = desk(&args)?;
     listen(HttpSettings { region, upstream, ..doors }, service, settings, console)
+}
+
+/// Whether a URL is that of a server that listens there: a request that it forwards would come back to it for ever.
+fn leads_to(url: &str, listen: SocketAddr) -> bool {
+    let authority = url.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default();
+    let Some((host, port)) = authority.rsplit_once(':') else { return false };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == listen.ip());
+    is_here && port.parse() == Ok(listen.port())
 }
 
 /// Who does the work.

@@ -24,3 +24,12 @@ fn secrets_that_others_may_read_are_refused() {
     sandbox.run(&["serve", "--status-password-file", "password"]).failed(2, &["the password is empty"]);
     sandbox.run(&["serve", "--access-keys", "nowhere"]).failed(3, &["cannot read the file of access keys"]);
 }
+
+#[test]
+fn a_server_does_not_forward_to_itself() {
+    let sandbox = Sandbox::new();
+    for url in ["http://127.0.0.1:8673", "http://localhost:8673/", "http://[::1]:8673"] {
+        let outcome = sandbox.shell(&format!("AWS_ENDPOINT_URL_EC2={url} \"$AMISTORE\" serve --forward --region us-east-1"));
+        outcome.failed(2, &["this server itself", "AWS_ENDPOINT_URL_EC2"]);
+    }
+}

@@ -1,6 +1,7 @@
 //! Actions that EC2 answers.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
-use super::super::caller::{Bench, Signer, keys, refused};
+use super::super::caller::{Bench, FORM, Signer, keys, refused, request};
 use super::super::memory::{RESERVED, lock, restored};
 use crate::support::aws::{Fault, FaultKind, Image, Mapping, TestAws};
 
@@ -171,6 +172,26 @@ fn ec2_answers_as_if_it_had_been_asked_itself() {
     assert_eq!((reply.status, reply.body.contains("RequestLimitExceeded")), (503, true), "{reply:?}");
     assert_eq!(aws.counts()["DescribeImages"].calls, before + 1);
     drop(bench);
+}
+
+#[test]
+fn an_answer_that_ends_early_is_not_passed_on_as_a_whole_one() {
+    let aws = TestAws::start();
+    let upstream: Arc<dyn Upstream> = Arc::new(link(&aws, &Runtime::new().expect("threads")));
+    let bench = Bench::with(HttpSettings { upstream: Some(upstream), ..HttpSettings::default() });
+    aws.fail(Fault::on("DescribeImages", FaultKind::Truncated));
+    let mut stream = bench.connect();
+    stream.write_all(&request(bench.server.address(), "POST", "/", &[("content-type", FORM)], DESCRIBE)).expect("writes");
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    assert!(!bytes.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&bytes));
+    assert_eq!(bench.call(DESCRIBE).status, 200);
+    // One that is translated has to be there first.
+    bench.memory.add(restored(RESERVED, None, RestoreProgress::Pending));
+    let image = aws.add_image(Image { name: "mine".into(), ..Image::default() });
+    aws.fail(Fault::on("DescribeImages", FaultKind::Truncated));
+    let reply = bench.call(&format!("{DESCRIBE}&ImageId.1={RESERVED}&ImageId.2={image}"));
+    assert_eq!(reply.refusal(), refused(502, "Unavailable"));
 }
 
 #[test]
