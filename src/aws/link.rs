@@ -116,6 +116,11 @@ impl<S: Service> Link<S> {
         Self(Arc::new(Inner { access, options, runtime, limiter, state: Mutex::new(self.lock().clone()) }))
     }
 
+    /// What requests are made with at the moment.
+    pub(super) fn client(&self) -> S::Client {
+        self.lock().client.clone()
+    }
+
     pub(super) fn runtime(&self) -> &Runtime {
         &self.0.runtime
     }

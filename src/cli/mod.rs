@@ -51,6 +51,7 @@ fn run(cli: Cli, console: &Console) -> Result<()> {
         Command::Inspect(args) => commands::inspect::run(args, &settings, console),
         Command::Copy(args) => commands::copy::run(args, &settings, console),
         Command::Ls(args) => commands::ls::run(args, &settings, console),
+        Command::Serve(args) => commands::serve::run(args, &settings, console),
         Command::Tasks(args) => commands::tasks::run(args, console),
         Command::Clean(args) => commands::clean::run(args, &settings, console),
         Command::Retire(args) => commands::retire::run(args, &settings, console),

@@ -171,14 +171,18 @@ impl ObjectArgs {
     }
 }
 
+/// The command line of this process, as it is given again.
+pub(super) fn command_line() -> Vec<String> {
+    let arguments = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
+    std::iter::once("amistore".to_owned()).chain(arguments.filter(|arg| arg != "--restart")).collect()
+}
+
 impl ResumeArgs {
     /// How work to `target` is remembered, and continued by the command line of this process.
     pub(super) fn resumption(&self, source: String, target: String) -> Result<Resumption> {
-        let arguments = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
-        let command = std::iter::once("amistore".to_owned()).chain(arguments.filter(|arg| arg != "--restart"));
         Ok(Resumption {
             directory: state_directory(self.state.as_deref())?,
-            command: command.collect(),
+            command: command_line(),
             working_directory: std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default(),
             source,
             target,

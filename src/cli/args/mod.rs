@@ -2,6 +2,7 @@
 
 mod aws;
 mod ec2;
+mod serve;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use aws::{AddressingForm, AwsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm};
 pub(super) use ec2::{EbsArgs, Ec2Args, EditArgs, RetireArgs};
+pub(super) use serve::{DoorArgs, ServeArgs};
 
 /// Store an Amazon Machine Image as one compressed, verifiable object, and restore it anywhere.
 #[derive(Debug, Parser)]
@@ -36,6 +38,7 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     Copy(CopyArgs),
     Ls(LsArgs),
+    Serve(ServeArgs),
     Tasks(TasksArgs),
     Clean(CleanArgs),
     Retire(RetireArgs),

@@ -8,6 +8,7 @@ pub(super) mod inspect;
 pub(super) mod ls;
 pub(super) mod restore;
 pub(super) mod retire;
+pub(super) mod serve;
 pub(super) mod store;
 pub(super) mod tasks;
 pub(super) mod verify;

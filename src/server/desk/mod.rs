@@ -27,7 +27,7 @@ const LEVEL: i32 = 1;
 
 /// How much is taken on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct TaskLimits {
     /// Tasks that are worked on at once.
     pub max_tasks: usize,
     /// Tasks that wait.
@@ -38,7 +38,7 @@ pub struct Limits {
     pub restore_bytes: u64,
 }
 
-impl Default for Limits {
+impl Default for TaskLimits {
     /// Two at once, a hundred that wait, and as many bytes as AWS allows an account.
     fn default() -> Self {
         Self { max_tasks: 2, max_queued: 100, store_bytes: 1_200 << 30, restore_bytes: 600 << 30 }
@@ -67,7 +67,7 @@ pub struct DeskSettings {
     /// Whether archives may go to a bucket that everybody may read.
     pub allow_public_bucket: bool,
     /// How much is taken on.
-    pub limits: Limits,
+    pub limits: TaskLimits,
     /// What `amistore tasks` shows as the command that continues the work.
     pub command: Vec<String>,
     /// Asks everything to stop; [`Desk::stop`] sets it. It must not be a part of another one.

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::support::cli::Sandbox;
 
-const VERBS: [&str; 12] =
-    ["store", "restore", "retire", "verify", "extract", "inspect", "copy", "ls", "tasks", "clean", "completions", "man"];
+const VERBS: [&str; 13] =
+    ["store", "restore", "retire", "verify", "extract", "inspect", "copy", "ls", "serve", "tasks", "clean", "completions", "man"];
 
 #[track_caller]
 fn matches_snapshot(name: &str, text: &str) {

@@ -8,7 +8,7 @@ use amistore::aws::{Access, Credentials, RetryPolicy, StaticCredentials};
 use amistore::base::{Cancel, ImageId, NullObserver};
 use amistore::engine::Archive;
 use amistore::server::{
-    Desk, DeskSettings, Limits, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Service, StoreQuery, StoreRequest, StoreResult,
+    Desk, DeskSettings, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Service, StoreQuery, StoreRequest, StoreResult, TaskLimits,
 };
 use amistore::setup::{LinkSettings, Resources};
 use amistore::state::StateDirectory;
@@ -70,7 +70,7 @@ impl Site {
             archive_link: link,
             objects: ObjectOptions { part_size: Some(PART), ..ObjectOptions::default() },
             allow_public_bucket: false,
-            limits: Limits::default(),
+            limits: TaskLimits::default(),
             command: vec!["amistore".to_owned(), "serve".to_owned()],
             cancel: Cancel::new(),
             observer: Arc::new(NullObserver),
@@ -81,7 +81,7 @@ impl Site {
         Desk::start(self.settings()).expect("a desk")
     }
 
-    fn desk_with(&self, limits: Limits) -> Arc<Desk> {
+    fn desk_with(&self, limits: TaskLimits) -> Arc<Desk> {
         Desk::start(DeskSettings { limits, ..self.settings() }).expect("a desk")
     }
 
@@ -247,7 +247,7 @@ fn of_one_image_one_store_runs_whoever_does_it_and_to_whatever_bucket() {
 fn limits_of_what_waits_and_of_bytes_are_kept() {
     let site = Site::new();
     site.hold_stores();
-    let desk = site.desk_with(Limits { max_tasks: 1, max_queued: 1, ..Limits::default() });
+    let desk = site.desk_with(TaskLimits { max_tasks: 1, max_queued: 1, ..TaskLimits::default() });
     let images: Vec<ImageId> = (0..3).map(|number| site.image(&format!("image {number}"))).collect();
     desk.create_store(&store_request(&images[0], BUCKET), false).expect("it runs");
     wait_until("it to run", || desk.overview().expect("an overview").running == 1);
@@ -257,7 +257,7 @@ fn limits_of_what_waits_and_of_bytes_are_kept() {
     assert_eq!((overview.running, overview.queued, overview.tasks.len()), (1, 1, 2));
     assert!(overview.tasks[0].queued && !overview.tasks[1].queued);
     assert_eq!(tasks(&desk).iter().map(|task| task.state).collect::<Vec<_>>(), ["InProgress", "InProgress"]);
-    let small = site.desk_with(Limits { store_bytes: 2 << 30, ..Limits::default() });
+    let small = site.desk_with(TaskLimits { store_bytes: 2 << 30, ..TaskLimits::default() });
     refused(small.create_store(&store_request(&images[2], BUCKET), false), 400, "ResourceLimitExceeded", "GB");
     site.s3.clear_faults();
 }

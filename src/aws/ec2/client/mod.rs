@@ -29,7 +29,7 @@ use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptio
 use aws_smithy_runtime_api::client::auth::{AuthSchemeOptionResolverParams, SharedAuthSchemeOptionResolver};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::endpoint::{EndpointResolverParams, SharedEndpointResolver};
-use aws_smithy_runtime_api::client::interceptors::context::Input;
+use aws_smithy_runtime_api::client::interceptors::context::{Input, Output};
 use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, Metadata};
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_runtime_api::client::retries::SharedRetryStrategy;
@@ -40,6 +40,7 @@ use aws_smithy_types::config_bag::Layer;
 use aws_smithy_types::retry::RetryConfig;
 use aws_types::SigningName;
 use aws_types::region::{Region, SigningRegion};
+use bytes::Bytes;
 use serde_json::Value;
 
 use crate::base::Result;
@@ -47,6 +48,7 @@ use crate::query::Params;
 
 pub use error::Ec2Error;
 pub(in super::super) use error::REQUEST_ID;
+pub use wire::RawAnswer;
 
 /// EC2 in one Region. Clones share connections, credentials and what is known about the clock.
 #[derive(Clone, Debug)]
@@ -94,19 +96,34 @@ impl Ec2Client {
 
     /// Asks for `action` once, and reads the answer as [`crate::query::answer()`] does.
     pub async fn call(&self, action: &'static str, params: Params) -> Result<Value, SdkError<Ec2Error, HttpResponse>> {
+        let reader = SharedResponseDeserializer::new(wire::Deserializer { action });
+        let output = self.invoke(action, params.request(action).into(), reader).await?;
+        Ok(output.downcast::<Value>().unwrap_or_default())
+    }
+
+    /// Sends `form` once, as it is, and returns what comes before its body is read. A refusal is an answer, too. `action` is what the form asks for.
+    pub async fn send(&self, action: &str, form: Bytes) -> Result<RawAnswer, SdkError<Ec2Error, HttpResponse>> {
+        let output = self.invoke(action, form, SharedResponseDeserializer::new(wire::Unread)).await?;
+        // Ours is the only deserializer, and it makes nothing else.
+        output.downcast::<RawAnswer>().map_err(|_| SdkError::construction_failure("not an answer"))
+    }
+
+    async fn invoke(
+        &self,
+        action: &str,
+        form: Bytes,
+        reader: SharedResponseDeserializer,
+    ) -> Result<Output, SdkError<Ec2Error, HttpResponse>> {
         let mut settings = Layer::new("action");
-        settings.store_put(Metadata::new(action, "EC2"));
-        settings.store_put(SharedResponseDeserializer::new(wire::Deserializer { action }));
+        settings.store_put(Metadata::new(action.to_owned(), "EC2"));
+        settings.store_put(reader);
         let plugins = self.0.plugins.clone().with_operation_plugin(StaticRuntimePlugin::new().with_config(settings.freeze()));
-        let input = Input::erase(wire::Call { action, params });
-        let output = orchestrator::invoke("EC2", action, input, &plugins).await.map_err(|error| {
-            // Ours is the only deserializer, and it makes nothing else.
+        orchestrator::invoke("EC2", action, Input::erase(wire::Call(form)), &plugins).await.map_err(|error| {
             error.map_service_error(|error| match error.downcast::<Ec2Error>() {
                 Ok(error) => error,
                 Err(other) => Ec2Error::unreadable(format!("{other:?}")),
             })
-        })?;
-        Ok(output.downcast::<Value>().unwrap_or_default())
+        })
     }
 }
 

@@ -18,14 +18,11 @@ use http_body::{Body, Frame};
 
 use super::Ec2Error;
 use crate::base::ErrorKind;
-use crate::query::{MAX_ANSWER_BYTES, Params, ServiceError, answer};
+use crate::query::{MAX_ANSWER_BYTES, ServiceError, answer};
 
-/// What is asked for.
+/// What is asked for: a form.
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) action: &'static str,
-    pub(super) params: Params,
-}
+pub(super) struct Call(pub(super) Bytes);
 
 /// Makes a form of a [`Call`].
 #[derive(Debug)]
@@ -34,7 +31,7 @@ pub(super) struct Serializer;
 impl SerializeRequest for Serializer {
     fn serialize_input(&self, input: Input, _: &mut ConfigBag) -> Result<HttpRequest, BoxError> {
         let call = input.downcast::<Call>().map_err(|_| "not a call")?;
-        let mut request = HttpRequest::new(SdkBody::from(call.params.request(call.action)));
+        let mut request = HttpRequest::new(SdkBody::from(call.0));
         request.set_method("POST")?;
         request.set_uri("/")?;
         request.headers_mut().insert("content-type", "application/x-www-form-urlencoded; charset=utf-8");
@@ -70,6 +67,43 @@ impl DeserializeResponse for Deserializer {
             ErrorKind::Limit => refused(Ec2Error::unreadable(error.to_string())),
             _ => OrchestratorError::response(error.into()),
         })
+    }
+}
+
+/// An answer as it came, of which the body is still to come.
+#[derive(Debug)]
+pub struct RawAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// The type of the body, if it has one.
+    pub content_type: Option<String>,
+    /// The id of the request.
+    pub request_id: Option<String>,
+    /// The body.
+    pub(in super::super) body: SdkBody,
+}
+
+/// Makes a [`RawAnswer`] of an answer, whatever it says.
+#[derive(Debug)]
+pub(super) struct Unread;
+
+impl DeserializeResponse for Unread {
+    fn deserialize_streaming_with_config(
+        &self,
+        response: &mut HttpResponse,
+        _: &ConfigBag,
+    ) -> Option<Result<Output, OrchestratorError<Error>>> {
+        let answer = RawAnswer {
+            status: response.status().as_u16(),
+            content_type: response.headers().get("content-type").map(ToOwned::to_owned),
+            request_id: response.request_id().map(ToOwned::to_owned),
+            body: response.take_body(),
+        };
+        Some(Ok(Output::erase(answer)))
+    }
+
+    fn deserialize_nonstreaming_with_config(&self, _: &HttpResponse, _: &ConfigBag) -> Result<Output, OrchestratorError<Error>> {
+        Err(OrchestratorError::other("the body was read"))
     }
 }
 

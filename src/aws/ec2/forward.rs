@@ -1,0 +1,100 @@
+//! Requests of others, passed on to EC2 as they came, and its answers as they come.
+//!
+//! They run on the link's own threads, whoever waits for them. Nothing is repeated, and nothing is read into: whoever asked knows whether it may be asked again.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::error::classify;
+use super::client::RawAnswer;
+use super::{Ec2Client, Ec2Link};
+use crate::base::{Error, ErrorKind, Result, Retry};
+
+/// The longest answer that is passed on.
+const MAX_BYTES: u64 = 1 << 30;
+/// Pieces of an answer that wait for a slow reader.
+const PIECES: usize = 4;
+
+/// EC2's answer.
+pub struct Forwarded {
+    /// HTTP status.
+    pub status: u16,
+    /// The type of the body, if it has one.
+    pub content_type: Option<String>,
+    /// The id of the request.
+    pub request_id: Option<String>,
+    /// The body.
+    pub body: ForwardedBody,
+}
+
+/// A body that comes piece by piece. It fails if it ends early, is silent for too long, or has no end.
+pub struct ForwardedBody(mpsc::Receiver<Result<Bytes>>);
+
+impl Body for ForwardedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}
+
+impl Ec2Link {
+    /// Sends `form`, signed with the credentials of this link, once. `action` is what it asks for. A refusal is an answer; an error means that there is none, and then
+    /// nobody knows whether EC2 did what was asked for.
+    pub async fn forward(&self, action: &str, form: Bytes) -> Result<Forwarded> {
+        let (client, silence, action) = (self.client(), self.options().silence, action.to_owned());
+        let (told, heard) = oneshot::channel();
+        // It ends with its answer, or as soon as nobody wants it any more.
+        self.runtime().spawn(pass_on(client, silence, action, form, told));
+        heard.await.map_err(|_| Error::interrupted())?
+    }
+}
+
+async fn pass_on(client: Ec2Client, silence: Duration, action: String, form: Bytes, told: oneshot::Sender<Result<Forwarded>>) {
+    let doing = "cannot pass the request on to EC2";
+    let answer = match tokio::time::timeout(silence, client.send(&action, form)).await {
+        Ok(answer) => answer.map_err(|error| classify(doing, error).error),
+        Err(_) => Err(silent(silence)),
+    };
+    let RawAnswer { status, content_type, request_id, mut body } = match answer {
+        Ok(answer) => answer,
+        Err(error) => return drop(told.send(Err(error.at("action", action)))),
+    };
+    let (pieces, receiver) = mpsc::channel(PIECES);
+    let mut left = MAX_BYTES;
+    if told.send(Ok(Forwarded { status, content_type, request_id, body: ForwardedBody(receiver) })).is_err() {
+        return;
+    }
+    loop {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        let piece = match tokio::time::timeout(silence, frame).await {
+            Err(_) => Err(silent(silence)),
+            Ok(None) => return,
+            Ok(Some(Err(cause))) => Err(Error::new(ErrorKind::Io, "the answer of EC2 ended early").because(cause)),
+            Ok(Some(Ok(frame))) => match frame.into_data() {
+                Err(_) => continue,
+                Ok(data) => match left.checked_sub(data.len() as u64) {
+                    Some(rest) => {
+                        left = rest;
+                        Ok(data)
+                    }
+                    None => Err(Error::new(ErrorKind::Limit, "the answer of EC2 is too long").at("limit", MAX_BYTES)),
+                },
+            },
+        };
+        let is_last = piece.is_err();
+        if pieces.send(piece).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+fn silent(silence: Duration) -> Error {
+    Error::new(ErrorKind::Io, "EC2 was silent for too long").at("seconds", silence.as_secs()).retry_as(Retry::Transient)
+}

@@ -1,0 +1,26 @@
+//! CreateStoreImageTask.
+
+use super::super::reserved::Names;
+use super::super::{Refusal, Service, StoreRequest};
+use super::arguments::Arguments;
+use super::{TagRules, bucket, image_id, object_key, tags};
+use crate::query::Xml;
+
+/// Of S3's objects.
+const TAGS: TagRules = TagRules { most: 10, key: 128, value: 256 };
+
+pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Service) -> Result<Xml, Refusal> {
+    let image = arguments.require("ImageId")?;
+    let place = arguments.require("Bucket")?;
+    let tags = tags(arguments.items("S3ObjectTag")?, &TAGS)?;
+    arguments.finish()?;
+    let image_id = image_id(&image, &mut Names::new(service))?;
+    let (name, path) = place.split_once('/').unwrap_or((&place, ""));
+    bucket(name)?;
+    let path = path.trim_end_matches('/');
+    let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+    object_key(&format!("{prefix}{image_id}.bin"))?;
+    let request = StoreRequest { image_id, bucket: name.to_owned(), prefix, tags };
+    let key = service.create_store(&request, dry_run)?;
+    if dry_run { Err(Refusal::dry_run()) } else { Ok(Xml::new().text("objectKey", key)) }
+}

@@ -1,0 +1,128 @@
+//! DescribeStoreImageTasks.
+
+use std::collections::BTreeSet;
+
+use super::super::reserved::Names;
+use super::super::times::milliseconds;
+use super::super::{Refusal, Service, StorePage, StoreQuery};
+use super::arguments::{Arguments, shown};
+use super::image_id;
+use crate::base::hex;
+use crate::codec::sha256;
+use crate::query::Xml;
+
+/// Images of one question, as EC2 has it.
+const MAX_IMAGES: usize = 20;
+/// Tasks of one page that a client can ask for.
+const MAX_RESULTS: usize = 200;
+/// Tasks of one page for a client that does not say: those who do not read pages should rarely miss one.
+const PLAIN_RESULTS: usize = 1000;
+/// Values of filters in one question, as EC2 has it.
+const MAX_FILTER_VALUES: usize = 200;
+/// The longest token that is looked at.
+const MAX_TOKEN_BYTES: usize = 512;
+/// A state, or a bucket, that nothing has.
+const NOTHING: &str = "";
+
+pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Service) -> Result<Xml, Refusal> {
+    let ids = arguments.list("ImageId")?;
+    let filters = arguments.items("Filter")?;
+    let limit = arguments.take("MaxResults");
+    let token = arguments.take("NextToken");
+    if !ids.is_empty() && limit.is_some() {
+        let message = "The parameter ImageIds cannot be used with the parameter MaxResults";
+        return Err(Refusal::client("InvalidParameterCombination", message));
+    }
+    if ids.len() > MAX_IMAGES {
+        return Err(Refusal::value(format!("The parameter ImageIds holds {} ids: at most {MAX_IMAGES} are allowed", ids.len())));
+    }
+    let mut query = StoreQuery { limit: limit.as_deref().map_or(Ok(PLAIN_RESULTS), results)?, ..StoreQuery::default() };
+    read_filters(filters, &mut query)?;
+    arguments.finish()?;
+    let mut names = Names::new(service);
+    for id in &ids {
+        let id = image_id(id, &mut names)?;
+        if !query.image_ids.contains(&id) {
+            query.image_ids.push(id);
+        }
+    }
+    if !ids.is_empty() {
+        (query.states, query.buckets) = Default::default();
+    }
+    let binding = binding(&query);
+    query.after = token.filter(|token| !token.is_empty()).map(|token| after(&token, &binding)).transpose()?;
+    if dry_run {
+        return Err(Refusal::dry_run());
+    }
+    let page = service.store_tasks(&query)?;
+    Ok(written(page, &names, &binding))
+}
+
+fn results(text: &str) -> Result<usize, Refusal> {
+    let number = text.parse().ok().filter(|number| (1..=MAX_RESULTS).contains(number) && text.bytes().all(|byte| byte.is_ascii_digit()));
+    number.ok_or_else(|| {
+        Refusal::value(format!(
+            "Value ( {} ) for parameter maxResults is invalid. Expecting a value between 1 and {MAX_RESULTS}",
+            shown(text)
+        ))
+    })
+}
+
+/// Values of one filter are alternatives, filters together are conditions.
+fn read_filters(filters: Vec<Arguments>, query: &mut StoreQuery) -> Result<(), Refusal> {
+    let mut count = 0;
+    for mut filter in filters {
+        let name = filter.require("Name")?;
+        let values = filter.list("Value")?;
+        filter.finish()?;
+        count += values.len();
+        if count > MAX_FILTER_VALUES {
+            return Err(Refusal::client("FilterLimitExceeded", format!("At most {MAX_FILTER_VALUES} values of filters are allowed")));
+        }
+        if values.is_empty() {
+            return Err(Refusal::value(format!("The filter '{}' has no value", shown(&name))));
+        }
+        let known = match name.as_str() {
+            "task-state" => &mut query.states,
+            "bucket" => &mut query.buckets,
+            _ => return Err(Refusal::value(format!("The filter '{}' is invalid", shown(&name)))),
+        };
+        let unique: BTreeSet<String> = values.into_iter().filter(|value| known.is_empty() || known.contains(value)).collect();
+        *known = unique.into_iter().collect();
+        if known.is_empty() {
+            known.push(NOTHING.to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// What makes a token one of this question. The size of a page may change between two of them.
+fn binding(query: &StoreQuery) -> String {
+    let asked = format!("{:?} {:?} {:?}", query.image_ids, query.states, query.buckets);
+    hex(&sha256::digest(asked.as_bytes())[..8])
+}
+
+fn after(token: &str, binding: &str) -> Result<String, Refusal> {
+    let rest = token.strip_prefix(binding).and_then(|rest| rest.strip_prefix('-'));
+    let plain = |rest: &&str| {
+        token.len() <= MAX_TOKEN_BYTES && !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    rest.filter(plain)
+        .map(ToOwned::to_owned)
+        .ok_or_else(|| Refusal::client("InvalidPaginationToken", "The pagination token is not one of this request: begin again without it"))
+}
+
+fn written(page: StorePage, names: &Names<'_>, binding: &str) -> Xml {
+    let items = page.tasks.into_iter().map(|task| {
+        Xml::new()
+            .text("amiId", names.asked(&task.image_id))
+            .text("taskStartTime", milliseconds(task.started))
+            .text("bucket", task.bucket)
+            .text("s3objectKey", task.object_key)
+            .text("progressPercentage", task.percent)
+            .text("storeTaskState", task.state)
+            .text_some("storeTaskFailureReason", task.reason)
+    });
+    let next = page.next.map(|next| format!("{binding}-{next}"));
+    Xml::new().list("storeImageTaskResultSet", items).text_some("nextToken", next)
+}

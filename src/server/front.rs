@@ -1,0 +1,300 @@
+//! What a request is, who may make it, and who answers it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request};
+use tokio::sync::Semaphore;
+
+use super::actions::Action;
+use super::forward::{Plan, Upstream};
+use super::guard::{admits_password, is_at_home, is_from_elsewhere};
+use super::http::{HttpSettings, Reply};
+use super::metrics::{Metrics, Opened};
+use super::signature::{Signed, Verified, Verifier};
+use super::{Refusal, Service, pages};
+use crate::base::hex;
+use crate::query::{MAX_FORM_BYTES, Params, refusal};
+
+/// Questions to AWS at a time: what CreateStoreImageTask and CreateRestoreImageTask check.
+const SLOW: usize = 24;
+/// Questions to the database at a time. With those above they are fewer than there are threads.
+const QUICK: usize = 24;
+/// Requests that are being forwarded at a time.
+const FORWARDED: usize = 64;
+/// How long a request waits for its turn.
+const TURN: Duration = Duration::from_secs(20);
+/// A form that is longer is one of few: all others take no memory worth counting.
+const SMALL_FORM_BYTES: u64 = 64 << 10;
+/// Long forms at a time, each of at most 1 MiB.
+const LONG_FORMS: usize = 32;
+
+/// What answers requests.
+pub(super) struct Front {
+    service: Arc<dyn Service>,
+    upstream: Option<Arc<dyn Upstream>>,
+    verifier: Option<Verifier>,
+    status_password: Option<String>,
+    /// Whether only this machine reaches us.
+    is_local: bool,
+    body_time: Duration,
+    metrics: Arc<Metrics>,
+    slow: Arc<Semaphore>,
+    quick: Arc<Semaphore>,
+    forwarded: Semaphore,
+    long_forms: Semaphore,
+}
+
+/// How a request is counted, and how it is found again.
+struct Trace {
+    id: String,
+    action: &'static str,
+}
+
+impl Front {
+    pub(super) fn new(settings: HttpSettings, address: SocketAddr, service: Arc<dyn Service>) -> Self {
+        let region = settings.region;
+        Self {
+            service,
+            upstream: settings.upstream,
+            verifier: settings.keys.map(|keys| Verifier::new(keys, region)),
+            status_password: settings.status_password,
+            is_local: address.ip().to_canonical().is_loopback(),
+            body_time: settings.limits.body,
+            metrics: Arc::default(),
+            slow: Arc::new(Semaphore::new(SLOW)),
+            quick: Arc::new(Semaphore::new(QUICK)),
+            forwarded: Semaphore::new(FORWARDED),
+            long_forms: Semaphore::new(LONG_FORMS),
+        }
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Counts a connection for as long as what is returned lives.
+    pub(super) fn opened(&self) -> Opened {
+        self.metrics.clone().opened()
+    }
+
+    /// Answers, whatever happens. What was begun is finished even if the client leaves.
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Reply {
+        let began = Instant::now();
+        let trace = Trace { id: request_id(), action: "page" };
+        let (id, front) = (trace.id.clone(), self.clone());
+        let handled = tokio::spawn(async move {
+            let mut trace = trace;
+            let reply = match front.route(request, &mut trace).await {
+                Ok(reply) => reply,
+                Err(refusal) => refused(&refusal, &trace.id),
+            };
+            (reply, trace.action)
+        });
+        let (reply, action) = handled.await.unwrap_or_else(|_| (refused(&Refusal::internal(), &id), "unknown"));
+        self.metrics.answered(action, &reply.code, began.elapsed());
+        reply
+    }
+
+    async fn route(self: Arc<Self>, request: Request<Incoming>, trace: &mut Trace) -> Result<Reply, Refusal> {
+        let path = request.uri().path();
+        if request.method() == Method::POST && path == "/" {
+            trace.action = "unknown";
+            return self.protocol(request, trace).await;
+        }
+        if path == "/healthz" {
+            return Ok(Reply::new(200, "text/plain", "ok\n"));
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Err(Refusal::new(405, "InvalidHttpMethod", "an action is asked for by POST /"));
+        }
+        let query = request.uri().query().unwrap_or_default();
+        if path == "/" && (query.contains("Action=") || query.contains("Signature=")) {
+            return Err(Refusal::new(
+                405,
+                "InvalidHttpMethod",
+                "an action is asked for by POST, signed in the header Authorization and not in the URL",
+            ));
+        }
+        self.page(path, request.headers()).await
+    }
+
+    /// The status page and its like: for this machine, or for whoever has the password.
+    async fn page(&self, path: &str, headers: &HeaderMap) -> Result<Reply, Refusal> {
+        let missing = || Refusal::new(404, "NotFound", "there is nothing here");
+        if self.is_local && !is_at_home(headers) {
+            return Err(Refusal::new(403, "InvalidHost", "this server is for this machine: ask for it by its address or as localhost"));
+        }
+        match &self.status_password {
+            Some(password) if !admits_password(headers, password) => {
+                let reply = Reply::new(401, "text/plain", "the status page takes the password of --status-password-file\n");
+                return Ok(reply.with("www-authenticate", "Basic realm=\"amistore\", charset=\"UTF-8\""));
+            }
+            None if !self.is_local => return Err(missing()),
+            _ => {}
+        }
+        if let Some(file) = pages::file(path) {
+            return Ok(file);
+        }
+        if !matches!(path, "/tasks.json" | "/metrics") {
+            return Err(missing());
+        }
+        let service = self.service.clone();
+        let overview = blocking(&self.quick, move || service.overview()).await?;
+        Ok(match path {
+            "/metrics" => Reply::new(200, "text/plain; version=0.0.4; charset=utf-8", self.metrics.text(&overview)),
+            _ => pages::tasks(&overview),
+        })
+    }
+
+    /// An action of EC2's protocol.
+    async fn protocol(&self, request: Request<Incoming>, trace: &mut Trace) -> Result<Reply, Refusal> {
+        let (parts, body) = request.into_parts();
+        self.admit(&parts)?;
+        let form = self.body(body).await?;
+        let verified = self.verify(&parts, &form)?;
+        let params = Params::decode(&form).map_err(|error| Refusal::client("MalformedQueryString", error.message()))?;
+        let action = asked_for(&params)?;
+        let own = Action::parse(&action);
+        trace.action = own.map_or("other", Action::name);
+        // Pollers ask the same thing twice within a second, and then the signature is the same, too.
+        let once = verified.filter(|_| !action.starts_with("Describe"));
+        if let (Some(verifier), Some(verified)) = (&self.verifier, &once) {
+            verifier.claim(verified, SystemTime::now())?;
+        }
+        let outcome = match own {
+            Some(own) => self.own(own, params, trace).await,
+            None => self.other(&action, params, form, trace).await,
+        };
+        let failed = outcome.as_ref().map_or_else(|refusal| refusal.status, |reply| reply.status) >= 500;
+        if let (Some(verifier), Some(verified), true) = (&self.verifier, &once, failed) {
+            verifier.release(verified);
+        }
+        outcome
+    }
+
+    /// What can be said before the body is read.
+    fn admit(&self, parts: &Parts) -> Result<(), Refusal> {
+        if self.verifier.is_none() && !is_at_home(&parts.headers) {
+            return Err(Refusal::new(
+                403,
+                "InvalidHost",
+                "without --access-keys this server is for this machine: ask for it by its address or as localhost",
+            ));
+        }
+        if is_from_elsewhere(&parts.headers) {
+            return Err(Refusal::new(403, "UnauthorizedOperation", "requests that a page of another site makes are not answered"));
+        }
+        let presigned = parts.uri.query().is_some_and(|query| query.contains("Signature="));
+        if self.verifier.is_some() && !parts.headers.contains_key(AUTHORIZATION) && !presigned {
+            let message = "Request is missing Authentication Token: sign it with an access key of this server";
+            return Err(Refusal::new(403, "MissingAuthenticationToken", message));
+        }
+        let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("application/x-www-form-urlencoded");
+        if !kind.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
+            return Err(Refusal::client("UnsupportedProtocol", "an action is sent as application/x-www-form-urlencoded"));
+        }
+        Ok(())
+    }
+
+    async fn body(&self, body: Incoming) -> Result<Bytes, Refusal> {
+        let too_long = || Refusal::new(413, "RequestEntityTooLarge", format!("the form is longer than {MAX_FORM_BYTES} bytes"));
+        let hint = body.size_hint();
+        if hint.lower() > MAX_FORM_BYTES as u64 {
+            return Err(too_long());
+        }
+        // Kept until the form is read.
+        let _one_of_few = match hint.upper() {
+            Some(length) if length <= SMALL_FORM_BYTES => None,
+            _ => Some(self.long_forms.try_acquire().map_err(|_| Refusal::busy("too many long requests at a time: try again"))?),
+        };
+        match tokio::time::timeout(self.body_time, Limited::new(body, MAX_FORM_BYTES).collect()).await {
+            Err(_) => Err(Refusal::new(408, "RequestTimeout", "the body of the request did not arrive in time")),
+            Ok(Ok(whole)) => Ok(whole.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
+            Ok(Err(_)) => Err(Refusal::client("IncompleteBody", "the body of the request ended early")),
+        }
+    }
+
+    fn verify(&self, parts: &Parts, body: &[u8]) -> Result<Option<Verified>, Refusal> {
+        let Some(verifier) = &self.verifier else { return Ok(None) };
+        let (method, uri) = (parts.method.as_str(), &parts.uri);
+        let signed = Signed { method, path: uri.path(), query: uri.query().unwrap_or_default(), headers: &parts.headers, body };
+        verifier.verify(&signed, SystemTime::now()).map(Some)
+    }
+
+    async fn own(&self, action: Action, params: Params, trace: &Trace) -> Result<Reply, Refusal> {
+        let service = self.service.clone();
+        let turns = if action == Action::StoreTasks { &self.quick } else { &self.slow };
+        let xml = blocking(turns, move || action.answer(&params, &*service)).await?;
+        Ok(Reply::xml(200, &trace.id, xml.response(action.name(), &trace.id)))
+    }
+
+    async fn other(&self, action: &str, params: Params, form: Bytes, trace: &Trace) -> Result<Reply, Refusal> {
+        let (service, name, forwards) = (self.service.clone(), action.to_owned(), self.upstream.is_some());
+        let is_dry = params.get("DryRun") == Some("true");
+        let mut plan = blocking(&self.quick, move || Plan::of(&name, &params, &*service, forwards)).await?;
+        let (Some(upstream), Some(rewritten)) = (&self.upstream, plan.form.take()) else {
+            if is_dry {
+                return Err(Refusal::dry_run());
+            }
+            return Ok(Reply::xml(200, &trace.id, plan.own_answer().response(action, &trace.id)));
+        };
+        let _turn = turn(&self.forwarded).await?;
+        let form = rewritten.map_or(form, |params| params.encode().into());
+        plan.finish(upstream.ask(action, form).await?).await
+    }
+}
+
+fn asked_for(params: &Params) -> Result<String, Refusal> {
+    let action = params.get("Action").filter(|action| !action.is_empty());
+    action.map(ToOwned::to_owned).ok_or_else(|| Refusal::client("MissingAction", "The request is missing an action"))
+}
+
+/// Waits for a turn, not for ever.
+async fn turn(turns: &Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>, Refusal> {
+    match tokio::time::timeout(TURN, turns.acquire()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        _ => Err(Refusal::busy("too many requests at a time: try again")),
+    }
+}
+
+/// Asks the service on a thread that may wait. A panic there is a failure of this request alone.
+async fn blocking<T, F>(turns: &Arc<Semaphore>, work: F) -> Result<T, Refusal>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, Refusal> + Send + 'static,
+{
+    let turn = match tokio::time::timeout(TURN, turns.clone().acquire_owned()).await {
+        Ok(Ok(turn)) => turn,
+        _ => return Err(Refusal::busy("too many requests at a time: try again")),
+    };
+    let work = tokio::task::spawn_blocking(move || {
+        let outcome = work();
+        drop(turn);
+        outcome
+    });
+    work.await.unwrap_or_else(|_| Err(Refusal::internal()))
+}
+
+fn refused(said: &Refusal, id: &str) -> Reply {
+    let mut reply = Reply::xml(said.status, id, refusal(&said.code, &said.message, id));
+    reply.code.clone_from(&said.code);
+    // The body was perhaps not read, and nobody waits for it.
+    reply.last = matches!(said.status, 401 | 403 | 405 | 408 | 413);
+    reply
+}
+
+/// A random id in the form of a UUID.
+fn request_id() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+    let digits = hex(&[random().to_be_bytes(), random().to_be_bytes()].concat());
+    format!("{}-{}-4{}-8{}-{}", &digits[..8], &digits[8..12], &digits[13..16], &digits[17..20], &digits[20..])
+}

@@ -1,0 +1,289 @@
+//! HTTP/1.1 and TLS: connections, their limits, and their end.
+//!
+//! A client that is slow, silent or greedy costs one connection and no thread. Every question to the service is put on a thread of its own kind, so that waiting for AWS
+//! never holds up whoever only asks how far a task is. It does not know what requests mean: that is [`super::front`].
+
+mod patience;
+mod reply;
+mod tls;
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use super::front::Front;
+use super::{AccessKeys, Service, Upstream};
+use crate::base::{Error, Result};
+use patience::Patient;
+pub(super) use reply::{Body, Reply};
+
+/// The longest head of a request. S3 and EC2 allow 8 KiB of headers.
+const MAX_HEAD_BYTES: usize = 32 << 10;
+/// The most headers. An SDK sends about 12.
+const MAX_HEADERS: usize = 64;
+/// Threads that read and write connections: they only parse.
+const WORKERS: usize = 2;
+/// Threads that questions to the service wait on; more than `front` admits at a time.
+pub(super) const BLOCKING_THREADS: usize = 64;
+/// What a client hears for whom there is no connection left.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/xml;charset=UTF-8\r\ncontent-length: 163\r\nconnection: close\r\nretry-after: 1\r\n\r\n\
+<Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>too many connections: try again</Message></Error></Errors><RequestID>none</RequestID></Response>";
+
+/// Where certificate and key are, in PEM.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+/// How long clients may take, and how many there may be.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// For the head of a request, and between two requests.
+    pub head: Duration,
+    /// For the body of a request.
+    pub body: Duration,
+    /// For any progress of an answer that is being sent.
+    pub answer: Duration,
+    /// For requests under way when the server stops.
+    pub stop: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let [head, body, answer, stop] = [20, 20, 30, 10].map(Duration::from_secs);
+        Self { connections: 512, head, body, answer, stop }
+    }
+}
+
+/// How the endpoint is to be.
+#[derive(Clone)]
+pub struct HttpSettings {
+    /// Where to listen; port 0 takes any.
+    pub listen: SocketAddr,
+    /// TLS, if it is spoken.
+    pub tls: Option<TlsFiles>,
+    /// Whose signatures are believed. Without any, requests are not looked at for one, which only a loopback address may do.
+    pub keys: Option<AccessKeys>,
+    /// The Region that signatures have to name.
+    pub region: String,
+    /// Who answers other actions.
+    pub upstream: Option<Arc<dyn Upstream>>,
+    /// The password of the status page, and of what monitoring reads.
+    pub status_password: Option<String>,
+    /// Limits.
+    pub limits: Limits,
+}
+
+impl Default for HttpSettings {
+    /// This machine alone, on any port, without keys.
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
+            keys: None,
+            region: "us-east-1".to_owned(),
+            upstream: None,
+            status_password: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The endpoint. It stops when it is dropped.
+pub struct HttpServer {
+    address: SocketAddr,
+    secure: bool,
+    stop: watch::Sender<bool>,
+    patience: Duration,
+    runtime: Option<tokio::runtime::Runtime>,
+    accepting: Option<tokio::task::JoinHandle<()>>,
+    /// Kept to the end: what is behind it has threads of its own, which must not be waited for on those of the server.
+    _front: Arc<Front>,
+}
+
+impl HttpServer {
+    /// Listens, and answers with what `service` says.
+    pub fn start(settings: HttpSettings, service: Arc<dyn Service>) -> Result<Self> {
+        check_exposure(&settings)?;
+        let tls = settings.tls.as_ref().map(|files| tls::acceptor(&files.certificate, &files.key)).transpose()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("amistore-http")
+            .enable_all()
+            .build()
+            .map_err(|cause| Error::io("cannot start the threads of the server", cause))?;
+        let (listen, limits, secure) = (settings.listen, settings.limits.clone(), tls.is_some());
+        let listener = runtime
+            .block_on(TcpListener::bind(listen))
+            .map_err(|cause| Error::io("cannot listen: choose another --listen", cause).at("address", listen))?;
+        let address = listener.local_addr().map_err(|cause| Error::io("cannot listen", cause).at("address", listen))?;
+        let (stop, stopping) = watch::channel(false);
+        let patience = limits.stop;
+        let front = Arc::new(Front::new(settings, address, service));
+        let doors = Doors { front: front.clone(), tls, slots: Arc::new(Semaphore::new(limits.connections.max(1))), limits, stopping };
+        let accepting = Some(runtime.spawn(doors.accept(listener)));
+        Ok(Self { address, secure, stop, patience, runtime: Some(runtime), accepting, _front: front })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What clients are told: `http://127.0.0.1:8673`.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.secure { "https" } else { "http" }, self.address)
+    }
+
+    /// Takes no more connections, lets requests under way finish for a while, and ends.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        // Nobody listens if all is over already.
+        let _ = self.stop.send(true);
+        let deadline = Instant::now() + self.patience;
+        if let (Some(runtime), Some(accepting)) = (self.runtime.take(), self.accepting.take()) {
+            let patience = self.patience;
+            // Whoever is not done by then is not waited for.
+            let _ = runtime.block_on(async { tokio::time::timeout(patience, accepting).await });
+            runtime.shutdown_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+impl Drop for HttpServer {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Refuses settings that would let others in by accident: an address that they can reach takes keys and TLS.
+pub fn check_exposure(settings: &HttpSettings) -> Result<()> {
+    if settings.listen.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let missing = match (settings.keys.is_some(), settings.tls.is_some()) {
+        (true, true) => return Ok(()),
+        (false, true) => "--access-keys",
+        (true, false) => "--tls-cert and --tls-key",
+        (false, false) => "--access-keys, --tls-cert and --tls-key",
+    };
+    Err(Error::usage(format!("others can reach this address: give {missing}, or listen on 127.0.0.1")).at("address", settings.listen))
+}
+
+/// What all connections share.
+struct Doors {
+    front: Arc<Front>,
+    tls: Option<TlsAcceptor>,
+    slots: Arc<Semaphore>,
+    limits: Limits,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Doors {
+    /// Takes connections until the server stops, and then waits for those that are open.
+    async fn accept(self, listener: TcpListener) {
+        let mut stopping = self.stopping.clone();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stopped(&mut stopping) => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => self.open(stream),
+                // Too many open files, mostly: the next moment may be better.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+        drop(listener);
+        let all = u32::try_from(self.limits.connections.max(1)).unwrap_or(u32::MAX);
+        // It is never closed.
+        let _ = self.slots.acquire_many(all).await;
+    }
+
+    fn open(&self, stream: TcpStream) {
+        // What is written is written whole: waiting for more only delays it.
+        let _ = stream.set_nodelay(true);
+        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+            self.front.metrics().turned_away();
+            if self.tls.is_none() {
+                tokio::spawn(turn_away(stream));
+            }
+            return;
+        };
+        let (front, limits, stopping) = (self.front.clone(), self.limits.clone(), self.stopping.clone());
+        match self.tls.clone() {
+            None => drop(tokio::spawn(serve(front, Patient::new(stream, limits.answer), limits, stopping, slot))),
+            Some(tls) => drop(tokio::spawn(async move {
+                // One that does not finish its greeting is let go.
+                if let Ok(Ok(stream)) = tokio::time::timeout(limits.head, tls.accept(stream)).await {
+                    serve(front, Patient::new(stream, limits.answer), limits, stopping, slot).await;
+                }
+            })),
+        }
+    }
+}
+
+/// Returns when the server stops.
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// Says why, to whoever listens within a second.
+async fn turn_away(mut stream: TcpStream) {
+    let _ = tokio::time::timeout(Duration::from_secs(1), async {
+        stream.write_all(FULL).await?;
+        stream.shutdown().await
+    })
+    .await;
+}
+
+async fn serve<S>(front: Arc<Front>, stream: S, limits: Limits, mut stopping: watch::Receiver<bool>, slot: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let opened = front.opened();
+    let answered = front.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let front = answered.clone();
+        async move { Ok::<Response<Body>, Infallible>(front.answer(request).await.response()) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        // A connection that breaks is the affair of whoever broke it.
+        _ = connection.as_mut() => {}
+        () = stopped(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+    drop((opened, slot));
+}

@@ -1,0 +1,62 @@
+//! Answers, before hyper has them.
+
+use std::error::Error as StdError;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::{Response, StatusCode};
+
+/// A body that is at hand, or comes piece by piece.
+pub(in super::super) type Body = UnsyncBoxBody<Bytes, Box<dyn StdError + Send + Sync>>;
+
+/// An answer.
+pub(in super::super) struct Reply {
+    pub(in super::super) status: u16,
+    pub(in super::super) content_type: String,
+    pub(in super::super) headers: Vec<(&'static str, String)>,
+    pub(in super::super) body: Body,
+    /// What is counted: a code of EC2, or `ok`.
+    pub(in super::super) code: String,
+    /// Whether the connection ends: what was not read of the request cannot be told from the next one.
+    pub(in super::super) last: bool,
+}
+
+impl Reply {
+    pub(in super::super) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+        let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
+        Self { status, content_type: content_type.to_owned(), headers: Vec::new(), body, code: "ok".to_owned(), last: false }
+    }
+
+    pub(in super::super) fn xml(status: u16, request_id: &str, body: String) -> Self {
+        Self::new(status, "text/xml;charset=UTF-8", body).with("x-amzn-requestid", request_id)
+    }
+
+    #[must_use]
+    pub(in super::super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// As hyper sends it. Nothing of it is kept by caches, and no browser guesses what it is.
+    pub(super) fn response(self) -> Response<Body> {
+        let mut response = Response::new(self.body);
+        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::try_from(self.content_type) {
+            headers.insert(CONTENT_TYPE, value);
+        }
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if self.last {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        for (name, value) in self.headers {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        response
+    }
+}

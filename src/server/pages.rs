@@ -1,0 +1,68 @@
+//! What people and monitoring look at: the status page, its data, and metrics.
+//!
+//! The page is three files of this program and asks nobody else for anything. It does not change anything, so it has no forms.
+
+use serde_json::{Value, json};
+
+use super::http::Reply;
+use super::times::milliseconds;
+use super::{Overview, Running};
+
+/// Nothing but our own script and style, no frames, no forms, and nowhere else to send anything to.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// A file of the page.
+pub(super) fn file(path: &str) -> Option<Reply> {
+    let (kind, text) = match path {
+        "/" => ("text/html; charset=utf-8", include_str!("page.html")),
+        "/page.js" => ("text/javascript; charset=utf-8", include_str!("page.js")),
+        "/page.css" => ("text/css; charset=utf-8", include_str!("page.css")),
+        _ => return None,
+    };
+    Some(guarded(Reply::new(200, kind, text)))
+}
+
+/// The data of the page.
+pub(super) fn tasks(overview: &Overview) -> Reply {
+    let tasks: Vec<Value> = overview.tasks.iter().map(task).collect();
+    let value = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "queued": overview.queued,
+        "running": overview.running,
+        "completed": overview.completed,
+        "failed": overview.failed,
+        "bytes": overview.bytes,
+        "transferred": overview.transferred,
+        "retries": overview.retries,
+        "tasks": tasks,
+    });
+    guarded(Reply::new(200, "application/json", value.to_string()))
+}
+
+fn task(task: &Running) -> Value {
+    json!({
+        "kind": task.kind,
+        "imageId": task.image_id,
+        "restoredId": task.restored_id,
+        "source": task.source,
+        "target": task.target,
+        "started": milliseconds(task.started),
+        "ended": task.ended.map(milliseconds),
+        "state": task.state,
+        "queued": task.queued,
+        "percent": task.percent,
+        "rate": task.rate,
+        "reason": task.reason,
+        "origin": task.origin,
+    })
+}
+
+/// No page of others shows it in a frame, reads it, or learns where its reader came from.
+fn guarded(reply: Reply) -> Reply {
+    reply
+        .with("content-security-policy", POLICY)
+        .with("x-frame-options", "DENY")
+        .with("referrer-policy", "no-referrer")
+        .with("cross-origin-resource-policy", "same-origin")
+        .with("cross-origin-opener-policy", "same-origin")
+}
