@@ -98,7 +98,7 @@ mod tests {
             (ErrorKind::Internal, 500, "InternalError"),
         ] {
             let error = Error::new(kind, "no").at("code", "503").because(std::io::Error::other("why"));
-            assert_eq!(Refusal::from(error), Refusal::new(status, code, "no: why"));
+            assert_eq!(Refusal::from(error), Refusal::new(status, code, "no (code 503): why"));
         }
     }
 }

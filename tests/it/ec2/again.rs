@@ -38,8 +38,12 @@ fn a_store_that_is_continued_reads_no_block_again_that_is_up_although_the_image_
     wait_until("connections to end", || world.com.s3.open_connections() == 0);
     world.com.s3.clear_faults();
     let upload = world.com.s3.open_uploads("images");
-    let up: u64 = upload.iter().flat_map(|upload| upload.parts.iter()).map(|part| part.1.bytes.len() as u64).sum();
+    let parts: BTreeMap<u32, u64> =
+        upload.iter().flat_map(|upload| upload.parts.iter()).map(|(number, part)| (*number, part.bytes.len() as u64)).collect();
+    let up: u64 = parts.values().sum();
     assert!(up > 4 << 20, "some parts are up");
+    // A cell has up to 8 blocks; one that lies across the end of a run of parts, or across its beginning, is read again.
+    let runs = parts.keys().filter(|number| !parts.contains_key(&(*number + 1))).count() as u64;
     world.com.aws.change_image(&ami, |image| {
         image.last_launched = Some("2026-06-01T00:00:00Z".into());
         image.tags.insert("new".into(), "1".into());
@@ -50,7 +54,7 @@ fn a_store_that_is_continued_reads_no_block_again_that_is_up_although_the_image_
     let reads = reads(&world);
     // One block is read to see whether it can be.
     assert_eq!(reads.get(&0).copied().unwrap_or(0), 1, "{reads:?}");
-    assert!((reads.len() as u64) <= 50 - up / BLOCK + 9, "{} of 50, {up} bytes were up", reads.len());
+    assert!((reads.len() as u64) <= 50 - up / BLOCK + 17 * runs - 8, "{} of 50, {up} bytes were up", reads.len());
     assert!(reads.values().all(|times| *times == 1));
     let object = format!("s3://images/{ami}.bin");
     let restored = world.json(&["restore", &object, "ec2", "--source-profile", "com", "--target-profile", "gov"]);

@@ -207,10 +207,11 @@ fn memory_for_one_volume_at_a_time_does_not_mix_their_notes() {
 #[test]
 fn a_snapshot_that_fails_while_it_is_waited_for_is_named_and_made_anew_by_the_next_run() {
     let work = Restoration::new();
-    work.to.aws.set(|settings| settings.completion_polls = 3);
+    work.to.aws.set(|settings| settings.completion_polls = 20);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| work.run().expect_err("it failed"));
-        crate::support::cli::wait_until("the completion", || work.to.aws.count("CompleteSnapshot") == 2);
+        let completing = || work.to.aws.snapshots().iter().filter(|snapshot| snapshot.completing.is_some()).count();
+        crate::support::cli::wait_until("the completion", || completing() == 2);
         let id = work.to.aws.snapshots()[0].id.clone();
         work.to.aws.change_snapshot(&id, |snapshot| {
             (snapshot.state, snapshot.state_message, snapshot.completing) = ("error".into(), Some("broken inside".into()), None);
