@@ -79,8 +79,8 @@ fn confirmed_blocks_are_not_sent_again() {
         let restored = work.run().expect("an image");
         work.assert_restored(&restored);
         let again = work.to.aws.counts()["PutSnapshotBlock"].calls - before;
-        // Blocks of cells that were not noted yet may come twice.
-        assert!(again <= BLOCKS, "{nth}: {again}");
+        // Blocks of cells that were not noted yet may come twice, and what was on its way when the first run ended may arrive late.
+        assert!(again <= BLOCKS + 4, "{nth}: {again}");
         assert_eq!(work.to.aws.count("StartSnapshot"), 2, "{nth}");
     }
 }
