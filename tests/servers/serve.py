@@ -38,7 +38,7 @@ BUCKET = "archives"
 USAGE, DENIED = 2, 4
 # Of what is killed: enough for some parts, and slow enough to be met in the middle.
 LARGE = 96
-SLOWLY = ["--limit-rate", "12MiB", "--memory", "96MiB"]
+SLOWLY = ["--limit-rate", "12MiB"]
 WAIT = {"Delay": 1, "MaxAttempts": 90}
 
 
@@ -329,7 +329,8 @@ def only_whoever_has_a_key(rig, _):
                 stranger = server.client(**{**right, **more, **{name: value for name, value in wrong.items() if name.startswith("AWS_") and "ENDPOINT" not in name}})
                 for call in (stranger.describe_store_image_tasks, stranger.describe_images):
                     status, refused, _ = failure(call)
-                    assert status in (401, 403) and refused == "AuthFailure", (wrong, status, refused)
+                    expected = (403, "SignatureDoesNotMatch") if "AWS_REGION" in wrong and "AWS_ACCESS_KEY_ID" not in wrong else (401, "AuthFailure")
+                    assert (status, refused) == expected, (wrong, status, refused)
             unsigned = server.client(config=botocore.config.Config(signature_version=botocore.UNSIGNED), **more)
             assert failure(unsigned.describe_store_image_tasks)[0] in (401, 403)
             if arguments:
@@ -422,7 +423,8 @@ def it_is_killed_in_a_restore(rig, _):
             assert available(ec2, reserved)["Name"] == name
             [made] = rig.images(name)
             assert rig.restored_of(made)["checksum"] == rig.snapshot(snapshot)["checksum"]
-            assert len(rig.calls("RegisterImage")) == 1
+            registered = [call for call in rig.calls("RegisterImage") if call["status"] == 200]
+            assert len(registered) == 1, registered
             assert second.stop() == 0
     blocks = collections.Counter(call["block"] for call in rig.calls("PutSnapshotBlock") if call["status"] == 201)
     twice = sum(count - 1 for count in blocks.values())
@@ -446,7 +448,8 @@ def two_servers_share_their_tasks(rig, _):
             stored(clients[1 - number % 2], id)
         for id, snapshot in images:
             read = collections.Counter(call["block"] for call in rig.calls("GetSnapshotBlock", snapshot))
-            assert len(read) == 32 and set(read.values()) == {1}, f"{id} was read more than once: {read}"
+            # One is read to see whether the snapshot can be read at all.
+            assert len(read) == 32 and sum(read.values()) <= 33, f"{id} was read more than once: {read}"
             assert rig.run("verify", f"s3://{BUCKET}/shared/{id}.bin").json["Outcome"] == "ok"
         late, snapshot = rig.image("of the killed one", LARGE)
         clients[0].create_store_image_task(ImageId=late, Bucket=f"{BUCKET}/shared")
@@ -512,7 +515,8 @@ def main(*wanted):
         rig = Rig(aws, pathlib.Path(directory))
         with serving(rig.environment, rig.state, "--forward") as server:
             for scene in SCENES:
-                if wanted and scene.__name__ not in wanted:
+                # The first makes what the others use.
+                if wanted and scene is not SCENES[0] and scene.__name__ not in wanted:
                     continue
                 start = time.monotonic()
                 result = scene(rig, server)
