@@ -10,12 +10,12 @@ The programs are $AMISTORE and $TEST_AWS, else those of the target directory. Ne
 
 import collections
 import concurrent.futures
-import contextlib
 import datetime
 import json
 import os
 import pathlib
 import re
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -35,7 +35,7 @@ from endpoint import image, serving
 from program import ROOT
 
 BUCKET = "archives"
-USAGE, DENIED = 2, 4
+USAGE = 2
 # Of what is killed: enough for some parts, and slow enough to be met in the middle.
 LARGE = 96
 SLOWLY = ["--limit-rate", "12MiB"]
@@ -216,14 +216,66 @@ def refusals_have_the_codes_of_ec2(rig, server):
     ):
         got = failure(call, **parameters)
         assert got[0] == status and expected in (None, got[1]), f"{parameters}: {got}, expected {status} {expected}"
-    with contextlib.suppress(botocore.exceptions.ClientError):
-        store(ImageId=rig.image_id, Bucket=f"{BUCKET}/a/b")
     assert code(ec2.deregister_image, ImageId=unknown) == "InvalidAMIID.NotFound", "what EC2 says is passed on"
     rig.aws.order("/deny", {"operation": "ec2:DescribeImages"})
     assert code(store, ImageId=rig.image_id, Bucket=BUCKET) == "UnauthorizedOperation"
     rig.aws.order("/allow", {"operation": "ec2:DescribeImages"})
     after = (len(rig.aws.order("/state")["images"]), len(ec2.describe_store_image_tasks()["StoreImageTaskResults"]))
     assert before == after, "a refusal left something behind"
+
+
+def what_fails_says_why(rig, server):
+    """A waiter ends with the failure, the reason is there to read, and the same may be asked for again."""
+    ec2 = server.client()
+    id, snapshot = rig.image("cannot be read", blocks=4)
+    rig.aws.order("/fault", {"operation": "GetSnapshotBlock", "kind": "WrongChecksum", "snapshot": snapshot, "block": 4, "every": 1})
+    ec2.create_store_image_task(ImageId=id, Bucket=BUCKET)
+    ended(ec2.get_waiter("store_image_task_complete"), id)
+    [task] = ec2.describe_store_image_tasks(ImageIds=[id])["StoreImageTaskResults"]
+    assert task["StoreTaskState"] == "Failed" and snapshot in task["StoreTaskFailureReason"], task
+    assert not rig.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []), "a failed store leaves no parts that are paid for"
+    rig.aws.order("/fault", method="DELETE")
+    ec2.create_store_image_task(ImageId=id, Bucket=BUCKET)
+    stored(ec2, id)
+
+    damaged = bytearray(rig.body(rig.key))
+    damaged[len(damaged) // 2] ^= 0x10
+    rig.s3.put_object(Bucket=BUCKET, Key="damaged.bin", Body=bytes(damaged))
+    before = {found["id"] for found in rig.aws.order("/state")["snapshots"]}
+    restored = ec2.create_restore_image_task(Bucket=BUCKET, ObjectKey="damaged.bin", Name="of damaged")["ImageId"]
+    ended(ec2.get_waiter("image_available"), restored)
+    [described] = ec2.describe_images(ImageIds=[restored])["Images"]
+    assert (described["ImageId"], described["State"]) == (restored, "failed") and described["StateReason"]["Message"], described
+    assert code(ec2.deregister_image, ImageId=restored) == "InvalidAMIID.Unavailable"
+    assert not rig.images("of damaged")
+    left = {found["id"] for found in rig.aws.order("/state")["snapshots"]} - before
+    assert not left, f"a failed restore left {left}"
+    # The name is free again.
+    again = ec2.create_restore_image_task(Bucket=BUCKET, ObjectKey=rig.key, Name="of damaged")["ImageId"]
+    available(ec2, again)
+
+
+def ended(waiter, image):
+    try:
+        waiter.wait(ImageIds=[image], WaiterConfig=WAIT)
+        raise AssertionError(f"{image} did not fail")
+    except botocore.exceptions.WaiterError as error:
+        assert "terminal failure" in str(error), error
+
+
+def more_than_may_wait_is_refused(rig, _):
+    with serving(rig.environment, rig.directory / "full", *SLOWLY, "--max-tasks", "1", "--max-queued", "1") as server:
+        ec2 = server.client()
+        images = [rig.image(f"one too many {number}", LARGE)[0] for number in range(3)]
+        state = lambda id: [task["StoreTaskState"] for task in ec2.describe_store_image_tasks(ImageIds=[id])["StoreImageTaskResults"]]
+        ec2.create_store_image_task(ImageId=images[0], Bucket="others")
+        until(lambda: len(rig.s3.list_multipart_uploads(Bucket="others").get("Uploads", [])) == 1)
+        ec2.create_store_image_task(ImageId=images[1], Bucket="others")
+        assert code(ec2.create_store_image_task, ImageId=images[2], Bucket="others") == "ResourceLimitExceeded"
+        assert [state(id) for id in images] == [["InProgress"], ["InProgress"], []]
+        for id in images[:2]:
+            stored(ec2, id)
+        assert server.stop() == 0
 
 
 def without_forward_other_actions_are_refused(rig, _):
@@ -310,8 +362,6 @@ def the_record_has_all_of_them(rig, server):
 def only_whoever_has_a_key(rig, _):
     keys, certificate, key = rig.directory / "keys", rig.directory / "certificate.pem", rig.directory / "key.pem"
     keys.write_text("[clients]\naws_access_key_id = CLIENT\naws_secret_access_key = their/own+secret\n")
-    keys.chmod(0o644)
-    rig.run("serve", "--listen", "127.0.0.1:0", "--access-keys", keys, expect=None).code
     keys.chmod(0o600)
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
@@ -331,6 +381,7 @@ def only_whoever_has_a_key(rig, _):
                     status, refused, _ = failure(call)
                     expected = (403, "SignatureDoesNotMatch") if "AWS_REGION" in wrong and "AWS_ACCESS_KEY_ID" not in wrong else (401, "AuthFailure")
                     assert (status, refused) == expected, (wrong, status, refused)
+            a_signature_is_good_once(rig, server.client(**right, **more), certificate if arguments else None)
             unsigned = server.client(config=botocore.config.Config(signature_version=botocore.UNSIGNED), **more)
             assert failure(unsigned.describe_store_image_tasks)[0] in (401, 403)
             if arguments:
@@ -342,6 +393,25 @@ def only_whoever_has_a_key(rig, _):
                 except botocore.exceptions.SSLError:
                     pass
             assert server.stop() == 0
+
+
+def a_signature_is_good_once(rig, ec2, certificate):
+    """What somebody has seen on its way is of no use to them, neither as it was nor changed."""
+    caught = []
+    ec2.meta.events.register("before-send.ec2", lambda request, **_: caught.append(request))
+    ec2.create_tags(Resources=[rig.image_id], Tags=[{"Key": "once", "Value": "1"}])
+    ec2.delete_tags(Resources=[rig.image_id], Tags=[{"Key": "once"}])
+    request = caught[0]
+    body = request.body if isinstance(request.body, bytes) else request.body.encode()
+    headers = {name: value.decode() if isinstance(value, bytes) else value for name, value in request.headers.items() if name.lower() != "content-length"}
+    trust = ssl.create_default_context(cafile=certificate) if certificate else None
+    for sent in (body, body.replace(b"once", b"more"), body[:-1], body + b"&DryRun=true", b""):
+        try:
+            urllib.request.urlopen(urllib.request.Request(request.url, sent, headers, method="POST"), timeout=10, context=trust)
+            raise AssertionError(f"{sent} was accepted")
+        except urllib.error.HTTPError as refused:
+            assert refused.code in (400, 401, 403), (refused.code, refused.read())
+    assert not {"once", "more"} & set(tags(ec2.describe_images(ImageIds=[rig.image_id])["Images"][0])), "it was done"
 
 
 def it_does_not_start_open_to_all(rig, _):
@@ -434,6 +504,27 @@ def it_is_killed_in_a_restore(rig, _):
     return f"{put} blocks were there, {twice} were put twice"
 
 
+def it_is_killed_while_ec2_registers(rig, _):
+    """EC2 has the image already, and its answer never came."""
+    state, name = rig.directory / "killed-registering", "killed while registering"
+    rig.aws.order("/calls", method="DELETE")
+    with serving(rig.environment, state, "--forward") as server:
+        reserved = server.client().create_restore_image_task(Bucket=BUCKET, ObjectKey="slow.bin", Name=name)["ImageId"]
+        until(lambda: rig.calls("PutSnapshotBlock"))
+        rig.aws.order("/fault", {"operation": "RegisterImage", "kind": "Delay", "ms": 3000})
+        until(lambda: rig.images(name))
+        server.kill()
+        rig.aws.order("/fault", method="DELETE")
+        with again(server, "--forward") as second:
+            ec2 = second.client()
+            described = available(ec2, reserved)
+            [made] = rig.images(name)
+            assert described["Name"] == name and len(made["mappings"]) == 1
+            [by_name] = ec2.describe_images(Filters=[{"Name": "name", "Values": [name]}])["Images"]
+            assert by_name["ImageId"] == made["id"]
+            assert second.stop() == 0
+
+
 def two_servers_share_their_tasks(rig, _):
     """Each task runs once, whoever took it on; and what a killed one had under way, the other ends."""
     state, arguments = rig.directory / "shared", ["--forward", "--max-tasks", "2", "--limit-rate", "16MiB"]
@@ -495,6 +586,8 @@ SCENES = [
     boto3_restores_it,
     pages_filters_and_order,
     refusals_have_the_codes_of_ec2,
+    what_fails_says_why,
+    more_than_may_wait_is_refused,
     without_forward_other_actions_are_refused,
     the_aws_cli_does_it,
     the_scripts_of_the_readme,
@@ -503,6 +596,7 @@ SCENES = [
     it_does_not_start_open_to_all,
     it_is_killed_in_a_store,
     it_is_killed_in_a_restore,
+    it_is_killed_while_ec2_registers,
     two_servers_share_their_tasks,
     it_stops_in_time,
     nothing_is_left,
