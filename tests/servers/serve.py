@@ -48,7 +48,8 @@ class Rig:
     def __init__(self, aws, directory):
         self.aws, self.directory, self.state = aws, directory, directory / "state"
         self.environment = aws.environment
-        aws.order("/bucket", {"name": BUCKET})
+        for bucket in (BUCKET, "others"):
+            aws.order("/bucket", {"name": bucket})
         self.s3, self.behind = aws.client("s3"), aws.client("ec2")
         self.seed = 0
 
@@ -159,7 +160,6 @@ def boto3_restores_it(rig, server):
 
 def pages_filters_and_order(rig, server):
     ec2 = server.client()
-    rig.aws.order("/bucket", {"name": "others"})
     made = []
     for number in range(5):
         id, _ = rig.image(f"page {number}", blocks=1)
@@ -224,9 +224,14 @@ def refusals_have_the_codes_of_ec2(rig, server):
     assert before == after, "a refusal left something behind"
 
 
-def what_fails_says_why(rig, server):
+def what_fails_says_why(rig, _):
     """A waiter ends with the failure, the reason is there to read, and the same may be asked for again."""
-    ec2 = server.client()
+    with serving(rig.environment, rig.directory / "failing", "--forward", "--max-attempts", "2") as server:
+        fails(rig, server.client())
+        assert server.stop() == 0
+
+
+def fails(rig, ec2):
     id, snapshot = rig.image("cannot be read", blocks=4)
     rig.aws.order("/fault", {"operation": "GetSnapshotBlock", "kind": "WrongChecksum", "snapshot": snapshot, "block": 4, "every": 1})
     ec2.create_store_image_task(ImageId=id, Bucket=BUCKET)
