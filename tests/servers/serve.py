@@ -559,6 +559,31 @@ def two_servers_share_their_tasks(rig, _):
     return f"the other ended it after {took:.0f} s"
 
 
+def a_command_does_not_spoil_a_task(rig, _):
+    """Somebody stores by hand what the server stores just now: that is refused, and the waiters of others wait on."""
+    id, _ = rig.image("wanted by two", LARGE)
+    state = rig.directory / "two"
+    with serving(rig.environment, state, *SLOWLY) as server:
+        ec2 = server.client()
+        ec2.create_store_image_task(ImageId=id, Bucket=f"{BUCKET}/two")
+        until(lambda: parts_up(rig, f"two/{id}.bin") >= 1)
+        rig.run("store", id, f"s3://{BUCKET}/two/", state=state, expect=program.EXISTS)
+        assert rig.run("clean", "--abort", state=state).json["Leftovers"] == []
+        stored(ec2, id)
+        assert server.stop() == 0
+
+
+def memory_is_looked_at_before(rig, _):
+    """Either the default is enough for so many tasks, or the server says at once that it is not."""
+    try:
+        with serving(rig.environment, rig.directory / "four", "--max-tasks", "4") as server:
+            id, _ = rig.image("one of four", 4)
+            server.client().create_store_image_task(ImageId=id, Bucket=f"{BUCKET}/four")
+            stored(server.client(), id)
+    except AssertionError as error:
+        assert "does not start" in str(error) and "memory" in str(error), error
+
+
 def it_stops_in_time(rig, _):
     """With a task under way, which goes on when it is started again."""
     id, _ = rig.image("stopped", LARGE)
@@ -603,6 +628,8 @@ SCENES = [
     it_is_killed_in_a_restore,
     it_is_killed_while_ec2_registers,
     two_servers_share_their_tasks,
+    a_command_does_not_spoil_a_task,
+    memory_is_looked_at_before,
     it_stops_in_time,
     nothing_is_left,
 ]
