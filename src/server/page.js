@@ -81,7 +81,12 @@ function show(parts, task) {
   parts.bar.setAttribute("aria-valuenow", String(task.percent));
   parts.bar.setAttribute("aria-label", `Progress of ${name}`);
   parts.fill.style.width = `${task.percent}%`;
-  set(parts.facts, facts.join(" · "));
+  // Each on a line of its own where there is no room.
+  facts.forEach((fact, place) => {
+    if (!parts.facts.children[place]) parts.facts.append(element("span"));
+    set(parts.facts.children[place], fact);
+  });
+  while (parts.facts.children.length > facts.length) parts.facts.lastChild.remove();
   set(parts.reason, task.reason || "");
   parts.reason.hidden = !task.reason;
 }
