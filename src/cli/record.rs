@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::output::Console;
 use super::settings::state_directory;
-use crate::base::{Observer, Result};
+use crate::base::{ErrorKind, Observer, Result};
 use crate::setup::{Recorder, failure_reason};
 use crate::tasks::{Ledger, NewTask, Owner};
 
@@ -54,6 +54,8 @@ impl Run {
         drop(recorder);
         match outcome {
             Ok(_) => ledger.complete(id, &owner),
+            // Another process does it, and will tell how it ends.
+            Err(error) if error.kind() == ErrorKind::Exists && error.fact("state_file").is_some() => ledger.forget(id, &owner),
             Err(error) => ledger.fail(id, &owner, &failure_reason(error)),
         }
     }

@@ -34,7 +34,7 @@ pub use compare::compare_volume;
 pub use content::content_of;
 pub use log::{CellLog, Cells, LoggedCell, Note};
 pub use made::MadeCell;
-pub use pack::{PackLog, PackOptions, PackReport, VolumeReport, pack, stored_blocks};
+pub use pack::{NoteOfCells, PackLog, PackOptions, PackReport, VolumeReport, pack, stored_blocks};
 pub use pipeline::run_ordered;
 pub use plan::{DEFAULT_MEMORY, Plan};
 pub use relay::relay;

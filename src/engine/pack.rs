@@ -61,8 +61,11 @@ pub struct PackLog<'a> {
     /// The cells of a volume that were noted, in the order of the archive.
     pub earlier: Box<dyn Fn(u16) -> Result<Cells<'static, MadeCell>> + Sync + 'a>,
     /// Hears of each further cell; of cells of different volumes from different threads.
-    pub note: Box<dyn Fn(&MadeCell) -> Result<()> + Sync + 'a>,
+    pub note: NoteOfCells<'a>,
 }
+
+/// Hears of cells, from several threads.
+pub type NoteOfCells<'a> = Box<dyn Fn(&MadeCell) -> Result<()> + Sync + 'a>;
 
 impl PackLog<'_> {
     /// Nothing came before, and nothing will come after.

@@ -253,6 +253,10 @@ impl Front {
 }
 
 fn asked_for(params: &Params) -> Result<String, Refusal> {
+    // EC2 may take another one of two than we do.
+    if params.pairs().iter().filter(|(name, _)| name == "Action").count() > 1 {
+        return Err(Refusal::value("The parameter Action is given more than once"));
+    }
     let action = params.get("Action").filter(|action| !action.is_empty());
     action.map(ToOwned::to_owned).ok_or_else(|| Refusal::client("MissingAction", "The request is missing an action"))
 }

@@ -79,6 +79,15 @@ impl Resources {
         Ok(StorePlanned { plan, store: store.with_options(options), at_most, stretches, bytes })
     }
 
+    /// The least memory for a store from EC2 to a bucket at level 1.
+    pub const LEAST_FOR_STORE: u64 = 112 << 20;
+
+    /// Fails if there is too little memory for the store of even a small image from EC2 to a bucket.
+    pub fn check_smallest_store(&self, level: i32) -> Result<()> {
+        let (_, memory) = self.beside_blocks(level).plan_with_parts(level, 0)?;
+        PartPlan::new(0, memory).map(drop)
+    }
+
     /// What is left beside connections that bring blocks: one holds most of another block, and what is freed is not all given back (measured: 225 to 320 MiB with three eighths).
     #[must_use]
     pub fn beside_blocks(&self, level: i32) -> Self {
@@ -91,6 +100,13 @@ impl Resources {
 mod tests {
     use super::*;
     use crate::base::ErrorKind;
+
+    #[test]
+    fn the_least_memory_of_a_store_is_enough_for_it() {
+        let of = |memory| Resources { threads: 2, memory }.check_smallest_store(1);
+        assert!(of(Resources::LEAST_FOR_STORE).is_ok());
+        assert_eq!(of(Resources::LEAST_FOR_STORE / 2).expect_err("too little").kind(), ErrorKind::Limit);
+    }
 
     #[test]
     fn parts_get_the_memory_that_the_readme_says() {

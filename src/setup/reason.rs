@@ -49,6 +49,7 @@ pub fn failure_reason(error: &Error) -> String {
         ErrorKind::Io | ErrorKind::Limit | ErrorKind::Interrupted => "ask again: what was done is kept, and is not done twice",
         ErrorKind::NotFound => "see whether it was deleted meanwhile, or is in another Region or account",
         ErrorKind::Exists => "remove what is there, or choose another place or name",
+        ErrorKind::Corrupt if error.fact("snapshot_id").is_some() => "ask again; if it stays so, the snapshot is damaged",
         ErrorKind::Corrupt => "`amistore verify` tells what is damaged",
         ErrorKind::Unsupported | ErrorKind::Usage => "it will fail again as it is",
         _ => "this should not happen: report it",

@@ -122,6 +122,11 @@ impl Ledger {
         self.change(update, params![id, owner.name(), now(), reason])
     }
 
+    /// It was not begun: others are at it.
+    pub fn forget(&self, id: i64, owner: &Owner) -> Result<()> {
+        self.change("DELETE FROM task WHERE id = ?1 AND owner = ?2", params![id, owner.name()])
+    }
+
     /// A server stops before the task ends: the next one goes on with it.
     pub fn release(&self, id: i64, owner: &Owner) -> Result<()> {
         self.change("UPDATE task SET state = 'queued', owner = NULL WHERE id = ?1 AND owner = ?2", params![id, owner.name()])

@@ -1,9 +1,11 @@
 //! Who works on tasks: a process, known by a file that it keeps locked. The system frees the lock when the process ends, whatever ends it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -36,6 +38,7 @@ impl Owner {
             };
             // Between these two somebody may have taken it for a file that was left.
             if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() && is_named(&file, &path) {
+                own().insert(name.clone());
                 return Ok(Self { name, path, _file: file });
             }
         }
@@ -49,6 +52,7 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        own().remove(&self.name);
         // Still locked: nobody else removes another one of this name. What cannot be removed is swept by the next.
         let _ = fs::remove_file(&self.path);
     }
@@ -56,12 +60,22 @@ impl Drop for Owner {
 
 /// Whether the owner of this name is at work.
 pub(super) fn is_alive(state: &Path, name: &str) -> bool {
+    // Whoever clears away files does not end this process.
+    if own().contains(name) {
+        return true;
+    }
     match File::open(path_of(&directory(state), name)) {
         Ok(file) => is_locked(&file),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => false,
         // What cannot be looked at is left alone.
         Err(_) => true,
     }
+}
+
+/// The owners of this process.
+fn own() -> MutexGuard<'static, BTreeSet<String>> {
+    static OWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    OWN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn directory(state: &Path) -> PathBuf {

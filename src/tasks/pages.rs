@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::TaskRow;
 use super::schema::millis;
+use super::{Origin, TaskRow};
 
 /// What is asked for. Empty lists ask for all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,10 +25,13 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// The newest task of each image, the newest first. What has no image is left out.
+/// One task of each image, the newest first: one that is not over rather than one that is, then one of a server rather than a run of the program, then the newest. So whoever waits for what a server does is not told of what somebody tried by hand meanwhile. What has no image is left out.
 pub fn newest_of_each(rows: Vec<TaskRow>) -> Vec<TaskRow> {
     let mut seen = HashSet::new();
-    sorted(rows).into_iter().filter(|row| row.task.image_id.clone().is_some_and(|id| seen.insert(id))).collect()
+    let mut rows = sorted(rows);
+    // Stable: the newest of those that are alike stays first.
+    rows.sort_by_key(|row| (row.ended.is_some(), row.task.origin != Origin::Server));
+    sorted(rows.into_iter().filter(|row| row.task.image_id.clone().is_some_and(|id| seen.insert(id))).collect())
 }
 
 /// At most `limit` of those tasks that are asked for, the newest first, from behind the place `after` which an earlier page gave. Tasks that came since then do not move it. `None` if no page ever gave such a place.

@@ -93,6 +93,8 @@ pub(super) struct Head {
     /// `x-amz-restore`, for objects in an archive tier.
     pub(super) restore: Option<String>,
     pub(super) metadata: BTreeMap<String, String>,
+    /// Whether it is encrypted in a way in which ETags are no MD5 digests.
+    pub(super) has_opaque_etag: bool,
     /// Checksums by name.
     pub(super) checksums: BTreeMap<&'static str, String>,
 }
@@ -118,6 +120,8 @@ impl S3Store {
                 "volumes are sent side by side with MD5 only, because their parts are numbered with gaps: name no other checksum, or ask for one volume at a time",
             )),
             Some(wanted) => Ok(wanted > 1),
+            // With KMS, ETags are no MD5 digests, and with MD5 nothing would tell that the finished object is what was sent.
+            None if self.options.sse.as_deref().is_some_and(|kind| kind.starts_with("aws:kms")) => Ok(false),
             None => Ok(fits && self.link.endpoint().is_empty() && !self.bucket.ends_with("--x-s3")),
         }
     }
@@ -171,6 +175,7 @@ impl S3Store {
             storage_class: output.storage_class().map(|class| class.as_str().to_owned()),
             restore: output.restore().map(ToOwned::to_owned),
             metadata: output.metadata().into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            has_opaque_etag: output.server_side_encryption().is_some_and(|kind| *kind != ServerSideEncryption::Aes256),
             checksums: checksums.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect(),
         })
     }

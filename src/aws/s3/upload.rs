@@ -360,7 +360,8 @@ pub(super) fn identify(head: &Head, checksum: Checksum, len: u64, whole: &str, p
     }
     let etag = if parts.is_empty() { plain_etag(whole).filter(|_| checksum == Checksum::Md5) } else { etag_of(parts) };
     // With some encryption ETags are not made of MD5 digests, and say nothing.
-    let opaque = parts.iter().any(|part| checksum == Checksum::Md5 && md5_of_etag(&part.etag).as_ref() != Some(&part.checksum));
+    let opaque = head.has_opaque_etag
+        || parts.iter().any(|part| checksum == Checksum::Md5 && md5_of_etag(&part.etag).as_ref() != Some(&part.checksum));
     let same_etag = etag.zip(head.etag.as_ref()).map(|(etag, found)| etag == found.trim_matches('"'));
     // Of another length than the algorithm's it is no checksum, whatever the store calls it.
     let kept = head.checksums.get(checksum.name()).filter(|kept| kept.len() == whole.len());

@@ -507,7 +507,7 @@ fn is_conflict(error: &Error) -> bool {
 fn believed(noted: &PartRecord, listed: &ListedPart, checksum: Checksum) -> Option<SentPart> {
     let agrees = match (&listed.checksum, checksum) {
         (Some(listed), _) => *listed == noted.checksum,
-        (None, Checksum::Md5) => md5_of_etag(&listed.etag).is_some_and(|md5| md5 == noted.checksum),
+        (None, Checksum::Md5) if md5_of_etag(&listed.etag).is_some_and(|md5| md5 == noted.checksum) => true,
         (None, _) => noted.etag.as_deref().is_some_and(|etag| !etag.is_empty() && same_etag(etag, &listed.etag)),
     };
     (agrees && listed.len == noted.len).then(|| SentPart { len: noted.len, checksum: noted.checksum.clone(), etag: listed.etag.clone() })

@@ -15,8 +15,7 @@ use std::thread::JoinHandle;
 use super::{Overview, Refusal, RestoreRequest, RestoredImage, Service, StorePage, StoreQuery, StoreRequest};
 use crate::aws::s3::{ObjectOptions, S3Link};
 use crate::aws::{Access, Credentials};
-use crate::base::{Cancel, Error, ImageId, Observer, Result};
-use crate::engine::Plan;
+use crate::base::{Cancel, Error, ErrorKind, ImageId, Observer, Result};
 use crate::setup::{Compute, LinkSettings, Links, Recorder, Resources};
 use crate::state::StateDirectory;
 use crate::tasks::{Ledger, Owner, Rules};
@@ -108,7 +107,17 @@ impl Desk {
             return Err(Error::usage("a server that may do nothing is of no use: allow at least one task, running and waiting"));
         }
         let share = share_of(&settings);
-        Plan::new(1, share.memory, LEVEL).map_err(|error| error.at("tasks_at_once", limits.max_tasks))?;
+        share.check_smallest_store(LEVEL).map_err(|error| {
+            let least = limits.max_tasks as u64 * (Resources::LEAST_FOR_STORE >> 20);
+            Error::new(
+                ErrorKind::Limit,
+                format!(
+                    "the memory is too little for {} tasks at a time: give --memory {least}MiB, or allow fewer tasks",
+                    limits.max_tasks
+                ),
+            )
+            .because(error)
+        })?;
         let tally = Arc::new(Tally::new(settings.observer.clone()));
         let links = Links::new(tally.clone(), settings.cancel.clone());
         let compute = links.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
@@ -198,7 +207,11 @@ fn scope_of(settings: &DeskSettings, compute: &Compute, archive: &S3Link) -> Str
     let who = |access: &Access| match (&access.credentials, &access.profile) {
         (Credentials::Static(credentials), _) => credentials.access_key_id.clone(),
         (Credentials::Anonymous, _) => "anonymous".to_owned(),
-        (Credentials::Chain, profile) => profile.clone().unwrap_or_default(),
+        // Keys that stay tell accounts apart; those of a session are others each time.
+        (Credentials::Chain, profile) => {
+            let key = std::env::var("AWS_ACCESS_KEY_ID").ok().filter(|key| !key.starts_with("ASIA"));
+            profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok()).or(key).unwrap_or_default()
+        }
     };
     let (region, ec2, ebs, s3) = (compute.ec2.region(), compute.ec2.endpoint(), compute.ebs.endpoint(), archive.endpoint());
     format!("{region} ec2={ec2} ebs={ebs} as={} s3={s3} as={}", who(&settings.compute), who(&settings.archive))

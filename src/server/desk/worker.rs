@@ -59,7 +59,7 @@ fn run(shared: &Arc<Shared>, row: &TaskRow) {
         outcome.unwrap_or_else(|_| Err(Error::internal("the work ended in a defect of amistore")))
     });
     let stopped = shared.settings.cancel.is_cancelled();
-    for attempt in 1..=ATTEMPTS {
+    for attempt in 1_u32.. {
         let (id, owner) = (row.id, shared.owner.as_ref());
         let noted = match &outcome {
             Ok(()) => shared.ledger.complete(id, owner),
@@ -68,10 +68,14 @@ fn run(shared: &Arc<Shared>, row: &TaskRow) {
         };
         match noted {
             Ok(()) => break,
-            Err(error) if attempt == ATTEMPTS => {
-                warn(shared, format!("how a task ended cannot be noted, and it will be looked at again later: {}", told(&error)));
+            // The next server looks at what is there.
+            Err(_) if shared.settings.cancel.is_cancelled() && attempt >= ATTEMPTS => break,
+            Err(error) => {
+                if attempt == ATTEMPTS {
+                    warn(shared, format!("how a task ended cannot be noted, and is tried again until it can: {}", told(&error)));
+                }
+                std::thread::sleep(PAUSE);
             }
-            Err(_) => std::thread::sleep(PAUSE),
         }
     }
     match &outcome {

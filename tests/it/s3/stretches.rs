@@ -81,6 +81,21 @@ fn no_part_but_the_last_is_shorter_than_planned() {
 }
 
 #[test]
+fn with_keys_of_kms_the_object_is_whole_and_an_interrupted_store_goes_on() {
+    let (bench, image) = (Bench::new(), wide_image());
+    let archive = image.pack(1, 2);
+    let bucket = || bench.store().with_options(ObjectOptions { sse: Some("aws:kms".to_owned()), ..small_parts() });
+    bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
+    store_side_by_side(&image, &bucket(), "a.bin", Some(bench.resumption("a.bin"))).expect_err("it is denied");
+    settle(&bench);
+    let up = up(&bench);
+    bench.server.reset_calls();
+    store_side_by_side(&image, &bucket(), "a.bin", Some(bench.resumption("a.bin"))).expect("goes on");
+    is_done(&bench, "a.bin", &archive);
+    assert!(!up.is_empty() && sent(&bench).iter().all(|part| !up.contains(part)));
+}
+
+#[test]
 fn a_store_that_was_interrupted_at_any_request_goes_on_there() {
     let (bench, image) = (Bench::new(), wide_image());
     let archive = image.pack(1, 2);
