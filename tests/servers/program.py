@@ -105,9 +105,9 @@ def assert_same_image(one, other):
 
 
 def unfinished(environment, state):
-    """What `amistore tasks` lists."""
+    """What `amistore tasks` lists and can be continued: of that there is a file."""
     listed = run(environment, state, "tasks").json
-    return [task for tasks in listed.values() for task in tasks]
+    return [task for tasks in listed.values() for task in tasks if task["StateFile"]]
 
 
 def open_uploads(server, bucket):
