@@ -4,6 +4,7 @@
 //! Requests are made by [`Link`]: it decides what is tried again and when, how many are under way, and how long one may be silent. The SDK's own retries are off, so that the two cannot multiply.
 
 mod access;
+pub mod base64;
 mod body;
 pub mod ebs;
 pub mod ec2;

@@ -41,9 +41,7 @@ impl RetryPolicy {
 
 /// A number from 0 to 1, good enough to spread pauses.
 pub(super) fn random() -> f64 {
-    use std::hash::{BuildHasher, Hasher};
-    let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    (bits >> 11) as f64 / (1u64 << 53) as f64
+    (crate::base::random() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

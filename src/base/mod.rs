@@ -6,6 +6,7 @@ mod cancel;
 mod error;
 mod event;
 mod ids;
+mod random;
 mod time;
 mod units;
 
@@ -13,6 +14,7 @@ pub use cancel::Cancel;
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use event::{Event, NullObserver, Observer, Stage};
 pub use ids::{DeviceName, ImageId, SnapshotId, check_image_name};
+pub use random::random;
 pub use time::rfc3339;
 pub use units::{
     BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, MAX_VOLUMES, SLOTS_PER_WINDOW, SlotAddress, VolumeSize, WINDOW_BLOCKS,

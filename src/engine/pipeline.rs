@@ -54,7 +54,7 @@ where
 type Numbered<T> = (Option<u64>, Result<T>);
 
 /// A panic is a defect of ours; it must not leave the other threads waiting for a piece that never comes.
-fn without_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn without_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::internal("a thread of amistore panicked: please report this")))
 }
 

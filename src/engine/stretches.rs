@@ -3,10 +3,8 @@
 //! An archive is one sequence of bytes, and a volume has no place in it before those in front of it are packed. But nothing inside of a volume's stretch says where that stands: cells and windows are the same wherever it is.
 //! So stretches are made independently, with offsets that count from their own beginning, and the books put them behind each other when all are done. The bytes are those that one volume after the other makes.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::pack::{Output, Packed, Packing};
-use super::{Context, Plan};
+use super::{Context, Plan, run_lanes};
 use crate::base::{Error, Result};
 use crate::store::{SideBySide, Stretch};
 
@@ -36,7 +34,6 @@ pub(super) fn side_by_side(packing: &Packing<'_>, stretches: &mut dyn SideBySide
 fn pack_group(packing: &Packing<'_>, begun: Vec<(usize, Box<dyn Stretch>)>, plan: &Plan, context: Context<'_>) -> Result<Vec<Packed>> {
     let cancel = context.cancel.part();
     let context = Context { plan, cancel: &cancel, ..context };
-    let first = Mutex::new(None);
     let lane = |volume: usize, mut stretch: Box<dyn Stretch>| {
         // Blocks alone do not say where, with several volumes under way.
         let located = |error: Error| match (error.fact("blocks"), error.fact("snapshot")) {
@@ -47,26 +44,6 @@ fn pack_group(packing: &Packing<'_>, begun: Vec<(usize, Box<dyn Stretch>)>, plan
         stretch.finish()?;
         Ok(packed)
     };
-    let packed = std::thread::scope(|scope| {
-        let threads: Vec<_> = begun
-            .into_iter()
-            .map(|(volume, stretch)| {
-                let (lane, first, cancel) = (&lane, &first, &cancel);
-                scope.spawn(move || {
-                    lane(volume, stretch)
-                        .map_err(|error: Error| {
-                            first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                            cancel.cancel();
-                        })
-                        .ok()
-                })
-            })
-            .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect::<Option<Vec<_>>>()
-    });
-    match (first.into_inner().unwrap_or_else(PoisonError::into_inner), packed) {
-        (Some(error), _) => Err(error),
-        (None, Some(packed)) => Ok(packed),
-        (None, None) => Err(Error::internal("a thread of amistore panicked: please report this")),
-    }
+    let lane = &lane;
+    run_lanes(&cancel, begun.into_iter().map(|(volume, stretch)| move || lane(volume, stretch)).collect())
 }

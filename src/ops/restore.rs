@@ -7,7 +7,7 @@ use super::resume::{NOTE_WITH_DIGESTS, Resumption, Work, is_existing};
 use crate::base::{BLOCK_BYTES, Error, Event, Result, SnapshotId, Stage, VolumeSize, hex};
 use crate::block::BlockSink;
 use crate::catalog::{ImagePlace, ImageTarget};
-use crate::engine::{Archive, Context, Purpose, RestoreLog, StreamSinks, read_stream, unpack};
+use crate::engine::{Archive, Context, Purpose, RestoreLog, StreamSinks, read_stream, run_lanes, unpack};
 use crate::format::{Footer, RootRecord};
 use crate::model::ImageDocument;
 use crate::state::TaskKind;
@@ -117,7 +117,6 @@ fn side_by_side(
     let cancel = context.cancel.part();
     let context = Context { cancel: &cancel, ..context };
     let waiting = Mutex::new(sinks.into_iter().enumerate());
-    let first = Mutex::new(Ok(()));
     let lane = || -> Result<()> {
         loop {
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -127,20 +126,7 @@ fn side_by_side(
             unpack(archive, Purpose::Restore(&mut sink_for, log(Some(volume))?), context)?;
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..lanes {
-            scope.spawn(|| {
-                if let Err(error) = lane() {
-                    let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
-                    if first.is_ok() {
-                        *first = Err(error);
-                    }
-                    cancel.cancel();
-                }
-            });
-        }
-    });
-    first.into_inner().unwrap_or_else(PoisonError::into_inner)
+    run_lanes(&cancel, vec![&lane; lanes]).map(drop)
 }
 
 /// Restores from a stream. The image is visible when this returns, and not before: until the end of the stream nobody knows whether it is whole.

@@ -1,13 +1,12 @@
 //! Work that can be continued: what a use case needs to begin or find its task.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::base::{Error, ErrorKind, Event, Observer, Result, hex, rfc3339};
+use crate::base::{Error, ErrorKind, Event, Observer, Result, hex, random, rfc3339};
 use crate::codec::sha256;
-use crate::engine::{CellLog, LoggedCell};
+use crate::engine::{CellLog, Cells, LoggedCell};
 use crate::state::{Earlier, SharedTask, StateDirectory, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords};
 use crate::store::ObjectStore;
 
@@ -82,7 +81,6 @@ impl Resumption {
 
 /// What nobody else has.
 fn nonce() -> String {
-    let random = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", random(), random())
 }
 
@@ -160,17 +158,9 @@ impl RunningTask {
                 begun.insert(snapshot.volume, position);
             }
         }
-        let cells = self.with(|task| task.earlier())?.enumerate().filter_map(|(position, record)| match record {
-            Ok(TaskRecord::Cell(bytes)) => Some(Ok((position, bytes))),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
-        });
-        let earlier = cells.map_while(|cell| match cell {
-            Ok((position, bytes)) => C::decode(&bytes).map(|cell| Ok((position, cell))),
-            Err(error) => Some(Err(error)),
-        });
-        let earlier = earlier.filter_map(move |cell| match cell {
+        let earlier = self.noted_cells()?.filter_map(move |cell| match cell {
             Ok((position, cell)) => {
+                let cell: C = cell;
                 let counts = volume.is_none_or(|volume| cell.volume() == volume);
                 let is_there = begun.get(&cell.volume()).is_none_or(|begun| position > *begun);
                 (counts && is_there).then_some(Ok(cell))
@@ -178,6 +168,25 @@ impl RunningTask {
             Err(error) => Some(Err(error)),
         });
         Ok(CellLog { earlier: Box::new(earlier), note: Box::new(note) })
+    }
+
+    /// The cells of a volume that earlier processes noted, where there is nothing but an archive that they are in.
+    pub(super) fn cells_of<C: LoggedCell>(&self, volume: u16) -> Result<Cells<'static, C>> {
+        let cells = self.noted_cells::<C>()?.map(|cell| cell.map(|(_, cell)| cell));
+        Ok(Box::new(cells.filter(move |cell| cell.as_ref().map_or(true, |cell| cell.volume() == volume))))
+    }
+
+    /// All cells that earlier processes noted, each with its position among all records. What cannot be read as a cell ends them.
+    fn noted_cells<C: LoggedCell>(&self) -> Result<impl Iterator<Item = Result<(usize, C)>> + Send + use<C>> {
+        let cells = self.with(|task| task.earlier())?.enumerate().filter_map(|(position, record)| match record {
+            Ok(TaskRecord::Cell(bytes)) => Some(Ok((position, bytes))),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        });
+        Ok(cells.map_while(|cell| match cell {
+            Ok((position, bytes)) => C::decode(&bytes).map(|cell| Ok((position, cell))),
+            Err(error) => Some(Err(error)),
+        }))
     }
 
     /// The work ended like this. If something can be continued, an error says so; otherwise `undo` is called, and the task is forgotten.

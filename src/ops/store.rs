@@ -109,10 +109,7 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
 
 /// What earlier runs noted, and where this one notes.
 fn log_of(task: &RunningTask) -> PackLog<'_> {
-    PackLog {
-        earlier: Box::new(|volume| task.log::<MadeCell>(Some(volume)).map(|log| log.earlier)),
-        note: Box::new(|cell| task.note_cell(cell)),
-    }
+    PackLog { earlier: Box::new(|volume| task.cells_of::<MadeCell>(volume)), note: Box::new(|cell| task.note_cell(cell)) }
 }
 
 /// What the archive is made of, without the length of its metadata, and whether it is known that it does not change: a device does not say when it was written.

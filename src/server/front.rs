@@ -10,7 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::actions::Action;
 use super::forward::{Plan, Upstream};
@@ -19,7 +19,7 @@ use super::http::{HttpSettings, Reply};
 use super::metrics::{Metrics, Opened};
 use super::signature::{Signed, Verified, Verifier};
 use super::{Refusal, Service, pages};
-use crate::base::hex;
+use crate::base::{hex, random};
 use crate::query::{MAX_FORM_BYTES, Params, refusal};
 
 /// Questions to AWS at a time: what CreateStoreImageTask and CreateRestoreImageTask check.
@@ -47,7 +47,7 @@ pub(super) struct Front {
     metrics: Arc<Metrics>,
     slow: Arc<Semaphore>,
     quick: Arc<Semaphore>,
-    forwarded: Semaphore,
+    forwarded: Arc<Semaphore>,
     long_forms: Semaphore,
 }
 
@@ -70,7 +70,7 @@ impl Front {
             metrics: Arc::default(),
             slow: Arc::new(Semaphore::new(SLOW)),
             quick: Arc::new(Semaphore::new(QUICK)),
-            forwarded: Semaphore::new(FORWARDED),
+            forwarded: Arc::new(Semaphore::new(FORWARDED)),
             long_forms: Semaphore::new(LONG_FORMS),
         }
     }
@@ -262,8 +262,8 @@ fn asked_for(params: &Params) -> Result<String, Refusal> {
 }
 
 /// Waits for a turn, not for ever.
-async fn turn(turns: &Semaphore) -> Result<tokio::sync::SemaphorePermit<'_>, Refusal> {
-    match tokio::time::timeout(TURN, turns.acquire()).await {
+async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    match tokio::time::timeout(TURN, turns.clone().acquire_owned()).await {
         Ok(Ok(turn)) => Ok(turn),
         _ => Err(Refusal::busy("too many requests at a time: try again")),
     }
@@ -275,10 +275,7 @@ where
     T: Send + 'static,
     F: FnOnce() -> Result<T, Refusal> + Send + 'static,
 {
-    let turn = match tokio::time::timeout(TURN, turns.clone().acquire_owned()).await {
-        Ok(Ok(turn)) => turn,
-        _ => return Err(Refusal::busy("too many requests at a time: try again")),
-    };
+    let turn = turn(turns).await?;
     let work = tokio::task::spawn_blocking(move || {
         let outcome = work();
         drop(turn);
@@ -297,8 +294,6 @@ fn refused(said: &Refusal, id: &str) -> Reply {
 
 /// A random id in the form of a UUID.
 fn request_id() -> String {
-    use std::hash::{BuildHasher, Hasher};
-    let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
     let digits = hex(&[random().to_be_bytes(), random().to_be_bytes()].concat());
     format!("{}-{}-4{}-8{}-{}", &digits[..8], &digits[8..12], &digits[13..16], &digits[17..20], &digits[20..])
 }

@@ -6,6 +6,7 @@ use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, HOST, ORIGIN};
 
 use super::signature::is_same_secret;
+use crate::aws::base64;
 
 /// Whether the request names this machine as its host. A browser that was sent here by the name of another machine does not.
 pub(super) fn is_at_home(headers: &HeaderMap) -> bool {
@@ -38,31 +39,15 @@ pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
 /// Whether the request has the password, under any user's name.
 pub(super) fn admits_password(headers: &HeaderMap, password: &str) -> bool {
     let said = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let decoded = said.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case("basic ")).and_then(|_| base64(said[6..].trim()));
+    let decoded = said.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case("basic ")).and_then(|_| unpadded(said[6..].trim()));
     let decoded = decoded.unwrap_or_default();
     let given = decoded.iter().position(|byte| *byte == b':').map(|at| &decoded[at + 1..]);
     is_same_secret(password.as_bytes(), given.unwrap_or_default()) & given.is_some()
 }
 
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let (mut bytes, mut bits, mut count) = (Vec::with_capacity(text.len()), 0_u32, 0);
-    for byte in text.trim_end_matches('=').bytes() {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xFFFF;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count & 0xFF) as u8);
-        }
-    }
-    Some(bytes)
+/// Base64 whose padding may be missing, as some clients have it.
+fn unpadded(text: &str) -> Option<Vec<u8>> {
+    base64::decode(&format!("{text:=<width$}", width = text.len().next_multiple_of(4)))
 }
 
 #[cfg(test)]

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, random};
 
 const EXTENSION: &str = "lock";
 
@@ -30,7 +29,7 @@ impl Owner {
         DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
         sweep(&directory);
         loop {
-            let name = format!("{:016x}", RandomState::new().build_hasher().finish());
+            let name = format!("{:016x}", random());
             let path = path_of(&directory, &name);
             let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => continue,

@@ -101,12 +101,12 @@ fn is_unknown(error: &Error) -> bool {
 
 /// A digest as EBS prints it.
 fn print_digest(digest: &Digest) -> String {
-    aws_smithy_types::base64::encode(digest)
+    super::base64::encode(digest)
 }
 
 /// A digest as EBS prints it, read.
 fn parse_digest(text: Option<&str>) -> Option<Digest> {
-    aws_smithy_types::base64::decode(text?).ok()?.try_into().ok()
+    super::base64::decode(text?)?.try_into().ok()
 }
 
 /// An answer that cannot be right.

@@ -11,7 +11,7 @@ use super::fidelity::FidelityItem;
 use super::finish::{complete, finish, register, wait_for_snapshots};
 use super::place::{Ec2Options, Ec2Place, Ec2Restored, RestoredSnapshot, delete_or_name, delete_snapshot, planned_snapshot};
 use super::registration::wanted_tags;
-use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Result, SnapshotId, VolumeSize, hex};
+use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Result, SnapshotId, VolumeSize, hex, random};
 use crate::block::BlockSink;
 use crate::catalog::ImageTarget;
 use crate::codec::sha256;
@@ -301,10 +301,6 @@ fn nonce(task: Option<&SharedTask>) -> String {
             let header = task.header();
             format!("{} {} {} {} {}", header.fingerprint, header.settings, header.started, header.nonce, header.target)
         }
-        None => {
-            use std::hash::{BuildHasher, Hasher};
-            let random = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-            format!("{:x} {:x} {}", random(), random(), std::process::id())
-        }
+        None => format!("{:x} {:x} {}", random(), random(), std::process::id()),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::checksum::{base64, decode_base64};
+use super::super::base64;
 use crate::base::{Error, ErrorKind, Result};
 
 /// S3 counts the bytes of names and values.
@@ -69,7 +69,7 @@ fn encode(value: &str) -> String {
             end -= 1;
         }
         let (word, after) = rest.split_at(end);
-        words.push(format!("=?UTF-8?B?{}?=", base64(word.as_bytes())));
+        words.push(format!("=?UTF-8?B?{}?=", base64::encode(word.as_bytes())));
         rest = after;
     }
     words.join(" ")
@@ -102,7 +102,7 @@ fn word(text: &str) -> Option<(String, &str)> {
         return None;
     }
     let bytes = match coding {
-        "B" | "b" => decode_base64(payload)?,
+        "B" | "b" => base64::decode(payload)?,
         "Q" | "q" => decode_quoted(payload)?,
         _ => return None,
     };

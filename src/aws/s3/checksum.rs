@@ -4,6 +4,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType};
 use crc_fast::{CrcAlgorithm, Digest as Crc, checksum_combine};
 use md5::{Digest, Md5};
 
+use super::super::base64;
 use crate::base::{Error, Result};
 use crate::codec::sha256;
 
@@ -76,15 +77,15 @@ impl Checksum {
                 crc.update(bytes);
                 encode_crc(crc.finalize(), width)
             }
-            None if self == Self::Md5 => base64(&Md5::digest(bytes)),
-            None => base64(&sha256::digest(bytes)),
+            None if self == Self::Md5 => base64::encode(&Md5::digest(bytes)),
+            None => base64::encode(&sha256::digest(bytes)),
         }
     }
 
     /// The checksum of an object out of those of its parts and their lengths, as the service prints it. For MD5 it is the ETag.
     pub(super) fn of_object<'a>(self, parts: impl IntoIterator<Item = (&'a str, u64)>) -> Result<String> {
         let wrong = || Error::internal("the checksum of a part cannot be read");
-        let parts = parts.into_iter().map(|(text, len)| Ok((decode_base64(text).ok_or_else(wrong)?, len)));
+        let parts = parts.into_iter().map(|(text, len)| Ok((base64::decode(text).ok_or_else(wrong)?, len)));
         if let Some((algorithm, width)) = self.crc() {
             let mut whole = None;
             for part in parts {
@@ -99,21 +100,13 @@ impl Checksum {
         let all = digests.concat();
         Ok(match self {
             Self::Md5 => format!("\"{}-{}\"", crate::base::hex(&Md5::digest(&all)), digests.len()),
-            _ => format!("{}-{}", base64(&sha256::digest(&all)), digests.len()),
+            _ => format!("{}-{}", base64::encode(&sha256::digest(&all)), digests.len()),
         })
     }
 }
 
 fn encode_crc(crc: u64, width: usize) -> String {
-    base64(&crc.to_be_bytes()[8 - width..])
-}
-
-pub(super) fn base64(bytes: &[u8]) -> String {
-    aws_smithy_types::base64::encode(bytes)
-}
-
-pub(super) fn decode_base64(text: &str) -> Option<Vec<u8>> {
-    aws_smithy_types::base64::decode(text).ok()
+    base64::encode(&crc.to_be_bytes()[8 - width..])
 }
 
 #[cfg(test)]
@@ -122,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_check_values_of_the_standards() {
-        let of = |checksum: Checksum| crate::base::hex(&decode_base64(&checksum.of(b"123456789")).expect("base64"));
+        let of = |checksum: Checksum| crate::base::hex(&base64::decode(&checksum.of(b"123456789")).expect("base64"));
         assert_eq!(of(Checksum::Crc64Nvme), "ae8b14860a799888");
         assert_eq!(of(Checksum::Crc32c), "e3069283");
         assert_eq!(of(Checksum::Crc32), "cbf43926");

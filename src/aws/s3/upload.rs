@@ -10,10 +10,11 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
+use super::super::base64;
 use super::super::body::{MeteredBody, Progress};
 use super::super::error::classify;
 use super::super::{LinkOptions, Pace};
-use super::checksum::{Checksum, base64, decode_base64};
+use super::checksum::Checksum;
 use super::store::{Head, S3Store};
 use crate::base::{Error, ErrorKind, Event, Result, hex, rfc3339};
 use crate::disk::Overwrite;
@@ -194,17 +195,15 @@ impl Upload {
         }
     }
 
-    /// Makes the object of all parts, in the order of their numbers.
-    pub(super) async fn complete(&self, numbered: &[(u32, SentPart)], overwrite: Overwrite) -> Result<()> {
+    /// Makes the object of all parts, in the order of their numbers. `whole` is its checksum.
+    pub(super) async fn complete(&self, numbered: &[(u32, SentPart)], whole: &str, overwrite: Overwrite) -> Result<()> {
         let completed = numbered.iter().map(|(number, part)| {
             let composite = Some(part.checksum.clone()).filter(|_| self.checksum == Checksum::Sha256);
             CompletedPart::builder().part_number(*number as i32).e_tag(&part.etag).set_checksum_sha256(composite).build()
         });
         let completed = CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build();
-        let parts: Vec<SentPart> = numbered.iter().map(|(_, part)| part.clone()).collect();
-        let len: u64 = parts.iter().map(|part| part.len).sum();
-        let whole = self.checksum_of(&parts)?;
-        let only = |wanted: Checksum| Some(whole.clone()).filter(|_| self.checksum == wanted);
+        let len: u64 = numbered.iter().map(|(_, part)| part.len).sum();
+        let only = |wanted: Checksum| Some(whole.to_owned()).filter(|_| self.checksum == wanted);
         let make = |client: Client, _| {
             let request = client
                 .complete_multipart_upload()
@@ -383,7 +382,7 @@ fn etag_of(parts: &[SentPart]) -> Option<String> {
 
 /// The ETag of an object that was put in one piece: the MD5 digest in hex.
 fn plain_etag(md5: &str) -> Option<String> {
-    decode_base64(md5).map(|digest| hex(&digest))
+    base64::decode(md5).map(|digest| hex(&digest))
 }
 
 /// Base64 of what is hex in an ETag of one part.
@@ -393,5 +392,5 @@ pub(super) fn md5_of_etag(etag: &str) -> Option<String> {
         return None;
     }
     let digits = (0..16).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16));
-    digits.collect::<Result<Vec<u8>, _>>().ok().map(|digest| base64(&digest))
+    digits.collect::<Result<Vec<u8>, _>>().ok().map(|digest| base64::encode(&digest))
 }

@@ -213,7 +213,7 @@ impl S3Writer {
             // Some stores do not know the condition that goes with the completion, and say nothing.
             self.store().link.wait(self.store().refuse_existing(self.key()))?;
         }
-        let completed = self.complete(&upload, &numbered);
+        let completed = self.complete(&upload, &numbered, &whole);
         let (len, shared) = (self.len(), self.shared.clone());
         let head = || shared.store.link.wait(shared.store.head(&shared.key));
         if let Err(error) = completed {
@@ -275,11 +275,11 @@ impl S3Writer {
         self.store().link.options().observer.note(&Event::Warning { message });
     }
 
-    fn complete(&self, upload: &Upload, parts: &[(u32, SentPart)]) -> Result<()> {
-        match self.store().link.wait(upload.complete(parts, self.overwrite)) {
+    fn complete(&self, upload: &Upload, parts: &[(u32, SentPart)], whole: &str) -> Result<()> {
+        match self.store().link.wait(upload.complete(parts, whole, self.overwrite)) {
             // A store that knows no conditions; nobody was there a moment ago.
             Err(error) if error.kind() == ErrorKind::Unsupported && self.overwrite == Overwrite::No => {
-                self.store().link.wait(upload.complete(parts, Overwrite::Yes))
+                self.store().link.wait(upload.complete(parts, whole, Overwrite::Yes))
             }
             completed => completed,
         }

@@ -4,7 +4,7 @@ use super::super::args::VerifyArgs;
 use super::super::output::{Console, verified, verified_text};
 use super::super::remote::open_archive;
 use super::super::settings::{Place, Settings, parse_percent};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, random};
 use crate::catalog::ImageDirectory;
 use crate::engine::Selection;
 use crate::ops;
@@ -16,7 +16,7 @@ pub(in super::super) fn run(args: VerifyArgs, settings: &Settings, console: &Con
     let observer = console.observer();
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let selection = match &args.sample {
-        Some(share) => Selection::Sample { fraction: parse_percent(share)?, seed: random_seed() },
+        Some(share) => Selection::Sample { fraction: parse_percent(share)?, seed: random() },
         None => Selection::All,
     };
     let shown = place.shown("standard input");
@@ -42,10 +42,4 @@ pub(in super::super) fn run(args: VerifyArgs, settings: &Settings, console: &Con
         _ => "the archive failed verification",
     };
     Err(Error::corrupt(message).at("archive", shown).at("findings", findings))
-}
-
-/// The standard library seeds its hash maps from the operating system's random numbers; that is random enough to choose blocks.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

@@ -5,21 +5,16 @@ use crate::base::{Error, ErrorKind, ImageId};
 use crate::setup::told;
 use crate::tasks::Conflict;
 
-/// A request that is wrong, or comes at the wrong time.
-pub(super) fn client(code: &str, message: impl Into<String>) -> Refusal {
-    Refusal { status: 400, code: code.to_owned(), message: message.into() }
-}
-
 /// Whatever went wrong behind the endpoint.
 pub(super) fn of(error: &Error) -> Refusal {
-    let with = |status: u16, code: &str| Refusal { status, code: code.to_owned(), message: told(error) };
+    let with = |status: u16, code: &str| Refusal::new(status, code, told(error));
     match error.kind() {
         ErrorKind::Denied => with(403, "UnauthorizedOperation"),
         ErrorKind::Unsupported => with(400, "UnsupportedOperation"),
         ErrorKind::Usage => with(400, "InvalidParameterValue"),
         ErrorKind::NotFound | ErrorKind::Exists | ErrorKind::Corrupt => with(400, "InvalidRequest"),
         ErrorKind::Limit => with(503, "RequestLimitExceeded"),
-        ErrorKind::Interrupted => Refusal { status: 503, code: "Unavailable".to_owned(), message: "the server is stopping".to_owned() },
+        ErrorKind::Interrupted => Refusal::new(503, "Unavailable", "the server is stopping"),
         ErrorKind::Io if error.fact("attempts").is_some() || error.fact("endpoint").is_some() => with(503, "Unavailable"),
         ErrorKind::Io => with(400, "InvalidRequest"),
         _ => with(500, "InternalError"),
@@ -28,7 +23,7 @@ pub(super) fn of(error: &Error) -> Refusal {
 
 /// The record of tasks cannot be read or written.
 pub(super) fn of_record(error: &Error) -> Refusal {
-    Refusal { status: 500, code: "InternalError".to_owned(), message: told(error) }
+    Refusal::new(500, "InternalError", told(error))
 }
 
 /// An image cannot be stored.
@@ -36,39 +31,44 @@ pub(super) fn of_image(id: &ImageId, error: &Error) -> Refusal {
     let code = error.fact("code").filter(|code| code.starts_with("InvalidAMIID."));
     let is_image = error.fact("snapshot_id").is_none();
     match (code, error.fact("state")) {
-        (Some(code), _) => client(code, error.causes().pop().unwrap_or_else(|| told(error))),
+        (Some(code), _) => Refusal::client(code, error.causes().pop().unwrap_or_else(|| told(error))),
         (None, _) if is_image && error.kind() == ErrorKind::NotFound => not_found(id),
         (None, Some(state)) if is_image => {
-            client("InvalidAMIID.Unavailable", format!("The image id '[{id}]' is not available: its state is {state}"))
+            Refusal::client("InvalidAMIID.Unavailable", format!("The image id '[{id}]' is not available: its state is {state}"))
         }
         _ => of(error),
     }
 }
 
 fn not_found(id: &ImageId) -> Refusal {
-    client("InvalidAMIID.NotFound", format!("The image id '[{id}]' does not exist"))
+    Refusal::client("InvalidAMIID.NotFound", format!("The image id '[{id}]' does not exist"))
 }
 
 /// An object is there already.
 pub(super) fn already_stored() -> Refusal {
-    client("InvalidRequest", "The AMI already exists in the bucket. You can't create multiple copies of an AMI in the same S3 bucket.")
+    Refusal::client(
+        "InvalidRequest",
+        "The AMI already exists in the bucket. You can't create multiple copies of an AMI in the same S3 bucket.",
+    )
 }
 
 /// The name of a new image is taken.
 pub(super) fn name_taken(name: &str, image_id: &str) -> Refusal {
-    client("InvalidAMIName.Duplicate", format!("AMI name {name} is already in use by AMI {image_id}"))
+    Refusal::client("InvalidAMIName.Duplicate", format!("AMI name {name} is already in use by AMI {image_id}"))
 }
 
 /// The record speaks against a task.
 pub(super) fn of_conflict(conflict: Conflict, name: &str) -> Refusal {
     match conflict {
-        Conflict::Storing => client(
+        Conflict::Storing => Refusal::client(
             "InvalidRequest",
             "A CreateStoreImageTask is already in progress for the AMI. You can't run multiple concurrent store image requests for the same AMI.",
         ),
         Conflict::Name(reserved) => name_taken(name, &reserved),
-        Conflict::Queued(count) => client("ResourceLimitExceeded", format!("{count} tasks wait already: ask again when some have ended")),
-        Conflict::Bytes(bytes) => client(
+        Conflict::Queued(count) => {
+            Refusal::client("ResourceLimitExceeded", format!("{count} tasks wait already: ask again when some have ended"))
+        }
+        Conflict::Bytes(bytes) => Refusal::client(
             "ResourceLimitExceeded",
             format!("tasks of this kind for {} GB are in progress already: ask again when some have ended", bytes >> 30),
         ),

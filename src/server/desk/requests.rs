@@ -1,14 +1,12 @@
 //! Requests for work: what can be found out at once is, and what is taken on is recorded.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use serde::{Deserialize, Serialize};
 
 use super::super::{Refusal, RestoreRequest, StoreRequest};
 use super::{Shared, refusal};
 use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Edits};
 use crate::aws::s3::{S3Location, S3Store};
-use crate::base::{Error, ErrorKind, ImageId, Result, check_image_name};
+use crate::base::{Error, ErrorKind, ImageId, Result, check_image_name, random};
 use crate::engine::Archive;
 use crate::setup::{look_at_bucket, restore_target, task_target, told};
 use crate::store::ObjectStore;
@@ -94,7 +92,7 @@ impl Shared {
         let archive = Archive::open(reader.as_ref()).map_err(|error| of_object(&error))?;
         let document = archive.document();
         let Some(name) = request.name.as_deref().or_else(|| document.name()).map(ToOwned::to_owned) else {
-            return Err(refusal::client("MissingParameter", "The stored image has no name: the request must contain the parameter Name"));
+            return Err(Refusal::client("MissingParameter", "The stored image has no name: the request must contain the parameter Name"));
         };
         let work = RestoreWork {
             bucket: request.bucket.clone(),
@@ -170,24 +168,23 @@ fn json(work: &impl Serialize) -> Result<String, Refusal> {
 }
 
 fn malformed(error: &Error) -> Refusal {
-    refusal::client("InvalidAMIName.Malformed", told(error))
+    Refusal::client("InvalidAMIName.Malformed", told(error))
 }
 
 /// An object that cannot be restored from.
 fn of_object(error: &Error) -> Refusal {
     let text = told(error);
     match error.kind() {
-        ErrorKind::Unsupported => refusal::client(
+        ErrorKind::Unsupported => Refusal::client(
             "InvalidRequest",
             format!("The object is not an archive of amistore, and only those are restored here; EC2 itself restores its own: {text}"),
         ),
-        ErrorKind::Corrupt => refusal::client("InvalidRequest", format!("The archive is damaged: {text}")),
+        ErrorKind::Corrupt => Refusal::client("InvalidRequest", format!("The archive is damaged: {text}")),
         _ => refusal::of(error),
     }
 }
 
 /// An id that no image has: 68 random bits, as EC2's own.
 fn reserve() -> Result<ImageId> {
-    let random = || RandomState::new().build_hasher().finish();
     ImageId::parse(&format!("ami-{:016x}{:x}", random(), random() & 0xF))
 }

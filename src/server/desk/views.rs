@@ -14,7 +14,7 @@ impl Shared {
         let rows = self.ledger.stores(&image_ids).map_err(|error| refusal::of_record(&error))?;
         let filter = Filter { states: query.states.clone(), buckets: query.buckets.clone(), image_ids };
         let page = page(rows, &filter, query.limit, query.after.as_deref());
-        let page = page.ok_or_else(|| refusal::client("InvalidPaginationToken", "The pagination token is not valid"))?;
+        let page = page.ok_or_else(|| Refusal::client("InvalidPaginationToken", "The pagination token is not valid"))?;
         Ok(StorePage { tasks: page.rows.into_iter().map(result).collect(), next: page.next })
     }
 
