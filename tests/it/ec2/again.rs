@@ -212,9 +212,9 @@ fn a_restore_of_a_stream_that_is_interrupted_leaves_nothing() {
     let mut running = world.sandbox.start(command.stdin(std::process::Stdio::piped()));
     std::thread::scope(|scope| {
         let stdin = running.child().stdin.take();
-        scope.spawn(move || {
+        let feeder = scope.spawn(move || {
             use std::io::Write;
-            // Half of it, and then nothing, until the program has ended.
+            // Half of it, and then nothing.
             let mut stdin = stdin.expect("a pipe");
             let _ = stdin.write_all(&archive[..archive.len() / 2]);
             stdin
@@ -222,6 +222,8 @@ fn a_restore_of_a_stream_that_is_interrupted_leaves_nothing() {
         wait_until("some blocks", || world.gov.aws.count("PutSnapshotBlock") > 3);
         running.signal("INT");
         let outcome = running.wait();
+        // Only now may the pipe be closed: its end would be that of a truncated archive.
+        drop(feeder.join());
         assert_eq!(outcome.code, 130, "{}", outcome.stderr);
     });
     assert_eq!((world.gov.aws.images().len(), world.gov.aws.snapshots().len()), (0, 0));
