@@ -7,6 +7,9 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use super::ec2::REQUEST_ID;
 use crate::base::{Error, ErrorKind, Retry};
 
+/// What is said if there is nothing to sign with.
+const NO_CREDENTIALS: &str = "there are no credentials, or they cannot be used";
+
 /// A request that failed.
 pub(super) struct Failure {
     pub(super) error: Error,
@@ -217,7 +220,7 @@ where
             let failure = SdkError::<E, HttpResponse>::DispatchFailure(failure);
             let cause = Said(deepest(&failure));
             if let Some(retry) = of_credentials(&failure) {
-                let error = Error::new(ErrorKind::Denied, "there are no credentials, or they cannot be used").retry_as(retry);
+                let error = Error::new(ErrorKind::Denied, NO_CREDENTIALS).retry_as(retry);
                 return error.because(cause).into();
             }
             let retry = if user || (other && cause.0.contains("invalid")) { Retry::No } else { Retry::Transient };
@@ -237,6 +240,17 @@ fn is_far_from_now(date: &str) -> bool {
     let date = aws_sdk_s3::primitives::DateTime::from_str(date, aws_sdk_s3::primitives::DateTimeFormat::HttpDate);
     let now = aws_sdk_s3::primitives::DateTime::from(std::time::SystemTime::now());
     date.is_ok_and(|date| (date.secs() - now.secs()).abs() > ALLOWED)
+}
+
+/// Whether credentials are missing, have ended or are not known any more: with others the same request may succeed. That they do not allow something is another matter.
+pub fn needs_other_credentials(error: &Error) -> bool {
+    let refused = match error.fact("code").unwrap_or_default() {
+        "InvalidAccessKeyId" | "InvalidClientTokenId" | "InvalidToken" | "UnrecognizedClientException" => true,
+        // With 403 EC2 says it of what is not ours.
+        "AuthFailure" => error.fact("status") == Some("401"),
+        _ => false,
+    };
+    refused || error.retry() == Retry::Stale || error.message() == NO_CREDENTIALS
 }
 
 /// Whether it was credentials that failed, which the SDK reports as a failed dispatch, and whether whoever provides them may do so yet.

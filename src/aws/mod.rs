@@ -20,6 +20,7 @@ mod runtime;
 pub mod s3;
 
 pub use access::{Access, Addressing, Credentials, StaticCredentials};
+pub use error::needs_other_credentials;
 pub use link::{Link, LinkOptions};
 pub use pace::Pace;
 pub use partition::{Partition, partition_of};

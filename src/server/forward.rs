@@ -16,6 +16,9 @@ use crate::aws::ec2::Ec2Link;
 use crate::base::Result;
 use crate::query::{MAX_ANSWER_BYTES, Params, Xml};
 
+/// The type of images that have disks: all that are restored.
+const IMAGE_TYPE: &str = "machine";
+
 /// An answer whose body is still to come.
 pub struct Answered {
     /// HTTP status.
@@ -63,53 +66,65 @@ impl Plan {
     /// Looks every image id up. `forwards` says whether EC2 can be asked. Blocks as long as the service does.
     pub(super) fn of(action: &str, params: &Params, service: &dyn Service, forwards: bool) -> Result<Self, Refusal> {
         let describes = action == "DescribeImages";
+        let filters = Filters::of(params);
         let mut plan = Self { form: Some(None), ..Self::default() };
         let mut form = Vec::new();
         let (mut listed, mut foreign, mut known) = (0, 0, 0);
+        let mut list = Vec::new();
         for (name, value) in params.pairs() {
-            let is_listed =
-                describes && name.strip_prefix("ImageId.").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+            let asks = if describes { filters.asks(name) } else { Asks::Otherwise };
+            if asks == Asks::ByList {
+                list.push(value.as_str());
+            }
             let image = match parse(value) {
                 Some(id) => service.restored(&id)?,
                 None => None,
             };
-            let real = image.as_ref().and_then(registered).map(ToString::to_string);
             known += usize::from(image.is_some());
-            let value = match (image, real) {
-                (Some(image), Some(real)) if forwards || !is_listed => {
+            foreign += usize::from(image.is_none() && asks != Asks::Otherwise);
+            let real = image.as_ref().and_then(registered).map(ToString::to_string);
+            let value = match (image, real, asks) {
+                (None, ..) => value.clone(),
+                (Some(image), Some(real), _) if forwards || asks == Asks::Otherwise => {
                     plan.names.push((image.reserved.to_string(), real.clone()));
                     real
                 }
-                (Some(image), _) if is_listed => {
+                (Some(image), _, Asks::ByList) => {
                     plan.own.push(image);
                     continue;
                 }
-                // Nothing is found by it until it is there.
-                (Some(_), None) if describes => value.clone(),
-                (Some(image), _) => return Err(unavailable(&image)),
-                (None, _) => {
-                    foreign += usize::from(is_listed);
+                // EC2 finds nothing by it, and without it would find more.
+                (Some(image), _, Asks::ByFilter) => {
+                    plan.own.push(image);
                     value.clone()
                 }
+                // Nothing is found by it until it is there.
+                (Some(_), ..) if describes => value.clone(),
+                (Some(image), ..) => return Err(unavailable(&image)),
             };
-            listed += usize::from(is_listed);
-            let name = if is_listed { format!("ImageId.{listed}") } else { name.clone() };
+            let name = if asks == Asks::ByList {
+                listed += 1;
+                format!("ImageId.{listed}")
+            } else {
+                name.clone()
+            };
             form.push((name, value));
         }
-        if !plan.own.is_empty() && listed == 0 {
+        // EC2 is not asked for what only we know; without its list it would tell of all images.
+        let is_ours = if list.is_empty() { foreign == 0 && plan.names.is_empty() } else { listed == 0 };
+        if !plan.own.is_empty() && is_ours {
             plan.form = None;
         } else if known > 0 {
             plan.form = Some(Some(form.into_iter().collect()));
         }
-        if !forwards && (plan.form.is_some() || foreign > 0) {
+        if !forwards && plan.form.is_some() {
             let message = format!(
                 "The action {} is not one of this server, which knows CreateStoreImageTask, DescribeStoreImageTasks and CreateRestoreImageTask. Start it with --forward, and EC2 answers all others",
                 action.chars().take(100).collect::<String>()
             );
             return Err(Refusal::client("InvalidAction", message));
         }
-        let filters = Filters::of(params);
-        plan.own.retain(|image| filters.let_through(image));
+        plan.own.retain(|image| (list.is_empty() || list.contains(&image.reserved.as_str())) && filters.let_through(image));
         Ok(plan)
     }
 
@@ -163,27 +178,85 @@ impl Plan {
     }
 }
 
-/// The filters that say something about an image that is not there yet.
-struct Filters(Vec<(String, Vec<String>)>);
+/// How a parameter of DescribeImages asks for an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    /// In the list of ids.
+    ByList,
+    /// As a value of the filter `image-id`.
+    ByFilter,
+    /// Not at all, or in words that only EC2 knows.
+    Otherwise,
+}
+
+/// The filters of DescribeImages.
+struct Filters(Vec<Filter>);
+
+struct Filter {
+    name: String,
+    /// What the names of its values begin with.
+    start: String,
+    values: Vec<String>,
+}
 
 impl Filters {
     fn of(params: &Params) -> Self {
         let names = params.pairs().iter().filter_map(|(name, value)| Some((name.strip_prefix("Filter.")?.strip_suffix(".Name")?, value)));
-        let values = |number: &str| {
+        let filter = |(number, name): (&str, &String)| {
             let start = format!("Filter.{number}.Value.");
-            params.pairs().iter().filter(|(name, _)| name.starts_with(&start)).map(|(_, value)| value.clone()).collect()
+            let values = params.pairs().iter().filter(|(name, _)| name.starts_with(&start)).map(|(_, value)| value.clone()).collect();
+            Filter { name: name.clone(), start, values }
         };
         // EC2 allows 200 values, so more filters than that are no question to EC2.
-        Self(names.take(200).map(|(number, name)| (name.clone(), values(number))).collect())
+        Self(names.take(200).map(filter).collect())
     }
 
+    fn asks(&self, parameter: &str) -> Asks {
+        if parameter.strip_prefix("ImageId.").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
+            return Asks::ByList;
+        }
+        let is_value = |filter: &Filter| filter.name == "image-id" && parameter.starts_with(&filter.start);
+        if self.0.iter().any(is_value) { Asks::ByFilter } else { Asks::Otherwise }
+    }
+
+    /// Whether they find an image that EC2 does not have yet. Those that ask for what is not known of it before say nothing.
     fn let_through(&self, image: &RestoredImage) -> bool {
-        self.0.iter().all(|(name, values)| match name.as_str() {
-            "state" => values.iter().any(|value| value == state(image)),
-            "name" => values.iter().any(|value| Some(value) == image.name.as_ref()),
-            _ => true,
+        self.0.iter().all(|filter| {
+            let known = match filter.name.as_str() {
+                "image-id" => image.reserved.as_str(),
+                "image-type" => IMAGE_TYPE,
+                "is-public" => "false",
+                "name" => image.name.as_deref().unwrap_or_default(),
+                "state" => state(image),
+                _ => return true,
+            };
+            filter.values.iter().any(|pattern| fits(pattern, known))
         })
     }
+}
+
+/// Whether a text fits what EC2's filters take: `*` stands for any characters, `?` for one, and behind `\\` both for themselves.
+fn fits(pattern: &str, text: &str) -> bool {
+    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    // Whether all text up to each place fits the pattern so far.
+    let mut reached = vec![false; text.len() + 1];
+    reached[0] = true;
+    let mut at = 0;
+    while let Some(&char) = pattern.get(at) {
+        let escaped = pattern.get(at + 1).filter(|next| char == '\\' && matches!(next, '*' | '?' | '\\'));
+        let mut next = vec![false; text.len() + 1];
+        for place in 0..=text.len() {
+            next[place] = match (char, escaped) {
+                ('*', _) => reached[place] || place > 0 && next[place - 1],
+                ('?', _) => place > 0 && reached[place - 1],
+                (_, Some(escaped)) => place > 0 && reached[place - 1] && text[place - 1] == *escaped,
+                (char, None) => place > 0 && reached[place - 1] && text[place - 1] == char,
+            };
+        }
+        at += 1 + usize::from(escaped.is_some());
+        reached = next;
+    }
+    reached[text.len()]
 }
 
 fn state(image: &RestoredImage) -> &'static str {
@@ -202,7 +275,7 @@ fn described(image: &RestoredImage) -> Xml {
         .text("imageState", state(image))
         .text("creationDate", milliseconds(image.started))
         .text("isPublic", false)
-        .text("imageType", "machine")
+        .text("imageType", IMAGE_TYPE)
         .text_some("name", image.name.as_ref())
         .list("blockDeviceMapping", [])
         .list("tagSet", []);
@@ -211,4 +284,21 @@ fn described(image: &RestoredImage) -> Xml {
         xml = xml.inside("stateReason", &Xml::new().text("code", "Client.RestoreFailed").text("message", reason));
     }
     xml
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_filters_are_patterns() {
+        for (pattern, text) in
+            [("", ""), ("a", "a"), ("*", ""), ("*", "ab"), ("a*c", "abbc"), ("*b?", "abc"), (r"\*", "*"), (r"a\b", r"a\b"), ("ä?", "äö")]
+        {
+            assert!(fits(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("", "a"), ("a", ""), ("a", "ab"), ("?", ""), ("a*c", "abcd"), (r"\*", "a"), ("A", "a")] {
+            assert!(!fits(pattern, text), "{pattern} {text}");
+        }
+    }
 }

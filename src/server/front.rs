@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::actions::Action;
 use super::forward::{Plan, Upstream};
 use super::guard::{admits_password, is_at_home, is_from_elsewhere};
-use super::http::{HttpSettings, Reply};
+use super::http::{HttpSettings, Reply, Sitter};
 use super::metrics::{Metrics, Opened};
 use super::signature::{Signed, Verified, Verifier};
 use super::{Refusal, Service, pages};
@@ -85,13 +85,13 @@ impl Front {
     }
 
     /// Answers, whatever happens. What was begun is finished even if the client leaves.
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Reply {
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>, sitter: Sitter) -> Reply {
         let began = Instant::now();
         let trace = Trace { id: request_id(), action: "page" };
         let (id, front) = (trace.id.clone(), self.clone());
         let handled = tokio::spawn(async move {
             let mut trace = trace;
-            let reply = match front.route(request, &mut trace).await {
+            let reply = match front.route(request, &sitter, &mut trace).await {
                 Ok(reply) => reply,
                 Err(refusal) => refused(&refusal, &trace.id),
             };
@@ -102,11 +102,11 @@ impl Front {
         reply
     }
 
-    async fn route(self: Arc<Self>, request: Request<Incoming>, trace: &mut Trace) -> Result<Reply, Refusal> {
+    async fn route(self: Arc<Self>, request: Request<Incoming>, sitter: &Sitter, trace: &mut Trace) -> Result<Reply, Refusal> {
         let path = request.uri().path();
         if request.method() == Method::POST && path == "/" {
             trace.action = "unknown";
-            return self.protocol(request, trace).await;
+            return self.protocol(request, sitter, trace).await;
         }
         if path == "/healthz" {
             return Ok(Reply::new(200, "text/plain", "ok\n"));
@@ -122,11 +122,11 @@ impl Front {
                 "an action is asked for by POST, signed in the header Authorization and not in the URL",
             ));
         }
-        self.page(path, request.headers()).await
+        self.page(path, request.headers(), sitter).await
     }
 
     /// The status page and its like: for this machine, or for whoever has the password.
-    async fn page(&self, path: &str, headers: &HeaderMap) -> Result<Reply, Refusal> {
+    async fn page(&self, path: &str, headers: &HeaderMap, sitter: &Sitter) -> Result<Reply, Refusal> {
         let missing = || Refusal::new(404, "NotFound", "there is nothing here");
         if self.is_local && !is_at_home(headers) {
             return Err(Refusal::new(403, "InvalidHost", "this server is for this machine: ask for it by its address or as localhost"));
@@ -145,6 +145,7 @@ impl Front {
         if !matches!(path, "/tasks.json" | "/metrics") {
             return Err(missing());
         }
+        let _busy = sitter.busy();
         let service = self.service.clone();
         let overview = blocking(&self.quick, move || service.overview()).await?;
         Ok(match path {
@@ -154,29 +155,41 @@ impl Front {
     }
 
     /// An action of EC2's protocol.
-    async fn protocol(&self, request: Request<Incoming>, trace: &mut Trace) -> Result<Reply, Refusal> {
+    async fn protocol(&self, request: Request<Incoming>, sitter: &Sitter, trace: &mut Trace) -> Result<Reply, Refusal> {
         let (parts, body) = request.into_parts();
         self.admit(&parts)?;
         let form = self.body(body).await?;
         let verified = self.verify(&parts, &form)?;
+        let _busy = sitter.busy();
         let params = Params::decode(&form).map_err(|error| Refusal::client("MalformedQueryString", error.message()))?;
         let action = asked_for(&params)?;
         let own = Action::parse(&action);
         trace.action = own.map_or("other", Action::name);
         // Pollers ask the same thing twice within a second, and then the signature is the same, too.
         let once = verified.filter(|_| !action.starts_with("Describe"));
-        if let (Some(verifier), Some(verified)) = (&self.verifier, &once) {
-            verifier.claim(verified, SystemTime::now())?;
+        if let Some(verified) = once {
+            self.use_up(verified).await?;
         }
         let outcome = match own {
             Some(own) => self.own(own, params, trace).await,
             None => self.other(&action, params, form, trace).await,
         };
         let failed = outcome.as_ref().map_or_else(|refusal| refusal.status, |reply| reply.status) >= 500;
-        if let (Some(verifier), Some(verified), true) = (&self.verifier, &once, failed) {
-            verifier.release(verified);
+        if let (Some(verified), true) = (once, failed) {
+            // Clients repeat what failed on our side, and within a second the signature is the same. If it stays used, they have to sign again.
+            let service = self.service.clone();
+            let _ = blocking(&self.quick, move || service.release_signature(&verified.signature)).await;
         }
         outcome
+    }
+
+    /// Uses the signature up, so that nobody makes the request again who only saw it.
+    async fn use_up(&self, verified: Verified) -> Result<(), Refusal> {
+        let service = self.service.clone();
+        if blocking(&self.quick, move || service.use_signature(&verified.signature, verified.until)).await? {
+            return Ok(());
+        }
+        Err(Refusal::new(401, "AuthFailure", "this signed request was made already: sign it again"))
     }
 
     /// What can be said before the body is read.

@@ -21,6 +21,7 @@ pub(super) struct Metrics {
     open: AtomicU64,
     connections: AtomicU64,
     turned_away: AtomicU64,
+    made_room: AtomicU64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -50,6 +51,11 @@ impl Metrics {
     /// Counts a connection that there was no place for.
     pub(super) fn turned_away(&self) {
         self.turned_away.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that had to leave for another one.
+    pub(super) fn made_room(&self) {
+        self.made_room.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request. `action` is one of a few.
@@ -88,6 +94,12 @@ impl Metrics {
             ("http_connections", "gauge", "Connections that are open.", self.open.load(Ordering::Relaxed)),
             ("http_connections_total", "counter", "Connections that were taken.", self.connections.load(Ordering::Relaxed)),
             ("http_connections_refused_total", "counter", "Connections beyond the limit.", self.turned_away.load(Ordering::Relaxed)),
+            (
+                "http_connections_evicted_total",
+                "counter",
+                "Idle connections that made room for others.",
+                self.made_room.load(Ordering::Relaxed),
+            ),
         ] {
             family(&mut text, name, kind, help);
             _ = writeln!(text, "amistore_{name} {value}");

@@ -20,6 +20,12 @@ pub trait Service: Send + Sync {
 
     /// What goes on, for people and for monitoring.
     fn overview(&self) -> Result<Overview, Refusal>;
+
+    /// Remembers durably, and for all servers that share their tasks, that a signature was used; it has to be remembered until `until`. Returns whether it is the first use.
+    fn use_signature(&self, signature: &[u8; 32], until: SystemTime) -> Result<bool, Refusal>;
+
+    /// Forgets that a signature was used: its request came to nothing.
+    fn release_signature(&self, signature: &[u8; 32]) -> Result<(), Refusal>;
 }
 
 /// A refusal in the words of EC2.
@@ -182,7 +188,7 @@ pub struct Running {
     pub percent: u8,
     /// Bytes of volumes a second, lately.
     pub rate: Option<u64>,
-    /// Why it failed.
+    /// Why it failed, or what it waits for.
     pub reason: Option<String>,
     /// Who works on it: `server`, or `command` for a run of the program.
     pub origin: &'static str,

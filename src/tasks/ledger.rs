@@ -44,18 +44,12 @@ pub enum Conflict {
 }
 
 impl Ledger {
-    /// Opens the record in a state directory, and makes it if there is none. What is too old is removed from it.
+    /// Opens the record in a state directory, and makes it if there is none.
     ///
     /// One that a newer version wrote is an error of kind `Unsupported`, a damaged one of kind `Corrupt`.
     pub fn open(state: &Path) -> Result<Self> {
         let (writer, reader) = (open(state)?, open(state)?);
-        let ledger = Self { state: state.to_owned(), reader: Mutex::new(reader), writer: Mutex::new(writer) };
-        // The reserved id of an image outlives the list of tasks: scripts keep it.
-        ledger.write(|transaction| {
-            let forget = "DELETE FROM task WHERE ended < ?1 AND (reserved_id IS NULL OR restored_id IS NULL)";
-            transaction.execute(forget, [oldest()]).map(drop)
-        })?;
-        Ok(ledger)
+        Ok(Self { state: state.to_owned(), reader: Mutex::new(reader), writer: Mutex::new(writer) })
     }
 
     /// Whether there is a record in a state directory.
@@ -93,7 +87,7 @@ impl Ledger {
         }
         self.write(|transaction| {
             let Some(id) = first::<i64>(transaction, waiting, [scope])? else { return Ok(None) };
-            transaction.execute("UPDATE task SET state = 'running', owner = ?2 WHERE id = ?1", params![id, owner.name()])?;
+            transaction.execute("UPDATE task SET state = 'running', owner = ?2, reason = NULL WHERE id = ?1", params![id, owner.name()])?;
             transaction.query_row(&format!("SELECT {COLUMNS} FROM task WHERE id = ?1"), [id], read).map(Some)
         })
     }
@@ -127,9 +121,10 @@ impl Ledger {
         self.change("DELETE FROM task WHERE id = ?1 AND owner = ?2", params![id, owner.name()])
     }
 
-    /// A server stops before the task ends: the next one goes on with it.
-    pub fn release(&self, id: i64, owner: &Owner) -> Result<()> {
-        self.change("UPDATE task SET state = 'queued', owner = NULL WHERE id = ?1 AND owner = ?2", params![id, owner.name()])
+    /// It is left before it ends: whoever claims it next goes on with it. `reason` is what it waits for, if it is not just its turn.
+    pub fn release(&self, id: i64, owner: &Owner, reason: Option<&str>) -> Result<()> {
+        let update = "UPDATE task SET state = 'queued', owner = NULL, reason = ?3 WHERE id = ?1 AND owner = ?2";
+        self.change(update, params![id, owner.name(), reason])
     }
 
     /// Store tasks as EC2 knows them, of an image into a bucket, of servers and of runs of the program: those of these images, or all.
@@ -202,12 +197,12 @@ impl Ledger {
         rows().map_err(|cause| self.failed(cause))
     }
 
-    fn change(&self, update: &str, values: impl Params) -> Result<()> {
+    pub(super) fn change(&self, update: &str, values: impl Params) -> Result<()> {
         self.write(|transaction| transaction.execute(update, values).map(drop))
     }
 
     /// Does something in one transaction, which nobody else writes in between.
-    fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+    pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = lock(&self.writer);
         let done = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
             let value = work(&transaction)?;
@@ -243,7 +238,11 @@ fn first<T: rusqlite::types::FromSql>(connection: &Connection, select: &str, val
     connection.prepare(select)?.query_row(values, |row| row.get(0)).optional()
 }
 
+/// Adds a task, and removes those that nobody is shown any more: the record grows only when there is something to add.
 fn insert(transaction: &Transaction<'_>, task: &NewTask, state: State, owner: Option<&str>) -> rusqlite::Result<i64> {
+    // The reserved id of an image outlives the list of tasks: scripts keep it.
+    let forget = "DELETE FROM task WHERE ended < ?1 AND (reserved_id IS NULL OR restored_id IS NULL)";
+    transaction.execute(forget, [oldest()])?;
     let insert = "INSERT INTO task (kind, origin, image_id, bucket, object_key, source, target, name, reserved_id, request, scope, size, state, started, owner) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     let state = if state == State::Running { "running" } else { "queued" };

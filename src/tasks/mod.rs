@@ -6,6 +6,7 @@ mod ledger;
 mod owner;
 mod pages;
 mod schema;
+mod signatures;
 #[cfg(test)]
 mod tests;
 
@@ -172,7 +173,7 @@ pub struct TaskRow {
     pub started: SystemTime,
     /// When it ended.
     pub ended: Option<SystemTime>,
-    /// Why it failed, and what to do.
+    /// Why it failed, and what to do; of one that is queued, what it waits for.
     pub reason: Option<String>,
     /// The name of the owner that works on it.
     pub owner: Option<String>,

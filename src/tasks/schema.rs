@@ -10,8 +10,8 @@ use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior};
 use super::{Kind, NewTask, Origin, State, TaskRow};
 use crate::base::{Error, ErrorKind, Result};
 
-/// What this version writes, and the only one it reads.
-const VERSION: i64 = 1;
+/// What this version writes. It takes what earlier ones wrote.
+const VERSION: i64 = 2;
 /// How long others may keep us waiting.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,7 +42,13 @@ CREATE TABLE task (
 CREATE INDEX task_image ON task (image_id);
 CREATE INDEX task_state ON task (state);
 CREATE INDEX task_ended ON task (ended);
-PRAGMA user_version = 1;
+";
+
+/// Since version 2.
+const SIGNATURES: &str = "
+CREATE TABLE signature (signature BLOB PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX signature_until ON signature (until);
+PRAGMA user_version = 2;
 ";
 
 /// The columns that [`read`] reads, in its order.
@@ -94,7 +100,8 @@ fn prepare(path: &Path) -> Result<Connection> {
     connection.execute_batch("PRAGMA synchronous = FULL").map_err(failed)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     match user_version(&transaction)? {
-        0 => transaction.execute_batch(TABLES).map_err(failed)?,
+        0 => transaction.execute_batch(&format!("{TABLES}{SIGNATURES}")).map_err(failed)?,
+        1 => transaction.execute_batch(SIGNATURES).map_err(failed)?,
         VERSION => {}
         version => return Err(newer(version)),
     }

@@ -111,9 +111,11 @@ fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
     assert!(rows[0].reason.as_ref().is_some_and(|reason| reason.contains("without a word")));
     assert_eq!((rows[1].id, rows[1].state.shown()), (asked, "InProgress"));
     assert_eq!(ledger.claim(SCOPE, &next).expect("no error").expect("a task").id, asked);
-    ledger.release(asked, &next).expect("releases");
+    ledger.release(asked, &next, Some("the weather")).expect("releases");
     assert_eq!(ledger.unfinished().expect("counts"), (1, 0));
+    assert_eq!(ledger.recent(10).expect("rows")[1].reason.as_deref(), Some("the weather"));
     assert_eq!(ledger.claim("elsewhere", &next).expect("no error"), None, "it is for another account");
+    assert_eq!(ledger.claim(SCOPE, &next).expect("no error").expect("a task").reason, None);
 }
 
 #[test]
@@ -171,12 +173,41 @@ fn the_old_are_forgotten_and_reserved_ids_are_kept() {
     let old = millis(SystemTime::now() - KEPT_FOR - Duration::from_secs(1));
     change(directory.path(), &format!("UPDATE task SET started = {old}, ended = {old} WHERE ended IS NOT NULL"));
     assert_eq!(ledger.recent(10).expect("rows").iter().map(|row| row.id).collect::<Vec<_>>(), [waiting]);
-    drop(ledger);
-    let (ledger, _) = opened(&directory);
+    // A server that is never stopped forgets, too.
+    enqueue(&ledger, &store("ami-3", "b"));
     let kept = ledger.reserved("ami-r1").expect("no error").expect("kept");
     assert_eq!(kept.restored_id.as_deref(), Some("ami-real"));
     assert_eq!(ledger.reserved("ami-r2").expect("no error"), None);
-    assert_eq!(ledger.recent(10).expect("rows").len(), 1);
+    assert_eq!(ledger.recent(10).expect("rows").len(), 2);
+}
+
+#[test]
+fn a_signature_is_used_once_whoever_is_asked_and_forgotten_when_it_is_not_valid_any_more() {
+    let directory = TempDir::new().expect("a directory");
+    let ((one, _), (other, _)) = (opened(&directory), opened(&directory));
+    let (soon, past) = (SystemTime::now() + Duration::from_secs(60), SystemTime::now() - Duration::from_secs(1));
+    let uses = |ledger: &Ledger, byte: u8, until| ledger.use_signature(&[byte; 32], until).expect("no error");
+    assert!(uses(&one, 1, soon) && !uses(&other, 1, soon) && uses(&other, 2, soon));
+    other.release_signature(&[1; 32]).expect("no error");
+    assert!(uses(&one, 1, soon) && uses(&one, 3, past) && uses(&one, 4, soon));
+    drop((one, other));
+    let (again, _) = opened(&directory);
+    assert!(!uses(&again, 1, soon), "whoever comes later knows of it");
+    let kept =
+        Connection::open(path_in(directory.path())).expect("opens").query_row("SELECT COUNT(*) FROM signature", [], |row| row.get(0));
+    assert_eq!(kept, Ok(3));
+}
+
+#[test]
+fn a_file_of_the_first_version_is_taken() {
+    let directory = TempDir::new().expect("a directory");
+    let (ledger, _) = opened(&directory);
+    let asked = enqueue(&ledger, &store("ami-1", "b"));
+    drop(ledger);
+    change(directory.path(), "DROP TABLE signature; PRAGMA user_version = 1");
+    let (ledger, _) = opened(&directory);
+    assert_eq!(ledger.recent(10).expect("rows")[0].id, asked);
+    assert!(ledger.use_signature(&[1; 32], SystemTime::now()).expect("no error"));
 }
 
 #[test]
@@ -195,9 +226,9 @@ fn a_newer_or_damaged_file_is_refused_and_named() {
     let directory = TempDir::new().expect("a directory");
     drop(opened(&directory));
     let path = path_in(directory.path()).display().to_string();
-    change(directory.path(), "PRAGMA user_version = 2");
+    change(directory.path(), "PRAGMA user_version = 3");
     let error = Ledger::open(directory.path()).err().expect("newer");
-    assert_eq!((error.kind(), error.fact("path"), error.fact("version")), (ErrorKind::Unsupported, Some(path.as_str()), Some("2")));
+    assert_eq!((error.kind(), error.fact("path"), error.fact("version")), (ErrorKind::Unsupported, Some(path.as_str()), Some("3")));
     for content in [b"this is no database, and not a short one either: ".repeat(100), vec![0xFF; 50_000]] {
         std::fs::write(&path, content).expect("writes");
         let error = Ledger::open(directory.path()).err().expect("damaged");

@@ -11,6 +11,7 @@ mod worker;
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use super::{Overview, Refusal, RestoreRequest, RestoredImage, Service, StorePage, StoreQuery, StoreRequest};
 use crate::aws::s3::{ObjectOptions, S3Link};
@@ -20,6 +21,7 @@ use crate::setup::{Compute, LinkSettings, Links, Recorder, Resources};
 use crate::state::StateDirectory;
 use crate::tasks::{Ledger, Owner, Rules};
 use tally::Tally;
+use worker::Rest;
 
 /// The level at which servers compress.
 const LEVEL: i32 = 1;
@@ -94,6 +96,8 @@ struct Shared {
     tally: Arc<Tally>,
     /// Tasks that are worked on, by their number.
     running: Mutex<HashMap<i64, Recorder>>,
+    /// Until when nothing is begun, because credentials were refused.
+    rest: Mutex<Rest>,
     /// Workers wait here.
     idle: Mutex<()>,
     wake: Condvar,
@@ -133,6 +137,7 @@ impl Desk {
             archive,
             tally,
             running: Mutex::default(),
+            rest: Mutex::default(),
             idle: Mutex::default(),
             wake: Condvar::new(),
             settings,
@@ -183,6 +188,14 @@ impl Service for Desk {
 
     fn overview(&self) -> Result<Overview, Refusal> {
         self.shared.overview()
+    }
+
+    fn use_signature(&self, signature: &[u8; 32], until: SystemTime) -> Result<bool, Refusal> {
+        self.shared.ledger.use_signature(signature, until).map_err(|error| refusal::of_record(&error))
+    }
+
+    fn release_signature(&self, signature: &[u8; 32]) -> Result<(), Refusal> {
+        self.shared.ledger.release_signature(signature).map_err(|error| refusal::of_record(&error))
     }
 }
 

@@ -69,7 +69,7 @@ fn result(row: TaskRow) -> StoreResult {
         object_key: row.task.object_key.unwrap_or_default(),
         percent: row.percent,
         state: row.state.shown(),
-        reason: row.reason,
+        reason: row.reason.filter(|_| row.state == State::Failed),
     }
 }
 
@@ -87,6 +87,6 @@ fn restored(reserved: &ImageId, row: TaskRow) -> Result<RestoredImage> {
         started: row.started,
         progress,
         percent: row.percent,
-        reason: row.reason,
+        reason: row.reason.filter(|_| row.state == State::Failed),
     })
 }

@@ -1,14 +1,15 @@
 //! Does what is recorded, one task after the other.
 //!
-//! A task that is stopped waits for the next server. One that fails has failed, as with AWS: whoever asks again has it continued, because its task file is kept.
+//! A task that is stopped waits for the next server, and one for which there are no valid credentials for those. One that fails has failed, as with AWS: whoever asks again has it continued, because its task file is kept.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::requests::{RestoreWork, StoreWork};
 use super::{LEVEL, Shared, lock, share_of};
 use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Ec2Source};
+use crate::aws::needs_other_credentials;
 use crate::base::{BLOCK_BYTES, Error, Event, ImageId, Observer, Result};
 use crate::disk::Overwrite;
 use crate::engine::{Archive, Context, PackOptions};
@@ -19,12 +20,45 @@ use crate::tasks::{Kind, TaskRow};
 
 /// Between two looks for work that other servers were asked for, or left.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Between two attempts with credentials that were refused: longer each time.
+const SHORTEST_REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Attempts to note how a task ended.
 const ATTEMPTS: u32 = 5;
+
+/// When work goes on after credentials were refused.
+#[derive(Default)]
+pub(super) struct Rest {
+    until: Option<Instant>,
+    last: Duration,
+}
+
+impl Rest {
+    fn begin(&mut self) {
+        self.last = (self.last * 2).clamp(SHORTEST_REST, LONGEST_REST);
+        self.until = Some(Instant::now() + self.last);
+    }
+
+    fn is_over(&self) -> bool {
+        self.until.is_none_or(|until| Instant::now() >= until)
+    }
+}
+
+/// How work on a task ended.
+enum Ending {
+    Completed,
+    /// The server stops, or something has to come first: the task waits.
+    Left(Option<String>),
+    Failed(String),
+}
 
 /// Works until it is asked to stop.
 pub(super) fn work(shared: &Arc<Shared>) {
     while !shared.settings.cancel.is_cancelled() {
+        if !lock(&shared.rest).is_over() {
+            wait(shared);
+            continue;
+        }
         match shared.ledger.claim(&shared.scope, &shared.owner) {
             Ok(Some(row)) => run(shared, &row),
             Ok(None) => wait(shared),
@@ -58,18 +92,46 @@ fn run(shared: &Arc<Shared>, row: &TaskRow) {
         drop(recorder);
         outcome.unwrap_or_else(|_| Err(Error::internal("the work ended in a defect of amistore")))
     });
-    let stopped = shared.settings.cancel.is_cancelled();
+    let ending = ending(shared, row, outcome);
+    note(shared, row, &ending);
+    match ending {
+        Ending::Left(_) => {}
+        ending => shared.tally.ended(matches!(ending, Ending::Completed)),
+    }
+}
+
+/// What an outcome means for the task.
+fn ending(shared: &Shared, row: &TaskRow, outcome: Result<()>) -> Ending {
+    let Err(error) = outcome else {
+        *lock(&shared.rest) = Rest::default();
+        return Ending::Completed;
+    };
+    if shared.settings.cancel.is_cancelled() {
+        return Ending::Left(None);
+    }
+    if !needs_other_credentials(&error) {
+        return Ending::Failed(failure_reason(&error));
+    }
+    // Whoever asked has nothing to do with it, and all other tasks would end alike.
+    let reason = format!("it waits for valid credentials: {}", told(&error));
+    warn(shared, format!("{} to {}: {reason}", row.task.source, row.task.target));
+    lock(&shared.rest).begin();
+    Ending::Left(Some(reason))
+}
+
+/// Notes how work on a task ended, until that has succeeded.
+fn note(shared: &Shared, row: &TaskRow, ending: &Ending) {
     for attempt in 1_u32.. {
         let (id, owner) = (row.id, shared.owner.as_ref());
-        let noted = match &outcome {
-            Ok(()) => shared.ledger.complete(id, owner),
-            Err(_) if stopped => shared.ledger.release(id, owner),
-            Err(error) => shared.ledger.fail(id, owner, &failure_reason(error)),
+        let noted = match ending {
+            Ending::Completed => shared.ledger.complete(id, owner),
+            Ending::Left(reason) => shared.ledger.release(id, owner, reason.as_deref()),
+            Ending::Failed(reason) => shared.ledger.fail(id, owner, reason),
         };
         match noted {
-            Ok(()) => break,
+            Ok(()) => return,
             // The next server looks at what is there.
-            Err(_) if shared.settings.cancel.is_cancelled() && attempt >= ATTEMPTS => break,
+            Err(_) if shared.settings.cancel.is_cancelled() && attempt >= ATTEMPTS => return,
             Err(error) => {
                 if attempt == ATTEMPTS {
                     warn(shared, format!("how a task ended cannot be noted, and is tried again until it can: {}", told(&error)));
@@ -77,10 +139,6 @@ fn run(shared: &Arc<Shared>, row: &TaskRow) {
                 std::thread::sleep(PAUSE);
             }
         }
-    }
-    match &outcome {
-        Err(_) if stopped => {}
-        outcome => shared.tally.ended(outcome.is_ok()),
     }
 }
 

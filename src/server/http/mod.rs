@@ -5,9 +5,11 @@
 
 mod patience;
 mod reply;
+mod seats;
 mod tls;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::front::Front;
@@ -28,6 +30,8 @@ use super::{AccessKeys, Service, Upstream};
 use crate::base::{Error, Result};
 use patience::Patient;
 pub(super) use reply::{Body, Reply};
+pub(super) use seats::Sitter;
+use seats::{Seat, Seats};
 
 /// The longest head of a request. S3 and EC2 allow 8 KiB of headers.
 const MAX_HEAD_BYTES: usize = 32 << 10;
@@ -37,6 +41,8 @@ const MAX_HEADERS: usize = 64;
 const WORKERS: usize = 2;
 /// Threads that questions to the service wait on; more than `front` admits at a time.
 pub(super) const BLOCKING_THREADS: usize = 64;
+/// Clients at a time that are told why they are turned away; over TLS that takes a handshake.
+const TURNED_AWAY: usize = 32;
 /// What a client hears for whom there is no connection left.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/xml;charset=UTF-8\r\ncontent-length: 163\r\nconnection: close\r\nretry-after: 1\r\n\r\n\
 <Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>too many connections: try again</Message></Error></Errors><RequestID>none</RequestID></Response>";
@@ -138,8 +144,9 @@ impl HttpServer {
         let (stop, stopping) = watch::channel(false);
         let patience = limits.stop;
         let front = Arc::new(Front::new(settings, address, service));
-        let doors = Doors { front: front.clone(), tls, slots: Arc::new(Semaphore::new(limits.connections.max(1))), limits, stopping };
-        let accepting = Some(runtime.spawn(doors.accept(listener)));
+        let seats = Seats::new(limits.connections);
+        let doors = Doors { front: front.clone(), tls, seats, turned_away: Semaphore::new(TURNED_AWAY), limits, stopping };
+        let accepting = Some(runtime.spawn(Arc::new(doors).accept(listener)));
         Ok(Self { address, secure, stop, patience, runtime: Some(runtime), accepting, _front: front })
     }
 
@@ -195,14 +202,15 @@ pub fn check_exposure(settings: &HttpSettings) -> Result<()> {
 struct Doors {
     front: Arc<Front>,
     tls: Option<TlsAcceptor>,
-    slots: Arc<Semaphore>,
+    seats: Arc<Seats>,
+    turned_away: Semaphore,
     limits: Limits,
     stopping: watch::Receiver<bool>,
 }
 
 impl Doors {
     /// Takes connections until the server stops, and then waits for those that are open.
-    async fn accept(self, listener: TcpListener) {
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
         let mut stopping = self.stopping.clone();
         loop {
             let accepted = tokio::select! {
@@ -211,79 +219,92 @@ impl Doors {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => self.open(stream),
+                Ok((stream, _)) => drop(tokio::spawn(self.clone().open(stream))),
                 // Too many open files, mostly: the next moment may be better.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
         drop(listener);
-        let all = u32::try_from(self.limits.connections.max(1)).unwrap_or(u32::MAX);
-        // It is never closed.
-        let _ = self.slots.acquire_many(all).await;
+        self.seats.all_left().await;
     }
 
-    fn open(&self, stream: TcpStream) {
+    /// A connection from its beginning to its end.
+    async fn open(self: Arc<Self>, stream: TcpStream) {
         // What is written is written whole: waiting for more only delays it.
         let _ = stream.set_nodelay(true);
-        let Ok(slot) = self.slots.clone().try_acquire_owned() else {
+        let Some(seat) = self.seats.take() else {
             self.front.metrics().turned_away();
-            if self.tls.is_none() {
-                tokio::spawn(turn_away(stream));
-            }
-            return;
+            return self.turn_away(stream).await;
         };
-        let (front, limits, stopping) = (self.front.clone(), self.limits.clone(), self.stopping.clone());
-        match self.tls.clone() {
-            None => drop(tokio::spawn(serve(front, Patient::new(stream, limits.answer), limits, stopping, slot))),
-            Some(tls) => drop(tokio::spawn(async move {
-                // One that does not finish its greeting is let go.
-                if let Ok(Ok(stream)) = tokio::time::timeout(limits.head, tls.accept(stream)).await {
-                    serve(front, Patient::new(stream, limits.answer), limits, stopping, slot).await;
-                }
-            })),
+        tokio::select! {
+            biased;
+            () = seat.asked_to_leave() => self.front.metrics().made_room(),
+            () = self.serve(stream, &seat) => {}
         }
     }
+
+    async fn serve(&self, stream: TcpStream, seat: &Seat) {
+        match &self.tls {
+            None => self.answer(Patient::new(stream, self.limits.answer), seat.sitter()).await,
+            // One that does not finish its greeting is let go.
+            Some(tls) => {
+                if let Ok(Ok(stream)) = tokio::time::timeout(self.limits.head, tls.accept(stream)).await {
+                    self.answer(Patient::new(stream, self.limits.answer), seat.sitter()).await;
+                }
+            }
+        }
+    }
+
+    async fn answer<S>(&self, stream: S, sitter: Sitter)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let _opened = self.front.opened();
+        let front = self.front.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (front, sitter) = (front.clone(), sitter.clone());
+            async move { Ok::<Response<Body>, Infallible>(front.answer(request, sitter).await.response()) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            // A connection that breaks is the affair of whoever broke it.
+            _ = connection.as_mut() => {}
+            () = stopped(&mut stopping) => {
+                connection.as_mut().graceful_shutdown();
+                let _ = connection.await;
+            }
+        }
+    }
+
+    /// Says why, to whoever listens within a second. Of many at a time only some are told.
+    async fn turn_away(&self, stream: TcpStream) {
+        let Ok(_told) = self.turned_away.try_acquire() else { return };
+        let say = async {
+            match &self.tls {
+                None => say_full(stream).await,
+                Some(tls) => say_full(tls.accept(stream).await?).await,
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), say).await;
+    }
+}
+
+async fn say_full<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> io::Result<()> {
+    stream.write_all(FULL).await?;
+    stream.shutdown().await?;
+    // What is not read when the connection closes takes back what was said.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
 }
 
 /// Returns when the server stops.
 async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // An error means that the server is gone.
     let _ = stopping.wait_for(|stop| *stop).await;
-}
-
-/// Says why, to whoever listens within a second.
-async fn turn_away(mut stream: TcpStream) {
-    let _ = tokio::time::timeout(Duration::from_secs(1), async {
-        stream.write_all(FULL).await?;
-        stream.shutdown().await
-    })
-    .await;
-}
-
-async fn serve<S>(front: Arc<Front>, stream: S, limits: Limits, mut stopping: watch::Receiver<bool>, slot: OwnedSemaphorePermit)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let opened = front.opened();
-    let answered = front.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let front = answered.clone();
-        async move { Ok::<Response<Body>, Infallible>(front.answer(request).await.response()) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    tokio::select! {
-        // A connection that breaks is the affair of whoever broke it.
-        _ = connection.as_mut() => {}
-        () = stopped(&mut stopping) => {
-            connection.as_mut().graceful_shutdown();
-            let _ = connection.await;
-        }
-    }
-    drop((opened, slot));
 }

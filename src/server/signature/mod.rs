@@ -4,10 +4,9 @@
 //! known takes as long as one that is, and both failures read the same. Signatures in URLs are not taken: they end up in logs.
 
 mod keys;
-mod replay;
 
 use std::fmt::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
 use hyper::HeaderMap;
@@ -19,7 +18,6 @@ use super::times::signed_at;
 use crate::base::hex;
 use crate::codec::sha256;
 pub use keys::{AccessKeys, read_private};
-use replay::Used;
 
 /// How far the clock of a client may be off.
 const SKEW_SECONDS: i64 = 15 * 60;
@@ -38,22 +36,22 @@ pub(super) struct Signed<'a> {
 }
 
 /// A signature that is right.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Verified {
-    signature: [u8; 32],
-    signed: i64,
+    pub(super) signature: [u8; 32],
+    /// It is not valid any more then.
+    pub(super) until: SystemTime,
 }
 
 /// Checks signatures.
 pub(super) struct Verifier {
     keys: AccessKeys,
     region: String,
-    used: Used,
 }
 
 impl Verifier {
     pub(super) fn new(keys: AccessKeys, region: String) -> Self {
-        Self { keys, region, used: Used::default() }
+        Self { keys, region }
     }
 
     /// Checks that somebody with a key of ours signed exactly this, lately.
@@ -102,19 +100,11 @@ impl Verifier {
         }
         let fits = hasher(&key).chain_update(text.as_bytes()).verify_slice(&claims.signature).is_ok();
         if fits & known.is_some() {
-            return Ok(Verified { signature: claims.signature, signed });
+            // One more second than it can be valid.
+            let until = UNIX_EPOCH + Duration::from_secs((signed + SKEW_SECONDS + 1).unsigned_abs());
+            return Ok(Verified { signature: claims.signature, until });
         }
         Err(Refusal::new(401, "AuthFailure", NOT_VALID))
-    }
-
-    /// Uses the signature up, so that nobody makes the request again who only saw it.
-    pub(super) fn claim(&self, verified: &Verified, now: SystemTime) -> Result<(), Refusal> {
-        self.used.claim(verified.signature, verified.signed, seconds(now))
-    }
-
-    /// Lets the signature be used again: clients repeat what failed on our side, and within a second the signature is the same.
-    pub(super) fn release(&self, verified: &Verified) {
-        self.used.release(&verified.signature);
     }
 }
 

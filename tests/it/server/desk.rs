@@ -332,6 +332,30 @@ fn a_store_that_fails_says_why_and_is_continued_by_whoever_asks_again() {
 }
 
 #[test]
+fn a_task_whose_credentials_end_waits_for_others() {
+    let site = Site::new();
+    let desk = site.desk();
+    let (image, next) = (site.image("web"), site.image("next"));
+    site.s3.fail(Fault::new(FaultKind::ExpiredToken, When::NextPart(7, 2)));
+    desk.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    let shown = || desk.overview().expect("an overview").tasks.pop().expect("a task");
+    wait_until("it to wait", || shown().reason.is_some());
+    let waiting = shown();
+    assert!(
+        waiting.queued && waiting.reason.as_deref().is_some_and(|why| why.contains("valid credentials") && why.contains("ExpiredToken"))
+    );
+    // Scripts are told what is true: it is not over.
+    let result = task(&desk, &image);
+    assert_eq!((result.state, result.reason), ("InProgress", None));
+    desk.create_store(&store_request(&next, BUCKET), false).expect("taken on");
+    completed(&desk, &image);
+    completed(&desk, &next);
+    let overview = desk.overview().expect("an overview");
+    assert_eq!((overview.completed, overview.failed), (2, 0));
+    assert!(overview.tasks.iter().all(|task| task.reason.is_none()));
+}
+
+#[test]
 fn a_restore_gives_a_reserved_id_and_then_the_real_image() {
     let site = Site::new();
     let desk = site.desk();

@@ -1,6 +1,6 @@
 //! A service in memory: it remembers what it was asked for and says what it was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -27,6 +27,7 @@ pub struct Memory {
     /// Said instead of anything else.
     pub refusal: Mutex<Option<Refusal>>,
     pub panics: AtomicBool,
+    used: Mutex<BTreeSet<[u8; 32]>>,
     /// Whether creations wait until they are let go.
     held: Mutex<bool>,
     let_go: Condvar,
@@ -132,5 +133,14 @@ impl Service for Memory {
             origin: "server",
         };
         Ok(Overview { tasks: vec![running], queued: 3, running: 1, bytes: 7, ..Overview::default() })
+    }
+
+    fn use_signature(&self, signature: &[u8; 32], _until: SystemTime) -> Result<bool, Refusal> {
+        Ok(lock(&self.used).insert(*signature))
+    }
+
+    fn release_signature(&self, signature: &[u8; 32]) -> Result<(), Refusal> {
+        lock(&self.used).remove(signature);
+        Ok(())
     }
 }

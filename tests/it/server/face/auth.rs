@@ -113,6 +113,22 @@ fn a_change_is_made_once_and_a_question_is_answered_again() {
 }
 
 #[test]
+fn a_change_that_one_server_made_is_not_made_by_another() {
+    let bench = Bench::signed();
+    let signer = Signer::default();
+    let address = bench.server.address();
+    assert_eq!(signer.call(&bench, STORE).status, 200);
+    // The next one is what comes after a restart: it has nothing but what is behind it.
+    let settings = HttpSettings { keys: Some(keys()), listen: address, ..HttpSettings::default() };
+    let Bench { server, memory } = bench;
+    server.stop();
+    let server = HttpServer::start(settings, memory.clone()).expect("starts");
+    let bench = Bench { server, memory };
+    assert_eq!(signer.call(&bench, STORE).refusal(), refused(401, "AuthFailure"));
+    assert_eq!(signer.call(&bench, TASKS).status, 200);
+}
+
+#[test]
 fn what_failed_on_our_side_may_be_asked_for_again() {
     let bench = Bench::signed();
     let signer = Signer::default();

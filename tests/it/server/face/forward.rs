@@ -83,6 +83,35 @@ fn an_image_that_is_not_there_yet_is_described_here() {
 }
 
 #[test]
+fn filters_find_an_image_that_is_not_there_yet() {
+    let (bench, fake) = forwarding(200, &images("<imagesSet/>"));
+    bench.memory.add(restored(RESERVED, None, RestoreProgress::Pending));
+    let filter = |number: u32, name: &str, values: &[&str]| {
+        let values: String = values.iter().enumerate().map(|(at, value)| format!("&Filter.{number}.Value.{}={value}", at + 1)).collect();
+        format!("&Filter.{number}.Name={name}{values}")
+    };
+    let finds = |parameters: &str| !ids(&bench.call(&format!("{DESCRIBE}{parameters}")).value("DescribeImages")).is_empty();
+    let by_id = filter(1, "image-id", &[RESERVED]);
+    assert!(finds(&by_id) && finds(&format!("{by_id}{}", filter(2, "state", &["pend*", "x"]))));
+    assert!(finds(&format!("{by_id}&ImageId.1={RESERVED}{}", filter(2, "tag:a", &["b"]))), "its tags are not known yet");
+    for (name, value) in [("state", "available"), ("name", "restored"), ("is-public", "true"), ("image-type", "kernel")] {
+        assert!(!finds(&format!("{by_id}{}", filter(2, name, &[value]))), "{name}");
+        assert!(!finds(&format!("&ImageId.1={RESERVED}{}", filter(2, name, &[value]))), "{name}");
+    }
+    assert!(!finds(&format!("&ImageId.1={RESERVED}{}", filter(1, "image-id", &[OTHER]))));
+    assert!(lock(&fake.asked).is_empty(), "EC2 does not know it");
+    // With others beside it EC2 is asked, and not for more than was asked for.
+    let both = filter(1, "image-id", &[RESERVED, OTHER]);
+    assert!(finds(&both) && !finds(&format!("{by_id}&ImageId.1={OTHER}")));
+    assert_eq!(*lock(&fake.asked), [format!("{DESCRIBE}{both}"), format!("{DESCRIBE}{by_id}&ImageId.1={OTHER}")]);
+    // Without EC2 it is found as well, and what only EC2 knows is not.
+    let alone = Bench::start();
+    alone.memory.add(restored(RESERVED, None, RestoreProgress::Pending));
+    assert_eq!(ids(&alone.call(&format!("{DESCRIBE}{by_id}")).value("DescribeImages")), BTreeSet::from([RESERVED.to_owned()]));
+    assert_eq!(alone.call(&format!("{DESCRIBE}{both}")).refusal(), refused(400, "InvalidAction"));
+}
+
+#[test]
 fn a_registered_image_is_described_without_ec2_as_well() {
     let bench = Bench::start();
     bench.memory.add(restored(RESERVED, Some(REAL), RestoreProgress::Available));

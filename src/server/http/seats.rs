@@ -1,0 +1,151 @@
+//! Connections, of which there are only so many: whoever does nothing makes room for whoever comes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+/// All connections.
+pub(super) struct Seats {
+    count: usize,
+    taken: Mutex<Taken>,
+    /// Somebody left.
+    left: Notify,
+}
+
+#[derive(Default)]
+struct Taken {
+    /// Counts what happens: a seat, or the end of an answer.
+    now: u64,
+    seats: HashMap<u64, Place>,
+}
+
+struct Place {
+    /// Since when nothing is done for it; `None` while a request of somebody who may ask is answered.
+    idle_since: Option<u64>,
+    leave: Arc<Notify>,
+}
+
+/// A connection, until it is dropped.
+pub(super) struct Seat {
+    seats: Arc<Seats>,
+    number: u64,
+    leave: Arc<Notify>,
+}
+
+/// What asks that its connection be left alone.
+#[derive(Clone)]
+pub(in super::super) struct Sitter {
+    seats: Arc<Seats>,
+    number: u64,
+}
+
+/// As long as this is there, the connection is left alone.
+pub(in super::super) struct Busy(Sitter);
+
+impl Seats {
+    pub(super) fn new(count: usize) -> Arc<Self> {
+        Arc::new(Self { count: count.max(1), taken: Mutex::default(), left: Notify::new() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a seat. If there is none left, whoever has done nothing for longest has to leave; `None` if all are being answered.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Seat> {
+        let mut taken = self.lock();
+        if taken.seats.len() >= self.count {
+            let idle = taken.seats.iter().filter_map(|(number, place)| Some((place.idle_since?, *number)));
+            let (_, number) = idle.min()?;
+            taken.seats.remove(&number)?.leave.notify_one();
+        }
+        let leave = Arc::new(Notify::new());
+        taken.now += 1;
+        let number = taken.now;
+        taken.seats.insert(number, Place { idle_since: Some(number), leave: leave.clone() });
+        Some(Seat { seats: self.clone(), number, leave })
+    }
+
+    /// Returns when nobody is there any more.
+    pub(super) async fn all_left(&self) {
+        while !self.lock().seats.is_empty() {
+            self.left.notified().await;
+        }
+    }
+}
+
+impl Seat {
+    /// Returns when the connection has to end.
+    pub(super) async fn asked_to_leave(&self) {
+        self.leave.notified().await;
+    }
+
+    pub(super) fn sitter(&self) -> Sitter {
+        Sitter { seats: self.seats.clone(), number: self.number }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.lock().seats.remove(&self.number);
+        self.seats.left.notify_one();
+    }
+}
+
+impl Sitter {
+    /// A request is being answered, of somebody who may ask.
+    pub(in super::super) fn busy(&self) -> Busy {
+        self.set(|_| None);
+        Busy(self.clone())
+    }
+
+    /// What outlives its connection finds no seat.
+    fn set(&self, idle_since: impl FnOnce(u64) -> Option<u64>) {
+        let mut taken = self.seats.lock();
+        taken.now += 1;
+        let now = taken.now;
+        if let Some(place) = taken.seats.get_mut(&self.number) {
+            place.idle_since = idle_since(now);
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.set(Some);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn has_to_leave(seat: &Seat) -> bool {
+        tokio::time::timeout(Duration::from_millis(1), seat.asked_to_leave()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_was_idle_for_longest_makes_room_and_nobody_who_is_answered() {
+        let seats = Seats::new(3);
+        let [one, two, three] = [seats.take(), seats.take(), seats.take()].map(|seat| seat.expect("a seat"));
+        // The first one is being answered, the second one was.
+        let first = one.sitter().busy();
+        drop(two.sitter().busy());
+        let four = seats.take().expect("the place of the third");
+        assert!(has_to_leave(&three).await && !has_to_leave(&one).await && !has_to_leave(&two).await);
+        // What goes on without a connection takes nobody's seat.
+        drop(three.sitter().busy());
+        let others = [two.sitter().busy(), four.sitter().busy()];
+        assert!(seats.take().is_none(), "all are being answered");
+        drop((two, three, four));
+        assert!(!has_to_leave(&one).await);
+        assert!(tokio::time::timeout(Duration::from_secs(1), seats.all_left()).await.is_err());
+        drop(one);
+        seats.all_left().await;
+        drop((first, others));
+        assert!(seats.lock().seats.is_empty());
+    }
+}
