@@ -6,6 +6,7 @@ mod cancel;
 mod error;
 mod event;
 mod ids;
+mod pattern;
 mod random;
 mod time;
 mod units;
@@ -14,6 +15,7 @@ pub use cancel::Cancel;
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use event::{Event, NullObserver, Observer, Stage};
 pub use ids::{DeviceName, ImageId, SnapshotId, check_image_name};
+pub use pattern::fits_pattern;
 pub use random::random;
 pub use time::rfc3339;
 pub use units::{

@@ -13,7 +13,7 @@ use super::reserved::{parse, registered, renamed, unavailable};
 use super::times::milliseconds;
 use super::{Refusal, RestoreProgress, RestoredImage, Service};
 use crate::aws::ec2::Ec2Link;
-use crate::base::Result;
+use crate::base::{Result, fits_pattern};
 use crate::query::{MAX_ANSWER_BYTES, Params, Xml};
 
 /// The type of images that have disks: all that are restored.
@@ -230,33 +230,9 @@ impl Filters {
                 "state" => state(image),
                 _ => return true,
             };
-            filter.values.iter().any(|pattern| fits(pattern, known))
+            filter.values.iter().any(|pattern| fits_pattern(pattern, known))
         })
     }
-}
-
-/// Whether a text fits what EC2's filters take: `*` stands for any characters, `?` for one, and behind `\\` both for themselves.
-fn fits(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    // Whether all text up to each place fits the pattern so far.
-    let mut reached = vec![false; text.len() + 1];
-    reached[0] = true;
-    let mut at = 0;
-    while let Some(&char) = pattern.get(at) {
-        let escaped = pattern.get(at + 1).filter(|next| char == '\\' && matches!(next, '*' | '?' | '\\'));
-        let mut next = vec![false; text.len() + 1];
-        for place in 0..=text.len() {
-            next[place] = match (char, escaped) {
-                ('*', _) => reached[place] || place > 0 && next[place - 1],
-                ('?', _) => place > 0 && reached[place - 1],
-                (_, Some(escaped)) => place > 0 && reached[place - 1] && text[place - 1] == *escaped,
-                (char, None) => place > 0 && reached[place - 1] && text[place - 1] == char,
-            };
-        }
-        at += 1 + usize::from(escaped.is_some());
-        reached = next;
-    }
-    reached[text.len()]
 }
 
 fn state(image: &RestoredImage) -> &'static str {
@@ -284,21 +260,4 @@ fn described(image: &RestoredImage) -> Xml {
         xml = xml.inside("stateReason", &Xml::new().text("code", "Client.RestoreFailed").text("message", reason));
     }
     xml
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_of_filters_are_patterns() {
-        for (pattern, text) in
-            [("", ""), ("a", "a"), ("*", ""), ("*", "ab"), ("a*c", "abbc"), ("*b?", "abc"), (r"\*", "*"), (r"a\b", r"a\b"), ("ä?", "äö")]
-        {
-            assert!(fits(pattern, text), "{pattern} {text}");
-        }
-        for (pattern, text) in [("", "a"), ("a", ""), ("a", "ab"), ("?", ""), ("a*c", "abcd"), (r"\*", "a"), ("A", "a")] {
-            assert!(!fits(pattern, text), "{pattern} {text}");
-        }
-    }
 }

@@ -5,7 +5,7 @@ use crate::base::{Error, ErrorKind};
 /// As long as AWS's own, about.
 const LONGEST: usize = 500;
 /// Facts that say where.
-const FACTS: [&str; 13] = [
+const FACTS: [&str; 14] = [
     "image_id",
     "name",
     "snapshot_id",
@@ -19,6 +19,7 @@ const FACTS: [&str; 13] = [
     "content",
     "also",
     "registered",
+    "state_directory",
 ];
 
 /// Message, facts and causes.

@@ -178,3 +178,10 @@ pub struct TaskRow {
     /// The name of the owner that works on it.
     pub owner: Option<String>,
 }
+
+impl TaskRow {
+    /// What it waits for, if it waits.
+    pub fn waits_for(&self) -> Option<&str> {
+        (self.state == State::Queued).then(|| self.reason.as_deref().unwrap_or("a server"))
+    }
+}

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use super::schema::millis;
 use super::{Origin, TaskRow};
+use crate::base::fits_pattern;
 
-/// What is asked for. Empty lists ask for all.
+/// What is asked for. Empty lists ask for all; states and buckets are patterns, as in all filters of EC2.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// `InProgress`, `Completed`, `Failed`.
@@ -46,7 +47,9 @@ pub fn page(rows: Vec<TaskRow>, filter: &Filter, limit: usize, after: Option<&st
         let asked = |row: &TaskRow| row.task.image_id.as_ref().is_some_and(|id| filter.image_ids.contains(id));
         newest_of_each(rows.into_iter().filter(asked).collect())
     };
-    let is_one = |list: &[String], value: Option<&str>| list.is_empty() || value.is_some_and(|value| list.iter().any(|one| one == value));
+    let is_one = |list: &[String], value: Option<&str>| {
+        list.is_empty() || value.is_some_and(|value| list.iter().any(|one| fits_pattern(one, value)))
+    };
     let mut rows = rows.into_iter().filter(|row| {
         after.is_none_or(|after| place(row) < after)
             && is_one(&filter.states, Some(row.state.shown()))

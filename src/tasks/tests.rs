@@ -307,6 +307,7 @@ fn filters_choose_and_of_an_image_that_is_named_only_the_newest_task_is_told() {
     let found = |filter: Filter| ids(&page(rows.clone(), &filter, 10, None).expect("a page"));
     assert_eq!(found(Filter { states: vec!["InProgress".into()], ..Filter::default() }), [4, 3]);
     assert_eq!(found(Filter { states: vec!["Completed".into(), "Failed".into()], buckets: vec!["b".into()], ..Filter::default() }), [1]);
+    assert_eq!(found(Filter { states: vec!["*ed".into()], buckets: vec!["?".into()], ..Filter::default() }), [2, 1]);
     assert_eq!(found(Filter { states: vec!["completed".into()], ..Filter::default() }), [0; 0]);
     assert_eq!(found(Filter { image_ids: vec!["ami-1".into(), "ami-3".into()], ..Filter::default() }), [4, 2]);
     assert_eq!(newest_of_each(rows).iter().map(|row| row.id).collect::<Vec<_>>(), [4, 3, 2]);

@@ -35,25 +35,17 @@ class Endpoint:
             stderr=self.log,
         )
         try:
-            self.said = json.loads(self.first_object())
+            self.said = json.loads(self.first_line())
         except BaseException as error:
             self.kill()
             raise AssertionError(f"amistore serve {arguments} does not start: {error}\n{self.errors()}") from error
         self.url, self.port = self.said["Url"], self.said["Port"]
 
-    def first_object(self):
+    def first_line(self):
         """A server that never says that it is ready must not stop the suite for ever."""
         said = queue.Queue()
 
-        def read():
-            text = b""
-            for line in self.process.stdout:
-                text += line
-                if line.rstrip() == b"}" or text.count(b"\n") == 1 and line.rstrip().endswith(b"}"):
-                    break
-            said.put(text)
-
-        threading.Thread(target=read, daemon=True).start()
+        threading.Thread(target=lambda: said.put(self.process.stdout.readline()), daemon=True).start()
         return said.get(timeout=START_SECONDS)
 
     def errors(self):

@@ -155,6 +155,8 @@ impl Ec2Target {
         let params = registration.params.set("DryRun", true);
         match would(self.options().ec2.call("the image would not be registered", "RegisterImage", params)) {
             Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Interrupted) => Err(error),
+            // Of course they are; later they are not.
+            Err(error) if error.causes().iter().any(|cause| cause.contains("pending")) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Usage => {
                 let message = format!("EC2 may refuse the image when its snapshots are there: {}", error.causes().join(": "));
                 self.options().observer.note(&Event::Warning { message });

@@ -87,8 +87,8 @@ fn doors(args: &DoorArgs) -> Result<HttpSettings> {
 fn listen(doors: HttpSettings, desk: &Arc<Desk>, settings: &Settings, console: &Console) -> Result<()> {
     let server = HttpServer::start(doors, desk.clone())?;
     let (url, address) = (server.url(), server.address());
-    console.result(
-        || format!("listening on {url}\n"),
+    console.line(
+        || format!("listening on {url}"),
         || json!({"Url": url, "Address": address.ip().to_string(), "Port": address.port(), "Pid": std::process::id()}),
     )?;
     while !settings.cancel.is_cancelled() {

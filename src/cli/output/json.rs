@@ -129,6 +129,7 @@ pub(in super::super) fn tasks(found: &[Entry]) -> Value {
         if entry.state() != "Failed" {
             members["StoreTaskFailureReason"] = Value::Null;
         }
+        members["WaitsFor"] = json!(row.and_then(TaskRow::waits_for));
         members["Origin"] = json!(row.map_or("command", |row| row.task.origin.name()));
         members["TaskEndTime"] = json!(row.and_then(|row| row.ended).map(rfc3339));
         members["ReservedImageId"] = json!(row.and_then(|row| row.task.reserved_id.as_ref()));

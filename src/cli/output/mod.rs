@@ -72,6 +72,14 @@ impl Console {
         }
     }
 
+    /// What is printed in the middle of the work, for programs that read line by line: one line in either form.
+    pub(super) fn line(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<()> {
+        match self.form {
+            OutputForm::Text => self.write(format!("{}\n", text()).as_bytes()),
+            OutputForm::Json => self.write(format!("{}\n", json()).as_bytes()),
+        }
+    }
+
     /// A result of many items, printed as they come: a line each, or one JSON object with the member `name`.
     pub(super) fn lines(&self, name: &'static str) -> Lines<'_> {
         Lines { console: self, name, count: 0 }

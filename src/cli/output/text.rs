@@ -86,9 +86,9 @@ pub(in super::super) fn tasks_text(found: &[Entry]) -> String {
 
 fn unfinished_text(task: &TaskProgress, row: Option<&TaskRow>) -> String {
     let header = &task.entry.header;
-    let waits = row.is_some_and(|row| row.state == State::Queued);
+    let waits = row.and_then(TaskRow::waits_for);
     let state = match task.state {
-        _ if waits => "waits for a server".to_owned(),
+        _ if waits.is_some() => format!("waits for {}", printable(waits.unwrap_or_default())),
         TaskState::InProgress => "running".to_owned(),
         TaskState::Failed => {
             format!("interrupted: {}", printable(task.reason.as_deref().unwrap_or("the process ended without a word")))
@@ -96,7 +96,7 @@ fn unfinished_text(task: &TaskProgress, row: Option<&TaskRow>) -> String {
     };
     let name = name_of(header.image_id.as_deref());
     let mut text = format!("{} {name} to {}, begun {}, {} %, {state}\n", header.kind.name(), header.target, header.started, task.percent);
-    if waits || task.state == TaskState::InProgress {
+    if waits.is_some() || task.state == TaskState::InProgress {
         return text;
     }
     if row.is_some_and(|row| row.task.origin == Origin::Server) {
@@ -117,7 +117,7 @@ fn recorded_text(row: &TaskRow) -> String {
     let begun = format!("{} {name} to {}, begun {}", task.kind.name(), task.target, rfc3339(row.started));
     let made = row.restored_id.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
     match row.state {
-        State::Queued => format!("{begun}, waits for a server\n"),
+        State::Queued => format!("{begun}, waits for {}\n", printable(row.waits_for().unwrap_or_default())),
         State::Running => format!("{begun}, {} %, running\n", row.percent),
         State::Completed => format!("{begun}, completed {}{made}\n", row.ended.map(rfc3339).unwrap_or_default()),
         State::Failed => {

@@ -55,7 +55,7 @@ impl Shared {
             queued: row.state == State::Queued,
             percent: live.map_or(row.percent, |live| live.percent()),
             rate: live.and_then(|live| live.rate()),
-            reason: row.reason,
+            reason: if row.state == State::Queued { row.reason.map(|what| format!("waits for {what}")) } else { row.reason },
             origin: row.task.origin.name(),
         }
     }

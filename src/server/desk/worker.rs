@@ -113,8 +113,8 @@ fn ending(shared: &Shared, row: &TaskRow, outcome: Result<()>) -> Ending {
         return Ending::Failed(failure_reason(&error));
     }
     // Whoever asked has nothing to do with it, and all other tasks would end alike.
-    let reason = format!("it waits for valid credentials: {}", told(&error));
-    warn(shared, format!("{} to {}: {reason}", row.task.source, row.task.target));
+    let reason = format!("valid credentials: {}", told(&error));
+    warn(shared, format!("{} to {} waits for {reason}", row.task.source, row.task.target));
     lock(&shared.rest).begin();
     Ending::Left(Some(reason))
 }
