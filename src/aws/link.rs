@@ -30,6 +30,9 @@ pub trait Service: Send + Sync + 'static {
     fn client(config: &SdkConfig, region: Region, endpoint: &str, access: &Access) -> Result<Self::Client>;
 }
 
+/// As long as services take for requests that make something, and not so long that a person believes that nothing happens.
+const GRACE: Duration = Duration::from_secs(10);
+
 /// What is the same for all requests of an operation.
 #[derive(Clone)]
 pub struct LinkOptions {
@@ -69,6 +72,8 @@ struct Inner<S: Service> {
     options: LinkOptions,
     runtime: Runtime,
     limiter: Limiter,
+    /// How long a request that is under way is waited for when the operation is cancelled.
+    grace: Duration,
     state: Mutex<State<S>>,
 }
 
@@ -83,9 +88,9 @@ struct State<S: Service> {
 impl<S: Service> Link<S> {
     /// Reads the configuration. No request is made.
     pub fn open(runtime: &Runtime, access: Access, options: LinkOptions) -> Result<Self> {
-        let state = runtime.wait(&options.cancel, State::new(&access, None, 0))?;
+        let state = runtime.wait(&options.cancel, Duration::ZERO, State::new(&access, None, 0))?;
         let limiter = Limiter::new(START, S::MAX_REQUESTS);
-        Ok(Self(Arc::new(Inner { access, options, runtime: runtime.clone(), limiter, state: Mutex::new(state) })))
+        Ok(Self(Arc::new(Inner { access, options, runtime: runtime.clone(), limiter, grace: Duration::ZERO, state: Mutex::new(state) })))
     }
 
     /// The Region that requests go to.
@@ -111,9 +116,17 @@ impl<S: Service> Link<S> {
     /// The same connection for what has to be done although the operation was cancelled. It does not try for long.
     pub(super) fn for_cleaning_up(&self) -> Self {
         let retry = RetryPolicy { max_attempts: self.0.options.retry.max_attempts.min(3), ..self.0.options.retry };
-        let options = LinkOptions { cancel: Cancel::new(), retry, ..self.0.options.clone() };
+        self.with(LinkOptions { cancel: Cancel::new(), retry, ..self.0.options.clone() }, Duration::ZERO)
+    }
+
+    /// The same connection for what makes something that only the answer names: a request that is under way when the operation is cancelled is waited for, so that nothing is left that nobody knows of. It is not made again then.
+    pub(super) fn until_answered(&self) -> Self {
+        self.with(self.0.options.clone(), GRACE)
+    }
+
+    fn with(&self, options: LinkOptions, grace: Duration) -> Self {
         let (access, runtime, limiter) = (self.0.access.clone(), self.0.runtime.clone(), self.0.limiter.clone());
-        Self(Arc::new(Inner { access, options, runtime, limiter, state: Mutex::new(self.lock().clone()) }))
+        Self(Arc::new(Inner { access, options, runtime, limiter, grace, state: Mutex::new(self.lock().clone()) }))
     }
 
     /// What requests are made with at the moment.
@@ -143,7 +156,7 @@ impl<S: Service> Link<S> {
 
     /// Waits for a request.
     pub(super) fn wait<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        self.0.runtime.wait(&self.0.options.cancel, work)
+        self.0.runtime.wait(&self.0.options.cancel, self.0.grace, work)
     }
 
     /// Makes a request until it succeeds, cannot succeed, or was tried often enough.
@@ -172,6 +185,7 @@ impl<S: Service> Link<S> {
         let mut attempt = 1;
         let (mut refreshed, mut corrected) = (false, false);
         loop {
+            self.0.options.cancel.check()?;
             let (client, generation) = {
                 let state = self.lock();
                 (state.client.clone(), state.generation)
@@ -239,7 +253,7 @@ impl<S: Service> Link<S> {
             biased;
             outcome = make(client, progress.clone()) => outcome,
             () = watch => Err(Error::new(ErrorKind::Io, "a request was silent for too long").at("seconds", silence.as_secs()).retry_as(Retry::Transient).into()),
-            () = cancelled(&self.0.options.cancel) => Err(Error::interrupted().into()),
+            () = cancelled(&self.0.options.cancel, self.0.grace) => Err(Error::interrupted().into()),
         }
     }
 

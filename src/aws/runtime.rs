@@ -27,13 +27,13 @@ impl Runtime {
         self.0.block_on(work)
     }
 
-    /// Runs `work` to its end, or until somebody cancels; then it is dropped.
-    pub(super) fn wait<T>(&self, cancel: &Cancel, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Runs `work` to its end, or until somebody cancels; then it has a while longer, and is dropped.
+    pub(super) fn wait<T>(&self, cancel: &Cancel, longer: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.0.block_on(async {
             tokio::select! {
                 biased;
                 result = work => result,
-                () = cancelled(cancel) => Err(Error::interrupted()),
+                () = cancelled(cancel, longer) => Err(Error::interrupted()),
             }
         })
     }
@@ -48,9 +48,10 @@ impl Runtime {
     }
 }
 
-/// Returns when somebody cancelled.
-pub(super) async fn cancelled(cancel: &Cancel) {
+/// Returns when somebody cancelled, and a while after that.
+pub(super) async fn cancelled(cancel: &Cancel, longer: Duration) {
     while !cancel.is_cancelled() {
         tokio::time::sleep(PATIENCE).await;
     }
+    tokio::time::sleep(longer).await;
 }

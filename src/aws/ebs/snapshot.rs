@@ -79,6 +79,8 @@ pub fn start_snapshot(link: &EbsLink, wanted: &NewSnapshot) -> Result<StartedSna
             .set_kms_key_arn(wanted.kms_key_arn.clone());
         async move { request.send().await.map_err(|error| failure("cannot begin a snapshot", error)) }
     };
+    // Without a task nobody finds a snapshot whose name was not heard.
+    let link = link.until_answered();
     let output = link.wait(link.request(make))?;
     let block_size = output.block_size().map_or(BLOCK_BYTES, |bytes| bytes as u64);
     let id = output.snapshot_id().ok_or_else(|| odd("EBS does not say what the snapshot is called"))?;

@@ -78,7 +78,7 @@ pub(super) fn wait_for_snapshots(options: &Ec2Options, ids: &[SnapshotId]) -> Re
 
 /// Registers the image. If a request was answered and the answer got lost, the image that is there now is ours.
 pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Result<ImageId> {
-    let answer = match options.ec2.call("cannot register the image", "RegisterImage", registration.params.clone()) {
+    let answer = match options.ec2.until_answered().call("cannot register the image", "RegisterImage", registration.params.clone()) {
         Err(error) if error.fact("code") == Some("InvalidAMIName.Duplicate") => {
             let Some(image) = namesake(options, &registration.name, error.fact("attempts").is_some())? else { return Err(error) };
             let wanted: Vec<&str> = registration

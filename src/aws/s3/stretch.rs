@@ -92,7 +92,7 @@ impl Shared {
             return Ok(upload.clone());
         }
         let metadata = encode_metadata(&self.metadata.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let upload = self.store.link.wait(Upload::begin(&self.store, &self.key, &metadata, self.tags.clone()))?;
+        let upload = self.store.link.until_answered().wait(Upload::begin(&self.store, &self.key, &metadata, self.tags.clone()))?;
         *known = Some(upload.clone());
         let state = UploadState {
             endpoint: self.store.link.endpoint(),

@@ -86,14 +86,19 @@ impl Upload {
                 .set_expected_bucket_owner(options.owner());
             async move { request.send().await.map_err(|error| classify("cannot begin an upload", error)) }
         };
-        let output = store.link.request(make).await.map_err(store.located(key))?;
+        let output = store.link.until_answered().request(make).await.map_err(store.located(key))?;
         let id = output.upload_id().filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| Error::new(ErrorKind::Io, "the store began an upload and did not say how it is called"))?;
-        if attempts.load(Ordering::Relaxed) > 1 {
-            // The answer to an earlier attempt may have been lost, and with it the name of an upload.
-            store.abort_unnamed(key, &started, Some(id)).await?;
+        let upload = Self { store: store.clone(), key: key.to_owned(), id: id.to_owned(), checksum };
+        // The answer to an earlier attempt may have been lost, and with it the name of an upload.
+        if attempts.load(Ordering::Relaxed) > 1
+            && let Err(error) = store.abort_unnamed(key, &started, Some(id)).await
+        {
+            // Whoever asked does not hear of this one any more. The error that brought us here is the one to report.
+            let _ = upload.abort_anyway().await;
+            return Err(error);
         }
-        Ok(Self { store: store.clone(), key: key.to_owned(), id: id.to_owned(), checksum })
+        Ok(upload)
     }
 
     fn located(&self) -> impl Fn(Error) -> Error + use<> {

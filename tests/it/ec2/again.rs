@@ -231,6 +231,50 @@ fn a_restore_of_a_stream_that_is_interrupted_leaves_nothing() {
 }
 
 #[test]
+fn what_is_made_while_somebody_interrupts_is_not_lost() {
+    for operation in ["StartSnapshot", "RegisterImage"] {
+        let (world, _) = archived();
+        let archive = world.sandbox.read("a.bin");
+        world.gov.aws.fail(
+            Fault::on(operation, FaultKind::Delay(std::time::Duration::from_millis(600))).nth(if operation == "StartSnapshot" {
+                1
+            } else {
+                2
+            }),
+        );
+        let mut command = world.command(&["restore", "-", "ec2", "--target-profile", "gov"]);
+        let mut running = world.sandbox.start(command.stdin(std::process::Stdio::piped()));
+        let made = || match operation {
+            "StartSnapshot" => world.gov.aws.snapshots().len(),
+            _ => world.gov.aws.images().len(),
+        };
+        let outcome = std::thread::scope(|scope| {
+            let stdin = running.child().stdin.take();
+            let archive = &archive;
+            scope.spawn(move || std::io::Write::write_all(&mut stdin.expect("a pipe"), archive));
+            wait_until("it to be made, before that is heard", || made() == 1);
+            running.signal("INT");
+            running.wait()
+        });
+        // A snapshot is deleted; an image that is there is told of.
+        let images = world.gov.aws.images().len();
+        assert_eq!(
+            (images, world.gov.aws.snapshots().len()),
+            if operation == "StartSnapshot" { (0, 0) } else { (1, 1) },
+            "{}",
+            outcome.stderr
+        );
+        assert!(
+            operation == "StartSnapshot"
+                || outcome.stderr.contains(&world.gov.aws.images()[0].id)
+                || outcome.text().contains(&world.gov.aws.images()[0].id),
+            "{}",
+            outcome.stderr
+        );
+    }
+}
+
+#[test]
 fn snapshots_of_unfinished_restores_are_listed_and_deleted() {
     let (world, _) = archived();
     world.gov.aws.fail(Fault::on("RegisterImage", FaultKind::error(400, "SomethingNew")).always());

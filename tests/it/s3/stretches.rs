@@ -246,6 +246,35 @@ fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
     assert!(interrupted > 30, "{interrupted}");
 }
 
+#[test]
+fn an_upload_is_not_lost_whose_name_is_heard_after_the_interruption() {
+    let (bench, image) = (Bench::new(), wide_image());
+    // The first one is tried by the look at the bucket in some stores; here it is the one.
+    bench.server.fail(Fault::new(FaultKind::Late(std::time::Duration::from_millis(400)), When::CallOf("CreateMultipartUpload", 1)));
+    let cancel = Cancel::new();
+    let bucket = bench.store_over(bench.link(amistore::aws::LinkOptions { cancel: cancel.clone(), ..bench.options() }));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_until("it to be begun", || bench.open_uploads() == 1);
+            cancel.cancel();
+        });
+        let error = with_cancel(&cancel, &amistore::base::NullObserver, |context| {
+            let target = ArchiveTarget::Object(ObjectTarget {
+                store: &bucket,
+                key: "a.bin".to_owned(),
+                overwrite: Overwrite::No,
+                attributes: Attributes::default(),
+                at_most: ops::plan_store(&image, &PackOptions::default(), context)?.longest_archive,
+                stretches: Vec::new(),
+                resumption: None,
+            });
+            ops::store(&image, target, &PackOptions::default(), context)
+        });
+        assert_eq!(error.expect_err("it is interrupted").kind(), ErrorKind::Interrupted);
+    });
+    assert_eq!((bench.open_uploads(), bench.server.count("AbortMultipartUpload")), (0, 1));
+}
+
 /// Volumes that are read only while all of them are, or of which one fails.
 struct Meeting {
     volumes: Vec<Arc<dyn BlockSource>>,

@@ -33,6 +33,8 @@ pub enum FaultKind {
     Reset,
     /// Everything is done, and the connection is reset instead of an answer.
     ResetAfter,
+    /// Everything is done, and the answer comes so much later.
+    Late(Duration),
     /// The answer announces its length, and stops in the middle.
     TruncatedBody,
     /// The answer stops in the middle, and the connection stays open for so long.

@@ -71,6 +71,9 @@ pub async fn answer(
     if fault == Some(FaultKind::ResetAfter) {
         return Err(connection.cut());
     }
+    if let Some(FaultKind::Late(time)) = fault {
+        tokio::time::sleep(time).await;
+    }
     if fault == Some(FaultKind::FlipBit) {
         *answer.body_mut() = flipped(answer.body(), answer.body().len() / 2);
     }
