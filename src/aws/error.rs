@@ -242,15 +242,22 @@ fn is_far_from_now(date: &str) -> bool {
     date.is_ok_and(|date| (date.secs() - now.secs()).abs() > ALLOWED)
 }
 
-/// Whether credentials are missing, have ended or are not known any more: with others the same request may succeed. That they do not allow something is another matter.
+/// Whether credentials are missing, have ended or are not known any more, here or in a cause: with others the same request may succeed. That they do not allow something is another matter.
 pub fn needs_other_credentials(error: &Error) -> bool {
-    let refused = match error.fact("code").unwrap_or_default() {
-        "InvalidAccessKeyId" | "InvalidClientTokenId" | "InvalidToken" | "UnrecognizedClientException" => true,
-        // With 403 EC2 says it of what is not ours.
-        "AuthFailure" => error.fact("status") == Some("401"),
-        _ => false,
-    };
-    refused || error.retry() == Retry::Stale || error.message() == NO_CREDENTIALS
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let refused = match error.fact("code").unwrap_or_default() {
+            "InvalidAccessKeyId" | "InvalidClientTokenId" | "InvalidToken" | "UnrecognizedClientException" => true,
+            // With 403 EC2 says it of what is not ours.
+            "AuthFailure" => error.fact("status") == Some("401"),
+            _ => false,
+        };
+        if refused || error.retry() == Retry::Stale || error.message() == NO_CREDENTIALS {
+            return true;
+        }
+        next = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
+    }
+    false
 }
 
 /// Whether it was credentials that failed, which the SDK reports as a failed dispatch, and whether whoever provides them may do so yet.
@@ -283,6 +290,24 @@ fn deepest(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_other_credentials_can_mend_is_found_in_causes() {
+        let denied = |code: &str, status: &str| Error::new(ErrorKind::Denied, "no").at("code", code).at("status", status);
+        let wrapped = |error: Error| Error::new(ErrorKind::Denied, "the snapshot cannot be read").because(error);
+        for error in [
+            denied("UnrecognizedClientException", "403"),
+            denied("AuthFailure", "401"),
+            denied("", "400").retry_as(Retry::Stale),
+            Error::new(ErrorKind::Denied, NO_CREDENTIALS),
+        ] {
+            assert!(needs_other_credentials(&error), "{error:?}");
+            assert!(needs_other_credentials(&wrapped(wrapped(error))));
+        }
+        for error in [denied("AccessDenied", "403"), denied("AuthFailure", "403"), denied("", "403")] {
+            assert!(!needs_other_credentials(&error) && !needs_other_credentials(&wrapped(error)));
+        }
+    }
 
     #[test]
     fn what_can_help_is_told_from_what_cannot() {

@@ -18,6 +18,7 @@ mod rate;
 mod retry;
 mod runtime;
 pub mod s3;
+pub mod sts;
 
 pub use access::{Access, Addressing, Credentials, StaticCredentials};
 pub use error::needs_other_credentials;

@@ -1,8 +1,15 @@
 //! Patterns in filters.
 
-/// Whether a text fits what EC2's filters take: `*` stands for any characters, `?` for one, and behind a backslash both for themselves.
+/// EC2 takes no longer value of a filter.
+const MAX_CHARACTERS: usize = 255;
+
+/// Whether a text fits what EC2's filters take: `*` stands for any characters, `?` for one, and behind a backslash both for themselves. Nothing fits a pattern of more than 255 characters.
 pub fn fits_pattern(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    // Time grows with both lengths.
+    if pattern.len() > MAX_CHARACTERS {
+        return false;
+    }
     // Whether all text up to each place fits the pattern so far.
     let mut reached = vec![false; text.len() + 1];
     reached[0] = true;
@@ -38,5 +45,6 @@ mod tests {
         for (pattern, text) in [("", "a"), ("a", ""), ("a", "ab"), ("?", ""), ("a*c", "abcd"), (r"\*", "a"), ("A", "a")] {
             assert!(!fits_pattern(pattern, text), "{pattern} {text}");
         }
+        assert!(fits_pattern(&"*".repeat(255), "a") && !fits_pattern(&"*".repeat(256), "a"));
     }
 }

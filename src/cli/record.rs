@@ -44,7 +44,7 @@ impl Run {
         let ledger = Arc::new(Ledger::open(state.path())?);
         let owner = Arc::new(Owner::register(state.path())?);
         let id = ledger.begin(task, &owner)?;
-        let recorder = Recorder::start(ledger.clone(), owner.clone(), id, observer.clone())?;
+        let recorder = Recorder::start(ledger.clone(), owner.clone(), (id, 0), observer.clone())?;
         Ok(Self { ledger, owner, id, recorder })
     }
 

@@ -124,7 +124,9 @@ impl Plan {
             );
             return Err(Refusal::client("InvalidAction", message));
         }
-        plan.own.retain(|image| (list.is_empty() || list.contains(&image.reserved.as_str())) && filters.let_through(image));
+        // They are on the first page.
+        let is_first = params.get("NextToken").is_none_or(str::is_empty);
+        plan.own.retain(|image| is_first && (list.is_empty() || list.contains(&image.reserved.as_str())) && filters.let_through(image));
         Ok(plan)
     }
 

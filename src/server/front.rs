@@ -30,6 +30,8 @@ const QUICK: usize = 24;
 const FORWARDED: usize = 64;
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(20);
+/// A signature that is so young comes from its maker, if it comes again.
+const SOON: Duration = Duration::from_secs(5);
 /// A form that is longer is one of few: all others take no memory worth counting.
 const SMALL_FORM_BYTES: u64 = 64 << 10;
 /// Long forms at a time, each of at most 1 MiB.
@@ -145,13 +147,14 @@ impl Front {
         if !matches!(path, "/tasks.json" | "/metrics") {
             return Err(missing());
         }
-        let _busy = sitter.busy();
+        let busy = sitter.busy();
         let service = self.service.clone();
         let overview = blocking(&self.quick, move || service.overview()).await?;
-        Ok(match path {
+        let reply = match path {
             "/metrics" => Reply::new(200, "text/plain; version=0.0.4; charset=utf-8", self.metrics.text(&overview)),
             _ => pages::tasks(&overview),
-        })
+        };
+        Ok(reply.until_sent(busy))
     }
 
     /// An action of EC2's protocol.
@@ -160,13 +163,14 @@ impl Front {
         self.admit(&parts)?;
         let form = self.body(body).await?;
         let verified = self.verify(&parts, &form)?;
-        let _busy = sitter.busy();
+        let busy = sitter.busy();
         let params = Params::decode(&form).map_err(|error| Refusal::client("MalformedQueryString", error.message()))?;
         let action = asked_for(&params)?;
         let own = Action::parse(&action);
         trace.action = own.map_or("other", Action::name);
         // Pollers ask the same thing twice within a second, and then the signature is the same, too.
-        let once = verified.filter(|_| !action.starts_with("Describe"));
+        let only_reads = ["Describe", "Get", "List", "Search"].iter().any(|verb| action.starts_with(verb));
+        let once = verified.filter(|_| !only_reads);
         if let Some(verified) = once {
             self.use_up(verified).await?;
         }
@@ -180,14 +184,24 @@ impl Front {
             let service = self.service.clone();
             let _ = blocking(&self.quick, move || service.release_signature(&verified.signature)).await;
         }
-        outcome
+        outcome.map(|reply| reply.until_sent(busy))
     }
 
     /// Uses the signature up, so that nobody makes the request again who only saw it.
     async fn use_up(&self, verified: Verified) -> Result<(), Refusal> {
         let service = self.service.clone();
-        if blocking(&self.quick, move || service.use_signature(&verified.signature, verified.until)).await? {
+        let is_first = blocking(&self.quick, move || service.use_signature(&verified.signature, verified.until())).await?;
+        let now = SystemTime::now();
+        // It may have waited for its turn until nobody remembers the first use.
+        if now > verified.until() {
+            return Err(Refusal::client("RequestExpired", "Request has expired: sign it again"));
+        }
+        if is_first {
             return Ok(());
+        }
+        // Most likely the client of the first one, who has not heard the answer: asked to wait, it signs again, and then the signature is another one.
+        if now.duration_since(verified.signed).is_ok_and(|age| age < SOON) {
+            return Err(Refusal::busy("this signed request was made already, a moment ago: sign it again"));
         }
         Err(Refusal::new(401, "AuthFailure", "this signed request was made already: sign it again"))
     }
@@ -259,9 +273,9 @@ impl Front {
             }
             return Ok(Reply::xml(200, &trace.id, plan.own_answer().response(action, &trace.id)));
         };
-        let _turn = turn(&self.forwarded).await?;
+        let turn = turn(&self.forwarded).await?;
         let form = rewritten.map_or(form, |params| params.encode().into());
-        plan.finish(upstream.ask(action, form).await?).await
+        Ok(plan.finish(upstream.ask(action, form).await?).await?.until_sent(turn))
     }
 }
 

@@ -72,10 +72,10 @@ pub struct RestoreRequest {
 pub struct StoreQuery {
     /// Only these images, and of each only the newest task.
     pub image_ids: Vec<ImageId>,
-    /// Only these states: `InProgress`, `Completed`, `Failed`. Others match nothing.
-    pub states: Vec<String>,
-    /// Only these buckets.
-    pub buckets: Vec<String>,
+    /// Filters of states, which are `InProgress`, `Completed` and `Failed`: a task has to fit one pattern of each.
+    pub states: Vec<Vec<String>>,
+    /// Filters of buckets: the same.
+    pub buckets: Vec<Vec<String>>,
     /// At most so many.
     pub limit: usize,
     /// Where the page before ended.

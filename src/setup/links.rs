@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::aws::ebs::{EbsLink, Quotas};
 use crate::aws::ec2::Ec2Link;
 use crate::aws::s3::{ObjectOptions, S3Link, S3Store};
-use crate::aws::{Access, LinkOptions, Pace, RetryPolicy, Runtime};
+use crate::aws::sts::StsLink;
+use crate::aws::{Access, Credentials, LinkOptions, Pace, RetryPolicy, Runtime};
 use crate::base::{Cancel, Error, Observer, Result};
 
 /// How requests are made, whatever they ask for.
@@ -87,6 +88,17 @@ impl Links {
         let ebs = EbsLink::open(self.runtime()?, access.clone(), self.options(settings))?;
         let quotas = Quotas::new(&ebs.region(), account_rate);
         Ok(Compute { ec2, ebs, quotas })
+    }
+
+    /// The account of these credentials, if somebody knows it: STS, or where EC2 is not AWS's own, whoever stands in for STS.
+    pub fn account(&self, access: &Access, settings: &LinkSettings) -> Result<Option<String>> {
+        if access.credentials == Credentials::Anonymous {
+            return Ok(None);
+        }
+        let sts = StsLink::open(self.runtime()?, access.clone(), self.options(settings))?;
+        // AWS does not know the keys of others, and is not asked about them.
+        let is_strange = sts.endpoint().is_empty() && !self.control(access, settings)?.endpoint().is_empty();
+        if is_strange { Ok(None) } else { sts.account() }
     }
 
     /// S3 with these credentials.

@@ -39,14 +39,14 @@ struct Count {
 }
 
 impl Recorder {
-    /// Begins to note how far the task `id` of `owner` is. What is heard is passed on to `inner`.
-    pub fn start(ledger: Arc<Ledger>, owner: Arc<Owner>, id: i64, inner: Arc<dyn Observer>) -> Result<Self> {
+    /// Begins to note how far the task `id` of `owner` is, of which `percent` were told before. What is heard is passed on to `inner`.
+    pub fn start(ledger: Arc<Ledger>, owner: Arc<Owner>, (id, percent): (i64, u8), inner: Arc<dyn Observer>) -> Result<Self> {
         let count = Arc::new(Count {
             inner,
             counts: AtomicBool::new(true),
             expected: AtomicU64::new(0),
             grown: AtomicU64::new(0),
-            percent: AtomicU8::new(0),
+            percent: AtomicU8::new(percent.min(99)),
             done: AtomicU64::new(0),
             worked: AtomicU64::new(0),
             ended: Mutex::new(false),
@@ -174,8 +174,9 @@ mod tests {
         let ledger = Arc::new(Ledger::open(state.path()).expect("a record"));
         let owner = Arc::new(Owner::register(state.path()).expect("an owner"));
         let id = ledger.begin(&NewTask::new(Kind::Store, Origin::Command, "a", "b"), &owner).expect("begins");
-        let recorder = Recorder::start(ledger.clone(), owner.clone(), id, Arc::new(NullObserver)).expect("starts");
+        let recorder = Recorder::start(ledger.clone(), owner.clone(), (id, 7), Arc::new(NullObserver)).expect("starts");
         let observer = recorder.observer();
+        assert_eq!(recorder.percent(), 7);
         recorder.expect(1000);
         for event in [
             Event::Started { stage: Stage::Thaw, total: None },

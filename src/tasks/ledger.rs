@@ -1,5 +1,6 @@
 //! The record itself: tasks are asked for, claimed, worked on and ended.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -8,25 +9,30 @@ use rusqlite::{Connection, OptionalExtension, Params, Transaction, TransactionBe
 
 use super::schema::{COLUMNS, failed, millis, open, path_in, read};
 use super::{KEPT_FOR, Kind, NewTask, Origin, Owner, State, TaskRow, owner};
-use crate::base::{Error, Result};
+use crate::base::{Error, ErrorKind, Result};
 
 /// What is said of a run of the program that ended without a word.
 const LOST: &str = "the process ended without a word; the same command goes on where it stopped";
 
+/// What is said of a task that waited as long as tasks are listed.
+const NOBODY: &str = "no server came for it in 31 days; ask again";
+
 /// The record of tasks. Many may have it open, in many processes.
 pub struct Ledger {
     state: PathBuf,
+    /// The file that is open, by device and number: somebody may remove it, or put another one there.
+    file: Option<(u64, u64)>,
     /// Whoever only looks does not wait for what is being written.
     reader: Mutex<Connection>,
     writer: Mutex<Connection>,
 }
 
-/// Limits of what a server takes on.
+/// Limits of what a server takes on, each of the tasks of its scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Tasks of servers that wait, at most.
+    /// Tasks that wait, at most.
     pub max_queued: u64,
-    /// Bytes of volumes in unfinished tasks of servers of one kind. The first task may be larger.
+    /// Bytes of volumes in unfinished tasks of one kind. The first task may be larger.
     pub max_bytes: u64,
 }
 
@@ -49,7 +55,7 @@ impl Ledger {
     /// One that a newer version wrote is an error of kind `Unsupported`, a damaged one of kind `Corrupt`.
     pub fn open(state: &Path) -> Result<Self> {
         let (writer, reader) = (open(state)?, open(state)?);
-        Ok(Self { state: state.to_owned(), reader: Mutex::new(reader), writer: Mutex::new(writer) })
+        Ok(Self { state: state.to_owned(), file: identity(state), reader: Mutex::new(reader), writer: Mutex::new(writer) })
     }
 
     /// Whether there is a record in a state directory.
@@ -77,16 +83,16 @@ impl Ledger {
         })
     }
 
-    /// Takes the oldest task of a scope that waits, or whose server is gone. Nobody else gets it as long as `owner` is there.
+    /// Takes the oldest task of a scope that waits, or whose server is gone, and for which nothing has to come first. Nobody else gets it as long as `owner` is there.
     pub fn claim(&self, scope: &str, owner: &Owner) -> Result<Option<TaskRow>> {
         self.settle()?;
-        let waiting = "SELECT id FROM task WHERE state = 'queued' AND origin = 'server' AND scope = ?1 ORDER BY id LIMIT 1";
+        let waiting = "SELECT id FROM task WHERE state = 'queued' AND origin = 'server' AND scope = ?1 AND not_before <= ?2 ORDER BY not_before, id LIMIT 1";
         // Whoever finds nothing keeps nobody from writing.
-        if first::<i64>(&lock(&self.reader), waiting, [scope]).map_err(|cause| self.failed(cause))?.is_none() {
+        if first::<i64>(&lock(&self.reader), waiting, params![scope, now()]).map_err(|cause| self.failed(cause))?.is_none() {
             return Ok(None);
         }
         self.write(|transaction| {
-            let Some(id) = first::<i64>(transaction, waiting, [scope])? else { return Ok(None) };
+            let Some(id) = first::<i64>(transaction, waiting, params![scope, now()])? else { return Ok(None) };
             transaction.execute("UPDATE task SET state = 'running', owner = ?2, reason = NULL WHERE id = ?1", params![id, owner.name()])?;
             transaction.query_row(&format!("SELECT {COLUMNS} FROM task WHERE id = ?1"), [id], read).map(Some)
         })
@@ -121,22 +127,28 @@ impl Ledger {
         self.change("DELETE FROM task WHERE id = ?1 AND owner = ?2", params![id, owner.name()])
     }
 
-    /// It is left before it ends: whoever claims it next goes on with it. `reason` is what it waits for, if it is not just its turn.
-    pub fn release(&self, id: i64, owner: &Owner, reason: Option<&str>) -> Result<()> {
-        let update = "UPDATE task SET state = 'queued', owner = NULL, reason = ?3 WHERE id = ?1 AND owner = ?2";
-        self.change(update, params![id, owner.name(), reason])
+    /// A server stops before the task ends: the next one goes on with it.
+    pub fn release(&self, id: i64, owner: &Owner) -> Result<()> {
+        self.change("UPDATE task SET state = 'queued', owner = NULL WHERE id = ?1 AND owner = ?2", params![id, owner.name()])
     }
 
-    /// Store tasks as EC2 knows them, of an image into a bucket, of servers and of runs of the program: those of these images, or all.
-    pub fn stores(&self, image_ids: &[String]) -> Result<Vec<TaskRow>> {
+    /// It is left because something has to come first: `reason` says what. It is claimed again after a second, and then ever later, up to a minute.
+    pub fn postpone(&self, id: i64, owner: &Owner, reason: &str) -> Result<()> {
+        let update = "UPDATE task SET state = 'queued', owner = NULL, reason = ?3, left_for = left_for + 1, \
+             not_before = ?4 + MIN(1000 << MIN(left_for, 10), 60000) WHERE id = ?1 AND owner = ?2";
+        self.change(update, params![id, owner.name(), reason, now()])
+    }
+
+    /// Store tasks as EC2 knows them, of an image into a bucket, of servers of this scope and of runs of the program: those of these images, or all.
+    pub fn stores(&self, scope: &str, image_ids: &[String]) -> Result<Vec<TaskRow>> {
         self.settle()?;
-        let shown = "kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL AND (ended IS NULL OR ended >= ?1)";
+        let shown = "kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL AND (scope IS NULL OR scope = ?2) AND (ended IS NULL OR ended >= ?1)";
         if image_ids.is_empty() {
-            return self.select(shown, params![oldest()]);
+            return self.select(shown, params![oldest(), scope]);
         }
         let mut rows = Vec::new();
         for image_id in image_ids {
-            rows.extend(self.select(&format!("{shown} AND image_id = ?2"), params![oldest(), image_id])?);
+            rows.extend(self.select(&format!("{shown} AND image_id = ?3"), params![oldest(), scope, image_id])?);
         }
         Ok(rows)
     }
@@ -151,10 +163,10 @@ impl Ledger {
         Ok(rows)
     }
 
-    /// The restore that promised an id.
-    pub fn reserved(&self, reserved_id: &str) -> Result<Option<TaskRow>> {
+    /// The restore of this scope that promised an id.
+    pub fn reserved(&self, scope: &str, reserved_id: &str) -> Result<Option<TaskRow>> {
         self.settle()?;
-        Ok(self.select("reserved_id = ?1", params![reserved_id])?.pop())
+        Ok(self.select("reserved_id = ?1 AND scope = ?2", params![reserved_id, scope])?.pop())
     }
 
     /// How many tasks wait, and how many are worked on.
@@ -204,6 +216,13 @@ impl Ledger {
     /// Does something in one transaction, which nobody else writes in between.
     pub(super) fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = lock(&self.writer);
+        if identity(&self.state) != self.file {
+            let error = Error::new(
+                ErrorKind::Io,
+                "the record of tasks was removed or replaced, and what is written to it would be lost: start again",
+            );
+            return Err(error.at("path", path_in(&self.state).display()));
+        }
         let done = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
             let value = work(&transaction)?;
             transaction.commit()?;
@@ -219,6 +238,11 @@ impl Ledger {
 
 fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which file the record is at the moment.
+fn identity(state: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path_in(state)).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn now() -> i64 {
@@ -243,6 +267,8 @@ fn insert(transaction: &Transaction<'_>, task: &NewTask, state: State, owner: Op
     // The reserved id of an image outlives the list of tasks: scripts keep it.
     let forget = "DELETE FROM task WHERE ended < ?1 AND (reserved_id IS NULL OR restored_id IS NULL)";
     transaction.execute(forget, [oldest()])?;
+    let give_up = "UPDATE task SET state = 'failed', reason = ?2, ended = ?3 WHERE state = 'queued' AND started < ?1";
+    transaction.execute(give_up, params![oldest(), NOBODY, now()])?;
     let insert = "INSERT INTO task (kind, origin, image_id, bucket, object_key, source, target, name, reserved_id, request, scope, size, state, started, owner) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     let state = if state == State::Running { "running" } else { "queued" };
@@ -272,9 +298,8 @@ fn insert(transaction: &Transaction<'_>, task: &NewTask, state: State, owner: Op
 /// What speaks against a task of a server.
 fn conflict(connection: &Connection, task: &NewTask, rules: &Rules) -> rusqlite::Result<Option<Conflict>> {
     if task.kind == Kind::Store && task.bucket.is_some() {
-        let storing =
-            "SELECT id FROM task WHERE kind = 'store' AND image_id = ?1 AND bucket IS NOT NULL AND state IN ('queued', 'running')";
-        if first::<i64>(connection, storing, [&task.image_id])?.is_some() {
+        let storing = "SELECT id FROM task WHERE kind = 'store' AND image_id = ?1 AND bucket IS NOT NULL AND (scope IS NULL OR scope = ?2) AND state IN ('queued', 'running')";
+        if first::<i64>(connection, storing, params![task.image_id, task.scope])?.is_some() {
             return Ok(Some(Conflict::Storing));
         }
     }
@@ -284,12 +309,12 @@ fn conflict(connection: &Connection, task: &NewTask, rules: &Rules) -> rusqlite:
             return Ok(Some(Conflict::Name(reserved)));
         }
     }
-    let waiting: i64 = first(connection, "SELECT COUNT(*) FROM task WHERE state = 'queued'", [])?.unwrap_or(0);
+    let waiting: i64 = first(connection, "SELECT COUNT(*) FROM task WHERE state = 'queued' AND scope = ?1", [&task.scope])?.unwrap_or(0);
     if waiting.unsigned_abs() >= rules.max_queued {
         return Ok(Some(Conflict::Queued(waiting.unsigned_abs())));
     }
-    let under_way = "SELECT COALESCE(SUM(size), 0) FROM task WHERE kind = ?1 AND origin = 'server' AND state IN ('queued', 'running')";
-    let bytes = first::<i64>(connection, under_way, [task.kind.name()])?.unwrap_or(0).unsigned_abs();
+    let under_way = "SELECT COALESCE(SUM(size), 0) FROM task WHERE kind = ?1 AND scope = ?2 AND state IN ('queued', 'running')";
+    let bytes = first::<i64>(connection, under_way, params![task.kind.name(), task.scope])?.unwrap_or(0).unsigned_abs();
     if bytes > 0 && bytes.saturating_add(task.size) > rules.max_bytes {
         return Ok(Some(Conflict::Bytes(bytes)));
     }

@@ -1,18 +1,18 @@
 //! Which tasks are shown, and in which order: pure functions on rows.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::schema::millis;
 use super::{Origin, TaskRow};
 use crate::base::fits_pattern;
 
-/// What is asked for. Empty lists ask for all; states and buckets are patterns, as in all filters of EC2.
+/// What is asked for. Empty lists ask for all. Of states and buckets there are filters, each of some patterns, of which a task has to fit one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// `InProgress`, `Completed`, `Failed`.
-    pub states: Vec<String>,
+    pub states: Vec<Vec<String>>,
     /// Buckets.
-    pub buckets: Vec<String>,
+    pub buckets: Vec<Vec<String>>,
     /// Images; of each only the newest task.
     pub image_ids: Vec<String>,
 }
@@ -47,13 +47,11 @@ pub fn page(rows: Vec<TaskRow>, filter: &Filter, limit: usize, after: Option<&st
         let asked = |row: &TaskRow| row.task.image_id.as_ref().is_some_and(|id| filter.image_ids.contains(id));
         newest_of_each(rows.into_iter().filter(asked).collect())
     };
-    let is_one = |list: &[String], value: Option<&str>| {
-        list.is_empty() || value.is_some_and(|value| list.iter().any(|one| fits_pattern(one, value)))
-    };
+    let (mut states, mut buckets) = (Known::new(&filter.states), Known::new(&filter.buckets));
     let mut rows = rows.into_iter().filter(|row| {
         after.is_none_or(|after| place(row) < after)
-            && is_one(&filter.states, Some(row.state.shown()))
-            && is_one(&filter.buckets, row.task.bucket.as_deref())
+            && states.let_through(row.state.shown())
+            && buckets.let_through(row.task.bucket.as_deref().unwrap_or_default())
     });
     let found: Vec<TaskRow> = rows.by_ref().take(limit).collect();
     let more = rows.next().is_some();
@@ -62,6 +60,27 @@ pub fn page(rows: Vec<TaskRow>, filter: &Filter, limit: usize, after: Option<&st
         format!("{millis:x}-{id:x}")
     });
     Some(Page { rows: found, next })
+}
+
+/// Filters, and what they say of values that were looked at: there are few of them, and many rows.
+struct Known<'a> {
+    filters: &'a [Vec<String>],
+    values: HashMap<String, bool>,
+}
+
+impl<'a> Known<'a> {
+    fn new(filters: &'a [Vec<String>]) -> Self {
+        Self { filters, values: HashMap::new() }
+    }
+
+    fn let_through(&mut self, value: &str) -> bool {
+        if let Some(known) = self.values.get(value) {
+            return *known;
+        }
+        let fits = self.filters.iter().all(|patterns| patterns.iter().any(|pattern| fits_pattern(pattern, value)));
+        self.values.insert(value.to_owned(), fits);
+        fits
+    }
 }
 
 fn sorted(mut rows: Vec<TaskRow>) -> Vec<TaskRow> {

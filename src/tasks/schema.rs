@@ -44,8 +44,10 @@ CREATE INDEX task_state ON task (state);
 CREATE INDEX task_ended ON task (ended);
 ";
 
-/// Since version 2.
-const SIGNATURES: &str = "
+/// Since version 2: signatures that were used; how often a task was left because something has to come first, and when it is looked at again.
+const SINCE_2: &str = "
+ALTER TABLE task ADD COLUMN left_for INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE task ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE signature (signature BLOB PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX signature_until ON signature (until);
 PRAGMA user_version = 2;
@@ -100,8 +102,8 @@ fn prepare(path: &Path) -> Result<Connection> {
     connection.execute_batch("PRAGMA synchronous = FULL").map_err(failed)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     match user_version(&transaction)? {
-        0 => transaction.execute_batch(&format!("{TABLES}{SIGNATURES}")).map_err(failed)?,
-        1 => transaction.execute_batch(SIGNATURES).map_err(failed)?,
+        0 => transaction.execute_batch(&format!("{TABLES}{SINCE_2}")).map_err(failed)?,
+        1 => transaction.execute_batch(SINCE_2).map_err(failed)?,
         VERSION => {}
         version => return Err(newer(version)),
     }

@@ -65,7 +65,7 @@ fn a_task_is_claimed_once_and_ends_as_its_owner_says() {
     // Nobody ends what another works on.
     one.complete(b, &first).expect("no error");
     one.advance(a, &first, 100, 77).expect("notes");
-    let rows = other.stores(&["ami-1".to_owned()]).expect("rows");
+    let rows = other.stores(SCOPE, &["ami-1".to_owned()]).expect("rows");
     assert_eq!((rows[0].percent, rows[0].bytes, rows[0].state.shown()), (99, 77, "InProgress"));
     one.complete(a, &first).expect("ends");
     other.fail(b, &second, "no more room").expect("ends");
@@ -111,10 +111,12 @@ fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
     assert!(rows[0].reason.as_ref().is_some_and(|reason| reason.contains("without a word")));
     assert_eq!((rows[1].id, rows[1].state.shown()), (asked, "InProgress"));
     assert_eq!(ledger.claim(SCOPE, &next).expect("no error").expect("a task").id, asked);
-    ledger.release(asked, &next, Some("the weather")).expect("releases");
+    ledger.postpone(asked, &next, "the weather").expect("releases");
     assert_eq!(ledger.unfinished().expect("counts"), (1, 0));
     assert_eq!(ledger.recent(10).expect("rows")[1].reason.as_deref(), Some("the weather"));
     assert_eq!(ledger.claim("elsewhere", &next).expect("no error"), None, "it is for another account");
+    assert_eq!(ledger.claim(SCOPE, &next).expect("no error"), None, "it rests");
+    change(directory.path(), "UPDATE task SET not_before = not_before - 1000");
     assert_eq!(ledger.claim(SCOPE, &next).expect("no error").expect("a task").reason, None);
 }
 
@@ -175,17 +177,38 @@ fn the_old_are_forgotten_and_reserved_ids_are_kept() {
     assert_eq!(ledger.recent(10).expect("rows").iter().map(|row| row.id).collect::<Vec<_>>(), [waiting]);
     // A server that is never stopped forgets, too.
     enqueue(&ledger, &store("ami-3", "b"));
-    let kept = ledger.reserved("ami-r1").expect("no error").expect("kept");
+    let kept = ledger.reserved(SCOPE, "ami-r1").expect("no error").expect("kept");
     assert_eq!(kept.restored_id.as_deref(), Some("ami-real"));
-    assert_eq!(ledger.reserved("ami-r2").expect("no error"), None);
+    assert_eq!(ledger.reserved(SCOPE, "ami-r2").expect("no error"), None);
     assert_eq!(ledger.recent(10).expect("rows").len(), 2);
+}
+
+#[test]
+fn a_scope_has_tasks_and_limits_of_its_own() {
+    let directory = TempDir::new().expect("a directory");
+    let (ledger, owner) = opened(&directory);
+    let theirs = |task: NewTask| NewTask { scope: Some("elsewhere".into()), ..task };
+    let rules = Rules { max_queued: 1, max_bytes: 1 << 30 };
+    let taken = |task: &NewTask| ledger.enqueue(task, &rules).expect("no error");
+    taken(&theirs(store("ami-1", "b"))).expect("taken on");
+    taken(&store("ami-1", "b")).expect("others store an image of this id as well");
+    assert_eq!(taken(&store("ami-2", "b")), Err(Conflict::Queued(1)));
+    assert_eq!(ledger.stores(SCOPE, &[]).expect("rows").len(), 1);
+    enqueue(&ledger, &theirs(restore("web", "ami-r1")));
+    assert_eq!(ledger.reserved(SCOPE, "ami-r1").expect("no error"), None);
+    // What nobody comes for does not wait for ever.
+    let old = millis(SystemTime::now() - KEPT_FOR - Duration::from_secs(1));
+    change(directory.path(), &format!("UPDATE task SET started = {old} WHERE scope = 'elsewhere'"));
+    ledger.begin(&command("ami-3"), &owner).expect("begins");
+    let given_up: Vec<TaskRow> = ledger.recent(10).expect("rows").into_iter().filter(|row| row.state == State::Failed).collect();
+    assert!(given_up.len() == 2 && given_up.iter().all(|row| row.reason.as_deref().is_some_and(|why| why.contains("31 days"))));
 }
 
 #[test]
 fn a_signature_is_used_once_whoever_is_asked_and_forgotten_when_it_is_not_valid_any_more() {
     let directory = TempDir::new().expect("a directory");
     let ((one, _), (other, _)) = (opened(&directory), opened(&directory));
-    let (soon, past) = (SystemTime::now() + Duration::from_secs(60), SystemTime::now() - Duration::from_secs(1));
+    let (soon, past) = (SystemTime::now() + Duration::from_secs(60), SystemTime::now() - Duration::from_secs(700));
     let uses = |ledger: &Ledger, byte: u8, until| ledger.use_signature(&[byte; 32], until).expect("no error");
     assert!(uses(&one, 1, soon) && !uses(&other, 1, soon) && uses(&other, 2, soon));
     other.release_signature(&[1; 32]).expect("no error");
@@ -199,12 +222,29 @@ fn a_signature_is_used_once_whoever_is_asked_and_forgotten_when_it_is_not_valid_
 }
 
 #[test]
+fn nothing_is_written_to_a_file_that_is_gone() {
+    let directory = TempDir::new().expect("a directory");
+    let (ledger, _) = opened(&directory);
+    enqueue(&ledger, &store("ami-1", "b"));
+    std::fs::rename(path_in(directory.path()), directory.path().join("away")).expect("is moved");
+    for _ in 0..2 {
+        let error = ledger.enqueue(&store("ami-2", "b"), &RULES).expect_err("it would be lost");
+        assert!(error.kind() == ErrorKind::Io && error.message().contains("removed or replaced"), "{error:?}");
+        // Now there is another one.
+        Connection::open(path_in(directory.path())).expect("opens").execute_batch("CREATE TABLE IF NOT EXISTS task (id)").expect("makes it");
+    }
+}
+
+#[test]
 fn a_file_of_the_first_version_is_taken() {
     let directory = TempDir::new().expect("a directory");
     let (ledger, _) = opened(&directory);
     let asked = enqueue(&ledger, &store("ami-1", "b"));
     drop(ledger);
-    change(directory.path(), "DROP TABLE signature; PRAGMA user_version = 1");
+    change(
+        directory.path(),
+        "DROP TABLE signature; ALTER TABLE task DROP COLUMN left_for; ALTER TABLE task DROP COLUMN not_before; PRAGMA user_version = 1",
+    );
     let (ledger, _) = opened(&directory);
     assert_eq!(ledger.recent(10).expect("rows")[0].id, asked);
     assert!(ledger.use_signature(&[1; 32], SystemTime::now()).expect("no error"));
@@ -305,10 +345,15 @@ fn filters_choose_and_of_an_image_that_is_named_only_the_newest_task_is_told() {
         row(4, "ami-3", "b", State::Running),
     ];
     let found = |filter: Filter| ids(&page(rows.clone(), &filter, 10, None).expect("a page"));
-    assert_eq!(found(Filter { states: vec!["InProgress".into()], ..Filter::default() }), [4, 3]);
-    assert_eq!(found(Filter { states: vec!["Completed".into(), "Failed".into()], buckets: vec!["b".into()], ..Filter::default() }), [1]);
-    assert_eq!(found(Filter { states: vec!["*ed".into()], buckets: vec!["?".into()], ..Filter::default() }), [2, 1]);
-    assert_eq!(found(Filter { states: vec!["completed".into()], ..Filter::default() }), [0; 0]);
+    assert_eq!(found(Filter { states: vec![vec!["InProgress".into()]], ..Filter::default() }), [4, 3]);
+    assert_eq!(
+        found(Filter { states: vec![vec!["Completed".into(), "Failed".into()]], buckets: vec![vec!["b".into()]], ..Filter::default() }),
+        [1]
+    );
+    assert_eq!(found(Filter { states: vec![vec!["*ed".into()]], buckets: vec![vec!["?".into()]], ..Filter::default() }), [2, 1]);
+    assert_eq!(found(Filter { states: vec![vec!["completed".into()]], ..Filter::default() }), [0; 0]);
+    let both = vec![vec!["b*".into()], vec!["b".into(), "c".into()]];
+    assert_eq!(found(Filter { buckets: both, ..Filter::default() }), [4, 3, 1], "each filter is a condition");
     assert_eq!(found(Filter { image_ids: vec!["ami-1".into(), "ami-3".into()], ..Filter::default() }), [4, 2]);
     assert_eq!(newest_of_each(rows).iter().map(|row| row.id).collect::<Vec<_>>(), [4, 3, 2]);
 }

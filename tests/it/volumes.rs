@@ -208,9 +208,9 @@ fn a_volume_of_64_tib_is_stored_and_restored_within_the_memory_budget() {
 fn memory_stays_within_the_budget_on_dense_data_and_many_threads() {
     let place = tempfile::tempdir().expect("a directory");
     let raw = place.path().join("disk.raw");
-    let file = sparse(&raw, 400 << 20);
+    let file = sparse(&raw, 240 << 20);
     let mut random = Random(3);
-    for mib in 0..400 {
+    for mib in 0..240 {
         let bytes = if mib % 2 == 0 { random.noise(1 << 20) } else { random.text(1 << 20) };
         file.write_all_at(&bytes, mib << 20).expect("writes");
     }

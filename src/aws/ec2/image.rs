@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::super::ebs::{EbsLink, EbsSource, Quotas, Requests};
+use super::super::needs_other_credentials;
 use super::describe::{self, Attribute, items, text};
 use super::{Ec2Link, partition_of};
 use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
@@ -359,6 +360,9 @@ fn check_snapshot(described: Option<&Value>) -> Result<()> {
 
 /// Says why a snapshot cannot be read, if more is known than the service said.
 fn explain(ec2: &Ec2Link, id: &SnapshotId, described: Option<&Value>, error: Error) -> Error {
+    if needs_other_credentials(&error) {
+        return error;
+    }
     // An answer that cannot be read, or a service that fails, says nothing about permissions.
     let service_refused = error.fact("status").is_some_and(|status| status.starts_with('4'));
     let is_encrypted = described.and_then(|snapshot| snapshot.get("Encrypted")).and_then(Value::as_bool) == Some(true);

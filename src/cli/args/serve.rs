@@ -26,6 +26,9 @@ pub(in super::super) struct ServeArgs {
     /// Tasks that wait at a time; more are refused
     #[arg(long, value_name = "N", default_value = "100")]
     pub(in super::super) max_queued: u32,
+    /// The account of the credentials for EC2; tasks of another account are left alone [default: STS is asked]
+    #[arg(long, value_name = "ID", value_parser = account_id)]
+    pub(in super::super) account_id: Option<String>,
     /// Where tasks and unfinished work are remembered [default: $XDG_STATE_HOME/amistore, else ~/.local/state/amistore]
     #[arg(long, value_name = "DIR", env = "AMISTORE_STATE", hide_env_values = true)]
     pub(in super::super) state: Option<PathBuf>,
@@ -40,6 +43,11 @@ pub(in super::super) struct ServeArgs {
     pub(in super::super) object: ObjectArgs,
     #[command(flatten)]
     pub(in super::super) sides: SidesArgs,
+}
+
+fn account_id(text: &str) -> Result<String, String> {
+    let is_one = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_one { Ok(text.to_owned()) } else { Err("an account has 12 digits".to_owned()) }
 }
 
 /// Who gets in.

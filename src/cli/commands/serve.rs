@@ -59,6 +59,7 @@ fn desk(args: &ServeArgs, settings: &Settings, observer: Arc<dyn Observer>) -> R
         resources: settings.resources(),
         compute: args.sides.access(Side::Source),
         compute_link: args.sides.source_link().settings()?,
+        account_id: args.account_id.clone(),
         account_rate: args.ebs.ebs_account_rate,
         archive: args.sides.access(Side::Target),
         archive_link: args.sides.link.settings()?,

@@ -129,6 +129,9 @@ pub(in super::super) fn tasks(found: &[Entry]) -> Value {
         if entry.state() != "Failed" {
             members["StoreTaskFailureReason"] = Value::Null;
         }
+        if let Some(row) = row {
+            members["ProgressPercentage"] = json!(row.percent);
+        }
         members["WaitsFor"] = json!(row.and_then(TaskRow::waits_for));
         members["Origin"] = json!(row.map_or("command", |row| row.task.origin.name()));
         members["TaskEndTime"] = json!(row.and_then(|row| row.ended).map(rfc3339));

@@ -95,7 +95,9 @@ fn unfinished_text(task: &TaskProgress, row: Option<&TaskRow>) -> String {
         }
     };
     let name = name_of(header.image_id.as_deref());
-    let mut text = format!("{} {name} to {}, begun {}, {} %, {state}\n", header.kind.name(), header.target, header.started, task.percent);
+    // As whoever asks the server is told.
+    let percent = row.map_or(task.percent, |row| row.percent);
+    let mut text = format!("{} {name} to {}, begun {}, {percent} %, {state}\n", header.kind.name(), header.target, header.started);
     if waits.is_some() || task.state == TaskState::InProgress {
         return text;
     }

@@ -21,8 +21,6 @@ const PLAIN_RESULTS: usize = 1000;
 const MAX_FILTER_VALUES: usize = 200;
 /// The longest token that is looked at.
 const MAX_TOKEN_BYTES: usize = 512;
-/// A state, or a bucket, that nothing has.
-const NOTHING: &str = "";
 
 pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Service) -> Result<Xml, Refusal> {
     let ids = arguments.list("ImageId")?;
@@ -87,11 +85,8 @@ fn read_filters(filters: Vec<Arguments>, query: &mut StoreQuery) -> Result<(), R
             "bucket" => &mut query.buckets,
             _ => return Err(Refusal::value(format!("The filter '{}' is invalid", shown(&name)))),
         };
-        let unique: BTreeSet<String> = values.into_iter().filter(|value| known.is_empty() || known.contains(value)).collect();
-        *known = unique.into_iter().collect();
-        if known.is_empty() {
-            known.push(NOTHING.to_owned());
-        }
+        let unique: BTreeSet<String> = values.into_iter().collect();
+        known.push(unique.into_iter().collect());
     }
     Ok(())
 }

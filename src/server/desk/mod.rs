@@ -9,19 +9,18 @@ mod views;
 mod worker;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use super::{Overview, Refusal, RestoreRequest, RestoredImage, Service, StorePage, StoreQuery, StoreRequest};
+use crate::aws::Access;
 use crate::aws::s3::{ObjectOptions, S3Link};
-use crate::aws::{Access, Credentials};
 use crate::base::{Cancel, Error, ErrorKind, ImageId, Observer, Result};
 use crate::setup::{Compute, LinkSettings, Links, Recorder, Resources};
 use crate::state::StateDirectory;
 use crate::tasks::{Ledger, Owner, Rules};
 use tally::Tally;
-use worker::Rest;
 
 /// The level at which servers compress.
 const LEVEL: i32 = 1;
@@ -57,6 +56,8 @@ pub struct DeskSettings {
     pub compute: Access,
     /// How requests to EC2 and EBS are made.
     pub compute_link: LinkSettings,
+    /// The account of the credentials for EC2, if it is not to be asked for.
+    pub account_id: Option<String>,
     /// Blocks a second that the account may read or write, if it is not what the Region gives.
     pub account_rate: Option<u32>,
     /// Credentials, Region and endpoint of S3.
@@ -91,13 +92,12 @@ struct Shared {
     links: Links,
     compute: Compute,
     archive: S3Link,
-    /// What this server is for: others leave its tasks alone.
-    scope: String,
+    /// What this server is for, once that is known: others leave its tasks alone.
+    scope: OnceLock<String>,
+    asking: Mutex<()>,
     tally: Arc<Tally>,
     /// Tasks that are worked on, by their number.
     running: Mutex<HashMap<i64, Recorder>>,
-    /// Until when nothing is begun, because credentials were refused.
-    rest: Mutex<Rest>,
     /// Workers wait here.
     idle: Mutex<()>,
     wake: Condvar,
@@ -129,7 +129,8 @@ impl Desk {
         let ledger = Arc::new(Ledger::open(settings.state.path())?);
         let owner = Arc::new(Owner::register(settings.state.path())?);
         let shared = Arc::new(Shared {
-            scope: scope_of(&settings, &compute, &archive),
+            scope: OnceLock::new(),
+            asking: Mutex::default(),
             ledger,
             owner,
             links,
@@ -137,7 +138,6 @@ impl Desk {
             archive,
             tally,
             running: Mutex::default(),
-            rest: Mutex::default(),
             idle: Mutex::default(),
             wake: Condvar::new(),
             settings,
@@ -205,6 +205,30 @@ impl Shared {
         self.wake.notify_all();
     }
 
+    /// Account, Region and endpoints. The account is asked for when it is needed for the first time, and not by the names of keys: those change, and tasks would be nobody's.
+    fn scope(&self) -> Result<&str> {
+        if let Some(scope) = self.scope.get() {
+            return Ok(scope);
+        }
+        // Of those who need it at the same time one asks.
+        let _asking = lock(&self.asking);
+        if let Some(scope) = self.scope.get() {
+            return Ok(scope);
+        }
+        let settings = &self.settings;
+        let account = match &settings.account_id {
+            Some(account) => Some(account.clone()),
+            None => self.links.account(&settings.compute, &settings.compute_link)?,
+        };
+        // Where nobody knows accounts, profiles may tell them apart.
+        let profile = || settings.compute.profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok()).unwrap_or_default();
+        let who = account.unwrap_or_else(|| format!("profile {}", profile()));
+        let archive_profile = settings.archive.profile.as_deref().unwrap_or_default();
+        let (region, ec2, ebs) = (self.compute.ec2.region(), self.compute.ec2.endpoint(), self.compute.ebs.endpoint());
+        let scope = format!("{who} {region} ec2={ec2} ebs={ebs} s3={} as={archive_profile}", self.archive.endpoint());
+        Ok(self.scope.get_or_init(|| scope))
+    }
+
     fn rules(&self, max_bytes: u64) -> Rules {
         Rules { max_queued: self.settings.limits.max_queued, max_bytes }
     }
@@ -213,21 +237,6 @@ impl Shared {
 /// What one task may take.
 fn share_of(settings: &DeskSettings) -> Resources {
     Resources { threads: settings.resources.threads, memory: settings.resources.memory / settings.limits.max_tasks.max(1) as u64 }
-}
-
-/// Account, Region and endpoints, as far as they are known without a request.
-fn scope_of(settings: &DeskSettings, compute: &Compute, archive: &S3Link) -> String {
-    let who = |access: &Access| match (&access.credentials, &access.profile) {
-        (Credentials::Static(credentials), _) => credentials.access_key_id.clone(),
-        (Credentials::Anonymous, _) => "anonymous".to_owned(),
-        // Keys that stay tell accounts apart; those of a session are others each time.
-        (Credentials::Chain, profile) => {
-            let key = std::env::var("AWS_ACCESS_KEY_ID").ok().filter(|key| !key.starts_with("ASIA"));
-            profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok()).or(key).unwrap_or_default()
-        }
-    };
-    let (region, ec2, ebs, s3) = (compute.ec2.region(), compute.ec2.endpoint(), compute.ebs.endpoint(), archive.endpoint());
-    format!("{region} ec2={ec2} ebs={ebs} as={} s3={s3} as={}", who(&settings.compute), who(&settings.archive))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

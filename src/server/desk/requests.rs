@@ -50,6 +50,7 @@ impl Shared {
     pub(super) fn create_store(&self, request: &StoreRequest, dry_run: bool) -> Result<String, Refusal> {
         let (id, bucket) = (&request.image_id, &request.bucket);
         let compute = &self.compute;
+        let scope = self.scope().map_err(|error| refusal::of(&error))?;
         let size = Ec2Image::examine(&compute.ec2, &compute.ebs, &compute.quotas, id).map_err(|error| refusal::of_image(id, &error))?;
         let object_key = format!("{}{id}.bin", request.prefix);
         let place = S3Location { bucket: bucket.clone(), key: object_key.clone() };
@@ -61,7 +62,7 @@ impl Shared {
             bucket: Some(bucket.clone()),
             object_key: Some(object_key.clone()),
             request: Some(json(&work)?),
-            scope: Some(self.scope.clone()),
+            scope: Some(scope.to_owned()),
             size,
             ..NewTask::new(Kind::Store, Origin::Server, id.as_str(), task_target(&store, &place.to_string()))
         };
@@ -87,6 +88,7 @@ impl Shared {
         if let Some(name) = &request.name {
             check_image_name(name).map_err(|error| malformed(&error))?;
         }
+        let scope = self.scope().map_err(|error| refusal::of(&error))?;
         let store = self.bucket(&request.bucket);
         let reader = store.open(&request.object_key).map_err(|error| refusal::of(&error))?;
         let archive = Archive::open(reader.as_ref()).map_err(|error| of_object(&error))?;
@@ -94,6 +96,8 @@ impl Shared {
         let Some(name) = request.name.as_deref().or_else(|| document.name()).map(ToOwned::to_owned) else {
             return Err(Refusal::client("MissingParameter", "The stored image has no name: the request must contain the parameter Name"));
         };
+        // That of the archive, too: what EC2 does not take is said now, and not when all blocks are there.
+        check_image_name(&name).map_err(|error| malformed(&error))?;
         let work = RestoreWork {
             bucket: request.bucket.clone(),
             object_key: request.object_key.clone(),
@@ -124,7 +128,7 @@ impl Shared {
             name: Some(name),
             reserved_id: Some(reserved.to_string()),
             request: Some(json(&work)?),
-            scope: Some(self.scope.clone()),
+            scope: Some(scope.to_owned()),
             size: archive.root().manifest.volumes.iter().map(|volume| volume.size.bytes()).sum(),
             ..NewTask::new(
                 Kind::Restore,

@@ -11,15 +11,17 @@ const SHOWN: usize = 200;
 impl Shared {
     pub(super) fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal> {
         let image_ids: Vec<String> = query.image_ids.iter().map(ToString::to_string).collect();
-        let rows = self.ledger.stores(&image_ids).map_err(|error| refusal::of_record(&error))?;
+        let scope = self.scope().map_err(|error| refusal::of(&error))?;
+        let rows = self.ledger.stores(scope, &image_ids).map_err(|error| refusal::of_record(&error))?;
         let filter = Filter { states: query.states.clone(), buckets: query.buckets.clone(), image_ids };
         let page = page(rows, &filter, query.limit, query.after.as_deref());
         let page = page.ok_or_else(|| Refusal::client("InvalidPaginationToken", "The pagination token is not valid"))?;
-        Ok(StorePage { tasks: page.rows.into_iter().map(result).collect(), next: page.next })
+        Ok(StorePage { tasks: page.rows.into_iter().map(|row| self.result(row)).collect(), next: page.next })
     }
 
     pub(super) fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal> {
-        let row = self.ledger.reserved(reserved.as_str()).map_err(|error| refusal::of_record(&error))?;
+        let scope = self.scope().map_err(|error| refusal::of(&error))?;
+        let row = self.ledger.reserved(scope, reserved.as_str()).map_err(|error| refusal::of_record(&error))?;
         row.map(|row| restored(reserved, row)).transpose().map_err(|error| refusal::of_record(&error))
     }
 
@@ -37,6 +39,18 @@ impl Shared {
             transferred: told.transferred,
             retries: told.retries,
         })
+    }
+
+    fn result(&self, row: TaskRow) -> StoreResult {
+        StoreResult {
+            percent: lock(&self.running).get(&row.id).map_or(row.percent, |live| live.percent()),
+            image_id: row.task.image_id.unwrap_or_default(),
+            started: row.started,
+            bucket: row.task.bucket.unwrap_or_default(),
+            object_key: row.task.object_key.unwrap_or_default(),
+            state: row.state.shown(),
+            reason: row.reason.filter(|_| row.state == State::Failed),
+        }
     }
 
     fn shown(&self, row: TaskRow) -> Running {
@@ -58,18 +72,6 @@ impl Shared {
             reason: if row.state == State::Queued { row.reason.map(|what| format!("waits for {what}")) } else { row.reason },
             origin: row.task.origin.name(),
         }
-    }
-}
-
-fn result(row: TaskRow) -> StoreResult {
-    StoreResult {
-        image_id: row.task.image_id.unwrap_or_default(),
-        started: row.started,
-        bucket: row.task.bucket.unwrap_or_default(),
-        object_key: row.task.object_key.unwrap_or_default(),
-        percent: row.percent,
-        state: row.state.shown(),
-        reason: row.reason.filter(|_| row.state == State::Failed),
     }
 }
 

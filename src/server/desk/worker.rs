@@ -4,7 +4,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::requests::{RestoreWork, StoreWork};
 use super::{LEVEL, Shared, lock, share_of};
@@ -20,50 +20,38 @@ use crate::tasks::{Kind, TaskRow};
 
 /// Between two looks for work that other servers were asked for, or left.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Between two attempts with credentials that were refused: longer each time.
-const SHORTEST_REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Attempts to note how a task ended.
 const ATTEMPTS: u32 = 5;
-
-/// When work goes on after credentials were refused.
-#[derive(Default)]
-pub(super) struct Rest {
-    until: Option<Instant>,
-    last: Duration,
-}
-
-impl Rest {
-    fn begin(&mut self) {
-        self.last = (self.last * 2).clamp(SHORTEST_REST, LONGEST_REST);
-        self.until = Some(Instant::now() + self.last);
-    }
-
-    fn is_over(&self) -> bool {
-        self.until.is_none_or(|until| Instant::now() >= until)
-    }
-}
 
 /// How work on a task ended.
 enum Ending {
     Completed,
-    /// The server stops, or something has to come first: the task waits.
-    Left(Option<String>),
+    /// The server stops.
+    Left,
+    /// Something has to come first.
+    Postponed(String),
     Failed(String),
 }
 
 /// Works until it is asked to stop.
 pub(super) fn work(shared: &Arc<Shared>) {
+    let mut failures = 0_u32;
     while !shared.settings.cancel.is_cancelled() {
-        if !lock(&shared.rest).is_over() {
-            wait(shared);
-            continue;
-        }
-        match shared.ledger.claim(&shared.scope, &shared.owner) {
-            Ok(Some(row)) => run(shared, &row),
-            Ok(None) => wait(shared),
+        match shared.scope().and_then(|scope| shared.ledger.claim(scope, &shared.owner)) {
+            Ok(Some(row)) => {
+                failures = 0;
+                run(shared, &row);
+            }
+            Ok(None) => {
+                failures = 0;
+                wait(shared);
+            }
             Err(error) => {
-                warn(shared, format!("no task can be claimed: {}", told(&error)));
+                // Once a minute, if it stays so.
+                if failures.is_multiple_of(60) && !shared.settings.cancel.is_cancelled() {
+                    warn(shared, format!("no task can be claimed: {}", told(&error)));
+                }
+                failures += 1;
                 wait(shared);
             }
         }
@@ -82,7 +70,7 @@ fn warn(shared: &Shared, message: String) {
 }
 
 fn run(shared: &Arc<Shared>, row: &TaskRow) {
-    let begun = Recorder::start(shared.ledger.clone(), shared.owner.clone(), row.id, shared.tally.clone());
+    let begun = Recorder::start(shared.ledger.clone(), shared.owner.clone(), (row.id, row.percent), shared.tally.clone());
     let outcome = begun.and_then(|recorder| {
         let observer = recorder.observer();
         lock(&shared.running).insert(row.id, recorder);
@@ -92,31 +80,32 @@ fn run(shared: &Arc<Shared>, row: &TaskRow) {
         drop(recorder);
         outcome.unwrap_or_else(|_| Err(Error::internal("the work ended in a defect of amistore")))
     });
-    let ending = ending(shared, row, outcome);
+    let ending = ending(shared, outcome);
     note(shared, row, &ending);
+    let what = format!("{} to {}", row.task.source, row.task.target);
     match ending {
-        Ending::Left(_) => {}
-        ending => shared.tally.ended(matches!(ending, Ending::Completed)),
+        Ending::Left => {}
+        Ending::Completed => {
+            shared.tally.ended(true);
+            shared.tally.note(&Event::Note { message: format!("{what} is completed") });
+        }
+        Ending::Failed(reason) => {
+            shared.tally.ended(false);
+            warn(shared, format!("{what} failed: {reason}"));
+        }
+        Ending::Postponed(reason) => warn(shared, format!("{what} waits for {reason}")),
     }
 }
 
 /// What an outcome means for the task.
-fn ending(shared: &Shared, row: &TaskRow, outcome: Result<()>) -> Ending {
-    let Err(error) = outcome else {
-        *lock(&shared.rest) = Rest::default();
-        return Ending::Completed;
-    };
-    if shared.settings.cancel.is_cancelled() {
-        return Ending::Left(None);
+fn ending(shared: &Shared, outcome: Result<()>) -> Ending {
+    match outcome {
+        Ok(()) => Ending::Completed,
+        Err(_) if shared.settings.cancel.is_cancelled() => Ending::Left,
+        // Whoever asked has nothing to do with it, and all other tasks would end alike.
+        Err(error) if needs_other_credentials(&error) => Ending::Postponed(format!("valid credentials: {}", told(&error))),
+        Err(error) => Ending::Failed(failure_reason(&error)),
     }
-    if !needs_other_credentials(&error) {
-        return Ending::Failed(failure_reason(&error));
-    }
-    // Whoever asked has nothing to do with it, and all other tasks would end alike.
-    let reason = format!("valid credentials: {}", told(&error));
-    warn(shared, format!("{} to {} waits for {reason}", row.task.source, row.task.target));
-    lock(&shared.rest).begin();
-    Ending::Left(Some(reason))
 }
 
 /// Notes how work on a task ended, until that has succeeded.
@@ -125,7 +114,8 @@ fn note(shared: &Shared, row: &TaskRow, ending: &Ending) {
         let (id, owner) = (row.id, shared.owner.as_ref());
         let noted = match ending {
             Ending::Completed => shared.ledger.complete(id, owner),
-            Ending::Left(reason) => shared.ledger.release(id, owner, reason.as_deref()),
+            Ending::Left => shared.ledger.release(id, owner),
+            Ending::Postponed(reason) => shared.ledger.postpone(id, owner, reason),
             Ending::Failed(reason) => shared.ledger.fail(id, owner, reason),
         };
         match noted {

@@ -10,7 +10,7 @@ mod tls;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -219,7 +219,7 @@ impl Doors {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, _)) => drop(tokio::spawn(self.clone().open(stream))),
+                Ok((stream, peer)) => drop(tokio::spawn(self.clone().open(stream, peer.ip()))),
                 // Too many open files, mostly: the next moment may be better.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
@@ -229,10 +229,10 @@ impl Doors {
     }
 
     /// A connection from its beginning to its end.
-    async fn open(self: Arc<Self>, stream: TcpStream) {
+    async fn open(self: Arc<Self>, stream: TcpStream, peer: IpAddr) {
         // What is written is written whole: waiting for more only delays it.
         let _ = stream.set_nodelay(true);
-        let Some(seat) = self.seats.take() else {
+        let Some(seat) = self.seats.take(peer) else {
             self.front.metrics().turned_away();
             return self.turn_away(stream).await;
         };
@@ -248,7 +248,12 @@ impl Doors {
             None => self.answer(Patient::new(stream, self.limits.answer), seat.sitter()).await,
             // One that does not finish its greeting is let go.
             Some(tls) => {
-                if let Ok(Ok(stream)) = tokio::time::timeout(self.limits.head, tls.accept(stream)).await {
+                let mut stopping = self.stopping.clone();
+                let greeted = tokio::select! {
+                    greeted = tokio::time::timeout(self.limits.head, tls.accept(stream)) => greeted,
+                    () = stopped(&mut stopping) => return,
+                };
+                if let Ok(Ok(stream)) = greeted {
                     self.answer(Patient::new(stream, self.limits.answer), seat.sitter()).await;
                 }
             }

@@ -1,10 +1,13 @@
 //! Answers, before hyper has them.
 
 use std::error::Error as StdError;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use hyper::body::{Frame, SizeHint};
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::{Response, StatusCode};
 
@@ -33,6 +36,13 @@ impl Reply {
         Self::new(status, "text/xml;charset=UTF-8", body).with("x-amzn-requestid", request_id)
     }
 
+    /// Keeps something until the body is sent, or whoever takes it is gone.
+    #[must_use]
+    pub(in super::super) fn until_sent<T: Send + Unpin + 'static>(mut self, kept: T) -> Self {
+        self.body = Keeping { body: self.body, _kept: kept }.boxed_unsync();
+        self
+    }
+
     #[must_use]
     pub(in super::super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
@@ -58,5 +68,28 @@ impl Reply {
             }
         }
         response
+    }
+}
+
+/// A body, and what is kept as long as it is there.
+struct Keeping<T> {
+    body: Body,
+    _kept: T,
+}
+
+impl<T: Unpin> hyper::body::Body for Keeping<T> {
+    type Data = Bytes;
+    type Error = Box<dyn StdError + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -1,6 +1,8 @@
 //! Connections, of which there are only so many: whoever does nothing makes room for whoever comes.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -21,9 +23,26 @@ struct Taken {
 }
 
 struct Place {
+    peer: Peer,
+    /// Whether it was ever used by somebody who may ask.
+    is_known: bool,
     /// Since when nothing is done for it; `None` while a request of somebody who may ask is answered.
     idle_since: Option<u64>,
     leave: Arc<Notify>,
+}
+
+/// Whose connection it is, as far as that can be told: an address, or of IPv6 the network that one site has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Peer([u8; 8]);
+
+impl Peer {
+    fn of(address: IpAddr) -> Self {
+        let bytes = match address.to_canonical() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets().split_at(8).1.to_vec(),
+            IpAddr::V6(address) => address.octets().split_at(8).0.to_vec(),
+        };
+        Self(bytes.try_into().unwrap_or_default())
+    }
 }
 
 /// A connection, until it is dropped.
@@ -52,18 +71,17 @@ impl Seats {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a seat. If there is none left, whoever has done nothing for longest has to leave; `None` if all are being answered.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Seat> {
+    /// Takes a seat. If there is none left, somebody for whom nothing is done has to leave; `None` if all are being answered.
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
         let mut taken = self.lock();
         if taken.seats.len() >= self.count {
-            let idle = taken.seats.iter().filter_map(|(number, place)| Some((place.idle_since?, *number)));
-            let (_, number) = idle.min()?;
+            let number = taken.least()?;
             taken.seats.remove(&number)?.leave.notify_one();
         }
         let leave = Arc::new(Notify::new());
         taken.now += 1;
         let number = taken.now;
-        taken.seats.insert(number, Place { idle_since: Some(number), leave: leave.clone() });
+        taken.seats.insert(number, Place { peer: Peer::of(address), is_known: false, idle_since: Some(number), leave: leave.clone() });
         Some(Seat { seats: self.clone(), number, leave })
     }
 
@@ -72,6 +90,17 @@ impl Seats {
         while !self.lock().seats.is_empty() {
             self.left.notified().await;
         }
+    }
+}
+
+impl Taken {
+    /// Who has to leave: of the peer that has most idle seats the one that never asked what it may ask, and has been there for longest.
+    fn least(&self) -> Option<u64> {
+        let idle = || self.seats.iter().filter_map(|(number, place)| Some((place, place.idle_since?, *number)));
+        let mut counts: HashMap<Peer, usize> = HashMap::new();
+        idle().for_each(|(place, ..)| *counts.entry(place.peer).or_default() += 1);
+        let most = idle().max_by_key(|(place, since, _)| (counts[&place.peer], !place.is_known, Reverse(*since)));
+        most.map(|(.., number)| number)
     }
 }
 
@@ -107,6 +136,7 @@ impl Sitter {
         let now = taken.now;
         if let Some(place) = taken.seats.get_mut(&self.number) {
             place.idle_since = idle_since(now);
+            place.is_known = true;
         }
     }
 }
@@ -127,19 +157,24 @@ mod tests {
         tokio::time::timeout(Duration::from_millis(1), seat.asked_to_leave()).await.is_ok()
     }
 
+    fn from(address: &str) -> IpAddr {
+        address.parse().expect("an address")
+    }
+
     #[tokio::test(start_paused = true)]
     async fn whoever_was_idle_for_longest_makes_room_and_nobody_who_is_answered() {
         let seats = Seats::new(3);
-        let [one, two, three] = [seats.take(), seats.take(), seats.take()].map(|seat| seat.expect("a seat"));
+        let take = || seats.take(from("10.0.0.1"));
+        let [one, two, three] = [take(), take(), take()].map(|seat| seat.expect("a seat"));
         // The first one is being answered, the second one was.
         let first = one.sitter().busy();
         drop(two.sitter().busy());
-        let four = seats.take().expect("the place of the third");
+        let four = take().expect("the place of the third, who never asked");
         assert!(has_to_leave(&three).await && !has_to_leave(&one).await && !has_to_leave(&two).await);
         // What goes on without a connection takes nobody's seat.
         drop(three.sitter().busy());
         let others = [two.sitter().busy(), four.sitter().busy()];
-        assert!(seats.take().is_none(), "all are being answered");
+        assert!(take().is_none(), "all are being answered");
         drop((two, three, four));
         assert!(!has_to_leave(&one).await);
         assert!(tokio::time::timeout(Duration::from_secs(1), seats.all_left()).await.is_err());
@@ -147,5 +182,20 @@ mod tests {
         seats.all_left().await;
         drop((first, others));
         assert!(seats.lock().seats.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_takes_most_makes_room_for_others() {
+        let seats = Seats::new(4);
+        let quiet = seats.take(from("10.0.0.1")).expect("a seat");
+        // One site, however many addresses it has.
+        let greedy: Vec<Seat> = (0..20).map(|at| seats.take(from(&format!("2001:db8::{at}"))).expect("a seat")).collect();
+        let other = seats.take(from("10.0.0.2")).expect("a seat");
+        assert!(!has_to_leave(&quiet).await && !has_to_leave(&other).await);
+        let mut gone = 0;
+        for seat in &greedy {
+            gone += usize::from(has_to_leave(seat).await);
+        }
+        assert_eq!(gone, 18);
     }
 }

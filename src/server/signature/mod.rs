@@ -39,8 +39,15 @@ pub(super) struct Signed<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verified {
     pub(super) signature: [u8; 32],
-    /// It is not valid any more then.
-    pub(super) until: SystemTime,
+    /// When it was made, as it says.
+    pub(super) signed: SystemTime,
+}
+
+impl Verified {
+    /// When it is not valid any more.
+    pub(super) fn until(&self) -> SystemTime {
+        self.signed + Duration::from_secs(SKEW_SECONDS.unsigned_abs() + 1)
+    }
 }
 
 /// Checks signatures.
@@ -100,9 +107,7 @@ impl Verifier {
         }
         let fits = hasher(&key).chain_update(text.as_bytes()).verify_slice(&claims.signature).is_ok();
         if fits & known.is_some() {
-            // One more second than it can be valid.
-            let until = UNIX_EPOCH + Duration::from_secs((signed + SKEW_SECONDS + 1).unsigned_abs());
-            return Ok(Verified { signature: claims.signature, until });
+            return Ok(Verified { signature: claims.signature, signed: UNIX_EPOCH + Duration::from_secs(signed.unsigned_abs()) });
         }
         Err(Refusal::new(401, "AuthFailure", NOT_VALID))
     }

@@ -65,6 +65,7 @@ impl Site {
             resources: Resources { threads: 2, memory: 256 << 20 },
             compute: access(self.aws.endpoint(), TestAws::ACCESS_KEY, TestAws::SECRET_KEY),
             compute_link: link.clone(),
+            account_id: None,
             account_rate: Some(100_000),
             archive: access(self.s3.endpoint(), TestS3::ACCESS_KEY, TestS3::SECRET_KEY),
             archive_link: link,
@@ -353,6 +354,56 @@ fn a_task_whose_credentials_end_waits_for_others() {
     let overview = desk.overview().expect("an overview");
     assert_eq!((overview.completed, overview.failed), (2, 0));
     assert!(overview.tasks.iter().all(|task| task.reason.is_none()));
+}
+
+#[test]
+fn a_task_that_waits_for_credentials_holds_no_other_up() {
+    let site = Site::new();
+    let desk = site.desk_with(TaskLimits { max_tasks: 1, ..TaskLimits::default() });
+    let (image, next) = (site.image("web"), site.image("next"));
+    let mappings = site.aws.image(image.as_str()).expect("there").mappings;
+    let snapshot = mappings[0].ebs.as_ref().and_then(|ebs| ebs.snapshot_id.clone()).expect("a snapshot");
+    // The look at the image reads the first block, and is not refused.
+    site.aws.fail(AwsFault::on("GetSnapshotBlock", AwsFaultKind::ExpiredToken).snapshot(&snapshot).block(9).always());
+    desk.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    wait_until("it to wait", || desk.overview().expect("an overview").tasks[0].reason.is_some());
+    desk.create_store(&store_request(&next, BUCKET), false).expect("taken on");
+    completed(&desk, &next);
+    assert_eq!(task(&desk, &image).state, "InProgress");
+    site.aws.clear_faults();
+    completed(&desk, &image);
+}
+
+#[test]
+fn whoever_comes_with_other_keys_of_the_account_goes_on_and_nobody_else() {
+    let site = Site::new();
+    site.aws.add_key("AKIASECOND", "second", None);
+    site.aws.add_key_of("210987654321", "AKIASTRANGER", "stranger", None);
+    let with = |id: &str, secret: &str| {
+        let settings = site.settings();
+        let keys = StaticCredentials { access_key_id: id.to_owned(), secret_access_key: secret.to_owned(), session_token: None };
+        let compute = Access { credentials: Credentials::Static(keys), ..settings.compute.clone() };
+        Desk::start(DeskSettings { compute, ..settings }).expect("a desk")
+    };
+    let image = site.image("web");
+    let first = site.desk();
+    site.hold_stores();
+    first.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    wait_until("it to be under way", || site.s3.count("UploadPart") > 3);
+    first.stop();
+    drop(first);
+    site.s3.clear_faults();
+    site.aws.expire_key(TestAws::ACCESS_KEY);
+    let stranger = with("AKIASTRANGER", "stranger");
+    assert_eq!(tasks(&stranger), [], "it is none of theirs");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(site.aws.calls().iter().filter(|call| call.access_key.as_deref() == Some("AKIASTRANGER")).count(), 1, "whose key it is");
+    let second = with("AKIASECOND", "second");
+    completed(&second, &image);
+    // Who says which account it is need not ask.
+    let account = Some("210987654321".to_owned());
+    let said = Desk::start(DeskSettings { account_id: account, ..site.settings() }).expect("a desk");
+    assert_eq!(tasks(&said), []);
 }
 
 #[test]

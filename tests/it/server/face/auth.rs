@@ -8,7 +8,7 @@ use amistore::base::ErrorKind;
 use amistore::server::{AccessKeys, HttpServer, HttpSettings, Refusal, TlsFiles};
 
 use super::super::caller::{Bench, FORM, KEY, SECRET, Signer, borrowed, keys, refused, request, send};
-use super::super::memory::{Memory, lock};
+use super::super::memory::{Heard, Memory, lock};
 
 const TASKS: &str = "Action=DescribeStoreImageTasks&Version=2016-11-15";
 const STORE: &str = "Action=CreateStoreImageTask&Version=2016-11-15&ImageId=ami-0abcdef1234567890&Bucket=my-bucket";
@@ -108,14 +108,20 @@ fn a_change_is_made_once_and_a_question_is_answered_again() {
         assert_eq!(signer.call(&bench, TASKS).status, 200);
     }
     assert_eq!(signer.call(&bench, STORE).status, 200);
-    assert_eq!(signer.call(&bench, STORE).refusal(), refused(401, "AuthFailure"));
-    assert_eq!(Signer { time: signer.time + Duration::from_secs(1), ..signer }.call(&bench, STORE).status, 200);
+    // Its client, most likely, which has not heard the answer: it is to wait and to sign anew.
+    assert_eq!(signer.call(&bench, STORE).refusal(), refused(503, "RequestLimitExceeded"));
+    assert_eq!(Signer { time: signer.time + Duration::from_secs(1), ..signer.clone() }.call(&bench, STORE).status, 200);
+    let older = Signer { time: signer.time - Duration::from_secs(60), ..signer };
+    assert_eq!(older.call(&bench, STORE).status, 200);
+    assert_eq!(older.call(&bench, STORE).refusal(), refused(401, "AuthFailure"));
+    let changes = lock(&bench.memory.heard).iter().filter(|heard| matches!(heard, Heard::Store(..))).count();
+    assert_eq!(changes, 3);
 }
 
 #[test]
 fn a_change_that_one_server_made_is_not_made_by_another() {
     let bench = Bench::signed();
-    let signer = Signer::default();
+    let signer = Signer { time: Signer::default().time - Duration::from_secs(60), ..Signer::default() };
     let address = bench.server.address();
     assert_eq!(signer.call(&bench, STORE).status, 200);
     // The next one is what comes after a restart: it has nothing but what is behind it.

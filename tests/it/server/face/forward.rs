@@ -2,21 +2,26 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use amistore::aws::ec2::Ec2Link;
 use amistore::aws::{Access, Credentials, LinkOptions, RetryPolicy, Runtime, StaticCredentials};
 use amistore::base::{Cancel, NullObserver};
 use amistore::query::Params;
-use amistore::server::{Answered, Asked, HttpSettings, RestoreProgress, Upstream};
+use amistore::server::{Answered, Asked, HttpSettings, Limits, RestoreProgress, Upstream};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Frame;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::super::caller::{Bench, FORM, Signer, keys, refused, request};
+use super::super::caller::{Bench, FORM, Signer, keys, read, refused, request};
 use super::super::memory::{RESERVED, lock, restored};
 use crate::support::aws::{Fault, FaultKind, Image, Mapping, TestAws};
+use crate::support::cli::wait_until;
 
 const REAL: &str = "ami-00000000000000bbb";
 const OTHER: &str = "ami-00000000000000ccc";
@@ -42,6 +47,52 @@ impl Upstream for Fake {
 fn forwarding(status: u16, body: &str) -> (Bench, Arc<Fake>) {
     let fake = Arc::new(Fake { status, body: body.to_owned(), asked: Mutex::default() });
     (Bench::with(HttpSettings { upstream: Some(fake.clone()), ..HttpSettings::default() }), fake)
+}
+
+/// Answers in pieces, as they come.
+struct Piecewise(Mutex<Option<UnboundedReceiver<Bytes>>>);
+
+struct Pieces(UnboundedReceiver<Bytes>);
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+impl Upstream for Piecewise {
+    fn ask(&self, _action: &str, _form: Bytes) -> Asked<'_> {
+        let body = Pieces(lock(&self.0).take().expect("asked once")).boxed_unsync();
+        Box::pin(async { Ok(Answered { status: 200, content_type: Some("text/xml".into()), request_id: None, body }) })
+    }
+}
+
+#[test]
+fn a_connection_is_left_alone_until_its_answer_is_sent() {
+    let (piece, pieces) = unbounded_channel();
+    let upstream = Arc::new(Piecewise(Mutex::new(Some(pieces))));
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let bench = Bench::with(HttpSettings { upstream: Some(upstream), limits, ..HttpSettings::default() });
+    let mut asking = bench.connect();
+    asking.write_all(&request(bench.server.address(), "POST", "/", &[("content-type", FORM)], DESCRIBE)).expect("writes");
+    piece.send(Bytes::from_static(b"<begun>")).expect("is read");
+    let mut begun = Vec::new();
+    while !String::from_utf8_lossy(&begun).contains("<begun>") {
+        let mut bytes = [0; 1024];
+        let count = asking.read(&mut bytes).expect("a piece");
+        assert!(count > 0, "it is cut off");
+        begun.extend_from_slice(&bytes[..count]);
+    }
+    assert_eq!(read(&mut bench.connect()).status, 503);
+    piece.send(Bytes::from_static(b"<ended>")).expect("is read");
+    drop(piece);
+    let mut rest = Vec::new();
+    asking.read_to_end(&mut rest).expect("the end");
+    assert!(String::from_utf8_lossy(&rest).contains("<ended>") && rest.ends_with(b"0\r\n\r\n"));
+    wait_until("its place", || bench.get("/healthz", &[]).status == 200);
 }
 
 fn images(inside: &str) -> String {
@@ -104,6 +155,7 @@ fn filters_find_an_image_that_is_not_there_yet() {
     let both = filter(1, "image-id", &[RESERVED, OTHER]);
     assert!(finds(&both) && !finds(&format!("{by_id}&ImageId.1={OTHER}")));
     assert_eq!(*lock(&fake.asked), [format!("{DESCRIBE}{both}"), format!("{DESCRIBE}{by_id}&ImageId.1={OTHER}")]);
+    assert!(!finds(&format!("{by_id}&NextToken=x")), "it was on the first page");
     // Without EC2 it is found as well, and what only EC2 knows is not.
     let alone = Bench::start();
     alone.memory.add(restored(RESERVED, None, RestoreProgress::Pending));

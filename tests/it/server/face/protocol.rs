@@ -73,14 +73,20 @@ fn questions_about_tasks_reach_the_service() {
     bench.call(&format!("{TASKS}&ImageId.1=ami-01234567&ImageId.5=ami-01234567&Filter.1.Name=bucket&Filter.1.Value.1=ignored"));
     bench.call(&format!("{TASKS}&Filter.1.Name=task-state&Filter.1.Value.1=InProgress&Filter.1.Value.2=Failed&Filter.2.Name=bucket&Filter.2.Value.1=b&MaxResults=50"));
     bench.call(&format!("{TASKS}&Filter.1.Name=bucket&Filter.1.Value.1=a&Filter.2.Name=bucket&Filter.2.Value.1=b"));
-    let strings = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let strings =
+        |filters: &[&[&str]]| -> Vec<Vec<String>> { filters.iter().map(|texts| texts.iter().map(ToString::to_string).collect()).collect() };
     let plain = StoreQuery { limit: 1000, ..StoreQuery::default() };
     assert_eq!(
         heard(&bench),
         [
             Heard::Tasks(StoreQuery { image_ids: vec![id("ami-01234567")], ..plain.clone() }),
-            Heard::Tasks(StoreQuery { states: strings(&["Failed", "InProgress"]), buckets: strings(&["b"]), limit: 50, ..plain.clone() }),
-            Heard::Tasks(StoreQuery { buckets: strings(&[""]), ..plain }),
+            Heard::Tasks(StoreQuery {
+                states: strings(&[&["Failed", "InProgress"]]),
+                buckets: strings(&[&["b"]]),
+                limit: 50,
+                ..plain.clone()
+            }),
+            Heard::Tasks(StoreQuery { buckets: strings(&[&["a"], &["b"]]), ..plain }),
         ]
     );
 }

@@ -99,6 +99,7 @@ fn served(shared: &Shared, asked: &Asked, parts: &Parts, parameters: &BTreeMap<S
     world.tick();
     let service = match asked {
         Asked::Ebs(_) => "ebs",
+        Asked::Ec2(action) if action == ec2::IDENTITY => "sts",
         Asked::Ec2(_) => "ec2",
         Asked::Nothing => return plain(StatusCode::NOT_FOUND, ""),
     };
@@ -125,6 +126,7 @@ fn served(shared: &Shared, asked: &Asked, parts: &Parts, parameters: &BTreeMap<S
             drop(world);
             ebs::answer(shared, &ebs::Asked { target, account: &account, parameters, headers: &parts.headers, body })
         }
+        Asked::Ec2(action) if action == ec2::IDENTITY => ec2::identity(&world, &account),
         Asked::Ec2(action) => {
             if world.throttled(&account, action, None).is_some() {
                 return ec2::Error::throttled().answer();

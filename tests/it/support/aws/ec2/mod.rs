@@ -222,6 +222,17 @@ impl<'a> Request<'a> {
     }
 }
 
+/// What STS is asked for at the same address: whose key it is.
+pub const IDENTITY: &str = "GetCallerIdentity";
+
+pub fn identity(world: &World, account: &str) -> Response<Body> {
+    let mut xml = Xml::default();
+    let arn = format!("arn:{}:iam::{account}:user/test", world.partition);
+    let result = format!("<Arn>{arn}</Arn><UserId>AIDATEST</UserId><Account>{account}</Account>");
+    xml.raw(&format!("<{IDENTITY}Response><{IDENTITY}Result>{result}</{IDENTITY}Result></{IDENTITY}Response>"));
+    document(200, &xml)
+}
+
 /// Does what is asked for.
 pub fn answer(world: &mut World, action: &str, account: &str, access_key: &str, parameters: &BTreeMap<String, String>) -> Response<Body> {
     let request = Request { action, account, access_key, parameters, known: RefCell::default() };
