@@ -30,7 +30,7 @@ const QUICK: usize = 24;
 const FORWARDED: usize = 64;
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(20);
-/// A signature that is so young comes from its maker, if it comes again.
+/// A signature that comes again so soon comes from its maker.
 const SOON: Duration = Duration::from_secs(5);
 /// A form that is longer is one of few: all others take no memory worth counting.
 const SMALL_FORM_BYTES: u64 = 64 << 10;
@@ -190,17 +190,15 @@ impl Front {
     /// Uses the signature up, so that nobody makes the request again who only saw it.
     async fn use_up(&self, verified: Verified) -> Result<(), Refusal> {
         let service = self.service.clone();
-        let is_first = blocking(&self.quick, move || service.use_signature(&verified.signature, verified.until())).await?;
+        let before = blocking(&self.quick, move || service.use_signature(&verified.signature, verified.until)).await?;
         let now = SystemTime::now();
         // It may have waited for its turn until nobody remembers the first use.
-        if now > verified.until() {
+        if now > verified.until {
             return Err(Refusal::client("RequestExpired", "Request has expired: sign it again"));
         }
-        if is_first {
-            return Ok(());
-        }
+        let Some(before) = before else { return Ok(()) };
         // Most likely the client of the first one, who has not heard the answer: asked to wait, it signs again, and then the signature is another one.
-        if now.duration_since(verified.signed).is_ok_and(|age| age < SOON) {
+        if now.duration_since(before).is_ok_and(|since| since < SOON) {
             return Err(Refusal::busy("this signed request was made already, a moment ago: sign it again"));
         }
         Err(Refusal::new(401, "AuthFailure", "this signed request was made already: sign it again"))

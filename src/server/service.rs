@@ -21,8 +21,8 @@ pub trait Service: Send + Sync {
     /// What goes on, for people and for monitoring.
     fn overview(&self) -> Result<Overview, Refusal>;
 
-    /// Remembers durably, and for all servers that share their tasks, that a signature was used; it has to be remembered until `until`. Returns whether it is the first use.
-    fn use_signature(&self, signature: &[u8; 32], until: SystemTime) -> Result<bool, Refusal>;
+    /// Remembers durably, and for all servers that share their tasks, that a signature was used; it has to be remembered until `until`. Returns when it was used before, if it was.
+    fn use_signature(&self, signature: &[u8; 32], until: SystemTime) -> Result<Option<SystemTime>, Refusal>;
 
     /// Forgets that a signature was used: its request came to nothing.
     fn release_signature(&self, signature: &[u8; 32]) -> Result<(), Refusal>;

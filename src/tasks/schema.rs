@@ -48,7 +48,7 @@ CREATE INDEX task_ended ON task (ended);
 const SINCE_2: &str = "
 ALTER TABLE task ADD COLUMN left_for INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE task ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0;
-CREATE TABLE signature (signature BLOB PRIMARY KEY, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE signature (signature BLOB PRIMARY KEY, used INTEGER NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX signature_until ON signature (until);
 PRAGMA user_version = 2;
 ";
@@ -156,7 +156,7 @@ pub(super) fn millis(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn time(millis: i64) -> SystemTime {
+pub(super) fn time(millis: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 

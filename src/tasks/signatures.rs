@@ -5,19 +5,25 @@ use std::time::{Duration, SystemTime};
 use rusqlite::params;
 
 use super::Ledger;
-use super::schema::millis;
+use super::schema::{millis, time};
 use crate::base::Result;
 
 /// So much longer than they are valid they are remembered: whoever was believed in the last moment may have waited since then.
 const KEPT: Duration = Duration::from_secs(600);
 
 impl Ledger {
-    /// Notes that a signature was used, which is not valid any more at `until`. Returns whether it is the first use.
-    pub fn use_signature(&self, signature: &[u8; 32], until: SystemTime) -> Result<bool> {
+    /// Notes that a signature is used, which is not valid any more at `until`. Returns when it was used before, if it was.
+    pub fn use_signature(&self, signature: &[u8; 32], until: SystemTime) -> Result<Option<SystemTime>> {
+        let now = SystemTime::now();
         self.write(|transaction| {
-            transaction.execute("DELETE FROM signature WHERE until < ?1", [millis(SystemTime::now() - KEPT)])?;
-            let note = "INSERT INTO signature (signature, until) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-            Ok(transaction.execute(note, params![signature, millis(until)])? == 1)
+            transaction.execute("DELETE FROM signature WHERE until < ?1", [millis(now - KEPT)])?;
+            let note = "INSERT INTO signature (signature, used, until) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+            if transaction.execute(note, params![signature, millis(now), millis(until)])? == 1 {
+                return Ok(None);
+            }
+            transaction
+                .query_row("SELECT used FROM signature WHERE signature = ?1", [signature], |row| row.get(0))
+                .map(|used| Some(time(used)))
         })
     }
 

@@ -209,8 +209,10 @@ fn a_signature_is_used_once_whoever_is_asked_and_forgotten_when_it_is_not_valid_
     let directory = TempDir::new().expect("a directory");
     let ((one, _), (other, _)) = (opened(&directory), opened(&directory));
     let (soon, past) = (SystemTime::now() + Duration::from_secs(60), SystemTime::now() - Duration::from_secs(700));
-    let uses = |ledger: &Ledger, byte: u8, until| ledger.use_signature(&[byte; 32], until).expect("no error");
+    let uses = |ledger: &Ledger, byte: u8, until| ledger.use_signature(&[byte; 32], until).expect("no error").is_none();
     assert!(uses(&one, 1, soon) && !uses(&other, 1, soon) && uses(&other, 2, soon));
+    let before = other.use_signature(&[1; 32], soon).expect("no error").expect("it was used");
+    assert!(before.elapsed().expect("a time in the past") < Duration::from_secs(60));
     other.release_signature(&[1; 32]).expect("no error");
     assert!(uses(&one, 1, soon) && uses(&one, 3, past) && uses(&one, 4, soon));
     drop((one, other));
@@ -231,7 +233,10 @@ fn nothing_is_written_to_a_file_that_is_gone() {
         let error = ledger.enqueue(&store("ami-2", "b"), &RULES).expect_err("it would be lost");
         assert!(error.kind() == ErrorKind::Io && error.message().contains("removed or replaced"), "{error:?}");
         // Now there is another one.
-        Connection::open(path_in(directory.path())).expect("opens").execute_batch("CREATE TABLE IF NOT EXISTS task (id)").expect("makes it");
+        Connection::open(path_in(directory.path()))
+            .expect("opens")
+            .execute_batch("CREATE TABLE IF NOT EXISTS task (id)")
+            .expect("makes it");
     }
 }
 
@@ -247,7 +252,7 @@ fn a_file_of_the_first_version_is_taken() {
     );
     let (ledger, _) = opened(&directory);
     assert_eq!(ledger.recent(10).expect("rows")[0].id, asked);
-    assert!(ledger.use_signature(&[1; 32], SystemTime::now()).expect("no error"));
+    assert_eq!(ledger.use_signature(&[1; 32], SystemTime::now()).expect("no error"), None);
 }
 
 #[test]

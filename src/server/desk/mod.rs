@@ -190,7 +190,7 @@ impl Service for Desk {
         self.shared.overview()
     }
 
-    fn use_signature(&self, signature: &[u8; 32], until: SystemTime) -> Result<bool, Refusal> {
+    fn use_signature(&self, signature: &[u8; 32], until: SystemTime) -> Result<Option<SystemTime>, Refusal> {
         self.shared.ledger.use_signature(signature, until).map_err(|error| refusal::of_record(&error))
     }
 

@@ -39,15 +39,8 @@ pub(super) struct Signed<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verified {
     pub(super) signature: [u8; 32],
-    /// When it was made, as it says.
-    pub(super) signed: SystemTime,
-}
-
-impl Verified {
     /// When it is not valid any more.
-    pub(super) fn until(&self) -> SystemTime {
-        self.signed + Duration::from_secs(SKEW_SECONDS.unsigned_abs() + 1)
-    }
+    pub(super) until: SystemTime,
 }
 
 /// Checks signatures.
@@ -107,7 +100,9 @@ impl Verifier {
         }
         let fits = hasher(&key).chain_update(text.as_bytes()).verify_slice(&claims.signature).is_ok();
         if fits & known.is_some() {
-            return Ok(Verified { signature: claims.signature, signed: UNIX_EPOCH + Duration::from_secs(signed.unsigned_abs()) });
+            // One more second than it can be valid.
+            let until = UNIX_EPOCH + Duration::from_secs((signed + SKEW_SECONDS + 1).unsigned_abs());
+            return Ok(Verified { signature: claims.signature, until });
         }
         Err(Refusal::new(401, "AuthFailure", NOT_VALID))
     }

@@ -1,6 +1,6 @@
 //! A service in memory: it remembers what it was asked for and says what it was told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -27,7 +27,7 @@ pub struct Memory {
     /// Said instead of anything else.
     pub refusal: Mutex<Option<Refusal>>,
     pub panics: AtomicBool,
-    used: Mutex<BTreeSet<[u8; 32]>>,
+    pub used: Mutex<BTreeMap<[u8; 32], SystemTime>>,
     /// Whether creations wait until they are let go.
     held: Mutex<bool>,
     let_go: Condvar,
@@ -135,8 +135,11 @@ impl Service for Memory {
         Ok(Overview { tasks: vec![running], queued: 3, running: 1, bytes: 7, ..Overview::default() })
     }
 
-    fn use_signature(&self, signature: &[u8; 32], _until: SystemTime) -> Result<bool, Refusal> {
-        Ok(lock(&self.used).insert(*signature))
+    fn use_signature(&self, signature: &[u8; 32], _until: SystemTime) -> Result<Option<SystemTime>, Refusal> {
+        let mut used = lock(&self.used);
+        let before = used.get(signature).copied();
+        used.entry(*signature).or_insert_with(SystemTime::now);
+        Ok(before)
     }
 
     fn release_signature(&self, signature: &[u8; 32]) -> Result<(), Refusal> {
