@@ -4,10 +4,10 @@ use aws_config::{Region, SdkConfig};
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::Builder;
 
-use super::error::{classify, needs_other_credentials};
+use super::error::classify;
 use super::link::Service;
 use super::{Access, Link};
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorKind, Result, Retry};
 
 /// The Security Token Service.
 #[derive(Clone, Copy, Debug)]
@@ -33,12 +33,17 @@ impl StsLink {
         let make = |client: Client, _| async move {
             client.get_caller_identity().send().await.map_err(|error| classify("cannot find out whose credentials these are", error))
         };
+        // Whoever refuses these credentials may know them at another time.
+        let does_not_know = |error: &Error| {
+            let answered = !self.endpoint().is_empty() && error.fact("status").is_some();
+            answered && error.retry() == Retry::No && !matches!(error.kind(), ErrorKind::Denied | ErrorKind::Limit)
+        };
         match self.wait(self.request(make)) {
             Ok(identity) => match identity.account() {
                 Some(account) => Ok(Some(account.to_owned())),
                 None => Err(Error::new(ErrorKind::Io, "STS does not say whose credentials these are")),
             },
-            Err(error) if !self.endpoint().is_empty() && error.fact("status").is_some() && !needs_other_credentials(&error) => Ok(None),
+            Err(error) if does_not_know(&error) => Ok(None),
             Err(error) => Err(error.at("action", "sts:GetCallerIdentity")),
         }
     }

@@ -1,12 +1,18 @@
 //! Whose credentials and endpoints are used: two partitions in one process, by flags and by variables, and credentials that end.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
+use amistore::aws::{Access, Credentials, RetryPolicy, StaticCredentials, needs_other_credentials};
+use amistore::base::{Cancel, ErrorKind, NullObserver};
+use amistore::setup::{LinkSettings, Links};
 use serde_json::json;
 
 use super::setup::World;
 use crate::support::aws::{Content, Image, TestAws};
 use crate::support::cli::{Outcome, wait_until};
+use crate::support::s3::TestS3;
 
 /// An image in the commercial partition.
 fn image(world: &World) -> String {
@@ -160,4 +166,29 @@ fn credentials_that_end_and_are_not_renewed_end_the_work_and_it_can_be_continued
     world.run(&args).succeeded();
     assert_eq!(world.com.aws.images().len(), 2);
     assert_eq!(world.com.aws.count("StartSnapshot"), 1);
+}
+
+#[test]
+fn whose_credentials_these_are_is_asked_of_sts() {
+    let (aws, s3) = (TestAws::start(), TestS3::start());
+    aws.add_key_of("210987654321", "AKIAOTHER", "other", None);
+    s3.add_key(TestAws::ACCESS_KEY, TestAws::SECRET_KEY, None);
+    let links = Links::new(Arc::new(NullObserver), Cancel::new());
+    let retry = RetryPolicy { max_attempts: 2, base: Duration::from_millis(1), cap: Duration::from_millis(1) };
+    let settings = LinkSettings { retry, ..LinkSettings::default() };
+    let account = |endpoint: &str, id: &str, secret: &str| {
+        let keys = StaticCredentials { access_key_id: id.to_owned(), secret_access_key: secret.to_owned(), session_token: None };
+        let (region, endpoint_url) = (Some(TestAws::REGION.to_owned()), Some(endpoint.to_owned()));
+        links.account(&Access { region, endpoint_url, credentials: Credentials::Static(keys), ..Access::default() }, &settings)
+    };
+    let own = |endpoint: &str| account(endpoint, TestAws::ACCESS_KEY, TestAws::SECRET_KEY);
+    assert_eq!(own(&aws.endpoint()).expect("an account").as_deref(), Some(TestAws::ACCOUNT));
+    assert_eq!(account(&aws.endpoint(), "AKIAOTHER", "other").expect("an account").as_deref(), Some("210987654321"));
+    // A store that has nothing to do with STS says so in its own words.
+    assert_eq!(own(&s3.endpoint()).expect("nobody knows"), None);
+    // Whoever is not there or does not believe us may know it later.
+    assert_eq!(own("http://127.0.0.1:9").expect_err("nobody is there").kind(), ErrorKind::Io);
+    assert_eq!(account(&aws.endpoint(), TestAws::ACCESS_KEY, "wrong").expect_err("not believed").kind(), ErrorKind::Denied);
+    aws.expire_key(TestAws::ACCESS_KEY);
+    assert!(needs_other_credentials(&own(&aws.endpoint()).expect_err("its time is over")));
 }
