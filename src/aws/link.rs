@@ -229,7 +229,11 @@ impl<S: Service> Link<S> {
                 return Err(self.finish(error, attempt));
             };
             self.0.options.observer.note(&Event::Retried { error: &error, attempt, delay });
-            tokio::time::sleep(delay).await;
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                // Nothing is under way that had to be waited for.
+                () = cancelled(&self.0.options.cancel, Duration::ZERO) => {}
+            }
             attempt += 1;
         }
     }

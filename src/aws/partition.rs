@@ -97,6 +97,12 @@ impl Partition {
     }
 }
 
+/// Whether this is the name of a host of AWS, in whatever partition.
+pub fn is_aws_host(host: &str) -> bool {
+    let ends_in = |suffix: &str| host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
+    PARTITIONS.iter().any(|partition| ends_in(partition.dns_suffix) || ends_in(partition.dual_stack_suffix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +131,21 @@ mod tests {
             ("", "aws"),
         ] {
             assert_eq!(partition_of(region).name, name, "{region}");
+        }
+    }
+
+    #[test]
+    fn hosts_of_aws_are_told_from_others() {
+        for host in [
+            "ec2.us-east-1.amazonaws.com",
+            "vpce-1-2.ec2.eu-west-1.vpce.amazonaws.com",
+            "ec2.cn-north-1.amazonaws.com.cn",
+            "ec2.eu-west-1.api.aws",
+        ] {
+            assert!(is_aws_host(host), "{host}");
+        }
+        for host in ["", "localhost", "127.0.0.1", "amazonaws.com", "evilamazonaws.com", "ec2.amazonaws.com.evil.example"] {
+            assert!(!is_aws_host(host), "{host}");
         }
     }
 }

@@ -30,6 +30,8 @@ const QUICK: usize = 24;
 const FORWARDED: usize = 64;
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(20);
+/// After that a signature is another one.
+const NEXT_SECOND: Duration = Duration::from_secs(1);
 /// A signature that comes again so soon comes from its maker.
 const SOON: Duration = Duration::from_secs(5);
 /// A form that is longer is one of few: all others take no memory worth counting.
@@ -199,6 +201,7 @@ impl Front {
         let Some(before) = before else { return Ok(()) };
         // Most likely the client of the first one, who has not heard the answer: asked to wait, it signs again, and then the signature is another one.
         if now.duration_since(before).is_ok_and(|since| since < SOON) {
+            tokio::time::sleep(NEXT_SECOND).await;
             return Err(Refusal::busy("this signed request was made already, a moment ago: sign it again"));
         }
         Err(Refusal::new(401, "AuthFailure", "this signed request was made already: sign it again"))

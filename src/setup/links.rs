@@ -7,7 +7,7 @@ use crate::aws::ebs::{EbsLink, Quotas};
 use crate::aws::ec2::Ec2Link;
 use crate::aws::s3::{ObjectOptions, S3Link, S3Store};
 use crate::aws::sts::StsLink;
-use crate::aws::{Access, Credentials, LinkOptions, Pace, RetryPolicy, Runtime};
+use crate::aws::{Access, Credentials, LinkOptions, Pace, RetryPolicy, Runtime, is_aws_host};
 use crate::base::{Cancel, Error, Observer, Result};
 
 /// How requests are made, whatever they ask for.
@@ -97,8 +97,8 @@ impl Links {
         }
         let sts = StsLink::open(self.runtime()?, access.clone(), self.options(settings))?;
         // AWS does not know the keys of others, and is not asked about them.
-        let is_strange = sts.endpoint().is_empty() && !self.control(access, settings)?.endpoint().is_empty();
-        if is_strange { Ok(None) } else { sts.account() }
+        let asks_aws = sts.endpoint().is_empty();
+        if asks_aws && !is_of_aws(&self.control(access, settings)?.endpoint()) { Ok(None) } else { sts.account() }
     }
 
     /// S3 with these credentials.
@@ -127,4 +127,10 @@ pub struct Compute {
     pub ebs: EbsLink,
     /// The account's limits.
     pub quotas: Quotas,
+}
+
+/// Whether an endpoint is one of AWS: its own, or one that a network has for it.
+fn is_of_aws(endpoint: &str) -> bool {
+    let host = endpoint.split("://").last().unwrap_or_default().split(['/', ':']).next().unwrap_or_default();
+    endpoint.is_empty() || is_aws_host(host)
 }

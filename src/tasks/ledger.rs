@@ -36,6 +36,28 @@ pub struct Rules {
     pub max_bytes: u64,
 }
 
+/// Whose tasks are asked for. A scope is who and where, with a space between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Of<'a> {
+    /// Those of one scope.
+    Scope(&'a str),
+    /// Those of everybody there, as long as nobody knows who asks.
+    Place(&'a str),
+}
+
+impl Of<'_> {
+    /// A pattern of SQLite's `GLOB`: in scopes nothing of it means anything but itself.
+    fn pattern(&self) -> String {
+        let plain = |text: &str| {
+            text.chars().map(|char| if "*?[".contains(char) { format!("[{char}]") } else { char.to_string() }).collect::<String>()
+        };
+        match self {
+            Self::Scope(scope) => plain(scope),
+            Self::Place(place) => format!("* {}", plain(place)),
+        }
+    }
+}
+
 /// Why a task is not taken on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Conflict {
@@ -81,6 +103,18 @@ impl Ledger {
             Some(conflict) => Ok(Err(conflict)),
             None => insert(transaction, task, State::Queued, None).map(Ok),
         })
+    }
+
+    /// Whether a task of a server waits, of whatever scope.
+    pub fn is_anything_waiting(&self) -> Result<bool> {
+        self.settle()?;
+        let waiting = "SELECT id FROM task WHERE state = 'queued' AND origin = 'server' LIMIT 1";
+        first::<i64>(&lock(&self.reader), waiting, []).map(|id| id.is_some()).map_err(|cause| self.failed(cause))
+    }
+
+    /// Has all tasks of a scope looked at now: what had to come first may have come.
+    pub fn rouse(&self, scope: &str) -> Result<()> {
+        self.change("UPDATE task SET not_before = 0, left_for = 0 WHERE state = 'queued' AND scope = ?1", [scope])
     }
 
     /// Takes the oldest task of a scope that waits, or whose server is gone, and for which nothing has to come first. Nobody else gets it as long as `owner` is there.
@@ -139,16 +173,16 @@ impl Ledger {
         self.change(update, params![id, owner.name(), reason, now()])
     }
 
-    /// Store tasks as EC2 knows them, of an image into a bucket, of servers of this scope and of runs of the program: those of these images, or all.
-    pub fn stores(&self, scope: &str, image_ids: &[String]) -> Result<Vec<TaskRow>> {
+    /// Store tasks as EC2 knows them, of an image into a bucket, of servers and of runs of the program: those of these images, or all.
+    pub fn stores(&self, of: &Of<'_>, image_ids: &[String]) -> Result<Vec<TaskRow>> {
         self.settle()?;
-        let shown = "kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL AND (scope IS NULL OR scope = ?2) AND (ended IS NULL OR ended >= ?1)";
+        let shown = "kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL AND (scope IS NULL OR scope GLOB ?2) AND (ended IS NULL OR ended >= ?1)";
         if image_ids.is_empty() {
-            return self.select(shown, params![oldest(), scope]);
+            return self.select(shown, params![oldest(), of.pattern()]);
         }
         let mut rows = Vec::new();
         for image_id in image_ids {
-            rows.extend(self.select(&format!("{shown} AND image_id = ?3"), params![oldest(), scope, image_id])?);
+            rows.extend(self.select(&format!("{shown} AND image_id = ?3"), params![oldest(), of.pattern(), image_id])?);
         }
         Ok(rows)
     }
@@ -163,10 +197,10 @@ impl Ledger {
         Ok(rows)
     }
 
-    /// The restore of this scope that promised an id.
-    pub fn reserved(&self, scope: &str, reserved_id: &str) -> Result<Option<TaskRow>> {
+    /// The restore that promised an id.
+    pub fn reserved(&self, of: &Of<'_>, reserved_id: &str) -> Result<Option<TaskRow>> {
         self.settle()?;
-        Ok(self.select("reserved_id = ?1 AND scope = ?2", params![reserved_id, scope])?.pop())
+        Ok(self.select("reserved_id = ?1 AND scope GLOB ?2", params![reserved_id, of.pattern()])?.pop())
     }
 
     /// How many tasks wait, and how many are worked on.
@@ -309,7 +343,8 @@ fn conflict(connection: &Connection, task: &NewTask, rules: &Rules) -> rusqlite:
             return Ok(Some(Conflict::Name(reserved)));
         }
     }
-    let waiting: i64 = first(connection, "SELECT COUNT(*) FROM task WHERE state = 'queued' AND scope = ?1", [&task.scope])?.unwrap_or(0);
+    let waiting: i64 =
+        first(connection, "SELECT COUNT(*) FROM task WHERE state = 'queued' AND left_for = 0 AND scope = ?1", [&task.scope])?.unwrap_or(0);
     if waiting.unsigned_abs() >= rules.max_queued {
         return Ok(Some(Conflict::Queued(waiting.unsigned_abs())));
     }

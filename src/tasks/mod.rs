@@ -12,7 +12,7 @@ mod tests;
 
 use std::time::{Duration, SystemTime};
 
-pub use ledger::{Conflict, Ledger, Rules};
+pub use ledger::{Conflict, Ledger, Of, Rules};
 pub use owner::Owner;
 pub use pages::{Filter, Page, newest_of_each, page};
 

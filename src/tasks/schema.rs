@@ -10,8 +10,8 @@ use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior};
 use super::{Kind, NewTask, Origin, State, TaskRow};
 use crate::base::{Error, ErrorKind, Result};
 
-/// What this version writes. It takes what earlier ones wrote.
-const VERSION: i64 = 2;
+/// What this version writes, and the only one it reads.
+const VERSION: i64 = 3;
 /// How long others may keep us waiting.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -37,20 +37,18 @@ CREATE TABLE task (
     started INTEGER NOT NULL,
     ended INTEGER,
     reason TEXT,
-    owner TEXT
+    owner TEXT,
+    -- How often it was left because something has to come first, and when it is looked at again.
+    left_for INTEGER NOT NULL DEFAULT 0,
+    not_before INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX task_image ON task (image_id);
 CREATE INDEX task_state ON task (state);
 CREATE INDEX task_ended ON task (ended);
-";
 
-/// Since version 2: signatures that were used; how often a task was left because something has to come first, and when it is looked at again.
-const SINCE_2: &str = "
-ALTER TABLE task ADD COLUMN left_for INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE task ADD COLUMN not_before INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE signature (signature BLOB PRIMARY KEY, used INTEGER NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX signature_until ON signature (until);
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;
 ";
 
 /// The columns that [`read`] reads, in its order.
@@ -71,9 +69,13 @@ pub(super) fn open(state: &Path) -> Result<Connection> {
         .mode(0o700)
         .create(state)
         .map_err(|cause| Error::io("cannot make the state directory", cause).at("state_directory", state.display()))?;
-    // The files that SQLite makes beside it get its mode.
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    drop(file.map_err(|cause| located(Error::io("cannot open the record of tasks", cause)))?);
+    // The files that SQLite makes beside it get its mode. One that is there is not opened: whoever closes it would let go all locks that this process has on it.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(located(Error::io("cannot make the record of tasks", cause)));
+        }
+        _ => {}
+    }
     prepare(&path).map_err(located)
 }
 
@@ -102,9 +104,9 @@ fn prepare(path: &Path) -> Result<Connection> {
     connection.execute_batch("PRAGMA synchronous = FULL").map_err(failed)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     match user_version(&transaction)? {
-        0 => transaction.execute_batch(&format!("{TABLES}{SINCE_2}")).map_err(failed)?,
-        1 => transaction.execute_batch(SINCE_2).map_err(failed)?,
+        0 => transaction.execute_batch(TABLES).map_err(failed)?,
         VERSION => {}
+        version if version < VERSION => return Err(older(version)),
         version => return Err(newer(version)),
     }
     transaction.commit().map_err(failed)?;
@@ -123,6 +125,14 @@ fn newer(version: i64) -> Error {
     Error::unsupported("the record of tasks was written by a newer amistore: use that one, or another state directory")
         .at("version", version)
         .at("known", VERSION)
+}
+
+fn older(version: i64) -> Error {
+    Error::unsupported(
+        "the record of tasks was written by an amistore before the first release: move this file away, and a new one is made",
+    )
+    .at("version", version)
+    .at("known", VERSION)
 }
 
 fn damaged() -> Error {

@@ -65,7 +65,7 @@ fn a_task_is_claimed_once_and_ends_as_its_owner_says() {
     // Nobody ends what another works on.
     one.complete(b, &first).expect("no error");
     one.advance(a, &first, 100, 77).expect("notes");
-    let rows = other.stores(SCOPE, &["ami-1".to_owned()]).expect("rows");
+    let rows = other.stores(&Of::Scope(SCOPE), &["ami-1".to_owned()]).expect("rows");
     assert_eq!((rows[0].percent, rows[0].bytes, rows[0].state.shown()), (99, 77, "InProgress"));
     one.complete(a, &first).expect("ends");
     other.fail(b, &second, "no more room").expect("ends");
@@ -116,7 +116,7 @@ fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
     assert_eq!(ledger.recent(10).expect("rows")[1].reason.as_deref(), Some("the weather"));
     assert_eq!(ledger.claim("elsewhere", &next).expect("no error"), None, "it is for another account");
     assert_eq!(ledger.claim(SCOPE, &next).expect("no error"), None, "it rests");
-    change(directory.path(), "UPDATE task SET not_before = not_before - 1000");
+    ledger.rouse(SCOPE).expect("wakes it");
     assert_eq!(ledger.claim(SCOPE, &next).expect("no error").expect("a task").reason, None);
 }
 
@@ -177,9 +177,9 @@ fn the_old_are_forgotten_and_reserved_ids_are_kept() {
     assert_eq!(ledger.recent(10).expect("rows").iter().map(|row| row.id).collect::<Vec<_>>(), [waiting]);
     // A server that is never stopped forgets, too.
     enqueue(&ledger, &store("ami-3", "b"));
-    let kept = ledger.reserved(SCOPE, "ami-r1").expect("no error").expect("kept");
+    let kept = ledger.reserved(&Of::Scope(SCOPE), "ami-r1").expect("no error").expect("kept");
     assert_eq!(kept.restored_id.as_deref(), Some("ami-real"));
-    assert_eq!(ledger.reserved(SCOPE, "ami-r2").expect("no error"), None);
+    assert_eq!(ledger.reserved(&Of::Scope(SCOPE), "ami-r2").expect("no error"), None);
     assert_eq!(ledger.recent(10).expect("rows").len(), 2);
 }
 
@@ -187,18 +187,20 @@ fn the_old_are_forgotten_and_reserved_ids_are_kept() {
 fn a_scope_has_tasks_and_limits_of_its_own() {
     let directory = TempDir::new().expect("a directory");
     let (ledger, owner) = opened(&directory);
-    let theirs = |task: NewTask| NewTask { scope: Some("elsewhere".into()), ..task };
+    let theirs = |task: NewTask| NewTask { scope: Some("else where".into()), ..task };
     let rules = Rules { max_queued: 1, max_bytes: 1 << 30 };
     let taken = |task: &NewTask| ledger.enqueue(task, &rules).expect("no error");
     taken(&theirs(store("ami-1", "b"))).expect("taken on");
     taken(&store("ami-1", "b")).expect("others store an image of this id as well");
     assert_eq!(taken(&store("ami-2", "b")), Err(Conflict::Queued(1)));
-    assert_eq!(ledger.stores(SCOPE, &[]).expect("rows").len(), 1);
+    assert_eq!(ledger.stores(&Of::Scope(SCOPE), &[]).expect("rows").len(), 1);
     enqueue(&ledger, &theirs(restore("web", "ami-r1")));
-    assert_eq!(ledger.reserved(SCOPE, "ami-r1").expect("no error"), None);
+    assert_eq!(ledger.reserved(&Of::Scope(SCOPE), "ami-r1").expect("no error"), None);
+    assert!(ledger.reserved(&Of::Place("where"), "ami-r1").expect("no error").is_some(), "of whatever account");
+    assert_eq!(ledger.stores(&Of::Place("where"), &[]).expect("rows").len(), 1);
     // What nobody comes for does not wait for ever.
     let old = millis(SystemTime::now() - KEPT_FOR - Duration::from_secs(1));
-    change(directory.path(), &format!("UPDATE task SET started = {old} WHERE scope = 'elsewhere'"));
+    change(directory.path(), &format!("UPDATE task SET started = {old} WHERE scope = 'else where'"));
     ledger.begin(&command("ami-3"), &owner).expect("begins");
     let given_up: Vec<TaskRow> = ledger.recent(10).expect("rows").into_iter().filter(|row| row.state == State::Failed).collect();
     assert!(given_up.len() == 2 && given_up.iter().all(|row| row.reason.as_deref().is_some_and(|why| why.contains("31 days"))));
@@ -240,19 +242,16 @@ fn nothing_is_written_to_a_file_that_is_gone() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
-fn a_file_of_the_first_version_is_taken() {
+fn whoever_has_the_record_open_keeps_its_locks() {
+    use std::os::unix::fs::MetadataExt;
     let directory = TempDir::new().expect("a directory");
-    let (ledger, _) = opened(&directory);
-    let asked = enqueue(&ledger, &store("ami-1", "b"));
-    drop(ledger);
-    change(
-        directory.path(),
-        "DROP TABLE signature; ALTER TABLE task DROP COLUMN left_for; ALTER TABLE task DROP COLUMN not_before; PRAGMA user_version = 1",
-    );
-    let (ledger, _) = opened(&directory);
-    assert_eq!(ledger.recent(10).expect("rows")[0].id, asked);
-    assert_eq!(ledger.use_signature(&[1; 32], SystemTime::now()).expect("no error"), None);
+    let ledgers = [opened(&directory), opened(&directory)];
+    enqueue(&ledgers[1].0, &store("ami-1", "b"));
+    let number = format!(":{} ", std::fs::metadata(path_in(directory.path())).expect("there").ino());
+    let locks = std::fs::read_to_string("/proc/locks").expect("the locks of the system");
+    assert!(locks.lines().any(|lock| lock.contains(&number) && lock.contains(&std::process::id().to_string())), "{locks}");
 }
 
 #[test]
@@ -271,9 +270,9 @@ fn a_newer_or_damaged_file_is_refused_and_named() {
     let directory = TempDir::new().expect("a directory");
     drop(opened(&directory));
     let path = path_in(directory.path()).display().to_string();
-    change(directory.path(), "PRAGMA user_version = 3");
+    change(directory.path(), "PRAGMA user_version = 4");
     let error = Ledger::open(directory.path()).err().expect("newer");
-    assert_eq!((error.kind(), error.fact("path"), error.fact("version")), (ErrorKind::Unsupported, Some(path.as_str()), Some("3")));
+    assert_eq!((error.kind(), error.fact("path"), error.fact("version")), (ErrorKind::Unsupported, Some(path.as_str()), Some("4")));
     for content in [b"this is no database, and not a short one either: ".repeat(100), vec![0xFF; 50_000]] {
         std::fs::write(&path, content).expect("writes");
         let error = Ledger::open(directory.path()).err().expect("damaged");

@@ -11,19 +11,22 @@ mod worker;
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Overview, Refusal, RestoreRequest, RestoredImage, Service, StorePage, StoreQuery, StoreRequest};
-use crate::aws::Access;
 use crate::aws::s3::{ObjectOptions, S3Link};
+use crate::aws::{Access, Credentials, RetryPolicy};
 use crate::base::{Cancel, Error, ErrorKind, ImageId, Observer, Result};
-use crate::setup::{Compute, LinkSettings, Links, Recorder, Resources};
+use crate::setup::{Compute, LinkSettings, Links, Recorder, Resources, told};
 use crate::state::StateDirectory;
-use crate::tasks::{Ledger, Owner, Rules};
+use crate::tasks::{Ledger, Of, Owner, Rules};
 use tally::Tally;
 
 /// The level at which servers compress.
 const LEVEL: i32 = 1;
+
+/// Before the account is asked for again, if that failed; no part of the asking takes longer.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How much is taken on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +97,8 @@ struct Shared {
     archive: S3Link,
     /// What this server is for, once that is known: others leave its tasks alone.
     scope: OnceLock<String>,
-    asking: Mutex<()>,
+    /// When and why the account could not be found out.
+    asked: Mutex<Option<(Instant, Error)>>,
     tally: Arc<Tally>,
     /// Tasks that are worked on, by their number.
     running: Mutex<HashMap<i64, Recorder>>,
@@ -130,7 +134,7 @@ impl Desk {
         let owner = Arc::new(Owner::register(settings.state.path())?);
         let shared = Arc::new(Shared {
             scope: OnceLock::new(),
-            asking: Mutex::default(),
+            asked: Mutex::default(),
             ledger,
             owner,
             links,
@@ -142,6 +146,9 @@ impl Desk {
             wake: Condvar::new(),
             settings,
         });
+        if let Some(account) = &shared.settings.account_id {
+            shared.know(account)?;
+        }
         let desk = Self { shared: shared.clone(), workers: Mutex::default() };
         for number in 0..limits.max_tasks {
             let shared = shared.clone();
@@ -205,33 +212,80 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// Account, Region and endpoints. The account is asked for when it is needed for the first time, and not by the names of keys: those change, and tasks would be nobody's.
+    /// Who and where: the account, and Region and endpoints. The account is asked for when it is needed for the first time; it is not told by the names of keys, because those change, and tasks would be nobody's.
     fn scope(&self) -> Result<&str> {
         if let Some(scope) = self.scope.get() {
             return Ok(scope);
         }
-        // Of those who need it at the same time one asks.
-        let _asking = lock(&self.asking);
+        // Of those who need it at the same time one asks, and all hear what came of it.
+        let mut failed = lock(&self.asked);
         if let Some(scope) = self.scope.get() {
             return Ok(scope);
         }
-        let settings = &self.settings;
-        let account = match &settings.account_id {
-            Some(account) => Some(account.clone()),
-            None => self.links.account(&settings.compute, &settings.compute_link)?,
-        };
-        // Where nobody knows accounts, profiles may tell them apart.
-        let profile = || settings.compute.profile.clone().or_else(|| std::env::var("AWS_PROFILE").ok()).unwrap_or_default();
-        let who = account.unwrap_or_else(|| format!("profile {}", profile()));
-        let archive_profile = settings.archive.profile.as_deref().unwrap_or_default();
-        let (region, ec2, ebs) = (self.compute.ec2.region(), self.compute.ec2.endpoint(), self.compute.ebs.endpoint());
-        let scope = format!("{who} {region} ec2={ec2} ebs={ebs} s3={} as={archive_profile}", self.archive.endpoint());
+        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| at.elapsed() < ASK_AGAIN) {
+            return Err(unknown(error));
+        }
+        match self.who() {
+            Ok(who) => self.know(&who),
+            Err(error) => {
+                let told = unknown(&error);
+                *failed = Some((Instant::now(), error));
+                Err(told)
+            }
+        }
+    }
+
+    fn know(&self, who: &str) -> Result<&str> {
+        let scope = format!("{who} {}", self.place());
+        // These may be other credentials than those that were refused.
+        self.ledger.rouse(&scope)?;
         Ok(self.scope.get_or_init(|| scope))
+    }
+
+    fn who(&self) -> Result<String> {
+        let access = &self.settings.compute;
+        // Nobody waits for long: with credentials that can be used it is one short request.
+        let link = &self.settings.compute_link;
+        let retry = RetryPolicy { max_attempts: link.retry.max_attempts.min(2), ..link.retry };
+        let settings = LinkSettings { retry, silence: link.silence.min(ASK_AGAIN), ..link.clone() };
+        let access_to_sts = Access { connect_timeout: Some(access.connect_timeout.unwrap_or(ASK_AGAIN).min(ASK_AGAIN)), ..access.clone() };
+        if let Some(account) = self.links.account(&access_to_sts, &settings)? {
+            return Ok(account);
+        }
+        // Where nobody knows accounts, profiles tell them apart, and keys that stay.
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Ok(match (&access.credentials, &access.profile) {
+            (Credentials::Static(credentials), _) => credentials.access_key_id.clone(),
+            (Credentials::Anonymous, _) => "anonymous".to_owned(),
+            (Credentials::Chain, profile) => {
+                let key = variable("AWS_ACCESS_KEY_ID").filter(|key| !key.starts_with("ASIA"));
+                profile.clone().or_else(|| variable("AWS_PROFILE")).or(key).unwrap_or_else(|| "somebody".to_owned())
+            }
+        })
+    }
+
+    fn place(&self) -> String {
+        let archive_profile = self.settings.archive.profile.as_deref().unwrap_or_default();
+        let (region, ec2, ebs) = (self.compute.ec2.region(), self.compute.ec2.endpoint(), self.compute.ebs.endpoint());
+        format!("{region} ec2={ec2} ebs={ebs} s3={} as={archive_profile}", self.archive.endpoint())
+    }
+
+    /// Whose tasks are told of. Nobody is asked for that: how far a task is can be told without AWS.
+    fn told_of<T>(&self, tell: impl FnOnce(&Of<'_>) -> T) -> T {
+        match self.scope.get() {
+            Some(scope) => tell(&Of::Scope(scope)),
+            None => tell(&Of::Place(&self.place())),
+        }
     }
 
     fn rules(&self, max_bytes: u64) -> Rules {
         Rules { max_queued: self.settings.limits.max_queued, max_bytes }
     }
+}
+
+fn unknown(cause: &Error) -> Error {
+    Error::new(cause.kind(), "it is not known whose tasks these credentials are for: name the account with --account-id")
+        .because(told(cause))
 }
 
 /// What one task may take.

@@ -11,8 +11,7 @@ const SHOWN: usize = 200;
 impl Shared {
     pub(super) fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal> {
         let image_ids: Vec<String> = query.image_ids.iter().map(ToString::to_string).collect();
-        let scope = self.scope().map_err(|error| refusal::of(&error))?;
-        let rows = self.ledger.stores(scope, &image_ids).map_err(|error| refusal::of_record(&error))?;
+        let rows = self.told_of(|of| self.ledger.stores(of, &image_ids)).map_err(|error| refusal::of_record(&error))?;
         let filter = Filter { states: query.states.clone(), buckets: query.buckets.clone(), image_ids };
         let page = page(rows, &filter, query.limit, query.after.as_deref());
         let page = page.ok_or_else(|| Refusal::client("InvalidPaginationToken", "The pagination token is not valid"))?;
@@ -20,8 +19,7 @@ impl Shared {
     }
 
     pub(super) fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal> {
-        let scope = self.scope().map_err(|error| refusal::of(&error))?;
-        let row = self.ledger.reserved(scope, reserved.as_str()).map_err(|error| refusal::of_record(&error))?;
+        let row = self.told_of(|of| self.ledger.reserved(of, reserved.as_str())).map_err(|error| refusal::of_record(&error))?;
         row.map(|row| restored(reserved, row)).transpose().map_err(|error| refusal::of_record(&error))
     }
 

@@ -37,7 +37,7 @@ enum Ending {
 pub(super) fn work(shared: &Arc<Shared>) {
     let mut failures = 0_u32;
     while !shared.settings.cancel.is_cancelled() {
-        match shared.scope().and_then(|scope| shared.ledger.claim(scope, &shared.owner)) {
+        match claim(shared) {
             Ok(Some(row)) => {
                 failures = 0;
                 run(shared, &row);
@@ -56,6 +56,11 @@ pub(super) fn work(shared: &Arc<Shared>) {
             }
         }
     }
+}
+
+/// A task for this server. Without a task nobody is asked for the account.
+fn claim(shared: &Shared) -> Result<Option<TaskRow>> {
+    if shared.ledger.is_anything_waiting()? { shared.ledger.claim(shared.scope()?, &shared.owner) } else { Ok(None) }
 }
 
 fn wait(shared: &Shared) {

@@ -94,13 +94,13 @@ impl Seats {
 }
 
 impl Taken {
-    /// Who has to leave: of the peer that has most idle seats the one that never asked what it may ask, and has been there for longest.
+    /// Who has to leave: those first who never asked what they may ask, of them one of the peer that has most, and of its connections the one that has been idle for longest.
     fn least(&self) -> Option<u64> {
         let idle = || self.seats.iter().filter_map(|(number, place)| Some((place, place.idle_since?, *number)));
-        let mut counts: HashMap<Peer, usize> = HashMap::new();
-        idle().for_each(|(place, ..)| *counts.entry(place.peer).or_default() += 1);
-        let most = idle().max_by_key(|(place, since, _)| (counts[&place.peer], !place.is_known, Reverse(*since)));
-        most.map(|(.., number)| number)
+        let mut counts: HashMap<(bool, Peer), usize> = HashMap::new();
+        idle().for_each(|(place, ..)| *counts.entry((place.is_known, place.peer)).or_default() += 1);
+        let first = idle().max_by_key(|(place, since, _)| (!place.is_known, counts[&(place.is_known, place.peer)], Reverse(*since)));
+        first.map(|(.., number)| number)
     }
 }
 
@@ -186,12 +186,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_takes_most_makes_room_for_others() {
-        let seats = Seats::new(4);
+        let seats = Seats::new(5);
         let quiet = seats.take(from("10.0.0.1")).expect("a seat");
+        let known = seats.take(from("10.0.0.3")).expect("a seat");
+        drop(known.sitter().busy());
         // One site, however many addresses it has.
         let greedy: Vec<Seat> = (0..20).map(|at| seats.take(from(&format!("2001:db8::{at}"))).expect("a seat")).collect();
         let other = seats.take(from("10.0.0.2")).expect("a seat");
-        assert!(!has_to_leave(&quiet).await && !has_to_leave(&other).await);
+        assert!(!has_to_leave(&quiet).await && !has_to_leave(&other).await && !has_to_leave(&known).await);
         let mut gone = 0;
         for seat in &greedy {
             gone += usize::from(has_to_leave(seat).await);

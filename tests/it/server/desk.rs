@@ -394,8 +394,15 @@ fn whoever_comes_with_other_keys_of_the_account_goes_on_and_nobody_else() {
     drop(first);
     site.s3.clear_faults();
     site.aws.expire_key(TestAws::ACCESS_KEY);
+    // Whoever comes with the old key can do nothing, and says what is true.
+    let late = site.desk();
+    wait_until("it to ask whose key it is", || site.aws.count("GetCallerIdentity") > 1);
+    assert_eq!(task(&late, &image).state, "InProgress");
+    let refusal = late.create_store(&store_request(&site.image("other"), BUCKET), false).expect_err("nobody believes it");
+    assert_eq!(refusal.status, 403, "{refusal:?}");
+    drop(late);
     let stranger = with("AKIASTRANGER", "stranger");
-    assert_eq!(tasks(&stranger), [], "it is none of theirs");
+    wait_until("it to know that it is none of theirs", || tasks(&stranger).is_empty());
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(site.aws.calls().iter().filter(|call| call.access_key.as_deref() == Some("AKIASTRANGER")).count(), 1, "whose key it is");
     let second = with("AKIASECOND", "second");

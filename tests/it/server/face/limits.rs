@@ -100,6 +100,22 @@ fn a_client_that_does_not_take_its_answer_is_let_go() {
 }
 
 #[test]
+fn a_long_answer_is_not_cut_off_for_a_newcomer() {
+    let bench = limited(Limits { connections: 1, ..Limits::default() });
+    lock(&bench.memory.tasks).extend((0..40_000).map(|at| super::super::memory::task(&format!("ami-{at:08}"), "Failed", at)));
+    let mut asking = bench.connect();
+    let many: Vec<_> = (0..60)
+        .map(|_| format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ncontent-length: {}\r\n\r\n{TASKS}", TASKS.len()))
+        .collect();
+    // More than sockets of both sides hold, one answer after the other.
+    asking.write_all(many.concat().as_bytes()).expect("writes");
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(read(&mut bench.connect()).status, 503, "the first client is still being answered");
+    let mut text = vec![0; 10 << 20];
+    asking.read_exact(&mut text).expect("all of it");
+}
+
+#[test]
 fn a_body_that_does_not_come_is_not_waited_for() {
     let bench = limited(brief());
     let mut stream = bench.connect();
