@@ -86,7 +86,17 @@ impl Upload {
                 .set_expected_bucket_owner(options.owner());
             async move { request.send().await.map_err(|error| classify("cannot begin an upload", error)) }
         };
-        let output = store.link.until_answered().request(make).await.map_err(store.located(key))?;
+        let output = match store.link.until_answered().request(make).await {
+            Ok(output) => output,
+            Err(error) => {
+                // An answer that was lost may have named one. The error that brought us here is the one to report.
+                if matches!(error.kind(), ErrorKind::Io | ErrorKind::Interrupted) && attempts.load(Ordering::Relaxed) > 0 {
+                    let store = S3Store { link: store.link.for_cleaning_up(), ..store.clone() };
+                    let _ = store.abort_unnamed(key, &started, None).await;
+                }
+                return Err(store.located(key)(error));
+            }
+        };
         let id = output.upload_id().filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| Error::new(ErrorKind::Io, "the store began an upload and did not say how it is called"))?;
         let upload = Self { store: store.clone(), key: key.to_owned(), id: id.to_owned(), checksum };

@@ -236,7 +236,7 @@ fn what_is_made_while_somebody_interrupts_is_not_lost() {
         let (world, _) = archived();
         let archive = world.sandbox.read("a.bin");
         world.gov.aws.fail(
-            Fault::on(operation, FaultKind::Delay(std::time::Duration::from_millis(600))).nth(if operation == "StartSnapshot" {
+            Fault::on(operation, FaultKind::Delay(std::time::Duration::from_millis(1500))).nth(if operation == "StartSnapshot" {
                 1
             } else {
                 2
