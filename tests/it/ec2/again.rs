@@ -176,6 +176,8 @@ fn an_interrupted_restore_keeps_its_snapshot_and_says_how_to_go_on() {
         let mut running = world.start(&args);
         let there = || world.gov.aws.snapshots().first().map_or(0, |snapshot| snapshot.blocks.len());
         wait_until("the block, and most others", || world.gov.aws.calls().iter().any(|call| call.block == Some(40)) && there() >= 40);
+        // That they are there the program has to hear, and to note. It can do nothing else meanwhile.
+        std::thread::sleep(std::time::Duration::from_millis(800));
         running.signal(signal);
         let outcome = running.wait();
         assert_eq!(outcome.code, 130, "{}", outcome.stderr);
