@@ -142,6 +142,12 @@ fn profile_region(profile: &str) -> aws_config::profile::ProfileFileRegionProvid
     aws_config::profile::ProfileFileRegionProvider::builder().profile_name(profile).build()
 }
 
+/// The host of an endpoint. Of an IPv6 address it is the bracket that it begins with.
+pub(super) fn host_of(endpoint: &str) -> &str {
+    let rest = endpoint.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split(['/', ':']).next().unwrap_or_default()
+}
+
 fn check_endpoint(url: &str) -> Result<()> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     match rest {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_config::{Region, SdkConfig};
 
+use super::access::host_of;
 use super::body::Progress;
 use super::error::Failure;
 use super::limiter::Limiter;
@@ -145,9 +146,8 @@ impl<S: Service> Link<S> {
     /// Whether bodies have to be signed: what TLS does not protect, a signature does. On this machine itself nobody listens.
     pub(super) fn signs_bodies(&self) -> bool {
         let endpoint = self.endpoint();
-        let Some(rest) = endpoint.strip_prefix("http://") else { return false };
-        let host = rest.split(['/', ':']).next().unwrap_or_default();
-        !(host == "localhost" || host == "[" || host.starts_with("127."))
+        let host = host_of(&endpoint);
+        endpoint.starts_with("http://") && !(host == "localhost" || host == "[" || host.starts_with("127."))
     }
 
     fn lock(&self) -> MutexGuard<'_, State<S>> {

@@ -24,6 +24,6 @@ pub use access::{Access, Addressing, Credentials, StaticCredentials};
 pub use error::needs_other_credentials;
 pub use link::{Link, LinkOptions};
 pub use pace::Pace;
-pub use partition::{Partition, is_aws_host, partition_of};
+pub use partition::{Partition, is_of_aws, partition_of};
 pub use retry::RetryPolicy;
 pub use runtime::Runtime;

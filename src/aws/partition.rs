@@ -2,6 +2,8 @@
 //!
 //! From botocore 1.44.5's `partitions.json`. By those data every partition has FIPS and dual-stack endpoints, so nothing here asks; what is not there fails to resolve.
 
+use super::access::host_of;
+
 /// A part of AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
@@ -97,10 +99,11 @@ impl Partition {
     }
 }
 
-/// Whether this is the name of a host of AWS, in whatever partition.
-pub fn is_aws_host(host: &str) -> bool {
+/// Whether an endpoint is one of AWS, in whatever partition: its own, for which nothing is said, or one that a network has for it.
+pub fn is_of_aws(endpoint: &str) -> bool {
+    let host = host_of(endpoint);
     let ends_in = |suffix: &str| host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
-    PARTITIONS.iter().any(|partition| ends_in(partition.dns_suffix) || ends_in(partition.dual_stack_suffix))
+    endpoint.is_empty() || PARTITIONS.iter().any(|partition| ends_in(partition.dns_suffix) || ends_in(partition.dual_stack_suffix))
 }
 
 #[cfg(test)]
@@ -142,10 +145,11 @@ mod tests {
             "ec2.cn-north-1.amazonaws.com.cn",
             "ec2.eu-west-1.api.aws",
         ] {
-            assert!(is_aws_host(host), "{host}");
+            assert!(is_of_aws(&format!("https://{host}")) && is_of_aws(&format!("http://{host}:443/x")), "{host}");
         }
         for host in ["", "localhost", "127.0.0.1", "amazonaws.com", "evilamazonaws.com", "ec2.amazonaws.com.evil.example"] {
-            assert!(!is_aws_host(host), "{host}");
+            assert!(!is_of_aws(&format!("https://{host}")), "{host}");
         }
+        assert!(is_of_aws(""));
     }
 }

@@ -7,7 +7,7 @@ use crate::aws::ebs::{EbsLink, Quotas};
 use crate::aws::ec2::Ec2Link;
 use crate::aws::s3::{ObjectOptions, S3Link, S3Store};
 use crate::aws::sts::StsLink;
-use crate::aws::{Access, Credentials, LinkOptions, Pace, RetryPolicy, Runtime, is_aws_host};
+use crate::aws::{Access, Credentials, LinkOptions, Pace, RetryPolicy, Runtime, is_of_aws};
 use crate::base::{Cancel, Error, Observer, Result};
 
 /// How requests are made, whatever they ask for.
@@ -127,10 +127,4 @@ pub struct Compute {
     pub ebs: EbsLink,
     /// The account's limits.
     pub quotas: Quotas,
-}
-
-/// Whether an endpoint is one of AWS: its own, or one that a network has for it.
-fn is_of_aws(endpoint: &str) -> bool {
-    let host = endpoint.split("://").last().unwrap_or_default().split(['/', ':']).next().unwrap_or_default();
-    endpoint.is_empty() || is_aws_host(host)
 }

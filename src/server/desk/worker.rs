@@ -60,7 +60,10 @@ pub(super) fn work(shared: &Arc<Shared>) {
 
 /// A task for this server. Without a task nobody is asked for the account.
 fn claim(shared: &Shared) -> Result<Option<TaskRow>> {
-    if shared.ledger.is_anything_waiting()? { shared.ledger.claim(shared.scope()?, &shared.owner) } else { Ok(None) }
+    if shared.scope.get().is_none() && !shared.ledger.is_anything_waiting()? {
+        return Ok(None);
+    }
+    shared.ledger.claim(shared.scope()?, &shared.owner)
 }
 
 fn wait(shared: &Shared) {
