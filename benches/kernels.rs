@@ -1,7 +1,8 @@
-//! Throughput of what the work is made of: SHA-256, zero test, zstd, window index, block map. On one thread.
+//! Throughput of what the work is made of: SHA-256, zero test, zstd, window index, block map. On
+//! one thread.
 //!
-//! `cargo bench --bench kernels` takes less than a minute; a part of a name after `--` picks some of them. The whole tool is timed by
-//! `compare.py`.
+//! `cargo bench --bench kernels` takes less than a minute; a part of a name after `--` picks some
+//! of them. The whole tool is timed by `compare.py`.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -46,9 +47,13 @@ impl Generator {
 
     /// Lines of a log: they shrink to about a third.
     fn log(&mut self, len: usize) -> Vec<u8> {
-        const SYLLABLES: [&str; 16] =
-            ["al", "ba", "con", "der", "es", "fi", "gra", "hol", "in", "jor", "ka", "lum", "men", "nor", "os", "pre"];
-        let mut word = || (0..1 + self.below(4)).map(|_| SYLLABLES[self.below(16) as usize]).collect::<String>();
+        const SYLLABLES: [&str; 16] = [
+            "al", "ba", "con", "der", "es", "fi", "gra", "hol", "in", "jor", "ka", "lum", "men",
+            "nor", "os", "pre",
+        ];
+        let mut word = || {
+            (0..1 + self.below(4)).map(|_| SYLLABLES[self.below(16) as usize]).collect::<String>()
+        };
         let words: Vec<String> = (0..4000).map(|_| word()).collect();
         let (mut text, mut time) = (String::with_capacity(len + 256), 1_760_000_000_000u64);
         while text.len() < len {
@@ -83,9 +88,15 @@ fn sha256(criterion: &mut Criterion) {
         let mut digests = [Digest::default(); 8];
         bencher.iter(|| sha256::digest_many(black_box(&blocks), &mut digests));
     });
-    group.bench_function("digest/4MiB", |bencher| bencher.iter(|| sha256::digest(black_box(&data))));
+    group
+        .bench_function("digest/4MiB", |bencher| bencher.iter(|| sha256::digest(black_box(&data))));
     group.bench_function("sha2/8x512KiB", |bencher| {
-        bencher.iter(|| blocks.iter().map(|block| Sha256::digest(black_box(block))[0]).fold(0, |all, byte| all ^ byte));
+        bencher.iter(|| {
+            blocks
+                .iter()
+                .map(|block| Sha256::digest(black_box(block))[0])
+                .fold(0, |all, byte| all ^ byte)
+        });
     });
     group.bench_function("sha2/4MiB", |bencher| bencher.iter(|| Sha256::digest(black_box(&data))));
     group.finish();
@@ -99,12 +110,16 @@ fn zero(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("is_zero");
     group.throughput(Throughput::Bytes(BLOCK as u64));
     group.bench_function("zeros/512KiB", |bencher| bencher.iter(|| is_zero(black_box(&zeros))));
-    group.bench_function("last-byte-set/512KiB", |bencher| bencher.iter(|| is_zero(black_box(&late))));
+    group.bench_function("last-byte-set/512KiB", |bencher| {
+        bencher.iter(|| is_zero(black_box(&late)))
+    });
     group.finish();
 
     // Ends at the first bytes, so it has no throughput: this is the price of asking, for data.
     let noise = Generator(2).noise(BLOCK);
-    criterion.bench_function("is_zero/data/512KiB", |bencher| bencher.iter(|| is_zero(black_box(&noise))));
+    criterion.bench_function("is_zero/data/512KiB", |bencher| {
+        bencher.iter(|| is_zero(black_box(&noise)))
+    });
 }
 
 /// A whole cell, as the packer makes it. Sizes go to stderr: a speed without its ratio says little.
@@ -118,8 +133,13 @@ fn zstd(criterion: &mut Criterion) {
             let mut encoder = Encoder::new(level).expect("a level of the format");
             let mut frame = Vec::new();
             encoder.encode(raw, &mut frame).expect("encodes");
-            eprintln!("zstd {name}, level {level}: {:.1} % of the input", frame.len() as f64 * 100.0 / raw.len() as f64);
-            group.bench_function(BenchmarkId::new(*name, level), |bencher| bencher.iter(|| encoder.encode(black_box(raw), &mut frame)));
+            eprintln!(
+                "zstd {name}, level {level}: {:.1} % of the input",
+                frame.len() as f64 * 100.0 / raw.len() as f64
+            );
+            group.bench_function(BenchmarkId::new(*name, level), |bencher| {
+                bencher.iter(|| encoder.encode(black_box(raw), &mut frame))
+            });
             frames.push((name, level, frame));
         }
     }
@@ -151,14 +171,23 @@ fn window_index(criterion: &mut Criterion) {
             let present = 1 + generator.below(255) as u8;
             let zero = present & generator.next() as u8;
             let record_digest = generator.noise(32).try_into().expect("32 bytes");
-            WindowSlot { cell_len, slot, present, zero, fill: zero & generator.next() as u8, record_digest }
+            WindowSlot {
+                cell_len,
+                slot,
+                present,
+                zero,
+                fill: zero & generator.next() as u8,
+                record_digest,
+            }
         })
         .collect();
     let cells_len = slots.iter().map(|slot| u64::from(slot.cell_len)).sum();
     let record = WindowIndex { volume: 0, window: 0, cells_len, content: [7; 32], slots }.encode();
     let mut group = criterion.benchmark_group("window-index");
     group.throughput(Throughput::Elements(u64::from(SLOTS_PER_WINDOW)));
-    group.bench_function("parse/4096", |bencher| bencher.iter(|| WindowIndex::parse(black_box(&record), size).expect("parses")));
+    group.bench_function("parse/4096", |bencher| {
+        bencher.iter(|| WindowIndex::parse(black_box(&record), size).expect("parses"))
+    });
     group.finish();
 }
 
@@ -195,11 +224,14 @@ fn block_map(criterion: &mut Criterion) {
     group.bench_function("insert", |bencher| bencher.iter(build));
     group.throughput(Throughput::Elements(LOOKUPS as u64));
     group.bench_function("get", |bencher| {
-        bencher.iter(|| asked.iter().map(|address| u64::from(map.get(black_box(*address)).present)).sum::<u64>());
+        bencher.iter(|| {
+            asked.iter().map(|address| u64::from(map.get(black_box(*address)).present)).sum::<u64>()
+        });
     });
     group.throughput(Throughput::Elements(extents));
     group.bench_function("extents", |bencher| {
-        bencher.iter(|| black_box(&map).extents().map(|extent| u64::from(extent.count)).sum::<u64>());
+        bencher
+            .iter(|| black_box(&map).extents().map(|extent| u64::from(extent.count)).sum::<u64>());
     });
     group.finish();
 }

@@ -1,6 +1,7 @@
 //! The `amistore` program.
 
 fn main() -> std::process::ExitCode {
-    // A panic is a defect; the hook has said where. Its exit code is that of an internal error, as documented.
+    // A panic is a defect; the hook has said where. Its exit code is that of an internal error, as
+    // documented.
     std::panic::catch_unwind(amistore::cli::main).unwrap_or(std::process::ExitCode::from(1))
 }

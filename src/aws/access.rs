@@ -9,7 +9,8 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
+    RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
+    SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
@@ -54,16 +55,20 @@ pub struct StaticCredentials {
 impl std::fmt::Debug for StaticCredentials {
     /// Without the secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StaticCredentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+        f.debug_struct("StaticCredentials")
+            .field("access_key_id", &self.access_key_id)
+            .finish_non_exhaustive()
     }
 }
 
-/// One side of a transfer, as far as the user said. What is not said comes from the environment and the configuration files, as with the AWS CLI.
+/// One side of a transfer, as far as the user said. What is not said comes from the environment and
+/// the configuration files, as with the AWS CLI.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// A profile of the AWS configuration files. It comes before credentials in the environment.
     pub profile: Option<String>,
-    /// Whether the profile's Region comes before that of the environment: two sides of one transfer share an environment, not a Region.
+    /// Whether the profile's Region comes before that of the environment: two sides of one transfer
+    /// share an environment, not a Region.
     pub profile_region_first: bool,
     /// The Region.
     pub region: Option<String>,
@@ -78,13 +83,18 @@ pub struct Access {
 }
 
 impl Access {
-    /// Reads environment and configuration files. Credentials are found when the first request needs them.
+    /// Reads environment and configuration files. Credentials are found when the first request
+    /// needs them.
     pub(super) async fn load(&self) -> Result<SdkConfig> {
         let http = http_client(std::env::var_os("AWS_CA_BUNDLE").as_deref().map(Path::new))?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http.clone())
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(self.connect_timeout.unwrap_or(Duration::from_secs(10))).build())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(self.connect_timeout.unwrap_or(Duration::from_secs(10)))
+                    .build(),
+            )
             // Ours watch both directions, know the rate limit, and can be tested.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
@@ -102,16 +112,29 @@ impl Access {
                     .await
                 }
             };
-            let provider_config = ProviderConfig::default().with_http_client(http).with_region(region);
-            let provider = ProfileFileCredentialsProvider::builder().configure(&provider_config).profile_name(profile).build();
-            loader = loader.profile_name(profile).credentials_provider(SharedCredentialsProvider::new(provider));
+            let provider_config =
+                ProviderConfig::default().with_http_client(http).with_region(region);
+            let provider = ProfileFileCredentialsProvider::builder()
+                .configure(&provider_config)
+                .profile_name(profile)
+                .build();
+            loader = loader
+                .profile_name(profile)
+                .credentials_provider(SharedCredentialsProvider::new(provider));
         }
         match &self.credentials {
             Credentials::Chain => {}
             Credentials::Anonymous => loader = loader.no_credentials(),
-            Credentials::Static(StaticCredentials { access_key_id, secret_access_key, session_token }) => {
-                let (id, secret, token) = (access_key_id.clone(), secret_access_key.clone(), session_token.clone());
-                loader = loader.credentials_provider(aws_sdk_s3::config::Credentials::new(id, secret, token, None, "given"));
+            Credentials::Static(StaticCredentials {
+                access_key_id,
+                secret_access_key,
+                session_token,
+            }) => {
+                let (id, secret, token) =
+                    (access_key_id.clone(), secret_access_key.clone(), session_token.clone());
+                loader = loader.credentials_provider(aws_sdk_s3::config::Credentials::new(
+                    id, secret, token, None, "given",
+                ));
             }
         }
         if let Some(region) = self.region().await {
@@ -152,7 +175,10 @@ fn check_endpoint(url: &str) -> Result<()> {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     match rest {
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(()),
-        _ => Err(Error::usage("an endpoint is a URL, such as https://s3.example.com or http://127.0.0.1:9000").at("endpoint", url)),
+        _ => Err(Error::usage(
+            "an endpoint is a URL, such as https://s3.example.com or http://127.0.0.1:9000",
+        )
+        .at("endpoint", url)),
     }
 }
 
@@ -161,11 +187,15 @@ fn http_client(ca_bundle: Option<&Path>) -> Result<SharedHttpClient> {
     let context = match ca_bundle.filter(|path| !path.as_os_str().is_empty()) {
         None => None,
         Some(path) => {
-            let failed = |error: Error| error.at("path", path.display()).at("variable", "AWS_CA_BUNDLE");
-            let pem = std::fs::read(path).map_err(|cause| failed(Error::io("cannot read the certificate bundle", cause)))?;
+            let failed =
+                |error: Error| error.at("path", path.display()).at("variable", "AWS_CA_BUNDLE");
+            let pem = std::fs::read(path)
+                .map_err(|cause| failed(Error::io("cannot read the certificate bundle", cause)))?;
             let store = tls::TrustStore::empty().with_pem_certificate(pem);
             let context = tls::TlsContext::builder().with_trust_store(store).build();
-            Some(context.map_err(|cause| failed(Error::new(ErrorKind::Usage, "not a certificate bundle").because(cause)))?)
+            Some(context.map_err(|cause| {
+                failed(Error::new(ErrorKind::Usage, "not a certificate bundle").because(cause))
+            })?)
         }
     };
     Ok(Builder::new().build_with_connector_fn(move |settings, _components| {
@@ -173,7 +203,8 @@ fn http_client(ca_bundle: Option<&Path>) -> Result<SharedHttpClient> {
         if let Some(settings) = settings {
             builder = builder.connector_settings(settings.clone());
         }
-        let mut builder = builder.tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc));
+        let mut builder =
+            builder.tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc));
         if let Some(context) = &context {
             builder = builder.tls_context(context.clone());
         }

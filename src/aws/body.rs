@@ -28,7 +28,10 @@ impl Progress {
 
     /// Something moved, or will at `at`.
     pub(super) fn moved(&self, at: Instant) {
-        self.0.1.fetch_max(at.saturating_duration_since(self.0.0).as_millis() as u64, Ordering::Relaxed);
+        self.0.1.fetch_max(
+            at.saturating_duration_since(self.0.0).as_millis() as u64,
+            Ordering::Relaxed,
+        );
     }
 
     /// How long nothing has moved.
@@ -48,7 +51,12 @@ pub(super) struct MeteredBody {
 }
 
 impl MeteredBody {
-    pub(super) fn sdk_body(data: Bytes, pace: Option<Pace>, progress: Progress, observer: Arc<dyn Observer>) -> SdkBody {
+    pub(super) fn sdk_body(
+        data: Bytes,
+        pace: Option<Pace>,
+        progress: Progress,
+        observer: Arc<dyn Observer>,
+    ) -> SdkBody {
         SdkBody::from_body_1_x(Self { data, pace, progress, observer, pause: None })
     }
 }
@@ -57,7 +65,10 @@ impl Body for MeteredBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.data.is_empty() {
             return Poll::Ready(None);
         }

@@ -1,4 +1,5 @@
-//! What a failed request means: kind, and whether it is worth another attempt. Decided here, where the typed failure is still in hand.
+//! What a failed request means: kind, and whether it is worth another attempt. Decided here, where
+//! the typed failure is still in hand.
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -15,7 +16,8 @@ pub(super) struct Failure {
     pub(super) error: Error,
     /// The bucket is in this Region, and the request went to another.
     pub(super) region: Option<String>,
-    /// It may have failed because our clock is wrong. The SDK has seen that of the service in the answer, and signs the next request by it.
+    /// It may have failed because our clock is wrong. The SDK has seen that of the service in the
+    /// answer, and signs the next request by it.
     pub(super) skewed: bool,
 }
 
@@ -37,7 +39,8 @@ impl std::fmt::Display for Said {
 
 impl std::error::Error for Said {}
 
-/// What an error code of S3, EC2 or EBS means. `status` decides where there is no code (HEAD has no body) or an unknown one.
+/// What an error code of S3, EC2 or EBS means. `status` decides where there is no code (HEAD has no
+/// body) or an unknown one.
 fn meaning(code: &str, status: u16) -> (ErrorKind, Retry) {
     match code {
         // Some services call everything that they lack an internal failure.
@@ -54,9 +57,10 @@ fn meaning(code: &str, status: u16) -> (ErrorKind, Retry) {
         | "ConcurrentLimitExceededException"
         | "BandwidthLimitExceeded" => (ErrorKind::Limit, Retry::Throttle),
         // So many at a time, and later there are fewer; or none left, and later there are more.
-        "ConcurrentSnapshotLimitExceeded" | "PendingSnapshotLimitExceeded" | "InsufficientCapacity" | "InsufficientVolumeCapacity" => {
-            (ErrorKind::Limit, Retry::Throttle)
-        }
+        "ConcurrentSnapshotLimitExceeded"
+        | "PendingSnapshotLimitExceeded"
+        | "InsufficientCapacity"
+        | "InsufficientVolumeCapacity" => (ErrorKind::Limit, Retry::Throttle),
         "InternalError"
         | "InternalFailure"
         | "InternalServerError"
@@ -69,10 +73,16 @@ fn meaning(code: &str, status: u16) -> (ErrorKind, Retry) {
         | "OperationAborted"
         | "IncompleteBody" => (ErrorKind::Io, Retry::Transient),
         // What left us was right: it was damaged on the way.
-        "BadDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch" | "InvalidDigest" => (ErrorKind::Io, Retry::Transient),
+        "BadDigest"
+        | "XAmzContentChecksumMismatch"
+        | "XAmzContentSHA256Mismatch"
+        | "InvalidDigest" => (ErrorKind::Io, Retry::Transient),
         // RequestExpired is what EC2 says of credentials that have ended, too.
-        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired" => (ErrorKind::Denied, Retry::Stale),
-        // The SDK has seen the clock of the service in this answer, and signs the next request by it.
+        "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired" => {
+            (ErrorKind::Denied, Retry::Stale)
+        }
+        // The SDK has seen the clock of the service in this answer, and signs the next request by
+        // it.
         "RequestTimeTooSkewed" => (ErrorKind::Denied, Retry::Transient),
         "AccessDenied"
         | "AccessDeniedException"
@@ -100,16 +110,20 @@ fn meaning(code: &str, status: u16) -> (ErrorKind, Retry) {
         | "ResourceNotFoundException"
         | "InvalidAMIID.Unavailable" => (ErrorKind::NotFound, Retry::No),
         "PreconditionFailed" => (ErrorKind::Exists, Retry::No),
-        "NotImplemented" | "MethodNotAllowed" | "InvalidAction" | "UnknownOperationException" | "UnsupportedOperation" | "Unsupported" => {
-            (ErrorKind::Unsupported, Retry::No)
-        }
+        "NotImplemented"
+        | "MethodNotAllowed"
+        | "InvalidAction"
+        | "UnknownOperationException"
+        | "UnsupportedOperation"
+        | "Unsupported" => (ErrorKind::Unsupported, Retry::No),
         "EntityTooLarge"
         | "TooManyParts"
         | "MetadataTooLarge"
         | "QuotaExceeded"
         | "InsufficientStorage"
         | "ServiceQuotaExceededException" => (ErrorKind::Limit, Retry::No),
-        // DryRunOperation is a success that has the form of a failure: whoever asked for it looks at the code. ConflictException is EBS's for one client token with two meanings.
+        // DryRunOperation is a success that has the form of a failure: whoever asked for it looks
+        // at the code. ConflictException is EBS's for one client token with two meanings.
         "DryRunOperation"
         | "ConflictException"
         | "IdempotentParameterMismatch"
@@ -130,7 +144,8 @@ fn meaning(code: &str, status: u16) -> (ErrorKind, Retry) {
 
 /// What a code means that only resembles others, or that is not known at all.
 fn family(code: &str, status: u16) -> (ErrorKind, Retry) {
-    // EC2 has a code of each kind for each of its things: InvalidSnapshot.NotFound, InvalidAMIName.Duplicate.
+    // EC2 has a code of each kind for each of its things: InvalidSnapshot.NotFound,
+    // InvalidAMIName.Duplicate.
     match code.split_once('.') {
         Some((_, "NotFound")) => return (ErrorKind::NotFound, Retry::No),
         Some((_, "Duplicate")) => return (ErrorKind::Exists, Retry::No),
@@ -147,7 +162,8 @@ fn family(code: &str, status: u16) -> (ErrorKind, Retry) {
     }
     match status {
         401 | 403 => (ErrorKind::Denied, Retry::No),
-        // Of a HEAD request nothing but the status is known; expired credentials are the one cause that can be mended.
+        // Of a HEAD request nothing but the status is known; expired credentials are the one cause
+        // that can be mended.
         400 if code.is_empty() => (ErrorKind::Denied, Retry::Stale),
         404 => (ErrorKind::NotFound, Retry::No),
         408 => (ErrorKind::Io, Retry::Transient),
@@ -161,22 +177,32 @@ fn family(code: &str, status: u16) -> (ErrorKind, Retry) {
     }
 }
 
-/// Whether a refusal may come of a clock that is wrong: an answer to HEAD says no more than that it is refused, EC2 and EBS do not say why.
+/// Whether a refusal may come of a clock that is wrong: an answer to HEAD says no more than that it
+/// is refused, EC2 and EBS do not say why.
 fn may_be_the_clock(code: &str, status: u16) -> bool {
     match code {
         "" => status == 403,
-        "AuthFailure" | "RequestExpired" | "InvalidSignatureException" | "SignatureDoesNotMatch" => true,
+        "AuthFailure"
+        | "RequestExpired"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch" => true,
         _ => false,
     }
 }
 
-/// Turns a failed request into an error. `doing` says what could not be done: "cannot upload a part".
+/// Turns a failed request into an error. `doing` says what could not be done: "cannot upload a
+/// part".
 pub(super) fn classify<E>(doing: &'static str, error: SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let status = error.raw_response().map_or(0, |response| response.status().as_u16());
-    let header = |name: &str| error.raw_response().and_then(|response| response.headers().get(name)).map(ToOwned::to_owned);
+    let header = |name: &str| {
+        error
+            .raw_response()
+            .and_then(|response| response.headers().get(name))
+            .map(ToOwned::to_owned)
+    };
     let request_id = header("x-amz-request-id").or_else(|| header("x-amzn-requestid"));
     let region = header("x-amz-bucket-region");
     let is_far = header("date").is_some_and(|date| is_far_from_now(&date));
@@ -196,24 +222,39 @@ where
             }
             match meta.message().filter(|message| !message.is_empty()) {
                 Some(message) => failed = failed.because(Said(message.to_owned())),
-                None if code.is_empty() && status < 300 => failed = failed.because(Said(deepest(context.err()))),
+                None if code.is_empty() && status < 300 => {
+                    failed = failed.because(Said(deepest(context.err())))
+                }
                 None => {}
             }
             let moved = matches!(status, 301 | 307 | 400) && (code != "ExpiredToken");
-            Failure { error: failed, region: region.filter(|_| moved), skewed: is_far && may_be_the_clock(code, status) }
+            Failure {
+                error: failed,
+                region: region.filter(|_| moved),
+                skewed: is_far && may_be_the_clock(code, status),
+            }
         }
         // An answer that cannot be read: cut off, or from something that is not S3.
         SdkError::ResponseError(context) => {
-            let retry = if status == 0 || !(300..500).contains(&status) { Retry::Transient } else { Retry::No };
+            let retry = if status == 0 || !(300..500).contains(&status) {
+                Retry::Transient
+            } else {
+                Retry::No
+            };
             let error = Error::new(ErrorKind::Io, doing).retry_as(retry).at("status", status);
             Failure {
-                error: error
-                    .because(Said(format!("the answer cannot be read: {}", deepest(&SdkError::<E, HttpResponse>::ResponseError(context))))),
+                error: error.because(Said(format!(
+                    "the answer cannot be read: {}",
+                    deepest(&SdkError::<E, HttpResponse>::ResponseError(context))
+                ))),
                 region,
                 skewed: false,
             }
         }
-        SdkError::TimeoutError(_) => Error::new(ErrorKind::Io, doing).retry_as(Retry::Transient).because(Said("timed out".into())).into(),
+        SdkError::TimeoutError(_) => Error::new(ErrorKind::Io, doing)
+            .retry_as(Retry::Transient)
+            .because(Said("timed out".into()))
+            .into(),
         SdkError::DispatchFailure(failure) => {
             let user = failure.is_user();
             let other = failure.is_other();
@@ -223,31 +264,44 @@ where
                 let error = Error::new(ErrorKind::Denied, NO_CREDENTIALS).retry_as(retry);
                 return error.because(cause).into();
             }
-            let retry = if user || (other && cause.0.contains("invalid")) { Retry::No } else { Retry::Transient };
+            let retry = if user || (other && cause.0.contains("invalid")) {
+                Retry::No
+            } else {
+                Retry::Transient
+            };
             Error::new(ErrorKind::Io, doing).retry_as(retry).because(cause).into()
         }
         error => {
             let cause = Said(deepest(&error));
-            let kind = if of_credentials(&error).is_some() { ErrorKind::Denied } else { ErrorKind::Usage };
+            let kind =
+                if of_credentials(&error).is_some() { ErrorKind::Denied } else { ErrorKind::Usage };
             Error::new(kind, doing).because(cause).into()
         }
     }
 }
 
-/// Whether the service's clock and ours differ by more than the minutes that S3 allows, less one for the way.
+/// Whether the service's clock and ours differ by more than the minutes that S3 allows, less one
+/// for the way.
 fn is_far_from_now(date: &str) -> bool {
     const ALLOWED: i64 = 14 * 60;
-    let date = aws_sdk_s3::primitives::DateTime::from_str(date, aws_sdk_s3::primitives::DateTimeFormat::HttpDate);
+    let date = aws_sdk_s3::primitives::DateTime::from_str(
+        date,
+        aws_sdk_s3::primitives::DateTimeFormat::HttpDate,
+    );
     let now = aws_sdk_s3::primitives::DateTime::from(std::time::SystemTime::now());
     date.is_ok_and(|date| (date.secs() - now.secs()).abs() > ALLOWED)
 }
 
-/// Whether credentials are missing, have ended or are not known any more, here or in a cause: with others the same request may succeed. That they do not allow something is another matter.
+/// Whether credentials are missing, have ended or are not known any more, here or in a cause: with
+/// others the same request may succeed. That they do not allow something is another matter.
 pub fn needs_other_credentials(error: &Error) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         let refused = match error.fact("code").unwrap_or_default() {
-            "InvalidAccessKeyId" | "InvalidClientTokenId" | "InvalidToken" | "UnrecognizedClientException" => true,
+            "InvalidAccessKeyId"
+            | "InvalidClientTokenId"
+            | "InvalidToken"
+            | "UnrecognizedClientException" => true,
             // With 403 EC2 says it of what is not ours.
             "AuthFailure" => error.fact("status") == Some("401"),
             _ => false,
@@ -260,12 +314,15 @@ pub fn needs_other_credentials(error: &Error) -> bool {
     false
 }
 
-/// Whether it was credentials that failed, which the SDK reports as a failed dispatch, and whether whoever provides them may do so yet.
+/// Whether it was credentials that failed, which the SDK reports as a failed dispatch, and whether
+/// whoever provides them may do so yet.
 fn of_credentials(error: &(dyn std::error::Error + 'static)) -> Option<Retry> {
     let mut next = Some(error);
     while let Some(cause) = next {
         match cause.downcast_ref::<CredentialsError>() {
-            Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => return Some(Retry::Transient),
+            Some(CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_)) => {
+                return Some(Retry::Transient);
+            }
             Some(_) => return Some(Retry::No),
             None => next = cause.source(),
         }
@@ -293,8 +350,12 @@ mod tests {
 
     #[test]
     fn what_other_credentials_can_mend_is_found_in_causes() {
-        let denied = |code: &str, status: &str| Error::new(ErrorKind::Denied, "no").at("code", code).at("status", status);
-        let wrapped = |error: Error| Error::new(ErrorKind::Denied, "the snapshot cannot be read").because(error);
+        let denied = |code: &str, status: &str| {
+            Error::new(ErrorKind::Denied, "no").at("code", code).at("status", status)
+        };
+        let wrapped = |error: Error| {
+            Error::new(ErrorKind::Denied, "the snapshot cannot be read").because(error)
+        };
         for error in [
             denied("UnrecognizedClientException", "403"),
             denied("AuthFailure", "401"),
@@ -304,7 +365,9 @@ mod tests {
             assert!(needs_other_credentials(&error), "{error:?}");
             assert!(needs_other_credentials(&wrapped(wrapped(error))));
         }
-        for error in [denied("AccessDenied", "403"), denied("AuthFailure", "403"), denied("", "403")] {
+        for error in
+            [denied("AccessDenied", "403"), denied("AuthFailure", "403"), denied("", "403")]
+        {
             assert!(!needs_other_credentials(&error) && !needs_other_credentials(&wrapped(error)));
         }
     }
@@ -373,7 +436,15 @@ mod tests {
 
     #[test]
     fn a_wrong_clock_is_suspected_where_nothing_better_is_said() {
-        assert!(may_be_the_clock("", 403) && may_be_the_clock("AuthFailure", 401) && may_be_the_clock("RequestExpired", 400));
-        assert!(!may_be_the_clock("", 400) && !may_be_the_clock("AccessDenied", 403) && !may_be_the_clock("UnauthorizedOperation", 403));
+        assert!(
+            may_be_the_clock("", 403)
+                && may_be_the_clock("AuthFailure", 401)
+                && may_be_the_clock("RequestExpired", 400)
+        );
+        assert!(
+            !may_be_the_clock("", 400)
+                && !may_be_the_clock("AccessDenied", 403)
+                && !may_be_the_clock("UnauthorizedOperation", 403)
+        );
     }
 }

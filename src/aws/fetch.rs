@@ -1,4 +1,5 @@
-//! Something that is being fetched in the background, until somebody wants it or nobody does any more.
+//! Something that is being fetched in the background, until somebody wants it or nobody does any
+//! more.
 
 use std::future::Future;
 
@@ -18,13 +19,18 @@ impl<T> Drop for Fetch<T> {
 
 impl<T: Send + 'static> Fetch<T> {
     /// Begins.
-    pub(super) fn begin(runtime: &Runtime, work: impl Future<Output = Result<T>> + Send + 'static) -> Self {
+    pub(super) fn begin(
+        runtime: &Runtime,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Self {
         Self(runtime.spawn(work))
     }
 
     /// Waits for the end.
     pub(super) async fn outcome(mut self) -> Result<T> {
-        (&mut self.0).await.unwrap_or_else(|_| Err(Error::internal("a fetch was given up that was still wanted")))
+        (&mut self.0)
+            .await
+            .unwrap_or_else(|_| Err(Error::internal("a fetch was given up that was still wanted")))
     }
 
     /// Gives up all of them, and waits until none of them runs: no fetch outlives whoever began it.

@@ -1,4 +1,5 @@
-//! How many requests may be under way: twice as many as long as that carries more, and no more than that; half as many when the service asks for less, and from there one more each round.
+//! How many requests may be under way: twice as many as long as that carries more, and no more than
+//! that; half as many when the service asks for less, and from there one more each round.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -6,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// After a step down no other follows for so long: requests that were under way together are throttled together.
+/// After a step down no other follows for so long: requests that were under way together are
+/// throttled together.
 const SETTLE: Duration = Duration::from_secs(1);
 /// A step up has to carry so much more to be worth its connections and their memory.
 const GAIN: f64 = 1.15;
@@ -30,7 +32,8 @@ struct State {
     in_use: usize,
     stepped_down: Option<Instant>,
     round: Round,
-    /// The limit before the last step up, until it is known whether that was worth it; and what was carried with it.
+    /// The limit before the last step up, until it is known whether that was worth it; and what was
+    /// carried with it.
     before: Option<(usize, f64)>,
     /// Rounds since the last step.
     held: u32,
@@ -51,7 +54,15 @@ impl Limiter {
     /// Begins with `start` requests at once and goes up to `max`.
     pub(super) fn new(start: usize, max: usize) -> Self {
         let limit = start.clamp(1, max.max(1));
-        let state = State { limit, max: max.max(1), in_use: 0, stepped_down: None, round: Round::NEW, before: None, held: 0 };
+        let state = State {
+            limit,
+            max: max.max(1),
+            in_use: 0,
+            stepped_down: None,
+            round: Round::NEW,
+            before: None,
+            held: 0,
+        };
         Self(Arc::new(Inner { state: Mutex::new(state), freed: Notify::new() }))
     }
 
@@ -116,7 +127,8 @@ impl State {
             // The last step up was in vain.
             Some((limit, carried)) if rate < carried * GAIN => (self.limit, self.held) = (limit, 0),
             Some(_) => self.step_up(rate),
-            // The first round tells what there is to compare with; later ones, whether that is still so.
+            // The first round tells what there is to compare with; later ones, whether that is
+            // still so.
             None if self.held == 1 || self.held >= PROBE => self.step_up(rate),
             None => {}
         }
@@ -146,7 +158,8 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    /// Makes `count` requests as fast as the limit allows: each takes `latency`, and no more than one comes through every `gap`. Returns how long that takes.
+    /// Makes `count` requests as fast as the limit allows: each takes `latency`, and no more than
+    /// one comes through every `gap`. Returns how long that takes.
     async fn load(limiter: &Limiter, count: usize, latency: Duration, gap: Duration) -> Duration {
         let begun = Instant::now();
         let line = Arc::new(tokio::sync::Mutex::new(()));
@@ -175,7 +188,8 @@ mod tests {
         let took = load(&limiter, 8000, Duration::from_millis(100), Duration::from_millis(1)).await;
         assert!((64..=256).contains(&limiter.lock().limit), "{}", limiter.lock().limit);
         assert!(took < Duration::from_millis(9500), "{took:?}");
-        // One that carries as much whatever is under way needs no more than there were to begin with.
+        // One that carries as much whatever is under way needs no more than there were to begin
+        // with.
         let limiter = Limiter::new(16, 512);
         load(&limiter, 2000, Duration::from_millis(1), Duration::from_millis(1)).await;
         assert!(limiter.lock().limit <= 32, "{}", limiter.lock().limit);

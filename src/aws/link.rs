@@ -1,4 +1,5 @@
-//! Requests to one service: how often they are tried, how many are under way, how long one may be silent.
+//! Requests to one service: how often they are tried, how many are under way, how long one may be
+//! silent.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,14 +25,21 @@ pub trait Service: Send + Sync + 'static {
     type Client: Clone + Send + Sync;
     /// As in `AWS_ENDPOINT_URL_S3`.
     const NAME: &'static str;
-    /// Requests under way at most. Latency decides how many are of use, throttling and memory how many there are.
+    /// Requests under way at most. Latency decides how many are of use, throttling and memory how
+    /// many there are.
     const MAX_REQUESTS: usize;
 
     /// A client for `region`. `endpoint` is empty for AWS's own.
-    fn client(config: &SdkConfig, region: Region, endpoint: &str, access: &Access) -> Result<Self::Client>;
+    fn client(
+        config: &SdkConfig,
+        region: Region,
+        endpoint: &str,
+        access: &Access,
+    ) -> Result<Self::Client>;
 }
 
-/// As long as services take for requests that make something, and not so long that a person believes that nothing happens.
+/// As long as services take for requests that make something, and not so long that a person
+/// believes that nothing happens.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What is the same for all requests of an operation.
@@ -53,7 +61,10 @@ impl LinkOptions {
     /// Bytes came in: whoever listens hears of them, and the next may have to wait.
     pub(super) async fn received(&self, bytes: usize, progress: &Progress) {
         self.observer.note(&Event::Received { bytes: bytes as u64 });
-        let next = self.pace.as_ref().map_or_else(tokio::time::Instant::now, |pace| pace.admit(bytes as u64));
+        let next = self
+            .pace
+            .as_ref()
+            .map_or_else(tokio::time::Instant::now, |pace| pace.admit(bytes as u64));
         progress.moved(next);
         tokio::time::sleep_until(next).await;
     }
@@ -91,7 +102,14 @@ impl<S: Service> Link<S> {
     pub fn open(runtime: &Runtime, access: Access, options: LinkOptions) -> Result<Self> {
         let state = runtime.wait(&options.cancel, Duration::ZERO, State::new(&access, None, 0))?;
         let limiter = Limiter::new(START, S::MAX_REQUESTS);
-        Ok(Self(Arc::new(Inner { access, options, runtime: runtime.clone(), limiter, grace: Duration::ZERO, state: Mutex::new(state) })))
+        Ok(Self(Arc::new(Inner {
+            access,
+            options,
+            runtime: runtime.clone(),
+            limiter,
+            grace: Duration::ZERO,
+            state: Mutex::new(state),
+        })))
     }
 
     /// The Region that requests go to.
@@ -111,23 +129,41 @@ impl<S: Service> Link<S> {
 
     /// Whether both links reach the same service with the same credentials.
     pub fn is_same_side(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || (self.0.access == other.0.access && self.endpoint() == other.endpoint())
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.access == other.0.access && self.endpoint() == other.endpoint())
     }
 
-    /// The same connection for what has to be done although the operation was cancelled. It does not try for long.
+    /// The same connection for what has to be done although the operation was cancelled. It does
+    /// not try for long.
     pub(super) fn for_cleaning_up(&self) -> Self {
-        let retry = RetryPolicy { max_attempts: self.0.options.retry.max_attempts.min(3), ..self.0.options.retry };
-        self.with(LinkOptions { cancel: Cancel::new(), retry, ..self.0.options.clone() }, Duration::ZERO)
+        let retry = RetryPolicy {
+            max_attempts: self.0.options.retry.max_attempts.min(3),
+            ..self.0.options.retry
+        };
+        self.with(
+            LinkOptions { cancel: Cancel::new(), retry, ..self.0.options.clone() },
+            Duration::ZERO,
+        )
     }
 
-    /// The same connection for what makes something that only the answer names: a request that is under way when the operation is cancelled is waited for, so that nothing is left that nobody knows of. It is not made again then.
+    /// The same connection for what makes something that only the answer names: a request that is
+    /// under way when the operation is cancelled is waited for, so that nothing is left that nobody
+    /// knows of. It is not made again then.
     pub(super) fn until_answered(&self) -> Self {
         self.with(self.0.options.clone(), GRACE)
     }
 
     fn with(&self, options: LinkOptions, grace: Duration) -> Self {
-        let (access, runtime, limiter) = (self.0.access.clone(), self.0.runtime.clone(), self.0.limiter.clone());
-        Self(Arc::new(Inner { access, options, runtime, limiter, grace, state: Mutex::new(self.lock().clone()) }))
+        let (access, runtime, limiter) =
+            (self.0.access.clone(), self.0.runtime.clone(), self.0.limiter.clone());
+        Self(Arc::new(Inner {
+            access,
+            options,
+            runtime,
+            limiter,
+            grace,
+            state: Mutex::new(self.lock().clone()),
+        }))
     }
 
     /// What requests are made with at the moment.
@@ -143,11 +179,13 @@ impl<S: Service> Link<S> {
         &self.0.options
     }
 
-    /// Whether bodies have to be signed: what TLS does not protect, a signature does. On this machine itself nobody listens.
+    /// Whether bodies have to be signed: what TLS does not protect, a signature does. On this
+    /// machine itself nobody listens.
     pub(super) fn signs_bodies(&self) -> bool {
         let endpoint = self.endpoint();
         let host = host_of(&endpoint);
-        endpoint.starts_with("http://") && !(host == "localhost" || host == "[" || host.starts_with("127."))
+        endpoint.starts_with("http://")
+            && !(host == "localhost" || host == "[" || host.starts_with("127."))
     }
 
     fn lock(&self) -> MutexGuard<'_, State<S>> {
@@ -238,7 +276,12 @@ impl<S: Service> Link<S> {
         }
     }
 
-    async fn attempt<T, F, R>(&self, silence: Duration, make: &F, client: S::Client) -> Result<T, Failure>
+    async fn attempt<T, F, R>(
+        &self,
+        silence: Duration,
+        make: &F,
+        client: S::Client,
+    ) -> Result<T, Failure>
     where
         F: Fn(S::Client, Progress) -> R,
         R: Future<Output = Result<T, Failure>>,
@@ -261,7 +304,8 @@ impl<S: Service> Link<S> {
         }
     }
 
-    /// Says how often it was tried, if that was more than once, and, of a service that did not answer, where it should be.
+    /// Says how often it was tried, if that was more than once, and, of a service that did not
+    /// answer, where it should be.
     fn finish(&self, error: Error, attempts: u32) -> Error {
         let mut error = error;
         if attempts > 1 {
@@ -272,7 +316,9 @@ impl<S: Service> Link<S> {
         }
         match (&self.0.access.profile, self.endpoint()) {
             (Some(profile), _) if error.kind() == ErrorKind::Denied => error.at("profile", profile),
-            (_, endpoint) if error.kind() == ErrorKind::Denied || endpoint.is_empty() => error.at("region", self.region()),
+            (_, endpoint) if error.kind() == ErrorKind::Denied || endpoint.is_empty() => {
+                error.at("region", self.region())
+            }
             (_, endpoint) => error.at("endpoint", endpoint),
         }
     }
@@ -294,7 +340,12 @@ impl<S: Service> Link<S> {
 impl<S: Service> Clone for State<S> {
     fn clone(&self) -> Self {
         let Self { client, generation, region, endpoint } = self;
-        Self { client: client.clone(), generation: *generation, region: region.clone(), endpoint: endpoint.clone() }
+        Self {
+            client: client.clone(),
+            generation: *generation,
+            region: region.clone(),
+            endpoint: endpoint.clone(),
+        }
     }
 }
 
@@ -308,7 +359,9 @@ impl<S: Service> State<S> {
             (Some(region), _) => region,
             (None, false) => "us-east-1".to_owned(),
             (None, true) => {
-                return Err(Error::usage("no Region is known: give --region, set AWS_REGION, or name a profile that has one"));
+                return Err(Error::usage(
+                    "no Region is known: give --region, set AWS_REGION, or name a profile that has one",
+                ));
             }
         };
         let client = S::client(&config, Region::new(region.clone()), &endpoint, access)?;
@@ -319,14 +372,22 @@ impl<S: Service> State<S> {
 /// The endpoint that was asked for, by whatever means; empty for AWS's own.
 fn endpoint_of<S: Service>(config: &SdkConfig, access: &Access) -> String {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let ignored = variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let ignored = variable("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let configured = || {
         // Of this service alone: by a variable, or in a section `services` of the profile.
         let key = aws_types::service_config::ServiceConfigKey::builder();
-        let key = key.service_id(S::NAME).env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok();
+        let key =
+            key.service_id(S::NAME).env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok();
         let own = key.and_then(|key| config.service_config()?.load_config(key));
-        let general = || config.endpoint_url().map(ToOwned::to_owned).or_else(|| variable("AWS_ENDPOINT_URL"));
+        let general = || {
+            config.endpoint_url().map(ToOwned::to_owned).or_else(|| variable("AWS_ENDPOINT_URL"))
+        };
         own.or_else(general)
     };
-    access.endpoint_url.clone().or_else(|| if ignored { None } else { configured() }).unwrap_or_default()
+    access
+        .endpoint_url
+        .clone()
+        .or_else(|| if ignored { None } else { configured() })
+        .unwrap_or_default()
 }

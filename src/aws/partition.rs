@@ -1,6 +1,7 @@
 //! Partitions: the parts of AWS that share nothing, neither accounts nor snapshots nor host names.
 //!
-//! From botocore 1.44.5's `partitions.json`. By those data every partition has FIPS and dual-stack endpoints, so nothing here asks; what is not there fails to resolve.
+//! From botocore 1.44.5's `partitions.json`. By those data every partition has FIPS and dual-stack
+//! endpoints, so nothing here asks; what is not there fails to resolve.
 
 use super::access::host_of;
 
@@ -79,7 +80,8 @@ const PARTITIONS: [Partition; 8] = [
     },
 ];
 
-/// The partition that a Region belongs to, by its name: a Region that is newer than this list is found by its likeness to others.
+/// The partition that a Region belongs to, by its name: a Region that is newer than this list is
+/// found by its likeness to others.
 pub fn partition_of(region: &str) -> Partition {
     let [commercial, ..] = PARTITIONS;
     PARTITIONS.into_iter().find(|partition| partition.has(region)).unwrap_or(commercial)
@@ -93,17 +95,22 @@ impl Partition {
         // us-gov-west-1: the area, a word, a number.
         let mut words = region.rsplitn(3, '-');
         let (number, word, area) = (words.next(), words.next(), words.next());
-        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-            && word.is_some_and(|word| !word.is_empty())
+        number.is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        }) && word.is_some_and(|word| !word.is_empty())
             && area.is_some_and(|area| self.areas.contains(&area))
     }
 }
 
-/// Whether an endpoint is one of AWS, in whatever partition: its own, for which nothing is said, or one that a network has for it.
+/// Whether an endpoint is one of AWS, in whatever partition: its own, for which nothing is said, or
+/// one that a network has for it.
 pub fn is_of_aws(endpoint: &str) -> bool {
     let host = host_of(endpoint);
     let ends_in = |suffix: &str| host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
-    endpoint.is_empty() || PARTITIONS.iter().any(|partition| ends_in(partition.dns_suffix) || ends_in(partition.dual_stack_suffix))
+    endpoint.is_empty()
+        || PARTITIONS
+            .iter()
+            .any(|partition| ends_in(partition.dns_suffix) || ends_in(partition.dual_stack_suffix))
 }
 
 #[cfg(test)]
@@ -145,9 +152,19 @@ mod tests {
             "ec2.cn-north-1.amazonaws.com.cn",
             "ec2.eu-west-1.api.aws",
         ] {
-            assert!(is_of_aws(&format!("https://{host}")) && is_of_aws(&format!("http://{host}:443/x")), "{host}");
+            assert!(
+                is_of_aws(&format!("https://{host}")) && is_of_aws(&format!("http://{host}:443/x")),
+                "{host}"
+            );
         }
-        for host in ["", "localhost", "127.0.0.1", "amazonaws.com", "evilamazonaws.com", "ec2.amazonaws.com.evil.example"] {
+        for host in [
+            "",
+            "localhost",
+            "127.0.0.1",
+            "amazonaws.com",
+            "evilamazonaws.com",
+            "ec2.amazonaws.com.evil.example",
+        ] {
             assert!(!is_of_aws(&format!("https://{host}")), "{host}");
         }
         assert!(is_of_aws(""));

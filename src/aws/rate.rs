@@ -1,4 +1,5 @@
-//! A limit on requests a second, where the service has one: kept before it is met, and lowered where the service says less.
+//! A limit on requests a second, where the service has one: kept before it is met, and lowered
+//! where the service says less.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +8,8 @@ use tokio::time::Instant;
 
 /// Turns that were not used may be used later, but no more than come in this time.
 const BURST: Duration = Duration::from_millis(100);
-/// After a step down no other follows for so long: requests that were under way together are throttled together.
+/// After a step down no other follows for so long: requests that were under way together are
+/// throttled together.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Requests a second. Clones share the limit.
@@ -42,7 +44,8 @@ impl Rate {
         at.max(now)
     }
 
-    /// A request went through: within some five seconds without throttling the rate is back at the quota.
+    /// A request went through: within some five seconds without throttling the rate is back at the
+    /// quota.
     pub(super) fn succeeded(&self) {
         let mut state = self.lock();
         if state.current < state.most {
@@ -74,8 +77,13 @@ mod tests {
         let rate = Rate::new(100.0);
         let start = Instant::now();
         let turns: Vec<Instant> = (0..300).map(|_| rate.clone().turn()).collect();
-        assert_eq!((turns[0] - start, turns[1] - start), (Duration::ZERO, Duration::from_millis(10)));
-        assert!((turns[299] - start).abs_diff(Duration::from_millis(2990)) < Duration::from_millis(1));
+        assert_eq!(
+            (turns[0] - start, turns[1] - start),
+            (Duration::ZERO, Duration::from_millis(10))
+        );
+        assert!(
+            (turns[299] - start).abs_diff(Duration::from_millis(2990)) < Duration::from_millis(1)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,14 +16,17 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Ten attempts over about one minute for what broke, about two for throttling. An outage that lasts longer ends the run, which can be continued.
+    /// Ten attempts over about one minute for what broke, about two for throttling. An outage that
+    /// lasts longer ends the run, which can be continued.
     fn default() -> Self {
         Self { max_attempts: 10, base: Duration::from_millis(200), cap: Duration::from_secs(20) }
     }
 }
 
 impl RetryPolicy {
-    /// The pause after attempt `attempt` (counted from 1) failed in this way; `None` if there should be no other. `random` is from 0 to 1: half of the pause is by chance, so that many who failed together do not come back together.
+    /// The pause after attempt `attempt` (counted from 1) failed in this way; `None` if there
+    /// should be no other. `random` is from 0 to 1: half of the pause is by chance, so that many
+    /// who failed together do not come back together.
     pub fn delay(&self, retry: Retry, attempt: u32, random: f64) -> Option<Duration> {
         if attempt >= self.max_attempts {
             return None;
@@ -50,8 +53,16 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_cap_and_end() {
-        let policy = RetryPolicy { max_attempts: 6, base: Duration::from_millis(100), cap: Duration::from_secs(1) };
-        let pauses: Vec<_> = (1..=6).map(|attempt| policy.delay(Retry::Transient, attempt, 1.0).map(|pause| pause.as_millis())).collect();
+        let policy = RetryPolicy {
+            max_attempts: 6,
+            base: Duration::from_millis(100),
+            cap: Duration::from_secs(1),
+        };
+        let pauses: Vec<_> = (1..=6)
+            .map(|attempt| {
+                policy.delay(Retry::Transient, attempt, 1.0).map(|pause| pause.as_millis())
+            })
+            .collect();
         assert_eq!(pauses, [Some(100), Some(200), Some(400), Some(800), Some(1000), None]);
         assert_eq!(policy.delay(Retry::Throttle, 1, 0.0), Some(Duration::from_millis(500)));
         assert_eq!(policy.delay(Retry::No, 1, 1.0), None);

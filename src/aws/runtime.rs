@@ -8,18 +8,26 @@ use crate::base::{Cancel, Error, Result};
 
 /// How long a waiting caller may miss a cancellation.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// Requests wait far more than they compute: TLS is their one load, and two threads carry more of it than two cores can compress.
+/// Requests wait far more than they compute: TLS is their one load, and two threads carry more of
+/// it than two cores can compress.
 const THREADS: usize = 2;
 
-/// A small runtime for requests. Clones share it; the last one ends it. It must not be used from within another runtime.
+/// A small runtime for requests. Clones share it; the last one ends it. It must not be used from
+/// within another runtime.
 #[derive(Clone)]
 pub struct Runtime(Arc<tokio::runtime::Runtime>);
 
 impl Runtime {
     /// Starts the threads.
     pub fn new() -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).thread_name("amistore-net").enable_all().build();
-        Ok(Self(Arc::new(runtime.map_err(|cause| Error::io("cannot start the threads for requests", cause))?)))
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("amistore-net")
+            .enable_all()
+            .build();
+        Ok(Self(Arc::new(
+            runtime.map_err(|cause| Error::io("cannot start the threads for requests", cause))?,
+        )))
     }
 
     /// Runs `work` to its end.
@@ -27,8 +35,14 @@ impl Runtime {
         self.0.block_on(work)
     }
 
-    /// Runs `work` to its end, or until somebody cancels; then it has a while longer, and is dropped.
-    pub(super) fn wait<T>(&self, cancel: &Cancel, longer: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Runs `work` to its end, or until somebody cancels; then it has a while longer, and is
+    /// dropped.
+    pub(super) fn wait<T>(
+        &self,
+        cancel: &Cancel,
+        longer: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         self.0.block_on(async {
             tokio::select! {
                 biased;
@@ -39,7 +53,10 @@ impl Runtime {
     }
 
     /// Starts `work`.
-    pub(super) fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
         self.0.spawn(work)
     }
 

@@ -24,7 +24,10 @@ impl Cancel {
     /// A flag for a part of the work: set with this one, or alone.
     #[must_use]
     pub fn part(&self) -> Self {
-        Self { flag: Arc::default(), parents: self.parents.iter().chain([&self.flag]).cloned().collect() }
+        Self {
+            flag: Arc::default(),
+            parents: self.parents.iter().chain([&self.flag]).cloned().collect(),
+        }
     }
 
     /// Asks everybody to stop.
@@ -53,7 +56,10 @@ mod tests {
         let part = whole.part();
         let (one, other) = (part.part(), whole.part());
         part.cancel();
-        assert_eq!([&whole, &part, &one, &other].map(Cancel::is_cancelled), [false, true, true, false]);
+        assert_eq!(
+            [&whole, &part, &one, &other].map(Cancel::is_cancelled),
+            [false, true, true, false]
+        );
         whole.cancel();
         assert!(other.is_cancelled() && whole.part().is_cancelled());
     }

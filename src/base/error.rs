@@ -1,6 +1,7 @@
 //! The one error type of the crate.
 //!
-//! A message says what *we* could not do, in lower case and without a full stop; facts go into the context; the cause keeps its own words. It does not hold hints for
+//! A message says what *we* could not do, in lower case and without a full stop; facts go into the
+//! context; the cause keeps its own words. It does not hold hints for
 //! people: those are made at the edge, from kind and context.
 
 use std::error::Error as StdError;
@@ -10,7 +11,8 @@ use std::io;
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What sort of failure it is. It decides the exit code of the program, so adding a kind is a change of the interface.
+/// What sort of failure it is. It decides the exit code of the program, so adding a kind is a
+/// change of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -70,7 +72,8 @@ impl ErrorKind {
     }
 }
 
-/// Whether the same request may succeed if it is made again. Decided where the failure is still in hand, not from its text.
+/// Whether the same request may succeed if it is made again. Decided where the failure is still in
+/// hand, not from its text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Retry {
     /// It will fail again.
@@ -98,7 +101,13 @@ struct Inner {
 impl Error {
     /// An error of `kind`; `message` says what could not be done or what is wrong.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, retry: Retry::No, message: message.into(), context: Vec::new(), source: None }))
+        Self(Box::new(Inner {
+            kind,
+            retry: Retry::No,
+            message: message.into(),
+            context: Vec::new(),
+            source: None,
+        }))
     }
 
     /// [`ErrorKind::Usage`].
@@ -131,7 +140,9 @@ impl Error {
         let cause = cause.into();
         let kind = match cause.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ErrorKind::NotFound,
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Denied,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                ErrorKind::Denied
+            }
             io::ErrorKind::AlreadyExists => ErrorKind::Exists,
             _ => ErrorKind::Io,
         };

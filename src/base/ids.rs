@@ -16,7 +16,10 @@ impl ImageId {
         if hex && matches!(digits.len(), 8 | 17) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::usage("not an image id: an image id is `ami-` and 8 or 17 lower-case hex digits").at("image_id", text))
+            Err(Error::usage(
+                "not an image id: an image id is `ami-` and 8 or 17 lower-case hex digits",
+            )
+            .at("image_id", text))
         }
     }
 
@@ -32,7 +35,8 @@ impl fmt::Display for ImageId {
     }
 }
 
-/// A snapshot id. It names a volume in an archive and a file in an image directory, so only letters, digits, `.`, `_` and `-` are allowed, first a letter or digit, at most 91 characters.
+/// A snapshot id. It names a volume in an archive and a file in an image directory, so only
+/// letters, digits, `.`, `_` and `-` are allowed, first a letter or digit, at most 91 characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SnapshotId(String);
 
@@ -40,7 +44,8 @@ impl SnapshotId {
     /// Checks `text`.
     pub fn parse(text: &str) -> Result<Self> {
         let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        let rest = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        let rest =
+            text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
         if first && rest && text.len() <= 91 {
             Ok(Self(text.to_owned()))
         } else {
@@ -66,7 +71,8 @@ impl fmt::Display for SnapshotId {
     }
 }
 
-/// A device name as EC2 uses it, such as `/dev/xvda`. EC2 sets few rules; ours: 1 to 255 printable characters without spaces.
+/// A device name as EC2 uses it, such as `/dev/xvda`. EC2 sets few rules; ours: 1 to 255 printable
+/// characters without spaces.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeviceName(String);
 
@@ -93,17 +99,21 @@ impl fmt::Display for DeviceName {
     }
 }
 
-/// Checks an AMI name by the rules of RegisterImage: 3 to 128 characters of letters, digits, space and `( ) [ ] . / - ' @ _`.
+/// Checks an AMI name by the rules of RegisterImage: 3 to 128 characters of letters, digits, space
+/// and `( ) [ ] . / - ' @ _`.
 pub fn check_image_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || " ()[]./-'@_".contains(c);
     if !(3..=128).contains(&name.chars().count()) {
-        return Err(Error::usage("not an AMI name: it has to be 3 to 128 characters long").at("name", name.escape_debug()));
+        return Err(Error::usage("not an AMI name: it has to be 3 to 128 characters long")
+            .at("name", name.escape_debug()));
     }
     match name.chars().find(|c| !allowed(*c)) {
         None => Ok(()),
-        Some(bad) => Err(Error::usage("not an AMI name: only letters, digits, space and ( ) [ ] . / - ' @ _ are allowed")
-            .at("name", name.escape_debug())
-            .at("character", bad.escape_debug())),
+        Some(bad) => Err(Error::usage(
+            "not an AMI name: only letters, digits, space and ( ) [ ] . / - ' @ _ are allowed",
+        )
+        .at("name", name.escape_debug())
+        .at("character", bad.escape_debug())),
     }
 }
 
@@ -115,7 +125,9 @@ mod tests {
     fn an_image_id_has_8_or_17_hex_digits() {
         assert!(ImageId::parse("ami-0123456789abcdef0").is_ok());
         assert!(ImageId::parse("ami-01234567").is_ok());
-        for bad in ["", "ami-", "ami-0123", "ami-0123456789ABCDEF0", "snap-01234567", "ami-0123456g"] {
+        for bad in
+            ["", "ami-", "ami-0123", "ami-0123456789ABCDEF0", "snap-01234567", "ami-0123456g"]
+        {
             assert!(ImageId::parse(bad).is_err(), "{bad}");
         }
     }

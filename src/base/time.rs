@@ -2,19 +2,27 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A time as RFC 3339 in UTC, whole seconds: `2025-10-08T01:31:45Z`. Times before 1970 are printed as 1970.
+/// A time as RFC 3339 in UTC, whole seconds: `2025-10-08T01:31:45Z`. Times before 1970 are printed
+/// as 1970.
 pub fn rfc3339(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest % 3600 / 60, rest % 60)
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        rest / 3600,
+        rest % 3600 / 60,
+        rest % 60
+    )
 }
 
-/// Year, month and day of a day counted from 1970-01-01, by eras of 400 years that begin on 1 March.
+/// Year, month and day of a day counted from 1970-01-01, by eras of 400 years that begin on 1
+/// March.
 fn civil(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;

@@ -31,7 +31,10 @@ impl BlockIndex {
 
     /// The slot that holds the block.
     pub fn slot(self) -> SlotAddress {
-        SlotAddress { window: self.0 / WINDOW_BLOCKS, slot: (self.0 % WINDOW_BLOCKS / CELL_BLOCKS) as u16 }
+        SlotAddress {
+            window: self.0 / WINDOW_BLOCKS,
+            slot: (self.0 % WINDOW_BLOCKS / CELL_BLOCKS) as u16,
+        }
     }
 
     /// The block's bit within its slot.
@@ -98,9 +101,14 @@ impl VolumeSize {
         if bytes == 0 {
             Err(Error::usage("the disk is empty: it has 0 bytes"))
         } else if !bytes.is_multiple_of(512) {
-            Err(Error::usage("not a raw disk image: its size is not a multiple of 512 bytes").at("size", bytes))
+            Err(Error::usage("not a raw disk image: its size is not a multiple of 512 bytes")
+                .at("size", bytes))
         } else if bytes > Self::MAX {
-            Err(Error::new(super::ErrorKind::Limit, "the disk is larger than 64 TiB, the largest volume of EBS").at("size", bytes))
+            Err(Error::new(
+                super::ErrorKind::Limit,
+                "the disk is larger than 64 TiB, the largest volume of EBS",
+            )
+            .at("size", bytes))
         } else {
             Ok(Self(bytes))
         }
@@ -121,7 +129,8 @@ impl VolumeSize {
         self.blocks().div_ceil(WINDOW_BLOCKS)
     }
 
-    /// The length of a block in bytes: [`BLOCK_BYTES`], less for a short last block, 0 beyond the end.
+    /// The length of a block in bytes: [`BLOCK_BYTES`], less for a short last block, 0 beyond the
+    /// end.
     pub fn block_len(self, block: BlockIndex) -> u64 {
         self.0.saturating_sub(block.offset()).min(BLOCK_BYTES)
     }
@@ -170,7 +179,11 @@ pub fn human_bytes(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if value < 99.95 { format!("{value:.1} {}", UNITS[unit]) } else { format!("{value:.0} {}", UNITS[unit]) }
+    if value < 99.95 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first asks the operation to stop and clean up, the second ends the process at once.
+//! Ctrl-C and SIGTERM: the first asks the operation to stop and clean up, the second ends the
+//! process at once.
 
 use crate::base::{Cancel, Error, ErrorKind, Result};
 

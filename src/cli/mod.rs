@@ -1,6 +1,7 @@
 //! The command line: arguments, commands, output, exit codes.
 //!
-//! `args` only parses; `settings` turns arguments into plain, checked types; `commands` call the use cases and hand what they return to `output`. It does not do any of the work itself.
+//! `args` only parses; `settings` turns arguments into plain, checked types; `commands` call the
+//! use cases and hand what they return to `output`. It does not do any of the work itself.
 
 mod args;
 mod commands;
@@ -60,7 +61,8 @@ fn run(cli: Cli, console: &Console) -> Result<()> {
     }
 }
 
-/// Prints what clap has to say. Scripts that asked for JSON get an error in JSON even if their arguments are wrong.
+/// Prints what clap has to say. Scripts that asked for JSON get an error in JSON even if their
+/// arguments are wrong.
 fn refuse(error: &clap::Error) -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let json = arguments.iter().any(|arg| arg == "--output=json")
@@ -69,7 +71,8 @@ fn refuse(error: &clap::Error) -> ExitCode {
     if json && error.use_stderr() {
         let text = error.render().to_string();
         // The first paragraph: what is wrong, and the arguments it is about.
-        let lines: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let lines: Vec<&str> =
+            text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
         let message = lines.join(" ").trim_start_matches("error: ").to_owned();
         output::print_json_error(&Error::usage(message));
         return ExitCode::from(2);

@@ -7,9 +7,10 @@ use super::output::Console;
 use super::settings::state_directory;
 use crate::base::{ErrorKind, Observer, Result};
 use crate::setup::{Recorder, failure_reason};
-use crate::tasks::{Ledger, NewTask, Owner};
+use crate::taskdb::{Ledger, NewTask, Owner};
 
-/// Does some work, and records that it began, how far it is and how it ended. Where that cannot be recorded the work is done all the same.
+/// Does some work, and records that it began, how far it is and how it ended. Where that cannot be
+/// recorded the work is done all the same.
 pub(super) fn recorded<T>(
     console: &Console,
     state: Option<&Path>,
@@ -55,7 +56,11 @@ impl Run {
         match outcome {
             Ok(_) => ledger.complete(id, &owner),
             // Another process does it, and will tell how it ends.
-            Err(error) if error.kind() == ErrorKind::Exists && error.fact("state_file").is_some() => ledger.forget(id, &owner),
+            Err(error)
+                if error.kind() == ErrorKind::Exists && error.fact("state_file").is_some() =>
+            {
+                ledger.forget(id, &owner)
+            }
             Err(error) => ledger.fail(id, &owner, &failure_reason(error)),
         }
     }

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::args::{AddressingForm, AwsArgs, EbsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm};
+use super::args::{
+    AddressingForm, AwsArgs, EbsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs,
+    TierForm,
+};
 use super::settings::{Place, Settings, pair, parse_size, state_directory};
 use crate::aws::ec2::Ec2Link;
 use crate::aws::s3::{Checksum, ObjectOptions, S3Location, S3Store, Thaw, ThawTier};
 use crate::aws::{Access, Addressing, Credentials, RetryPolicy};
 use crate::base::{Error, Observer, Result};
+use crate::object::{Attributes, FileReader, ObjectReader};
 use crate::ops::Resumption;
 use crate::setup::{Compute, LinkSettings, Links};
-use crate::store::{Attributes, FileReader, ObjectReader};
 
 /// Which side of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +37,12 @@ impl Remote {
     }
 
     /// EC2 and EBS with these credentials.
-    pub(super) fn compute(&self, access: &Access, link: &LinkArgs, args: &EbsArgs) -> Result<Compute> {
+    pub(super) fn compute(
+        &self,
+        access: &Access,
+        link: &LinkArgs,
+        args: &EbsArgs,
+    ) -> Result<Compute> {
         if args.ebs_account_rate == Some(0) {
             return Err(Error::usage("--ebs-account-rate has to be more than 0"));
         }
@@ -42,11 +50,18 @@ impl Remote {
     }
 
     /// The bucket of a place.
-    pub(super) fn store(&self, place: &S3Location, access: Access, link: &LinkArgs, options: ObjectOptions) -> Result<S3Store> {
+    pub(super) fn store(
+        &self,
+        place: &S3Location,
+        access: Access,
+        link: &LinkArgs,
+        options: ObjectOptions,
+    ) -> Result<S3Store> {
         self.0.bucket(&place.bucket, access, &link.settings()?, options)
     }
 
-    /// Opens an archive by random access; one in an archive tier is thawed first, if that was asked for.
+    /// Opens an archive by random access; one in an archive tier is thawed first, if that was asked
+    /// for.
     pub(super) fn open(
         &self,
         place: &S3Location,
@@ -55,13 +70,14 @@ impl Remote {
         thaw: &ThawArgs,
     ) -> Result<(S3Store, Box<dyn ObjectReader>)> {
         if place.is_prefix() {
-            return Err(Error::usage("this names a bucket or a prefix, and not an archive in it").at("place", place));
+            return Err(Error::usage("this names a bucket or a prefix, and not an archive in it")
+                .at("place", place));
         }
         let store = self.store(place, access, link, ObjectOptions::default())?;
         if let Some(thaw) = thaw.wanted() {
             store.thaw(&place.key, thaw)?;
         }
-        let reader = crate::store::ObjectStore::open(&store, &place.key)?;
+        let reader = crate::object::ObjectStore::open(&store, &place.key)?;
         Ok((store, reader))
     }
 }
@@ -77,7 +93,9 @@ pub(super) fn open_archive(
     match place {
         Place::Stdio => Ok(None),
         Place::Path(path) => Ok(Some(Box::new(FileReader::open(path)?))),
-        Place::S3(place) => Ok(Some(Remote::new(settings, observer).open(place, access, link, thaw)?.1)),
+        Place::S3(place) => {
+            Ok(Some(Remote::new(settings, observer).open(place, access, link, thaw)?.1))
+        }
     }
 }
 
@@ -85,8 +103,10 @@ impl LinkArgs {
     /// How requests are made.
     pub(super) fn settings(&self) -> Result<LinkSettings> {
         // As other AWS tools do: what is no number there says nothing.
-        let variable = || std::env::var("AWS_MAX_ATTEMPTS").ok().and_then(|value| value.trim().parse().ok());
-        let max_attempts = self.max_attempts.or_else(variable).unwrap_or(RetryPolicy::default().max_attempts);
+        let variable =
+            || std::env::var("AWS_MAX_ATTEMPTS").ok().and_then(|value| value.trim().parse().ok());
+        let max_attempts =
+            self.max_attempts.or_else(variable).unwrap_or(RetryPolicy::default().max_attempts);
         let limit_rate = self.limit_rate.as_deref().map(parse_size).transpose()?;
         if max_attempts == 0 || limit_rate == Some(0) {
             return Err(Error::usage("--max-attempts and --limit-rate have to be more than 0"));
@@ -107,8 +127,14 @@ impl LinkArgs {
                 Some(AddressingForm::Path) => Addressing::Path,
                 Some(AddressingForm::Virtual) => Addressing::Virtual,
             },
-            credentials: if self.no_sign_request { Credentials::Anonymous } else { Credentials::Chain },
-            connect_timeout: self.connect_timeout.map(|seconds| Duration::from_secs(seconds.max(1))),
+            credentials: if self.no_sign_request {
+                Credentials::Anonymous
+            } else {
+                Credentials::Chain
+            },
+            connect_timeout: self
+                .connect_timeout
+                .map(|seconds| Duration::from_secs(seconds.max(1))),
             ..access
         }
     }
@@ -128,12 +154,18 @@ impl AwsArgs {
 impl SidesArgs {
     /// What is the same for all requests of the source.
     pub(super) fn source_link(&self) -> LinkArgs {
-        LinkArgs { expected_bucket_owner: self.source_expected_bucket_owner.clone(), ..self.link.clone() }
+        LinkArgs {
+            expected_bucket_owner: self.source_expected_bucket_owner.clone(),
+            ..self.link.clone()
+        }
     }
 
     /// The same where there is one bucket: whichever flag names its owner.
     pub(super) fn archive_link(&self) -> LinkArgs {
-        let owner = self.source_expected_bucket_owner.clone().or_else(|| self.link.expected_bucket_owner.clone());
+        let owner = self
+            .source_expected_bucket_owner
+            .clone()
+            .or_else(|| self.link.expected_bucket_owner.clone());
         LinkArgs { expected_bucket_owner: owner, ..self.link.clone() }
     }
 
@@ -166,7 +198,11 @@ impl ObjectArgs {
     }
 
     pub(super) fn attributes(&self) -> Result<Attributes> {
-        let tags = self.s3_object_tag.iter().map(|tag| pair(tag, "--s3-object-tag", "KEY=VALUE")).collect::<Result<_>>()?;
+        let tags = self
+            .s3_object_tag
+            .iter()
+            .map(|tag| pair(tag, "--s3-object-tag", "KEY=VALUE"))
+            .collect::<Result<_>>()?;
         Ok(Attributes { tags, ..Attributes::default() })
     }
 }
@@ -174,7 +210,9 @@ impl ObjectArgs {
 /// The command line of this process, as it is given again.
 pub(super) fn command_line() -> Vec<String> {
     let arguments = std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned());
-    std::iter::once("amistore".to_owned()).chain(arguments.filter(|arg| arg != "--restart")).collect()
+    std::iter::once("amistore".to_owned())
+        .chain(arguments.filter(|arg| arg != "--restart"))
+        .collect()
 }
 
 impl ResumeArgs {
@@ -183,7 +221,9 @@ impl ResumeArgs {
         Ok(Resumption {
             directory: state_directory(self.state.as_deref())?,
             command: command_line(),
-            working_directory: std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default(),
+            working_directory: std::env::current_dir()
+                .map(|path| path.display().to_string())
+                .unwrap_or_default(),
             source,
             target,
             restart: self.restart,

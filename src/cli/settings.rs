@@ -7,11 +7,11 @@ use super::args::{Ec2Args, EditArgs, GlobalArgs, ImageArgs, WriteArgs};
 use crate::aws::ec2::{DeviceChange, DeviceEdit, Edits};
 use crate::aws::s3::S3Location;
 use crate::base::{Cancel, DeviceName, Error, ErrorKind, ImageId, Result, check_image_name};
-use crate::disk::{Durability, Overwrite};
+use crate::checkpoint::StateDirectory;
 use crate::engine::Plan;
-use crate::model::ImageDraft;
+use crate::image::ImageDraft;
+use crate::localfs::{Durability, Overwrite};
 use crate::setup::Resources;
-use crate::state::StateDirectory;
 
 /// What all commands share.
 pub(super) struct Settings {
@@ -98,25 +98,34 @@ impl Place {
 /// Refuses what looks like a place elsewhere, instead of making a file of that name.
 pub(super) fn refuse_url(text: &str) -> Result<()> {
     if text.contains("://") {
-        return Err(Error::new(ErrorKind::Unsupported, "only local files, pipes and s3:// are known here").at("place", text));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "only local files, pipes and s3:// are known here",
+        )
+        .at("place", text));
     }
     Ok(())
 }
 
 /// Where unfinished work is remembered: as given, or by the rules of XDG.
 pub(super) fn state_directory(given: Option<&Path>) -> Result<StateDirectory> {
-    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let variable =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let standard = || {
-        let base = variable("XDG_STATE_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/state")));
+        let base = variable("XDG_STATE_HOME")
+            .or_else(|| variable("HOME").map(|home| home.join(".local/state")));
         base.map(|base| base.join("amistore"))
     };
     let path = given.map(Path::to_owned).or_else(standard);
-    path.map(StateDirectory::new).ok_or_else(|| Error::usage("nobody knows where to remember unfinished work: give --state, or set HOME"))
+    path.map(StateDirectory::new).ok_or_else(|| {
+        Error::usage("nobody knows where to remember unfinished work: give --state, or set HOME")
+    })
 }
 
 /// An age: `90s`, `30m`, `12h`, `7d`.
 pub(super) fn parse_age(text: &str) -> Result<Duration> {
-    let wrong = || Error::usage("not an age: a number with s, m, h or d, such as 7d").at("given", text);
+    let wrong =
+        || Error::usage("not an age: a number with s, m, h or d, such as 7d").at("given", text);
     let (number, unit) = text.split_at(text.len().saturating_sub(1));
     let seconds = match unit {
         "s" => 1,
@@ -130,9 +139,13 @@ pub(super) fn parse_age(text: &str) -> Result<Duration> {
 }
 
 /// Refuses to replace one of the files that are read.
-pub(super) fn refuse_same_file<'a>(target: &Path, sources: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+pub(super) fn refuse_same_file<'a>(
+    target: &Path,
+    sources: impl IntoIterator<Item = &'a Path>,
+) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
-    let identity = |path: &Path| std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let identity =
+        |path: &Path| std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
     let Some(own) = identity(target) else { return Ok(()) };
     match sources.into_iter().find(|source| identity(source) == Some(own)) {
         Some(source) => Err(Error::usage("the target is one of the sources, and would be lost")
@@ -142,14 +155,18 @@ pub(super) fn refuse_same_file<'a>(target: &Path, sources: impl IntoIterator<Ite
     }
 }
 
-/// Directory and name of an archive to be made: `path` is a file, or a directory that stands for `name` in it.
+/// Directory and name of an archive to be made: `path` is a file, or a directory that stands for
+/// `name` in it.
 pub(super) fn archive_target(path: &Path, name: &str) -> (PathBuf, String) {
     let is_directory = path.is_dir() || path.to_string_lossy().ends_with('/');
     if is_directory {
         return (path.to_owned(), name.to_owned());
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().map_or_else(|| name.to_owned(), |file| file.to_string_lossy().into_owned());
+    let parent =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path
+        .file_name()
+        .map_or_else(|| name.to_owned(), |file| file.to_string_lossy().into_owned());
     (parent.to_owned(), name)
 }
 
@@ -177,8 +194,12 @@ impl ImageArgs {
             let (device, path) = pair(disk, "--disk", "DEVICE=FILE, such as /dev/xvda=root.raw")?;
             disks.push((DeviceName::parse(&device)?, PathBuf::from(path)));
         }
-        let tags = self.tag.iter().map(|tag| pair(tag, "--tag", "KEY=VALUE")).collect::<Result<_>>()?;
-        let name = self.name.clone().ok_or_else(|| Error::usage("an image made of plain disks needs a --name"))?;
+        let tags =
+            self.tag.iter().map(|tag| pair(tag, "--tag", "KEY=VALUE")).collect::<Result<_>>()?;
+        let name = self
+            .name
+            .clone()
+            .ok_or_else(|| Error::usage("an image made of plain disks needs a --name"))?;
         let image = ImageDraft {
             name,
             image_id: self.image_id.as_deref().map(ImageId::parse).transpose()?,
@@ -201,14 +222,20 @@ impl Ec2Args {
 impl EditArgs {
     /// What is to be different.
     pub(super) fn edits(&self) -> Result<Edits> {
-        let tags = self.tag.iter().map(|tag| pair(tag, "--tag", "KEY=VALUE")).collect::<Result<_>>()?;
+        let tags =
+            self.tag.iter().map(|tag| pair(tag, "--tag", "KEY=VALUE")).collect::<Result<_>>()?;
         if let Some(name) = &self.name {
             check_image_name(name)?;
         }
         if self.kms_key_id.as_ref().is_some_and(|key| !key.starts_with("arn:")) {
-            return Err(Error::usage("--kms-key-id has to be the ARN of a key: EBS takes no other name")
-                .at("given", self.kms_key_id.as_deref().unwrap_or_default())
-                .at("such_as", "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"));
+            return Err(Error::usage(
+                "--kms-key-id has to be the ARN of a key: EBS takes no other name",
+            )
+            .at("given", self.kms_key_id.as_deref().unwrap_or_default())
+            .at(
+                "such_as",
+                "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+            ));
         }
         Ok(Edits {
             name: self.name.clone(),
@@ -231,30 +258,46 @@ impl EditArgs {
 
     fn devices(&self) -> Result<Vec<DeviceEdit>> {
         let number = |flag: &str, text: &str| {
-            text.parse::<u64>().map_err(|_| Error::usage(format!("{flag} has to be a whole number, or DEVICE=number")).at("given", text))
+            text.parse::<u64>().map_err(|_| {
+                Error::usage(format!("{flag} has to be a whole number, or DEVICE=number"))
+                    .at("given", text)
+            })
         };
         let mut edits = Vec::new();
-        let mut add = |flag: &'static str, given: &[String], change: &dyn Fn(&str) -> Result<DeviceChange>| -> Result<()> {
+        let mut add = |flag: &'static str,
+                       given: &[String],
+                       change: &dyn Fn(&str) -> Result<DeviceChange>|
+         -> Result<()> {
             for text in given {
                 let (device, value) = match text.rsplit_once('=') {
                     Some((device, value)) => (Some(DeviceName::parse(device)?), value),
                     None => (None, text.as_str()),
                 };
                 if value.is_empty() {
-                    return Err(Error::usage(format!("{flag} has to be VALUE or DEVICE=VALUE")).at("given", text));
+                    return Err(Error::usage(format!("{flag} has to be VALUE or DEVICE=VALUE"))
+                        .at("given", text));
                 }
                 edits.push(DeviceEdit { device, change: change(value)? });
             }
             Ok(())
         };
-        add("--volume-type", &self.volume_type, &|kind| Ok(DeviceChange::VolumeType(kind.to_owned())))?;
+        add("--volume-type", &self.volume_type, &|kind| {
+            Ok(DeviceChange::VolumeType(kind.to_owned()))
+        })?;
         add("--iops", &self.iops, &|text| number("--iops", text).map(DeviceChange::Iops))?;
-        add("--throughput", &self.throughput, &|text| number("--throughput", text).map(DeviceChange::Throughput))?;
-        add("--volume-size", &self.volume_size, &|text| number("--volume-size", text).map(DeviceChange::VolumeSize))?;
+        add("--throughput", &self.throughput, &|text| {
+            number("--throughput", text).map(DeviceChange::Throughput)
+        })?;
+        add("--volume-size", &self.volume_size, &|text| {
+            number("--volume-size", text).map(DeviceChange::VolumeSize)
+        })?;
         add("--delete-on-termination", &self.delete_on_termination, &|text| match text {
             "true" => Ok(DeviceChange::DeleteOnTermination(true)),
             "false" => Ok(DeviceChange::DeleteOnTermination(false)),
-            _ => Err(Error::usage("--delete-on-termination has to be true or false, or DEVICE=true").at("given", text)),
+            _ => {
+                Err(Error::usage("--delete-on-termination has to be true or false, or DEVICE=true")
+                    .at("given", text))
+            }
         })?;
         Ok(edits)
     }
@@ -281,7 +324,10 @@ pub(super) fn pair(text: &str, flag: &str, form: &str) -> Result<(String, String
 
 /// A number of bytes: `268435456`, `256MiB`, `1G`. All units are binary.
 pub(super) fn parse_size(text: &str) -> Result<u64> {
-    let wrong = || Error::usage("not a size: use bytes or a number with KiB, MiB or GiB, such as 256MiB").at("given", text);
+    let wrong = || {
+        Error::usage("not a size: use bytes or a number with KiB, MiB or GiB, such as 256MiB")
+            .at("given", text)
+    };
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim().to_ascii_lowercase().as_str() {
@@ -301,7 +347,9 @@ pub(super) fn parse_percent(text: &str) -> Result<f64> {
     number
         .filter(|percent| *percent > 0.0 && *percent <= 100.0)
         .map(|percent| percent / 100.0)
-        .ok_or_else(|| Error::usage("--sample has to be more than 0% and at most 100%").at("given", text))
+        .ok_or_else(|| {
+            Error::usage("--sample has to be more than 0% and at most 100%").at("given", text)
+        })
 }
 
 #[cfg(test)]
@@ -310,7 +358,13 @@ mod tests {
 
     #[test]
     fn sizes_and_shares_are_read_as_people_write_them() {
-        for (text, bytes) in [("1024", 1024), ("64KiB", 65_536), ("256MiB", 256 << 20), ("1g", 1 << 30), ("2 GiB", 2 << 30)] {
+        for (text, bytes) in [
+            ("1024", 1024),
+            ("64KiB", 65_536),
+            ("256MiB", 256 << 20),
+            ("1g", 1 << 30),
+            ("2 GiB", 2 << 30),
+        ] {
             assert_eq!(parse_size(text).expect(text), bytes);
         }
         for bad in ["", "MiB", "-1", "1.5GiB", "1GB", "99999999999999999999"] {
@@ -330,10 +384,22 @@ mod tests {
     #[test]
     fn a_directory_stands_for_the_archive_in_it() {
         let directory = tempfile::tempdir().expect("a directory");
-        assert_eq!(archive_target(directory.path(), "a.bin"), (directory.path().to_owned(), "a.bin".into()));
-        assert_eq!(archive_target(Path::new("new/"), "a.bin"), (PathBuf::from("new/"), "a.bin".into()));
-        assert_eq!(archive_target(Path::new("x.bin"), "a.bin"), (PathBuf::from("."), "x.bin".into()));
-        assert_eq!(archive_target(Path::new("/d/x.bin"), "a.bin"), (PathBuf::from("/d"), "x.bin".into()));
+        assert_eq!(
+            archive_target(directory.path(), "a.bin"),
+            (directory.path().to_owned(), "a.bin".into())
+        );
+        assert_eq!(
+            archive_target(Path::new("new/"), "a.bin"),
+            (PathBuf::from("new/"), "a.bin".into())
+        );
+        assert_eq!(
+            archive_target(Path::new("x.bin"), "a.bin"),
+            (PathBuf::from("."), "x.bin".into())
+        );
+        assert_eq!(
+            archive_target(Path::new("/d/x.bin"), "a.bin"),
+            (PathBuf::from("/d"), "x.bin".into())
+        );
     }
 
     #[test]
@@ -349,8 +415,14 @@ mod tests {
     #[test]
     fn places_in_aws_are_not_mistaken_for_files() {
         assert_eq!(Place::parse(Path::new("-")).expect("stdio"), Place::Stdio);
-        assert_eq!(Place::parse(Path::new("gs://bucket/")).expect_err("refused").kind(), ErrorKind::Unsupported);
+        assert_eq!(
+            Place::parse(Path::new("gs://bucket/")).expect_err("refused").kind(),
+            ErrorKind::Unsupported
+        );
         assert!(matches!(Place::parse(Path::new("s3://bucket/")), Ok(Place::S3(_))));
-        assert_eq!(Place::parse(Path::new("s3://")).expect_err("no bucket").kind(), ErrorKind::Usage);
+        assert_eq!(
+            Place::parse(Path::new("s3://")).expect_err("no bucket").kind(),
+            ErrorKind::Usage
+        );
     }
 }

@@ -1,19 +1,24 @@
 //! zstd frames made and opened in one shot.
 //!
-//! A frame from [`Encoder::encode`] has its content size and an XXH64 checksum and depends on nothing but its input, the level and the version of libzstd; that is what makes archives reproducible.
-//! It does not look at skippable frames, and does not bound what it is given: callers have checked lengths and digests before.
+//! A frame from [`Encoder::encode`] has its content size and an XXH64 checksum and depends on
+//! nothing but its input, the level and the version of libzstd; that is what makes archives
+//! reproducible. It does not look at skippable frames, and does not bound what it is given: callers
+//! have checked lengths and digests before.
 
 use ::zstd::bulk::{Compressor, Decompressor};
 
 use crate::base::{Error, Result};
 
-/// Compression levels of the format's writer. Above 19, zstd's window and memory grow beyond what 4 MiB of data can use.
+/// Compression levels of the format's writer. Above 19, zstd's window and memory grow beyond what 4
+/// MiB of data can use.
 pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
 
-/// Data that level 1 cannot shrink by 1/64 is kept as level 1 made it. zstd stores it raw there, at several GB/s; level 19 would try at 5 MB/s, to the same end.
+/// Data that level 1 cannot shrink by 1/64 is kept as level 1 made it. zstd stores it raw there, at
+/// several GB/s; level 19 would try at 5 MB/s, to the same end.
 const WORTH_MORE: usize = 64;
 
-/// Up to this level the attempt itself is as cheap as a probe: level 3 takes noise at 4 GiB/s. A probe would cost compressible data a third of the time of level 3 on top (measured).
+/// Up to this level the attempt itself is as cheap as a probe: level 3 takes noise at 4 GiB/s. A
+/// probe would cost compressible data a third of the time of level 3 on top (measured).
 const CHEAP_LEVEL: i32 = 5;
 
 /// The version of libzstd that is linked in, such as `1.5.7`.
@@ -38,7 +43,9 @@ impl Encoder {
     /// An encoder for a level of [`LEVELS`]; other levels are a usage error.
     pub fn new(level: i32) -> Result<Self> {
         if !LEVELS.contains(&level) {
-            return Err(Error::usage("the compression level has to be from 1 to 19").at("level", level));
+            return Err(
+                Error::usage("the compression level has to be from 1 to 19").at("level", level)
+            );
         }
         let compressor = |level| -> Result<Compressor<'static>> {
             let make = || {
@@ -47,12 +54,19 @@ impl Encoder {
                 compressor.include_contentsize(true)?;
                 Ok(compressor)
             };
-            make().map_err(|cause: std::io::Error| Error::internal("cannot set up zstd").because(cause))
+            make().map_err(|cause: std::io::Error| {
+                Error::internal("cannot set up zstd").because(cause)
+            })
         };
-        Ok(Self { level, probe: if level > CHEAP_LEVEL { Some(compressor(1)?) } else { None }, main: compressor(level)? })
+        Ok(Self {
+            level,
+            probe: if level > CHEAP_LEVEL { Some(compressor(1)?) } else { None },
+            main: compressor(level)?,
+        })
     }
 
-    /// Replaces the content of `frame` by the frame of `raw`. `frame` grows to [`frame_bound`] if it has less room.
+    /// Replaces the content of `frame` by the frame of `raw`. `frame` grows to [`frame_bound`] if
+    /// it has less room.
     pub fn encode(&mut self, raw: &[u8], frame: &mut Vec<u8>) -> Result<()> {
         if let Some(probe) = &mut self.probe {
             run(probe, raw, frame)?;
@@ -72,7 +86,10 @@ impl Encoder {
 fn run(compressor: &mut Compressor<'static>, raw: &[u8], frame: &mut Vec<u8>) -> Result<()> {
     frame.clear();
     frame.reserve(frame_bound(raw.len()));
-    compressor.compress_to_buffer(raw, frame).map(|_| ()).map_err(|cause| Error::internal("zstd failed to compress").because(cause))
+    compressor
+        .compress_to_buffer(raw, frame)
+        .map(|_| ())
+        .map_err(|cause| Error::internal("zstd failed to compress").because(cause))
 }
 
 /// Opens frames. Holds 0.2 MiB of working memory.
@@ -81,20 +98,24 @@ pub struct Decoder(Decompressor<'static>);
 impl Decoder {
     /// A decoder without dictionary.
     pub fn new() -> Result<Self> {
-        Decompressor::new().map(Self).map_err(|cause| Error::internal("cannot set up zstd").because(cause))
+        Decompressor::new()
+            .map(Self)
+            .map_err(|cause| Error::internal("cannot set up zstd").because(cause))
     }
 
-    /// Replaces the content of `raw` by what `frame` inflates to, which has to be exactly `raw_len` bytes; anything else is corrupt. Never writes more than `raw_len` bytes.
+    /// Replaces the content of `raw` by what `frame` inflates to, which has to be exactly `raw_len`
+    /// bytes; anything else is corrupt. Never writes more than `raw_len` bytes.
     pub fn decode(&mut self, frame: &[u8], raw_len: usize, raw: &mut Vec<u8>) -> Result<()> {
         raw.clear();
         if raw.capacity() < raw_len {
             raw.reserve_exact(raw_len);
         }
-        // The destination is bounded by `raw_len`, not by the vector's capacity, which may be larger.
+        // The destination is bounded by `raw_len`, not by the vector's capacity, which may be
+        // larger.
         let mut room = Bounded { vec: raw, limit: raw_len };
-        self.0
-            .decompress_to_buffer(frame, &mut room)
-            .map_err(|cause| Error::corrupt("the frame does not inflate to its declared length").because(cause))?;
+        self.0.decompress_to_buffer(frame, &mut room).map_err(|cause| {
+            Error::corrupt("the frame does not inflate to its declared length").because(cause)
+        })?;
         if raw.len() != raw_len {
             return Err(Error::corrupt("the frame inflates to less than its declared length")
                 .at("declared", raw_len)
@@ -106,7 +127,10 @@ impl Decoder {
 
 use bounded::Bounded;
 
-#[expect(unsafe_code, reason = "zstd-safe's WriteBuf is an unsafe trait; the alternative is zeroing 4 MiB before every decode")]
+#[expect(
+    unsafe_code,
+    reason = "zstd-safe's WriteBuf is an unsafe trait; the alternative is zeroing 4 MiB before every decode"
+)]
 mod bounded {
     use zstd::zstd_safe::WriteBuf;
 
@@ -116,7 +140,8 @@ mod bounded {
         pub(super) limit: usize,
     }
 
-    // SAFETY: pointer and length are those of the vector, which upholds the contract; the capacity is only ever made smaller.
+    // SAFETY: pointer and length are those of the vector, which upholds the contract; the capacity
+    // is only ever made smaller.
     unsafe impl WriteBuf for Bounded<'_> {
         fn as_slice(&self) -> &[u8] {
             self.vec
@@ -145,7 +170,9 @@ mod tests {
         let mut state = 1u64;
         (0..len)
             .map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 (state >> 56) as u8
             })
             .collect()
@@ -180,9 +207,11 @@ mod tests {
         let mut frame = Vec::new();
         Encoder::new(1).expect("encoder").encode(&[7; 4096], &mut frame).expect("encodes");
         let mut raw = Vec::with_capacity(1 << 20);
-        let error = Decoder::new().expect("decoder").decode(&frame, 4095, &mut raw).expect_err("refused");
+        let error =
+            Decoder::new().expect("decoder").decode(&frame, 4095, &mut raw).expect_err("refused");
         assert_eq!(error.kind(), crate::base::ErrorKind::Corrupt);
-        let error = Decoder::new().expect("decoder").decode(&frame, 4097, &mut raw).expect_err("refused");
+        let error =
+            Decoder::new().expect("decoder").decode(&frame, 4097, &mut raw).expect_err("refused");
         assert_eq!(error.kind(), crate::base::ErrorKind::Corrupt);
     }
 

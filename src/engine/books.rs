@@ -1,4 +1,5 @@
-//! The books of a volume that is read at any position: what its cells add up to, and whether index and manifest say the same.
+//! The books of a volume that is read at any position: what its cells add up to, and whether index
+//! and manifest say the same.
 
 use super::Archive;
 use crate::base::{BlockIndex, Error, Result};
@@ -24,21 +25,29 @@ impl Books {
         self.fill += u64::from(facts.fill.count_ones());
     }
 
-    pub(super) fn close_window(&mut self, archive: &Archive<'_>, entry: &WindowEntry) -> Result<()> {
+    pub(super) fn close_window(
+        &mut self,
+        archive: &Archive<'_>,
+        entry: &WindowEntry,
+    ) -> Result<()> {
         let window = std::mem::take(&mut self.window);
         if window.has_data() {
             self.volume.add(entry.window, &entry.content);
         }
         if !self.damaged && window.digest() != entry.content {
             self.damaged = true;
-            return Err(archive.locate_window(Error::corrupt("the content digest of a window is not that of its blocks"), entry));
+            return Err(archive.locate_window(
+                Error::corrupt("the content digest of a window is not that of its blocks"),
+                entry,
+            ));
         }
         Ok(())
     }
 
     pub(super) fn close_volume(&self, archive: &Archive<'_>, volume: u16) -> Result<()> {
         let entry = archive.volume(volume);
-        let agree = (self.blocks, self.zero, self.fill) == (entry.blocks, entry.zero, entry.fill) && self.volume.digest() == entry.content;
+        let agree = (self.blocks, self.zero, self.fill) == (entry.blocks, entry.zero, entry.fill)
+            && self.volume.digest() == entry.content;
         if self.damaged || agree {
             return Ok(());
         }

@@ -27,28 +27,39 @@ struct Inner {
 impl Budget {
     /// A budget of `total` bytes.
     pub fn new(total: u64) -> Self {
-        Self(Arc::new(Inner { total, used: Mutex::new(0), reserved: AtomicU64::new(0), freed: Condvar::new() }))
+        Self(Arc::new(Inner {
+            total,
+            used: Mutex::new(0),
+            reserved: AtomicU64::new(0),
+            freed: Condvar::new(),
+        }))
     }
 
-    /// Waits until `bytes` are free and takes them. Only one thread of an operation may call this, in the order in which what it takes is given back. More than the whole budget is cut to it.
+    /// Waits until `bytes` are free and takes them. Only one thread of an operation may call this,
+    /// in the order in which what it takes is given back. More than the whole budget is cut to it.
     pub fn lease(&self, bytes: u64, cancel: &Cancel) -> Result<Lease> {
         let bytes = bytes.min(self.0.total);
         let mut used = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
         while self.0.total - *used < bytes {
             cancel.check()?;
-            used = self.0.freed.wait_timeout(used, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
+            used =
+                self.0.freed.wait_timeout(used, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
         }
         *used += bytes;
         Ok(Lease { budget: self.clone(), bytes, reserved: 0 })
     }
 
-    /// Takes `bytes` for something that stays for long, if that leaves `floor` for what comes and goes. Otherwise it is an error of kind `Limit`: the feeder would wait for itself.
+    /// Takes `bytes` for something that stays for long, if that leaves `floor` for what comes and
+    /// goes. Otherwise it is an error of kind `Limit`: the feeder would wait for itself.
     pub fn reserve(&self, bytes: u64, floor: u64, cancel: &Cancel) -> Result<Lease> {
         let reserved = self.0.reserved.load(Ordering::SeqCst);
         let wanted = reserved.saturating_add(bytes).saturating_add(floor);
         if wanted > self.0.total {
-            return Err(Error::new(ErrorKind::Limit, "the memory budget is too small for the block maps and indexes of this image")
-                .at("missing_bytes", wanted - self.0.total));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "the memory budget is too small for the block maps and indexes of this image",
+            )
+            .at("missing_bytes", wanted - self.0.total));
         }
         let mut lease = self.lease(bytes, cancel)?;
         lease.reserved = bytes;
@@ -78,7 +89,8 @@ impl Drop for Lease {
     }
 }
 
-/// What the seek table takes while it grows: reserved volume by volume, until it is so long that there will be none.
+/// What the seek table takes while it grows: reserved volume by volume, until it is so long that
+/// there will be none.
 #[derive(Debug, Default)]
 pub(super) struct SeekTableLease {
     leases: Vec<Lease>,
@@ -87,7 +99,13 @@ pub(super) struct SeekTableLease {
 
 impl SeekTableLease {
     /// Makes room for `cells` more.
-    pub(super) fn grow(&mut self, cells: u64, budget: &Budget, floor: u64, cancel: &Cancel) -> Result<()> {
+    pub(super) fn grow(
+        &mut self,
+        cells: u64,
+        budget: &Budget,
+        floor: u64,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let most = MAX_SEEK_FRAMES / 2 * FrameLog::CELL_MEMORY;
         let bytes = (self.bytes + cells * FrameLog::CELL_MEMORY).min(most);
         self.leases.push(budget.reserve(bytes - self.bytes, floor, cancel)?);
@@ -120,7 +138,10 @@ mod tests {
         let kept = budget.reserve(7, 3, &cancel).expect("room");
         assert_eq!((kept.bytes, budget.in_use()), (7, 7));
         // What is reserved never comes back by itself, so another one must not wait for it.
-        assert_eq!(budget.reserve(1, 3, &cancel).expect_err("too much together").fact("missing_bytes"), Some("1"));
+        assert_eq!(
+            budget.reserve(1, 3, &cancel).expect_err("too much together").fact("missing_bytes"),
+            Some("1")
+        );
         drop(kept);
         assert!(budget.reserve(7, 3, &cancel).is_ok());
     }

@@ -1,10 +1,13 @@
-//! Opens a cell: checks, inflates, checks again, and delivers its blocks. The one place where stored bytes become volume data.
+//! Opens a cell: checks, inflates, checks again, and delivers its blocks. The one place where
+//! stored bytes become volume data.
 
-use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, Error, Result, SlotAddress, VolumeSize, bits_of};
-use crate::block::{BlockSink, Delivered};
+use crate::base::{
+    BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, Error, Result, SlotAddress, VolumeSize, bits_of,
+};
 use crate::codec::zstd::Decoder;
 use crate::codec::{sha256, zero};
 use crate::format::{CellRecord, frame};
+use crate::volume::{BlockSink, Delivered};
 
 /// Bytes of a whole block.
 pub(super) const BLOCK: usize = BLOCK_BYTES as usize;
@@ -16,7 +19,8 @@ pub(super) struct StoredCell<'a> {
 }
 
 impl StoredCell<'_> {
-    /// Adds where the damage is: blocks and, for people with a hex editor, the offset of the cell's record in the archive.
+    /// Adds where the damage is: blocks and, for people with a hex editor, the offset of the cell's
+    /// record in the archive.
     pub(super) fn locate(&self, error: Error, offset: u64) -> Error {
         locate(error, self.record.address, offset)
     }
@@ -24,7 +28,8 @@ impl StoredCell<'_> {
 
 /// Adds the blocks of a slot, unless a narrower range is known, and the offset of its cell.
 pub(super) fn locate(error: Error, address: SlotAddress, offset: u64) -> Error {
-    let error = if error.fact("blocks").is_some() { error } else { error.at("blocks", address.blocks()) };
+    let error =
+        if error.fact("blocks").is_some() { error } else { error.at("blocks", address.blocks()) };
     error.at("offset", offset)
 }
 
@@ -34,7 +39,11 @@ pub(super) fn check_frames(cells: &[StoredCell<'_>]) -> Vec<Result<()>> {
     let mut digests = vec![[0; 32]; inputs.len()];
     sha256::digest_many(&inputs, &mut digests);
     let check = |(cell, digest): (&StoredCell<'_>, [u8; 32])| {
-        if digest == cell.record.frame_digest { Ok(()) } else { Err(Error::corrupt("the data of a cell does not match its digest")) }
+        if digest == cell.record.frame_digest {
+            Ok(())
+        } else {
+            Err(Error::corrupt("the data of a cell does not match its digest"))
+        }
     };
     cells.iter().zip(digests).map(check).collect()
 }
@@ -57,7 +66,12 @@ impl CellOpener {
         frame::check(cell.frame, record.raw_len.into())?;
         self.decoder.decode(cell.frame, record.raw_len as usize, &mut self.raw)?;
         let address = record.address;
-        let located = |error: Error, bit| error.at("blocks", BlockRange { first: BlockIndex(address.first_block().0 + bit), count: 1 });
+        let located = |error: Error, bit| {
+            error.at(
+                "blocks",
+                BlockRange { first: BlockIndex(address.first_block().0 + bit), count: 1 },
+            )
+        };
         let mut padded = Vec::new();
         let mut data = Vec::with_capacity(8);
         for (bit, block) in blocks_of(&self.raw, record.present, size, address) {
@@ -85,7 +99,12 @@ impl CellOpener {
 }
 
 /// The present blocks of a slot, with their bits, out of what its frame inflates to.
-pub(super) fn blocks_of(raw: &[u8], present: Bitmap8, size: VolumeSize, address: SlotAddress) -> impl Iterator<Item = (u32, &[u8])> {
+pub(super) fn blocks_of(
+    raw: &[u8],
+    present: Bitmap8,
+    size: VolumeSize,
+    address: SlotAddress,
+) -> impl Iterator<Item = (u32, &[u8])> {
     let mut rest = raw;
     bits_of(present).map(move |bit| {
         let len = size.block_len(BlockIndex(address.first_block().0 + bit)) as usize;
@@ -95,8 +114,14 @@ pub(super) fn blocks_of(raw: &[u8], present: Bitmap8, size: VolumeSize, address:
     })
 }
 
-/// Writes the blocks of a cell that exist in the source, one call for each run of data or of zeros. Fill blocks stay absent.
-pub(super) fn deliver(raw: &[u8], record: &CellRecord, size: VolumeSize, sink: &dyn BlockSink) -> Result<()> {
+/// Writes the blocks of a cell that exist in the source, one call for each run of data or of zeros.
+/// Fill blocks stay absent.
+pub(super) fn deliver(
+    raw: &[u8],
+    record: &CellRecord,
+    size: VolumeSize,
+    sink: &dyn BlockSink,
+) -> Result<()> {
     let mut run: Option<Run> = None;
     let mut at = 0;
     for (bit, block) in blocks_of(raw, record.present, size, record.address) {
@@ -110,7 +135,11 @@ pub(super) fn deliver(raw: &[u8], record: &CellRecord, size: VolumeSize, sink: &
         let data_before = (record.present & !record.zero & ((1 << bit) - 1)).count_ones() as usize;
         let digests = data_before..data_before + usize::from(!zero);
         match &mut run {
-            Some(run) if run.zero == zero && run.offset + run.raw.len() as u64 == offset && run.raw.end == here.start => {
+            Some(run)
+                if run.zero == zero
+                    && run.offset + run.raw.len() as u64 == offset
+                    && run.raw.end == here.start =>
+            {
                 run.raw.end = here.end;
                 run.digests.end = digests.end;
             }
@@ -126,7 +155,11 @@ pub(super) fn deliver(raw: &[u8], record: &CellRecord, size: VolumeSize, sink: &
 
 /// What a sink gets of a cell with this record.
 pub(super) fn delivered(record: &CellRecord) -> Delivered<'_> {
-    Delivered::new(record.address, (record.present, record.zero, record.fill), &record.block_digests)
+    Delivered::new(
+        record.address,
+        (record.present, record.zero, record.fill),
+        &record.block_digests,
+    )
 }
 
 /// Blocks that stand side by side in the volume and in the cell, and have one state.

@@ -1,12 +1,16 @@
-//! Compares a volume of an archive with the volume it was made from, by digests: the archive's data is not inflated again.
+//! Compares a volume of an archive with the volume it was made from, by digests: the archive's data
+//! is not inflated again.
 
 use super::unpack::MAX_FINDINGS;
 use super::{Archive, Budget, Context, Lease, run_ordered};
-use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, Error, Event, Result, SlotAddress, bits_of};
-use crate::block::BlockSource;
+use crate::base::{
+    BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, Error, Event, Result, SlotAddress,
+    bits_of,
+};
 use crate::codec::{sha256, zero};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL_RECORD};
 use crate::format::{BlockMap, CellRecord, WindowSlot};
+use crate::volume::BlockSource;
 
 struct Job {
     address: SlotAddress,
@@ -17,8 +21,14 @@ struct Job {
     lease: Lease,
 }
 
-/// Compares states and bytes of all blocks with those of `source`, which has the same size. The archive itself has been verified. Returns what differs, and how much more does than is listed.
-pub fn compare_volume(archive: &Archive<'_>, volume: u16, source: &dyn BlockSource, context: Context<'_>) -> Result<(Vec<Error>, u64)> {
+/// Compares states and bytes of all blocks with those of `source`, which has the same size. The
+/// archive itself has been verified. Returns what differs, and how much more does than is listed.
+pub fn compare_volume(
+    archive: &Archive<'_>,
+    volume: u16,
+    source: &dyn BlockSource,
+    context: Context<'_>,
+) -> Result<(Vec<Error>, u64)> {
     let entry = archive.volume(volume);
     let map = source.block_map().map_err(|error| error.at("snapshot", &entry.name))?;
     let budget = Budget::new(context.plan.in_flight);
@@ -41,7 +51,9 @@ pub fn compare_volume(archive: &Archive<'_>, volume: u16, source: &dyn BlockSour
     )?;
     source.check_unchanged().map_err(|error| error.at("snapshot", &entry.name))?;
     let differs = |blocks: &BlockRange| {
-        Error::corrupt("blocks of the archive are not those of the source").at("snapshot", &entry.name).at("blocks", blocks)
+        Error::corrupt("blocks of the archive are not those of the source")
+            .at("snapshot", &entry.name)
+            .at("blocks", blocks)
     };
     Ok((runs.listed.iter().map(differs).collect(), runs.more))
 }
@@ -84,13 +96,20 @@ fn feed(
         for slot in archive.window_index(window)?.slots {
             let address = SlotAddress { window: window.window, slot: slot.slot };
             while let Some((before, bits)) = source.next_if(|(next, _)| *next < address) {
-                emit(Job { address: before, cell: None, written: bits.present, lease: budget.lease(4096, context.cancel)? })?;
+                emit(Job {
+                    address: before,
+                    cell: None,
+                    written: bits.present,
+                    lease: budget.lease(4096, context.cancel)?,
+                })?;
             }
-            let written = source.next_if(|(next, _)| *next == address).map_or(0, |(_, bits)| bits.present);
+            let written =
+                source.next_if(|(next, _)| *next == address).map_or(0, |(_, bits)| bits.present);
             let at = offset;
             offset += u64::from(slot.cell_len);
             let both = slot.present & !slot.fill & written;
-            let lease = budget.lease((u64::from(both.count_ones()) * BLOCK_BYTES).max(4096), context.cancel)?;
+            let lease = budget
+                .lease((u64::from(both.count_ones()) * BLOCK_BYTES).max(4096), context.cancel)?;
             archive.reader().prefetch(at, slot.record_len().into());
             for bit in bits_of(both) {
                 let block = BlockIndex(address.first_block().0 + bit);
@@ -100,12 +119,23 @@ fn feed(
         }
     }
     source.try_for_each(|(address, bits)| {
-        emit(Job { address, cell: None, written: bits.present, lease: budget.lease(4096, context.cancel)? })
+        emit(Job {
+            address,
+            cell: None,
+            written: bits.present,
+            lease: budget.lease(4096, context.cancel)?,
+        })
     })
 }
 
 /// The blocks of a slot that differ.
-fn compare(archive: &Archive<'_>, volume: u16, source: &dyn BlockSource, job: Job, buffer: &mut [u8]) -> Result<(Vec<u32>, u64, Lease)> {
+fn compare(
+    archive: &Archive<'_>,
+    volume: u16,
+    source: &dyn BlockSource,
+    job: Job,
+    buffer: &mut [u8],
+) -> Result<(Vec<u32>, u64, Lease)> {
     let first = job.address.first_block().0;
     let size = source.size();
     let Some((slot, offset)) = job.cell else {
@@ -115,7 +145,9 @@ fn compare(archive: &Archive<'_>, volume: u16, source: &dyn BlockSource, job: Jo
     let record = &mut record[..slot.record_len() as usize];
     archive.reader().read_at(offset, record)?;
     if sha256::digest(record) != slot.record_digest {
-        return Err(Error::corrupt("the archive changed while it was compared").at("offset", offset));
+        return Err(
+            Error::corrupt("the archive changed while it was compared").at("offset", offset)
+        );
     }
     let record = CellRecord::parse(record)?;
     let stored = slot.present & !slot.fill;
@@ -123,7 +155,8 @@ fn compare(archive: &Archive<'_>, volume: u16, source: &dyn BlockSource, job: Jo
     let mut digests = record.block_digests.iter();
     let mut bytes = 0;
     for bit in 0..CELL_BLOCKS {
-        let expected = if record.present & !record.zero & 1 << bit != 0 { digests.next() } else { None };
+        let expected =
+            if record.present & !record.zero & 1 << bit != 0 { digests.next() } else { None };
         if stored & job.written & 1 << bit == 0 {
             continue;
         }

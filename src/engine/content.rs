@@ -1,15 +1,16 @@
-//! What an image holds, as one digest, without packing it: to tell whether an archive of it exists already.
+//! What an image holds, as one digest, without packing it: to tell whether an archive of it exists
+//! already.
 
 use std::sync::Arc;
 
 use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, PackOptions, run_ordered, stored_blocks};
 use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, Event, Result, SlotAddress, bits_of};
-use crate::block::BlockSource;
-use crate::catalog::ImageSource;
 use crate::codec::{sha256, zero};
 use crate::format::layout::DATA_FRAME_RAW;
 use crate::format::{Digest, VolumeContent, VolumeEntry, WindowContent, content_root};
+use crate::image::ImageSource;
+use crate::volume::BlockSource;
 
 struct Job {
     source: Arc<dyn BlockSource>,
@@ -29,16 +30,32 @@ struct Done {
 }
 
 /// The content root that an archive of `image` would have. Reads all of it.
-pub fn content_of(image: &dyn ImageSource, options: &PackOptions, context: Context<'_>) -> Result<Digest> {
+pub fn content_of(
+    image: &dyn ImageSource,
+    options: &PackOptions,
+    context: Context<'_>,
+) -> Result<Digest> {
     let mut volumes = Vec::new();
     for (snapshot, source) in image.document().snapshots().iter().zip(image.volumes()) {
-        let content = volume_content(source, options, context).map_err(|error| error.at("snapshot", &snapshot.id))?;
-        volumes.push(VolumeEntry { name: snapshot.id.clone(), size: source.size(), blocks: 0, zero: 0, fill: 0, content });
+        let content = volume_content(source, options, context)
+            .map_err(|error| error.at("snapshot", &snapshot.id))?;
+        volumes.push(VolumeEntry {
+            name: snapshot.id.clone(),
+            size: source.size(),
+            blocks: 0,
+            zero: 0,
+            fill: 0,
+            content,
+        });
     }
     Ok(content_root(&sha256::digest(image.document().bytes()), &volumes))
 }
 
-fn volume_content(source: &Arc<dyn BlockSource>, options: &PackOptions, context: Context<'_>) -> Result<Digest> {
+fn volume_content(
+    source: &Arc<dyn BlockSource>,
+    options: &PackOptions,
+    context: Context<'_>,
+) -> Result<Digest> {
     let budget = Budget::new(context.plan.in_flight);
     let map = stored_blocks(source.as_ref(), options, context)?;
     let _map_lease = budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel)?;
@@ -50,13 +67,20 @@ fn volume_content(source: &Arc<dyn BlockSource>, options: &PackOptions, context:
         |emit| {
             let mut slots = map.slots().peekable();
             while let Some((address, bits)) = slots.next() {
-                let ends_window = slots.peek().is_none_or(|(next, _)| next.window != address.window);
+                let ends_window =
+                    slots.peek().is_none_or(|(next, _)| next.window != address.window);
                 let lease = budget.lease(DATA_FRAME_RAW as u64, context.cancel)?;
                 for bit in bits_of(bits.present & !bits.fill) {
                     let block = BlockIndex(address.first_block().0 + bit);
                     source.prefetch(block.offset(), source.size().block_len(block));
                 }
-                emit(Job { source: source.clone(), address, present: bits.present & !bits.fill, ends_window, lease })?;
+                emit(Job {
+                    source: source.clone(),
+                    address,
+                    present: bits.present & !bits.fill,
+                    ends_window,
+                    lease,
+                })?;
             }
             Ok(())
         },
@@ -101,5 +125,12 @@ fn digest(job: Job, buffer: &mut [u8]) -> Result<Done> {
     let mut digests = vec![[0; 32]; inputs.len()];
     sha256::digest_many(&inputs, &mut digests);
     let content = sha256::digest(digests.as_flattened());
-    Ok(Done { address: job.address, data, content, ends_window: job.ends_window, bytes, lease: job.lease })
+    Ok(Done {
+        address: job.address,
+        data,
+        content,
+        ends_window: job.ends_window,
+        bytes,
+        lease: job.lease,
+    })
 }

@@ -4,7 +4,7 @@ use crate::base::{Error, Result};
 use crate::codec::zstd::Decoder;
 use crate::format::frame::{self, FrameEnd, FrameHeader};
 use crate::format::layout::META_FRAME_RAW;
-use crate::store::ObjectReader;
+use crate::object::ObjectReader;
 
 /// The error for something whose first bytes are not those of an archive.
 pub(super) fn not_an_archive(head: &[u8]) -> Error {
@@ -22,19 +22,26 @@ pub(super) fn not_an_archive(head: &[u8]) -> Error {
         _ if head.get(257..262) == Some(b"ustar") => "a tar file that is not compressed",
         _ if head.get(510..512) == Some(&[0x55, 0xAA]) => "a raw disk image",
         [first, rest @ ..] if rest.iter().all(|byte| byte == first) => "a file of equal bytes",
-        _ if head.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)) => "text",
+        _ if head
+            .iter()
+            .all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)) =>
+        {
+            "text"
+        }
         _ => "unknown data, which is what objects made by AWS's CreateStoreImageTask look like",
     };
     Error::unsupported("this is not an amistore archive").at("looks_like", what)
 }
 
-/// A zstd file without footer is either an archive that was cut short, or not ours at all; its first frame tells.
+/// A zstd file without footer is either an archive that was cut short, or not ours at all; its
+/// first frame tells.
 pub(super) fn explain_missing_footer(reader: &dyn ObjectReader, error: Error) -> Error {
     if error.fact("missing") != Some("footer") {
         return error;
     }
     match first_frame_is_ours(reader) {
-        Ok(true) => Error::corrupt("the archive is truncated: it has no footer at its end").at("offset", reader.len()),
+        Ok(true) => Error::corrupt("the archive is truncated: it has no footer at its end")
+            .at("offset", reader.len()),
         Ok(false) => other_zstd_data(),
         // Cut within the first frame: too little is left to tell.
         Err(_) => error,
@@ -43,12 +50,18 @@ pub(super) fn explain_missing_footer(reader: &dyn ObjectReader, error: Error) ->
 
 /// The error for zstd data that does not begin with our metadata.
 pub(super) fn other_zstd_data() -> Error {
-    Error::unsupported("this is not an amistore archive").at("looks_like", "zstd data of something else")
+    Error::unsupported("this is not an amistore archive")
+        .at("looks_like", "zstd data of something else")
 }
 
-/// In a stream the first frame is all there is to judge by: one that the format does not allow is somebody else's, one that is damaged may be ours.
+/// In a stream the first frame is all there is to judge by: one that the format does not allow is
+/// somebody else's, one that is damaged may be ours.
 pub(super) fn explain_first_frame(error: Error) -> Error {
-    if frame::is_foreign_header(&error) || error.message() == IMPOSSIBLE_META_FRAME { other_zstd_data().because(error) } else { error }
+    if frame::is_foreign_header(&error) || error.message() == IMPOSSIBLE_META_FRAME {
+        other_zstd_data().because(error)
+    } else {
+        error
+    }
 }
 
 /// What is said of a meta frame whose length is out of range.
@@ -62,7 +75,9 @@ fn first_frame_is_ours(reader: &dyn ObjectReader) -> Result<bool> {
     if header.content_size > META_FRAME_RAW as u64 {
         return Ok(false);
     }
-    let FrameEnd::At(end) = frame::find_end(&bytes)? else { return Err(Error::corrupt("the first frame is cut short")) };
+    let FrameEnd::At(end) = frame::find_end(&bytes)? else {
+        return Err(Error::corrupt("the first frame is cut short"));
+    };
     let mut raw = Vec::new();
     Decoder::new()?.decode(&bytes[..end], header.content_size as usize, &mut raw)?;
     Ok(raw.starts_with(b"image.json\0"))

@@ -5,8 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use super::pipeline::without_panic;
 use crate::base::{Cancel, Error, Result};
 
-/// Runs all `lanes`, each on a thread, and gives what they return, in their order. The first error ends all of them by `cancel`, which has to be one that only they heed, and is the one that is returned. All have ended then.
-pub fn run_lanes<T: Send>(cancel: &Cancel, lanes: Vec<impl FnOnce() -> Result<T> + Send>) -> Result<Vec<T>> {
+/// Runs all `lanes`, each on a thread, and gives what they return, in their order. The first error
+/// ends all of them by `cancel`, which has to be one that only they heed, and is the one that is
+/// returned. All have ended then.
+pub fn run_lanes<T: Send>(
+    cancel: &Cancel,
+    lanes: Vec<impl FnOnce() -> Result<T> + Send>,
+) -> Result<Vec<T>> {
     let first = Mutex::new(None);
     let returned = std::thread::scope(|scope| {
         let run = |lane| {
@@ -20,11 +25,15 @@ pub fn run_lanes<T: Send>(cancel: &Cancel, lanes: Vec<impl FnOnce() -> Result<T>
             })
         };
         let threads: Vec<_> = lanes.into_iter().map(run).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect::<Option<Vec<T>>>()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_default())
+            .collect::<Option<Vec<T>>>()
     });
     match first.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
-        None => returned.ok_or_else(|| Error::internal("a thread ended without a word: please report this")),
+        None => returned
+            .ok_or_else(|| Error::internal("a thread ended without a word: please report this")),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What connects an operation with an earlier, interrupted one that did the same, and with a later one.
+//! What connects an operation with an earlier, interrupted one that did the same, and with a later
+//! one.
 
 use crate::base::Result;
 

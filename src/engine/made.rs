@@ -58,7 +58,10 @@ impl LoggedCell for MadeCell {
             volume: u16::from_le_bytes(take(&mut rest)?),
             offset: u64::from_le_bytes(take(&mut rest)?),
             facts: CellFacts {
-                address: SlotAddress { window: u32::from_le_bytes(take(&mut rest)?), slot: u16::from_le_bytes(take(&mut rest)?) },
+                address: SlotAddress {
+                    window: u32::from_le_bytes(take(&mut rest)?),
+                    slot: u16::from_le_bytes(take(&mut rest)?),
+                },
                 frame_len: u32::from_le_bytes(take(&mut rest)?),
                 raw_len: u32::from_le_bytes(take(&mut rest)?),
                 present: take::<1>(&mut rest)?[0],

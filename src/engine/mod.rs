@@ -1,12 +1,15 @@
-//! The streaming engine: moves blocks between volumes and archives, in parallel, in order, in bounded memory.
+//! The streaming engine: moves blocks between volumes and archives, in parallel, in order, in
+//! bounded memory.
 //!
 //! ```text
 //! feeder --lease--> workers: read, zero test, digest, zstd --> in order --> archive         pack
 //! feeder --lease--> workers: read, digest, zstd, digest, write --> in order --> books       unpack
 //! ```
 //!
-//! The feeder alone waits for memory, in the order of the archive; the lease travels with the bytes until they are where they belong. So the oldest piece always has what it needs, and nothing can dead-lock however slow one piece is.
-//! It does not know the command line, or what a source or target really is.
+//! The feeder alone waits for memory, in the order of the archive; the lease travels with the bytes
+//! until they are where they belong. So the oldest piece always has what it needs, and nothing can
+//! dead-lock however slow one piece is. It does not know the command line, or what a source or
+//! target really is.
 
 mod archive;
 mod books;

@@ -1,8 +1,11 @@
 //! Packs an image into an archive.
 //!
-//! The bytes are a function of the image, the level, the writer's name and libzstd: pieces are made independently and put together in order. An error of the source is an error of the pack; nothing is ever taken for zeros.
+//! The bytes are a function of the image, the level, the writer's name and libzstd: pieces are made
+//! independently and put together in order. An error of the source is an error of the pack; nothing
+//! is ever taken for zeros.
 //!
-//! Because of that a pack can be continued: whoever kept what the books want to know of each cell ([`MadeCell`]) need not make those again whose bytes are where they belong.
+//! Because of that a pack can be continued: whoever kept what the books want to know of each cell
+//! ([`MadeCell`]) need not make those again whose bytes are where they belong.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,19 +15,26 @@ use super::plan::IN_FLIGHT_FLOOR;
 use super::pool::Pool;
 use super::stretches::side_by_side;
 use super::{Budget, Cells, Context, Lease, MadeCell, run_ordered};
-use crate::base::{Bitmap8, Error, ErrorKind, Event, Result, SlotAddress, SnapshotId, Stage, VolumeSize, bits_of, hex};
-use crate::block::{BlockSource, scan_zero_blocks};
-use crate::catalog::ImageSource;
+use crate::base::{
+    Bitmap8, Error, ErrorKind, Event, Result, SlotAddress, SnapshotId, Stage, VolumeSize, bits_of,
+    hex,
+};
 use crate::codec::zstd::Encoder;
 use crate::codec::{sha256, zero, zstd};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL, META_FRAME_RAW};
-use crate::format::{BlockMap, CellFacts, CellRecord, Codec, Digest, Footer, Ledger, MetaRole, SlotBits, VolumeEntry, tar};
-use crate::store::{Held, ObjectWriter, Stretch};
+use crate::format::{
+    BlockMap, CellFacts, CellRecord, Codec, Digest, Footer, Ledger, MetaRole, SlotBits,
+    VolumeEntry, tar,
+};
+use crate::image::ImageSource;
+use crate::object::{Held, ObjectWriter, Stretch};
+use crate::volume::{BlockSource, scan_zero_blocks};
 
 /// What can be chosen.
 #[derive(Clone, Debug)]
 pub struct PackOptions {
-    /// Takes blocks that read as zeros for absent. For sources whose holes got lost; costs a pass over the data.
+    /// Takes blocks that read as zeros for absent. For sources whose holes got lost; costs a pass
+    /// over the data.
     pub sparse: bool,
     /// Name and version of the tool, as it is written into the manifest.
     pub writer: String,
@@ -98,7 +108,8 @@ enum Piece {
     Close { source: Arc<dyn BlockSource> },
 }
 
-/// Packs `image` and commits the archive. Volumes are packed side by side if the writer takes them so, and one after the other if not; the bytes are the same.
+/// Packs `image` and commits the archive. Volumes are packed side by side if the writer takes them
+/// so, and one after the other if not; the bytes are the same.
 pub fn pack(
     image: &dyn ImageSource,
     options: &PackOptions,
@@ -110,9 +121,15 @@ pub fn pack(
     let packing = Packing { image, options, log: &log };
     let Packed { mut ledger, volumes } = match writer.side_by_side() {
         Some(stretches) => side_by_side(&packing, stretches, context)?,
-        None => packing.lane(0..image.volumes().len(), &mut Output::Object(writer.as_mut()), context)?,
+        None => {
+            packing.lane(0..image.volumes().len(), &mut Output::Object(writer.as_mut()), context)?
+        }
     };
-    let codec = Codec { level: context.plan.level.into(), lib: zstd::library_version().to_owned(), name: "zstd".to_owned() };
+    let codec = Codec {
+        level: context.plan.level.into(),
+        lib: zstd::library_version().to_owned(),
+        name: "zstd".to_owned(),
+    };
     let tail = ledger.finish(&sha256::digest(image.document().bytes()), codec, &options.writer);
     writer.append(&tail.root_record)?;
     writer.append(&tail.footer)?;
@@ -125,7 +142,11 @@ pub fn pack(
     writer.identify(&hex(&tail.root.content_root));
     writer.commit()?;
     context.observer.note(&Event::Finished { stage: Stage::Sync });
-    Ok(PackReport { volumes, archive_len: ledger.offset() + ledger.seek_table_len(), footer: tail.root })
+    Ok(PackReport {
+        volumes,
+        archive_len: ledger.offset() + ledger.seek_table_len(),
+        footer: tail.root,
+    })
 }
 
 /// What is packed, and how.
@@ -171,8 +192,14 @@ impl Output<'_> {
 }
 
 impl Packing<'_> {
-    /// Packs volumes that follow each other: what comes before the first volume belongs to that, and what comes behind the last to this.
-    pub(super) fn lane(&self, volumes: Range<usize>, output: &mut Output<'_>, context: Context<'_>) -> Result<Packed> {
+    /// Packs volumes that follow each other: what comes before the first volume belongs to that,
+    /// and what comes behind the last to this.
+    pub(super) fn lane(
+        &self,
+        volumes: Range<usize>,
+        output: &mut Output<'_>,
+        context: Context<'_>,
+    ) -> Result<Packed> {
         let held = output.held();
         let mut ledger = Ledger::from_volume(volumes.start as u16);
         let mut reports = Vec::new();
@@ -184,12 +211,24 @@ impl Packing<'_> {
             context.cancel,
             |emit| {
                 let earlier = Box::new(std::iter::empty());
-                Feeder { options: self.options, budget: &budget, context, log: self.log, earlier, held: &held, emit }
-                    .feed(self.image, volumes)
+                Feeder {
+                    options: self.options,
+                    budget: &budget,
+                    context,
+                    log: self.log,
+                    earlier,
+                    held: &held,
+                    emit,
+                }
+                .feed(self.image, volumes)
             },
             || {
-                let mut worker =
-                    Worker { encoder: Encoder::new(context.plan.level)?, raw: vec![0; DATA_FRAME_RAW], frame: Vec::new(), pool: &pool };
+                let mut worker = Worker {
+                    encoder: Encoder::new(context.plan.level)?,
+                    raw: vec![0; DATA_FRAME_RAW],
+                    frame: Vec::new(),
+                    pool: &pool,
+                };
                 Ok(move |job| worker.work(job))
             },
             |piece| {
@@ -206,13 +245,18 @@ impl Packing<'_> {
                     Piece::Cell { bytes, cell, facts, earlier, lease } => {
                         let made = MadeCell { volume: cell.volume, offset: ledger.offset(), facts };
                         match earlier {
-                            Some(earlier) if earlier != made => return Err(changed_since(cell.address)),
+                            Some(earlier) if earlier != made => {
+                                return Err(changed_since(cell.address));
+                            }
                             Some(_) => {}
                             None => (self.log.note)(&made)?,
                         }
                         output.append(&bytes)?;
                         ledger.cell(&made.facts)?;
-                        context.observer.note(&Event::Advanced { bytes: made.facts.raw_len.into(), stored: bytes.len() as u64 });
+                        context.observer.note(&Event::Advanced {
+                            bytes: made.facts.raw_len.into(),
+                            stored: bytes.len() as u64,
+                        });
                         pool.put(bytes);
                         drop(lease);
                         if cell.ends_window {
@@ -225,16 +269,23 @@ impl Packing<'_> {
                         }
                         output.pass(made.len())?;
                         ledger.cell(&made.facts)?;
-                        context.observer.note(&Event::Kept { bytes: made.facts.raw_len.into(), stored: made.len() });
+                        context.observer.note(&Event::Kept {
+                            bytes: made.facts.raw_len.into(),
+                            stored: made.len(),
+                        });
                         if ends_window {
                             output.append(&ledger.close_window()?)?;
                         }
                     }
                     Piece::Close { source } => {
                         let entry = ledger.close_volume()?;
-                        // Pieces come in order: every cell of the volume has been read, and this look comes after the last read.
-                        source.check_unchanged().map_err(|error| error.at("snapshot", &entry.name))?;
-                        reports.push(VolumeReport { entry, stored: ledger.offset() - volume_start });
+                        // Pieces come in order: every cell of the volume has been read, and this
+                        // look comes after the last read.
+                        source
+                            .check_unchanged()
+                            .map_err(|error| error.at("snapshot", &entry.name))?;
+                        reports
+                            .push(VolumeReport { entry, stored: ledger.offset() - volume_start });
                     }
                 }
                 Ok(())
@@ -244,8 +295,13 @@ impl Packing<'_> {
     }
 }
 
-/// The blocks of a volume that a pack stores: those that were written, without zeros if they are not wanted, and what fills gaps.
-pub fn stored_blocks(source: &dyn BlockSource, options: &PackOptions, context: Context<'_>) -> Result<BlockMap> {
+/// The blocks of a volume that a pack stores: those that were written, without zeros if they are
+/// not wanted, and what fills gaps.
+pub fn stored_blocks(
+    source: &dyn BlockSource,
+    options: &PackOptions,
+    context: Context<'_>,
+) -> Result<BlockMap> {
     let mut map = source.block_map()?;
     if options.sparse {
         scan_zero_blocks(source, &mut map, context.plan.threads, context.cancel)?;
@@ -280,33 +336,50 @@ impl Feeder<'_, '_> {
         if volumes.start == 0 {
             let prologue = tar::prologue(image.document().bytes(), tar::format_text().as_bytes());
             for raw in prologue.chunks(META_FRAME_RAW) {
-                (self.emit)(Job::Meta { role: MetaRole::Prologue, raw: raw.to_vec(), lease: meta_lease()? })?;
+                (self.emit)(Job::Meta {
+                    role: MetaRole::Prologue,
+                    raw: raw.to_vec(),
+                    lease: meta_lease()?,
+                })?;
             }
         }
         let mut seek_table = SeekTableLease::default();
         let last = volumes.end == image.volumes().len();
         for index in volumes {
-            let (snapshot, source) = (&image.document().snapshots()[index], &image.volumes()[index]);
+            let (snapshot, source) =
+                (&image.document().snapshots()[index], &image.volumes()[index]);
             let located = |error: Error| error.at("snapshot", &snapshot.id);
             let volume = index as u16;
             self.earlier = (self.log.earlier)(volume)?;
             let map = stored_blocks(source.as_ref(), self.options, context).map_err(located)?;
-            let _map_lease = budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
-            seek_table.grow(map.slots().count() as u64, budget, IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
+            let _map_lease =
+                budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
+            seek_table
+                .grow(map.slots().count() as u64, budget, IN_FLIGHT_FLOOR, context.cancel)
+                .map_err(located)?;
             context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
             for raw in tar::volume_header(&snapshot.id, &map) {
-                (self.emit)(Job::Meta { role: MetaRole::Volume(volume), raw, lease: meta_lease()? })?;
+                (self.emit)(Job::Meta {
+                    role: MetaRole::Volume(volume),
+                    raw,
+                    lease: meta_lease()?,
+                })?;
             }
             (self.emit)(Job::Open { name: snapshot.id.clone(), size: map.size() })?;
             let mut slots = map.slots().peekable();
             while let Some((address, bits)) = slots.next() {
-                let ends_window = slots.peek().is_none_or(|(next, _)| next.window != address.window);
+                let ends_window =
+                    slots.peek().is_none_or(|(next, _)| next.window != address.window);
                 self.cell(source, Cell { volume, address, bits, ends_window }).map_err(located)?;
             }
             (self.emit)(Job::Close { source: source.clone() })?;
         }
         if last {
-            (self.emit)(Job::Meta { role: MetaRole::End, raw: tar::trailer(), lease: meta_lease()? })?;
+            (self.emit)(Job::Meta {
+                role: MetaRole::End,
+                raw: tar::trailer(),
+                lease: meta_lease()?,
+            })?;
         }
         Ok(())
     }
@@ -314,11 +387,17 @@ impl Feeder<'_, '_> {
     fn cell(&mut self, source: &Arc<dyn BlockSource>, cell: Cell) -> Result<()> {
         let earlier = self.earlier.next().transpose()?;
         match earlier {
-            Some(made) if (made.volume, made.facts.address) != (cell.volume, cell.address) => Err(changed_since(cell.address)),
-            Some(made) if self.held.contains(made.offset, made.len()) => (self.emit)(Job::Known { made, ends_window: cell.ends_window }),
+            Some(made) if (made.volume, made.facts.address) != (cell.volume, cell.address) => {
+                Err(changed_since(cell.address))
+            }
+            Some(made) if self.held.contains(made.offset, made.len()) => {
+                (self.emit)(Job::Known { made, ends_window: cell.ends_window })
+            }
             earlier => {
                 let lease = self.budget.lease(MAX_CELL as u64, self.context.cancel)?;
-                for run in runs(cell.bits, source.size(), cell.address).iter().filter(|run| !run.fill) {
+                for run in
+                    runs(cell.bits, source.size(), cell.address).iter().filter(|run| !run.fill)
+                {
                     source.prefetch(run.offset, run.len as u64);
                 }
                 (self.emit)(Job::Cell { source: source.clone(), cell, earlier, lease })
@@ -339,26 +418,42 @@ impl Worker<'_> {
         match job {
             Job::Meta { role, raw, lease } => {
                 self.encoder.encode(&raw, &mut self.frame)?;
-                Ok(Piece::Meta { role, raw_len: raw.len() as u64, digest: sha256::digest(&self.frame), frame: self.frame.clone(), lease })
+                Ok(Piece::Meta {
+                    role,
+                    raw_len: raw.len() as u64,
+                    digest: sha256::digest(&self.frame),
+                    frame: self.frame.clone(),
+                    lease,
+                })
             }
             Job::Open { name, size } => Ok(Piece::Open { name, size }),
             Job::Close { source } => Ok(Piece::Close { source }),
             Job::Known { made, ends_window } => Ok(Piece::Known { made, ends_window }),
             Job::Cell { source, cell, earlier, lease } => {
-                let (bytes, facts) = self.cell(source.as_ref(), cell.volume, cell.address, cell.bits)?;
+                let (bytes, facts) =
+                    self.cell(source.as_ref(), cell.volume, cell.address, cell.bits)?;
                 Ok(Piece::Cell { bytes, cell, facts, earlier, lease })
             }
         }
     }
 
-    fn cell(&mut self, source: &dyn BlockSource, volume: u16, address: SlotAddress, bits: SlotBits) -> Result<(Vec<u8>, CellFacts)> {
+    fn cell(
+        &mut self,
+        source: &dyn BlockSource,
+        volume: u16,
+        address: SlotAddress,
+        bits: SlotBits,
+    ) -> Result<(Vec<u8>, CellFacts)> {
         let size = source.size();
         let raw_len = size.slot_len(address, bits.present) as usize;
-        let known = self.read(source, address, bits).map_err(|error| error.at("blocks", address.blocks()))?;
+        let known = self
+            .read(source, address, bits)
+            .map_err(|error| error.at("blocks", address.blocks()))?;
         let raw = &mut self.raw[..raw_len];
         let zero = zero_blocks(raw, bits.present, size, address);
         self.encoder.encode(raw, &mut self.frame)?;
-        let (frame_digest, block_digests) = self.digest(raw_len, bits.present & !zero, bits, &known, (size, address));
+        let (frame_digest, block_digests) =
+            self.digest(raw_len, bits.present & !zero, bits, &known, (size, address));
         let record = CellRecord {
             volume,
             address,
@@ -380,20 +475,33 @@ impl Worker<'_> {
         Ok((bytes, facts))
     }
 
-    /// Reads the present blocks of a slot to the front of `raw`, one read for each run; fill blocks become zeros. Returns the digests of the blocks that were read, or none, if the source does not tell them.
-    fn read(&mut self, source: &dyn BlockSource, address: SlotAddress, bits: SlotBits) -> Result<Vec<Digest>> {
+    /// Reads the present blocks of a slot to the front of `raw`, one read for each run; fill blocks
+    /// become zeros. Returns the digests of the blocks that were read, or none, if the source does
+    /// not tell them.
+    fn read(
+        &mut self,
+        source: &dyn BlockSource,
+        address: SlotAddress,
+        bits: SlotBits,
+    ) -> Result<Vec<Digest>> {
         let size = source.size();
         let mut known = Vec::new();
         let mut at = 0;
         for run in runs(bits, size, address) {
             let target = &mut self.raw[at..at + run.len];
             at += run.len;
-            if run.fill { target.fill(0) } else { source.read_blocks(run.offset, target, &mut known)? }
+            if run.fill {
+                target.fill(0)
+            } else {
+                source.read_blocks(run.offset, target, &mut known)?
+            }
         }
         Ok(known)
     }
 
-    /// The digests of the frame and of the data blocks, in one go: the blocks and the frame are independent, so they fill all lanes of the kernel. Those that are `known` are not computed again.
+    /// The digests of the frame and of the data blocks, in one go: the blocks and the frame are
+    /// independent, so they fill all lanes of the kernel. Those that are `known` are not computed
+    /// again.
     fn digest(
         &self,
         raw_len: usize,
@@ -405,11 +513,15 @@ impl Worker<'_> {
         let present = bits.present;
         let read = present & !bits.fill;
         if !known.is_empty() && known.len() == read.count_ones() as usize {
-            let blocks = bits_of(read).zip(known).filter(|(bit, _)| data >> bit & 1 == 1).map(|(_, digest)| *digest);
+            let blocks = bits_of(read)
+                .zip(known)
+                .filter(|(bit, _)| data >> bit & 1 == 1)
+                .map(|(_, digest)| *digest);
             return (sha256::digest(&self.frame), blocks.collect());
         }
         let raw = &self.raw[..raw_len];
-        // A short last block is hashed as if padded. It is the last of its volume, so the copy is rare.
+        // A short last block is hashed as if padded. It is the last of its volume, so the copy is
+        // rare.
         let mut padded = Vec::new();
         let short = super::cell::blocks_of(raw, present, size, address)
             .find(|(bit, block)| data >> bit & 1 == 1 && block.len() < super::cell::BLOCK);
@@ -443,9 +555,12 @@ fn runs(bits: SlotBits, size: VolumeSize, address: SlotAddress) -> Vec<Run> {
     let first = address.first_block();
     for bit in bits_of(bits.present) {
         let block = crate::base::BlockIndex(first.0 + bit);
-        let (offset, len, fill) = (block.offset(), size.block_len(block) as usize, bits.fill >> bit & 1 == 1);
+        let (offset, len, fill) =
+            (block.offset(), size.block_len(block) as usize, bits.fill >> bit & 1 == 1);
         match runs.last_mut() {
-            Some(last) if last.fill == fill && last.offset + last.len as u64 == offset => last.len += len,
+            Some(last) if last.fill == fill && last.offset + last.len as u64 == offset => {
+                last.len += len
+            }
             _ => runs.push(Run { offset, len, fill }),
         }
     }
@@ -453,5 +568,7 @@ fn runs(bits: SlotBits, size: VolumeSize, address: SlotAddress) -> Vec<Run> {
 }
 
 fn zero_blocks(raw: &[u8], present: Bitmap8, size: VolumeSize, address: SlotAddress) -> Bitmap8 {
-    super::cell::blocks_of(raw, present, size, address).filter(|(_, block)| zero::is_zero(block)).fold(0, |bits, (bit, _)| bits | 1 << bit)
+    super::cell::blocks_of(raw, present, size, address)
+        .filter(|(_, block)| zero::is_zero(block))
+        .fold(0, |bits, (bit, _)| bits | 1 << bit)
 }

@@ -1,7 +1,9 @@
 //! One feeder, some workers, results in the feeder's order.
 //!
-//! All threads end before [`run_ordered`] returns. If anything fails, feeding stops, what is under way is dropped, and the error that comes first in the feeder's order is returned: so a damaged archive gives the same error whatever the number of threads.
-//! It does not bound what is in flight: the feeder does, by the leases it puts into its jobs.
+//! All threads end before [`run_ordered`] returns. If anything fails, feeding stops, what is under
+//! way is dropped, and the error that comes first in the feeder's order is returned: so a damaged
+//! archive gives the same error whatever the number of threads. It does not bound what is in
+//! flight: the feeder does, by the leases it puts into its jobs.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +13,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::base::{Cancel, Error, Result};
 
-/// Jobs that wait for a worker: remote archives are fetched for them in the meantime. What they may hold is bounded by their leases.
+/// Jobs that wait for a worker: remote archives are fetched for them in the meantime. What they may
+/// hold is bounded by their leases.
 const AHEAD: usize = 64;
 
 /// Hands jobs to the workers; an error means that the operation ends and the feeder should return.
@@ -39,10 +42,12 @@ where
             let (stop, results) = (&stop, results.clone());
             scope.spawn(move || feeder(feed, &jobs, &results, stop, cancel));
         }
-        // The workers borrow the queue; it has to outlive the scope's closure, so it is moved into the first place they share.
+        // The workers borrow the queue; it has to outlive the scope's closure, so it is moved into
+        // the first place they share.
         let queue = std::sync::Arc::new(queue);
         for _ in 0..threads.max(1) {
-            let (queue, results, stop, make_worker) = (queue.clone(), results.clone(), &stop, &make_worker);
+            let (queue, results, stop, make_worker) =
+                (queue.clone(), results.clone(), &stop, &make_worker);
             scope.spawn(move || worker(&queue, &results, stop, make_worker));
         }
         drop((queue, results));
@@ -53,9 +58,12 @@ where
 /// A result with its number; without one it is an error that ends everything.
 type Numbered<T> = (Option<u64>, Result<T>);
 
-/// A panic is a defect of ours; it must not leave the other threads waiting for a piece that never comes.
+/// A panic is a defect of ours; it must not leave the other threads waiting for a piece that never
+/// comes.
 pub(super) fn without_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Error::internal("a thread of amistore panicked: please report this")))
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(Error::internal("a thread of amistore panicked: please report this"))
+    })
 }
 
 fn feeder<J, R>(
@@ -182,12 +190,21 @@ mod tests {
         for failing in ["feed", "work", "collect"] {
             let (budget, cancel) = (Budget::new(4), Cancel::new());
             let fail = |at: &str, number: u64| {
-                if at == failing && number >= 50 { Err(Error::corrupt(format!("{at} {number}"))) } else { Ok(()) }
+                if at == failing && number >= 50 {
+                    Err(Error::corrupt(format!("{at} {number}")))
+                } else {
+                    Ok(())
+                }
             };
             let error = run_ordered(
                 3,
                 &cancel,
-                |emit| (0..1000u64).try_for_each(|number| fail("feed", number).and_then(|()| emit((number, budget.lease(1, &cancel)?)))),
+                |emit| {
+                    (0..1000u64).try_for_each(|number| {
+                        fail("feed", number)
+                            .and_then(|()| emit((number, budget.lease(1, &cancel)?)))
+                    })
+                },
                 || Ok(|(number, lease)| fail("work", number).map(|()| (number, lease))),
                 |(number, _lease)| fail("collect", number),
             )
@@ -235,7 +252,9 @@ mod tests {
     fn a_panic_is_an_internal_error_and_ends_everything() {
         for at in ["feed", "work"] {
             let (budget, cancel) = (Budget::new(4), Cancel::new());
-            let panic_at = |place: &str, number: u64| assert!(place != at || number != 20, "{place} panics on purpose");
+            let panic_at = |place: &str, number: u64| {
+                assert!(place != at || number != 20, "{place} panics on purpose")
+            };
             let error = run_ordered(
                 2,
                 &cancel,

@@ -1,4 +1,5 @@
-//! How many threads, and what memory is for what: decided before anything starts, by a pure function.
+//! How many threads, and what memory is for what: decided before anything starts, by a pure
+//! function.
 
 use crate::base::{Error, ErrorKind, Result};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
@@ -6,9 +7,11 @@ use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
 /// 256 MiB: the budget unless another is asked for.
 pub const DEFAULT_MEMORY: u64 = 256 << 20;
 
-/// The program itself (measured: a pack of nothing peaks at 6 MiB), one window's index, and what the allocator keeps. Block maps are not in it: they are leased when their size is known.
+/// The program itself (measured: a pack of nothing peaks at 6 MiB), one window's index, and what
+/// the allocator keeps. Block maps are not in it: they are leased when their size is known.
 const BASE: u64 = 16 << 20;
-/// What a worker holds: raw data of a slot and a frame, or a group of cells as read and one inflated.
+/// What a worker holds: raw data of a slot and a frame, or a group of cells as read and one
+/// inflated.
 const WORKER: u64 = DATA_FRAME_RAW as u64 + MAX_CELL as u64;
 /// In-flight pieces each worker should have: one in work, one ready for it, one on its way out.
 const PIECES: u64 = 3;
@@ -32,15 +35,19 @@ impl Plan {
         BASE + WORKER + codec_memory(level) + PIECES * MAX_CELL as u64
     }
 
-    /// Divides `memory` bytes. `threads` are what is wanted; there will be fewer if memory does not suffice for them, and an error of kind `Limit` if it does not suffice for one.
+    /// Divides `memory` bytes. `threads` are what is wanted; there will be fewer if memory does not
+    /// suffice for them, and an error of kind `Limit` if it does not suffice for one.
     pub fn new(threads: usize, memory: u64, level: i32) -> Result<Self> {
         let worker = WORKER + codec_memory(level) + PIECES * MAX_CELL as u64;
         let affordable = memory.saturating_sub(BASE) / worker;
         if affordable == 0 {
-            return Err(Error::new(ErrorKind::Limit, "the memory budget is too small to work with at this level")
-                .at("memory", memory)
-                .at("needed", BASE + worker)
-                .at("level", level));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "the memory budget is too small to work with at this level",
+            )
+            .at("memory", memory)
+            .at("needed", BASE + worker)
+            .at("level", level));
         }
         let threads = threads.clamp(1, affordable as usize);
         let in_flight = memory - BASE - threads as u64 * (WORKER + codec_memory(level));
@@ -53,7 +60,8 @@ impl Plan {
     pub fn divided(&self, wanted: usize) -> (usize, Self) {
         let share = |lanes: usize| {
             let threads = (self.threads / lanes).max(1);
-            let more = (lanes * threads).saturating_sub(self.threads) as u64 * (WORKER + codec_memory(self.level));
+            let more = (lanes * threads).saturating_sub(self.threads) as u64
+                * (WORKER + codec_memory(self.level));
             let in_flight = self.in_flight.checked_sub(more)? / lanes as u64;
             let enough = in_flight >= PIECES * MAX_CELL as u64 * threads as u64;
             enough.then_some((lanes, Self { threads, in_flight, level: self.level }))
@@ -62,7 +70,9 @@ impl Plan {
     }
 }
 
-/// Working memory of an encoder for 4 MiB of data: hash and chain tables of libzstd 1.5.7, rounded up. Measured as the growth of peak RSS a thread over level 1: level 9 8 MiB, 12 40, 13 29, 15 63, 16 30, 19 47.
+/// Working memory of an encoder for 4 MiB of data: hash and chain tables of libzstd 1.5.7, rounded
+/// up. Measured as the growth of peak RSS a thread over level 1: level 9 8 MiB, 12 40, 13 29, 15
+/// 63, 16 30, 19 47.
 fn codec_memory(level: i32) -> u64 {
     match level {
         ..=2 => 1 << 20,

@@ -2,7 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// Each buffer grows to the longest piece at most, which is what a lease is for. What is in one that is taken is of no meaning.
+/// Each buffer grows to the longest piece at most, which is what a lease is for. What is in one
+/// that is taken is of no meaning.
 #[derive(Default)]
 pub(super) struct Pool(Mutex<Vec<Vec<u8>>>);
 

@@ -1,6 +1,9 @@
 //! Carries an archive from one place to another, byte by byte, and checks all of it on the way.
 //!
-//! Pieces are read side by side and appended in order, each after it was checked: cells down to their blocks, everything else against the digest that the index has of it. So what arrives is what was checked. Like a pack it can be continued: cells that an earlier run appended, and that are still there, are neither read nor sent again.
+//! Pieces are read side by side and appended in order, each after it was checked: cells down to
+//! their blocks, everything else against the digest that the index has of it. So what arrives is
+//! what was checked. Like a pack it can be continued: cells that an earlier run appended, and that
+//! are still there, are neither read nor sent again.
 
 use super::archive::{Archive, twice};
 use super::books::Books;
@@ -11,11 +14,12 @@ use super::{Budget, CellLog, Cells, Context, Lease, MadeCell, run_ordered};
 use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, Stage, VolumeSize, hex};
 use crate::codec::sha256;
 use crate::format::{CellFacts, Digest, FrameLog, MetaRole, WindowSlot};
-use crate::store::{Held, ObjectWriter};
+use crate::object::{Held, ObjectWriter};
 
 enum Job {
     OpenVolume,
-    /// Bytes that should have this digest. Those without one are read twice: it is all that can be done for them.
+    /// Bytes that should have this digest. Those without one are read twice: it is all that can be
+    /// done for them.
     Plain {
         offset: u64,
         len: u64,
@@ -41,19 +45,42 @@ enum Job {
 
 enum Piece {
     OpenVolume,
-    Plain { offset: u64, bytes: Vec<u8>, lease: Lease },
-    Cells { volume: u16, offset: u64, bytes: Vec<u8>, facts: Vec<CellFacts>, earlier: Vec<Option<MadeCell>>, raw: u64, lease: Lease },
+    Plain {
+        offset: u64,
+        bytes: Vec<u8>,
+        lease: Lease,
+    },
+    Cells {
+        volume: u16,
+        offset: u64,
+        bytes: Vec<u8>,
+        facts: Vec<CellFacts>,
+        earlier: Vec<Option<MadeCell>>,
+        raw: u64,
+        lease: Lease,
+    },
     Known(MadeCell),
     CloseWindow(u16, usize),
     CloseVolume(u16),
 }
 
 /// Carries `archive` into `writer`, and commits it. The first damage ends it, and nothing appears.
-pub fn relay(archive: &Archive<'_>, mut writer: Box<dyn ObjectWriter>, log: CellLog<'_, MadeCell>, context: Context<'_>) -> Result<()> {
+pub fn relay(
+    archive: &Archive<'_>,
+    mut writer: Box<dyn ObjectWriter>,
+    log: CellLog<'_, MadeCell>,
+    context: Context<'_>,
+) -> Result<()> {
     let CellLog { earlier, mut note } = log;
     let held = writer.held();
     let budget = Budget::new(context.plan.in_flight);
-    let located = |error: Error| if error.kind() == ErrorKind::Corrupt { error.at("archive", archive.reader().name()) } else { error };
+    let located = |error: Error| {
+        if error.kind() == ErrorKind::Corrupt {
+            error.at("archive", archive.reader().name())
+        } else {
+            error
+        }
+    };
     // What the whole index says of itself comes first: later it could not be stopped any more.
     let (findings, frames) = super::tail::check(archive)?;
     if let Some(error) = findings.into_iter().next() {
@@ -65,7 +92,10 @@ pub fn relay(archive: &Archive<'_>, mut writer: Box<dyn ObjectWriter>, log: Cell
     let relayed = run_ordered(
         context.plan.threads,
         context.cancel,
-        |emit| Feeder { archive, budget: &budget, context, earlier, held: &held, emit }.feed(frames.as_ref()),
+        |emit| {
+            Feeder { archive, budget: &budget, context, earlier, held: &held, emit }
+                .feed(frames.as_ref())
+        },
         || {
             let mut worker = Worker::new()?;
             let pool = &pool;
@@ -78,7 +108,9 @@ pub fn relay(archive: &Archive<'_>, mut writer: Box<dyn ObjectWriter>, log: Cell
                     debug_assert_eq!(offset, at, "pieces tile the archive");
                     writer.append(&bytes)?;
                     at += bytes.len() as u64;
-                    context.observer.note(&Event::Advanced { bytes: 0, stored: bytes.len() as u64 });
+                    context
+                        .observer
+                        .note(&Event::Advanced { bytes: 0, stored: bytes.len() as u64 });
                     drop(lease);
                 }
                 Piece::Cells { volume, offset, bytes, facts, earlier, raw, lease } => {
@@ -91,7 +123,9 @@ pub fn relay(archive: &Archive<'_>, mut writer: Box<dyn ObjectWriter>, log: Cell
                     }
                     debug_assert_eq!(offset + bytes.len() as u64, at, "pieces tile the archive");
                     writer.append(&bytes)?;
-                    context.observer.note(&Event::Advanced { bytes: raw, stored: bytes.len() as u64 });
+                    context
+                        .observer
+                        .note(&Event::Advanced { bytes: raw, stored: bytes.len() as u64 });
                     pool.put(bytes);
                     drop(lease);
                 }
@@ -99,9 +133,14 @@ pub fn relay(archive: &Archive<'_>, mut writer: Box<dyn ObjectWriter>, log: Cell
                     books.cell(&made.facts);
                     writer.pass(made.len())?;
                     at += made.len();
-                    context.observer.note(&Event::Kept { bytes: made.facts.raw_len.into(), stored: made.len() });
+                    context.observer.note(&Event::Kept {
+                        bytes: made.facts.raw_len.into(),
+                        stored: made.len(),
+                    });
                 }
-                Piece::CloseWindow(volume, window) => books.close_window(archive, &archive.root().windows_of(volume)[window])?,
+                Piece::CloseWindow(volume, window) => {
+                    books.close_window(archive, &archive.root().windows_of(volume)[window])?
+                }
                 Piece::CloseVolume(volume) => books.close_volume(archive, volume)?,
             }
             Ok(())
@@ -109,7 +148,9 @@ pub fn relay(archive: &Archive<'_>, mut writer: Box<dyn ObjectWriter>, log: Cell
     );
     relayed.map_err(located)?;
     if at != archive.reader().len() {
-        return Err(Error::internal("a part of the archive was not carried").at("bytes", at).at("expected", archive.reader().len()));
+        return Err(Error::internal("a part of the archive was not carried")
+            .at("bytes", at)
+            .at("expected", archive.reader().len()));
     }
     writer.identify(&hex(&archive.footer().content_root));
     context.cancel.check()?;
@@ -133,16 +174,18 @@ struct Feeder<'a, 'e> {
 impl Feeder<'_, '_> {
     fn feed(mut self, frames: Option<&FrameLog>) -> Result<()> {
         let archive = self.archive;
-        let mut earlier = std::mem::replace(&mut self.earlier, Box::new(std::iter::empty())).peekable();
+        let mut earlier =
+            std::mem::replace(&mut self.earlier, Box::new(std::iter::empty())).peekable();
         self.meta(MetaRole::Prologue)?;
         for volume in 0..archive.root().manifest.volumes.len() as u16 {
             (self.emit)(Job::OpenVolume)?;
             let size = archive.volume(volume).size;
             let mut damage = None;
-            let (_, stored) = read_indexes(archive, volume, self.budget, self.context, &mut |error| {
-                damage.get_or_insert(error);
-                Ok(())
-            })?;
+            let (_, stored) =
+                read_indexes(archive, volume, self.budget, self.context, &mut |error| {
+                    damage.get_or_insert(error);
+                    Ok(())
+                })?;
             if let Some(error) = damage {
                 return Err(error);
             }
@@ -150,19 +193,25 @@ impl Feeder<'_, '_> {
             self.meta(MetaRole::Volume(volume))?;
             for (number, window) in archive.root().windows_of(volume).iter().enumerate() {
                 archive.prefetch_indexes(volume, number);
-                let mut group = Gathered { volume, size, cells: Vec::new(), earlier: Vec::new(), bytes: 0 };
+                let mut group =
+                    Gathered { volume, size, cells: Vec::new(), earlier: Vec::new(), bytes: 0 };
                 let mut offset = window.offset;
                 for slot in archive.window_index(window)?.slots {
                     let address = SlotAddress { window: window.window, slot: slot.slot };
                     let at = offset;
                     offset += u64::from(slot.cell_len);
                     let same = |cell: &Result<MadeCell>| {
-                        cell.as_ref().map_or(true, |cell| (cell.volume, cell.facts.address, cell.offset) == (volume, address, at))
+                        cell.as_ref().map_or(true, |cell| {
+                            (cell.volume, cell.facts.address, cell.offset) == (volume, address, at)
+                        })
                     };
                     let made = earlier.next_if(same).transpose()?;
                     match made {
-                        // What the log says has to be what the index says: only then may the log speak for the cell.
-                        Some(made) if agrees(&made, &slot) && self.held.contains(at, made.len()) => {
+                        // What the log says has to be what the index says: only then may the log
+                        // speak for the cell.
+                        Some(made)
+                            if agrees(&made, &slot) && self.held.contains(at, made.len()) =>
+                        {
                             self.flush(&mut group)?;
                             (self.emit)(Job::Known(made))?;
                         }
@@ -177,7 +226,11 @@ impl Feeder<'_, '_> {
                     }
                 }
                 self.flush(&mut group)?;
-                self.plain(window.index_offset(), window.index_len.into(), Some(window.index_digest))?;
+                self.plain(
+                    window.index_offset(),
+                    window.index_len.into(),
+                    Some(window.index_digest),
+                )?;
                 (self.emit)(Job::CloseWindow(volume, number))?;
             }
             (self.emit)(Job::CloseVolume(volume))?;
@@ -190,7 +243,8 @@ impl Feeder<'_, '_> {
             self.plain(at, *len, None)?;
             at += len;
         }
-        // These two are under no digest, but they say nothing that the index does not say: what is made of it is what stood there when it was compared.
+        // These two are under no digest, but they say nothing that the index does not say: what is
+        // made of it is what stood there when it was compared.
         let table = frames.ok_or_else(|| Error::internal("an index was read and has no frames"))?;
         for bytes in std::iter::once(footer.encode()).chain(table.table()) {
             let lease = self.budget.lease(bytes.len() as u64, self.context.cancel)?;
@@ -207,7 +261,8 @@ impl Feeder<'_, '_> {
     }
 
     fn plain(&mut self, offset: u64, len: u64, digest: Option<Digest>) -> Result<()> {
-        // The root record alone may be longer than what is in flight. Its lease is cut then, as it is the only piece of its kind.
+        // The root record alone may be longer than what is in flight. Its lease is cut then, as it
+        // is the only piece of its kind.
         let lease = self.budget.lease(len.min(IN_FLIGHT_FLOOR), self.context.cancel)?;
         self.archive.reader().prefetch(offset, len);
         (self.emit)(Job::Plain { offset, len, digest, lease })
@@ -218,7 +273,13 @@ impl Feeder<'_, '_> {
         let lease = self.budget.lease(2 * cells.bytes, self.context.cancel)?;
         self.archive.reader().prefetch(*start, cells.bytes);
         cells.bytes = 0;
-        let group = Group { volume: cells.volume, size: cells.size, sink: None, cells: std::mem::take(&mut cells.cells), fetch: true };
+        let group = Group {
+            volume: cells.volume,
+            size: cells.size,
+            sink: None,
+            cells: std::mem::take(&mut cells.cells),
+            fetch: true,
+        };
         (self.emit)(Job::Cells { group, earlier: std::mem::take(&mut cells.earlier), lease })
     }
 }
@@ -254,13 +315,17 @@ fn work(worker: &mut Worker, archive: &Archive<'_>, pool: &Pool, job: Job) -> Re
             let bytes = match digest {
                 Some(digest) => twice(archive.reader(), || match read()? {
                     bytes if sha256::digest(&bytes) == digest => Ok(bytes),
-                    _ => Err(Error::corrupt("a piece of the archive does not match its digest").at("offset", offset)),
+                    _ => Err(Error::corrupt("a piece of the archive does not match its digest")
+                        .at("offset", offset)),
                 })?,
                 None => {
                     let bytes = read()?;
                     archive.reader().distrust();
                     if read()? != bytes {
-                        let differ = Error::new(ErrorKind::Io, "two reads of one piece of the archive gave different bytes");
+                        let differ = Error::new(
+                            ErrorKind::Io,
+                            "two reads of one piece of the archive gave different bytes",
+                        );
                         return Err(differ.at("offset", offset));
                     }
                     bytes
@@ -272,9 +337,25 @@ fn work(worker: &mut Worker, archive: &Archive<'_>, pool: &Pool, job: Job) -> Re
         Job::Cells { group, earlier, lease } => {
             let volume = group.volume;
             let offset = group.cells.first().map_or(0, |(_, _, start)| *start);
-            let raw = group.cells.iter().map(|(address, slot, _)| group.size.slot_len(*address, slot.present)).sum();
-            let facts = worker.read(archive, &group)?.into_iter().map(|cell| cell.map(|cell| cell.facts)).collect::<Result<Vec<_>>>()?;
-            Ok(Piece::Cells { volume, offset, bytes: worker.take_bytes(pool.take()), facts, earlier, raw, lease })
+            let raw = group
+                .cells
+                .iter()
+                .map(|(address, slot, _)| group.size.slot_len(*address, slot.present))
+                .sum();
+            let facts = worker
+                .read(archive, &group)?
+                .into_iter()
+                .map(|cell| cell.map(|cell| cell.facts))
+                .collect::<Result<Vec<_>>>()?;
+            Ok(Piece::Cells {
+                volume,
+                offset,
+                bytes: worker.take_bytes(pool.take()),
+                facts,
+                earlier,
+                raw,
+                lease,
+            })
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Reads an archive front to back, from a pipe: restores all of it, or only checks it.
 //!
-//! What is read is kept in the same books as when an archive is packed; at the end the books are compared with what root record, footer and seek table say. It stops at the first damage. Whoever gets the blocks must not call them complete before [`read_stream`] has returned.
+//! What is read is kept in the same books as when an archive is packed; at the end the books are
+//! compared with what root record, footer and seek table say. It stops at the first damage. Whoever
+//! gets the blocks must not call them complete before [`read_stream`] has returned.
 
 use std::io::{BufReader, Read};
 use std::sync::Arc;
@@ -11,15 +13,19 @@ use super::cell::{CellOpener, StoredCell, check_frames, deliver, delivered};
 use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, foreign, run_ordered};
 use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, SnapshotId, VolumeSize};
-use crate::block::BlockSink;
 use crate::codec::sha256;
 use crate::format::frame::{self, EndFinder, FrameEnd, FrameHeader};
 use crate::format::layout::{
-    DATA_FRAME_RAW, MAX_CELL_RECORD, MAX_EXTRA_RECORDS, MAX_FORMAT_TXT, MAX_IMAGE_JSON, MAX_MANIFEST, MAX_VOLUMES, MAX_WINDOW_RECORD,
-    META_FRAME_RAW, RECORD_PREFIX, ROOT_HEAD, ROOT_WINDOW, max_frame_len,
+    DATA_FRAME_RAW, MAX_CELL_RECORD, MAX_EXTRA_RECORDS, MAX_FORMAT_TXT, MAX_IMAGE_JSON,
+    MAX_MANIFEST, MAX_VOLUMES, MAX_WINDOW_RECORD, META_FRAME_RAW, RECORD_PREFIX, ROOT_HEAD,
+    ROOT_WINDOW, max_frame_len,
 };
-use crate::format::{BlockMap, CellFacts, CellRecord, FOOTER_LEN, Footer, Ledger, MetaRole, Record, RecordKind, RootRecord, SlotBits, tar};
-use crate::model::ImageDocument;
+use crate::format::{
+    BlockMap, CellFacts, CellRecord, FOOTER_LEN, Footer, Ledger, MetaRole, Record, RecordKind,
+    RootRecord, SlotBits, tar,
+};
+use crate::image::ImageDocument;
+use crate::volume::BlockSink;
 
 /// Who gets what a stream holds.
 pub trait StreamSinks: Send {
@@ -38,7 +44,11 @@ impl StreamSinks for NoSinks {
         Ok(())
     }
 
-    fn volume(&mut self, _id: &SnapshotId, _size: VolumeSize) -> Result<Option<Arc<dyn BlockSink>>> {
+    fn volume(
+        &mut self,
+        _id: &SnapshotId,
+        _size: VolumeSize,
+    ) -> Result<Option<Arc<dyn BlockSink>>> {
         Ok(None)
     }
 }
@@ -57,15 +67,26 @@ impl Batch {
         self.job.lease.push(lease);
     }
 
-    /// A batch ends when it has frames enough to be hashed side by side, or zeros enough to be a long job. With little memory every cell goes alone: a batch that waits for company holds its lease.
+    /// A batch ends when it has frames enough to be hashed side by side, or zeros enough to be a
+    /// long job. With little memory every cell goes alone: a batch that waits for company holds its
+    /// lease.
     fn is_full(&self, in_flight: u64) -> bool {
-        self.bytes >= DATA_FRAME_RAW || self.job.cells.len() >= 16 || in_flight < 8 * DATA_FRAME_RAW as u64
+        self.bytes >= DATA_FRAME_RAW
+            || self.job.cells.len() >= 16
+            || in_flight < 8 * DATA_FRAME_RAW as u64
     }
 
     fn take(&mut self) -> Job {
         self.bytes = 0;
-        let (cells, lease) = (std::mem::take(&mut self.job.cells), std::mem::take(&mut self.job.lease));
-        Job { cells, size: self.job.size, name: self.job.name.clone(), sink: self.job.sink.clone(), lease }
+        let (cells, lease) =
+            (std::mem::take(&mut self.job.cells), std::mem::take(&mut self.job.lease));
+        Job {
+            cells,
+            size: self.job.size,
+            name: self.job.name.clone(),
+            sink: self.job.sink.clone(),
+            lease,
+        }
     }
 }
 
@@ -112,17 +133,29 @@ struct Done {
 }
 
 /// Reads a whole archive from `input`, which has to end with it.
-pub fn read_stream(input: impl Read + Send, sinks: &mut dyn StreamSinks, context: Context<'_>) -> Result<StreamSummary> {
+pub fn read_stream(
+    input: impl Read + Send,
+    sinks: &mut dyn StreamSinks,
+    context: Context<'_>,
+) -> Result<StreamSummary> {
     let budget = Budget::new(context.plan.in_flight);
     let mut summary = None;
     run_ordered(
         context.plan.threads,
         context.cancel,
         |emit| {
-            let input = Input { inner: BufReader::with_capacity(256 << 10, input), head: None, offset: 0 };
+            let input =
+                Input { inner: BufReader::with_capacity(256 << 10, input), head: None, offset: 0 };
             summary = Some(
-                Feeder { input, ledger: Ledger::new(), budget: &budget, seek_table_lease: SeekTableLease::default(), context, emit }
-                    .run(sinks)?,
+                Feeder {
+                    input,
+                    ledger: Ledger::new(),
+                    budget: &budget,
+                    seek_table_lease: SeekTableLease::default(),
+                    context,
+                    emit,
+                }
+                .run(sinks)?,
             );
             Ok(())
         },
@@ -144,12 +177,18 @@ pub fn read_stream(input: impl Read + Send, sinks: &mut dyn StreamSinks, context
 
 fn work(opener: &mut CellOpener, job: Job) -> Result<Done> {
     let offsets: Vec<u64> = job.cells.iter().map(|cell| cell.offset).collect();
-    let cells: Vec<StoredCell<'_>> = job.cells.iter().map(|cell| StoredCell { record: cell.record.clone(), frame: &cell.frame }).collect();
+    let cells: Vec<StoredCell<'_>> = job
+        .cells
+        .iter()
+        .map(|cell| StoredCell { record: cell.record.clone(), frame: &cell.frame })
+        .collect();
     let (mut bytes, mut stored) = (0, 0);
     for ((cell, checked), offset) in cells.iter().zip(check_frames(&cells)).zip(offsets) {
         let opened = checked.and_then(|()| {
             let raw = opener.open(cell, job.size)?;
-            job.sink.as_ref().map_or(Ok(()), |sink| deliver(raw, &cell.record, job.size, sink.as_ref()))
+            job.sink
+                .as_ref()
+                .map_or(Ok(()), |sink| deliver(raw, &cell.record, job.size, sink.as_ref()))
         });
         opened.map_err(|error| match error.kind() {
             ErrorKind::Corrupt => cell.locate(error, offset).at("snapshot", &job.name),
@@ -182,14 +221,18 @@ impl<R: Read> Input<R> {
         Ok(head)
     }
 
-    /// The first bytes of the stream: 4, which are read again, if they begin a zstd frame; otherwise enough to say what it is.
+    /// The first bytes of the stream: 4, which are read again, if they begin a zstd frame;
+    /// otherwise enough to say what it is.
     fn first_bytes(&mut self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         (&mut self.inner).take(4).read_to_end(&mut bytes).map_err(|cause| self.failed(cause))?;
         if frame::begins(&bytes) {
             self.head = bytes.first_chunk().copied();
         } else {
-            (&mut self.inner).take(508).read_to_end(&mut bytes).map_err(|cause| self.failed(cause))?;
+            (&mut self.inner)
+                .take(508)
+                .read_to_end(&mut bytes)
+                .map_err(|cause| self.failed(cause))?;
         }
         Ok(bytes)
     }
@@ -202,20 +245,27 @@ impl<R: Read> Input<R> {
             self.offset += 4;
             len -= 4;
         }
-        let read = (&mut self.inner).take(len).read_to_end(bytes).map_err(|cause| self.failed(cause))?;
+        let read =
+            (&mut self.inner).take(len).read_to_end(bytes).map_err(|cause| self.failed(cause))?;
         self.offset += read as u64;
-        if (read as u64) < len { Err(self.failed(std::io::ErrorKind::UnexpectedEof.into())) } else { Ok(()) }
+        if (read as u64) < len {
+            Err(self.failed(std::io::ErrorKind::UnexpectedEof.into()))
+        } else {
+            Ok(())
+        }
     }
 
     fn at_end(&mut self) -> Result<bool> {
         let mut byte = [0];
-        Ok(self.head.is_none() && self.inner.read(&mut byte).map_err(|cause| self.failed(cause))? == 0)
+        Ok(self.head.is_none()
+            && self.inner.read(&mut byte).map_err(|cause| self.failed(cause))? == 0)
     }
 
     fn failed(&self, cause: std::io::Error) -> Error {
         match cause.kind() {
             std::io::ErrorKind::UnexpectedEof => {
-                Error::corrupt("the archive is truncated: the stream ends in the middle of it").at("offset", self.offset)
+                Error::corrupt("the archive is truncated: the stream ends in the middle of it")
+                    .at("offset", self.offset)
             }
             _ => Error::io("cannot read the archive", cause).at("offset", self.offset),
         }
@@ -249,8 +299,9 @@ impl<R: Read> Feeder<'_, R> {
         let mut bytes = Vec::new();
         loop {
             let first = bytes.is_empty();
-            let raw =
-                self.meta_frame(MetaRole::Prologue).map_err(|error| if first { foreign::explain_first_frame(error) } else { error })?;
+            let raw = self
+                .meta_frame(MetaRole::Prologue)
+                .map_err(|error| if first { foreign::explain_first_frame(error) } else { error })?;
             if first && !raw.starts_with(b"image.json\0") {
                 return Err(foreign::other_zstd_data());
             }
@@ -260,7 +311,11 @@ impl<R: Read> Feeder<'_, R> {
                 Some(len) if len == bytes.len() => break,
                 Some(len) if len > bytes.len() && whole => {}
                 None if whole && bytes.len() as u64 <= MAX_IMAGE_JSON + MAX_FORMAT_TXT + 4096 => {}
-                _ => return Err(Error::corrupt("the metadata of the archive is cut into frames in a wrong way")),
+                _ => {
+                    return Err(Error::corrupt(
+                        "the metadata of the archive is cut into frames in a wrong way",
+                    ));
+                }
             }
         }
         let (image_json, _) = tar::parse_prologue(&bytes)?;
@@ -274,17 +329,28 @@ impl<R: Read> Feeder<'_, R> {
             return Err(Error::corrupt("a tar header should stand here").at("offset", offset));
         }
         let (raw, digest) = self.read_meta_frame()?;
-        let role = if raw == tar::trailer() { MetaRole::End } else { MetaRole::Volume(self.ledger.volume_index()) };
+        let role = if raw == tar::trailer() {
+            MetaRole::End
+        } else {
+            MetaRole::Volume(self.ledger.volume_index())
+        };
         self.ledger.meta_frame(role, self.input.offset - offset, raw.len() as u64, digest);
         Ok((role != MetaRole::End).then_some(raw))
     }
 
-    fn volume(&mut self, mut raw: Vec<u8>, document: &ImageDocument, sinks: &mut dyn StreamSinks) -> Result<()> {
+    fn volume(
+        &mut self,
+        mut raw: Vec<u8>,
+        document: &ImageDocument,
+        sinks: &mut dyn StreamSinks,
+    ) -> Result<()> {
         let offset = self.input.offset;
         let located = |error: Error| error.at("offset", offset);
         let volume = self.ledger.volume_index();
         if usize::from(volume) >= MAX_VOLUMES {
-            return Err(located(Error::corrupt("the archive has more volumes than the format allows")));
+            return Err(located(Error::corrupt(
+                "the archive has more volumes than the format allows",
+            )));
         }
         let mut header = tar::VolumeHeaderReader::new();
         let mut digests = Vec::new();
@@ -295,35 +361,63 @@ impl<R: Read> Feeder<'_, R> {
                 break;
             }
             if raw.len() != META_FRAME_RAW {
-                return Err(located(Error::corrupt("a tar header is cut into frames in a wrong way")));
+                return Err(located(Error::corrupt(
+                    "a tar header is cut into frames in a wrong way",
+                )));
             }
             raw = self.meta_frame(MetaRole::Volume(volume))?;
         }
         let (name, map) = header.finish().map_err(located)?;
-        // What was read is a header; whether it is *the* header of this map shows when it is made again.
+        // What was read is a header; whether it is *the* header of this map shows when it is made
+        // again.
         if !tar::volume_header(&name, &map).map(|piece| sha256::digest(&piece)).eq(digests) {
             return Err(located(two_views()).at("snapshot", &name));
         }
         let known = document.snapshots().get(usize::from(volume));
         if known.is_none_or(|snapshot| snapshot.id != name) {
-            return Err(located(Error::corrupt("a volume is not the one that image.json names here")).at("snapshot", &name));
+            return Err(located(Error::corrupt(
+                "a volume is not the one that image.json names here",
+            ))
+            .at("snapshot", &name));
         }
         let _map_lease = self.budget.reserve(map.memory(), IN_FLIGHT_FLOOR, self.context.cancel)?;
-        self.seek_table_lease.grow(map.slots().count() as u64, self.budget, IN_FLIGHT_FLOOR, self.context.cancel)?;
+        self.seek_table_lease.grow(
+            map.slots().count() as u64,
+            self.budget,
+            IN_FLIGHT_FLOOR,
+            self.context.cancel,
+        )?;
         let sink = sinks.volume(&name, map.size())?;
         self.context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
         self.ledger.open_volume(name.clone(), map.size());
-        self.cells(volume, &name, &map, sink)
-            .map_err(|error| if error.kind() == ErrorKind::Corrupt { error.at("snapshot", &name) } else { error })?;
+        self.cells(volume, &name, &map, sink).map_err(|error| {
+            if error.kind() == ErrorKind::Corrupt { error.at("snapshot", &name) } else { error }
+        })?;
         self.ledger.close_volume()?;
         Ok(())
     }
 
     /// Reads the windows of a volume: cells go to the workers, indexes are compared with the books.
-    fn cells(&mut self, volume: u16, name: &SnapshotId, map: &BlockMap, sink: Option<Arc<dyn BlockSink>>) -> Result<()> {
-        let mut batch = Batch { job: Job { cells: Vec::new(), size: map.size(), name: name.clone(), sink, lease: Vec::new() }, bytes: 0 };
+    fn cells(
+        &mut self,
+        volume: u16,
+        name: &SnapshotId,
+        map: &BlockMap,
+        sink: Option<Arc<dyn BlockSink>>,
+    ) -> Result<()> {
+        let mut batch = Batch {
+            job: Job {
+                cells: Vec::new(),
+                size: map.size(),
+                name: name.clone(),
+                sink,
+                lease: Vec::new(),
+            },
+            bytes: 0,
+        };
         let read = self.read_cells(volume, map, &mut batch);
-        // Also after an error: what was read before it is looked at first, whatever the size of a batch.
+        // Also after an error: what was read before it is looked at first, whatever the size of a
+        // batch.
         if !batch.job.cells.is_empty() {
             (self.emit)(batch.take())?;
         }
@@ -343,7 +437,9 @@ impl<R: Read> Feeder<'_, R> {
             let blocks = record.address.blocks();
             self.expect_cell(&record, &bytes, volume, map.size(), expected.next())
                 .map_err(|error| at_offset(error, offset).at("blocks", blocks))?;
-            let lease = self.budget.lease(u64::from(record.frame_len) + bytes.len() as u64, self.context.cancel)?;
+            let lease = self
+                .budget
+                .lease(u64::from(record.frame_len) + bytes.len() as u64, self.context.cancel)?;
             let mut frame = Vec::with_capacity(record.frame_len as usize);
             self.input.read(record.frame_len as usize, &mut frame)?;
             batch.add(Cell { record, frame, offset }, lease);
@@ -353,7 +449,9 @@ impl<R: Read> Feeder<'_, R> {
         }
         match expected.next() {
             None => Ok(()),
-            Some((address, _)) => Err(two_views().at("blocks", address.blocks()).at("offset", self.input.offset)),
+            Some((address, _)) => {
+                Err(two_views().at("blocks", address.blocks()).at("offset", self.input.offset))
+            }
         }
     }
 
@@ -368,7 +466,8 @@ impl<R: Read> Feeder<'_, R> {
             _ => return Err(Error::corrupt("a record stands where it must not")),
         };
         if prefix.len > limit as u64 {
-            return Err(Error::corrupt("a record is longer than the format allows").at("length", prefix.len));
+            return Err(Error::corrupt("a record is longer than the format allows")
+                .at("length", prefix.len));
         }
         self.input.read(prefix.len as usize - RECORD_PREFIX, &mut bytes)?;
         Ok((prefix.kind, bytes))
@@ -393,7 +492,9 @@ impl<R: Read> Feeder<'_, R> {
         expected: Option<(SlotAddress, SlotBits)>,
     ) -> Result<()> {
         record.check_within(size)?;
-        let announced = expected.is_some_and(|(address, bits)| (address, bits.present) == (record.address, record.present));
+        let announced = expected.is_some_and(|(address, bits)| {
+            (address, bits.present) == (record.address, record.present)
+        });
         if !announced || record.volume != volume {
             return Err(two_views());
         }
@@ -405,19 +506,28 @@ impl<R: Read> Feeder<'_, R> {
         let (prefix, bytes) = self.record()?;
         let limit = (ROOT_HEAD + ROOT_WINDOW * self.ledger.windows()) as u64 + MAX_MANIFEST;
         if prefix.kind != RecordKind::Root || prefix.len > limit {
-            return Err(Error::corrupt("the root record should stand here").at("offset", root_offset));
+            return Err(
+                Error::corrupt("the root record should stand here").at("offset", root_offset)
+            );
         }
         let mut root_bytes = bytes;
         self.input.read(prefix.len as usize - RECORD_PREFIX, &mut root_bytes)?;
         let footer = self.extra_records_and_footer(root_offset, prefix.len)?;
         if sha256::digest(&root_bytes) != footer.root {
-            return Err(Error::corrupt("the root record does not match the footer").at("offset", root_offset));
+            return Err(Error::corrupt("the root record does not match the footer")
+                .at("offset", root_offset));
         }
-        let root = RootRecord::parse(&root_bytes, root_offset).map_err(|error| error.at("offset", root_offset))?;
+        let root = RootRecord::parse(&root_bytes, root_offset)
+            .map_err(|error| error.at("offset", root_offset))?;
         let manifest = &root.manifest;
-        let expected = self.ledger.root(&sha256::digest(document.bytes()), manifest.codec.clone(), &manifest.writer);
+        let expected = self.ledger.root(
+            &sha256::digest(document.bytes()),
+            manifest.codec.clone(),
+            &manifest.writer,
+        );
         if root != expected || footer.content_root != manifest.content_root {
-            return Err(Error::corrupt("the root record does not say what the archive holds").at("offset", root_offset));
+            return Err(Error::corrupt("the root record does not say what the archive holds")
+                .at("offset", root_offset));
         }
         check_volumes(&document, &manifest.volumes)?;
         self.seek_table()?;
@@ -433,17 +543,22 @@ impl<R: Read> Feeder<'_, R> {
             let (prefix, mut bytes) = self.record()?;
             if prefix.kind == RecordKind::Footer {
                 if prefix.len != FOOTER_LEN as u64 {
-                    return Err(located(Error::corrupt("the footer has not the length of a footer")));
+                    return Err(located(Error::corrupt(
+                        "the footer has not the length of a footer",
+                    )));
                 }
                 self.input.read(FOOTER_LEN - RECORD_PREFIX, &mut bytes)?;
                 let footer = Footer::parse(&bytes, offset).map_err(located)?;
                 if (footer.root_offset, footer.root_len) != (root_offset, root_len) {
-                    return Err(located(Error::corrupt("the footer does not lead to the root record")));
+                    return Err(located(Error::corrupt(
+                        "the footer does not lead to the root record",
+                    )));
                 }
                 self.ledger.record(FOOTER_LEN as u64);
                 return Ok(footer);
             }
-            check_extra_record(&prefix, MAX_EXTRA_RECORDS.saturating_sub(offset - start)).map_err(located)?;
+            check_extra_record(&prefix, MAX_EXTRA_RECORDS.saturating_sub(offset - start))
+                .map_err(located)?;
             self.input.read(prefix.len as usize - RECORD_PREFIX, &mut bytes)?;
             self.ledger.record(prefix.len);
         }
@@ -456,11 +571,16 @@ impl<R: Read> Feeder<'_, R> {
             found.clear();
             self.input.read(expected.len(), &mut found)?;
             if found != expected {
-                return Err(Error::corrupt("the seek table is not that of the archive's frames").at("offset", offset));
+                return Err(Error::corrupt("the seek table is not that of the archive's frames")
+                    .at("offset", offset));
             }
         }
         let offset = self.input.offset;
-        if self.input.at_end()? { Ok(()) } else { Err(Error::corrupt("something follows the end of the archive").at("offset", offset)) }
+        if self.input.at_end()? {
+            Ok(())
+        } else {
+            Err(Error::corrupt("something follows the end of the archive").at("offset", offset))
+        }
     }
 
     /// The prefix of the next record, and its bytes.
@@ -482,7 +602,9 @@ impl<R: Read> Feeder<'_, R> {
     /// Reads a meta frame, whose length nothing tells but its own blocks, and inflates it.
     fn read_meta_frame(&mut self) -> Result<(Vec<u8>, [u8; 32])> {
         let offset = self.input.offset;
-        let located = |error: Error| if error.fact("offset").is_some() { error } else { error.at("offset", offset) };
+        let located = |error: Error| {
+            if error.fact("offset").is_some() { error } else { error.at("offset", offset) }
+        };
         let mut bytes = Vec::new();
         let mut finder = EndFinder::default();
         loop {
@@ -496,7 +618,10 @@ impl<R: Read> Feeder<'_, R> {
         }
         let header = FrameHeader::parse(&bytes).map_err(located)?;
         let raw_len = header.map_or(0, |header| header.content_size);
-        if raw_len == 0 || raw_len > META_FRAME_RAW as u64 || bytes.len() as u64 > max_frame_len(raw_len) {
+        if raw_len == 0
+            || raw_len > META_FRAME_RAW as u64
+            || bytes.len() as u64 > max_frame_len(raw_len)
+        {
             return Err(located(Error::corrupt(foreign::IMPOSSIBLE_META_FRAME)));
         }
         let digest = sha256::digest(&bytes);

@@ -1,21 +1,32 @@
-//! Volumes packed side by side: each has its stretch of the archive, its own books, and its share of threads and memory.
+//! Volumes packed side by side: each has its stretch of the archive, its own books, and its share
+//! of threads and memory.
 //!
-//! An archive is one sequence of bytes, and a volume has no place in it before those in front of it are packed. But nothing inside of a volume's stretch says where that stands: cells and windows are the same wherever it is.
-//! So stretches are made independently, with offsets that count from their own beginning, and the books put them behind each other when all are done. The bytes are those that one volume after the other makes.
+//! An archive is one sequence of bytes, and a volume has no place in it before those in front of it
+//! are packed. But nothing inside of a volume's stretch says where that stands: cells and windows
+//! are the same wherever it is. So stretches are made independently, with offsets that count from
+//! their own beginning, and the books put them behind each other when all are done. The bytes are
+//! those that one volume after the other makes.
 
 use super::pack::{Output, Packed, Packing};
 use super::{Context, Plan, run_lanes};
 use crate::base::{Error, Result};
-use crate::store::{SideBySide, Stretch};
+use crate::object::{SideBySide, Stretch};
 
-/// Packs as many volumes at a time as there is memory for, in the order of the archive. The first error ends all, and is the one that is returned.
-pub(super) fn side_by_side(packing: &Packing<'_>, stretches: &mut dyn SideBySide, context: Context<'_>) -> Result<Packed> {
+/// Packs as many volumes at a time as there is memory for, in the order of the archive. The first
+/// error ends all, and is the one that is returned.
+pub(super) fn side_by_side(
+    packing: &Packing<'_>,
+    stretches: &mut dyn SideBySide,
+    context: Context<'_>,
+) -> Result<Packed> {
     let count = packing.image.volumes().len();
     let (lanes, plan) = context.plan.divided(stretches.lanes().min(count));
     let mut whole: Option<Packed> = None;
     for first in (0..count).step_by(lanes) {
         let group = first..count.min(first + lanes);
-        let begun = group.map(|volume| Ok((volume, stretches.begin(volume)?))).collect::<Result<Vec<_>>>()?;
+        let begun = group
+            .map(|volume| Ok((volume, stretches.begin(volume)?)))
+            .collect::<Result<Vec<_>>>()?;
         let packed = pack_group(packing, begun, &plan, context)?;
         stretches.join()?;
         for lane in packed {
@@ -31,19 +42,31 @@ pub(super) fn side_by_side(packing: &Packing<'_>, stretches: &mut dyn SideBySide
     whole.ok_or_else(|| Error::internal("stretches were begun for an image without volumes"))
 }
 
-fn pack_group(packing: &Packing<'_>, begun: Vec<(usize, Box<dyn Stretch>)>, plan: &Plan, context: Context<'_>) -> Result<Vec<Packed>> {
+fn pack_group(
+    packing: &Packing<'_>,
+    begun: Vec<(usize, Box<dyn Stretch>)>,
+    plan: &Plan,
+    context: Context<'_>,
+) -> Result<Vec<Packed>> {
     let cancel = context.cancel.part();
     let context = Context { plan, cancel: &cancel, ..context };
     let lane = |volume: usize, mut stretch: Box<dyn Stretch>| {
         // Blocks alone do not say where, with several volumes under way.
         let located = |error: Error| match (error.fact("blocks"), error.fact("snapshot")) {
-            (Some(_), None) => error.at("snapshot", &packing.image.document().snapshots()[volume].id),
+            (Some(_), None) => {
+                error.at("snapshot", &packing.image.document().snapshots()[volume].id)
+            }
             _ => error,
         };
-        let packed = packing.lane(volume..volume + 1, &mut Output::Stretch(stretch.as_mut()), context).map_err(located)?;
+        let packed = packing
+            .lane(volume..volume + 1, &mut Output::Stretch(stretch.as_mut()), context)
+            .map_err(located)?;
         stretch.finish()?;
         Ok(packed)
     };
     let lane = &lane;
-    run_lanes(&cancel, begun.into_iter().map(|(volume, stretch)| move || lane(volume, stretch)).collect())
+    run_lanes(
+        &cancel,
+        begun.into_iter().map(|(volume, stretch)| move || lane(volume, stretch)).collect(),
+    )
 }

@@ -25,7 +25,8 @@ pub(super) fn check(archive: &Archive<'_>) -> Result<(Vec<Error>, Option<FrameLo
     let image: Digest = sha256::digest(archive.document().bytes());
     let expected = content_root(&image, &archive.root().manifest.volumes);
     if expected != archive.footer().content_root {
-        note(Err(Error::corrupt("the content root is not that of metadata and volumes").at("offset", archive.footer().root_offset)))?;
+        note(Err(Error::corrupt("the content root is not that of metadata and volumes")
+            .at("offset", archive.footer().root_offset)))?;
     }
     let frames = match frames_of(archive) {
         Ok(frames) => {
@@ -42,7 +43,9 @@ pub(super) fn check(archive: &Archive<'_>) -> Result<(Vec<Error>, Option<FrameLo
 /// All frames of the archive, as the index lists them.
 fn frames_of(archive: &Archive<'_>) -> Result<FrameLog> {
     let mut frames = FrameLog::default();
-    let meta = |frames: &mut FrameLog, role| archive.meta(role).for_each(|meta| frames.frame(meta.len as u32, meta.raw_len as u32));
+    let meta = |frames: &mut FrameLog, role| {
+        archive.meta(role).for_each(|meta| frames.frame(meta.len as u32, meta.raw_len as u32))
+    };
     meta(&mut frames, MetaRole::Prologue);
     for volume in 0..archive.root().manifest.volumes.len() as u16 {
         meta(&mut frames, MetaRole::Volume(volume));
@@ -50,7 +53,12 @@ fn frames_of(archive: &Archive<'_>) -> Result<FrameLog> {
         for entry in archive.root().windows_of(volume) {
             for slot in archive.window_index(entry)?.slots {
                 let address = SlotAddress { window: entry.window, slot: slot.slot };
-                frames.cell(slot.present, slot.zero, slot.frame_len(), size.slot_len(address, slot.present) as u32);
+                frames.cell(
+                    slot.present,
+                    slot.zero,
+                    slot.frame_len(),
+                    size.slot_len(address, slot.present) as u32,
+                );
             }
             frames.frame(entry.index_len, 0);
         }
@@ -65,7 +73,9 @@ fn frames_of(archive: &Archive<'_>) -> Result<FrameLog> {
 
 fn check_seek_table(archive: &Archive<'_>, frames: &FrameLog) -> Result<()> {
     let start = archive.footer().offset + FOOTER_LEN as u64;
-    let wrong = |at: u64| Error::corrupt("the seek table is not that of the archive's frames").at("offset", at);
+    let wrong = |at: u64| {
+        Error::corrupt("the seek table is not that of the archive's frames").at("offset", at)
+    };
     if archive.reader().len() - start != frames.table_len() {
         return Err(wrong(start));
     }

@@ -1,8 +1,11 @@
 //! Reads an archive at any position: restores volumes, or only checks them.
 //!
-//! A restore can be continued: cells that an earlier run noted are read back from their target, and fetched again only if they are not what they should be.
+//! A restore can be continued: cells that an earlier run noted are read back from their target, and
+//! fetched again only if they are not what they should be.
 //!
-//! Every cell that is read goes through the whole chain of digests. The books that are kept on the way are compared with the manifest at the end. It does not touch cells without data when it restores, because the index says all about them; when it checks, it reads them as well.
+//! Every cell that is read goes through the whole chain of digests. The books that are kept on the
+//! way are compared with the manifest at the end. It does not touch cells without data when it
+//! restores, because the index says all about them; when it checks, it reads them as well.
 
 use std::sync::Arc;
 
@@ -12,13 +15,16 @@ use super::cell::{CellOpener, StoredCell, check_frames, deliver, locate};
 use super::plan::IN_FLIGHT_FLOOR;
 use super::written::{WrittenCell, read_back};
 use super::{Budget, CellLog, Cells, Context, Lease, run_ordered};
-use crate::base::{BlockIndex, CELL_BLOCKS, Error, ErrorKind, Event, Result, SlotAddress, VolumeSize, bits_of};
-use crate::block::{BlockSink, Delivered};
+use crate::base::{
+    BlockIndex, CELL_BLOCKS, Error, ErrorKind, Event, Result, SlotAddress, VolumeSize, bits_of,
+};
 use crate::codec::sha256;
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
 use crate::format::{BlockMap, CellFacts, CellRecord, Digest, WindowSlot};
+use crate::volume::{BlockSink, Delivered};
 
-/// Cells are read in groups of about this many bytes: one read call and, above all, frames enough to be hashed side by side.
+/// Cells are read in groups of about this many bytes: one read call and, above all, frames enough
+/// to be hashed side by side.
 const GROUP: u64 = DATA_FRAME_RAW as u64;
 /// More damage than this is counted and not listed.
 pub(super) const MAX_FINDINGS: usize = 1000;
@@ -58,7 +64,11 @@ pub struct CheckReport {
 impl CheckReport {
     fn add(&mut self, error: Error, context: Context<'_>) {
         context.observer.note(&Event::Damage { error: &error });
-        if self.findings.len() < MAX_FINDINGS { self.findings.push(error) } else { self.more_findings += 1 }
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(error)
+        } else {
+            self.more_findings += 1
+        }
     }
 }
 
@@ -102,13 +112,26 @@ pub(super) struct Group {
 enum Piece {
     Damage(Error),
     OpenVolume,
-    Cells { volume: u16, sink: Option<Arc<dyn BlockSink>>, results: Vec<Result<OpenedCell>>, bytes: u64, stored: u64, lease: Option<Lease> },
-    Kept { sink: Arc<dyn BlockSink>, cell: OpenedCell, bytes: u64, stored: u64 },
+    Cells {
+        volume: u16,
+        sink: Option<Arc<dyn BlockSink>>,
+        results: Vec<Result<OpenedCell>>,
+        bytes: u64,
+        stored: u64,
+        lease: Option<Lease>,
+    },
+    Kept {
+        sink: Arc<dyn BlockSink>,
+        cell: OpenedCell,
+        bytes: u64,
+        stored: u64,
+    },
     CloseWindow(u16, usize),
     CloseVolume(u16),
 }
 
-/// A cell that is right: what the books want to know of it, and the digests of its blocks with data.
+/// A cell that is right: what the books want to know of it, and the digests of its blocks with
+/// data.
 pub(super) struct OpenedCell {
     pub(super) facts: CellFacts,
     digests: Vec<Digest>,
@@ -121,8 +144,13 @@ impl OpenedCell {
     }
 }
 
-/// Restores or checks the volumes of an archive, one after the other, the cells of each in parallel.
-pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<'_>) -> Result<CheckReport> {
+/// Restores or checks the volumes of an archive, one after the other, the cells of each in
+/// parallel.
+pub fn unpack(
+    archive: &Archive<'_>,
+    mut purpose: Purpose<'_>,
+    context: Context<'_>,
+) -> Result<CheckReport> {
     let RestoreLog { earlier, note: mut noted } = match &mut purpose {
         Purpose::Restore(_, log) => std::mem::replace(log, RestoreLog::none()),
         Purpose::Check(_) => RestoreLog::none(),
@@ -182,9 +210,19 @@ pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<
                                 sink.confirm(&cell.delivered())?;
                                 let (address, content) = (cell.facts.address, cell.facts.content);
                                 if sink.keeps_confirmed() {
-                                    noted(&WrittenCell { volume, address, content, digests: cell.digests })?;
+                                    noted(&WrittenCell {
+                                        volume,
+                                        address,
+                                        content,
+                                        digests: cell.digests,
+                                    })?;
                                 } else if stored > 0 {
-                                    noted(&WrittenCell { volume, address, content, digests: Vec::new() })?;
+                                    noted(&WrittenCell {
+                                        volume,
+                                        address,
+                                        content,
+                                        digests: Vec::new(),
+                                    })?;
                                 }
                             }
                             Err(error) => {
@@ -196,7 +234,9 @@ pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<
                     context.observer.note(&Event::Advanced { bytes, stored });
                 }
                 Piece::CloseWindow(volume, window) if !sampled => {
-                    if let Err(error) = books.close_window(archive, &archive.root().windows_of(volume)[window]) {
+                    if let Err(error) =
+                        books.close_window(archive, &archive.root().windows_of(volume)[window])
+                    {
                         damage(&mut report, error)?;
                     }
                 }
@@ -210,7 +250,9 @@ pub fn unpack(archive: &Archive<'_>, mut purpose: Purpose<'_>, context: Context<
             Ok(())
         },
     )
-    .map_err(|error| if error.kind() == ErrorKind::Corrupt { error.at("archive", reader.name()) } else { error })?;
+    .map_err(|error| {
+        if error.kind() == ErrorKind::Corrupt { error.at("archive", reader.name()) } else { error }
+    })?;
     Ok(report)
 }
 
@@ -237,11 +279,18 @@ fn feed(
             Purpose::Check(_) => None,
         };
         emit(Job::OpenVolume)?;
-        let (readable, stored) = read_indexes(archive, volume, budget, context, &mut |error| emit(Job::Damage(error)))?;
-        let share = if let Purpose::Check(Selection::Sample { fraction, .. }) = purpose { *fraction } else { 1.0 };
+        let (readable, stored) =
+            read_indexes(archive, volume, budget, context, &mut |error| emit(Job::Damage(error)))?;
+        let share = if let Purpose::Check(Selection::Sample { fraction, .. }) = purpose {
+            *fraction
+        } else {
+            1.0
+        };
         context.observer.note(&Event::Grew { bytes: (stored as f64 * share) as u64 });
-        // However small the share, a volume with cells is not called good without a look at one of them.
-        let cells: u64 = archive.root().windows_of(volume).iter().map(|window| u64::from(window.entries)).sum();
+        // However small the share, a volume with cells is not called good without a look at one of
+        // them.
+        let cells: u64 =
+            archive.root().windows_of(volume).iter().map(|window| u64::from(window.entries)).sum();
         let chosen = random.next() % cells.max(1);
         let mut count = 0;
         for (number, window) in archive.root().windows_of(volume).iter().enumerate() {
@@ -268,11 +317,17 @@ fn feed(
                 count += 1;
                 let fetch = match purpose {
                     Purpose::Restore(..) => slot.present != slot.zero,
-                    Purpose::Check(Selection::Sample { fraction, .. }) if random.fraction() >= *fraction && count != chosen + 1 => continue,
+                    Purpose::Check(Selection::Sample { fraction, .. })
+                        if random.fraction() >= *fraction && count != chosen + 1 =>
+                    {
+                        continue;
+                    }
                     Purpose::Check(_) => true,
                 };
-                let written =
-                    |cell: &Result<WrittenCell>| cell.as_ref().map_or(true, |cell| (cell.volume, cell.address) == (volume, address));
+                let written = |cell: &Result<WrittenCell>| {
+                    cell.as_ref()
+                        .map_or(true, |cell| (cell.volume, cell.address) == (volume, address))
+                };
                 let noted = fetch || sink.as_ref().is_some_and(|sink| sink.keeps_confirmed());
                 match earlier.next_if(|cell| noted && written(cell)).transpose()? {
                     Some(cell) => feeder.written((address, slot, at), cell)?,
@@ -287,8 +342,10 @@ fn feed(
     Ok(())
 }
 
-/// Reads all indexes of a volume, and checks that its tar header says the same: whoever only looks at the index must not be shown another disk than stock tools. Tells which indexes are readable, and how many bytes of the
-/// volume are stored. Cells come later, and the indexes are read again then: kept, those of a full volume of 64 TiB would take 700 MiB.
+/// Reads all indexes of a volume, and checks that its tar header says the same: whoever only looks
+/// at the index must not be shown another disk than stock tools. Tells which indexes are readable,
+/// and how many bytes of the volume are stored. Cells come later, and the indexes are read again
+/// then: kept, those of a full volume of 64 TiB would take 700 MiB.
 pub(super) fn read_indexes(
     archive: &Archive<'_>,
     volume: u16,
@@ -298,8 +355,11 @@ pub(super) fn read_indexes(
 ) -> Result<(Vec<bool>, u64)> {
     let entry = archive.volume(volume);
     let windows = archive.root().windows_of(volume);
-    let memory = windows.len() as u64 * BlockMap::BITMAP_MEMORY * if entry.fill > 0 { 2 } else { 1 };
-    let _lease = budget.reserve(memory, IN_FLIGHT_FLOOR, context.cancel).map_err(|error| error.at("snapshot", &entry.name))?;
+    let memory =
+        windows.len() as u64 * BlockMap::BITMAP_MEMORY * if entry.fill > 0 { 2 } else { 1 };
+    let _lease = budget
+        .reserve(memory, IN_FLIGHT_FLOOR, context.cancel)
+        .map_err(|error| error.at("snapshot", &entry.name))?;
     let mut map = BlockMap::new(entry.size);
     let mut readable = Vec::with_capacity(windows.len());
     for (number, window) in windows.iter().enumerate() {
@@ -323,7 +383,8 @@ pub(super) fn read_indexes(
     Ok((readable, map.stored_bytes()))
 }
 
-/// Whether a group of so many cells has no room for another, with which it would have `bytes`. Zeros take no room in the archive but do in a volume: a group must not become a long job.
+/// Whether a group of so many cells has no room for another, with which it would have `bytes`.
+/// Zeros take no room in the archive but do in a volume: a group must not become a long job.
 pub(super) fn is_full(cells: usize, bytes: u64) -> bool {
     bytes > GROUP || cells >= 16
 }
@@ -343,7 +404,8 @@ struct GroupFeeder<'a> {
 impl GroupFeeder<'_> {
     fn add(&mut self, cell: (SlotAddress, WindowSlot, u64), fetch: bool) -> Result<()> {
         let len = u64::from(cell.1.cell_len);
-        let adjacent = self.cells.last().is_none_or(|(_, last, at)| at + u64::from(last.cell_len) == cell.2);
+        let adjacent =
+            self.cells.last().is_none_or(|(_, last, at)| at + u64::from(last.cell_len) == cell.2);
         if !adjacent || is_full(self.cells.len(), self.bytes + len) || self.fetch != fetch {
             self.flush()?;
         }
@@ -354,10 +416,17 @@ impl GroupFeeder<'_> {
     }
 
     /// A cell that an earlier run wrote goes alone.
-    fn written(&mut self, cell: (SlotAddress, WindowSlot, u64), written: WrittenCell) -> Result<()> {
+    fn written(
+        &mut self,
+        cell: (SlotAddress, WindowSlot, u64),
+        written: WrittenCell,
+    ) -> Result<()> {
         self.flush()?;
         let (volume, size, sink) = self.template.clone();
-        (self.emit)(Job::Written { group: Group { volume, size, sink, cells: vec![cell], fetch: true }, written })
+        (self.emit)(Job::Written {
+            group: Group { volume, size, sink, cells: vec![cell], fetch: true },
+            written,
+        })
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -369,7 +438,16 @@ impl GroupFeeder<'_> {
         }
         self.bytes = 0;
         let (volume, size, sink) = self.template.clone();
-        (self.emit)(Job::Cells { group: Group { volume, size, sink, cells: std::mem::take(&mut self.cells), fetch: self.fetch }, lease })
+        (self.emit)(Job::Cells {
+            group: Group {
+                volume,
+                size,
+                sink,
+                cells: std::mem::take(&mut self.cells),
+                fetch: self.fetch,
+            },
+            lease,
+        })
     }
 }
 
@@ -384,7 +462,12 @@ impl Worker {
     }
 
     /// Looks whether a cell is where an earlier run wrote it; if not it is restored like any other.
-    fn written(&mut self, archive: &Archive<'_>, group: &Group, written: &WrittenCell) -> Result<Piece> {
+    fn written(
+        &mut self,
+        archive: &Archive<'_>,
+        group: &Group,
+        written: &WrittenCell,
+    ) -> Result<Piece> {
         let (Some(sink), [(address, slot, _)]) = (&group.sink, group.cells.as_slice()) else {
             return Err(Error::internal("a cell was written and nobody knows where"));
         };
@@ -395,27 +478,50 @@ impl Worker {
             }
         } else {
             let found = read_back(sink.as_ref(), group.size, *address, data, &mut self.bytes);
-            if found.map_err(|error| error.at("snapshot", &archive.volume(group.volume).name))? != Some(written.content) {
+            if found.map_err(|error| error.at("snapshot", &archive.volume(group.volume).name))?
+                != Some(written.content)
+            {
                 return self.cells(archive, group, None);
             }
             // Whether these were written cannot be seen in what is read.
             write_zeros(*address, slot, group)?;
         }
-        let facts = CellFacts { content: written.content, ..facts_without_data(*address, slot, group.size) };
+        let facts = CellFacts {
+            content: written.content,
+            ..facts_without_data(*address, slot, group.size)
+        };
         let cell = OpenedCell { facts, digests: written.digests.clone() };
-        Ok(Piece::Kept { sink: sink.clone(), cell, bytes: group.size.slot_len(*address, slot.present), stored: slot.cell_len.into() })
+        Ok(Piece::Kept {
+            sink: sink.clone(),
+            cell,
+            bytes: group.size.slot_len(*address, slot.present),
+            stored: slot.cell_len.into(),
+        })
     }
 
-    fn cells(&mut self, archive: &Archive<'_>, group: &Group, lease: Option<Lease>) -> Result<Piece> {
+    fn cells(
+        &mut self,
+        archive: &Archive<'_>,
+        group: &Group,
+        lease: Option<Lease>,
+    ) -> Result<Piece> {
         let (volume, sink) = (group.volume, group.sink.clone());
         let name = &archive.volume(group.volume).name;
-        let bytes = group.cells.iter().map(|(address, slot, _)| group.size.slot_len(*address, slot.present)).sum();
+        let bytes = group
+            .cells
+            .iter()
+            .map(|(address, slot, _)| group.size.slot_len(*address, slot.present))
+            .sum();
         if !group.fetch {
             for (address, slot, _) in &group.cells {
                 write_zeros(*address, slot, group).map_err(|error| error.at("snapshot", name))?;
             }
-            let facts = group.cells.iter().map(|(address, slot, _)| facts_without_data(*address, slot, group.size));
-            let results = facts.map(|facts| Ok(OpenedCell { facts, digests: Vec::new() })).collect();
+            let facts = group
+                .cells
+                .iter()
+                .map(|(address, slot, _)| facts_without_data(*address, slot, group.size));
+            let results =
+                facts.map(|facts| Ok(OpenedCell { facts, digests: Vec::new() })).collect();
             return Ok(Piece::Cells { volume, sink, results, bytes, stored: 0, lease });
         }
         let results = self.read(archive, group)?;
@@ -423,8 +529,13 @@ impl Worker {
         Ok(Piece::Cells { volume, sink, results, bytes, stored, lease })
     }
 
-    /// Reads the cells of a group and checks them: each is right, or corrupt. If one is corrupt they are read once more, because a wrong bit on the way is no damage.
-    pub(super) fn read(&mut self, archive: &Archive<'_>, group: &Group) -> Result<Vec<Result<OpenedCell>>> {
+    /// Reads the cells of a group and checks them: each is right, or corrupt. If one is corrupt
+    /// they are read once more, because a wrong bit on the way is no damage.
+    pub(super) fn read(
+        &mut self,
+        archive: &Archive<'_>,
+        group: &Group,
+    ) -> Result<Vec<Result<OpenedCell>>> {
         let located = |error: Error| error.at("snapshot", &archive.volume(group.volume).name);
         let start = group.cells.first().map_or(0, |(_, _, start)| *start);
         let stored: u64 = group.cells.iter().map(|(_, slot, _)| u64::from(slot.cell_len)).sum();
@@ -433,8 +544,12 @@ impl Worker {
             self.bytes.resize(stored as usize, 0);
             archive.reader().read_at(start, &mut self.bytes)?;
             let mut results = self.open(group);
-            if let Some(failed) = results.iter().position(|result| result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Corrupt)) {
-                return Err(results.swap_remove(failed).map_or_else(located, |_| Error::internal("a cell failed and did not")));
+            if let Some(failed) = results.iter().position(|result| {
+                result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Corrupt)
+            }) {
+                return Err(results
+                    .swap_remove(failed)
+                    .map_or_else(located, |_| Error::internal("a cell failed and did not")));
             }
             if again || results.iter().all(Result::is_ok) {
                 return Ok(results.into_iter().map(|result| result.map_err(located)).collect());
@@ -460,20 +575,33 @@ impl Worker {
             match read_record(record, slot, *address, group.volume) {
                 Ok(parsed) => {
                     let facts = CellFacts::new(&parsed, record);
-                    results.push(Some(Ok(OpenedCell { facts, digests: parsed.block_digests.clone() })));
+                    results.push(Some(Ok(OpenedCell {
+                        facts,
+                        digests: parsed.block_digests.clone(),
+                    })));
                     cells.push((position, StoredCell { record: parsed, frame }, *offset));
                 }
                 Err(error) => results.push(Some(Err(locate(error, *address, *offset)))),
             }
         }
-        let (positions, cells): (Vec<_>, Vec<_>) = cells.into_iter().map(|(position, cell, offset)| ((position, offset), cell)).unzip();
-        for (((position, offset), cell), checked) in positions.into_iter().zip(&cells).zip(check_frames(&cells)) {
+        let (positions, cells): (Vec<_>, Vec<_>) =
+            cells.into_iter().map(|(position, cell, offset)| ((position, offset), cell)).unzip();
+        for (((position, offset), cell), checked) in
+            positions.into_iter().zip(&cells).zip(check_frames(&cells))
+        {
             let opened = checked.and_then(|()| {
                 let raw = self.opener.open(cell, group.size)?;
-                group.sink.as_ref().map_or(Ok(()), |sink| deliver(raw, &cell.record, group.size, sink.as_ref()))
+                group
+                    .sink
+                    .as_ref()
+                    .map_or(Ok(()), |sink| deliver(raw, &cell.record, group.size, sink.as_ref()))
             });
             if let Err(error) = opened {
-                let error = if error.kind() == ErrorKind::Corrupt { cell.locate(error, offset) } else { error };
+                let error = if error.kind() == ErrorKind::Corrupt {
+                    cell.locate(error, offset)
+                } else {
+                    error
+                };
                 results[position] = Some(Err(error));
             }
         }
@@ -481,7 +609,12 @@ impl Worker {
     }
 }
 
-fn read_record(bytes: &[u8], slot: &WindowSlot, address: SlotAddress, volume: u16) -> Result<CellRecord> {
+fn read_record(
+    bytes: &[u8],
+    slot: &WindowSlot,
+    address: SlotAddress,
+    volume: u16,
+) -> Result<CellRecord> {
     if sha256::digest(bytes) != slot.record_digest {
         return Err(Error::corrupt("the record of a cell does not match its digest"));
     }
@@ -489,7 +622,11 @@ fn read_record(bytes: &[u8], slot: &WindowSlot, address: SlotAddress, volume: u1
     let agree = (record.volume, record.address) == (volume, address)
         && (record.present, record.zero, record.fill) == (slot.present, slot.zero, slot.fill)
         && record.frame_len == slot.frame_len();
-    if agree { Ok(record) } else { Err(Error::corrupt("a cell contradicts the index of its window")) }
+    if agree {
+        Ok(record)
+    } else {
+        Err(Error::corrupt("a cell contradicts the index of its window"))
+    }
 }
 
 /// What the books want to know of a cell that was not read, because it has no data.

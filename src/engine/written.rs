@@ -2,9 +2,9 @@
 
 use super::LoggedCell;
 use crate::base::{Bitmap8, BlockIndex, Result, SlotAddress, VolumeSize, bits_of};
-use crate::block::BlockSink;
 use crate::codec::sha256;
 use crate::format::Digest;
+use crate::volume::BlockSink;
 
 /// A cell whose blocks were written to a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,8 @@ impl WrittenCell {
 
     /// Whether the digests are there of these blocks with data, and are those that they should be.
     pub(super) fn fits(&self, data: Bitmap8) -> bool {
-        self.digests.len() == data.count_ones() as usize && (data == 0 || sha256::digest(self.digests.as_flattened()) == self.content)
+        self.digests.len() == data.count_ones() as usize
+            && (data == 0 || sha256::digest(self.digests.as_flattened()) == self.content)
     }
 }
 
@@ -48,13 +49,23 @@ impl LoggedCell for WrittenCell {
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (bytes, digests): (&[u8; Self::ENCODED], _) = bytes.split_first_chunk()?;
         let (digests, []) = digests.as_chunks() else { return None };
-        let ([v0, v1, w0, w1, w2, w3, s0, s1], content) = (bytes.first_chunk()?, bytes.last_chunk()?);
-        let address = SlotAddress { window: u32::from_le_bytes([*w0, *w1, *w2, *w3]), slot: u16::from_le_bytes([*s0, *s1]) };
-        Some(Self { volume: u16::from_le_bytes([*v0, *v1]), address, content: *content, digests: digests.to_vec() })
+        let ([v0, v1, w0, w1, w2, w3, s0, s1], content) =
+            (bytes.first_chunk()?, bytes.last_chunk()?);
+        let address = SlotAddress {
+            window: u32::from_le_bytes([*w0, *w1, *w2, *w3]),
+            slot: u16::from_le_bytes([*s0, *s1]),
+        };
+        Some(Self {
+            volume: u16::from_le_bytes([*v0, *v1]),
+            address,
+            content: *content,
+            digests: digests.to_vec(),
+        })
     }
 }
 
-/// The content digest that the data blocks of a slot have in a target; `None` if it cannot be read back.
+/// The content digest that the data blocks of a slot have in a target; `None` if it cannot be read
+/// back.
 pub(super) fn read_back(
     sink: &dyn BlockSink,
     size: VolumeSize,

@@ -1,10 +1,14 @@
 //! Which blocks of a volume are stored: one bit a block, only for windows that have any.
 //!
-//! 4 KiB for each non-empty window and as much again if it has fill blocks: at most 32 MiB for 64 TiB, whatever the fragmentation. It does not know which blocks are zero.
+//! 4 KiB for each non-empty window and as much again if it has fill blocks: at most 32 MiB for 64
+//! TiB, whatever the fragmentation. It does not know which blocks are zero.
 
 use std::collections::BTreeMap;
 
-use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, CELL_BLOCKS, SLOTS_PER_WINDOW, SlotAddress, VolumeSize, WINDOW_BLOCKS};
+use crate::base::{
+    BLOCK_BYTES, Bitmap8, BlockIndex, CELL_BLOCKS, SLOTS_PER_WINDOW, SlotAddress, VolumeSize,
+    WINDOW_BLOCKS,
+};
 
 /// More extents than this and gaps are filled. Go's reader stops at 42,991, bsdtar's at more (5.3).
 const EXTENT_CAP: usize = 32_768;
@@ -100,7 +104,9 @@ impl BlockMap {
 
     /// The bitmaps of one slot.
     pub fn get(&self, address: SlotAddress) -> SlotBits {
-        self.windows.get(&address.window).map_or_else(SlotBits::default, |window| window.bits(usize::from(address.slot)))
+        self.windows
+            .get(&address.window)
+            .map_or_else(SlotBits::default, |window| window.bits(usize::from(address.slot)))
     }
 
     /// The slots that have stored blocks, ascending.
@@ -136,12 +142,19 @@ impl BlockMap {
     pub fn stored_bytes(&self) -> u64 {
         let last = BlockIndex(self.size.blocks() - 1);
         let whole = self.stored_blocks() * BLOCK_BYTES;
-        if self.get(last.slot()).present >> last.bit() & 1 == 1 { whole - BLOCK_BYTES + self.size.block_len(last) } else { whole }
+        if self.get(last.slot()).present >> last.bit() & 1 == 1 {
+            whole - BLOCK_BYTES + self.size.block_len(last)
+        } else {
+            whole
+        }
     }
 
     /// Runs of stored blocks, ascending and coalesced.
     pub fn extents(&self) -> impl Iterator<Item = Extent> + '_ {
-        let mut runs = self.slots().flat_map(|(address, bits)| runs_of(address.first_block().0, bits.present)).peekable();
+        let mut runs = self
+            .slots()
+            .flat_map(|(address, bits)| runs_of(address.first_block().0, bits.present))
+            .peekable();
         std::iter::from_fn(move || {
             let mut extent = runs.next()?;
             while let Some(next) = runs.next_if(|next| next.first == extent.end()) {
@@ -157,7 +170,8 @@ impl BlockMap {
         bitmaps.sum::<u64>() * Self::BITMAP_MEMORY
     }
 
-    /// Stores short gaps as fill blocks if there are more extents than common tar readers take (5.3). A function of the map alone.
+    /// Stores short gaps as fill blocks if there are more extents than common tar readers take
+    /// (5.3). A function of the map alone.
     pub fn fill_gaps(&mut self) {
         self.fill_gaps_above(EXTENT_CAP);
     }
@@ -183,8 +197,14 @@ impl BlockMap {
         let mut last = None;
         for window in windows {
             let mut gaps = Vec::new();
-            for extent in self.slots_of(window).flat_map(|(address, bits)| runs_of(address.first_block().0, bits.present)) {
-                if let Some(end) = last.replace(extent.end()).filter(|end| (1..=1 << exponent).contains(&(extent.first - end))) {
+            for extent in self
+                .slots_of(window)
+                .flat_map(|(address, bits)| runs_of(address.first_block().0, bits.present))
+            {
+                if let Some(end) = last
+                    .replace(extent.end())
+                    .filter(|end| (1..=1 << exponent).contains(&(extent.first - end)))
+                {
                     gaps.push((end, extent.first - end));
                 }
             }
@@ -197,7 +217,12 @@ impl BlockMap {
         }
     }
 
-    fn for_slots(&mut self, first: u32, count: u32, mut change: impl FnMut(&mut Window, usize, Bitmap8)) {
+    fn for_slots(
+        &mut self,
+        first: u32,
+        count: u32,
+        mut change: impl FnMut(&mut Window, usize, Bitmap8),
+    ) {
         let end = first.saturating_add(count).min(self.size.blocks());
         let mut block = first;
         while block < end {
@@ -217,7 +242,10 @@ impl BlockMap {
 
 impl Window {
     fn bits(&self, slot: usize) -> SlotBits {
-        SlotBits { present: self.present[slot], fill: self.fill.as_ref().map_or(0, |fill| fill[slot]) }
+        SlotBits {
+            present: self.present[slot],
+            fill: self.fill.as_ref().map_or(0, |fill| fill[slot]),
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use crate::codec::sha256;
 
 /// SHA-256 of 524,288 zero bytes.
 pub const ZERO_BLOCK_DIGEST: Digest = [
-    0x07, 0x85, 0x4d, 0x2f, 0xef, 0x29, 0x7a, 0x06, 0xba, 0x81, 0x68, 0x5e, 0x66, 0x0c, 0x33, 0x2d, 0xe3, 0x6d, 0x5d, 0x18, 0xd5, 0x46,
-    0x92, 0x7d, 0x30, 0xda, 0xad, 0x6d, 0x7f, 0xda, 0x15, 0x41,
+    0x07, 0x85, 0x4d, 0x2f, 0xef, 0x29, 0x7a, 0x06, 0xba, 0x81, 0x68, 0x5e, 0x66, 0x0c, 0x33, 0x2d,
+    0xe3, 0x6d, 0x5d, 0x18, 0xd5, 0x46, 0x92, 0x7d, 0x30, 0xda, 0xad, 0x6d, 0x7f, 0xda, 0x15, 0x41,
 ];
 
 /// A cell's record: where it belongs, what its frame holds, and the digests of both.
@@ -43,7 +43,10 @@ impl CellRecord {
 
     /// The record's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        debug_assert_eq!(self.block_digests.len(), (self.present & !self.zero).count_ones() as usize);
+        debug_assert_eq!(
+            self.block_digests.len(),
+            (self.present & !self.zero).count_ones() as usize
+        );
         let mut bytes = Record::begin(RecordKind::Cell, Self::len_of(self.present, self.zero));
         bytes.extend_from_slice(&self.volume.to_le_bytes());
         bytes.extend_from_slice(&self.address.slot.to_le_bytes());
@@ -68,10 +71,15 @@ impl CellRecord {
         let frame_digest = fields.bytes()?;
         check_bitmaps(present, zero, fill)?;
         if u32::from(slot) >= SLOTS_PER_WINDOW || window >= MAX_WINDOWS {
-            return Err(Error::corrupt("a cell lies outside of any volume").at("window", window).at("slot", slot));
+            return Err(Error::corrupt("a cell lies outside of any volume")
+                .at("window", window)
+                .at("slot", slot));
         }
-        if raw_len as usize > DATA_FRAME_RAW || u64::from(frame_len) > max_frame_len(raw_len.into()) {
-            return Err(Error::corrupt("a data frame is longer than the format allows").at("frame_len", frame_len).at("raw_len", raw_len));
+        if raw_len as usize > DATA_FRAME_RAW || u64::from(frame_len) > max_frame_len(raw_len.into())
+        {
+            return Err(Error::corrupt("a data frame is longer than the format allows")
+                .at("frame_len", frame_len)
+                .at("raw_len", raw_len));
         }
         if fields.remaining() != 32 * (present & !zero).count_ones() as usize {
             return Err(Error::corrupt("a cell record has not one digest for each data block"));
@@ -84,7 +92,17 @@ impl CellRecord {
             }
             block_digests.push(digest);
         }
-        Ok(Self { volume, address: SlotAddress { window, slot }, frame_len, raw_len, present, zero, fill, frame_digest, block_digests })
+        Ok(Self {
+            volume,
+            address: SlotAddress { window, slot },
+            frame_len,
+            raw_len,
+            present,
+            zero,
+            fill,
+            frame_digest,
+            block_digests,
+        })
     }
 
     /// Checks that the cell lies within a volume of `size` and holds the bytes it should.
@@ -170,7 +188,9 @@ mod tests {
         ] {
             let mut record = record();
             change(&mut record);
-            record.block_digests.resize((record.present & !record.zero).count_ones() as usize, [4; 32]);
+            record
+                .block_digests
+                .resize((record.present & !record.zero).count_ones() as usize, [4; 32]);
             assert!(CellRecord::parse(&record.encode()).is_err());
         }
     }

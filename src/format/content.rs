@@ -15,7 +15,8 @@ impl WindowContent {
         self.add_data(cell.address.slot, cell.present & !cell.zero, &cell.content);
     }
 
-    /// Adds the next slot by its data blocks and the digest of their digests; without data it changes nothing.
+    /// Adds the next slot by its data blocks and the digest of their digests; without data it
+    /// changes nothing.
     pub fn add_data(&mut self, slot: u16, data: Bitmap8, content: &Digest) {
         if data != 0 {
             self.0.extend_from_slice(&slot.to_le_bytes());

@@ -46,8 +46,11 @@ impl Footer {
         if &fields.bytes::<8>()? != END_MAGIC || fields.remaining() != 0 {
             return Err(Error::corrupt("the footer does not end as a footer does"));
         }
-        if own_offset != offset || root_offset.checked_add(root_len).is_none_or(|end| end > offset) {
-            return Err(Error::corrupt("the footer does not fit the place where it stands").at("says", own_offset).at("stands_at", offset));
+        if own_offset != offset || root_offset.checked_add(root_len).is_none_or(|end| end > offset)
+        {
+            return Err(Error::corrupt("the footer does not fit the place where it stands")
+                .at("says", own_offset)
+                .at("stands_at", offset));
         }
         Ok(Self { root_offset, root_len, root, content_root, offset })
     }
@@ -59,7 +62,13 @@ mod tests {
 
     #[test]
     fn every_flipped_byte_of_a_footer_is_noticed_or_changes_what_it_says() {
-        let footer = Footer { root_offset: 100, root_len: 50, root: [1; 32], content_root: [2; 32], offset: 150 };
+        let footer = Footer {
+            root_offset: 100,
+            root_len: 50,
+            root: [1; 32],
+            content_root: [2; 32],
+            offset: 150,
+        };
         let bytes = footer.encode();
         assert_eq!(bytes.len(), FOOTER_LEN);
         assert_eq!(Footer::parse(&bytes, 150).expect("parses"), footer);

@@ -1,11 +1,13 @@
-//! What has to be known of a zstd frame without inflating it: its header, and where it ends (3.1, RFC 8878).
+//! What has to be known of a zstd frame without inflating it: its header, and where it ends (3.1,
+//! RFC 8878).
 
 use super::layout::MAX_FRAME_WINDOW;
 use crate::base::{Error, Result};
 
 const NOT_ALLOWED: &str = ", which the format does not allow";
 const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
-/// The longest frame header that the format allows: magic, descriptor, window, 8 bytes of content size.
+/// The longest frame header that the format allows: magic, descriptor, window, 8 bytes of content
+/// size.
 pub const MAX_HEADER: usize = 4 + 1 + 1 + 8;
 
 /// The header of a frame of the format.
@@ -32,7 +34,8 @@ pub fn begins(bytes: &[u8]) -> bool {
 }
 
 impl FrameHeader {
-    /// Reads a header, and refuses frames the format does not allow: without content size or checksum, with a dictionary, with a large window. `None` if more bytes are needed.
+    /// Reads a header, and refuses frames the format does not allow: without content size or
+    /// checksum, with a dictionary, with a large window. `None` if more bytes are needed.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>> {
         let Some(descriptor) = bytes.get(4).copied() else { return Ok(None) };
         if !begins(bytes) {
@@ -61,7 +64,8 @@ impl FrameHeader {
         let Some(size) = bytes.get(size_at..len) else { return Ok(None) };
         let mut word = [0; 8];
         word[..size_len].copy_from_slice(size);
-        let content_size = u64::from_le_bytes(word).saturating_add(if size_len == 2 { 256 } else { 0 });
+        let content_size =
+            u64::from_le_bytes(word).saturating_add(if size_len == 2 { 256 } else { 0 });
         let window = if single_segment {
             content_size
         } else {
@@ -80,7 +84,8 @@ pub fn find_end(bytes: &[u8]) -> Result<FrameEnd> {
     EndFinder::default().find(bytes)
 }
 
-/// Finds the end of a frame that comes in pieces. It goes over each block once: a frame may have a block for every 3 bytes, and to begin anew with each would take the square of that.
+/// Finds the end of a frame that comes in pieces. It goes over each block once: a frame may have a
+/// block for every 3 bytes, and to begin anew with each would take the square of that.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EndFinder {
     /// The next block header; 0 before the frame header was read.
@@ -91,11 +96,15 @@ impl EndFinder {
     /// Looks for the end in `bytes`, which begin with those of the call before.
     pub fn find(&mut self, bytes: &[u8]) -> Result<FrameEnd> {
         if self.at == 0 {
-            let Some(header) = FrameHeader::parse(bytes)? else { return Ok(FrameEnd::Beyond(MAX_HEADER)) };
+            let Some(header) = FrameHeader::parse(bytes)? else {
+                return Ok(FrameEnd::Beyond(MAX_HEADER));
+            };
             self.at = header.len;
         }
         loop {
-            let Some([low, middle, high]) = bytes.get(self.at..self.at + 3) else { return Ok(FrameEnd::Beyond(self.at + 3)) };
+            let Some([low, middle, high]) = bytes.get(self.at..self.at + 3) else {
+                return Ok(FrameEnd::Beyond(self.at + 3));
+            };
             let block = u32::from_le_bytes([*low, *middle, *high, 0]);
             let size = match block >> 1 & 3 {
                 1 => 1,
@@ -105,21 +114,27 @@ impl EndFinder {
             let next = self.at + 3 + size;
             if block & 1 == 1 {
                 let end = next + 4;
-                return Ok(if end <= bytes.len() { FrameEnd::At(end) } else { FrameEnd::Beyond(end) });
+                return Ok(if end <= bytes.len() {
+                    FrameEnd::At(end)
+                } else {
+                    FrameEnd::Beyond(end)
+                });
             }
             self.at = next;
         }
     }
 }
 
-/// Whether `error` says that a frame's header is one the format does not allow, rather than that the frame is damaged.
+/// Whether `error` says that a frame's header is one the format does not allow, rather than that
+/// the frame is damaged.
 pub fn is_foreign_header(error: &Error) -> bool {
     error.message().ends_with(NOT_ALLOWED)
 }
 
 /// Checks that `bytes` are exactly one frame that inflates, by its own word, to `raw_len` bytes.
 pub fn check(bytes: &[u8], raw_len: u64) -> Result<()> {
-    let header = FrameHeader::parse(bytes)?.ok_or_else(|| Error::corrupt("a zstd frame ends in its header"))?;
+    let header = FrameHeader::parse(bytes)?
+        .ok_or_else(|| Error::corrupt("a zstd frame ends in its header"))?;
     if header.content_size != raw_len {
         return Err(Error::corrupt("a zstd frame does not have the content size it should")
             .at("content_size", header.content_size)
@@ -148,7 +163,10 @@ mod tests {
             Encoder::new(1).expect("encoder").encode(&raw, &mut frame).expect("encodes");
             check(&frame, raw.len() as u64).expect("one frame");
             for len in (0..frame.len()).step_by(frame.len() / 50 + 1) {
-                assert!(matches!(find_end(&frame[..len]).expect("a prefix"), FrameEnd::Beyond(more) if more > len), "{len}");
+                assert!(
+                    matches!(find_end(&frame[..len]).expect("a prefix"), FrameEnd::Beyond(more) if more > len),
+                    "{len}"
+                );
             }
             let len = frame.len();
             frame.extend_from_slice(b"more");
@@ -159,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_frame_of_many_empty_blocks_is_walked_once() {
-        // A raw block of no bytes, over and over, and an end; it comes block by block, as from a stream.
+        // A raw block of no bytes, over and over, and an end; it comes block by block, as from a
+        // stream.
         let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0x24, 1];
         frame.resize(frame.len() + 3 * 300_000, 0);
         frame.extend_from_slice(&[1, 0, 0, 9, 9, 9, 9]);
@@ -170,7 +189,10 @@ mod tests {
                 FrameEnd::At(end) => break assert_eq!((end, have), (frame.len(), frame.len())),
                 FrameEnd::Beyond(more) => have = more.min(frame.len()),
             }
-            assert!(finder.at >= before && finder.at <= have, "what was walked is not walked again");
+            assert!(
+                finder.at >= before && finder.at <= have,
+                "what was walked is not walked again"
+            );
             calls += 1;
         }
         assert!(calls > 299_000);
@@ -180,7 +202,10 @@ mod tests {
     #[test]
     fn frames_the_format_does_not_allow_are_refused() {
         for descriptor in [0x00, 0x04, 0x20, 0x25, 0x2C] {
-            assert!(FrameHeader::parse(&[0x28, 0xB5, 0x2F, 0xFD, descriptor, 0, 0, 0, 0, 0]).is_err(), "{descriptor:#x}");
+            assert!(
+                FrameHeader::parse(&[0x28, 0xB5, 0x2F, 0xFD, descriptor, 0, 0, 0, 0, 0]).is_err(),
+                "{descriptor:#x}"
+            );
         }
         // 16 MiB in a single segment.
         assert!(FrameHeader::parse(&[0x28, 0xB5, 0x2F, 0xFD, 0xA4, 0, 0, 0, 1]).is_err());

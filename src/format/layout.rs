@@ -15,7 +15,8 @@ pub const MAX_WINDOWS: u32 = (VolumeSize::MAX / (BLOCK_BYTES * WINDOW_BLOCKS as 
 pub const MAX_IMAGE_JSON: u64 = 8 << 20;
 /// Longest `FORMAT.txt`, in bytes.
 pub const MAX_FORMAT_TXT: u64 = 64 << 10;
-/// Longest inflated meta frame; longer metadata is cut into frames of exactly this length and a rest.
+/// Longest inflated meta frame; longer metadata is cut into frames of exactly this length and a
+/// rest.
 pub const META_FRAME_RAW: usize = 1 << 20;
 /// Longest inflated data frame.
 pub const DATA_FRAME_RAW: usize = (BLOCK_BYTES * CELL_BLOCKS as u64) as usize;
@@ -47,7 +48,8 @@ pub const MAX_EXTRA_RECORDS: u64 = 1 << 20;
 /// Most frames a seek table lists; with more the table is left out.
 pub const MAX_SEEK_FRAMES: u64 = 1 << 24;
 
-/// Longest compressed form of a frame that inflates to `raw` bytes (3.1). libzstd's own bound is `raw + raw / 256` and at most 64 more.
+/// Longest compressed form of a frame that inflates to `raw` bytes (3.1). libzstd's own bound is
+/// `raw + raw / 256` and at most 64 more.
 pub const fn max_frame_len(raw: u64) -> u64 {
     raw + raw / 256 + 4096
 }

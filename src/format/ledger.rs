@@ -1,9 +1,14 @@
-//! Keeps the books of an archive while its pieces pass in order, and knows at the end what R, F and T have to say.
+//! Keeps the books of an archive while its pieces pass in order, and knows at the end what R, F and
+//! T have to say.
 //!
-//! The packer writes what the ledger says; the readers compare it with what the archive says. One implementation for both means that they cannot disagree on what an index is.
+//! The packer writes what the ledger says; the readers compare it with what the archive says. One
+//! implementation for both means that they cannot disagree on what an index is.
 
 use super::root::{Codec, Manifest, MetaFrame, MetaRole, RootRecord, VolumeEntry, WindowEntry};
-use super::{CellRecord, Digest, FOOTER_LEN, Footer, FrameLog, VolumeContent, WindowContent, WindowIndex, WindowSlot, content_root};
+use super::{
+    CellRecord, Digest, FOOTER_LEN, Footer, FrameLog, VolumeContent, WindowContent, WindowIndex,
+    WindowSlot, content_root,
+};
 use crate::base::{Bitmap8, Error, Result, SlotAddress, SnapshotId, VolumeSize};
 use crate::codec::sha256;
 
@@ -95,19 +100,32 @@ impl Ledger {
         Self::default()
     }
 
-    /// Books of what begins with this volume, and will be [appended](Self::append) to those of what stands before it. Offsets count from there.
+    /// Books of what begins with this volume, and will be [appended](Self::append) to those of what
+    /// stands before it. Offsets count from there.
     pub fn from_volume(first_volume: u16) -> Self {
         Self { first_volume, ..Self::default() }
     }
 
     /// Takes over the books of what follows, all of whose volumes are closed.
     pub fn append(&mut self, other: Self) -> Result<()> {
-        if other.first_volume != self.volume_index() || self.open.is_some() || other.open.is_some() {
-            return Err(Error::internal("books are appended that do not follow").at("volume", other.first_volume));
+        if other.first_volume != self.volume_index() || self.open.is_some() || other.open.is_some()
+        {
+            return Err(Error::internal("books are appended that do not follow")
+                .at("volume", other.first_volume));
         }
         let offset = self.offset;
-        self.meta.extend(other.meta.into_iter().map(|frame| MetaFrame { offset: frame.offset + offset, ..frame }));
-        self.windows.extend(other.windows.into_iter().map(|window| WindowEntry { offset: window.offset + offset, ..window }));
+        self.meta.extend(
+            other
+                .meta
+                .into_iter()
+                .map(|frame| MetaFrame { offset: frame.offset + offset, ..frame }),
+        );
+        self.windows.extend(
+            other
+                .windows
+                .into_iter()
+                .map(|window| WindowEntry { offset: window.offset + offset, ..window }),
+        );
         self.volumes.extend(other.volumes);
         self.frames.append(other.frames);
         self.offset += other.offset;
@@ -140,24 +158,51 @@ impl Ledger {
     pub fn open_volume(&mut self, name: SnapshotId, size: VolumeSize) {
         debug_assert!(self.open.is_none(), "the volume before was closed");
         let content = VolumeContent::default();
-        self.open = Some(OpenVolume { name, size, blocks: 0, zero: 0, fill: 0, content, last_window: None, window: None });
+        self.open = Some(OpenVolume {
+            name,
+            size,
+            blocks: 0,
+            zero: 0,
+            fill: 0,
+            content,
+            last_window: None,
+            window: None,
+        });
     }
 
-    /// Notes a cell of the open volume. Cells out of order, or of two windows without [`close_window`](Self::close_window) between them, are corrupt.
+    /// Notes a cell of the open volume. Cells out of order, or of two windows without
+    /// [`close_window`](Self::close_window) between them, are corrupt.
     pub fn cell(&mut self, cell: &CellFacts) -> Result<()> {
         let volume_index = self.volume_index();
-        let volume = self.open.as_mut().ok_or_else(|| Error::corrupt("a cell stands outside of a volume"))?;
+        let volume = self
+            .open
+            .as_mut()
+            .ok_or_else(|| Error::corrupt("a cell stands outside of a volume"))?;
         let address = cell.address;
         if volume.window.is_none() {
             if volume.last_window.is_some_and(|last| last >= address.window) {
-                return Err(Error::corrupt("the windows of a volume are not in order").at("window", address.window));
+                return Err(Error::corrupt("the windows of a volume are not in order")
+                    .at("window", address.window));
             }
-            let index = WindowIndex { volume: volume_index, window: address.window, cells_len: 0, content: [0; 32], slots: Vec::new() };
-            volume.window = Some(OpenWindow { offset: self.offset, index, content: WindowContent::default() });
+            let index = WindowIndex {
+                volume: volume_index,
+                window: address.window,
+                cells_len: 0,
+                content: [0; 32],
+                slots: Vec::new(),
+            };
+            volume.window =
+                Some(OpenWindow { offset: self.offset, index, content: WindowContent::default() });
         }
-        let Some(window) = &mut volume.window else { return Err(Error::internal("a window was opened and is not there")) };
-        if window.index.window != address.window || window.index.slots.last().is_some_and(|last| last.slot >= address.slot) {
-            return Err(Error::corrupt("the cells of a volume are not in order").at("window", address.window).at("slot", address.slot));
+        let Some(window) = &mut volume.window else {
+            return Err(Error::internal("a window was opened and is not there"));
+        };
+        if window.index.window != address.window
+            || window.index.slots.last().is_some_and(|last| last.slot >= address.slot)
+        {
+            return Err(Error::corrupt("the cells of a volume are not in order")
+                .at("window", address.window)
+                .at("slot", address.slot));
         }
         let cell_len = cell.record_len() + cell.frame_len;
         window.index.slots.push(WindowSlot {
@@ -207,7 +252,8 @@ impl Ledger {
 
     /// Ends the open volume.
     pub fn close_volume(&mut self) -> Result<VolumeEntry> {
-        let volume = self.open.take().ok_or_else(|| Error::corrupt("a volume ends that did not begin"))?;
+        let volume =
+            self.open.take().ok_or_else(|| Error::corrupt("a volume ends that did not begin"))?;
         if volume.window.is_some() {
             return Err(Error::corrupt("a volume ends without the index of its last window"));
         }
@@ -235,7 +281,8 @@ impl Ledger {
         RootRecord { manifest, windows: self.windows.clone() }
     }
 
-    /// Makes R and F, and notes them. What is left to write after them is [`seek_table`](Self::seek_table).
+    /// Makes R and F, and notes them. What is left to write after them is
+    /// [`seek_table`](Self::seek_table).
     pub fn finish(&mut self, image_json: &Digest, codec: Codec, writer: &str) -> Tail {
         let root = self.root(image_json, codec, writer);
         let root_record = root.encode();

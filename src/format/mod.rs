@@ -1,6 +1,8 @@
-//! The container, version 1: bytes in, records out, and back. The normative text is `format-spec/container.md`; section numbers in this module are its.
+//! The container, version 1: bytes in, records out, and back. The normative text is
+//! `format-spec/container.md`; section numbers in this module are its.
 //!
-//! Everything here works on slices, so it can be fuzzed and run on any thread. It does not do I/O, compress, or start threads.
+//! Everything here works on slices, so it can be fuzzed and run on any thread. It does not do I/O,
+//! compress, or start threads.
 
 mod block_map;
 mod cell;

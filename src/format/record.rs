@@ -51,13 +51,16 @@ impl Record {
         bytes.starts_with(&RECORD_MAGIC.to_le_bytes())
     }
 
-    /// Reads a prefix of [`RECORD_PREFIX`] bytes. An unknown critical kind and an unknown record version are unsupported, all else that is wrong is corrupt.
+    /// Reads a prefix of [`RECORD_PREFIX`] bytes. An unknown critical kind and an unknown record
+    /// version are unsupported, all else that is wrong is corrupt.
     pub fn parse_prefix(bytes: &[u8]) -> Result<Self> {
         let mut fields = Fields::new(bytes);
         let (magic, len, signature) = (fields.u32()?, fields.u32()?, fields.bytes::<4>()?);
         let (letter, version, flags) = (fields.u8()?, fields.u8()?, fields.u16()?);
         if magic != RECORD_MAGIC || &signature != SIGNATURE {
-            return Err(Error::corrupt("this is not a record of the format").at("found", hex(&bytes[..12])));
+            return Err(
+                Error::corrupt("this is not a record of the format").at("found", hex(&bytes[..12]))
+            );
         }
         let len = u64::from(len) + 8;
         if len < RECORD_PREFIX as u64 {
@@ -69,8 +72,10 @@ impl Record {
             b'R' => RecordKind::Root,
             b'F' => RecordKind::Footer,
             other if flags & FLAG_CRITICAL != 0 => {
-                return Err(Error::unsupported("the archive has a record that this version must not ignore and does not know")
-                    .at("kind", (other as char).escape_default()));
+                return Err(Error::unsupported(
+                    "the archive has a record that this version must not ignore and does not know",
+                )
+                .at("kind", (other as char).escape_default()));
             }
             other => return Ok(Self { kind: RecordKind::Unknown(other), len }),
         };
@@ -81,7 +86,9 @@ impl Record {
                 .at("supported", RECORD_VERSION));
         }
         if flags != 0 {
-            return Err(Error::corrupt("reserved flags of a record are set").at("kind", letter as char));
+            return Err(
+                Error::corrupt("reserved flags of a record are set").at("kind", letter as char)
+            );
         }
         Ok(Self { kind, len })
     }
@@ -95,7 +102,9 @@ impl Record {
                 .at("found", (record.kind.letter() as char).escape_default()));
         }
         if record.len != bytes.len() as u64 {
-            return Err(Error::corrupt("a record has not the length it says").at("says", record.len).at("has", bytes.len()));
+            return Err(Error::corrupt("a record has not the length it says")
+                .at("says", record.len)
+                .at("has", bytes.len()));
         }
         Ok(Fields::new(&bytes[RECORD_PREFIX..]))
     }
@@ -155,12 +164,17 @@ impl<'a> Fields<'a> {
 
     /// A bitmap of a slot: 16 bits, of which version 1 uses 8.
     pub(super) fn bitmap(&mut self) -> Result<u8> {
-        u8::try_from(self.u16()?).map_err(|_| Error::corrupt("a bitmap has bits beyond the 8 blocks of a slot"))
+        u8::try_from(self.u16()?)
+            .map_err(|_| Error::corrupt("a bitmap has bits beyond the 8 blocks of a slot"))
     }
 
     /// Reserved bytes, which have to be zero.
     pub(super) fn reserved(&mut self, len: usize) -> Result<()> {
-        if self.slice(len)?.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(Error::corrupt("a reserved field is not zero")) }
+        if self.slice(len)?.iter().all(|byte| *byte == 0) {
+            Ok(())
+        } else {
+            Err(Error::corrupt("a reserved field is not zero"))
+        }
     }
 
     pub(super) fn remaining(&self) -> usize {
@@ -182,21 +196,36 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_may_be_skipped_unless_it_is_critical() {
-        assert_eq!(Record::parse_prefix(&prefix(b'G', 9, 3)).expect("skippable").kind, RecordKind::Unknown(b'G'));
-        assert_eq!(Record::parse_prefix(&prefix(b'G', 1, 1 << 15)).expect_err("critical").kind(), ErrorKind::Unsupported);
+        assert_eq!(
+            Record::parse_prefix(&prefix(b'G', 9, 3)).expect("skippable").kind,
+            RecordKind::Unknown(b'G')
+        );
+        assert_eq!(
+            Record::parse_prefix(&prefix(b'G', 1, 1 << 15)).expect_err("critical").kind(),
+            ErrorKind::Unsupported
+        );
     }
 
     #[test]
     fn a_newer_version_of_a_known_kind_is_unsupported_and_a_reserved_flag_is_corrupt() {
-        assert_eq!(Record::parse_prefix(&prefix(b'C', 2, 0)).expect_err("newer").kind(), ErrorKind::Unsupported);
-        assert_eq!(Record::parse_prefix(&prefix(b'C', 1, 1)).expect_err("flag").kind(), ErrorKind::Corrupt);
+        assert_eq!(
+            Record::parse_prefix(&prefix(b'C', 2, 0)).expect_err("newer").kind(),
+            ErrorKind::Unsupported
+        );
+        assert_eq!(
+            Record::parse_prefix(&prefix(b'C', 1, 1)).expect_err("flag").kind(),
+            ErrorKind::Corrupt
+        );
     }
 
     #[test]
     fn short_input_is_corrupt() {
         let whole = prefix(b'C', 1, 0);
         for len in 0..whole.len() {
-            assert_eq!(Record::parse_prefix(&whole[..len]).expect_err("short").kind(), ErrorKind::Corrupt);
+            assert_eq!(
+                Record::parse_prefix(&whole[..len]).expect_err("short").kind(),
+                ErrorKind::Corrupt
+            );
         }
     }
 }

@@ -6,11 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 use super::layout::{
-    FORMAT_NAME, FORMAT_VERSION, MAX_FORMAT_TXT, MAX_IMAGE_JSON, MAX_MANIFEST, MAX_VOLUMES, MAX_WINDOW_RECORD, META_FRAME_RAW, ROOT_HEAD,
-    ROOT_WINDOW, WINDOW_HEAD, WINDOW_SLOT, max_frame_len,
+    FORMAT_NAME, FORMAT_VERSION, MAX_FORMAT_TXT, MAX_IMAGE_JSON, MAX_MANIFEST, MAX_VOLUMES,
+    MAX_WINDOW_RECORD, META_FRAME_RAW, ROOT_HEAD, ROOT_WINDOW, WINDOW_HEAD, WINDOW_SLOT,
+    max_frame_len,
 };
 use super::record::{Record, RecordKind};
-use crate::base::{BLOCK_BYTES, CELL_BLOCKS, Error, Result, SLOTS_PER_WINDOW, SnapshotId, VolumeSize, WINDOW_BLOCKS};
+use crate::base::{
+    BLOCK_BYTES, CELL_BLOCKS, Error, Result, SLOTS_PER_WINDOW, SnapshotId, VolumeSize,
+    WINDOW_BLOCKS,
+};
 
 /// What a meta frame is part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +127,10 @@ impl RootRecord {
     pub fn encode(&self) -> Vec<u8> {
         let mut json = ManifestJson::from(&self.manifest).to_bytes();
         json.resize(json.len().next_multiple_of(8), b' ');
-        let mut bytes = Record::begin(RecordKind::Root, ROOT_HEAD + json.len() + ROOT_WINDOW * self.windows.len());
+        let mut bytes = Record::begin(
+            RecordKind::Root,
+            ROOT_HEAD + json.len() + ROOT_WINDOW * self.windows.len(),
+        );
         bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(self.windows.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(self.manifest.meta.len() as u32).to_le_bytes());
@@ -143,21 +150,28 @@ impl RootRecord {
         bytes
     }
 
-    /// Reads the record that stands at `offset`, and checks that meta frames and windows tile everything before it.
+    /// Reads the record that stands at `offset`, and checks that meta frames and windows tile
+    /// everything before it.
     pub fn parse(bytes: &[u8], offset: u64) -> Result<Self> {
         let mut fields = Record::open(bytes, RecordKind::Root)?;
-        let (json_len, windows, meta) = (fields.u32()?, fields.u32()? as usize, fields.u32()? as usize);
+        let (json_len, windows, meta) =
+            (fields.u32()?, fields.u32()? as usize, fields.u32()? as usize);
         fields.reserved(4)?;
         if u64::from(json_len) > MAX_MANIFEST || json_len % 8 != 0 {
-            return Err(Error::corrupt("the manifest has an impossible length").at("length", json_len));
+            return Err(
+                Error::corrupt("the manifest has an impossible length").at("length", json_len)
+            );
         }
         let json = fields.slice(json_len as usize)?;
         if windows.checked_mul(ROOT_WINDOW) != Some(fields.remaining()) {
-            return Err(Error::corrupt("the table of windows has not the length it says").at("windows", windows));
+            return Err(Error::corrupt("the table of windows has not the length it says")
+                .at("windows", windows));
         }
         let manifest = ManifestJson::parse(json)?;
         if manifest.meta.len() != meta {
-            return Err(Error::corrupt("the manifest has not the number of meta frames that its record says"));
+            return Err(Error::corrupt(
+                "the manifest has not the number of meta frames that its record says",
+            ));
         }
         let mut table = Vec::with_capacity(windows);
         for _ in 0..windows {
@@ -166,7 +180,16 @@ impl RootRecord {
             let (window, offset, cells_len) = (fields.u32()?, fields.u64()?, fields.u64()?);
             let (index_len, entries) = (fields.u32()?, fields.u32()?);
             let (index_digest, content) = (fields.bytes()?, fields.bytes()?);
-            table.push(WindowEntry { volume, window, offset, cells_len, index_len, entries, index_digest, content });
+            table.push(WindowEntry {
+                volume,
+                window,
+                offset,
+                cells_len,
+                index_len,
+                entries,
+                index_digest,
+                content,
+            });
         }
         let root = Self { manifest, windows: table };
         root.check_windows()?;
@@ -184,16 +207,24 @@ impl RootRecord {
     fn check_windows(&self) -> Result<()> {
         let mut last = None;
         for entry in &self.windows {
-            let wrong = |what: &str| Error::corrupt(what).at("volume", entry.volume).at("window", entry.window);
+            let wrong = |what: &str| {
+                Error::corrupt(what).at("volume", entry.volume).at("window", entry.window)
+            };
             let volume = self.manifest.volumes.get(usize::from(entry.volume));
             if volume.is_none_or(|volume| entry.window >= volume.size.windows()) {
                 return Err(wrong("a window lies outside the volumes of the archive"));
             }
-            if last.replace((entry.volume, entry.window)).is_some_and(|last| last >= (entry.volume, entry.window)) {
+            if last
+                .replace((entry.volume, entry.window))
+                .is_some_and(|last| last >= (entry.volume, entry.window))
+            {
                 return Err(wrong("the windows of the archive are not in order"));
             }
             let expected = WINDOW_HEAD as u64 + WINDOW_SLOT as u64 * u64::from(entry.entries);
-            if entry.entries == 0 || entry.entries > SLOTS_PER_WINDOW || expected != u64::from(entry.index_len) {
+            if entry.entries == 0
+                || entry.entries > SLOTS_PER_WINDOW
+                || expected != u64::from(entry.index_len)
+            {
                 return Err(wrong("a window index has an impossible length"));
             }
             debug_assert!(entry.index_len as usize <= MAX_WINDOW_RECORD);
@@ -211,30 +242,37 @@ impl RootRecord {
                     at = end;
                     Ok(())
                 }
-                _ => {
-                    Err(Error::corrupt("the index does not cover the archive without gap or overlap").at("offset", at).at("listed", offset))
-                }
+                _ => Err(Error::corrupt(
+                    "the index does not cover the archive without gap or overlap",
+                )
+                .at("offset", at)
+                .at("listed", offset)),
             }
         };
         let mut meta = self.manifest.meta.iter().peekable();
-        let mut take_meta = |role: MetaRole, limit: u64, step: &mut dyn FnMut(u64, [u64; 2]) -> Result<()>| {
-            let mut raw = 0u64;
-            while let Some(frame) = meta.next_if(|frame| frame.role == role) {
-                raw = raw.saturating_add(frame.raw_len);
-                let last = meta.peek().is_none_or(|next| next.role != role);
-                if !(1..=META_FRAME_RAW as u64).contains(&frame.raw_len)
-                    || (!last && frame.raw_len != META_FRAME_RAW as u64)
-                    || frame.len > max_frame_len(frame.raw_len)
-                {
-                    return Err(Error::corrupt("a meta frame has an impossible length").at("offset", frame.offset));
+        let mut take_meta =
+            |role: MetaRole, limit: u64, step: &mut dyn FnMut(u64, [u64; 2]) -> Result<()>| {
+                let mut raw = 0u64;
+                while let Some(frame) = meta.next_if(|frame| frame.role == role) {
+                    raw = raw.saturating_add(frame.raw_len);
+                    let last = meta.peek().is_none_or(|next| next.role != role);
+                    if !(1..=META_FRAME_RAW as u64).contains(&frame.raw_len)
+                        || (!last && frame.raw_len != META_FRAME_RAW as u64)
+                        || frame.len > max_frame_len(frame.raw_len)
+                    {
+                        return Err(Error::corrupt("a meta frame has an impossible length")
+                            .at("offset", frame.offset));
+                    }
+                    step(frame.offset, [frame.len, 0])?;
                 }
-                step(frame.offset, [frame.len, 0])?;
-            }
-            if raw == 0 || raw > limit || !raw.is_multiple_of(512) {
-                return Err(Error::corrupt("the tar headers of the archive are missing or too long").at("role", format!("{role:?}")));
-            }
-            Ok(())
-        };
+                if raw == 0 || raw > limit || !raw.is_multiple_of(512) {
+                    return Err(Error::corrupt(
+                        "the tar headers of the archive are missing or too long",
+                    )
+                    .at("role", format!("{role:?}")));
+                }
+                Ok(())
+            };
         take_meta(MetaRole::Prologue, MAX_IMAGE_JSON + MAX_FORMAT_TXT + 4 * 512, &mut step)?;
         for volume in 0..self.manifest.volumes.len() as u16 {
             take_meta(MetaRole::Volume(volume), u64::MAX, &mut step)?;
@@ -244,15 +282,18 @@ impl RootRecord {
         }
         take_meta(MetaRole::End, 1024, &mut step)?;
         if meta.next().is_some() || at != root_offset {
-            return Err(Error::corrupt("the index does not cover the archive without gap or overlap")
-                .at("offset", at)
-                .at("expected", root_offset));
+            return Err(Error::corrupt(
+                "the index does not cover the archive without gap or overlap",
+            )
+            .at("offset", at)
+            .at("expected", root_offset));
         }
         Ok(())
     }
 }
 
-/// The manifest as JSON. Members stand in alphabetical order, because that is the order of the bytes.
+/// The manifest as JSON. Members stand in alphabetical order, because that is the order of the
+/// bytes.
 #[derive(Serialize, Deserialize)]
 struct ManifestJson {
     block_size: u64,
@@ -297,11 +338,14 @@ struct Heading {
     version: u64,
 }
 
-/// The first feature, if there is one: a hostile manifest may list millions, and one is enough to stop.
+/// The first feature, if there is one: a hostile manifest may list millions, and one is enough to
+/// stop.
 struct Features(Option<String>);
 
 impl<'de> Deserialize<'de> for Features {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
         struct First;
         impl<'de> serde::de::Visitor<'de> for First {
             type Value = Features;
@@ -310,7 +354,10 @@ impl<'de> Deserialize<'de> for Features {
                 f.write_str("an array of strings")
             }
 
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut names: A) -> std::result::Result<Features, A::Error> {
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut names: A,
+            ) -> std::result::Result<Features, A::Error> {
                 let first = names.next_element::<String>()?;
                 while names.next_element::<serde::de::IgnoredAny>()?.is_some() {}
                 Ok(Features(first))
@@ -324,21 +371,31 @@ impl<'de> Deserialize<'de> for Features {
 struct HexDigest(Digest);
 
 impl Serialize for HexDigest {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(
+        &self,
+        serializer: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
         serializer.serialize_str(&crate::base::hex(&self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for HexDigest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let wrong = || serde::de::Error::custom("a digest is 64 lower-case hex digits");
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        if text.len() != 64
+            || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        {
             return Err(wrong());
         }
         let mut digest = [0; 32];
         for (byte, pair) in digest.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
-            *byte = str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or_else(wrong)?;
+            *byte = str::from_utf8(pair)
+                .ok()
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                .ok_or_else(wrong)?;
         }
         Ok(Self(digest))
     }
@@ -389,10 +446,13 @@ impl ManifestJson {
     }
 
     fn parse(json: &[u8]) -> Result<Manifest> {
-        let wrong = |cause: serde_json::Error| Error::corrupt("the manifest is not the JSON that the format wants").because(cause);
+        let wrong = |cause: serde_json::Error| {
+            Error::corrupt("the manifest is not the JSON that the format wants").because(cause)
+        };
         let heading: Heading = serde_json::from_slice(json).map_err(wrong)?;
         if heading.format != FORMAT_NAME {
-            return Err(Error::corrupt("the manifest names another format").at("format", heading.format.escape_debug()));
+            return Err(Error::corrupt("the manifest names another format")
+                .at("format", heading.format.escape_debug()));
         }
         if heading.version != FORMAT_VERSION {
             return Err(Error::unsupported("the archive has another format version")
@@ -400,32 +460,43 @@ impl ManifestJson {
                 .at("supported", FORMAT_VERSION));
         }
         if let Some(feature) = heading.features.0 {
-            return Err(
-                Error::unsupported("the archive uses a feature that this version does not know").at("feature", feature.escape_debug())
-            );
+            return Err(Error::unsupported(
+                "the archive uses a feature that this version does not know",
+            )
+            .at("feature", feature.escape_debug()));
         }
         let parsed: Self = serde_json::from_slice(json).map_err(wrong)?;
-        if (parsed.block_size, parsed.cell_blocks, parsed.window_blocks) != (BLOCK_BYTES, CELL_BLOCKS.into(), WINDOW_BLOCKS.into()) {
-            return Err(Error::unsupported("the archive has another geometry than 512 KiB blocks, cells of 8 and windows of 32,768"));
+        if (parsed.block_size, parsed.cell_blocks, parsed.window_blocks)
+            != (BLOCK_BYTES, CELL_BLOCKS.into(), WINDOW_BLOCKS.into())
+        {
+            return Err(Error::unsupported(
+                "the archive has another geometry than 512 KiB blocks, cells of 8 and windows of 32,768",
+            ));
         }
         if parsed.codec.name != "zstd" {
-            return Err(
-                Error::unsupported("the archive is compressed by another codec than zstd").at("codec", parsed.codec.name.escape_debug())
-            );
+            return Err(Error::unsupported("the archive is compressed by another codec than zstd")
+                .at("codec", parsed.codec.name.escape_debug()));
         }
         if parsed.volumes.len() > MAX_VOLUMES {
-            return Err(Error::corrupt("the archive has more volumes than the format allows").at("volumes", parsed.volumes.len()));
+            return Err(Error::corrupt("the archive has more volumes than the format allows")
+                .at("volumes", parsed.volumes.len()));
         }
         let mut names = HashSet::new();
         let mut volumes = Vec::with_capacity(parsed.volumes.len());
         for volume in parsed.volumes {
-            let wrong = |what: &str| Error::corrupt(what).at("snapshot", volume.name.escape_debug());
-            let name = SnapshotId::parse(&volume.name).map_err(|_| wrong("a volume has a name that the format does not allow"))?;
+            let wrong =
+                |what: &str| Error::corrupt(what).at("snapshot", volume.name.escape_debug());
+            let name = SnapshotId::parse(&volume.name)
+                .map_err(|_| wrong("a volume has a name that the format does not allow"))?;
             if !names.insert(volume.name.to_ascii_lowercase()) {
                 return Err(wrong("two volumes have the same name"));
             }
-            let size = VolumeSize::new(volume.size).map_err(|cause| wrong("a volume has an impossible size").because(cause))?;
-            if volume.fill > volume.zero || volume.zero > volume.blocks || volume.blocks > size.blocks().into() {
+            let size = VolumeSize::new(volume.size)
+                .map_err(|cause| wrong("a volume has an impossible size").because(cause))?;
+            if volume.fill > volume.zero
+                || volume.zero > volume.blocks
+                || volume.blocks > size.blocks().into()
+            {
                 return Err(wrong("the block counts of a volume contradict each other"));
             }
             volumes.push(VolumeEntry {
@@ -444,14 +515,27 @@ impl ManifestJson {
                 ("volume", Some(volume)) => MetaRole::Volume(volume),
                 ("end", None) => MetaRole::End,
                 _ => {
-                    return Err(
-                        Error::corrupt("a meta frame has a role that the format does not know").at("role", frame.role.escape_debug())
-                    );
+                    return Err(Error::corrupt(
+                        "a meta frame has a role that the format does not know",
+                    )
+                    .at("role", frame.role.escape_debug()));
                 }
             };
-            meta.push(MetaFrame { offset: frame.off, len: frame.len, raw_len: frame.raw, digest: frame.sha256.0, role });
+            meta.push(MetaFrame {
+                offset: frame.off,
+                len: frame.len,
+                raw_len: frame.raw,
+                digest: frame.sha256.0,
+                role,
+            });
         }
-        Ok(Manifest { codec: parsed.codec, writer: parsed.writer, volumes, meta, content_root: parsed.content_root.0 })
+        Ok(Manifest {
+            codec: parsed.codec,
+            writer: parsed.writer,
+            volumes,
+            meta,
+            content_root: parsed.content_root.0,
+        })
     }
 }
 
@@ -461,7 +545,10 @@ mod tests {
 
     fn root(raw_lens: &[u64]) -> (RootRecord, u64) {
         let mut at = 0;
-        let frames = raw_lens.iter().map(|raw_len| (MetaRole::Prologue, *raw_len)).chain([(MetaRole::End, 1024)]);
+        let frames = raw_lens
+            .iter()
+            .map(|raw_len| (MetaRole::Prologue, *raw_len))
+            .chain([(MetaRole::End, 1024)]);
         let meta = frames.map(|(role, raw_len)| {
             let frame = MetaFrame { offset: at, len: 60, raw_len, digest: [1; 32], role };
             at += frame.len;
@@ -480,7 +567,13 @@ mod tests {
     #[test]
     fn a_meta_frame_of_nothing_is_refused_as_it_is_in_a_stream() {
         let whole = META_FRAME_RAW as u64;
-        for (raw_lens, good) in [(&[whole][..], true), (&[whole, 512], true), (&[whole, 0], false), (&[0], false), (&[512, whole], false)] {
+        for (raw_lens, good) in [
+            (&[whole][..], true),
+            (&[whole, 512], true),
+            (&[whole, 0], false),
+            (&[0], false),
+            (&[512, whole], false),
+        ] {
             let (root, offset) = root(raw_lens);
             assert_eq!(RootRecord::parse(&root.encode(), offset).is_ok(), good, "{raw_lens:?}");
         }

@@ -16,11 +16,13 @@ pub fn seek_table_len(frames: u64) -> u64 {
     HEAD + 8 * frames + TAIL
 }
 
-/// Remembers the lengths of all frames, in 4 bytes a cell: at most 32 MiB, because beyond 2^24 frames there is no seek table.
+/// Remembers the lengths of all frames, in 4 bytes a cell: at most 32 MiB, because beyond 2^24
+/// frames there is no seek table.
 #[derive(Clone, Debug, Default)]
 pub struct FrameLog {
-    /// A cell: `CELL`, digests (4 bits), blocks (4 bits), length of the data frame (23 bits). Any other frame: two words, both below `CELL`.
-    /// In chunks, so that growing never needs twice the memory.
+    /// A cell: `CELL`, digests (4 bits), blocks (4 bits), length of the data frame (23 bits). Any
+    /// other frame: two words, both below `CELL`. In chunks, so that growing never needs twice the
+    /// memory.
     words: Vec<Vec<u32>>,
     frames: u64,
 }
@@ -80,7 +82,8 @@ impl FrameLog {
         if self.frames <= MAX_SEEK_FRAMES { seek_table_len(self.frames) } else { 0 }
     }
 
-    /// The bytes of the seek table, in pieces of about 1 MiB; none if there are too many frames for one.
+    /// The bytes of the seek table, in pieces of about 1 MiB; none if there are too many frames for
+    /// one.
     pub fn table(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         let mut entries = self.entries();
         let mut next = if self.frames <= MAX_SEEK_FRAMES { Some(Part::Head) } else { None };
@@ -152,8 +155,16 @@ mod tests {
         packed.frame(116, 0);
         let table: Vec<u8> = packed.table().flatten().collect();
         assert_eq!(table.len() as u64, packed.table_len());
-        let words: Vec<u32> = table[8..table.len() - 9].as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
-        assert_eq!(words, [700, 3072, 136, 0, 70, 3 << 19, 104, 0, 4_200_000, 1 << 19, 104, 0, 99, 512, 116, 0]);
+        let words: Vec<u32> = table[8..table.len() - 9]
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|word| u32::from_le_bytes(*word))
+            .collect();
+        assert_eq!(
+            words,
+            [700, 3072, 136, 0, 70, 3 << 19, 104, 0, 4_200_000, 1 << 19, 104, 0, 99, 512, 116, 0]
+        );
         assert_eq!(table[table.len() - 9..], [8, 0, 0, 0, 0, 0xB1, 0xEA, 0x92, 0x8F]);
     }
 

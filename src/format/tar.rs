@@ -1,6 +1,7 @@
 //! The tar that stock tools see (5): headers made from names, sizes and block maps, and read back.
 //!
-//! The bytes of a header are a function of what they say. Reading therefore only has to be careful, not strict: whoever reads a header makes it again and compares.
+//! The bytes of a header are a function of what they say. Reading therefore only has to be careful,
+//! not strict: whoever reads a header makes it again and compares.
 
 use super::layout::{FORMAT_VERSION, MAX_FORMAT_TXT, MAX_IMAGE_JSON, META_FRAME_RAW};
 use super::{BlockMap, Extent};
@@ -52,10 +53,17 @@ pub fn prologue_len(bytes: &[u8]) -> Result<Option<usize>> {
 
 /// Takes a whole prologue apart: the bytes of `image.json` and of `FORMAT.txt`.
 pub fn parse_prologue(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
-    let wrong = || Error::corrupt("the archive does not begin with image.json and FORMAT.txt as the format wants them");
+    let wrong = || {
+        Error::corrupt(
+            "the archive does not begin with image.json and FORMAT.txt as the format wants them",
+        )
+    };
     let image = member_len(bytes, 0, MAX_IMAGE_JSON)?.ok_or_else(wrong)?;
     let text = member_len(bytes, image.next, MAX_FORMAT_TXT)?.ok_or_else(wrong)?;
-    let (Some(image_json), Some(format_txt)) = (bytes.get(image.content), bytes.get(text.content)) else { return Err(wrong()) };
+    let (Some(image_json), Some(format_txt)) = (bytes.get(image.content), bytes.get(text.content))
+    else {
+        return Err(wrong());
+    };
     if prologue(image_json, format_txt) != bytes {
         return Err(wrong());
     }
@@ -71,9 +79,11 @@ fn member_len(bytes: &[u8], at: usize, limit: u64) -> Result<Option<Member>> {
     let Some(header) = bytes.get(at..).and_then(|rest| rest.get(..BLOCK)) else { return Ok(None) };
     let len = parse_number(&header[124..136])?;
     if len > limit {
-        return Err(Error::corrupt("a metadata member of the archive is longer than the format allows")
-            .at("length", len)
-            .at("limit", limit));
+        return Err(Error::corrupt(
+            "a metadata member of the archive is longer than the format allows",
+        )
+        .at("length", len)
+        .at("limit", limit));
     }
     let start = at + BLOCK;
     let end = start + len as usize;
@@ -86,7 +96,10 @@ pub fn trailer() -> Vec<u8> {
 }
 
 /// The header of a volume with its map, in pieces of [`META_FRAME_RAW`] bytes and a rest.
-pub fn volume_header<'a>(name: &SnapshotId, map: &'a BlockMap) -> impl Iterator<Item = Vec<u8>> + use<'a> {
+pub fn volume_header<'a>(
+    name: &SnapshotId,
+    map: &'a BlockMap,
+) -> impl Iterator<Item = Vec<u8>> + use<'a> {
     let mut blocks = header_blocks(name, map);
     std::iter::from_fn(move || {
         let mut piece = Vec::new();
@@ -98,7 +111,10 @@ pub fn volume_header<'a>(name: &SnapshotId, map: &'a BlockMap) -> impl Iterator<
     })
 }
 
-fn header_blocks<'a>(name: &SnapshotId, map: &'a BlockMap) -> impl Iterator<Item = [u8; BLOCK]> + use<'a> {
+fn header_blocks<'a>(
+    name: &SnapshotId,
+    map: &'a BlockMap,
+) -> impl Iterator<Item = [u8; BLOCK]> + use<'a> {
     let size = map.size().bytes();
     let mut head = header(&name.file_name(), b'S', map.stored_bytes());
     put_number(&mut head[REAL_SIZE_AT..REAL_SIZE_AT + 12], size);
@@ -115,7 +131,9 @@ fn header_blocks<'a>(name: &SnapshotId, map: &'a BlockMap) -> impl Iterator<Item
             Some(head) => (head, MAP_AT, HEADER_ENTRIES, HEADER_EXTENDED_AT),
             None => ([0; BLOCK], 0, EXTENSION_ENTRIES, EXTENSION_EXTENDED_AT),
         };
-        for (offset, len) in entries.by_ref().take(room).enumerate().map(|(i, entry)| (at + i * ENTRY, entry)) {
+        for (offset, len) in
+            entries.by_ref().take(room).enumerate().map(|(i, entry)| (at + i * ENTRY, entry))
+        {
             put_number(&mut block[offset..offset + 12], len.0);
             put_number(&mut block[offset + 12..offset + 24], len.1);
         }
@@ -143,7 +161,8 @@ fn map_entries(map: &BlockMap) -> impl Iterator<Item = (u64, u64)> + '_ {
     })
 }
 
-/// Reads the header of a volume as it comes, in pieces whose lengths are multiples of 512. Holds the block map, whatever the length of the tar map.
+/// Reads the header of a volume as it comes, in pieces whose lengths are multiples of 512. Holds
+/// the block map, whatever the length of the tar map.
 #[derive(Default)]
 pub struct VolumeHeaderReader {
     state: Option<(SnapshotId, BlockMap)>,
@@ -175,7 +194,8 @@ impl VolumeHeaderReader {
             if self.complete {
                 return Err(Error::corrupt("a tar header is longer than its map"));
             }
-            // An extension block without entries would go on for ever, at no cost to whoever made it.
+            // An extension block without entries would go on for ever, at no cost to whoever made
+            // it.
             if self.state.is_some() && block[..ENTRY].iter().all(|byte| *byte == 0) {
                 return Err(Error::corrupt("a tar header has an extension block without extents"));
             }
@@ -195,13 +215,16 @@ impl VolumeHeaderReader {
 
     /// The name and the stored blocks of the volume.
     pub fn finish(self) -> Result<(SnapshotId, BlockMap)> {
-        self.state.filter(|_| self.complete).ok_or_else(|| Error::corrupt("a tar header ends in the middle of its map"))
+        self.state
+            .filter(|_| self.complete)
+            .ok_or_else(|| Error::corrupt("a tar header ends in the middle of its map"))
     }
 
     fn begin(&mut self, block: &[u8; BLOCK]) -> Result<()> {
         let name = block[..100].split(|byte| *byte == 0).next().unwrap_or_default();
         let name = str::from_utf8(name).ok().and_then(|name| name.strip_suffix(".raw"));
-        let name = name.filter(|_| block[156] == b'S').and_then(|name| SnapshotId::parse(name).ok());
+        let name =
+            name.filter(|_| block[156] == b'S').and_then(|name| SnapshotId::parse(name).ok());
         let name = name.ok_or_else(|| Error::corrupt("a tar member is no volume of the format"))?;
         let size = VolumeSize::new(parse_number(&block[REAL_SIZE_AT..REAL_SIZE_AT + 12])?)
             .map_err(|cause| Error::corrupt("a volume has an impossible size").because(cause))?;
@@ -276,7 +299,11 @@ fn parse_number(field: &[u8]) -> Result<u64> {
     if field.first() == Some(&0x80) {
         let (high, low) = field[1..].split_at(3);
         let low: [u8; 8] = low.try_into().map_err(|_| wrong())?;
-        return if high.iter().all(|byte| *byte == 0) { Ok(u64::from_be_bytes(low)) } else { Err(wrong()) };
+        return if high.iter().all(|byte| *byte == 0) {
+            Ok(u64::from_be_bytes(low))
+        } else {
+            Err(wrong())
+        };
     }
     let digits = field.strip_suffix(b"\0").ok_or_else(wrong)?;
     digits.iter().try_fold(0u64, |number, digit| match digit {
@@ -327,7 +354,10 @@ mod tests {
     #[test]
     fn the_tar_crate_reads_our_headers() {
         let name = SnapshotId::parse("snap-1").expect("a name");
-        let map = map(BLOCK_BYTES * 20 + 512, &[(1, 1), (3, 1), (5, 1), (7, 1), (9, 1), (11, 1), (20, 1)]);
+        let map = map(
+            BLOCK_BYTES * 20 + 512,
+            &[(1, 1), (3, 1), (5, 1), (7, 1), (9, 1), (11, 1), (20, 1)],
+        );
         let mut bytes = prologue(b"{}", b"text");
         for piece in volume_header(&name, &map) {
             bytes.extend_from_slice(&piece);
@@ -347,14 +377,20 @@ mod tests {
         assert_eq!(members[2].0, "snap-1.raw");
         for (index, block) in members[2].1.chunks(BLOCK_BYTES as usize).enumerate() {
             let stored = [1, 3, 5, 7, 9, 11, 20].contains(&index);
-            assert!(block.iter().all(|byte| *byte == if stored { b'x' } else { 0 }), "block {index}");
+            assert!(
+                block.iter().all(|byte| *byte == if stored { b'x' } else { 0 }),
+                "block {index}"
+            );
         }
     }
 
     #[test]
     fn an_endless_header_is_refused() {
         let name = SnapshotId::parse("snap-1").expect("a name");
-        let mut header: Vec<u8> = volume_header(&name, &map(BLOCK_BYTES * 9, &[(1, 1), (3, 1), (5, 1), (7, 1)])).flatten().collect();
+        let mut header: Vec<u8> =
+            volume_header(&name, &map(BLOCK_BYTES * 9, &[(1, 1), (3, 1), (5, 1), (7, 1)]))
+                .flatten()
+                .collect();
         header.truncate(BLOCK);
         let mut empty = [0; BLOCK];
         empty[EXTENSION_EXTENDED_AT] = 1;

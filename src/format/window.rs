@@ -53,7 +53,8 @@ pub struct WindowIndex {
 impl WindowIndex {
     /// The record's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Record::begin(RecordKind::Window, WINDOW_HEAD + WINDOW_SLOT * self.slots.len());
+        let mut bytes =
+            Record::begin(RecordKind::Window, WINDOW_HEAD + WINDOW_SLOT * self.slots.len());
         bytes.extend_from_slice(&self.volume.to_le_bytes());
         bytes.extend_from_slice(&[0; 2]);
         bytes.extend_from_slice(&self.window.to_le_bytes());
@@ -77,29 +78,45 @@ impl WindowIndex {
         let mut fields = Record::open(bytes, RecordKind::Window)?;
         let volume = fields.u16()?;
         fields.reserved(2)?;
-        let (window, entries, blocks, cells_len) = (fields.u32()?, fields.u32()?, fields.u32()?, fields.u64()?);
+        let (window, entries, blocks, cells_len) =
+            (fields.u32()?, fields.u32()?, fields.u32()?, fields.u64()?);
         let content = fields.bytes()?;
-        if entries == 0 || entries > SLOTS_PER_WINDOW || fields.remaining() != WINDOW_SLOT * entries as usize {
-            return Err(Error::corrupt("a window index has not the number of entries it says").at("entries", entries));
+        if entries == 0
+            || entries > SLOTS_PER_WINDOW
+            || fields.remaining() != WINDOW_SLOT * entries as usize
+        {
+            return Err(Error::corrupt("a window index has not the number of entries it says")
+                .at("entries", entries));
         }
         let mut slots: Vec<WindowSlot> = Vec::with_capacity(entries as usize);
         for _ in 0..entries {
             let (cell_len, slot) = (fields.u32()?, fields.u16()?);
             let (present, zero, fill) = (fields.bitmap()?, fields.bitmap()?, fields.bitmap()?);
-            let entry = WindowSlot { cell_len, slot, present, zero, fill, record_digest: fields.bytes()? };
+            let entry =
+                WindowSlot { cell_len, slot, present, zero, fill, record_digest: fields.bytes()? };
             check_bitmaps(present, zero, fill)?;
-            if u32::from(slot) >= SLOTS_PER_WINDOW || slots.last().is_some_and(|last| last.slot >= slot) {
-                return Err(Error::corrupt("the slots of a window index are not in order").at("slot", slot));
+            if u32::from(slot) >= SLOTS_PER_WINDOW
+                || slots.last().is_some_and(|last| last.slot >= slot)
+            {
+                return Err(
+                    Error::corrupt("the slots of a window index are not in order").at("slot", slot)
+                );
             }
             check_slot(SlotAddress { window, slot }, present, size)?;
             if cell_len as usize > MAX_CELL || cell_len <= entry.record_len() {
-                return Err(Error::corrupt("a window index has a cell of impossible length").at("slot", slot).at("cell_len", cell_len));
+                return Err(Error::corrupt("a window index has a cell of impossible length")
+                    .at("slot", slot)
+                    .at("cell_len", cell_len));
             }
             slots.push(entry);
         }
         let index = Self { volume, window, cells_len, content, slots };
-        if index.blocks() != blocks || index.slots.iter().map(|slot| u64::from(slot.cell_len)).sum::<u64>() != cells_len {
-            return Err(Error::corrupt("the totals of a window index do not add up").at("window", window));
+        if index.blocks() != blocks
+            || index.slots.iter().map(|slot| u64::from(slot.cell_len)).sum::<u64>() != cells_len
+        {
+            return Err(
+                Error::corrupt("the totals of a window index do not add up").at("window", window)
+            );
         }
         Ok(index)
     }
@@ -115,8 +132,21 @@ mod tests {
     use super::*;
 
     fn index() -> WindowIndex {
-        let slot = |slot, present, zero| WindowSlot { cell_len: 300, slot, present, zero, fill: 0, record_digest: [slot as u8; 32] };
-        WindowIndex { volume: 3, window: 1, cells_len: 600, content: [9; 32], slots: vec![slot(0, 1, 0), slot(4095, 0x81, 0x80)] }
+        let slot = |slot, present, zero| WindowSlot {
+            cell_len: 300,
+            slot,
+            present,
+            zero,
+            fill: 0,
+            record_digest: [slot as u8; 32],
+        };
+        WindowIndex {
+            volume: 3,
+            window: 1,
+            cells_len: 600,
+            content: [9; 32],
+            slots: vec![slot(0, 1, 0), slot(4095, 0x81, 0x80)],
+        }
     }
 
     #[test]

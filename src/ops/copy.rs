@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use super::resume::{NOTE, Work, abandon_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
 use crate::base::{Error, ErrorKind, Event, Result, Stage, hex};
+use crate::checkpoint::TaskKind;
 use crate::engine::{Archive, CellLog, Context, MadeCell, NoSinks, read_stream, relay};
 use crate::format::Footer;
-use crate::state::TaskKind;
-use crate::store::{Creation, ObjectStore, ObjectWriter};
+use crate::object::{Creation, ObjectStore, ObjectWriter};
 
 /// What was copied.
 #[derive(Clone, Debug)]
@@ -34,8 +34,13 @@ pub fn plan_copy(archive: &Archive<'_>) -> Copied {
     }
 }
 
-/// Copies `archive`, and checks all of it on the way. The copy is visible when this returns, and not before. One that is there already and is the same archive is no error.
-pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'_>) -> Result<Copied> {
+/// Copies `archive`, and checks all of it on the way. The copy is visible when this returns, and
+/// not before. One that is there already and is the same archive is no error.
+pub fn copy(
+    archive: &Archive<'_>,
+    target: ArchiveTarget<'_>,
+    context: Context<'_>,
+) -> Result<Copied> {
     let footer = archive.footer().clone();
     let archive_len = archive.reader().len();
     let copied = |present| Copied { present, ..plan_copy(archive) };
@@ -49,7 +54,14 @@ pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'
     };
     let ObjectTarget { store, key, overwrite, mut attributes, at_most, resumption, .. } = target;
     attributes.metadata.insert("amistore-content-sha256".to_owned(), hex(&footer.content_root));
-    let mut creation = Creation { overwrite, at_most, attributes, stretches: Vec::new(), task: None, repeatable: true };
+    let mut creation = Creation {
+        overwrite,
+        at_most,
+        attributes,
+        stretches: Vec::new(),
+        task: None,
+        repeatable: true,
+    };
     let run = |writer: Result<Box<dyn ObjectWriter>>, log: CellLog<'_, MadeCell>| match writer
         .and_then(|writer| relay(archive, writer, log, context))
     {
@@ -68,7 +80,8 @@ pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'
         settings: &[],
         note: NOTE,
     };
-    let task = resumption.begin(&work, context.observer, |earlier| abandon_uploads(store, earlier.records()?))?;
+    let task = resumption
+        .begin(&work, context.observer, |earlier| abandon_uploads(store, earlier.records()?))?;
     creation.task = Some(task.shared());
     let writer = store.create(&key, creation);
     let outcome = run(writer, task.log(None)?);
@@ -79,7 +92,8 @@ pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'
     if let Err(error) = &outcome
         && error.kind() == ErrorKind::Corrupt
     {
-        // A damaged archive does not become whole by being continued. If that cannot be undone, the task still knows of it.
+        // A damaged archive does not become whole by being continued. If that cannot be undone, the
+        // task still knows of it.
         if task.abandon_uploads(store).is_ok() {
             task.with(|task| task.finish())?;
             return outcome.map(copied);
@@ -90,7 +104,13 @@ pub fn copy(archive: &Archive<'_>, target: ArchiveTarget<'_>, context: Context<'
 }
 
 /// Whether the object that is there is the same archive; if not, that it is there is the error.
-fn same_archive(store: &dyn ObjectStore, key: &str, footer: &Footer, len: u64, exists: Error) -> Result<bool> {
+fn same_archive(
+    store: &dyn ObjectStore,
+    key: &str,
+    footer: &Footer,
+    len: u64,
+    exists: Error,
+) -> Result<bool> {
     let reader = store.open(key)?;
     let found = match Archive::open(reader.as_ref()) {
         Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => None,
@@ -103,8 +123,13 @@ fn same_archive(store: &dyn ObjectStore, key: &str, footer: &Footer, len: u64, e
     }
 }
 
-/// Copies a stream, and checks all of it on the way. The copy is visible when this returns: until the end of the stream nobody knows whether it is whole.
-pub fn copy_stream(input: impl Read + Send, writer: Box<dyn ObjectWriter>, context: Context<'_>) -> Result<Copied> {
+/// Copies a stream, and checks all of it on the way. The copy is visible when this returns: until
+/// the end of the stream nobody knows whether it is whole.
+pub fn copy_stream(
+    input: impl Read + Send,
+    writer: Box<dyn ObjectWriter>,
+    context: Context<'_>,
+) -> Result<Copied> {
     let writer = Mutex::new(writer);
     context.observer.note(&Event::Started { stage: Stage::Copy, total: None });
     let summary = read_stream(Tee { input, writer: &writer }, &mut NoSinks, context)?;
@@ -130,7 +155,11 @@ struct Tee<'a, R> {
 impl<R: Read> Read for Tee<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let len = self.input.read(buffer)?;
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner).append(&buffer[..len]).map_err(std::io::Error::other)?;
+        self.writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .append(&buffer[..len])
+            .map_err(std::io::Error::other)?;
         Ok(len)
     }
 }

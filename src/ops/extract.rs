@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::{BlockIndex, Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize};
-use crate::block::{BlockSink, DeviceSink, RawFileSink};
-use crate::disk::{Durability, Overwrite};
 use crate::engine::{Archive, Context, Purpose, RestoreLog, unpack};
 use crate::format::BlockMap;
+use crate::localfs::{Durability, Overwrite};
+use crate::volume::{BlockSink, DeviceSink, RawFileSink};
 
 /// Which volume.
 #[derive(Clone, Debug)]
@@ -40,8 +40,11 @@ fn find_volume(archive: &Archive<'_>, wanted: &Wanted) -> Result<u16> {
     let volumes = &archive.root().manifest.volumes;
     let found = volumes.iter().position(|volume| volume.name.as_str() == name);
     found.map(|index| index as u16).ok_or_else(|| {
-        let known = volumes.iter().map(|volume| volume.name.as_str()).collect::<Vec<_>>().join(", ");
-        Error::new(ErrorKind::NotFound, "the archive has no such snapshot").at("snapshot", name).at("snapshots", known)
+        let known =
+            volumes.iter().map(|volume| volume.name.as_str()).collect::<Vec<_>>().join(", ");
+        Error::new(ErrorKind::NotFound, "the archive has no such snapshot")
+            .at("snapshot", name)
+            .at("snapshots", known)
     })
 }
 
@@ -49,11 +52,22 @@ fn find_volume(archive: &Archive<'_>, wanted: &Wanted) -> Result<u16> {
 pub fn plan_extract(archive: &Archive<'_>, wanted: &Wanted) -> Result<Extracted> {
     let volume = find_volume(archive, wanted)?;
     let entry = archive.volume(volume);
-    let stored = archive.root().windows_of(volume).iter().map(|window| window.cells_len + u64::from(window.index_len)).sum();
-    Ok(Extracted { id: entry.name.clone(), size: entry.size, blocks: entry.blocks - entry.fill, stored })
+    let stored = archive
+        .root()
+        .windows_of(volume)
+        .iter()
+        .map(|window| window.cells_len + u64::from(window.index_len))
+        .sum();
+    Ok(Extracted {
+        id: entry.name.clone(),
+        size: entry.size,
+        blocks: entry.blocks - entry.fill,
+        stored,
+    })
 }
 
-/// Writes one volume to `output`: a new sparse file, or, if overwriting is allowed, a block device, where absent blocks become zeros.
+/// Writes one volume to `output`: a new sparse file, or, if overwriting is allowed, a block device,
+/// where absent blocks become zeros.
 pub fn extract(
     archive: &Archive<'_>,
     wanted: &Wanted,
@@ -67,9 +81,11 @@ pub fn extract(
     let extracted = plan_extract(archive, wanted)?;
     if let Some(device) = DeviceSink::open(output, entry.size)? {
         if overwrite == Overwrite::No {
-            return Err(
-                Error::new(ErrorKind::Exists, "the output is a block device, whose content would be lost").at("path", output.display())
-            );
+            return Err(Error::new(
+                ErrorKind::Exists,
+                "the output is a block device, whose content would be lost",
+            )
+            .at("path", output.display()));
         }
         let device = Arc::new(device);
         write_absent_blocks(archive, volume, device.as_ref(), context)?;
@@ -80,12 +96,19 @@ pub fn extract(
     let file = Arc::new(RawFileSink::create(output, entry.size, overwrite, durability)?);
     run(archive, volume, file.clone(), context)?;
     context.observer.note(&Event::Started { stage: Stage::Sync, total: None });
-    Arc::into_inner(file).ok_or_else(|| Error::internal("a volume is committed while it is still written"))?.commit()?;
+    Arc::into_inner(file)
+        .ok_or_else(|| Error::internal("a volume is committed while it is still written"))?
+        .commit()?;
     context.observer.note(&Event::Finished { stage: Stage::Sync });
     Ok(extracted)
 }
 
-fn run(archive: &Archive<'_>, volume: u16, sink: Arc<dyn BlockSink>, context: Context<'_>) -> Result<()> {
+fn run(
+    archive: &Archive<'_>,
+    volume: u16,
+    sink: Arc<dyn BlockSink>,
+    context: Context<'_>,
+) -> Result<()> {
     let mut sink = Some(sink);
     let mut sink_for = |index: u16| Ok(if index == volume { sink.take() } else { None });
     context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
@@ -94,19 +117,29 @@ fn run(archive: &Archive<'_>, volume: u16, sink: Arc<dyn BlockSink>, context: Co
     Ok(())
 }
 
-/// A device has no holes: what is absent in the archive is whatever was there before, unless it is written.
-fn write_absent_blocks(archive: &Archive<'_>, volume: u16, sink: &dyn BlockSink, context: Context<'_>) -> Result<()> {
+/// A device has no holes: what is absent in the archive is whatever was there before, unless it is
+/// written.
+fn write_absent_blocks(
+    archive: &Archive<'_>,
+    volume: u16,
+    sink: &dyn BlockSink,
+    context: Context<'_>,
+) -> Result<()> {
     let size = archive.volume(volume).size;
     let mut present = BlockMap::new(size);
     for window in archive.root().windows_of(volume) {
         for slot in archive.window_index(window)?.slots {
-            let first = crate::base::SlotAddress { window: window.window, slot: slot.slot }.first_block().0;
-            crate::base::bits_of(slot.present & !slot.fill).for_each(|bit| present.insert(first + bit, 1));
+            let first =
+                crate::base::SlotAddress { window: window.window, slot: slot.slot }.first_block().0;
+            crate::base::bits_of(slot.present & !slot.fill)
+                .for_each(|bit| present.insert(first + bit, 1));
         }
     }
     let mut next = 0;
     let end = size.blocks();
-    for (start, stop) in present.extents().map(|extent| (extent.first, extent.end())).chain([(end, end)]) {
+    for (start, stop) in
+        present.extents().map(|extent| (extent.first, extent.end())).chain([(end, end)])
+    {
         for block in (next..start).map(BlockIndex) {
             context.cancel.check()?;
             sink.write_zeros(block.offset(), size.block_len(block))?;

@@ -5,11 +5,12 @@ use std::io::Read;
 use crate::base::{Result, SLOTS_PER_WINDOW, WINDOW_BLOCKS};
 use crate::engine::{Archive, Context, NoSinks, read_stream};
 use crate::format::{Codec, Footer, RootRecord, VolumeEntry};
-use crate::model::ImageDocument;
+use crate::image::ImageDocument;
 
 /// How many cells the picture of a volume has.
 const MAP_CELLS: u64 = 128;
-/// Beyond this much of index (5.8 TiB of full volumes have it) the picture is made of the table of windows alone.
+/// Beyond this much of index (5.8 TiB of full volumes have it) the picture is made of the table of
+/// windows alone.
 const MAP_INDEX_LIMIT: u64 = 64 << 20;
 
 /// What an archive holds.
@@ -53,20 +54,33 @@ pub struct MapCell {
 pub fn inspect(archive: &Archive<'_>) -> Result<Inspection> {
     let reader = archive.reader();
     let mut volumes = Vec::new();
-    let index_len: u64 = archive.root().windows.iter().map(|window| u64::from(window.index_len)).sum();
+    let index_len: u64 =
+        archive.root().windows.iter().map(|window| u64::from(window.index_len)).sum();
     let detailed = index_len <= MAP_INDEX_LIMIT;
     for (index, entry) in archive.root().manifest.volumes.iter().enumerate() {
         let mut picture = Picture::new(entry.size.blocks().into());
         for window in archive.root().windows_of(index as u16) {
             if detailed {
                 for slot in archive.window_index(window)?.slots {
-                    let block = u64::from(window.window) * u64::from(WINDOW_BLOCKS) + u64::from(slot.slot) * 8;
-                    picture.add(block, 8, (slot.present & !slot.zero).count_ones().into(), (slot.zero & !slot.fill).count_ones().into());
+                    let block = u64::from(window.window) * u64::from(WINDOW_BLOCKS)
+                        + u64::from(slot.slot) * 8;
+                    picture.add(
+                        block,
+                        8,
+                        (slot.present & !slot.zero).count_ones().into(),
+                        (slot.zero & !slot.fill).count_ones().into(),
+                    );
                 }
             } else {
-                // Cells of a window over its whole length: coarse, but 16 GiB are a small part of a picture this large.
+                // Cells of a window over its whole length: coarse, but 16 GiB are a small part of a
+                // picture this large.
                 let blocks = u64::from(WINDOW_BLOCKS);
-                picture.add(u64::from(window.window) * blocks, blocks, blocks * u64::from(window.entries) / u64::from(SLOTS_PER_WINDOW), 0);
+                picture.add(
+                    u64::from(window.window) * blocks,
+                    blocks,
+                    blocks * u64::from(window.entries) / u64::from(SLOTS_PER_WINDOW),
+                    0,
+                );
             }
         }
         volumes.push(VolumeInspection { map: picture.finish(), ..volume(archive.root(), index) });
@@ -85,7 +99,9 @@ pub fn inspect(archive: &Archive<'_>) -> Result<Inspection> {
 /// Reads a whole stream, because its index comes last, and checks it on the way.
 pub fn inspect_stream(input: impl Read + Send, context: Context<'_>) -> Result<Inspection> {
     let summary = read_stream(input, &mut NoSinks, context)?;
-    let volumes = (0..summary.root.manifest.volumes.len()).map(|index| volume(&summary.root, index)).collect();
+    let volumes = (0..summary.root.manifest.volumes.len())
+        .map(|index| volume(&summary.root, index))
+        .collect();
     Ok(Inspection {
         document: summary.document,
         archive_len: summary.archive_len,
@@ -97,7 +113,11 @@ pub fn inspect_stream(input: impl Read + Send, context: Context<'_>) -> Result<I
 }
 
 fn volume(root: &RootRecord, index: usize) -> VolumeInspection {
-    let stored = root.windows_of(index as u16).iter().map(|window| window.cells_len + u64::from(window.index_len)).sum();
+    let stored = root
+        .windows_of(index as u16)
+        .iter()
+        .map(|window| window.cells_len + u64::from(window.index_len))
+        .sum();
     VolumeInspection { entry: root.manifest.volumes[index].clone(), stored, map: Vec::new() }
 }
 
@@ -116,7 +136,8 @@ impl Picture {
     fn add(&mut self, first: u64, len: u64, data: u64, zero: u64) {
         let end = (first + len).min(self.blocks);
         let parts = self.sums.len() as u64;
-        let (from, to) = (first * parts / self.blocks, (end * parts).div_ceil(self.blocks).min(parts));
+        let (from, to) =
+            (first * parts / self.blocks, (end * parts).div_ceil(self.blocks).min(parts));
         let width = (end - first) as f64;
         for part in from..to {
             let (start, stop) = (part * self.blocks / parts, (part + 1) * self.blocks / parts);
@@ -129,7 +150,9 @@ impl Picture {
 
     fn finish(self) -> Vec<MapCell> {
         let parts = self.sums.len() as u64;
-        let width = |part: u64| ((part + 1) * self.blocks / parts - part * self.blocks / parts).max(1) as f64;
+        let width = |part: u64| {
+            ((part + 1) * self.blocks / parts - part * self.blocks / parts).max(1) as f64
+        };
         let cell = |(part, (data, zero)): (usize, &(f64, f64))| {
             let width = width(part as u64);
             MapCell { data: (data / width).min(1.0) as f32, zero: (zero / width).min(1.0) as f32 }

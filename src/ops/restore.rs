@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::resume::{NOTE_WITH_DIGESTS, Resumption, Work, is_existing};
 use crate::base::{BLOCK_BYTES, Error, Event, Result, SnapshotId, Stage, VolumeSize, hex};
-use crate::block::BlockSink;
-use crate::catalog::{ImagePlace, ImageTarget};
-use crate::engine::{Archive, Context, Purpose, RestoreLog, StreamSinks, read_stream, run_lanes, unpack};
+use crate::checkpoint::TaskKind;
+use crate::engine::{
+    Archive, Context, Purpose, RestoreLog, StreamSinks, read_stream, run_lanes, unpack,
+};
 use crate::format::{Footer, RootRecord};
-use crate::model::ImageDocument;
-use crate::state::TaskKind;
+use crate::image::ImageDocument;
+use crate::image::{ImagePlace, ImageTarget};
+use crate::volume::BlockSink;
 
 /// What was restored.
 #[derive(Clone, Debug)]
@@ -43,7 +45,12 @@ impl Restored {
             size: volume.size,
             blocks: volume.blocks - volume.fill,
         });
-        Self { image_id: document.image_id().map(ToString::to_string), volumes: volumes.collect(), archive_len, footer: footer.clone() }
+        Self {
+            image_id: document.image_id().map(ToString::to_string),
+            volumes: volumes.collect(),
+            archive_len,
+            footer: footer.clone(),
+        }
     }
 }
 
@@ -52,12 +59,18 @@ pub fn plan_restore(archive: &Archive<'_>) -> Restored {
     Restored::new(archive.document(), archive.root(), archive.footer(), archive.reader().len())
 }
 
-/// Restores all volumes by random access. The image is visible when this returns, and not before; after an error nothing is left of it.
-pub fn restore(archive: &Archive<'_>, target: Box<dyn ImageTarget>, context: Context<'_>) -> Result<Restored> {
+/// Restores all volumes by random access. The image is visible when this returns, and not before;
+/// after an error nothing is left of it.
+pub fn restore(
+    archive: &Archive<'_>,
+    target: Box<dyn ImageTarget>,
+    context: Context<'_>,
+) -> Result<Restored> {
     run(archive, target, &|_| Ok(RestoreLog::none()), context)
 }
 
-/// The same, so that it can be continued: what was written is kept after an error, and is not written again by the next run. With other `settings` it cannot be continued.
+/// The same, so that it can be continued: what was written is kept after an error, and is not
+/// written again by the next run. With other `settings` it cannot be continued.
 pub fn restore_resumable(
     archive: &Archive<'_>,
     place: &dyn ImagePlace,
@@ -68,7 +81,13 @@ pub fn restore_resumable(
     let work = Work {
         kind: TaskKind::Restore,
         image_id: archive.document().image_id().map(ToString::to_string),
-        expected: archive.root().manifest.volumes.iter().map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum(),
+        expected: archive
+            .root()
+            .manifest
+            .volumes
+            .iter()
+            .map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES)
+            .sum(),
         fingerprint: &[&hex(&archive.footer().root)],
         settings,
         note: NOTE_WITH_DIGESTS,
@@ -77,8 +96,14 @@ pub fn restore_resumable(
     let shared = task.shared();
     let outcome = match place.begin(archive.document(), Some(&shared)) {
         // The earlier run was killed after the last name, and before it could forget the task.
-        Err(error) if is_existing(&error) && task.is_resumed() && place.is_there(archive.document()) => Ok(plan_restore(archive)),
-        target => target.and_then(|target| run(archive, target, &|volume| task.log(volume), context)),
+        Err(error)
+            if is_existing(&error) && task.is_resumed() && place.is_there(archive.document()) =>
+        {
+            Ok(plan_restore(archive))
+        }
+        target => {
+            target.and_then(|target| run(archive, target, &|volume| task.log(volume), context))
+        }
     };
     task.end(outcome, resumption, |earlier| place.clean(earlier))
 }
@@ -86,14 +111,20 @@ pub fn restore_resumable(
 /// What was noted of a volume, or of all, and where to note more.
 type LogOf<'a> = dyn Fn(Option<u16>) -> Result<RestoreLog<'static>> + Sync + 'a;
 
-fn run(archive: &Archive<'_>, mut target: Box<dyn ImageTarget>, log: &LogOf<'_>, context: Context<'_>) -> Result<Restored> {
+fn run(
+    archive: &Archive<'_>,
+    mut target: Box<dyn ImageTarget>,
+    log: &LogOf<'_>,
+    context: Context<'_>,
+) -> Result<Restored> {
     // All targets first: one that cannot be made should be known before hours of work.
     let mut sinks = Vec::new();
     for volume in &archive.root().manifest.volumes {
         sinks.push(Some(target.create_volume(&volume.name, volume.size)?));
     }
     context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
-    // What was noted of such volumes is told apart by volume, even if there is memory for one at a time only.
+    // What was noted of such volumes is told apart by volume, even if there is memory for one at a
+    // time only.
     if target.lanes() > 1 {
         let (lanes, plan) = context.plan.divided(target.lanes().min(sinks.len()));
         side_by_side(archive, sinks, log, lanes, Context { plan: &plan, ..context })?;
@@ -129,7 +160,8 @@ fn side_by_side(
     run_lanes(&cancel, vec![&lane; lanes]).map(drop)
 }
 
-/// Restores from a stream. The image is visible when this returns, and not before: until the end of the stream nobody knows whether it is whole.
+/// Restores from a stream. The image is visible when this returns, and not before: until the end of
+/// the stream nobody knows whether it is whole.
 pub fn restore_stream(
     input: impl Read + Send,
     target: impl FnOnce(&ImageDocument) -> Result<Box<dyn ImageTarget>> + Send,
@@ -146,21 +178,34 @@ pub fn restore_stream(
             Ok(())
         }
 
-        fn volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Option<Arc<dyn BlockSink>>> {
+        fn volume(
+            &mut self,
+            id: &SnapshotId,
+            size: VolumeSize,
+        ) -> Result<Option<Arc<dyn BlockSink>>> {
             let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
             target.as_mut().map(|target| target.create_volume(id, size)).transpose()
         }
     }
     context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
     let slot = Arc::new(Mutex::new(None));
-    let summary = read_stream(input, &mut Sinks { make: Some(target), target: slot.clone() }, context)?;
+    let summary =
+        read_stream(input, &mut Sinks { make: Some(target), target: slot.clone() }, context)?;
     context.observer.note(&Event::Finished { stage: Stage::Restore });
     let target = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    commit(target.ok_or_else(|| Error::internal("a stream ended and there is no target"))?, &summary.document, context)?;
+    commit(
+        target.ok_or_else(|| Error::internal("a stream ended and there is no target"))?,
+        &summary.document,
+        context,
+    )?;
     Ok(Restored::new(&summary.document, &summary.root, &summary.footer, summary.archive_len))
 }
 
-fn commit(target: Box<dyn ImageTarget>, document: &ImageDocument, context: Context<'_>) -> Result<()> {
+fn commit(
+    target: Box<dyn ImageTarget>,
+    document: &ImageDocument,
+    context: Context<'_>,
+) -> Result<()> {
     context.cancel.check()?;
     context.observer.note(&Event::Started { stage: Stage::Sync, total: None });
     target.commit(document)?;

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::base::{Error, ErrorKind, Event, Observer, Result, hex, random, rfc3339};
+use crate::checkpoint::{
+    Earlier, SharedTask, StateDirectory, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords,
+};
 use crate::codec::sha256;
 use crate::engine::{CellLog, Cells, LoggedCell};
-use crate::state::{Earlier, SharedTask, StateDirectory, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords};
-use crate::store::ObjectStore;
+use crate::object::ObjectStore;
 
 /// Bytes of notes beside those of cells: header, upload, parts.
 const NOTES: u64 = 2 << 20;
@@ -50,8 +52,14 @@ pub(super) struct Work<'a> {
 }
 
 impl Resumption {
-    /// Begins the task or continues it. What one with another fingerprint left is undone by `discard`.
-    pub(super) fn begin(&self, work: &Work<'_>, observer: &dyn Observer, discard: impl Fn(&Earlier) -> Result<()>) -> Result<RunningTask> {
+    /// Begins the task or continues it. What one with another fingerprint left is undone by
+    /// `discard`.
+    pub(super) fn begin(
+        &self,
+        work: &Work<'_>,
+        observer: &dyn Observer,
+        discard: impl Fn(&Earlier) -> Result<()>,
+    ) -> Result<RunningTask> {
         self.directory.check_room(NOTES + work.expected / CELL * work.note)?;
         let header = TaskHeader {
             kind: work.kind,
@@ -67,13 +75,19 @@ impl Resumption {
             expected: work.expected,
         };
         let discard = |earlier: &Earlier| {
-            let message = format!("an unfinished {} to {} is of something else, and is undone", earlier.header.kind.name(), self.target);
+            let message = format!(
+                "an unfinished {} to {} is of something else, and is undone",
+                earlier.header.kind.name(),
+                self.target
+            );
             observer.note(&Event::Warning { message });
             discard(earlier)
         };
         let task = self.directory.begin(&self.target, &header, self.restart, &discard)?;
         if task.is_resumed() {
-            observer.note(&Event::Note { message: format!("continues what was begun at {}", task.header().started) });
+            observer.note(&Event::Note {
+                message: format!("continues what was begun at {}", task.header().started),
+            });
         }
         Ok(RunningTask(Arc::new(Mutex::new(task))))
     }
@@ -138,16 +152,21 @@ impl RunningTask {
 
     /// Notes the metadata.
     pub(super) fn note_document(&self, bytes: &[u8]) -> Result<()> {
-        self.with(|task| task.note(&TaskRecord::Document(bytes.to_vec())).and_then(|()| task.flush()))
+        self.with(|task| {
+            task.note(&TaskRecord::Document(bytes.to_vec())).and_then(|()| task.flush())
+        })
     }
 
     /// Notes a cell.
     pub(super) fn note_cell<C: LoggedCell>(&self, cell: &C) -> Result<()> {
-        // A thousand of them fit into the buffer, which stand for gigabytes that would be done again after a kill.
+        // A thousand of them fit into the buffer, which stand for gigabytes that would be done
+        // again after a kill.
         self.with(|task| task.note(&TaskRecord::Cell(cell.encode())).and_then(|()| task.flush()))
     }
 
-    /// The cells that earlier processes noted, and where this one notes. What cannot be read as a cell ends them. With a volume only its cells, as far as they are in the snapshot that was begun for it last.
+    /// The cells that earlier processes noted, and where this one notes. What cannot be read as a
+    /// cell ends them. With a volume only its cells, as far as they are in the snapshot that was
+    /// begun for it last.
     pub(super) fn log<C: LoggedCell>(&self, volume: Option<u16>) -> Result<CellLog<'static, C>> {
         let task = Self(self.shared());
         let note = move |cell: &C| task.note_cell(cell);
@@ -170,27 +189,42 @@ impl RunningTask {
         Ok(CellLog { earlier: Box::new(earlier), note: Box::new(note) })
     }
 
-    /// The cells of a volume that earlier processes noted, where there is nothing but an archive that they are in.
+    /// The cells of a volume that earlier processes noted, where there is nothing but an archive
+    /// that they are in.
     pub(super) fn cells_of<C: LoggedCell>(&self, volume: u16) -> Result<Cells<'static, C>> {
         let cells = self.noted_cells::<C>()?.map(|cell| cell.map(|(_, cell)| cell));
-        Ok(Box::new(cells.filter(move |cell| cell.as_ref().map_or(true, |cell| cell.volume() == volume))))
+        Ok(Box::new(
+            cells.filter(move |cell| cell.as_ref().map_or(true, |cell| cell.volume() == volume)),
+        ))
     }
 
-    /// All cells that earlier processes noted, each with its position among all records. What cannot be read as a cell ends them.
-    fn noted_cells<C: LoggedCell>(&self) -> Result<impl Iterator<Item = Result<(usize, C)>> + Send + use<C>> {
-        let cells = self.with(|task| task.earlier())?.enumerate().filter_map(|(position, record)| match record {
-            Ok(TaskRecord::Cell(bytes)) => Some(Ok((position, bytes))),
-            Ok(_) => None,
-            Err(error) => Some(Err(error)),
-        });
+    /// All cells that earlier processes noted, each with its position among all records. What
+    /// cannot be read as a cell ends them.
+    fn noted_cells<C: LoggedCell>(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<(usize, C)>> + Send + use<C>> {
+        let cells =
+            self.with(|task| task.earlier())?.enumerate().filter_map(|(position, record)| {
+                match record {
+                    Ok(TaskRecord::Cell(bytes)) => Some(Ok((position, bytes))),
+                    Ok(_) => None,
+                    Err(error) => Some(Err(error)),
+                }
+            });
         Ok(cells.map_while(|cell| match cell {
             Ok((position, bytes)) => C::decode(&bytes).map(|cell| Ok((position, cell))),
             Err(error) => Some(Err(error)),
         }))
     }
 
-    /// The work ended like this. If something can be continued, an error says so; otherwise `undo` is called, and the task is forgotten.
-    pub(super) fn end<T>(self, outcome: Result<T>, resumption: &Resumption, undo: impl FnOnce(&Earlier) -> Result<()>) -> Result<T> {
+    /// The work ended like this. If something can be continued, an error says so; otherwise `undo`
+    /// is called, and the task is forgotten.
+    pub(super) fn end<T>(
+        self,
+        outcome: Result<T>,
+        resumption: &Resumption,
+        undo: impl FnOnce(&Earlier) -> Result<()>,
+    ) -> Result<T> {
         let error = match outcome {
             Ok(value) => {
                 self.with(|task| task.finish())?;
@@ -200,13 +234,26 @@ impl RunningTask {
         };
         match self.worth(&error) {
             Ok(Worth { is_worth: true, snapshots }) => {
-                let error = if snapshots.is_empty() { error } else { error.at("snapshots_kept", snapshots.join(", ")) };
-                let reason = std::iter::once(error.message().to_owned()).chain(error.causes()).collect::<Vec<_>>().join(": ");
+                let error = if snapshots.is_empty() {
+                    error
+                } else {
+                    error.at("snapshots_kept", snapshots.join(", "))
+                };
+                let reason = std::iter::once(error.message().to_owned())
+                    .chain(error.causes())
+                    .collect::<Vec<_>>()
+                    .join(": ");
                 // The error that brought us here is the one to report.
-                let _ = self.with(|task| task.note(&TaskRecord::Failed(reason)).and_then(|()| task.sync()));
+                let _ = self
+                    .with(|task| task.note(&TaskRecord::Failed(reason)).and_then(|()| task.sync()));
                 // The same command would meet the same object, or the same change.
-                let hopeless = error.kind() == ErrorKind::Exists || error.fact("cannot_continue").is_some();
-                if hopeless { Err(error) } else { Err(error.at("resume_with", shell_line(&resumption.command))) }
+                let hopeless =
+                    error.kind() == ErrorKind::Exists || error.fact("cannot_continue").is_some();
+                if hopeless {
+                    Err(error)
+                } else {
+                    Err(error.at("resume_with", shell_line(&resumption.command)))
+                }
             }
             Ok(Worth { is_worth: false, .. }) => {
                 // What cannot be undone stays remembered.
@@ -215,7 +262,10 @@ impl RunningTask {
                         let _ = self.with(|task| task.finish());
                         Err(error)
                     }
-                    Err(left) => Err(error.at("left_behind", left.fact("snapshots").unwrap_or(left.message()))),
+                    Err(left) => {
+                        Err(error
+                            .at("left_behind", left.fact("snapshots").unwrap_or(left.message())))
+                    }
                 }
             }
             Err(_) => Err(error),
@@ -238,7 +288,8 @@ impl RunningTask {
             }
         }
         // A damaged archive does not become whole by being continued, and snapshots cost money.
-        let is_worth = if snapshots.is_empty() { begun } else { error.kind() != ErrorKind::Corrupt };
+        let is_worth =
+            if snapshots.is_empty() { begun } else { error.kind() != ErrorKind::Corrupt };
         Ok(Worth { is_worth, snapshots })
     }
 }
@@ -252,8 +303,15 @@ struct Worth {
 
 /// A command line as a shell reads it.
 pub fn shell_line(command: &[String]) -> String {
-    let plain = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte));
-    let quoted = |word: &String| if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) };
+    let plain = |word: &str| {
+        !word.is_empty()
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte))
+    };
+    let quoted = |word: &String| {
+        if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
     command.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
@@ -268,7 +326,11 @@ mod tests {
 
     #[test]
     fn a_command_line_survives_the_shell() {
-        let words = ["amistore", "store", "--name", "it's mine", "", "s3://bucket/a b"].map(ToOwned::to_owned);
-        assert_eq!(shell_line(&words), r"amistore store --name 'it'\''s mine' '' 's3://bucket/a b'");
+        let words = ["amistore", "store", "--name", "it's mine", "", "s3://bucket/a b"]
+            .map(ToOwned::to_owned);
+        assert_eq!(
+            shell_line(&words),
+            r"amistore store --name 'it'\''s mine' '' 's3://bucket/a b'"
+        );
     }
 }

@@ -7,15 +7,17 @@ use std::time::SystemTime;
 use super::resume::{NOTE, RunningTask, Work, abandon_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
 use crate::base::{Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize, rfc3339};
-use crate::block::BlockSource;
-use crate::catalog::{ImageSource, Likeness};
+use crate::checkpoint::TaskKind;
 use crate::codec::zstd;
-use crate::engine::{Archive, Context, MadeCell, PackLog, PackOptions, PackReport, content_of, pack, stored_blocks};
+use crate::engine::{
+    Archive, Context, MadeCell, PackLog, PackOptions, PackReport, content_of, pack, stored_blocks,
+};
 use crate::format::Footer;
 use crate::format::layout::{FORMAT_VERSION, MAX_CELL_RECORD, WINDOW_SLOT};
-use crate::model::ImageDocument;
-use crate::state::TaskKind;
-use crate::store::{Creation, ObjectStore};
+use crate::image::ImageDocument;
+use crate::image::{ImageSource, Likeness};
+use crate::object::{Creation, ObjectStore};
+use crate::volume::BlockSource;
 
 /// What was stored.
 #[derive(Clone, Debug)]
@@ -42,8 +44,14 @@ pub enum StoreOutcome {
     },
 }
 
-/// Stores `image`; metadata about it is added to what is kept with the object. The archive is visible when this returns, and not before; after an error there is none.
-pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackOptions, context: Context<'_>) -> Result<Stored> {
+/// Stores `image`; metadata about it is added to what is kept with the object. The archive is
+/// visible when this returns, and not before; after an error there is none.
+pub fn store(
+    image: &dyn ImageSource,
+    target: ArchiveTarget<'_>,
+    options: &PackOptions,
+    context: Context<'_>,
+) -> Result<Stored> {
     warn_of_odd_sizes(image, context);
     let image_id = image.document().image_id().map(ToString::to_string);
     let target = match target {
@@ -53,17 +61,21 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
         }
         ArchiveTarget::Object(target) => target,
     };
-    let ObjectTarget { store, key, overwrite, mut attributes, at_most, stretches, resumption } = target;
+    let ObjectTarget { store, key, overwrite, mut attributes, at_most, stretches, resumption } =
+        target;
     attributes.metadata.extend(image_metadata(image.document()));
-    let mut creation = Creation { overwrite, attributes, at_most, stretches, repeatable: true, task: None };
+    let mut creation =
+        Creation { overwrite, attributes, at_most, stretches, repeatable: true, task: None };
     let Some(resumption) = resumption else {
         let report = pack(image, options, store.create(&key, creation)?, PackLog::none(), context)?;
         return Ok(Stored { image_id, key: Some(key), outcome: StoreOutcome::Made(report) });
     };
     let (fingerprint, repeatable) = fingerprint(image, at_most);
-    let (sparse, level, version) = (options.sparse.to_string(), context.plan.level.to_string(), FORMAT_VERSION.to_string());
+    let (sparse, level, version) =
+        (options.sparse.to_string(), context.plan.level.to_string(), FORMAT_VERSION.to_string());
     creation.repeatable = repeatable;
-    let mut settings = vec![options.writer.as_str(), &sparse, &level, zstd::library_version(), &version];
+    let mut settings =
+        vec![options.writer.as_str(), &sparse, &level, zstd::library_version(), &version];
     if creation.stretches.len() > 1 {
         // What was noted of cells and parts counts from where their stretch begins.
         settings.push("side by side");
@@ -76,11 +88,15 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
         settings: &settings,
         note: NOTE,
     };
-    let task = resumption.begin(&work, context.observer, |earlier| abandon_uploads(store, earlier.records()?))?;
+    let task = resumption
+        .begin(&work, context.observer, |earlier| abandon_uploads(store, earlier.records()?))?;
     creation.task = Some(task.shared());
-    // What describes the image may say it in other words by now; the archive says what was true when it was begun.
+    // What describes the image may say it in other words by now; the archive says what was true
+    // when it was begun.
     let pinned = match task.document()? {
-        Some(document) => Pinned { document: ImageDocument::parse(document)?, volumes: image.volumes() },
+        Some(document) => {
+            Pinned { document: ImageDocument::parse(document)?, volumes: image.volumes() }
+        }
         None => {
             task.note_document(image.document().bytes())?;
             Pinned { document: image.document().clone(), volumes: image.volumes() }
@@ -94,7 +110,9 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
             let packed = pack(&pinned, options, writer, log, context);
             match packed {
                 // Somebody else was there first, perhaps an earlier run whose end got lost.
-                Err(error) if is_existing(&error) => compare(image, store, &key, options, error, context),
+                Err(error) if is_existing(&error) => {
+                    compare(image, store, &key, options, error, context)
+                }
                 packed => packed.map(StoreOutcome::Made),
             }
         }
@@ -109,19 +127,28 @@ pub fn store(image: &dyn ImageSource, target: ArchiveTarget<'_>, options: &PackO
 
 /// What earlier runs noted, and where this one notes.
 fn log_of(task: &RunningTask) -> PackLog<'_> {
-    PackLog { earlier: Box::new(|volume| task.cells_of::<MadeCell>(volume)), note: Box::new(|cell| task.note_cell(cell)) }
+    PackLog {
+        earlier: Box::new(|volume| task.cells_of::<MadeCell>(volume)),
+        note: Box::new(|cell| task.note_cell(cell)),
+    }
 }
 
-/// What the archive is made of, without the length of its metadata, and whether it is known that it does not change: a device does not say when it was written.
+/// What the archive is made of, without the length of its metadata, and whether it is known that it
+/// does not change: a device does not say when it was written.
 fn fingerprint(image: &dyn ImageSource, at_most: u64) -> (Vec<String>, bool) {
-    let mut parts = vec![image.fingerprint(), (at_most - at_most.min(image.document().bytes().len() as u64)).to_string()];
-    let identities: Vec<Option<String>> = image.volumes().iter().map(|volume| volume.identity()).collect();
+    let mut parts = vec![
+        image.fingerprint(),
+        (at_most - at_most.min(image.document().bytes().len() as u64)).to_string(),
+    ];
+    let identities: Vec<Option<String>> =
+        image.volumes().iter().map(|volume| volume.identity()).collect();
     let repeatable = identities.iter().all(Option::is_some);
     parts.extend(identities.into_iter().map(Option::unwrap_or_default));
     (parts, repeatable)
 }
 
-/// Finds out whether the object that is there holds what would be stored. If not, that it is there is the error.
+/// Finds out whether the object that is there holds what would be stored. If not, that it is there
+/// is the error.
 fn compare(
     image: &dyn ImageSource,
     store: &dyn ObjectStore,
@@ -138,10 +165,13 @@ fn compare(
         archive => archive?,
     };
     let other = |what: &str| exists.at("content", what);
-    let present = || StoreOutcome::Present { archive_len: reader.len(), footer: archive.footer().clone() };
+    let present =
+        || StoreOutcome::Present { archive_len: reader.len(), footer: archive.footer().clone() };
     match image.likeness(archive.document()) {
         Likeness::Different => return Err(other("another image")),
-        Likeness::Described(members) => return Err(other(&format!("the same image with other metadata: {members}"))),
+        Likeness::Described(members) => {
+            return Err(other(&format!("the same image with other metadata: {members}")));
+        }
         Likeness::Whole => return Ok(present()),
         Likeness::Metadata => {}
     }
@@ -172,15 +202,26 @@ impl ImageSource for Pinned<'_> {
 
 /// What AWS keeps with a stored image, under the names that it uses, and what we add.
 pub fn image_metadata(document: &ImageDocument) -> BTreeMap<String, String> {
-    let text = |name: &str| document.value().get("Image").and_then(|image| image.get(name)).and_then(|value| value.as_str());
+    let text = |name: &str| {
+        document
+            .value()
+            .get("Image")
+            .and_then(|image| image.get(name))
+            .and_then(|value| value.as_str())
+    };
     let pairs = [
         ("ami-name", text("Name")),
         ("ami-description", text("Description")),
         ("ami-registration-date", text("CreationDate")),
         ("ami-owner-account", text("OwnerId")),
     ];
-    let known = pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.filter(|value| !value.is_empty())?.to_owned())));
-    let own = [("ami-store-date", rfc3339(SystemTime::now())), ("amistore-format", FORMAT_VERSION.to_string())];
+    let known = pairs.into_iter().filter_map(|(name, value)| {
+        Some((name.to_owned(), value.filter(|value| !value.is_empty())?.to_owned()))
+    });
+    let own = [
+        ("ami-store-date", rfc3339(SystemTime::now())),
+        ("amistore-format", FORMAT_VERSION.to_string()),
+    ];
     known.chain(own.map(|(name, value)| (name.to_owned(), value))).collect()
 }
 
@@ -188,7 +229,10 @@ fn warn_of_odd_sizes(image: &dyn ImageSource, context: Context<'_>) {
     for (snapshot, source) in image.document().snapshots().iter().zip(image.volumes()) {
         let size = source.size().bytes();
         if !size.is_multiple_of(1 << 30) {
-            let message = format!("{} has {size} bytes, not whole GiB: a restore to EC2 will make its volume larger", snapshot.id);
+            let message = format!(
+                "{} has {size} bytes, not whole GiB: a restore to EC2 will make its volume larger",
+                snapshot.id
+            );
             context.observer.note(&Event::Warning { message });
         }
     }
@@ -204,7 +248,8 @@ pub struct StorePlan {
 }
 
 impl StorePlan {
-    /// How long the stretch of each volume can become: what comes before the first belongs to that, and the index, which comes behind the last, to this.
+    /// How long the stretch of each volume can become: what comes before the first belongs to that,
+    /// and the index, which comes behind the last, to this.
     pub fn stretches(&self) -> Vec<u64> {
         let mut stretches: Vec<u64> = self.volumes.iter().map(|volume| volume.longest).collect();
         let all: u64 = stretches.iter().sum();
@@ -235,17 +280,33 @@ pub struct PlannedVolume {
 }
 
 /// Finds out what a store would do, without writing anything.
-pub fn plan_store(image: &dyn ImageSource, options: &PackOptions, context: Context<'_>) -> Result<StorePlan> {
+pub fn plan_store(
+    image: &dyn ImageSource,
+    options: &PackOptions,
+    context: Context<'_>,
+) -> Result<StorePlan> {
     let mut volumes = Vec::new();
     let mut longest = 1 << 20;
     for (snapshot, source) in image.document().snapshots().iter().zip(image.volumes()) {
-        let map = stored_blocks(source.as_ref(), options, context).map_err(|error| error.at("snapshot", &snapshot.id))?;
-        let (blocks, extents, cells) = (map.stored_blocks(), map.extents().count() as u64, map.slots().count() as u64);
-        // Data that cannot be compressed, and all the records: what a part size has to be planned for.
-        let volume =
-            map.stored_bytes() + map.stored_bytes() / 256 + cells * (MAX_CELL_RECORD + WINDOW_SLOT + 16) as u64 + extents * 24 + (1 << 20);
+        let map = stored_blocks(source.as_ref(), options, context)
+            .map_err(|error| error.at("snapshot", &snapshot.id))?;
+        let (blocks, extents, cells) =
+            (map.stored_blocks(), map.extents().count() as u64, map.slots().count() as u64);
+        // Data that cannot be compressed, and all the records: what a part size has to be planned
+        // for.
+        let volume = map.stored_bytes()
+            + map.stored_bytes() / 256
+            + cells * (MAX_CELL_RECORD + WINDOW_SLOT + 16) as u64
+            + extents * 24
+            + (1 << 20);
         longest += volume;
-        volumes.push(PlannedVolume { id: snapshot.id.clone(), size: map.size(), blocks, extents, longest: volume });
+        volumes.push(PlannedVolume {
+            id: snapshot.id.clone(),
+            size: map.size(),
+            blocks,
+            extents,
+            longest: volume,
+        });
     }
     Ok(StorePlan { volumes, longest_archive: longest + image.document().bytes().len() as u64 })
 }

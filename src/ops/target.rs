@@ -1,8 +1,8 @@
 //! Where an archive goes.
 
 use super::resume::Resumption;
-use crate::disk::Overwrite;
-use crate::store::{Attributes, ObjectStore, ObjectWriter};
+use crate::localfs::Overwrite;
+use crate::object::{Attributes, ObjectStore, ObjectWriter};
 
 /// Where an archive goes.
 pub enum ArchiveTarget<'a> {
@@ -16,7 +16,8 @@ pub enum ArchiveTarget<'a> {
 pub struct ObjectTarget<'a> {
     /// The store.
     pub store: &'a dyn ObjectStore,
-    /// The object; [`ImageDocument::archive_name`](crate::model::ImageDocument::archive_name) by convention.
+    /// The object; [`ImageDocument::archive_name`](crate::image::ImageDocument::archive_name) by
+    /// convention.
     pub key: String,
     /// Whether it may be there already.
     pub overwrite: Overwrite,
@@ -24,8 +25,10 @@ pub struct ObjectTarget<'a> {
     pub attributes: Attributes,
     /// The archive is not longer; decides the size of parts, where an object is cut into parts.
     pub at_most: u64,
-    /// How long each volume's stretch of it can become, if volumes are to be packed side by side: [`StorePlan::stretches`](super::StorePlan::stretches). None: one after the other.
+    /// How long each volume's stretch of it can become, if volumes are to be packed side by side:
+    /// [`StorePlan::stretches`](super::StorePlan::stretches). None: one after the other.
     pub stretches: Vec<u64>,
-    /// How the work is remembered, if it can be continued. Then an object that is there already and holds the same is no error.
+    /// How the work is remembered, if it can be continued. Then an object that is there already and
+    /// holds the same is no error.
     pub resumption: Option<Box<Resumption>>,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::base::Result;
-use crate::state::{SnapshotState, StateDirectory, TaskEntry, TaskRecord, UploadState};
+use crate::checkpoint::{SnapshotState, StateDirectory, TaskEntry, TaskRecord, UploadState};
 
 /// As DescribeStoreImageTasks says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,8 @@ pub fn describe_tasks(directory: &StateDirectory) -> Result<Vec<TaskProgress>> {
 }
 
 fn describe(entry: TaskEntry) -> Result<TaskProgress> {
-    let (mut reason, mut parts, mut uploads, mut snapshots, mut cells) = (None, BTreeMap::new(), Vec::new(), Vec::new(), 0);
+    let (mut reason, mut parts, mut uploads, mut snapshots, mut cells) =
+        (None, BTreeMap::new(), Vec::new(), Vec::new(), 0);
     for record in entry.records()? {
         match record? {
             TaskRecord::Upload(upload) => {
@@ -69,5 +70,12 @@ fn describe(entry: TaskEntry) -> Result<TaskProgress> {
     let done = if uploads.is_empty() { cells * (4 << 20) } else { parts.values().sum::<u64>() };
     let percent = (u128::from(done) * 100 / u128::from(entry.header.expected.max(1))).min(99) as u8;
     let state = if entry.running { TaskState::InProgress } else { TaskState::Failed };
-    Ok(TaskProgress { state, reason: reason.filter(|_| !entry.running), percent, uploads, snapshots, entry })
+    Ok(TaskProgress {
+        state,
+        reason: reason.filter(|_| !entry.running),
+        percent,
+        uploads,
+        snapshots,
+        entry,
+    })
 }

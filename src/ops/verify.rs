@@ -3,10 +3,13 @@
 use std::io::Read;
 
 use crate::base::{Error, ErrorKind, Event, Result, Stage};
-use crate::catalog::{ImageSource, Likeness};
-use crate::engine::{Archive, CheckReport, Context, NoSinks, Purpose, Selection, check_tail, compare_volume, read_stream, unpack};
+use crate::engine::{
+    Archive, CheckReport, Context, NoSinks, Purpose, Selection, check_tail, compare_volume,
+    read_stream, unpack,
+};
 use crate::format::Footer;
-use crate::store::ObjectReader;
+use crate::image::{ImageSource, Likeness};
+use crate::object::ObjectReader;
 
 /// The outcome of a verification that could be carried out.
 #[derive(Debug)]
@@ -23,7 +26,8 @@ pub struct Verified {
     pub cells: u64,
     /// Whether only a part was checked.
     pub sampled: bool,
-    /// Whether the archive is in itself whole, and the findings are what differs from the image it was compared with.
+    /// Whether the archive is in itself whole, and the findings are what differs from the image it
+    /// was compared with.
     pub differs: bool,
     /// Everything that is damaged, in the order of the archive, or that differs.
     pub findings: Vec<Error>,
@@ -53,8 +57,14 @@ impl Verified {
     }
 }
 
-/// Checks an archive by random access: index, tar headers, every selected cell and its blocks. Damage is collected, not returned as an error; an archive whose index is unreadable has one finding.
-pub fn verify(reader: &dyn ObjectReader, selection: Selection, context: Context<'_>) -> Result<Verified> {
+/// Checks an archive by random access: index, tar headers, every selected cell and its blocks.
+/// Damage is collected, not returned as an error; an archive whose index is unreadable has one
+/// finding.
+pub fn verify(
+    reader: &dyn ObjectReader,
+    selection: Selection,
+    context: Context<'_>,
+) -> Result<Verified> {
     context.observer.note(&Event::Started { stage: Stage::Verify, total: None });
     let archive = match Archive::open(reader) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -64,7 +74,10 @@ pub fn verify(reader: &dyn ObjectReader, selection: Selection, context: Context<
         archive => archive?,
     };
     let report = unpack(&archive, Purpose::Check(selection), context)?;
-    let mut verified = Verified { sampled: matches!(selection, Selection::Sample { .. }), ..summarise(&archive, report) };
+    let mut verified = Verified {
+        sampled: matches!(selection, Selection::Sample { .. }),
+        ..summarise(&archive, report)
+    };
     for error in check_tail(&archive)? {
         context.observer.note(&Event::Damage { error: &error });
         verified.findings.push(error);
@@ -98,8 +111,13 @@ pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Ve
     }
 }
 
-/// Checks an archive and compares it with an image: the metadata as far as the source says that it lasts, each volume block by block, absent, zero and data kept apart.
-pub fn verify_against(reader: &dyn ObjectReader, image: &dyn ImageSource, context: Context<'_>) -> Result<Verified> {
+/// Checks an archive and compares it with an image: the metadata as far as the source says that it
+/// lasts, each volume block by block, absent, zero and data kept apart.
+pub fn verify_against(
+    reader: &dyn ObjectReader,
+    image: &dyn ImageSource,
+    context: Context<'_>,
+) -> Result<Verified> {
     let mut verified = verify(reader, Selection::All, context)?;
     if !verified.is_ok() {
         return Ok(verified);
@@ -123,7 +141,8 @@ pub fn verify_against(reader: &dyn ObjectReader, image: &dyn ImageSource, contex
     }
     for (index, (entry, source)) in volumes.iter().zip(image.volumes()).enumerate() {
         if entry.size != source.size() {
-            let size = Error::corrupt("a volume has not the size of its source").at("snapshot", &entry.name);
+            let size = Error::corrupt("a volume has not the size of its source")
+                .at("snapshot", &entry.name);
             differ(size.at("archive", entry.size.bytes()).at("source", source.size().bytes()));
             continue;
         }

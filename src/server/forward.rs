@@ -13,8 +13,8 @@ use super::reserved::{parse, registered, renamed, unavailable};
 use super::times::milliseconds;
 use super::{Refusal, RestoreProgress, RestoredImage, Service};
 use crate::aws::ec2::Ec2Link;
+use crate::aws::ec2_query::{MAX_ANSWER_BYTES, Params, Xml};
 use crate::base::{Result, fits_pattern};
-use crate::query::{MAX_ANSWER_BYTES, Params, Xml};
 
 /// The type of images that have disks: all that are restored.
 const IMAGE_TYPE: &str = "machine";
@@ -34,9 +34,11 @@ pub struct Answered {
 /// What [`Upstream::ask`] returns at once.
 pub type Asked<'a> = Pin<Box<dyn Future<Output = Result<Answered>> + Send + 'a>>;
 
-/// Who answers actions that are not ours. Each question is put once: whoever asked decides whether to ask again.
+/// Who answers actions that are not ours. Each question is put once: whoever asked decides whether
+/// to ask again.
 pub trait Upstream: Send + Sync {
-    /// Sends a form as it is, signed anew. Refusals are answers; only who is not answered at all gets an error.
+    /// Sends a form as it is, signed anew. Refusals are answers; only who is not answered at all
+    /// gets an error.
     fn ask(&self, action: &str, form: Bytes) -> Asked<'_>;
 }
 
@@ -45,8 +47,16 @@ impl Upstream for Ec2Link {
         let action = action.to_owned();
         Box::pin(async move {
             let answer = self.forward(&action, form).await?;
-            let body = answer.body.map_err(|error| Box::new(error) as Box<dyn StdError + Send + Sync>).boxed_unsync();
-            Ok(Answered { status: answer.status, content_type: answer.content_type, request_id: answer.request_id, body })
+            let body = answer
+                .body
+                .map_err(|error| Box::new(error) as Box<dyn StdError + Send + Sync>)
+                .boxed_unsync();
+            Ok(Answered {
+                status: answer.status,
+                content_type: answer.content_type,
+                request_id: answer.request_id,
+                body,
+            })
         })
     }
 }
@@ -63,8 +73,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Looks every image id up. `forwards` says whether EC2 can be asked. Blocks as long as the service does.
-    pub(super) fn of(action: &str, params: &Params, service: &dyn Service, forwards: bool) -> Result<Self, Refusal> {
+    /// Looks every image id up. `forwards` says whether EC2 can be asked. Blocks as long as the
+    /// service does.
+    pub(super) fn of(
+        action: &str,
+        params: &Params,
+        service: &dyn Service,
+        forwards: bool,
+    ) -> Result<Self, Refusal> {
         let describes = action == "DescribeImages";
         let filters = Filters::of(params);
         let mut plan = Self { form: Some(None), ..Self::default() };
@@ -111,7 +127,8 @@ impl Plan {
             form.push((name, value));
         }
         // EC2 is not asked for what only we know; without its list it would tell of all images.
-        let is_ours = if list.is_empty() { foreign == 0 && plan.names.is_empty() } else { listed == 0 };
+        let is_ours =
+            if list.is_empty() { foreign == 0 && plan.names.is_empty() } else { listed == 0 };
         if !plan.own.is_empty() && is_ours {
             plan.form = None;
         } else if known > 0 {
@@ -126,14 +143,21 @@ impl Plan {
         }
         // They are on the first page.
         let is_first = params.get("NextToken").is_none_or(str::is_empty);
-        plan.own.retain(|image| is_first && (list.is_empty() || list.contains(&image.reserved.as_str())) && filters.let_through(image));
+        plan.own.retain(|image| {
+            is_first
+                && (list.is_empty() || list.contains(&image.reserved.as_str()))
+                && filters.let_through(image)
+        });
         Ok(plan)
     }
 
     /// The answer to DescribeImages of images that are all our own.
     pub(super) fn own_answer(&self) -> Xml {
         let mut seen = BTreeSet::new();
-        Xml::new().list("imagesSet", self.own.iter().filter(|image| seen.insert(image.reserved.as_str())).map(described))
+        Xml::new().list(
+            "imagesSet",
+            self.own.iter().filter(|image| seen.insert(image.reserved.as_str())).map(described),
+        )
     }
 
     /// Whether EC2's answer goes out as it comes.
@@ -155,7 +179,8 @@ impl Plan {
     }
 
     async fn rewritten(self, status: u16, mut body: Body) -> Result<Body, Refusal> {
-        let failed = |why: &str| Refusal::new(502, "Unavailable", format!("the answer of EC2 {why}"));
+        let failed =
+            |why: &str| Refusal::new(502, "Unavailable", format!("the answer of EC2 {why}"));
         let mut whole = Vec::new();
         while let Some(frame) = body.frame().await {
             let data = frame.map_err(|_| failed("ended early"))?.into_data().unwrap_or_default();
@@ -170,10 +195,13 @@ impl Plan {
         }
         if status == 200 && !self.own.is_empty() {
             let items = self.own_answer();
-            let items = items.as_str().trim_start_matches("<imagesSet>").trim_end_matches("</imagesSet>");
+            let items =
+                items.as_str().trim_start_matches("<imagesSet>").trim_end_matches("</imagesSet>");
             text = match text.rfind("</imagesSet>") {
                 Some(at) => format!("{}{items}{}", &text[..at], &text[at..]),
-                None => text.replacen("<imagesSet/>", &format!("<imagesSet>{items}</imagesSet>"), 1),
+                None => {
+                    text.replacen("<imagesSet/>", &format!("<imagesSet>{items}</imagesSet>"), 1)
+                }
             };
         }
         Ok(Reply::new(status, "", text).body)
@@ -203,10 +231,17 @@ struct Filter {
 
 impl Filters {
     fn of(params: &Params) -> Self {
-        let names = params.pairs().iter().filter_map(|(name, value)| Some((name.strip_prefix("Filter.")?.strip_suffix(".Name")?, value)));
+        let names = params.pairs().iter().filter_map(|(name, value)| {
+            Some((name.strip_prefix("Filter.")?.strip_suffix(".Name")?, value))
+        });
         let filter = |(number, name): (&str, &String)| {
             let start = format!("Filter.{number}.Value.");
-            let values = params.pairs().iter().filter(|(name, _)| name.starts_with(&start)).map(|(_, value)| value.clone()).collect();
+            let values = params
+                .pairs()
+                .iter()
+                .filter(|(name, _)| name.starts_with(&start))
+                .map(|(_, value)| value.clone())
+                .collect();
             Filter { name: name.clone(), start, values }
         };
         // EC2 allows 200 values, so more filters than that are no question to EC2.
@@ -214,14 +249,19 @@ impl Filters {
     }
 
     fn asks(&self, parameter: &str) -> Asks {
-        if parameter.strip_prefix("ImageId.").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
+        if parameter
+            .strip_prefix("ImageId.")
+            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+        {
             return Asks::ByList;
         }
-        let is_value = |filter: &Filter| filter.name == "image-id" && parameter.starts_with(&filter.start);
+        let is_value =
+            |filter: &Filter| filter.name == "image-id" && parameter.starts_with(&filter.start);
         if self.0.iter().any(is_value) { Asks::ByFilter } else { Asks::Otherwise }
     }
 
-    /// Whether they find an image that EC2 does not have yet. Those that ask for what is not known of it before say nothing.
+    /// Whether they find an image that EC2 does not have yet. Those that ask for what is not known
+    /// of it before say nothing.
     fn let_through(&self, image: &RestoredImage) -> bool {
         self.0.iter().all(|filter| {
             let known = match filter.name.as_str() {
@@ -259,7 +299,10 @@ fn described(image: &RestoredImage) -> Xml {
         .list("tagSet", []);
     if image.progress == RestoreProgress::Failed {
         let reason = image.reason.as_deref().unwrap_or("the restore failed");
-        xml = xml.inside("stateReason", &Xml::new().text("code", "Client.RestoreFailed").text("message", reason));
+        xml = xml.inside(
+            "stateReason",
+            &Xml::new().text("code", "Client.RestoreFailed").text("message", reason),
+        );
     }
     xml
 }

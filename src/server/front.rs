@@ -19,8 +19,8 @@ use super::http::{HttpSettings, Reply, Sitter};
 use super::metrics::{Metrics, Opened};
 use super::signature::{Signed, Verified, Verifier};
 use super::{Refusal, Service, pages};
+use crate::aws::ec2_query::{MAX_FORM_BYTES, Params, refusal};
 use crate::base::{hex, random};
-use crate::query::{MAX_FORM_BYTES, Params, refusal};
 
 /// Questions to AWS at a time: what CreateStoreImageTask and CreateRestoreImageTask check.
 const SLOW: usize = 24;
@@ -62,7 +62,11 @@ struct Trace {
 }
 
 impl Front {
-    pub(super) fn new(settings: HttpSettings, address: SocketAddr, service: Arc<dyn Service>) -> Self {
+    pub(super) fn new(
+        settings: HttpSettings,
+        address: SocketAddr,
+        service: Arc<dyn Service>,
+    ) -> Self {
         let region = settings.region;
         Self {
             service,
@@ -89,7 +93,11 @@ impl Front {
     }
 
     /// Answers, whatever happens. What was begun is finished even if the client leaves.
-    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>, sitter: Sitter) -> Reply {
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        sitter: Sitter,
+    ) -> Reply {
         let began = Instant::now();
         let trace = Trace { id: request_id(), action: "page" };
         let (id, front) = (trace.id.clone(), self.clone());
@@ -101,12 +109,18 @@ impl Front {
             };
             (reply, trace.action)
         });
-        let (reply, action) = handled.await.unwrap_or_else(|_| (refused(&Refusal::internal(), &id), "unknown"));
+        let (reply, action) =
+            handled.await.unwrap_or_else(|_| (refused(&Refusal::internal(), &id), "unknown"));
         self.metrics.answered(action, &reply.code, began.elapsed());
         reply
     }
 
-    async fn route(self: Arc<Self>, request: Request<Incoming>, sitter: &Sitter, trace: &mut Trace) -> Result<Reply, Refusal> {
+    async fn route(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        sitter: &Sitter,
+        trace: &mut Trace,
+    ) -> Result<Reply, Refusal> {
         let path = request.uri().path();
         if request.method() == Method::POST && path == "/" {
             trace.action = "unknown";
@@ -130,15 +144,30 @@ impl Front {
     }
 
     /// The status page and its like: for this machine, or for whoever has the password.
-    async fn page(&self, path: &str, headers: &HeaderMap, sitter: &Sitter) -> Result<Reply, Refusal> {
+    async fn page(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        sitter: &Sitter,
+    ) -> Result<Reply, Refusal> {
         let missing = || Refusal::new(404, "NotFound", "there is nothing here");
         if self.is_local && !is_at_home(headers) {
-            return Err(Refusal::new(403, "InvalidHost", "this server is for this machine: ask for it by its address or as localhost"));
+            return Err(Refusal::new(
+                403,
+                "InvalidHost",
+                "this server is for this machine: ask for it by its address or as localhost",
+            ));
         }
         match &self.status_password {
             Some(password) if !admits_password(headers, password) => {
-                let reply = Reply::new(401, "text/plain", "the status page takes the password of --status-password-file\n");
-                return Ok(reply.with("www-authenticate", "Basic realm=\"amistore\", charset=\"UTF-8\""));
+                let reply = Reply::new(
+                    401,
+                    "text/plain",
+                    "the status page takes the password of --status-password-file\n",
+                );
+                return Ok(
+                    reply.with("www-authenticate", "Basic realm=\"amistore\", charset=\"UTF-8\"")
+                );
             }
             None if !self.is_local => return Err(missing()),
             _ => {}
@@ -153,25 +182,37 @@ impl Front {
         let service = self.service.clone();
         let overview = blocking(&self.quick, move || service.overview()).await?;
         let reply = match path {
-            "/metrics" => Reply::new(200, "text/plain; version=0.0.4; charset=utf-8", self.metrics.text(&overview)),
+            "/metrics" => Reply::new(
+                200,
+                "text/plain; version=0.0.4; charset=utf-8",
+                self.metrics.text(&overview),
+            ),
             _ => pages::tasks(&overview),
         };
         Ok(reply.until_sent(busy))
     }
 
     /// An action of EC2's protocol.
-    async fn protocol(&self, request: Request<Incoming>, sitter: &Sitter, trace: &mut Trace) -> Result<Reply, Refusal> {
+    async fn protocol(
+        &self,
+        request: Request<Incoming>,
+        sitter: &Sitter,
+        trace: &mut Trace,
+    ) -> Result<Reply, Refusal> {
         let (parts, body) = request.into_parts();
         self.admit(&parts)?;
         let form = self.body(body).await?;
         let verified = self.verify(&parts, &form)?;
         let busy = sitter.busy();
-        let params = Params::decode(&form).map_err(|error| Refusal::client("MalformedQueryString", error.message()))?;
+        let params = Params::decode(&form)
+            .map_err(|error| Refusal::client("MalformedQueryString", error.message()))?;
         let action = asked_for(&params)?;
         let own = Action::parse(&action);
         trace.action = own.map_or("other", Action::name);
-        // Pollers ask the same thing twice within a second, and then the signature is the same, too.
-        let only_reads = ["Describe", "Get", "List", "Search"].iter().any(|verb| action.starts_with(verb));
+        // Pollers ask the same thing twice within a second, and then the signature is the same,
+        // too.
+        let only_reads =
+            ["Describe", "Get", "List", "Search"].iter().any(|verb| action.starts_with(verb));
         let once = verified.filter(|_| !only_reads);
         if let Some(verified) = once {
             self.use_up(verified).await?;
@@ -180,11 +221,14 @@ impl Front {
             Some(own) => self.own(own, params, trace).await,
             None => self.other(&action, params, form, trace).await,
         };
-        let failed = outcome.as_ref().map_or_else(|refusal| refusal.status, |reply| reply.status) >= 500;
+        let failed =
+            outcome.as_ref().map_or_else(|refusal| refusal.status, |reply| reply.status) >= 500;
         if let (Some(verified), true) = (once, failed) {
-            // Clients repeat what failed on our side, and within a second the signature is the same. If it stays used, they have to sign again.
+            // Clients repeat what failed on our side, and within a second the signature is the
+            // same. If it stays used, they have to sign again.
             let service = self.service.clone();
-            let _ = blocking(&self.quick, move || service.release_signature(&verified.signature)).await;
+            let _ =
+                blocking(&self.quick, move || service.release_signature(&verified.signature)).await;
         }
         outcome.map(|reply| reply.until_sent(busy))
     }
@@ -192,17 +236,23 @@ impl Front {
     /// Uses the signature up, so that nobody makes the request again who only saw it.
     async fn use_up(&self, verified: Verified) -> Result<(), Refusal> {
         let service = self.service.clone();
-        let before = blocking(&self.quick, move || service.use_signature(&verified.signature, verified.until)).await?;
+        let before = blocking(&self.quick, move || {
+            service.use_signature(&verified.signature, verified.until)
+        })
+        .await?;
         let now = SystemTime::now();
         // It may have waited for its turn until nobody remembers the first use.
         if now > verified.until {
             return Err(Refusal::client("RequestExpired", "Request has expired: sign it again"));
         }
         let Some(before) = before else { return Ok(()) };
-        // Most likely the client of the first one, who has not heard the answer: asked to wait, it signs again, and then the signature is another one.
+        // Most likely the client of the first one, who has not heard the answer: asked to wait, it
+        // signs again, and then the signature is another one.
         if now.duration_since(before).is_ok_and(|since| since < SOON) {
             tokio::time::sleep(NEXT_SECOND).await;
-            return Err(Refusal::busy("this signed request was made already, a moment ago: sign it again"));
+            return Err(Refusal::busy(
+                "this signed request was made already, a moment ago: sign it again",
+            ));
         }
         Err(Refusal::new(401, "AuthFailure", "this signed request was made already: sign it again"))
     }
@@ -217,22 +267,40 @@ impl Front {
             ));
         }
         if is_from_elsewhere(&parts.headers) {
-            return Err(Refusal::new(403, "UnauthorizedOperation", "requests that a page of another site makes are not answered"));
+            return Err(Refusal::new(
+                403,
+                "UnauthorizedOperation",
+                "requests that a page of another site makes are not answered",
+            ));
         }
         let presigned = parts.uri.query().is_some_and(|query| query.contains("Signature="));
         if self.verifier.is_some() && !parts.headers.contains_key(AUTHORIZATION) && !presigned {
             let message = "Request is missing Authentication Token: sign it with an access key of this server";
             return Err(Refusal::new(403, "MissingAuthenticationToken", message));
         }
-        let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("application/x-www-form-urlencoded");
-        if !kind.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded") {
-            return Err(Refusal::client("UnsupportedProtocol", "an action is sent as application/x-www-form-urlencoded"));
+        let kind = parts
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or("application/x-www-form-urlencoded");
+        if !kind.trim_start().to_ascii_lowercase().starts_with("application/x-www-form-urlencoded")
+        {
+            return Err(Refusal::client(
+                "UnsupportedProtocol",
+                "an action is sent as application/x-www-form-urlencoded",
+            ));
         }
         Ok(())
     }
 
     async fn body(&self, body: Incoming) -> Result<Bytes, Refusal> {
-        let too_long = || Refusal::new(413, "RequestEntityTooLarge", format!("the form is longer than {MAX_FORM_BYTES} bytes"));
+        let too_long = || {
+            Refusal::new(
+                413,
+                "RequestEntityTooLarge",
+                format!("the form is longer than {MAX_FORM_BYTES} bytes"),
+            )
+        };
         let hint = body.size_hint();
         if hint.lower() > MAX_FORM_BYTES as u64 {
             return Err(too_long());
@@ -240,20 +308,38 @@ impl Front {
         // Kept until the form is read.
         let _one_of_few = match hint.upper() {
             Some(length) if length <= SMALL_FORM_BYTES => None,
-            _ => Some(self.long_forms.try_acquire().map_err(|_| Refusal::busy("too many long requests at a time: try again"))?),
+            _ => Some(
+                self.long_forms
+                    .try_acquire()
+                    .map_err(|_| Refusal::busy("too many long requests at a time: try again"))?,
+            ),
         };
-        match tokio::time::timeout(self.body_time, Limited::new(body, MAX_FORM_BYTES).collect()).await {
-            Err(_) => Err(Refusal::new(408, "RequestTimeout", "the body of the request did not arrive in time")),
+        match tokio::time::timeout(self.body_time, Limited::new(body, MAX_FORM_BYTES).collect())
+            .await
+        {
+            Err(_) => Err(Refusal::new(
+                408,
+                "RequestTimeout",
+                "the body of the request did not arrive in time",
+            )),
             Ok(Ok(whole)) => Ok(whole.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
-            Ok(Err(_)) => Err(Refusal::client("IncompleteBody", "the body of the request ended early")),
+            Ok(Err(_)) => {
+                Err(Refusal::client("IncompleteBody", "the body of the request ended early"))
+            }
         }
     }
 
     fn verify(&self, parts: &Parts, body: &[u8]) -> Result<Option<Verified>, Refusal> {
         let Some(verifier) = &self.verifier else { return Ok(None) };
         let (method, uri) = (parts.method.as_str(), &parts.uri);
-        let signed = Signed { method, path: uri.path(), query: uri.query().unwrap_or_default(), headers: &parts.headers, body };
+        let signed = Signed {
+            method,
+            path: uri.path(),
+            query: uri.query().unwrap_or_default(),
+            headers: &parts.headers,
+            body,
+        };
         verifier.verify(&signed, SystemTime::now()).map(Some)
     }
 
@@ -264,10 +350,18 @@ impl Front {
         Ok(Reply::xml(200, &trace.id, xml.response(action.name(), &trace.id)))
     }
 
-    async fn other(&self, action: &str, params: Params, form: Bytes, trace: &Trace) -> Result<Reply, Refusal> {
-        let (service, name, forwards) = (self.service.clone(), action.to_owned(), self.upstream.is_some());
+    async fn other(
+        &self,
+        action: &str,
+        params: Params,
+        form: Bytes,
+        trace: &Trace,
+    ) -> Result<Reply, Refusal> {
+        let (service, name, forwards) =
+            (self.service.clone(), action.to_owned(), self.upstream.is_some());
         let is_dry = params.get("DryRun") == Some("true");
-        let mut plan = blocking(&self.quick, move || Plan::of(&name, &params, &*service, forwards)).await?;
+        let mut plan =
+            blocking(&self.quick, move || Plan::of(&name, &params, &*service, forwards)).await?;
         let (Some(upstream), Some(rewritten)) = (&self.upstream, plan.form.take()) else {
             if is_dry {
                 return Err(Refusal::dry_run());
@@ -286,7 +380,9 @@ fn asked_for(params: &Params) -> Result<String, Refusal> {
         return Err(Refusal::value("The parameter Action is given more than once"));
     }
     let action = params.get("Action").filter(|action| !action.is_empty());
-    action.map(ToOwned::to_owned).ok_or_else(|| Refusal::client("MissingAction", "The request is missing an action"))
+    action
+        .map(ToOwned::to_owned)
+        .ok_or_else(|| Refusal::client("MissingAction", "The request is missing an action"))
 }
 
 /// Waits for a turn, not for ever.
@@ -323,5 +419,12 @@ fn refused(said: &Refusal, id: &str) -> Reply {
 /// A random id in the form of a UUID.
 fn request_id() -> String {
     let digits = hex(&[random().to_be_bytes(), random().to_be_bytes()].concat());
-    format!("{}-{}-4{}-8{}-{}", &digits[..8], &digits[8..12], &digits[13..16], &digits[17..20], &digits[20..])
+    format!(
+        "{}-{}-4{}-8{}-{}",
+        &digits[..8],
+        &digits[8..12],
+        &digits[13..16],
+        &digits[17..20],
+        &digits[20..]
+    )
 }

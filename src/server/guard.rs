@@ -1,4 +1,5 @@
-//! Who is at the door of a server without signatures: this machine, a page of another site, or somebody with the password.
+//! Who is at the door of a server without signatures: this machine, a page of another site, or
+//! somebody with the password.
 
 use std::net::IpAddr;
 
@@ -8,7 +9,8 @@ use hyper::header::{AUTHORIZATION, HOST, ORIGIN};
 use super::signature::is_same_secret;
 use crate::aws::base64;
 
-/// Whether the request names this machine as its host. A browser that was sent here by the name of another machine does not.
+/// Whether the request names this machine as its host. A browser that was sent here by the name of
+/// another machine does not.
 pub(super) fn is_at_home(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
@@ -24,22 +26,29 @@ fn host_of(authority: &str) -> &str {
 }
 
 fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-/// Whether a browser makes the request for a page of another site. Such a form is sent without asking us first.
+/// Whether a browser makes the request for a page of another site. Such a form is sent without
+/// asking us first.
 pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let site = text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
     let host = text(HOST.as_str()).unwrap_or_default();
-    let ours = |origin: &str| ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host));
+    let ours = |origin: &str| {
+        ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host))
+    };
     site || text(ORIGIN.as_str()).is_some_and(|origin| !ours(origin))
 }
 
 /// Whether the request has the password, under any user's name.
 pub(super) fn admits_password(headers: &HeaderMap, password: &str) -> bool {
     let said = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let decoded = said.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case("basic ")).and_then(|_| unpadded(said[6..].trim()));
+    let decoded = said
+        .get(..6)
+        .filter(|scheme| scheme.eq_ignore_ascii_case("basic "))
+        .and_then(|_| unpadded(said[6..].trim()));
     let decoded = decoded.unwrap_or_default();
     let given = decoded.iter().position(|byte| *byte == b':').map(|at| &decoded[at + 1..]);
     is_same_secret(password.as_bytes(), given.unwrap_or_default()) & given.is_some()
@@ -57,15 +66,33 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]
     fn only_this_machine_is_home() {
-        for host in ["localhost", "LOCALHOST:80", "127.0.0.1:8673", "127.9.9.9", "[::1]:80", "[::ffff:127.0.0.1]"] {
+        for host in [
+            "localhost",
+            "LOCALHOST:80",
+            "127.0.0.1:8673",
+            "127.9.9.9",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]",
+        ] {
             assert!(is_at_home(&headers(&[("host", host)])), "{host}");
         }
-        for host in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "[::2]", "evil@127.0.0.1"] {
+        for host in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "[::2]",
+            "evil@127.0.0.1",
+        ] {
             assert!(!is_at_home(&headers(&[("host", host)])), "{host}");
         }
         assert!(!is_at_home(&headers(&[])));
@@ -74,7 +101,11 @@ mod tests {
     #[test]
     fn pages_of_other_sites_are_told_from_programs() {
         let host = ("host", "127.0.0.1:8673");
-        for ours in [vec![host], vec![host, ("origin", "http://127.0.0.1:8673")], vec![host, ("sec-fetch-site", "same-origin")]] {
+        for ours in [
+            vec![host],
+            vec![host, ("origin", "http://127.0.0.1:8673")],
+            vec![host, ("sec-fetch-site", "same-origin")],
+        ] {
             assert!(!is_from_elsewhere(&headers(&ours)), "{ours:?}");
         }
         for theirs in ["null", "http://evil.example", "http://127.0.0.1:8674", "127.0.0.1:8673"] {
@@ -88,10 +119,18 @@ mod tests {
     #[test]
     fn the_password_is_compared_whole() {
         // Of `user:pass:word`, as RFC 7617 has it: only the first colon divides.
-        assert!(admits_password(&headers(&[("authorization", "Basic dXNlcjpwYXNzOndvcmQ=")]), "pass:word"));
-        for said in ["", "Basic", "Basic ", "Basic !", "Bearer dXNlcjpwYXNzOndvcmQ=", "Basic dXNlcg=="] {
+        assert!(admits_password(
+            &headers(&[("authorization", "Basic dXNlcjpwYXNzOndvcmQ=")]),
+            "pass:word"
+        ));
+        for said in
+            ["", "Basic", "Basic ", "Basic !", "Bearer dXNlcjpwYXNzOndvcmQ=", "Basic dXNlcg=="]
+        {
             assert!(!admits_password(&headers(&[("authorization", said)]), "pass:word"), "{said}");
         }
-        assert!(!admits_password(&headers(&[("authorization", "Basic dXNlcjpwYXNzOndvcmQ=")]), "pass:words"));
+        assert!(!admits_password(
+            &headers(&[("authorization", "Basic dXNlcjpwYXNzOndvcmQ=")]),
+            "pass:words"
+        ));
     }
 }

@@ -10,7 +10,8 @@ use super::Overview;
 
 /// Upper ends of the buckets of durations, in milliseconds.
 const BUCKETS: [u64; 10] = [5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000];
-/// Pairs of action and code that are counted apart. Codes come from EC2, too, and are not to fill the memory.
+/// Pairs of action and code that are counted apart. Codes come from EC2, too, and are not to fill
+/// the memory.
 const MAX_PAIRS: usize = 500;
 
 /// Counters of the endpoint itself.
@@ -83,17 +84,42 @@ impl Metrics {
         for (state, count) in [("queued", overview.queued), ("running", overview.running)] {
             _ = writeln!(text, "amistore_tasks{{state=\"{state}\"}} {count}");
         }
-        family(&mut text, "tasks_ended_total", "counter", "Tasks that ended since the server began.");
+        family(
+            &mut text,
+            "tasks_ended_total",
+            "counter",
+            "Tasks that ended since the server began.",
+        );
         for (state, count) in [("completed", overview.completed), ("failed", overview.failed)] {
             _ = writeln!(text, "amistore_tasks_ended_total{{state=\"{state}\"}} {count}");
         }
         for (name, kind, help, value) in [
             ("volume_bytes_total", "counter", "Bytes of volumes handled.", overview.bytes),
-            ("transferred_bytes_total", "counter", "Bytes sent to and received from AWS.", overview.transferred),
+            (
+                "transferred_bytes_total",
+                "counter",
+                "Bytes sent to and received from AWS.",
+                overview.transferred,
+            ),
             ("retries_total", "counter", "Requests to AWS that were made again.", overview.retries),
-            ("http_connections", "gauge", "Connections that are open.", self.open.load(Ordering::Relaxed)),
-            ("http_connections_total", "counter", "Connections that were taken.", self.connections.load(Ordering::Relaxed)),
-            ("http_connections_refused_total", "counter", "Connections beyond the limit.", self.turned_away.load(Ordering::Relaxed)),
+            (
+                "http_connections",
+                "gauge",
+                "Connections that are open.",
+                self.open.load(Ordering::Relaxed),
+            ),
+            (
+                "http_connections_total",
+                "counter",
+                "Connections that were taken.",
+                self.connections.load(Ordering::Relaxed),
+            ),
+            (
+                "http_connections_refused_total",
+                "counter",
+                "Connections beyond the limit.",
+                self.turned_away.load(Ordering::Relaxed),
+            ),
             (
                 "http_connections_evicted_total",
                 "counter",
@@ -105,12 +131,25 @@ impl Metrics {
             _ = writeln!(text, "amistore_{name} {value}");
         }
         family(&mut text, "http_requests_total", "counter", "Requests by action and code.");
-        for ((action, code), count) in self.requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let code: String = code.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '.').collect();
-            _ = writeln!(text, "amistore_http_requests_total{{action=\"{action}\",code=\"{code}\"}} {count}");
+        for ((action, code), count) in
+            self.requests.lock().unwrap_or_else(PoisonError::into_inner).iter()
+        {
+            let code: String =
+                code.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '.').collect();
+            _ = writeln!(
+                text,
+                "amistore_http_requests_total{{action=\"{action}\",code=\"{code}\"}} {count}"
+            );
         }
-        family(&mut text, "http_request_duration_seconds", "histogram", "Time until the head of an answer is ready.");
-        for (action, durations) in self.durations.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        family(
+            &mut text,
+            "http_request_duration_seconds",
+            "histogram",
+            "Time until the head of an answer is ready.",
+        );
+        for (action, durations) in
+            self.durations.lock().unwrap_or_else(PoisonError::into_inner).iter()
+        {
             histogram(&mut text, action, durations);
         }
         text

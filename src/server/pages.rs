@@ -1,6 +1,7 @@
 //! What people and monitoring look at: the status page, its data, and metrics.
 //!
-//! The page is three files of this program and asks nobody else for anything. It does not change anything, so it has no forms.
+//! The page is three files of this program and asks nobody else for anything. It does not change
+//! anything, so it has no forms.
 
 use serde_json::{Value, json};
 

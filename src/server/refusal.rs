@@ -28,7 +28,11 @@ impl Refusal {
 
     /// `InternalError`: clients try again.
     pub fn internal() -> Self {
-        Self::new(500, "InternalError", "an internal error has occurred; the log of the server says more")
+        Self::new(
+            500,
+            "InternalError",
+            "an internal error has occurred; the log of the server says more",
+        )
     }
 
     /// What a request with DryRun gets that would have succeeded.
@@ -38,7 +42,8 @@ impl Refusal {
 }
 
 impl From<Error> for Refusal {
-    /// EC2's own code stays what it is, so that whoever knows EC2 knows what to do. Message, facts and causes become one sentence.
+    /// EC2's own code stays what it is, so that whoever knows EC2 knows what to do. Message, facts
+    /// and causes become one sentence.
     fn from(error: Error) -> Self {
         let own = error.fact("code").filter(|code| is_code(code)).map(ToOwned::to_owned);
         let code = own.unwrap_or_else(|| code_of(error.kind()).to_owned());
@@ -72,7 +77,9 @@ fn status_of(code: &str) -> u16 {
         "UnauthorizedOperation" | "AccessDenied" | "OptInRequired" | "Blocked" => 403,
         "DryRunOperation" => 412,
         "InternalError" | "InternalFailure" => 500,
-        "RequestLimitExceeded" | "Unavailable" | "ServiceUnavailable" | "InsufficientCapacity" => 503,
+        "RequestLimitExceeded" | "Unavailable" | "ServiceUnavailable" | "InsufficientCapacity" => {
+            503
+        }
         _ => 400,
     }
 }
@@ -83,8 +90,16 @@ mod tests {
 
     #[test]
     fn the_code_of_ec2_stays() {
-        let error = Error::new(ErrorKind::NotFound, "cannot read the image").at("code", "InvalidAMIID.NotFound").at("status", 400);
-        assert_eq!(Refusal::from(error), Refusal::client("InvalidAMIID.NotFound", "cannot read the image (code InvalidAMIID.NotFound)"));
+        let error = Error::new(ErrorKind::NotFound, "cannot read the image")
+            .at("code", "InvalidAMIID.NotFound")
+            .at("status", 400);
+        assert_eq!(
+            Refusal::from(error),
+            Refusal::client(
+                "InvalidAMIID.NotFound",
+                "cannot read the image (code InvalidAMIID.NotFound)"
+            )
+        );
         let error = Error::new(ErrorKind::Limit, "cannot read").at("code", "RequestLimitExceeded");
         assert_eq!(Refusal::from(error).status, 503);
     }
@@ -97,7 +112,8 @@ mod tests {
             (ErrorKind::Io, 503, "Unavailable"),
             (ErrorKind::Internal, 500, "InternalError"),
         ] {
-            let error = Error::new(kind, "no").at("code", "503").because(std::io::Error::other("why"));
+            let error =
+                Error::new(kind, "no").at("code", "503").because(std::io::Error::other("why"));
             assert_eq!(Refusal::from(error), Refusal::new(status, code, "no (code 503): why"));
         }
     }

@@ -1,6 +1,7 @@
 //! Ids that were given out before EC2 had one.
 //!
-//! Whoever asks by a reserved id is answered by it: requests are translated to EC2's id, answers back. Whoever does not name it sees EC2's own.
+//! Whoever asks by a reserved id is answered by it: requests are translated to EC2's id, answers
+//! back. Whoever does not name it sees EC2's own.
 
 use super::{Refusal, RestoreProgress, RestoredImage, Service};
 use crate::base::ImageId;
@@ -17,7 +18,8 @@ impl<'a> Names<'a> {
         Self { service, known: Vec::new() }
     }
 
-    /// EC2's id of an image. Refuses a reserved one for which there is no image yet, and says how far it is.
+    /// EC2's id of an image. Refuses a reserved one for which there is no image yet, and says how
+    /// far it is.
     pub(super) fn real(&mut self, id: &ImageId) -> Result<ImageId, Refusal> {
         let Some(image) = self.service.restored(id)? else { return Ok(id.clone()) };
         match registered(&image) {
@@ -50,9 +52,15 @@ pub(super) fn unavailable(image: &RestoredImage) -> Refusal {
     let state = match (image.progress, &image.reason) {
         (RestoreProgress::Failed, Some(reason)) => format!("could not be restored: {reason}"),
         (RestoreProgress::Failed, None) => "could not be restored".to_owned(),
-        _ => format!("is being restored from {}, {} % are done: wait until it is available", image.location, image.percent),
+        _ => format!(
+            "is being restored from {}, {} % are done: wait until it is available",
+            image.location, image.percent
+        ),
     };
-    Refusal::client("InvalidAMIID.Unavailable", format!("The image ID '{}' is not available. It {state}", image.reserved))
+    Refusal::client(
+        "InvalidAMIID.Unavailable",
+        format!("The image ID '{}' is not available. It {state}", image.reserved),
+    )
 }
 
 /// Writes `to` for every `from` that stands alone in `text`.
@@ -61,8 +69,8 @@ pub(super) fn renamed(text: &str, from: &str, to: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find(from) {
         let (before, after) = (&rest[..at], &rest[at + from.len()..]);
-        let alone =
-            !before.ends_with(|char: char| char.is_ascii_alphanumeric()) && !after.starts_with(|char: char| char.is_ascii_alphanumeric());
+        let alone = !before.ends_with(|char: char| char.is_ascii_alphanumeric())
+            && !after.starts_with(|char: char| char.is_ascii_alphanumeric());
         written.push_str(before);
         written.push_str(if alone { to } else { from });
         rest = after;

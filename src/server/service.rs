@@ -4,15 +4,21 @@ use std::time::SystemTime;
 
 use crate::base::ImageId;
 
-/// Answers what was asked; every method may block for as long as a few requests to AWS take, and may be called from many threads.
+/// Answers what was asked; every method may block for as long as a few requests to AWS take, and
+/// may be called from many threads.
 pub trait Service: Send + Sync {
-    /// CreateStoreImageTask: checks what can be checked at once, remembers the task durably and returns the key of the object. With `dry_run` nothing is remembered, and success is for the caller to name `DryRunOperation`.
+    /// CreateStoreImageTask: checks what can be checked at once, remembers the task durably and
+    /// returns the key of the object. With `dry_run` nothing is remembered, and success is for the
+    /// caller to name `DryRunOperation`.
     fn create_store(&self, request: &StoreRequest, dry_run: bool) -> Result<String, Refusal>;
 
-    /// DescribeStoreImageTasks: store tasks of the last 31 days, newest first; with image ids only the newest task of each.
+    /// DescribeStoreImageTasks: store tasks of the last 31 days, newest first; with image ids only
+    /// the newest task of each.
     fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal>;
 
-    /// CreateRestoreImageTask: checks what can be checked at once, remembers the task durably and returns a reserved id, by which [`restored`](Self::restored) finds the image: EC2 makes its own id only at the end.
+    /// CreateRestoreImageTask: checks what can be checked at once, remembers the task durably and
+    /// returns a reserved id, by which [`restored`](Self::restored) finds the image: EC2 makes its
+    /// own id only at the end.
     fn create_restore(&self, request: &RestoreRequest, dry_run: bool) -> Result<ImageId, Refusal>;
 
     /// What became of a reserved id; `None` if this is none of ours.
@@ -21,8 +27,13 @@ pub trait Service: Send + Sync {
     /// What goes on, for people and for monitoring.
     fn overview(&self) -> Result<Overview, Refusal>;
 
-    /// Remembers durably, and for all servers that share their tasks, that a signature was used; it has to be remembered until `until`. Returns when it was used before, if it was.
-    fn use_signature(&self, signature: &[u8; 32], until: SystemTime) -> Result<Option<SystemTime>, Refusal>;
+    /// Remembers durably, and for all servers that share their tasks, that a signature was used; it
+    /// has to be remembered until `until`. Returns when it was used before, if it was.
+    fn use_signature(
+        &self,
+        signature: &[u8; 32],
+        until: SystemTime,
+    ) -> Result<Option<SystemTime>, Refusal>;
 
     /// Forgets that a signature was used: its request came to nothing.
     fn release_signature(&self, signature: &[u8; 32]) -> Result<(), Refusal>;
@@ -72,7 +83,8 @@ pub struct RestoreRequest {
 pub struct StoreQuery {
     /// Only these images, and of each only the newest task.
     pub image_ids: Vec<ImageId>,
-    /// Filters of states, which are `InProgress`, `Completed` and `Failed`: a task has to fit one pattern of each.
+    /// Filters of states, which are `InProgress`, `Completed` and `Failed`: a task has to fit one
+    /// pattern of each.
     pub states: Vec<Vec<String>>,
     /// Filters of buckets: the same.
     pub buckets: Vec<Vec<String>>,
@@ -87,7 +99,8 @@ pub struct StoreQuery {
 pub struct StorePage {
     /// The tasks.
     pub tasks: Vec<StoreResult>,
-    /// Where to go on, if there are more: letters, digits and `-` only. It stays good while tasks come and end.
+    /// Where to go on, if there are more: letters, digits and `-` only. It stays good while tasks
+    /// come and end.
     pub next: Option<String>,
 }
 

@@ -3,14 +3,27 @@
 use crate::aws::s3::S3Store;
 use crate::base::{Error, ErrorKind, Event, Observer, Result};
 
-/// Looks at a bucket that will be written to, and refuses one that everybody may read, unless that is allowed.
-pub fn look_at_bucket(store: &S3Store, key: &str, allow_public: bool, observer: &dyn Observer) -> Result<()> {
+/// Looks at a bucket that will be written to, and refuses one that everybody may read, unless that
+/// is allowed.
+pub fn look_at_bucket(
+    store: &S3Store,
+    key: &str,
+    allow_public: bool,
+    observer: &dyn Observer,
+) -> Result<()> {
     let found = store.preflight(key)?;
     let note = |message: String| observer.note(&Event::Note { message });
-    note(format!("bucket {} in {}", store.bucket(), found.region.as_deref().unwrap_or("a Region that it does not say")));
+    note(format!(
+        "bucket {} in {}",
+        store.bucket(),
+        found.region.as_deref().unwrap_or("a Region that it does not say")
+    ));
     if let Some(why) = found.public {
         if !allow_public {
-            let refused = Error::new(ErrorKind::Denied, "the bucket is public: everybody could read the disks of this image");
+            let refused = Error::new(
+                ErrorKind::Denied,
+                "the bucket is public: everybody could read the disks of this image",
+            );
             return Err(refused.at("bucket", store.bucket()).at("because", why));
         }
         observer.note(&Event::Warning { message: format!("the bucket is public: {why}") });
@@ -22,7 +35,10 @@ pub fn look_at_bucket(store: &S3Store, key: &str, allow_public: bool, observer: 
         note("the bucket has object lock: an archive may not be deletable for a time".to_owned());
     }
     if !found.unanswered.is_empty() {
-        note(format!("not known of the bucket, because these may not be asked: {}", found.unanswered.join(", ")));
+        note(format!(
+            "not known of the bucket, because these may not be asked: {}",
+            found.unanswered.join(", ")
+        ));
     }
     Ok(())
 }

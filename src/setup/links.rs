@@ -82,15 +82,22 @@ impl Links {
         Ec2Link::open(self.runtime()?, access.clone(), self.options(settings))
     }
 
-    /// EC2 and EBS with these credentials. `account_rate` is how many blocks a second the account may read or write, if it is not what the Region gives.
-    pub fn compute(&self, access: &Access, settings: &LinkSettings, account_rate: Option<u32>) -> Result<Compute> {
+    /// EC2 and EBS with these credentials. `account_rate` is how many blocks a second the account
+    /// may read or write, if it is not what the Region gives.
+    pub fn compute(
+        &self,
+        access: &Access,
+        settings: &LinkSettings,
+        account_rate: Option<u32>,
+    ) -> Result<Compute> {
         let ec2 = self.control(access, settings)?;
         let ebs = EbsLink::open(self.runtime()?, access.clone(), self.options(settings))?;
         let quotas = Quotas::new(&ebs.region(), account_rate);
         Ok(Compute { ec2, ebs, quotas })
     }
 
-    /// The account of these credentials, if somebody knows it: STS, or where EC2 is not AWS's own, whoever stands in for STS.
+    /// The account of these credentials, if somebody knows it: STS, or where EC2 is not AWS's own,
+    /// whoever stands in for STS.
     pub fn account(&self, access: &Access, settings: &LinkSettings) -> Result<Option<String>> {
         if access.credentials == Credentials::Anonymous {
             return Ok(None);
@@ -98,7 +105,11 @@ impl Links {
         let sts = StsLink::open(self.runtime()?, access.clone(), self.options(settings))?;
         // AWS does not know the keys of others, and is not asked about them.
         let asks_aws = sts.endpoint().is_empty();
-        if asks_aws && !is_of_aws(&self.control(access, settings)?.endpoint()) { Ok(None) } else { sts.account() }
+        if asks_aws && !is_of_aws(&self.control(access, settings)?.endpoint()) {
+            Ok(None)
+        } else {
+            sts.account()
+        }
     }
 
     /// S3 with these credentials.
@@ -107,7 +118,13 @@ impl Links {
     }
 
     /// A bucket with these credentials.
-    pub fn bucket(&self, bucket: &str, access: Access, settings: &LinkSettings, options: ObjectOptions) -> Result<S3Store> {
+    pub fn bucket(
+        &self,
+        bucket: &str,
+        access: Access,
+        settings: &LinkSettings,
+        options: ObjectOptions,
+    ) -> Result<S3Store> {
         Ok(S3Store::new(self.objects(access, settings)?, bucket, settings.of_objects(options)))
     }
 }
@@ -115,11 +132,16 @@ impl Links {
 impl LinkSettings {
     /// What is asked for with every object, and of the bucket.
     pub fn of_objects(&self, options: ObjectOptions) -> ObjectOptions {
-        ObjectOptions { expected_bucket_owner: self.expected_bucket_owner.clone(), request_payer: self.request_payer, ..options }
+        ObjectOptions {
+            expected_bucket_owner: self.expected_bucket_owner.clone(),
+            request_payer: self.request_payer,
+            ..options
+        }
     }
 }
 
-/// EC2 on one side: where images are described and registered, where blocks are read and written, and how fast.
+/// EC2 on one side: where images are described and registered, where blocks are read and written,
+/// and how fast.
 pub struct Compute {
     /// The control plane.
     pub ec2: Ec2Link,

@@ -1,4 +1,5 @@
-//! What the command line and the server have in common: connections and memory made of settings, and the use cases that need both.
+//! What the command line and the server have in common: connections and memory made of settings,
+//! and the use cases that need both.
 //!
 //! It does not know arguments, requests or output.
 

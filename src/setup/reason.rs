@@ -44,13 +44,21 @@ pub fn told(error: &Error) -> String {
 pub fn failure_reason(error: &Error) -> String {
     let advice = match error.kind() {
         ErrorKind::Denied => "allow it to these credentials, and ask again: what was done is kept",
-        ErrorKind::Limit if ["memory", "part_size"].iter().any(|fact| error.fact(fact).is_some()) => {
+        ErrorKind::Limit
+            if ["memory", "part_size"].iter().any(|fact| error.fact(fact).is_some()) =>
+        {
             "give it more memory, or let fewer tasks run at once"
         }
-        ErrorKind::Io | ErrorKind::Limit | ErrorKind::Interrupted => "ask again: what was done is kept, and is not done twice",
-        ErrorKind::NotFound => "see whether it was deleted meanwhile, or is in another Region or account",
+        ErrorKind::Io | ErrorKind::Limit | ErrorKind::Interrupted => {
+            "ask again: what was done is kept, and is not done twice"
+        }
+        ErrorKind::NotFound => {
+            "see whether it was deleted meanwhile, or is in another Region or account"
+        }
         ErrorKind::Exists => "remove what is there, or choose another place or name",
-        ErrorKind::Corrupt if error.fact("snapshot_id").is_some() => "ask again; if it stays so, the snapshot is damaged",
+        ErrorKind::Corrupt if error.fact("snapshot_id").is_some() => {
+            "ask again; if it stays so, the snapshot is damaged"
+        }
         ErrorKind::Corrupt => "`amistore verify` tells what is damaged",
         ErrorKind::Unsupported | ErrorKind::Usage => "it will fail again as it is",
         _ => "this should not happen: report it",
@@ -61,11 +69,18 @@ pub fn failure_reason(error: &Error) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    text.split(|c: char| c.is_control() || c.is_whitespace())
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn cut(text: &str, room: usize) -> String {
-    if text.chars().count() <= room { text.to_owned() } else { text.chars().take(room - 1).chain(['…']).collect() }
+    if text.chars().count() <= room {
+        text.to_owned()
+    } else {
+        text.chars().take(room - 1).chain(['…']).collect()
+    }
 }
 
 #[cfg(test)]
@@ -75,7 +90,10 @@ mod tests {
     #[test]
     fn a_reason_is_one_line_of_what_where_why_and_what_to_do() {
         let cause = Error::new(ErrorKind::Io, "the other\nside is\r\ngone");
-        let error = Error::new(ErrorKind::Denied, "cannot read").at("snapshot_id", "snap-1").at("request_id", "r").because(cause);
+        let error = Error::new(ErrorKind::Denied, "cannot read")
+            .at("snapshot_id", "snap-1")
+            .at("request_id", "r")
+            .because(cause);
         let reason = failure_reason(&error);
         assert_eq!(
             reason,

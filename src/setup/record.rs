@@ -1,4 +1,5 @@
-//! A task that is worked on, in the record of tasks: how far it is, written by a thread of its own at most once a second.
+//! A task that is worked on, in the record of tasks: how far it is, written by a thread of its own
+//! at most once a second.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -7,14 +8,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::base::{Error, Event, Observer, Result, Stage};
-use crate::tasks::{Ledger, Owner};
+use crate::taskdb::{Ledger, Owner};
 
 /// Between two notes.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A rate is that of so many pauses.
 const SAMPLES: usize = 10;
 
-/// Counts what an observer hears of one task, and notes it as long as it lives. That the record cannot be written keeps nobody from working.
+/// Counts what an observer hears of one task, and notes it as long as it lives. That the record
+/// cannot be written keeps nobody from working.
 pub struct Recorder {
     count: Arc<Count>,
     thread: Option<JoinHandle<()>>,
@@ -39,8 +41,14 @@ struct Count {
 }
 
 impl Recorder {
-    /// Begins to note how far the task `id` of `owner` is, of which `percent` were told before. What is heard is passed on to `inner`.
-    pub fn start(ledger: Arc<Ledger>, owner: Arc<Owner>, (id, percent): (i64, u8), inner: Arc<dyn Observer>) -> Result<Self> {
+    /// Begins to note how far the task `id` of `owner` is, of which `percent` were told before.
+    /// What is heard is passed on to `inner`.
+    pub fn start(
+        ledger: Arc<Ledger>,
+        owner: Arc<Owner>,
+        (id, percent): (i64, u8),
+        inner: Arc<dyn Observer>,
+    ) -> Result<Self> {
         let count = Arc::new(Count {
             inner,
             counts: AtomicBool::new(true),
@@ -54,8 +62,12 @@ impl Recorder {
             samples: Mutex::new(VecDeque::from([(Instant::now(), 0)])),
         });
         let noted = count.clone();
-        let thread = std::thread::Builder::new().name("amistore-record".to_owned()).spawn(move || noted.write(&ledger, &owner, id));
-        let thread = thread.map_err(|cause| Error::io("cannot start the thread that keeps the record of tasks", cause))?;
+        let thread = std::thread::Builder::new()
+            .name("amistore-record".to_owned())
+            .spawn(move || noted.write(&ledger, &owner, id));
+        let thread = thread.map_err(|cause| {
+            Error::io("cannot start the thread that keeps the record of tasks", cause)
+        })?;
         Ok(Self { count, thread: Some(thread) })
     }
 
@@ -98,7 +110,8 @@ impl Drop for Recorder {
 
 impl Count {
     fn percent(&self) -> u8 {
-        let total = self.expected.load(Ordering::Relaxed).max(self.grown.load(Ordering::Relaxed)).max(1);
+        let total =
+            self.expected.load(Ordering::Relaxed).max(self.grown.load(Ordering::Relaxed)).max(1);
         let done = self.done.load(Ordering::Relaxed);
         let percent = (u128::from(done) * 100 / u128::from(total)).min(99) as u8;
         self.percent.fetch_max(percent, Ordering::Relaxed).max(percent)
@@ -125,7 +138,8 @@ impl Count {
             drop(samples);
             ended = lock(&self.ended);
             if !*ended {
-                ended = self.wake.wait_timeout(ended, PAUSE).unwrap_or_else(PoisonError::into_inner).0;
+                ended =
+                    self.wake.wait_timeout(ended, PAUSE).unwrap_or_else(PoisonError::into_inner).0;
             }
         }
     }
@@ -166,15 +180,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::base::NullObserver;
-    use crate::tasks::{Kind, NewTask, Origin};
+    use crate::taskdb::{Kind, NewTask, Origin};
 
     #[test]
     fn progress_is_that_of_the_work_and_is_noted_at_the_end_at_the_latest() {
         let state = tempfile::tempdir().expect("a directory");
         let ledger = Arc::new(Ledger::open(state.path()).expect("a record"));
         let owner = Arc::new(Owner::register(state.path()).expect("an owner"));
-        let id = ledger.begin(&NewTask::new(Kind::Store, Origin::Command, "a", "b"), &owner).expect("begins");
-        let recorder = Recorder::start(ledger.clone(), owner.clone(), (id, 7), Arc::new(NullObserver)).expect("starts");
+        let id = ledger
+            .begin(&NewTask::new(Kind::Store, Origin::Command, "a", "b"), &owner)
+            .expect("begins");
+        let recorder =
+            Recorder::start(ledger.clone(), owner.clone(), (id, 7), Arc::new(NullObserver))
+                .expect("starts");
         let observer = recorder.observer();
         assert_eq!(recorder.percent(), 7);
         recorder.expect(1000);

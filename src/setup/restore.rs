@@ -10,11 +10,17 @@ pub fn restore_target(options: &Ec2Options, archive: &Archive<'_>) -> String {
     let (region, endpoint) = (options.ec2.region(), options.ec2.endpoint());
     let at = if endpoint.is_empty() { String::new() } else { format!(" at {endpoint}") };
     let profile = options.ec2.profile().map(|profile| format!(" as {profile}")).unwrap_or_default();
-    let name = options.edits.name.clone().or_else(|| archive.document().name().map(ToOwned::to_owned)).unwrap_or_default();
+    let name = options
+        .edits
+        .name
+        .clone()
+        .or_else(|| archive.document().name().map(ToOwned::to_owned))
+        .unwrap_or_default();
     format!("ec2 {region}{profile}{at}: {name} from {}", hex(&archive.footer().root))
 }
 
-/// Restores an archive to EC2, or goes on with that. `about_snapshots` is what was asked for of them: with other wishes it cannot be continued.
+/// Restores an archive to EC2, or goes on with that. `about_snapshots` is what was asked for of
+/// them: with other wishes it cannot be continued.
 pub fn restore_to_ec2(
     archive: &Archive<'_>,
     place: &Ec2Place,
@@ -23,6 +29,7 @@ pub fn restore_to_ec2(
     context: Context<'_>,
 ) -> Result<(Restored, Ec2Restored)> {
     let report = ops::restore_resumable(archive, place, &[about_snapshots], resumption, context)?;
-    let restored = place.restored().ok_or_else(|| Error::internal("a restore ended and made nothing"))?;
+    let restored =
+        place.restored().ok_or_else(|| Error::internal("a restore ended and made nothing"))?;
     Ok((report, restored))
 }

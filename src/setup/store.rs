@@ -3,11 +3,11 @@
 use super::look_at_bucket;
 use crate::aws::s3::S3Store;
 use crate::base::Result;
-use crate::catalog::ImageSource;
-use crate::disk::Overwrite;
 use crate::engine::{Context, PackOptions};
+use crate::image::ImageSource;
+use crate::localfs::Overwrite;
+use crate::object::Attributes;
 use crate::ops::{self, ArchiveTarget, ObjectTarget, Resumption, Stored};
-use crate::store::Attributes;
 
 /// A store to a bucket.
 pub struct StoreJob<'a> {
@@ -33,7 +33,8 @@ pub struct StoreJob<'a> {
     pub resumption: Resumption,
 }
 
-/// Stores an image to a bucket, or goes on with that. The object is there when this returns, and not before.
+/// Stores an image to a bucket, or goes on with that. The object is there when this returns, and
+/// not before.
 pub fn store_to_bucket(job: StoreJob<'_>, context: Context<'_>) -> Result<Stored> {
     look_at_bucket(job.store, &job.key, job.allow_public, context.observer)?;
     let target = ObjectTarget {

@@ -5,24 +5,81 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layers, lowest first, and the layers each may use.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("base", &[]),
     ("codec", &["base"]),
-    ("model", &["base", "codec"]),
     ("format", &["base", "codec"]),
-    ("query", &["base"]),
-    ("disk", &["base"]),
-    ("state", &["base", "codec", "disk"]),
-    ("tasks", &["base", "disk"]),
-    ("block", &["base", "codec", "format", "disk"]),
-    ("store", &["base", "disk", "state"]),
-    ("catalog", &["base", "codec", "model", "disk", "state", "block"]),
-    ("engine", &["base", "codec", "model", "format", "block", "store", "catalog"]),
-    ("ops", &["base", "codec", "model", "format", "disk", "state", "block", "store", "catalog", "engine"]),
-    ("aws", &["base", "codec", "query", "model", "format", "disk", "state", "block", "store", "catalog"]),
-    ("setup", &["base", "codec", "model", "disk", "state", "tasks", "catalog", "store", "engine", "ops", "aws"]),
-    ("server", &["base", "codec", "query", "model", "disk", "state", "tasks", "catalog", "store", "engine", "ops", "aws", "setup"]),
-    ("cli", &["base", "codec", "model", "format", "disk", "state", "tasks", "catalog", "store", "engine", "ops", "aws", "setup", "server"]),
+    ("localfs", &["base"]),
+    ("checkpoint", &["base", "codec", "localfs"]),
+    ("taskdb", &["base", "localfs"]),
+    ("volume", &["base", "codec", "format", "localfs"]),
+    ("object", &["base", "localfs", "checkpoint"]),
+    ("image", &["base", "codec", "localfs", "checkpoint", "volume"]),
+    ("engine", &["base", "codec", "format", "volume", "object", "image"]),
+    (
+        "ops",
+        &[
+            "base",
+            "codec",
+            "format",
+            "localfs",
+            "checkpoint",
+            "volume",
+            "object",
+            "image",
+            "engine",
+        ],
+    ),
+    ("aws", &["base", "codec", "format", "localfs", "checkpoint", "volume", "object", "image"]),
+    (
+        "setup",
+        &[
+            "base",
+            "codec",
+            "localfs",
+            "checkpoint",
+            "taskdb",
+            "image",
+            "object",
+            "engine",
+            "ops",
+            "aws",
+        ],
+    ),
+    (
+        "server",
+        &[
+            "base",
+            "codec",
+            "localfs",
+            "checkpoint",
+            "taskdb",
+            "image",
+            "object",
+            "engine",
+            "ops",
+            "aws",
+            "setup",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "base",
+            "codec",
+            "format",
+            "localfs",
+            "checkpoint",
+            "taskdb",
+            "image",
+            "object",
+            "engine",
+            "ops",
+            "aws",
+            "setup",
+            "server",
+        ],
+    ),
 ];
 
 fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
@@ -41,7 +98,14 @@ fn files() -> Vec<(String, PathBuf, String)> {
     let mut paths = Vec::new();
     sources(&root, &mut paths);
     let read = |path: PathBuf| {
-        let layer = path.strip_prefix(&root).expect("below src").iter().next().expect("a name").display().to_string();
+        let layer = path
+            .strip_prefix(&root)
+            .expect("below src")
+            .iter()
+            .next()
+            .expect("a name")
+            .display()
+            .to_string();
         let text = fs::read_to_string(&path).expect("reads");
         (layer.trim_end_matches(".rs").to_owned(), path, text)
     };
@@ -50,7 +114,12 @@ fn files() -> Vec<(String, PathBuf, String)> {
 
 /// The words after `crate::` in a file, `use crate::{a, b}` not being our style.
 fn uses(text: &str) -> Vec<&str> {
-    text.split("crate::").skip(1).map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()).collect()
+    text.split("crate::")
+        .skip(1)
+        .map(|rest| {
+            rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+        })
+        .collect()
 }
 
 #[test]
@@ -58,7 +127,10 @@ fn layers_use_only_lower_layers() {
     let granted: BTreeMap<&str, &[&str]> = LAYERS.into_iter().collect();
     for (index, (layer, uses)) in LAYERS.iter().enumerate() {
         let lower: Vec<&str> = LAYERS[..index].iter().map(|(name, _)| *name).collect();
-        assert!(uses.iter().all(|used| lower.contains(used)), "{layer} is granted a layer that is not below it");
+        assert!(
+            uses.iter().all(|used| lower.contains(used)),
+            "{layer} is granted a layer that is not below it"
+        );
     }
     for (layer, path, text) in files() {
         let Some(granted) = granted.get(layer.as_str()) else {
@@ -66,7 +138,11 @@ fn layers_use_only_lower_layers() {
             continue;
         };
         for used in uses(&text) {
-            assert!(used == layer || granted.contains(&used), "{}: {layer} must not use {used}", path.display());
+            assert!(
+                used == layer || granted.contains(&used),
+                "{}: {layer} must not use {used}",
+                path.display()
+            );
         }
     }
 }
@@ -84,11 +160,22 @@ fn only_the_command_line_knows_its_libraries() {
 #[test]
 fn only_one_layer_knows_the_sdk() {
     for (layer, path, text) in files() {
-        for library in
-            ["aws_sdk_", "aws_config::", "aws_credential_types::", "aws_runtime::", "aws_smithy_", "aws_types::", "tokio::", "crc_fast::"]
-        {
+        for library in [
+            "aws_sdk_",
+            "aws_config::",
+            "aws_credential_types::",
+            "aws_runtime::",
+            "aws_smithy_",
+            "aws_types::",
+            "tokio::",
+            "crc_fast::",
+        ] {
             let here = layer == "aws" || (library == "tokio::" && layer == "server");
-            assert!(!text.contains(library) || here, "{}: {library} belongs to aws", path.display());
+            assert!(
+                !text.contains(library) || here,
+                "{}: {library} belongs to aws",
+                path.display()
+            );
         }
     }
 }
@@ -96,17 +183,28 @@ fn only_one_layer_knows_the_sdk() {
 #[test]
 fn databases_and_servers_have_one_place_each() {
     for (layer, path, text) in files() {
-        for (library, owner) in [("rusqlite::", "tasks"), ("hyper::", "server"), ("hyper_util::", "server"), ("tokio_rustls::", "server")] {
-            assert!(!text.contains(library) || layer == owner, "{}: {library} belongs to {owner}", path.display());
+        for (library, owner) in [
+            ("rusqlite::", "taskdb"),
+            ("hyper::", "server"),
+            ("hyper_util::", "server"),
+            ("tokio_rustls::", "server"),
+        ] {
+            assert!(
+                !text.contains(library) || layer == owner,
+                "{}: {library} belongs to {owner}",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
 fn unsafe_code_stays_in_three_small_files() {
-    let allowed = ["codec/sha256/ni.rs", "codec/zstd.rs", "disk/fiemap.rs"];
+    let allowed = ["codec/sha256/ni.rs", "codec/zstd.rs", "localfs/fiemap.rs"];
     for (_, path, text) in files() {
-        let code = text.lines().any(|line| line.contains("unsafe {") || line.contains("unsafe impl") || line.contains("unsafe fn"));
+        let code = text.lines().any(|line| {
+            line.contains("unsafe {") || line.contains("unsafe impl") || line.contains("unsafe fn")
+        });
         assert!(!code || allowed.iter().any(|file| path.ends_with(file)), "{}", path.display());
     }
 }

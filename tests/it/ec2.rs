@@ -1,4 +1,5 @@
-//! Images in EC2: stored and restored against the local AWS of the tests, by the program and by the library.
+//! Images in EC2: stored and restored against the local AWS of the tests, by the program and by the
+//! library.
 
 mod again;
 mod bench;

@@ -1,17 +1,20 @@
-//! Breaks every step once: each read of a source, each write of a sink, each read and write of an archive. The error comes out as it went in, and nothing is left.
+//! Breaks every step once: each read of a source, each write of a sink, each read and write of an
+//! archive. The error comes out as it went in, and nothing is left.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use amistore::base::{Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize};
-use amistore::block::{BlockSink, BlockSource, MemorySink};
-use amistore::catalog::{ImageSource, ImageTarget};
 use amistore::engine::{Archive, Context, PackLog, PackOptions, Plan, Selection, pack};
 use amistore::format::BlockMap;
-use amistore::model::ImageDocument;
+use amistore::image::ImageDocument;
+use amistore::image::{ImageSource, ImageTarget};
+use amistore::object::{
+    Creation, MemoryReader, MemoryStore, ObjectReader, ObjectStore, ObjectWriter,
+};
 use amistore::ops;
-use amistore::store::{Creation, MemoryReader, MemoryStore, ObjectReader, ObjectStore, ObjectWriter};
+use amistore::volume::{BlockSink, BlockSource, MemorySink};
 
 use crate::support::image::{BLOCK, Random, TestImage};
 
@@ -82,7 +85,11 @@ struct FaultyImage {
 impl FaultyImage {
     fn new(image: &TestImage, reads: &Fuse) -> Self {
         let faulty = |inner: &Arc<dyn BlockSource>| {
-            Arc::new(FaultySource { inner: inner.clone(), reads: reads.clone(), looked_after: AtomicU64::new(0) })
+            Arc::new(FaultySource {
+                inner: inner.clone(),
+                reads: reads.clone(),
+                looked_after: AtomicU64::new(0),
+            })
         };
         let sources: Vec<_> = image.volumes().iter().map(faulty).collect();
         let volumes = sources.iter().map(|source| source.clone() as Arc<dyn BlockSource>).collect();
@@ -202,7 +209,9 @@ fn store(image: &FaultyImage, writes: &Fuse) -> (Result<()>, MemoryStore) {
     let store = MemoryStore::default();
     let inner = store.create("a.bin", Creation::default()).expect("creates");
     let writer = Box::new(FaultyWriter { inner, fuse: writes.clone() });
-    let result = with_context(|context| pack(image, &PackOptions::default(), writer, PackLog::none(), context));
+    let result = with_context(|context| {
+        pack(image, &PackOptions::default(), writer, PackLog::none(), context)
+    });
     (result.map(|_| ()), store)
 }
 
@@ -247,10 +256,12 @@ fn a_source_is_looked_at_again_after_its_last_read() {
 fn a_failing_read_of_the_archive_is_an_error_and_never_damage() {
     let archive = image().pack(1, 1);
     let attempt = |fuse: &Fuse| -> (Result<()>, bool) {
-        let reader = FaultyReader { inner: MemoryReader::new("a", archive.clone()), fuse: fuse.clone() };
+        let reader =
+            FaultyReader { inner: MemoryReader::new("a", archive.clone()), fuse: fuse.clone() };
         let target = FaultyTarget::new(Fuse::never());
-        let result =
-            Archive::open(&reader).and_then(|archive| with_context(|context| ops::restore(&archive, Box::new(target.clone()), context)));
+        let result = Archive::open(&reader).and_then(|archive| {
+            with_context(|context| ops::restore(&archive, Box::new(target.clone()), context))
+        });
         (result.map(|_| ()), target.committed())
     };
     let all = Fuse::never();
@@ -261,13 +272,18 @@ fn a_failing_read_of_the_archive_is_an_error_and_never_damage() {
         assert!(!committed, "read {n}");
     }
     let verify = |fuse: &Fuse| {
-        let reader = FaultyReader { inner: MemoryReader::new("a", archive.clone()), fuse: fuse.clone() };
+        let reader =
+            FaultyReader { inner: MemoryReader::new("a", archive.clone()), fuse: fuse.clone() };
         with_context(|context| ops::verify(&reader, Selection::All, context))
     };
     let all = Fuse::never();
     assert!(verify(&all).expect("verifies").is_ok());
     for n in 1..=all.calls() {
-        assert_eq!(verify(&Fuse::at(n)).expect_err("a read failed").kind(), ErrorKind::Io, "read {n}");
+        assert_eq!(
+            verify(&Fuse::at(n)).expect_err("a read failed").kind(),
+            ErrorKind::Io,
+            "read {n}"
+        );
     }
 }
 
@@ -278,13 +294,16 @@ fn a_sink_that_fails_is_the_error_and_nothing_is_committed() {
         let reader = MemoryReader::new("a", archive.clone());
         let target = FaultyTarget::new(fuse.clone());
         let opened = Archive::open(&reader).expect("opens");
-        let result = with_context(|context| ops::restore(&opened, Box::new(target.clone()), context));
+        let result =
+            with_context(|context| ops::restore(&opened, Box::new(target.clone()), context));
         (result.map(|_| ()), target.committed())
     };
     let streamed = |fuse: &Fuse| -> (Result<()>, bool) {
         let target = FaultyTarget::new(fuse.clone());
         let begun = target.clone();
-        let result = with_context(|context| ops::restore_stream(&archive[..], |_| Ok(Box::new(begun)), context));
+        let result = with_context(|context| {
+            ops::restore_stream(&archive[..], |_| Ok(Box::new(begun)), context)
+        });
         (result.map(|_| ()), target.committed())
     };
     for restore in [&ranged as &dyn Fn(&Fuse) -> (Result<()>, bool), &streamed] {
@@ -314,9 +333,14 @@ fn cancelling_at_any_moment_leaves_no_archive() {
         let (store, cancel) = (MemoryStore::default(), Cancel::new());
         let observer = Canceller(cancel.clone(), AtomicU64::new(0), moment);
         let writer = store.create("a.bin", Creation::default()).expect("creates");
-        let error =
-            pack(&image, &PackOptions::default(), writer, PackLog::none(), Context { plan: &plan, observer: &observer, cancel: &cancel })
-                .expect_err("cancelled");
+        let error = pack(
+            &image,
+            &PackOptions::default(),
+            writer,
+            PackLog::none(),
+            Context { plan: &plan, observer: &observer, cancel: &cancel },
+        )
+        .expect_err("cancelled");
         assert_eq!(error.kind(), ErrorKind::Interrupted, "event {moment}");
         assert!(store.get("a.bin").is_none(), "event {moment}");
     }

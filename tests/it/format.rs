@@ -7,14 +7,20 @@ use amistore::engine::{PackOptions, Plan};
 use proptest::prelude::*;
 
 use crate::support::forge::{self, Block, Forge, Volume};
-use crate::support::image::{BLOCK, Random, TestImage, Unpacked, by_ranges, by_stream, stream_verdict, verdict};
+use crate::support::image::{
+    BLOCK, Random, TestImage, Unpacked, by_ranges, by_stream, stream_verdict, verdict,
+};
 
 /// What a restore should give.
 fn expected(image: &TestImage) -> Unpacked {
-    use amistore::catalog::ImageSource;
+    use amistore::image::ImageSource;
     let sizes = image.volumes().iter().map(|volume| volume.size().bytes());
     let ids = image.document().snapshots().iter().map(|snapshot| snapshot.id.to_string());
-    let volumes = ids.zip(sizes).zip(&image.blocks).map(|((id, size), blocks)| (id, size, blocks.clone())).collect();
+    let volumes = ids
+        .zip(sizes)
+        .zip(&image.blocks)
+        .map(|((id, size), blocks)| (id, size, blocks.clone()))
+        .collect();
     Unpacked { image_json: image.document().bytes().to_vec(), volumes }
 }
 
@@ -48,7 +54,10 @@ fn the_same_input_gives_the_same_bytes_whatever_the_threads_and_the_memory() {
     let archive = image.pack(1, 1);
     for (threads, memory) in [(2, 256u64 << 20), (7, 256 << 20), (1, 64 << 20), (16, 1 << 30)] {
         let plan = Plan::new(threads, memory, 1).expect("a plan");
-        assert!(image.pack_with(&plan, &PackOptions::default()).0 == archive, "{threads} threads, {memory} bytes");
+        assert!(
+            image.pack_with(&plan, &PackOptions::default()).0 == archive,
+            "{threads} threads, {memory} bytes"
+        );
     }
 }
 
@@ -67,9 +76,17 @@ fn the_level_changes_the_bytes_and_not_the_content() {
 #[test]
 fn the_packer_makes_what_the_specification_says() {
     let json = r#"{"Snapshots":[{"SnapshotId":"snap-0"},{"SnapshotId":"snap-1"}]}"#;
-    let volumes = vec![mixed(6, 30), (40 << 30, BTreeMap::from([(0, vec![1]), (9, vec![0]), (32_768, vec![2]), (81_919, vec![3])]))];
+    let volumes = vec![
+        mixed(6, 30),
+        (
+            40 << 30,
+            BTreeMap::from([(0, vec![1]), (9, vec![0]), (32_768, vec![2]), (81_919, vec![3])]),
+        ),
+    ];
     let image = TestImage::with_document(json.into(), volumes);
-    let block = |data: &Vec<u8>| if data.iter().all(|byte| *byte == 0) { Block::Zero } else { Block::Data(data.clone()) };
+    let block = |data: &Vec<u8>| {
+        if data.iter().all(|byte| *byte == 0) { Block::Zero } else { Block::Data(data.clone()) }
+    };
     let forged = expected(&image).volumes.into_iter().map(|(name, size, blocks)| Volume {
         name,
         size,
@@ -85,14 +102,18 @@ fn written_zeros_do_not_change_the_content_digest_and_are_restored_as_zeros() {
     let data = BTreeMap::from([(3, vec![7; BLOCK])]);
     let mut with_zeros = data.clone();
     with_zeros.extend([(0, vec![0; BLOCK]), (4, vec![0; BLOCK]), (20, vec![0; BLOCK])]);
-    let (plain, zeros) = (TestImage::new(vec![(16 << 20, data)]), TestImage::new(vec![(16 << 20, with_zeros)]));
+    let (plain, zeros) =
+        (TestImage::new(vec![(16 << 20, data)]), TestImage::new(vec![(16 << 20, with_zeros)]));
     let plan = Plan::new(1, 256 << 20, 1).expect("a plan");
     let (_, plain_report) = plain.pack_with(&plan, &PackOptions::default());
     let (archive, report) = zeros.pack_with(&plan, &PackOptions::default());
     assert_eq!(plain_report.footer.content_root, report.footer.content_root);
     assert_eq!(by_ranges(&archive).expect("restores"), expected(&zeros));
     let sparse = PackOptions { sparse: true, ..PackOptions::default() };
-    assert!(zeros.pack_with(&plan, &sparse).0 == plain.pack(1, 1), "--sparse takes zeros for absent");
+    assert!(
+        zeros.pack_with(&plan, &sparse).0 == plain.pack(1, 1),
+        "--sparse takes zeros for absent"
+    );
 }
 
 #[test]
@@ -100,10 +121,16 @@ fn fill_blocks_are_not_restored() {
     let volume = Volume {
         name: "snap-0".into(),
         size: 16 << 20,
-        blocks: vec![(0, Block::Data(vec![1])), (1, Block::Fill), (2, Block::Data(vec![2])), (3, Block::Zero)],
+        blocks: vec![
+            (0, Block::Data(vec![1])),
+            (1, Block::Fill),
+            (2, Block::Data(vec![2])),
+            (3, Block::Zero),
+        ],
     };
     let archive = Forge::new(r#"{"Snapshots":[{"SnapshotId":"snap-0"}]}"#, vec![volume]).build();
-    for unpacked in [by_ranges(&archive).expect("restores"), by_stream(&archive).expect("restores")] {
+    for unpacked in [by_ranges(&archive).expect("restores"), by_stream(&archive).expect("restores")]
+    {
         assert_eq!(unpacked.volumes[0].2.keys().copied().collect::<Vec<_>>(), [0, 2, 3]);
     }
     assert_eq!((verdict(&archive), stream_verdict(&archive)), (None, None));
@@ -111,20 +138,28 @@ fn fill_blocks_are_not_restored() {
 
 #[test]
 fn every_flipped_bit_and_every_truncation_is_noticed_by_both_readers() {
-    let image =
-        TestImage::new(vec![(BLOCK as u64 * 3 + 512, BTreeMap::from([(0, b"hello".to_vec()), (1, vec![0]), (3, b"end".to_vec())]))]);
+    let image = TestImage::new(vec![(
+        BLOCK as u64 * 3 + 512,
+        BTreeMap::from([(0, b"hello".to_vec()), (1, vec![0]), (3, b"end".to_vec())]),
+    )]);
     let archive = image.pack(1, 1);
     let mut random = Random(7);
     for at in 0..archive.len() {
         let mut damaged = archive.clone();
         damaged[at] ^= 1 << random.below(8);
         for kind in [verdict(&damaged), stream_verdict(&damaged)] {
-            assert!(matches!(kind, Some(ErrorKind::Corrupt | ErrorKind::Unsupported)), "byte {at}: {kind:?}");
+            assert!(
+                matches!(kind, Some(ErrorKind::Corrupt | ErrorKind::Unsupported)),
+                "byte {at}: {kind:?}"
+            );
         }
     }
     for len in 0..archive.len() {
         for kind in [verdict(&archive[..len]), stream_verdict(&archive[..len])] {
-            assert!(matches!(kind, Some(ErrorKind::Corrupt | ErrorKind::Unsupported)), "{len} bytes: {kind:?}");
+            assert!(
+                matches!(kind, Some(ErrorKind::Corrupt | ErrorKind::Unsupported)),
+                "{len} bytes: {kind:?}"
+            );
         }
     }
     let mut longer = archive;
@@ -134,17 +169,24 @@ fn every_flipped_bit_and_every_truncation_is_noticed_by_both_readers() {
 
 #[test]
 fn an_unknown_record_before_the_footer_is_skipped_unless_it_is_critical() {
-    let volume = || Volume { name: "snap-0".into(), size: 1 << 20, blocks: vec![(1, Block::Data(vec![1]))] };
+    let volume =
+        || Volume { name: "snap-0".into(), size: 1 << 20, blocks: vec![(1, Block::Data(vec![1]))] };
     let mut forge = Forge::new(r#"{"Snapshots":[{"SnapshotId":"snap-0"}]}"#, vec![volume()]);
     forge.extra = [forge::record(b'X', 9, 0, b"whatever"), forge::record(b'G', 1, 3, b"")].concat();
     let archive = forge.build();
     assert_eq!((verdict(&archive), stream_verdict(&archive)), (None, None));
     forge.extra = forge::record(b'X', 1, 1 << 15, b"");
     let archive = forge.build();
-    assert_eq!((verdict(&archive), stream_verdict(&archive)), (Some(ErrorKind::Unsupported), Some(ErrorKind::Unsupported)));
+    assert_eq!(
+        (verdict(&archive), stream_verdict(&archive)),
+        (Some(ErrorKind::Unsupported), Some(ErrorKind::Unsupported))
+    );
     forge.extra = forge::record(b'C', 1, 0, &[0; 56]);
     let archive = forge.build();
-    assert_eq!((verdict(&archive), stream_verdict(&archive)), (Some(ErrorKind::Corrupt), Some(ErrorKind::Corrupt)));
+    assert_eq!(
+        (verdict(&archive), stream_verdict(&archive)),
+        (Some(ErrorKind::Corrupt), Some(ErrorKind::Corrupt))
+    );
 }
 
 fn volumes() -> impl Strategy<Value = Vec<(u64, BTreeMap<u32, Vec<u8>>)>> {

@@ -1,4 +1,5 @@
-//! A short, seeded run of the fuzz targets over mutations of valid inputs, on the stable toolchain. The long runs are those of `cargo fuzz` (`tests/fuzz`).
+//! A short, seeded run of the fuzz targets over mutations of valid inputs, on the stable toolchain.
+//! The long runs are those of `cargo fuzz` (`tests/fuzz`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::Command;
@@ -14,7 +15,20 @@ fn below(random: &mut Random, bound: usize) -> usize {
 }
 
 /// Numbers at which lengths and counts go wrong.
-const EDGES: [u64; 12] = [0, 1, 7, 8, 15, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFF8, 0xFFFF_FFFF, 1 << 46, i64::MAX as u64, u64::MAX];
+const EDGES: [u64; 12] = [
+    0,
+    1,
+    7,
+    8,
+    15,
+    0x7FFF_FFFF,
+    0x8000_0000,
+    0xFFFF_FFF8,
+    0xFFFF_FFFF,
+    1 << 46,
+    i64::MAX as u64,
+    u64::MAX,
+];
 
 /// One to three changes: bits, bytes, lengths, pieces of this or another input.
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
@@ -37,7 +51,12 @@ fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
             4 | 5 => {
                 let width = 1 << below(random, 4);
                 let value = EDGES[below(random, EDGES.len())].to_le_bytes();
-                input.iter_mut().skip(at).take(width).zip(value).for_each(|(byte, new)| *byte = new);
+                input
+                    .iter_mut()
+                    .skip(at)
+                    .take(width)
+                    .zip(value)
+                    .for_each(|(byte, new)| *byte = new);
             }
             _ => input.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << below(random, 8)),
         }
@@ -59,7 +78,8 @@ fn smoke(name: &str, rounds: usize, kept: usize) {
         let mut input = seeds[below(&mut random, seeds.len())].clone();
         mutate(&mut input, &seeds, &mut random);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(&input))) {
-            let digits: String = input.iter().take(4096).map(|byte| format!("{byte:02x}")).collect();
+            let digits: String =
+                input.iter().take(4096).map(|byte| format!("{byte:02x}")).collect();
             eprintln!("target {name}, round {round}, {} bytes: {digits}", input.len());
             resume_unwind(panic);
         }
@@ -94,7 +114,8 @@ fn whole_archives() {
 
 #[test]
 fn resealed_archives() {
-    // Without edits, what is taken apart and put together is the same archive, for the images that hold data, too.
+    // Without edits, what is taken apart and put together is the same archive, for the images that
+    // hold data, too.
     [8, 12].iter().for_each(|image| target("resealed")(&[*image]));
     smoke("resealed", 300, 34);
 }
@@ -104,7 +125,8 @@ fn round_trips() {
     smoke("round_trip", 10, usize::MAX);
 }
 
-/// A tenth of the smallest memory that a claim of 2^32 bytes would take, and several times what the test itself needs.
+/// A tenth of the smallest memory that a claim of 2^32 bytes would take, and several times what the
+/// test itself needs.
 const MEMORY_KIB: u32 = 400 << 10;
 
 #[test]
@@ -119,7 +141,11 @@ fn hostile_counts_reserve_no_memory() {
         .output()
         .expect("a shell runs");
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && said.contains("1 passed"),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -136,7 +162,8 @@ fn hostile_counts() {
             }
         }
     }
-    // The end of the object, which no digest covers: footer and seek table, whose fields stand at multiples of 4 before the number of frames.
+    // The end of the object, which no digest covers: footer and seek table, whose fields stand at
+    // multiples of 4 before the number of frames.
     let archive = &fuzz::seeds("archive")[1];
     for at in (0..70).map(|word| archive.len() - 9 - 4 * word) {
         for value in &huge[..2] {
@@ -148,7 +175,8 @@ fn hostile_counts() {
     // The rest under digests that are right; the manifest's numbers are digits.
     for (part, len) in fuzz::SIZED_PARTS {
         for at in (0..*len).step_by(4) {
-            let all = [(2, u64::from(u32::MAX)), (3, u64::MAX), (3, u64::from_le_bytes(*b"99999999"))];
+            let all =
+                [(2, u64::from(u32::MAX)), (3, u64::MAX), (3, u64::from_le_bytes(*b"99999999"))];
             for (operation, value) in if at < 80 { &all[..] } else { &all[2..] } {
                 target("resealed")(&fuzz::resealing_input(1, *part, *operation, at, *value));
             }

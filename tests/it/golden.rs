@@ -8,7 +8,9 @@ use amistore::base::{ErrorKind, hex};
 use amistore::engine::{PackOptions, Plan};
 use serde_json::{Value, json};
 
-use crate::support::image::{BLOCK, Random, TestImage, by_ranges, by_stream, stream_verdict, verdict};
+use crate::support::image::{
+    BLOCK, Random, TestImage, by_ranges, by_stream, stream_verdict, verdict,
+};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1")
@@ -27,8 +29,12 @@ fn image() -> TestImage {
             _ => None,
         };
     }
-    let wide =
-        BTreeMap::from([(0, b"first".to_vec()), (32_767, b"end of a window".to_vec()), (32_768, vec![0]), (81_919, b"last".to_vec())]);
+    let wide = BTreeMap::from([
+        (0, b"first".to_vec()),
+        (32_767, b"end of a window".to_vec()),
+        (32_768, vec![0]),
+        (81_919, b"last".to_vec()),
+    ]);
     TestImage::with_document(json.into(), vec![(41 * BLOCK as u64 - 512, small), (40 << 30, wide)])
 }
 
@@ -39,7 +45,10 @@ fn pack(level: i32) -> Vec<u8> {
 
 /// Accidents, by name.
 fn damaged(archive: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let find = |word: &[u8]| archive.windows(word.len()).position(|window| window == word).expect("the word is there") - 8;
+    let find = |word: &[u8]| {
+        archive.windows(word.len()).position(|window| window == word).expect("the word is there")
+            - 8
+    };
     let cell = |nth: usize| {
         let starts = archive.windows(5).enumerate().filter(|(_, window)| window == b"AMIBC");
         starts.map(|(at, _)| at - 8).nth(nth).expect("a cell")
@@ -50,7 +59,9 @@ fn damaged(archive: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         bytes
     };
     let (first, second, third) = (cell(0), cell(1), cell(2));
-    let swapped = [&archive[..first], &archive[second..third], &archive[first..second], &archive[third..]].concat();
+    let swapped =
+        [&archive[..first], &archive[second..third], &archive[first..second], &archive[third..]]
+            .concat();
     vec![
         ("damaged-data", flipped(second - 20)),
         ("damaged-cell", flipped(first + 100)),
@@ -58,7 +69,10 @@ fn damaged(archive: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
         ("damaged-root", flipped(find(b"AMIBR") + 60)),
         ("damaged-footer", flipped(find(b"AMIBF") + 40)),
         ("damaged-swapped", swapped),
-        ("damaged-hole", [&archive[..second], &vec![0; third - second], &archive[third..]].concat()),
+        (
+            "damaged-hole",
+            [&archive[..second], &vec![0; third - second], &archive[third..]].concat(),
+        ),
         ("damaged-cut", archive[..archive.len() / 2].to_vec()),
     ]
 }
@@ -67,13 +81,18 @@ fn damaged(archive: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 fn fixtures_are_what_packing_gives() {
     let write = std::env::var("AMISTORE_WRITE_FIXTURES").is_ok_and(|value| value == "1");
     let level_1 = pack(1);
-    let mut files: Vec<(String, Vec<u8>)> = vec![("level-3.bin".into(), pack(3)), ("level-19.bin".into(), pack(19))];
+    let mut files: Vec<(String, Vec<u8>)> =
+        vec![("level-3.bin".into(), pack(3)), ("level-19.bin".into(), pack(19))];
     files.extend(damaged(&level_1).into_iter().map(|(name, bytes)| (format!("{name}.bin"), bytes)));
     files.push(("level-1.bin".into(), level_1));
     let mut expected = BTreeMap::new();
     for (name, bytes) in &files {
         let kind = |kind: Option<ErrorKind>| kind.map_or("ok", ErrorKind::name);
-        let content = if name.starts_with("level") { json!(hex(&crate::support::forge::sha(bytes))) } else { Value::Null };
+        let content = if name.starts_with("level") {
+            json!(hex(&crate::support::forge::sha(bytes)))
+        } else {
+            Value::Null
+        };
         expected.insert(name.clone(), json!({"ranges": kind(verdict(bytes)), "stream": kind(stream_verdict(bytes)), "sha256": content}));
         let path = directory().join(name);
         if write && !path.exists() {
@@ -84,7 +103,8 @@ fn fixtures_are_what_packing_gives() {
     if write && !path.exists() {
         fs::write(&path, format!("{:#}\n", json!(expected))).expect("writes");
     }
-    let recorded: Value = serde_json::from_slice(&fs::read(path).expect("expected.json")).expect("JSON");
+    let recorded: Value =
+        serde_json::from_slice(&fs::read(path).expect("expected.json")).expect("JSON");
     assert_eq!(json!(expected), recorded);
     for (name, bytes) in files {
         assert!(fs::read(directory().join(&name)).expect("a fixture") == bytes, "{name}");
@@ -94,7 +114,8 @@ fn fixtures_are_what_packing_gives() {
 #[test]
 fn every_fixture_is_read_as_recorded() {
     let recorded: BTreeMap<String, Value> =
-        serde_json::from_slice(&fs::read(directory().join("expected.json")).expect("reads")).expect("JSON");
+        serde_json::from_slice(&fs::read(directory().join("expected.json")).expect("reads"))
+            .expect("JSON");
     assert!(recorded.len() >= 11);
     let blocks = image().blocks;
     for (name, expected) in recorded {
@@ -103,7 +124,9 @@ fn every_fixture_is_read_as_recorded() {
         assert_eq!(kind(verdict(&bytes)), expected["ranges"], "{name}");
         assert_eq!(kind(stream_verdict(&bytes)), expected["stream"], "{name}");
         if expected["ranges"] == "ok" {
-            for unpacked in [by_ranges(&bytes).expect("restores"), by_stream(&bytes).expect("restores")] {
+            for unpacked in
+                [by_ranges(&bytes).expect("restores"), by_stream(&bytes).expect("restores")]
+            {
                 assert!(unpacked.volumes.iter().map(|(_, _, blocks)| blocks).eq(&blocks), "{name}");
             }
         }

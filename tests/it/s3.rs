@@ -1,4 +1,5 @@
-//! The store in S3, driven against a server in this process: what it promises, what goes wrong, what is continued.
+//! The store in S3, driven against a server in this process: what it promises, what goes wrong,
+//! what is continued.
 
 mod again;
 mod behaviour;

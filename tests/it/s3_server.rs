@@ -1,4 +1,5 @@
-//! The S3 of the tests behaves like that of AWS: driven by the client of AWS, and by hand where that client cannot.
+//! The S3 of the tests behaves like that of AWS: driven by the client of AWS, and by hand where
+//! that client cannot.
 
 mod buckets;
 mod client;

@@ -27,7 +27,8 @@ impl Stored {
         target
     }
 
-    /// The unpacked directory is a source, and makes the archive it came from: no byte, hole or written zero is lost.
+    /// The unpacked directory is a source, and makes the archive it came from: no byte, hole or
+    /// written zero is lost.
     fn check(&self, target: &Path) {
         assert!(target.join("FORMAT.txt").is_file());
         let again = self.place.path().join("again.bin");
@@ -84,7 +85,12 @@ fn python_unpacks_an_archive() {
         let stored = stored();
         let target = stored.target();
         let script = "import sys, tarfile\nwith tarfile.open(fileobj=sys.stdin.buffer, mode='r|') as tar:\n    tar.extractall(sys.argv[1])";
-        let mut zstd = Command::new("zstd").arg("-dc").arg(&stored.archive).stdout(std::process::Stdio::piped()).spawn().expect("runs");
+        let mut zstd = Command::new("zstd")
+            .arg("-dc")
+            .arg(&stored.archive)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("runs");
         let output = zstd.stdout.take().expect("a pipe");
         succeed(Command::new("python3").arg("-c").arg(script).arg(&target).stdin(output));
         assert!(zstd.wait().expect("ends").success());
@@ -96,7 +102,8 @@ fn python_unpacks_an_archive() {
 fn the_rust_crates_unpack_an_archive() {
     let stored = stored();
     let target = stored.target();
-    let decoder = zstd::stream::read::Decoder::new(File::open(&stored.archive).expect("opens")).expect("a decoder");
+    let decoder = zstd::stream::read::Decoder::new(File::open(&stored.archive).expect("opens"))
+        .expect("a decoder");
     tar::Archive::new(decoder).unpack(&target).expect("unpacks");
     stored.check(&target);
 }
@@ -104,9 +111,16 @@ fn the_rust_crates_unpack_an_archive() {
 #[test]
 fn the_reader_written_from_the_specification_agrees() {
     let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reader/amibin.py");
-    let has_zstd =
-        has("python3") && Command::new("python3").arg("-c").arg("import zstandard").output().is_ok_and(|output| output.status.success());
-    assert!(has_zstd || std::env::var_os("AMISTORE_REQUIRE_TOOLS").is_none(), "python3 has no zstandard");
+    let has_zstd = has("python3")
+        && Command::new("python3")
+            .arg("-c")
+            .arg("import zstandard")
+            .output()
+            .is_ok_and(|output| output.status.success());
+    assert!(
+        has_zstd || std::env::var_os("AMISTORE_REQUIRE_TOOLS").is_none(),
+        "python3 has no zstandard"
+    );
     if !has_zstd {
         eprintln!("python3 has no zstandard: nothing is tested with it");
         return;
@@ -124,7 +138,11 @@ fn the_reader_written_from_the_specification_agrees() {
     let again = stored.place.path().join("again.bin");
     succeed(amistore().arg("store").arg(&target).arg(&again));
     assert!(fs::read(&stored.archive).expect("reads") == fs::read(&again).expect("reads"));
-    succeed(python().arg("vectors").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("format-spec/vectors")));
+    succeed(
+        python()
+            .arg("vectors")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("format-spec/vectors")),
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
-//! `format-spec/vectors/`: what both readers make of them, and that they are still what this code would make.
+//! `format-spec/vectors/`: what both readers make of them, and that they are still what this code
+//! would make.
 //!
-//! With `AMISTORE_WRITE_VECTORS=1` vectors that do not exist yet are written. Those that exist are never touched.
+//! With `AMISTORE_WRITE_VECTORS=1` vectors that do not exist yet are written. Those that exist are
+//! never touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,9 @@ use amistore::base::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::support::forge::{self, BLOCK, Block, Edit, Forge, Volume, sha};
-use crate::support::image::{Random, UnpackedVolume, by_ranges, by_stream, stream_verdict, verdict};
+use crate::support::image::{
+    Random, UnpackedVolume, by_ranges, by_stream, stream_verdict, verdict,
+};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("format-spec/vectors")
@@ -36,7 +40,10 @@ const BARE: &str = r#"{"Snapshots":[{"SnapshotId":"snap-1"}]}"#;
 
 /// A small archive of one volume; what most damaged vectors start from.
 fn simple() -> Forge {
-    Forge::new(BARE, vec![volume("snap-1", 8 << 20, vec![(0, data(b'A')), (1, data(b'B')), (3, Block::Zero)])])
+    Forge::new(
+        BARE,
+        vec![volume("snap-1", 8 << 20, vec![(0, data(b'A')), (1, data(b'B')), (3, Block::Zero)])],
+    )
 }
 
 fn changed(change: impl FnOnce(&mut Forge)) -> Forge {
@@ -83,15 +90,31 @@ fn good() -> Vec<Vector> {
     let large = json!({"Snapshots": [{"SnapshotId": "snap-1"}], "Padding": "x".repeat(1_500_000)});
     let many = (0..60).map(|index| (index * 2 + index / 7, data(index as u8 + 1))).collect();
     let mut random = Random(20);
-    let noise = (0..2).map(|index| (index, Block::Data(random.noise(BLOCK as usize / 8)))).collect();
+    let noise =
+        (0..2).map(|index| (index, Block::Data(random.noise(BLOCK as usize / 8)))).collect();
     vec![
         ok("worked-example", "the archive of section 11", simple()),
-        ok("bare-empty-volume", "a volume of which nothing was written", Forge::new(BARE, vec![volume("snap-1", 1 << 20, vec![])])),
-        ok("no-volumes", "an image without snapshots", Forge::new(r#"{"Image":{"ImageId":"ami-01234567"}}"#, vec![])),
+        ok(
+            "bare-empty-volume",
+            "a volume of which nothing was written",
+            Forge::new(BARE, vec![volume("snap-1", 1 << 20, vec![])]),
+        ),
+        ok(
+            "no-volumes",
+            "an image without snapshots",
+            Forge::new(r#"{"Image":{"ImageId":"ami-01234567"}}"#, vec![]),
+        ),
         ok(
             "short-last-block",
             "a volume whose last block has 512 bytes, and is data",
-            Forge::new(BARE, vec![volume("snap-1", 2 * BLOCK + 512, vec![(0, Block::Zero), (2, Block::Data(vec![9; 512]))])]),
+            Forge::new(
+                BARE,
+                vec![volume(
+                    "snap-1",
+                    2 * BLOCK + 512,
+                    vec![(0, Block::Zero), (2, Block::Data(vec![9; 512]))],
+                )],
+            ),
         ),
         ok(
             "short-last-block-zero",
@@ -110,7 +133,11 @@ fn good() -> Vec<Vector> {
                 ],
             ),
         ),
-        ok("many-extents", "60 extents: a header with three extension blocks", Forge::new(BARE, vec![volume("snap-1", 1 << 27, many)])),
+        ok(
+            "many-extents",
+            "60 extents: a header with three extension blocks",
+            Forge::new(BARE, vec![volume("snap-1", 1 << 27, many)]),
+        ),
         ok(
             "windows",
             "blocks in three windows of a volume, one of them without data",
@@ -119,33 +146,68 @@ fn good() -> Vec<Vector> {
                 vec![volume(
                     "snap-1",
                     64 << 30,
-                    vec![(7, data(1)), (8, data(2)), (32_767, data(3)), (70_000, Block::Zero), (131_071, data(4))],
+                    vec![
+                        (7, data(1)),
+                        (8, data(2)),
+                        (32_767, data(3)),
+                        (70_000, Block::Zero),
+                        (131_071, data(4)),
+                    ],
                 )],
             ),
         ),
         ok(
             "64-tib",
             "the largest volume: its first and its last block; binary numbers in the tar header",
-            Forge::new(BARE, vec![volume("snap-1", 1 << 46, vec![(0, data(1)), ((1 << 27) - 1, data(2))])]),
+            Forge::new(
+                BARE,
+                vec![volume("snap-1", 1 << 46, vec![(0, data(1)), ((1 << 27) - 1, data(2))])],
+            ),
         ),
         ok(
             "fill",
             "blocks that are stored only to shorten the map",
             Forge::new(
                 BARE,
-                vec![volume("snap-1", 8 << 20, vec![(0, data(1)), (1, Block::Fill), (2, data(2)), (8, Block::Fill), (9, Block::Zero)])],
+                vec![volume(
+                    "snap-1",
+                    8 << 20,
+                    vec![
+                        (0, data(1)),
+                        (1, Block::Fill),
+                        (2, data(2)),
+                        (8, Block::Fill),
+                        (9, Block::Zero),
+                    ],
+                )],
             ),
         ),
-        ok("incompressible", "data that does not shrink", Forge::new(BARE, vec![volume("snap-1", 1 << 20, noise)])),
-        ok("long-metadata", "image.json of more than one meta frame", Forge::new(&large.to_string(), vec![volume("snap-1", 512, vec![])])),
+        ok(
+            "incompressible",
+            "data that does not shrink",
+            Forge::new(BARE, vec![volume("snap-1", 1 << 20, noise)]),
+        ),
+        ok(
+            "long-metadata",
+            "image.json of more than one meta frame",
+            Forge::new(&large.to_string(), vec![volume("snap-1", 512, vec![])]),
+        ),
         ok("level-19", "another compression level", changed(|forge| forge.level = 19)),
-        ok("empty-format-txt", "FORMAT.txt may be empty", changed(|forge| forge.format_txt = Vec::new())),
+        ok(
+            "empty-format-txt",
+            "FORMAT.txt may be empty",
+            changed(|forge| forge.format_txt = Vec::new()),
+        ),
         ok(
             "unknown-record",
             "records of unknown kind before the footer",
             changed(|forge| forge.extra = forge::record(b'X', 7, 1, b"vendor")),
         ),
-        ok("unknown-members", "the manifest has members of another tool", changed(|forge| forge.edit_manifest = set_number("zzz", 1))),
+        ok(
+            "unknown-members",
+            "the manifest has members of another tool",
+            changed(|forge| forge.edit_manifest = set_number("zzz", 1)),
+        ),
     ]
 }
 
@@ -153,19 +215,33 @@ fn bad() -> Vec<Vector> {
     let reseal = |edit: fn(&mut Vec<u8>)| -> Edit { Box::new(edit) };
     let refuse = |change: fn(&mut Forge)| changed(change);
     vec![
-        unsupported("version-2", "a newer format version", refuse(|forge| forge.edit_manifest = set_number("version", 2))),
+        unsupported(
+            "version-2",
+            "a newer format version",
+            refuse(|forge| forge.edit_manifest = set_number("version", 2)),
+        ),
         unsupported(
             "unknown-feature",
             "a feature that must not be ignored",
-            refuse(|forge| forge.edit_manifest = Box::new(|manifest| manifest["features"] = json!(["delta"]))),
+            refuse(|forge| {
+                forge.edit_manifest = Box::new(|manifest| manifest["features"] = json!(["delta"]))
+            }),
         ),
-        unsupported("cell-version-2", "a cell record of a newer version", changed(|forge| forge.edit_cell = reseal(|cell| cell[13] = 2))),
+        unsupported(
+            "cell-version-2",
+            "a cell record of a newer version",
+            changed(|forge| forge.edit_cell = reseal(|cell| cell[13] = 2)),
+        ),
         unsupported(
             "critical-record",
             "an unknown record that must not be ignored",
             refuse(|forge| forge.extra = forge::record(b'X', 1, 1 << 15, b"")),
         ),
-        unsupported("block-size", "another geometry", refuse(|forge| forge.edit_manifest = set_number("block_size", 65_536))),
+        unsupported(
+            "block-size",
+            "another geometry",
+            refuse(|forge| forge.edit_manifest = set_number("block_size", 65_536)),
+        ),
         unsupported("foreign-zstd", "a zstd file of something else", Forge { ..simple() })
             .replaced(|archive| *archive = forge::frame(b"hello", 1)),
         damaged("flipped-data", "one bit of a data frame", |archive| {
@@ -189,7 +265,9 @@ fn bad() -> Vec<Vector> {
             archive[at] ^= 1;
         }),
         damaged("flipped-metadata", "one bit of the first meta frame", |archive| archive[100] ^= 1),
-        damaged("truncated", "the last 100 bytes are missing", |archive| archive.truncate(archive.len() - 100)),
+        damaged("truncated", "the last 100 bytes are missing", |archive| {
+            archive.truncate(archive.len() - 100)
+        }),
         damaged("no-table", "the seek table is missing", |archive| {
             let end = find(archive, b"AMIBEND1") + 8;
             archive.truncate(end);
@@ -200,7 +278,11 @@ fn bad() -> Vec<Vector> {
             "the tar header names another file than the index",
             changed(|forge| {
                 forge.edit_header = Box::new(|header| {
-                    *header = forge::sparse_header(&volume("snap-2", 8 << 20, vec![(0, Block::Zero), (1, Block::Zero), (3, Block::Zero)]));
+                    *header = forge::sparse_header(&volume(
+                        "snap-2",
+                        8 << 20,
+                        vec![(0, Block::Zero), (1, Block::Zero), (3, Block::Zero)],
+                    ));
                 });
             }),
         ),
@@ -209,7 +291,11 @@ fn bad() -> Vec<Vector> {
             "the tar header has another map than the index",
             changed(|forge| {
                 forge.edit_header = Box::new(|header| {
-                    *header = forge::sparse_header(&volume("snap-1", 8 << 20, vec![(0, Block::Zero), (1, Block::Zero), (4, Block::Zero)]));
+                    *header = forge::sparse_header(&volume(
+                        "snap-1",
+                        8 << 20,
+                        vec![(0, Block::Zero), (1, Block::Zero), (4, Block::Zero)],
+                    ));
                 });
             }),
         ),
@@ -228,7 +314,11 @@ fn bad() -> Vec<Vector> {
             "a block marked as zero has a byte in it",
             changed(|forge| forge.edit_raw = reseal(|raw| *raw.last_mut().expect("bytes") = 1)),
         ),
-        corrupt("wrong-block", "a block is not that of its digest", changed(|forge| forge.edit_raw = reseal(|raw| raw[0] = b'X'))),
+        corrupt(
+            "wrong-block",
+            "a block is not that of its digest",
+            changed(|forge| forge.edit_raw = reseal(|raw| raw[0] = b'X')),
+        ),
         corrupt(
             "data-is-zero",
             "a block of zeros is not marked as zero",
@@ -244,7 +334,11 @@ fn bad() -> Vec<Vector> {
             "a reserved field of a cell record is not zero",
             changed(|forge| forge.edit_cell = reseal(|cell| cell[38] = 1)),
         ),
-        corrupt("no-checksum", "a data frame without checksum", changed(|forge| forge.edit_frame = reseal(without_checksum))),
+        corrupt(
+            "no-checksum",
+            "a data frame without checksum",
+            changed(|forge| forge.edit_frame = reseal(without_checksum)),
+        ),
         corrupt(
             "duplicate-names",
             "two volumes whose names differ in case only",
@@ -253,17 +347,31 @@ fn bad() -> Vec<Vector> {
                 vec![volume("snap-1", 1 << 20, vec![]), volume("SNAP-1", 1 << 20, vec![])],
             ),
         ),
-        corrupt("path", "a volume name that is a path", Forge::new(BARE, vec![volume("../snap-1", 1 << 20, vec![])])),
-        corrupt("other-volumes", "the volumes are not those of image.json", Forge::new(BARE, vec![volume("snap-2", 1 << 20, vec![])])),
+        corrupt(
+            "path",
+            "a volume name that is a path",
+            Forge::new(BARE, vec![volume("../snap-1", 1 << 20, vec![])]),
+        ),
+        corrupt(
+            "other-volumes",
+            "the volumes are not those of image.json",
+            Forge::new(BARE, vec![volume("snap-2", 1 << 20, vec![])]),
+        ),
         corrupt(
             "other-size",
             "image.json says another size",
-            Forge::new(r#"{"Snapshots":[{"SnapshotId":"snap-1","VolumeSize":2}]}"#, vec![volume("snap-1", 1 << 20, vec![])]),
+            Forge::new(
+                r#"{"Snapshots":[{"SnapshotId":"snap-1","VolumeSize":2}]}"#,
+                vec![volume("snap-1", 1 << 20, vec![])],
+            ),
         ),
         corrupt(
             "member-twice",
             "a member of image.json stands twice",
-            Forge::new(r#"{"Snapshots":[{"SnapshotId":"snap-1","a":1,"a":2}]}"#, vec![volume("snap-1", 512, vec![])]),
+            Forge::new(
+                r#"{"Snapshots":[{"SnapshotId":"snap-1","a":1,"a":2}]}"#,
+                vec![volume("snap-1", 512, vec![])],
+            ),
         ),
         corrupt(
             "known-record-before-footer",
@@ -273,12 +381,17 @@ fn bad() -> Vec<Vector> {
         corrupt(
             "wrong-counts",
             "the manifest counts other zero blocks",
-            refuse(|forge| forge.edit_manifest = Box::new(|manifest| manifest["volumes"][0]["zero"] = json!(0))),
+            refuse(|forge| {
+                forge.edit_manifest = Box::new(|manifest| manifest["volumes"][0]["zero"] = json!(0))
+            }),
         ),
         corrupt(
             "wrong-content",
             "the content digest of a volume is another one",
-            refuse(|forge| forge.edit_manifest = Box::new(|manifest| manifest["volumes"][0]["content"] = json!("0".repeat(64)))),
+            refuse(|forge| {
+                forge.edit_manifest =
+                    Box::new(|manifest| manifest["volumes"][0]["content"] = json!("0".repeat(64)))
+            }),
         ),
     ]
 }
@@ -301,7 +414,8 @@ impl Vector {
         let mut expectation = json!({"outcome": self.outcome, "why": self.why});
         if self.outcome == "ok" {
             let footer = find(archive, b"AMIBEND1") - 120;
-            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            let hex =
+                |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
             expectation["root"] = json!(hex(&archive[footer + 32..footer + 64]));
             expectation["content_root"] = json!(hex(&archive[footer + 64..footer + 96]));
             expectation["image_json_sha256"] = json!(hex(&sha(&self.forge.image_json)));
@@ -335,13 +449,15 @@ fn describe(volume: &Volume) -> Value {
                 raw[start..start + len].copy_from_slice(&data[..len]);
             }
         }
-        description["sha256"] = json!(sha(&raw).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        description["sha256"] =
+            json!(sha(&raw).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     }
     description
 }
 
 fn find(bytes: &[u8], word: &[u8]) -> usize {
-    let found = bytes.windows(word.len()).position(|window| window == word).expect("the word is there");
+    let found =
+        bytes.windows(word.len()).position(|window| window == word).expect("the word is there");
     if word.starts_with(b"AMIB") && word.len() == 5 { found - 8 } else { found }
 }
 
@@ -364,12 +480,19 @@ fn both_readers_agree_with_every_vector() {
             continue;
         }
         let archive = fs::read(&path).expect("reads");
-        let expectation: Value = serde_json::from_slice(&fs::read(path.with_extension("json")).expect("a description")).expect("JSON");
+        let expectation: Value =
+            serde_json::from_slice(&fs::read(path.with_extension("json")).expect("a description"))
+                .expect("JSON");
         let name = path.file_stem().expect("a name").display();
         assert_eq!(name_of(verdict(&archive)), expectation["outcome"], "{name}, by ranges");
-        assert_eq!(name_of(stream_verdict(&archive)), expectation["outcome"], "{name}, as a stream");
+        assert_eq!(
+            name_of(stream_verdict(&archive)),
+            expectation["outcome"],
+            "{name}, as a stream"
+        );
         if expectation["outcome"] == "ok" {
-            let (ranged, streamed) = (by_ranges(&archive).expect("restores"), by_stream(&archive).expect("restores"));
+            let (ranged, streamed) =
+                (by_ranges(&archive).expect("restores"), by_stream(&archive).expect("restores"));
             assert!(ranged == streamed, "{name}");
             check(&ranged.volumes, &expectation, &name.to_string());
         }
@@ -384,11 +507,23 @@ fn check(volumes: &[UnpackedVolume], expectation: &Value, name: &str) {
     for ((id, size, blocks), expected) in volumes.iter().zip(expected) {
         let listed = |member: &str| -> Vec<u64> {
             let runs = expected[member].as_array().expect("runs").iter();
-            runs.flat_map(|run| (0..run[1].as_u64().expect("a count")).map(|index| run[0].as_u64().expect("a block") + index)).collect()
+            runs.flat_map(|run| {
+                (0..run[1].as_u64().expect("a count"))
+                    .map(|index| run[0].as_u64().expect("a block") + index)
+            })
+            .collect()
         };
-        assert_eq!((json!(id), json!(size)), (expected["name"].clone(), expected["size"].clone()), "{name}");
+        assert_eq!(
+            (json!(id), json!(size)),
+            (expected["name"].clone(), expected["size"].clone()),
+            "{name}"
+        );
         let found = |zero: bool| -> Vec<u64> {
-            blocks.iter().filter(|(_, data)| data.iter().all(|byte| *byte == 0) == zero).map(|(block, _)| u64::from(*block)).collect()
+            blocks
+                .iter()
+                .filter(|(_, data)| data.iter().all(|byte| *byte == 0) == zero)
+                .map(|(block, _)| u64::from(*block))
+                .collect()
         };
         assert_eq!((found(false), found(true)), (listed("data"), listed("zero")), "{name}");
     }
@@ -405,7 +540,16 @@ fn the_vectors_are_what_the_specification_makes() {
             fs::write(&path, &archive).expect("writes");
             fs::write(path.with_extension("json"), &expectation).expect("writes");
         }
-        assert!(fs::read(&path).expect(vector.name) == archive, "{} differs from what is forged", vector.name);
-        assert_eq!(fs::read_to_string(path.with_extension("json")).expect(vector.name), expectation, "{}", vector.name);
+        assert!(
+            fs::read(&path).expect(vector.name) == archive,
+            "{} differs from what is forged",
+            vector.name
+        );
+        assert_eq!(
+            fs::read_to_string(path.with_extension("json")).expect(vector.name),
+            expectation,
+            "{}",
+            vector.name
+        );
     }
 }

@@ -1,11 +1,12 @@
-//! Archives and volumes as files: holes, zeros and data survive, on each file system, whatever is in the page cache, up to 64 TiB.
+//! Archives and volumes as files: holes, zeros and data survive, on each file system, whatever is
+//! in the page cache, up to 64 TiB.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 
-use amistore::block::{BlockSource, RawFileSource};
+use amistore::volume::{BlockSource, RawFileSource};
 use serde_json::{Value, json};
 
 use crate::support::image::{BLOCK, Random};
@@ -19,7 +20,8 @@ const IMAGE: &str = r#"{
   "Snapshots": [{"SnapshotId": "snap-root", "VolumeSize": 1}]
 }"#;
 
-/// An image directory with some of everything: data, written zeros, holes, extents that are allocated and were never written.
+/// An image directory with some of everything: data, written zeros, holes, extents that are
+/// allocated and were never written.
 pub fn make_image(directory: &Path) {
     fs::create_dir(directory).expect("makes");
     fs::write(directory.join("image.json"), IMAGE).expect("writes");
@@ -31,7 +33,12 @@ pub fn make_image(directory: &Path) {
     root.write_all_at(&random.noise(BLOCK * 9), 100 * BLOCK as u64).expect("writes");
     root.write_all_at(&vec![0; 2 * BLOCK], 300 * BLOCK as u64).expect("writes");
     // Blocks 400 to 420 are allocated and unwritten, where the file system can tell.
-    let _ = rustix::fs::fallocate(&root, rustix::fs::FallocateFlags::KEEP_SIZE, 400 * BLOCK as u64, 20 * BLOCK as u64);
+    let _ = rustix::fs::fallocate(
+        &root,
+        rustix::fs::FallocateFlags::KEEP_SIZE,
+        400 * BLOCK as u64,
+        20 * BLOCK as u64,
+    );
     let data = sparse(&directory.join("snap-data.raw"), 5 * BLOCK as u64 + 512);
     data.write_all_at(b"the last sector", 5 * BLOCK as u64).expect("writes");
     data.write_all_at(b"a sector in the middle", BLOCK as u64 + 1024).expect("writes");
@@ -59,7 +66,10 @@ fn assert_same_image(left: &Path, right: &Path) {
         assert!(map == right.block_map().expect("a map"), "{name}: other blocks are written");
         for block in map.extents().flat_map(|extent| extent.first..extent.end()) {
             let offset = u64::from(block) * BLOCK as u64;
-            let mut data = [vec![0; (len - offset).min(BLOCK as u64) as usize], vec![0; (len - offset).min(BLOCK as u64) as usize]];
+            let mut data = [
+                vec![0; (len - offset).min(BLOCK as u64) as usize],
+                vec![0; (len - offset).min(BLOCK as u64) as usize],
+            ];
             left.read_at(offset, &mut data[0]).expect("reads");
             right.read_at(offset, &mut data[1]).expect("reads");
             assert!(data[0] == data[1], "{name}: block {block}");
@@ -79,14 +89,24 @@ fn an_image_directory_comes_back_the_same_on_every_file_system() {
         let archive = archives.join("ami-0123456789abcdef0.bin");
         let (ranged, streamed) = (place.path().join("ranged"), place.path().join("streamed"));
         succeed(amistore().arg("restore").arg(&archive).arg(&ranged));
-        succeed(amistore().arg("restore").arg("-").arg(&streamed).stdin(File::open(&archive).expect("opens")));
+        succeed(
+            amistore()
+                .arg("restore")
+                .arg("-")
+                .arg(&streamed)
+                .stdin(File::open(&archive).expect("opens")),
+        );
         assert_same_image(&source, &ranged);
         assert_same_image(&source, &streamed);
         succeed(amistore().args(["verify", "--against"]).arg(&source).arg(&archive));
         // What came back is a source again, and makes the same archive.
         let again = place.path().join("again.bin");
         succeed(amistore().arg("store").arg(&ranged).arg(&again));
-        assert!(fs::read(&archive).expect("reads") == fs::read(&again).expect("reads"), "{}", place.path().display());
+        assert!(
+            fs::read(&archive).expect("reads") == fs::read(&again).expect("reads"),
+            "{}",
+            place.path().display()
+        );
     }
 }
 
@@ -144,53 +164,76 @@ fn plain_disks_make_an_image_with_the_same_ids_each_time() {
     let (first, second) = (store("1.bin"), store("2.bin"));
     assert_eq!(first["ImageId"], second["ImageId"]);
     assert_eq!(first["RootSha256"], second["RootSha256"]);
-    assert_eq!(fs::read(place.path().join("1.bin")).expect("reads"), fs::read(place.path().join("2.bin")).expect("reads"));
-    let json = succeed(amistore().args(["extract", "--image-json"]).arg(place.path().join("1.bin")));
+    assert_eq!(
+        fs::read(place.path().join("1.bin")).expect("reads"),
+        fs::read(place.path().join("2.bin")).expect("reads")
+    );
+    let json =
+        succeed(amistore().args(["extract", "--image-json"]).arg(place.path().join("1.bin")));
     let json: Value = serde_json::from_slice(&json).expect("JSON");
     assert_eq!(json["Image"]["BlockDeviceMappings"][1]["DeviceName"], "/dev/sdb");
     assert_eq!(json["Image"]["Tags"], json!([{"Key": "Team", "Value": "größe"}]));
     let out = place.path().join("out.raw");
-    succeed(amistore().arg("extract").arg(place.path().join("1.bin")).args(["--device", "/dev/sdb", "-o"]).arg(&out));
+    succeed(
+        amistore()
+            .arg("extract")
+            .arg(place.path().join("1.bin"))
+            .args(["--device", "/dev/sdb", "-o"])
+            .arg(&out),
+    );
     assert_eq!(fs::read(out).expect("reads"), fs::read(data).expect("reads"));
 }
 
 /// The program under a hard limit on its data: heap, stacks, private mappings.
 fn limited(mib: u64) -> Command {
     let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("ulimit -d {} && exec \"$0\" \"$@\"", mib * 1024)).arg(env!("CARGO_BIN_EXE_amistore"));
+    command
+        .arg("-c")
+        .arg(format!("ulimit -d {} && exec \"$0\" \"$@\"", mib * 1024))
+        .arg(env!("CARGO_BIN_EXE_amistore"));
     command
 }
 
 #[test]
 fn a_volume_of_64_tib_is_stored_and_restored_within_the_memory_budget() {
-    let directory = memory_file_system().map_or_else(tempfile::tempdir, tempfile::tempdir_in).expect("a directory");
+    let directory = memory_file_system()
+        .map_or_else(tempfile::tempdir, tempfile::tempdir_in)
+        .expect("a directory");
     let place = directory.path();
     let raw = place.join("disk.raw");
     let file = File::options().write(true).create_new(true).open(&raw).expect("makes");
     // ext4 ends at 16 TiB; there is a file system in memory nearly everywhere.
-    let size = [64u64 << 40, 15 << 40].into_iter().find(|size| file.set_len(*size).is_ok()).expect("a file system for large files");
+    let size = [64u64 << 40, 15 << 40]
+        .into_iter()
+        .find(|size| file.set_len(*size).is_ok())
+        .expect("a file system for large files");
     let mut random = Random(64);
     let mut written = std::collections::BTreeSet::from([0, size / BLOCK as u64 - 1]);
     for _ in 0..400 {
         written.insert(random.below(size / BLOCK as u64));
     }
     for block in &written {
-        file.write_all_at(&random.noise(4096), block * BLOCK as u64 + random.below(127) * 4096).expect("writes");
+        file.write_all_at(&random.noise(4096), block * BLOCK as u64 + random.below(127) * 4096)
+            .expect("writes");
     }
     drop(file);
     let (archive, target) = (place.join("a.bin"), place.join("restored"));
     let disk = format!("/dev/xvda={}", raw.display());
-    // The budget is 64 MiB; the limit leaves room for stacks of threads and the allocator's reserves.
+    // The budget is 64 MiB; the limit leaves room for stacks of threads and the allocator's
+    // reserves.
     let limited = || {
         let mut command = limited(96);
         command.args(["--memory", "64MiB", "--threads", "2"]);
         command
     };
-    succeed(limited().args(["store", "--no-sync", "--name", "64 TiB", "--disk", &disk]).arg(&archive));
+    succeed(
+        limited().args(["store", "--no-sync", "--name", "64 TiB", "--disk", &disk]).arg(&archive),
+    );
     succeed(limited().arg("verify").arg(&archive));
     succeed(limited().args(["restore", "--no-sync"]).arg(&archive).arg(&target));
     succeed(limited().args(["verify"]).arg("-").stdin(File::open(&archive).expect("opens")));
-    let restored = names(&target).into_iter().find(|name| name.ends_with(".raw")).expect("a raw file");
+    let restored =
+        names(&target).into_iter().find(|name| name.ends_with(".raw")).expect("a raw file");
     let open = |path: &Path| RawFileSource::open(path).expect("opens");
     let (source, restored) = (open(&raw), open(&target.join(restored)));
     let map = source.block_map().expect("a map");
@@ -221,9 +264,17 @@ fn memory_stays_within_the_budget_on_dense_data_and_many_threads() {
         command.args(["--memory", "128MiB", "--threads", "64"]);
         command
     };
-    succeed(limited().args(["store", "--no-sync", "--name", "dense", "--disk", &disk]).arg(&archive));
+    succeed(
+        limited().args(["store", "--no-sync", "--name", "dense", "--disk", &disk]).arg(&archive),
+    );
     succeed(limited().args(["restore", "--no-sync"]).arg(&archive).arg(&target));
-    succeed(limited().args(["restore", "--no-sync", "--force"]).arg("-").arg(&target).stdin(File::open(&archive).expect("opens")));
+    succeed(
+        limited()
+            .args(["restore", "--no-sync", "--force"])
+            .arg("-")
+            .arg(&target)
+            .stdin(File::open(&archive).expect("opens")),
+    );
     assert_eq!(fs::metadata(&archive).expect("metadata").mode() & 0o777, 0o666 & !umask());
 }
 

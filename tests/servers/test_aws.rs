@@ -5,9 +5,10 @@
 //! target/release/examples/test_aws [--s3] [--server REGION[,ACCOUNT[,ACCESS_KEY,SECRET_KEY]]]...
 //! ```
 //!
-//! It starts a server for each `--server` (one in us-east-1 if there is none), with `--s3` an S3 beside each of them in which its
-//! store tasks keep their objects, and prints one line of JSON: where the servers and the admin interface are, and the variables with
-//! which AWS tools reach them. It ends when its standard input does. What the admin interface can do is in `admin`.
+//! It starts a server for each `--server` (one in us-east-1 if there is none), with `--s3` an S3
+//! beside each of them in which its store tasks keep their objects, and prints one line of JSON:
+//! where the servers and the admin interface are, and the variables with which AWS tools reach
+//! them. It ends when its standard input does. What the admin interface can do is in `admin`.
 
 #[path = "test_aws/admin.rs"]
 mod admin;
@@ -45,8 +46,14 @@ impl Place {
         let (region, account, keys) = match words.as_slice() {
             [region] => (*region, TestAws::ACCOUNT, None),
             [region, account] => (*region, *account, None),
-            [region, account, access_key, secret_key] => (*region, *account, Some((*access_key, *secret_key))),
-            _ => return Err(format!("--server takes REGION[,ACCOUNT[,ACCESS_KEY,SECRET_KEY]], and not {description}")),
+            [region, account, access_key, secret_key] => {
+                (*region, *account, Some((*access_key, *secret_key)))
+            }
+            _ => {
+                return Err(format!(
+                    "--server takes REGION[,ACCOUNT[,ACCESS_KEY,SECRET_KEY]], and not {description}"
+                ));
+            }
         };
         let s3 = with_s3.then(TestS3::start);
         let mut builder = TestAws::builder().region(region).account(account);
@@ -94,7 +101,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if wanted.is_empty() {
         wanted.push(TestAws::REGION.to_owned());
     }
-    let places = wanted.iter().map(|description| Place::start(description, with_s3)).collect::<Result<Vec<_>, _>>()?;
+    let places = wanted
+        .iter()
+        .map(|description| Place::start(description, with_s3))
+        .collect::<Result<Vec<_>, _>>()?;
     let places = Arc::new(places);
     let admin = admin::start(Arc::clone(&places));
     let servers: Vec<Value> = places.iter().map(Place::describe).collect();

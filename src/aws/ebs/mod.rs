@@ -1,6 +1,8 @@
-//! Volumes in EBS, by its direct APIs: blocks of snapshots are read, and snapshots are made of blocks.
+//! Volumes in EBS, by its direct APIs: blocks of snapshots are read, and snapshots are made of
+//! blocks.
 //!
-//! A block is believed when it has the length and the SHA-256 that the service says of it; an error, a wrong length and a wrong checksum are never a hole or zeros. It does not know images.
+//! A block is believed when it has the length and the SHA-256 that the service says of it; an
+//! error, a wrong length and a wrong checksum are never a hole or zeros. It does not know images.
 
 mod listing;
 mod quota;
@@ -13,7 +15,10 @@ use aws_sdk_ebs::Client;
 use aws_sdk_ebs::config::Builder;
 use aws_sdk_ebs::config::http::HttpResponse;
 use aws_sdk_ebs::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_ebs::types::error::{AccessDeniedException, RequestThrottledException, ResourceNotFoundException, ValidationException};
+use aws_sdk_ebs::types::error::{
+    AccessDeniedException, RequestThrottledException, ResourceNotFoundException,
+    ValidationException,
+};
 
 use super::error::{Failure, classify};
 use super::link::Service;
@@ -23,7 +28,9 @@ use crate::format::Digest;
 
 pub use quota::{Quotas, Requests};
 pub use reader::EbsSource;
-pub use snapshot::{CompletedSnapshot, NewSnapshot, StartedSnapshot, complete_snapshot, start_snapshot};
+pub use snapshot::{
+    CompletedSnapshot, NewSnapshot, StartedSnapshot, complete_snapshot, start_snapshot,
+};
 pub use writer::{EbsSink, SendBuffers};
 
 /// The EBS direct APIs.
@@ -39,7 +46,12 @@ impl Service for Ebs {
     /// 5,000 requests a second, the most of an account, at 100 ms each.
     const MAX_REQUESTS: usize = 512;
 
-    fn client(config: &SdkConfig, region: Region, _endpoint: &str, _access: &Access) -> Result<Client> {
+    fn client(
+        config: &SdkConfig,
+        region: Region,
+        _endpoint: &str,
+        _access: &Access,
+    ) -> Result<Client> {
         Ok(Client::from_conf(Builder::from(config).region(region).build()))
     }
 }
@@ -57,16 +69,17 @@ where
     failure
 }
 
-/// The same for lists and blocks, whose parameters are ours: what is refused there is not for the user to mend.
+/// The same for lists and blocks, whose parameters are ours: what is refused there is not for the
+/// user to mend.
 fn transfer_failure<E>(doing: &'static str, error: SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     // What left us was right: it was cut off or damaged on its way to the service.
-    let damaged = error
-        .as_service_error()
-        .and_then(|error| error.message())
-        .is_some_and(|message| message.contains("Failed to read block data") || message.contains("checksum"));
+    let damaged =
+        error.as_service_error().and_then(|error| error.message()).is_some_and(|message| {
+            message.contains("Failed to read block data") || message.contains("checksum")
+        });
     let mut failure = failure(doing, error);
     if damaged && failure.error.retry() == Retry::No {
         failure.error = failure.error.retry_as(Retry::Transient);
@@ -83,9 +96,23 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         let found = cause
             .downcast_ref::<ValidationException>()
             .and_then(|error| error.reason().map(|reason| reason.as_str().to_owned()))
-            .or_else(|| cause.downcast_ref::<ResourceNotFoundException>()?.reason().map(|reason| reason.as_str().to_owned()))
-            .or_else(|| cause.downcast_ref::<AccessDeniedException>().map(|error| error.reason().as_str().to_owned()))
-            .or_else(|| cause.downcast_ref::<RequestThrottledException>()?.reason().map(|reason| reason.as_str().to_owned()));
+            .or_else(|| {
+                cause
+                    .downcast_ref::<ResourceNotFoundException>()?
+                    .reason()
+                    .map(|reason| reason.as_str().to_owned())
+            })
+            .or_else(|| {
+                cause
+                    .downcast_ref::<AccessDeniedException>()
+                    .map(|error| error.reason().as_str().to_owned())
+            })
+            .or_else(|| {
+                cause
+                    .downcast_ref::<RequestThrottledException>()?
+                    .reason()
+                    .map(|reason| reason.as_str().to_owned())
+            });
         if found.is_some() {
             return found;
         }
@@ -96,7 +123,8 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 
 /// Whether the service does not know the snapshot, which may be because it is new.
 fn is_unknown(error: &Error) -> bool {
-    error.kind() == ErrorKind::NotFound && error.fact("reason").is_none_or(|reason| reason == "SNAPSHOT_NOT_FOUND")
+    error.kind() == ErrorKind::NotFound
+        && error.fact("reason").is_none_or(|reason| reason == "SNAPSHOT_NOT_FOUND")
 }
 
 /// A digest as EBS prints it.

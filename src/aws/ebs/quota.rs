@@ -8,20 +8,24 @@ use bytes::BytesMut;
 use super::super::rate::Rate;
 use crate::base::BLOCK_BYTES;
 
-/// GetSnapshotBlock or PutSnapshotBlock requests a second for one snapshot; cannot be raised. (EBS user guide, "Amazon EBS resource quotas".)
+/// GetSnapshotBlock or PutSnapshotBlock requests a second for one snapshot; cannot be raised. (EBS
+/// user guide, "Amazon EBS resource quotas".)
 const PER_SNAPSHOT: f64 = 1000.0;
 /// The same for an account, and in the Regions that allow more.
 const PER_ACCOUNT: f64 = 1000.0;
 const PER_ACCOUNT_IN_LARGE_REGIONS: f64 = 5000.0;
-const LARGE_REGIONS: [&str; 5] = ["us-east-1", "us-east-2", "us-west-2", "ap-southeast-1", "eu-west-1"];
+const LARGE_REGIONS: [&str; 5] =
+    ["us-east-1", "us-east-2", "us-west-2", "ap-southeast-1", "eu-west-1"];
 /// ListSnapshotBlocks requests a second for an account.
 const LISTS: f64 = 50.0;
-/// How much of a quota is used: clocks and networks are not exact, and a throttled request costs more than one that waited.
+/// How much of a quota is used: clocks and networks are not exact, and a throttled request costs
+/// more than one that waited.
 const USED: f64 = 0.99;
 /// Blocks that one ListSnapshotBlocks request names at most.
 pub(super) const PAGE: u32 = 10_000;
 
-/// What all transfers of one kind with one account share: its limits, and buffers that go round. Clones share them.
+/// What all transfers of one kind with one account share: its limits, and buffers that go round.
+/// Clones share them.
 #[derive(Clone, Debug)]
 pub struct Quotas {
     /// Touching fresh memory costs more than filling it.
@@ -32,7 +36,8 @@ pub struct Quotas {
 }
 
 impl Quotas {
-    /// Those of a Region. `account` is what the account's quota allows, if it is not the usual one: requests a second.
+    /// Those of a Region. `account` is what the account's quota allows, if it is not the usual one:
+    /// requests a second.
     pub fn new(region: &str, account: Option<u32>) -> Self {
         let account = account_rate(region, account);
         Self {
@@ -44,13 +49,18 @@ impl Quotas {
     }
 
     pub(super) fn of_snapshot(&self) -> SnapshotQuota {
-        SnapshotQuota { account: self.account.clone(), lists: self.lists.clone(), snapshot: Rate::new(self.per_snapshot) }
+        SnapshotQuota {
+            account: self.account.clone(),
+            lists: self.lists.clone(),
+            snapshot: Rate::new(self.per_snapshot),
+        }
     }
 }
 
 /// Blocks a second of an account: what it is told to be, or the usual of the Region.
 fn account_rate(region: &str, told: Option<u32>) -> f64 {
-    let usual = if LARGE_REGIONS.contains(&region) { PER_ACCOUNT_IN_LARGE_REGIONS } else { PER_ACCOUNT };
+    let usual =
+        if LARGE_REGIONS.contains(&region) { PER_ACCOUNT_IN_LARGE_REGIONS } else { PER_ACCOUNT };
     told.map_or(usual, f64::from)
 }
 
@@ -103,7 +113,8 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Adds a snapshot of which `blocks` are read. It is listed twice, for what there is and for the tokens, which are not kept; and its first page once more, to see that this is allowed.
+    /// Adds a snapshot of which `blocks` are read. It is listed twice, for what there is and for
+    /// the tokens, which are not kept; and its first page once more, to see that this is allowed.
     pub fn read(&mut self, blocks: u64) {
         self.lists += 1 + 2 * blocks.div_ceil(PAGE.into()).max(1);
         self.gets += blocks;
@@ -121,14 +132,16 @@ impl Requests {
         (self.gets + self.puts) * BLOCK_BYTES
     }
 
-    /// No faster than that, by the quotas of snapshot and account. `in_turn`: one snapshot after the other.
+    /// No faster than that, by the quotas of snapshot and account. `in_turn`: one snapshot after
+    /// the other.
     pub fn at_least(&self, region: &str, account: Option<u32>, in_turn: bool) -> Duration {
         let all = (self.gets + self.puts) as f64;
         let one = if in_turn { all } else { self.largest as f64 };
         Duration::from_secs_f64((all / account_rate(region, account)).max(one / PER_SNAPSHOT))
     }
 
-    /// US dollars at the list prices of us-east-1 (EBS pricing, read 2026-11): $0.0006 per 1,000 List, $0.003 per 1,000 Get, $0.006 per 1,000 Put requests. Other Regions cost more or less.
+    /// US dollars at the list prices of us-east-1 (EBS pricing, read 2026-11): $0.0006 per 1,000
+    /// List, $0.003 per 1,000 Get, $0.006 per 1,000 Put requests. Other Regions cost more or less.
     pub fn price(&self) -> f64 {
         (self.lists as f64 * 0.0006 + self.gets as f64 * 0.003 + self.puts as f64 * 0.006) / 1000.0
     }

@@ -14,10 +14,12 @@ use super::super::retry::random;
 use super::listing::{Listing, Tokens, Wanted, is_stale_block};
 use super::quota::{PAGE, SnapshotQuota, Spare};
 use super::{EbsLink, Quotas, odd, parse_digest, transfer_failure};
-use crate::base::{BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, Retry, SnapshotId, VolumeSize};
-use crate::block::BlockSource;
+use crate::base::{
+    BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, Retry, SnapshotId, VolumeSize,
+};
 use crate::codec::sha256;
 use crate::format::{BlockMap, Digest};
+use crate::volume::BlockSource;
 
 /// Maps up to this memory are kept for the next who asks: volumes up to 4 TiB.
 const KEPT_MAP: u64 = 1 << 20;
@@ -52,16 +54,29 @@ struct Inner {
 impl EbsSource {
     /// Opens a snapshot: one request, which proves that it may be listed.
     pub fn open(link: &EbsLink, id: &SnapshotId, quotas: &Quotas) -> Result<Self> {
-        let listing = Listing { link: link.clone(), snapshot_id: id.to_string(), quota: quotas.of_snapshot(), page: PAGE };
+        let listing = Listing {
+            link: link.clone(),
+            snapshot_id: id.to_string(),
+            quota: quotas.of_snapshot(),
+            page: PAGE,
+        };
         let first = Listing { page: 100, ..listing.clone() };
         let size = link.wait(first.page(0, None))?.size;
         let wanted = Wanted::default();
         let (quota, tokens) = (listing.quota.clone(), Tokens::new(listing.clone(), wanted.clone()));
-        let fetcher = Fetcher(Arc::new(Inner { listing, size, quota, tokens, wanted, spare: quotas.spare.clone() }));
+        let fetcher = Fetcher(Arc::new(Inner {
+            listing,
+            size,
+            quota,
+            tokens,
+            wanted,
+            spare: quotas.spare.clone(),
+        }));
         Ok(Self { fetcher, size, map: OnceLock::new(), ahead: Mutex::default() })
     }
 
-    /// Reads the first block, if there is one: proves that blocks may be read, and, of an encrypted snapshot, that its key may be used.
+    /// Reads the first block, if there is one: proves that blocks may be read, and, of an encrypted
+    /// snapshot, that its key may be used.
     pub fn try_block(&self) -> Result<()> {
         let Some(first) = self.block_map()?.extents().next() else { return Ok(()) };
         self.read_at(BlockIndex(first.first).offset(), &mut vec![0; BLOCK_BYTES as usize])
@@ -81,7 +96,8 @@ impl EbsSource {
 
     fn begin(&self, block: u32) -> Fetch<Fetched> {
         let fetcher = self.fetcher.clone();
-        // At once: tasks begin in any order, and a listing that begins with a later block would have to be made again for this one.
+        // At once: tasks begin in any order, and a listing that begins with a later block would
+        // have to be made again for this one.
         let wanted = fetcher.0.wanted.add(block);
         Fetch::begin(self.link().runtime(), async move {
             let _wanted = wanted;
@@ -123,7 +139,9 @@ impl BlockSource for EbsSource {
         let count = (buffer.len() / BLOCK) as u32;
         let fetches: Vec<(u32, Fetch<Fetched>)> = {
             let mut ahead = self.lock();
-            (first..first + count).map(|block| (block, ahead.remove(&block).unwrap_or_else(|| self.begin(block)))).collect()
+            (first..first + count)
+                .map(|block| (block, ahead.remove(&block).unwrap_or_else(|| self.begin(block))))
+                .collect()
         };
         let mut expected = Vec::with_capacity(fetches.len());
         for ((block, fetch), place) in fetches.into_iter().zip(buffer.chunks_exact_mut(BLOCK)) {
@@ -137,14 +155,18 @@ impl BlockSource for EbsSource {
         sha256::digest_many(&inputs, &mut found);
         let wrong: Vec<usize> = (0..found.len()).filter(|at| found[*at] != expected[*at]).collect();
         for at in wrong {
-            found[at] = self.read_again(first + at as u32, &mut buffer[at * BLOCK..(at + 1) * BLOCK])?;
+            found[at] =
+                self.read_again(first + at as u32, &mut buffer[at * BLOCK..(at + 1) * BLOCK])?;
         }
         digests.append(&mut found);
         Ok(())
     }
 
     fn prefetch(&self, offset: u64, len: u64) {
-        let (first, end) = ((offset / BLOCK_BYTES) as u32, offset.saturating_add(len).div_ceil(BLOCK_BYTES) as u32);
+        let (first, end) = (
+            (offset / BLOCK_BYTES) as u32,
+            offset.saturating_add(len).div_ceil(BLOCK_BYTES) as u32,
+        );
         let mut ahead = self.lock();
         for block in first..end.min(self.size.blocks()) {
             ahead.entry(block).or_insert_with(|| self.begin(block));
@@ -167,7 +189,8 @@ impl EbsSource {
         let options = self.link().options();
         let mut attempt = 1;
         loop {
-            let error = Error::corrupt("a block is not what EBS says that it is: its checksum is wrong");
+            let error =
+                Error::corrupt("a block is not what EBS says that it is: its checksum is wrong");
             let Some(delay) = options.retry.delay(Retry::Transient, attempt, random()) else {
                 return Err(self.locate(error.at("attempts", attempt), block));
             };
@@ -205,10 +228,17 @@ impl Fetcher {
                 Err(error) if is_stale_block(&error) => {
                     inner.tokens.refused(generation).await;
                     if refused > 0 {
-                        // Somebody else reads the snapshot, and lists it as often as we do: by chance one of us is left alone for a while.
-                        let Some(pause) = inner.listing.link.options().retry.delay(Retry::Transient, refused, random()) else {
+                        // Somebody else reads the snapshot, and lists it as often as we do: by
+                        // chance one of us is left alone for a while.
+                        let Some(pause) = inner.listing.link.options().retry.delay(
+                            Retry::Transient,
+                            refused,
+                            random(),
+                        ) else {
                             let message = "EBS refuses the tokens that it gave, again and again: every listing replaces them, so something else may be reading the snapshot";
-                            return Err(Error::new(ErrorKind::Io, message).at("reason", "INVALID_BLOCK_TOKEN").because(error));
+                            return Err(Error::new(ErrorKind::Io, message)
+                                .at("reason", "INVALID_BLOCK_TOKEN")
+                                .because(error));
                         };
                         sleep(pause).await;
                     }
@@ -222,24 +252,38 @@ impl Fetcher {
     async fn get(&self, block: u32, token: &str) -> Result<Fetched> {
         let inner = &self.0;
         let make = |client: aws_sdk_ebs::Client, progress: Progress| {
-            let request = client.get_snapshot_block().snapshot_id(&inner.listing.snapshot_id).block_index(block as i32).block_token(token);
+            let request = client
+                .get_snapshot_block()
+                .snapshot_id(&inner.listing.snapshot_id)
+                .block_index(block as i32)
+                .block_token(token);
             async move {
                 let turn = inner.quota.block_turn();
                 progress.moved(turn);
                 sleep_until(turn).await;
-                let output =
-                    request.send().await.map_err(|error| inner.heard(transfer_failure("cannot read a block of the snapshot", error)))?;
-                let algorithm = output.checksum_algorithm().map(|algorithm| algorithm.as_str().to_owned());
+                let output = request.send().await.map_err(|error| {
+                    inner.heard(transfer_failure("cannot read a block of the snapshot", error))
+                })?;
+                let algorithm =
+                    output.checksum_algorithm().map(|algorithm| algorithm.as_str().to_owned());
                 if algorithm.as_deref().is_some_and(|algorithm| algorithm != "SHA256") {
                     return Err(Failure::from(
-                        Error::unsupported("EBS gives a checksum of another kind").at("algorithm", algorithm.unwrap_or_default()),
+                        Error::unsupported("EBS gives a checksum of another kind")
+                            .at("algorithm", algorithm.unwrap_or_default()),
                     ));
                 }
-                let digest = parse_digest(output.checksum())
-                    .ok_or_else(|| Failure::from(odd("EBS sent a block without a checksum").retry_as(Retry::Transient)))?;
+                let digest = parse_digest(output.checksum()).ok_or_else(|| {
+                    Failure::from(
+                        odd("EBS sent a block without a checksum").retry_as(Retry::Transient),
+                    )
+                })?;
                 if output.data_length().is_some_and(|len| len as u64 != BLOCK_BYTES) {
                     let len = output.data_length().unwrap_or_default();
-                    return Err(Failure::from(odd("EBS sent a block of a wrong length").at("length", len).retry_as(Retry::Transient)));
+                    return Err(Failure::from(
+                        odd("EBS sent a block of a wrong length")
+                            .at("length", len)
+                            .retry_as(Retry::Transient),
+                    ));
                 }
                 let data = self.receive(output.block_data, &progress).await?;
                 inner.quota.block_succeeded();
@@ -249,10 +293,20 @@ impl Fetcher {
         inner.listing.link.request(make).await
     }
 
-    async fn receive(&self, mut body: ByteStream, progress: &Progress) -> Result<BytesMut, Failure> {
+    async fn receive(
+        &self,
+        mut body: ByteStream,
+        progress: &Progress,
+    ) -> Result<BytesMut, Failure> {
         const BLOCK: usize = BLOCK_BYTES as usize;
         let options = self.0.listing.link.options();
-        let mut data = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_else(|| BytesMut::with_capacity(BLOCK));
+        let mut data = self
+            .0
+            .spare
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+            .unwrap_or_else(|| BytesMut::with_capacity(BLOCK));
         let cut = || Error::new(ErrorKind::Io, "a block was cut off").retry_as(Retry::Transient);
         loop {
             let chunk = match body.next().await {
@@ -262,7 +316,9 @@ impl Fetcher {
                 Some(Ok(chunk)) => chunk,
             };
             if data.len() + chunk.len() > BLOCK {
-                return Err(odd("EBS sent a block of a wrong length").retry_as(Retry::Transient).into());
+                return Err(odd("EBS sent a block of a wrong length")
+                    .retry_as(Retry::Transient)
+                    .into());
             }
             data.extend_from_slice(&chunk);
             options.received(chunk.len(), progress).await;

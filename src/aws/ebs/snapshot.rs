@@ -8,7 +8,8 @@ use super::{EbsLink, failure, is_unknown, odd, print_digest};
 use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, VolumeSize};
 use crate::format::Digest;
 
-/// Minutes without a request after which EBS gives up a snapshot that is not complete: the longest it allows, so that there is time to continue; and an hour where nobody could.
+/// Minutes without a request after which EBS gives up a snapshot that is not complete: the longest
+/// it allows, so that there is time to continue; and an hour where nobody could.
 const TIMEOUT: i32 = 4320;
 const SHORT_TIMEOUT: i32 = 60;
 /// A snapshot whose blocks were confirmed may be unknown for so long where it is completed.
@@ -58,15 +59,26 @@ impl NewSnapshot {
     pub fn gib_of(size: VolumeSize) -> Result<u32> {
         let gib = crate::base::gib_rounded_up(size.bytes());
         u32::try_from(gib).ok().filter(|gib| (1..=65_536).contains(gib)).ok_or_else(|| {
-            Error::new(crate::base::ErrorKind::Limit, "the volume is larger than EBS volumes can be (64 TiB)").at("size", size.bytes())
+            Error::new(
+                crate::base::ErrorKind::Limit,
+                "the volume is larger than EBS volumes can be (64 TiB)",
+            )
+            .at("size", size.bytes())
         })
     }
 }
 
 /// Begins a snapshot.
 pub fn start_snapshot(link: &EbsLink, wanted: &NewSnapshot) -> Result<StartedSnapshot> {
-    let tags: Vec<_> = wanted.tags.iter().map(|(key, value)| aws_sdk_ebs::types::Tag::builder().key(key).value(value).build()).collect();
-    let description = wanted.description.as_ref().map(|text| text.chars().take(MAX_DESCRIPTION).collect::<String>());
+    let tags: Vec<_> = wanted
+        .tags
+        .iter()
+        .map(|(key, value)| aws_sdk_ebs::types::Tag::builder().key(key).value(value).build())
+        .collect();
+    let description = wanted
+        .description
+        .as_ref()
+        .map(|text| text.chars().take(MAX_DESCRIPTION).collect::<String>());
     let make = |client: aws_sdk_ebs::Client, _| {
         let request = client
             .start_snapshot()
@@ -83,15 +95,19 @@ pub fn start_snapshot(link: &EbsLink, wanted: &NewSnapshot) -> Result<StartedSna
     let link = link.until_answered();
     let output = link.wait(link.request(make))?;
     let block_size = output.block_size().map_or(BLOCK_BYTES, |bytes| bytes as u64);
-    let id = output.snapshot_id().ok_or_else(|| odd("EBS does not say what the snapshot is called"))?;
+    let id =
+        output.snapshot_id().ok_or_else(|| odd("EBS does not say what the snapshot is called"))?;
     Ok(StartedSnapshot { snapshot_id: SnapshotId::parse(id)?, block_size })
 }
 
-/// Completes a snapshot: EBS compares count and checksum with what it has. It is of use when EC2 calls it completed, which comes later.
+/// Completes a snapshot: EBS compares count and checksum with what it has. It is of use when EC2
+/// calls it completed, which comes later.
 pub fn complete_snapshot(link: &EbsLink, id: &SnapshotId, what: &CompletedSnapshot) -> Result<()> {
-    let count = i32::try_from(what.blocks).map_err(|_| Error::internal("a volume has more blocks than it can have"))?;
+    let count = i32::try_from(what.blocks)
+        .map_err(|_| Error::internal("a volume has more blocks than it can have"))?;
     let make = |client: aws_sdk_ebs::Client, _| {
-        let request = client.complete_snapshot().snapshot_id(id.as_str()).changed_blocks_count(count);
+        let request =
+            client.complete_snapshot().snapshot_id(id.as_str()).changed_blocks_count(count);
         // Without a block there is nothing that could have a checksum.
         let request = if count == 0 {
             request
@@ -99,18 +115,24 @@ pub fn complete_snapshot(link: &EbsLink, id: &SnapshotId, what: &CompletedSnapsh
             request
                 .checksum(print_digest(&what.checksum))
                 .checksum_algorithm(aws_sdk_ebs::types::ChecksumAlgorithm::ChecksumAlgorithmSha256)
-                .checksum_aggregation_method(aws_sdk_ebs::types::ChecksumAggregationMethod::ChecksumAggregationLinear)
+                .checksum_aggregation_method(
+                    aws_sdk_ebs::types::ChecksumAggregationMethod::ChecksumAggregationLinear,
+                )
         };
-        async move { request.send().await.map_err(|error| failure("cannot complete the snapshot", error)) }
+        async move {
+            request.send().await.map_err(|error| failure("cannot complete the snapshot", error))
+        }
     };
     let begun = Instant::now();
     let completed = loop {
         match link.wait(link.slow_request(&make)) {
             // All its blocks were confirmed, so it is there, though perhaps not known everywhere.
-            Err(error) if is_unknown(&error) && begun.elapsed() < UNKNOWN_FOR => link.wait(async {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                Ok(())
-            })?,
+            Err(error) if is_unknown(&error) && begun.elapsed() < UNKNOWN_FOR => {
+                link.wait(async {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    Ok(())
+                })?
+            }
             completed => break completed.map_err(|error| error.at("snapshot_id", id))?,
         }
     };
@@ -150,12 +172,22 @@ mod tests {
             sum.add(&sha256::digest(&vec![byte; 524_288]));
         }
         let total = sum.total();
-        assert_eq!((total.blocks, print_digest(&total.checksum).as_str()), (3, "4I/ae0Alk5AgZesnP3iVEqrbZbMrbA5NxGKsx37qIjI="));
+        assert_eq!(
+            (total.blocks, print_digest(&total.checksum).as_str()),
+            (3, "4I/ae0Alk5AgZesnP3iVEqrbZbMrbA5NxGKsx37qIjI=")
+        );
     }
 
     #[test]
     fn a_volume_has_whole_gib() {
         let gib = |bytes| NewSnapshot::gib_of(VolumeSize::new(bytes).expect("a size"));
-        assert_eq!((gib(512).expect("one"), gib(1 << 30).expect("one"), gib((1 << 30) + 512).expect("two")), (1, 1, 2));
+        assert_eq!(
+            (
+                gib(512).expect("one"),
+                gib(1 << 30).expect("one"),
+                gib((1 << 30) + 512).expect("two")
+            ),
+            (1, 1, 2)
+        );
     }
 }

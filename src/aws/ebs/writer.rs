@@ -1,6 +1,7 @@
 //! A snapshot as a volume that is written.
 //!
-//! Blocks are handed over and sent in the background, as many at a time as there is memory for. A block is written when EBS has confirmed it; whoever asks for that waits.
+//! Blocks are handed over and sent in the background, as many at a time as there is memory for. A
+//! block is written when EBS has confirmed it; whoever asks for that waits.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -18,10 +19,11 @@ use super::quota::SnapshotQuota;
 use super::snapshot::Sum;
 use super::{CompletedSnapshot, EbsLink, Quotas, is_unknown, print_digest, transfer_failure};
 use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Result, Retry, SnapshotId};
-use crate::block::{BlockSink, Delivered};
 use crate::format::{Digest, ZERO_BLOCK_DIGEST};
+use crate::volume::{BlockSink, Delivered};
 
-/// A snapshot that was just begun may be unknown for so long where its blocks go. (EBS engineers speak of up to two minutes.)
+/// A snapshot that was just begun may be unknown for so long where its blocks go. (EBS engineers
+/// speak of up to two minutes.)
 const UNKNOWN_FOR: Duration = Duration::from_secs(180);
 /// And to some parts of EBS, after others know it.
 const UNKNOWN_TO_SOME_FOR: Duration = Duration::from_secs(20);
@@ -57,7 +59,8 @@ struct Inner {
     link: EbsLink,
     snapshot_id: SnapshotId,
     quota: SnapshotQuota,
-    /// Set when the first block has arrived. Until then it goes alone, and is tried while the snapshot is not known everywhere.
+    /// Set when the first block has arrived. Until then it goes alone, and is tried while the
+    /// snapshot is not known everywhere.
     known: OnceCell<()>,
     begun: Instant,
     on_their_way: Mutex<OnTheirWay>,
@@ -94,7 +97,12 @@ impl Inner {
 
 impl EbsSink {
     /// Writes to a snapshot that was begun and is not complete.
-    pub fn new(link: &EbsLink, snapshot_id: SnapshotId, quotas: &Quotas, buffers: &SendBuffers) -> Self {
+    pub fn new(
+        link: &EbsLink,
+        snapshot_id: SnapshotId,
+        quotas: &Quotas,
+        buffers: &SendBuffers,
+    ) -> Self {
         let inner = Inner {
             link: link.clone(),
             snapshot_id,
@@ -105,7 +113,12 @@ impl EbsSink {
             arrived: Condvar::new(),
             zeros: Bytes::from(vec![0; BLOCK_BYTES as usize]),
         };
-        Self { sender: Sender(Arc::new(inner)), buffers: buffers.clone(), tasks: Mutex::default(), sum: Mutex::default() }
+        Self {
+            sender: Sender(Arc::new(inner)),
+            buffers: buffers.clone(),
+            tasks: Mutex::default(),
+            sum: Mutex::default(),
+        }
     }
 
     /// What was confirmed adds up to this.
@@ -116,13 +129,19 @@ impl EbsSink {
     /// Sends a block in the background. Waits while too many are on their way.
     fn send(&self, block: u32, data: &[u8], digest: Digest) -> Result<()> {
         let inner = &self.sender.0;
-        let permit = inner
-            .link
-            .wait(async { self.buffers.0.clone().acquire_owned().await.map_err(|_| Error::internal("the memory for blocks is gone")) })?;
+        let permit = inner.link.wait(async {
+            self.buffers
+                .0
+                .clone()
+                .acquire_owned()
+                .await
+                .map_err(|_| Error::internal("the memory for blocks is gone"))
+        })?;
         let data = if digest == ZERO_BLOCK_DIGEST {
             inner.zeros.clone()
         } else {
-            // A short last block of an image that has not whole GiB is padded, as it was for its digest.
+            // A short last block of an image that has not whole GiB is padded, as it was for its
+            // digest.
             let mut whole = Vec::with_capacity(BLOCK_BYTES as usize);
             whole.extend_from_slice(data);
             whole.resize(BLOCK_BYTES as usize, 0);
@@ -135,7 +154,10 @@ impl EbsSink {
         }
         let sender = self.sender.clone();
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.spawn_on(async move { sender.deliver(block, data, digest, permit).await }, inner.link.runtime().handle());
+        tasks.spawn_on(
+            async move { sender.deliver(block, data, digest, permit).await },
+            inner.link.runtime().handle(),
+        );
         while tasks.try_join_next().is_some() {}
         Ok(())
     }
@@ -148,11 +170,15 @@ impl BlockSink for EbsSink {
         if !offset.is_multiple_of(BLOCK_BYTES) || blocks.len() != digests.len() {
             return Err(Error::internal("EBS is written by whole blocks, each with its digest"));
         }
-        blocks.zip(digests).zip(first..).try_for_each(|((block, digest), index)| self.send(index, block, *digest))
+        blocks
+            .zip(digests)
+            .zip(first..)
+            .try_for_each(|((block, digest), index)| self.send(index, block, *digest))
     }
 
     fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
-        let (first, end) = ((offset / BLOCK_BYTES) as u32, (offset + len).div_ceil(BLOCK_BYTES) as u32);
+        let (first, end) =
+            ((offset / BLOCK_BYTES) as u32, (offset + len).div_ceil(BLOCK_BYTES) as u32);
         (first..end).try_for_each(|block| self.send(block, &[], ZERO_BLOCK_DIGEST))
     }
 
@@ -167,7 +193,11 @@ impl BlockSink for EbsSink {
                 break;
             }
             inner.link.options().cancel.check()?;
-            state = inner.arrived.wait_timeout(state, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
+            state = inner
+                .arrived
+                .wait_timeout(state, PATIENCE)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         drop(state);
         let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +213,8 @@ impl BlockSink for EbsSink {
 impl Drop for EbsSink {
     /// No block is sent when nobody waits for it any more.
     fn drop(&mut self) {
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks =
+            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         self.sender.0.link.runtime().block_on(tasks.shutdown());
     }
 }
@@ -214,11 +245,16 @@ impl Sender {
         if first { Ok(()) } else { self.send_known(block, data, digest).await }
     }
 
-    /// Sends a block, again while the snapshot may not be known yet where it goes. Not every part of EBS learns of it at once.
+    /// Sends a block, again while the snapshot may not be known yet where it goes. Not every part
+    /// of EBS learns of it at once.
     async fn send_known(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
         let mut attempt = 1;
         // When a block has arrived, only a part of EBS can still be behind.
-        let end = if self.0.known.initialized() { Instant::now() + UNKNOWN_TO_SOME_FOR } else { self.0.begun + UNKNOWN_FOR };
+        let end = if self.0.known.initialized() {
+            Instant::now() + UNKNOWN_TO_SOME_FOR
+        } else {
+            self.0.begun + UNKNOWN_FOR
+        };
         loop {
             match self.put(block, data.clone(), digest).await {
                 Err(error) if is_unknown(&error) && Instant::now() < end => {
@@ -238,7 +274,12 @@ impl Sender {
         let checksum = print_digest(&digest);
         let make = |client: aws_sdk_ebs::Client, progress: Progress| {
             let options = inner.link.options();
-            let body = MeteredBody::sdk_body(data.clone(), options.pace.clone(), progress.clone(), options.observer.clone());
+            let body = MeteredBody::sdk_body(
+                data.clone(),
+                options.pace.clone(),
+                progress.clone(),
+                options.observer.clone(),
+            );
             let request = client
                 .put_snapshot_block()
                 .snapshot_id(inner.snapshot_id.as_str())
@@ -263,7 +304,10 @@ impl Sender {
                 // What EBS says that it has should be what was sent.
                 match output.checksum() {
                     Some(stored) if stored != checksum => {
-                        let error = Error::new(ErrorKind::Io, "EBS confirms another checksum than that of the block that was sent");
+                        let error = Error::new(
+                            ErrorKind::Io,
+                            "EBS confirms another checksum than that of the block that was sent",
+                        );
                         Err(error.retry_as(Retry::Transient).into())
                     }
                     _ => Ok(()),

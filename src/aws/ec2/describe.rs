@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Ec2Link;
+use crate::aws::ec2_query::Params;
 use crate::base::{Error, ErrorKind, ImageId, Result, SnapshotId};
-use crate::query::Params;
 
 /// What was just made may be unknown for so long. (EC2 developer guide, "Eventual consistency".)
 const UNKNOWN_FOR: u32 = 60;
@@ -25,7 +25,12 @@ pub(super) fn text<'a>(value: &'a Value, member: &str) -> Option<&'a str> {
 
 /// The key and value of each tag of something.
 pub(super) fn tags(value: &Value) -> Vec<(String, String)> {
-    let tag = |tag: &Value| Some((text(tag, "Key")?.to_owned(), tag.get("Value").and_then(Value::as_str).unwrap_or_default().to_owned()));
+    let tag = |tag: &Value| {
+        Some((
+            text(tag, "Key")?.to_owned(),
+            tag.get("Value").and_then(Value::as_str).unwrap_or_default().to_owned(),
+        ))
+    };
     items(value, "Tags").iter().filter_map(tag).collect()
 }
 
@@ -34,16 +39,29 @@ pub(super) fn tag_params(tags: &[(String, String)]) -> Vec<Params> {
     tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value)).collect()
 }
 
-/// The snapshots behind the devices of an image, in the order of the devices; one behind several is there several times.
+/// The snapshots behind the devices of an image, in the order of the devices; one behind several is
+/// there several times.
 pub(super) fn snapshots_of(image: &Value) -> impl Iterator<Item = &str> {
-    items(image, "BlockDeviceMappings").iter().filter_map(|mapping| text(mapping.get("Ebs")?, "SnapshotId"))
+    items(image, "BlockDeviceMappings")
+        .iter()
+        .filter_map(|mapping| text(mapping.get("Ebs")?, "SnapshotId"))
 }
 
 /// Describes an image, disabled and deprecated ones included.
 pub(super) fn image(link: &Ec2Link, id: &ImageId) -> Result<Value> {
-    let params = Params::new().list("ImageId", [id]).set("IncludeDisabled", true).set("IncludeDeprecated", true);
-    let answer = link.call("cannot describe the image", "DescribeImages", params).map_err(|error| error.at("image_id", id))?;
-    let missing = || Error::new(ErrorKind::NotFound, "there is no such image in this Region, or it is not shared with this account");
+    let params = Params::new()
+        .list("ImageId", [id])
+        .set("IncludeDisabled", true)
+        .set("IncludeDeprecated", true);
+    let answer = link
+        .call("cannot describe the image", "DescribeImages", params)
+        .map_err(|error| error.at("image_id", id))?;
+    let missing = || {
+        Error::new(
+            ErrorKind::NotFound,
+            "there is no such image in this Region, or it is not shared with this account",
+        )
+    };
     items(&answer, "Images").first().cloned().ok_or_else(|| missing().at("image_id", id))
 }
 
@@ -64,9 +82,18 @@ pub(super) fn new_image(link: &Ec2Link, id: &ImageId) -> Result<Value> {
 /// The image of this name that the account owns, if there is one.
 pub(super) fn image_named(link: &Ec2Link, name: &str) -> Result<Option<Value>> {
     let filter = Params::new().set("Name", "name").list("Value", [escape_filter(name)]);
-    let params =
-        Params::new().list("Owner", ["self"]).structures("Filter", [filter]).set("IncludeDisabled", true).set("IncludeDeprecated", true);
-    find(link, "cannot look for an image of this name", ("DescribeImages", "Images"), params, |image| text(image, "Name") == Some(name))
+    let params = Params::new()
+        .list("Owner", ["self"])
+        .structures("Filter", [filter])
+        .set("IncludeDisabled", true)
+        .set("IncludeDeprecated", true);
+    find(
+        link,
+        "cannot look for an image of this name",
+        ("DescribeImages", "Images"),
+        params,
+        |image| text(image, "Name") == Some(name),
+    )
 }
 
 /// The first item of a list that is looked for.
@@ -85,7 +112,8 @@ fn find(
     Ok(found)
 }
 
-/// Asks for all pages of a list, as long as `goes_on` wants more. Pages may be empty although others follow.
+/// Asks for all pages of a list, as long as `goes_on` wants more. Pages may be empty although
+/// others follow.
 pub(super) fn pages(
     link: &Ec2Link,
     doing: &'static str,
@@ -95,7 +123,8 @@ pub(super) fn pages(
 ) -> Result<()> {
     let mut token: Option<String> = None;
     loop {
-        let answer = link.call(doing, action, params.clone().set_some("NextToken", token.as_ref()))?;
+        let answer =
+            link.call(doing, action, params.clone().set_some("NextToken", token.as_ref()))?;
         match text(&answer, "NextToken") {
             Some(next) if goes_on(&answer) => token = Some(next.to_owned()),
             Some(_) => return Ok(()),
@@ -109,10 +138,14 @@ pub(super) fn pages(
 
 /// A value that a filter takes as it is: `*`, `?` and `\` mean something there.
 fn escape_filter(value: &str) -> String {
-    value.chars().flat_map(|c| matches!(c, '*' | '?' | '\\').then_some('\\').into_iter().chain([c])).collect()
+    value
+        .chars()
+        .flat_map(|c| matches!(c, '*' | '?' | '\\').then_some('\\').into_iter().chain([c]))
+        .collect()
 }
 
-/// Describes snapshots, in the order of `ids`. What is not known, or not to this account, is `None`.
+/// Describes snapshots, in the order of `ids`. What is not known, or not to this account, is
+/// `None`.
 pub(super) fn snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Option<Value>>> {
     let mut found = Vec::new();
     for some in ids.chunks(SNAPSHOTS) {
@@ -132,7 +165,12 @@ pub(super) fn snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Option
             Err(error) => return Err(error),
         }
     }
-    Ok(ids.iter().map(|id| found.iter().find(|snapshot| text(snapshot, "SnapshotId") == Some(id.as_str())).cloned()).collect())
+    Ok(ids
+        .iter()
+        .map(|id| {
+            found.iter().find(|snapshot| text(snapshot, "SnapshotId") == Some(id.as_str())).cloned()
+        })
+        .collect())
 }
 
 fn describe_snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Value>> {
@@ -163,7 +201,10 @@ pub(super) fn would(answer: Result<Value>) -> Result<()> {
 pub(super) fn is_public(link: &Ec2Link, id: &SnapshotId) -> Result<bool> {
     let filter = Params::new().set("Name", "snapshot-id").list("Value", [id]);
     let params = Params::new().list("RestorableBy", ["all"]).structures("Filter", [filter]);
-    Ok(find(link, "cannot describe snapshots", ("DescribeSnapshots", "Snapshots"), params, |_| true)?.is_some())
+    Ok(find(link, "cannot describe snapshots", ("DescribeSnapshots", "Snapshots"), params, |_| {
+        true
+    })?
+    .is_some())
 }
 
 /// Whether what was asked about does not exist, or does not for this account.
@@ -172,13 +213,20 @@ pub(super) fn is_unknown(error: &Error) -> bool {
 }
 
 /// Asks about an image or snapshot, one attribute at a time, what describing it does not tell.
-pub(super) fn attribute(link: &Ec2Link, action: &'static str, id: (&str, &str), attribute: &str) -> Result<Attribute> {
+pub(super) fn attribute(
+    link: &Ec2Link,
+    action: &'static str,
+    id: (&str, &str),
+    attribute: &str,
+) -> Result<Attribute> {
     let params = Params::new().set(id.0, id.1).set("Attribute", attribute);
     match link.call("cannot read an attribute", action, params) {
         Ok(answer) => Ok(Attribute::Told(answer)),
         Err(error) if error.fact("code") == Some("UnauthorizedOperation") => Ok(Attribute::Denied),
         // A service that is like EC2 may not know the action.
-        Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => Ok(Attribute::OfOwner),
+        Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => {
+            Ok(Attribute::OfOwner)
+        }
         Err(error) => Err(error.at("attribute", attribute)),
     }
 }
@@ -215,6 +263,10 @@ mod tests {
     #[test]
     fn tags_may_be_empty() {
         let image = serde_json::json!({"Tags": [{"Key": "a", "Value": "ä"}, {"Key": "b", "Value": ""}, {"Key": "c"}]});
-        assert_eq!(tags(&image), [("a", "ä"), ("b", ""), ("c", "")].map(|(key, value)| (key.to_owned(), value.to_owned())));
+        assert_eq!(
+            tags(&image),
+            [("a", "ä"), ("b", ""), ("c", "")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        );
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::base::{DeviceName, Error, Result};
 
-/// Wishes for a restored image. By default everything is as it was recorded, and nothing is done besides.
+/// Wishes for a restored image. By default everything is as it was recorded, and nothing is done
+/// besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edits {
     /// Another name.
@@ -62,7 +63,8 @@ pub enum DeviceChange {
 }
 
 impl Edits {
-    /// What they say about snapshots. Those that were begun cannot be continued with other wishes; how the image is registered may still change.
+    /// What they say about snapshots. Those that were begun cannot be continued with other wishes;
+    /// how the image is registered may still change.
     pub fn about_snapshots(&self) -> String {
         format!("{:?}", (self.encrypted, &self.kms_key_arn, self.tags_of_snapshots(), self.no_tags))
     }
@@ -77,19 +79,37 @@ impl Edits {
         [self.tags.as_slice(), &self.snapshot_tags].concat()
     }
 
-    /// What is asked for of a device. One that names it comes before one for all; of two alike the last counts.
-    pub(super) fn of<'a, T: 'a>(&'a self, device: &str, pick: impl Fn(&'a DeviceChange) -> Option<T> + Copy) -> Option<T> {
-        let named = |edit: &&DeviceEdit| edit.device.as_ref().is_some_and(|name| name.as_str() == device);
-        let own = self.devices.iter().filter(named).filter_map(|edit| pick(&edit.change)).next_back();
-        own.or_else(|| self.devices.iter().filter(|edit| edit.device.is_none()).filter_map(|edit| pick(&edit.change)).next_back())
+    /// What is asked for of a device. One that names it comes before one for all; of two alike the
+    /// last counts.
+    pub(super) fn of<'a, T: 'a>(
+        &'a self,
+        device: &str,
+        pick: impl Fn(&'a DeviceChange) -> Option<T> + Copy,
+    ) -> Option<T> {
+        let named =
+            |edit: &&DeviceEdit| edit.device.as_ref().is_some_and(|name| name.as_str() == device);
+        let own =
+            self.devices.iter().filter(named).filter_map(|edit| pick(&edit.change)).next_back();
+        own.or_else(|| {
+            self.devices
+                .iter()
+                .filter(|edit| edit.device.is_none())
+                .filter_map(|edit| pick(&edit.change))
+                .next_back()
+        })
     }
 
     /// Checks that every device that is named has a volume in the image.
-    pub(super) fn check_devices<'a>(&self, known: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+    pub(super) fn check_devices<'a>(
+        &self,
+        known: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<()> {
         for device in self.devices.iter().filter_map(|edit| edit.device.as_ref()) {
             if !known.clone().any(|name| name == device.as_str()) {
                 let all = known.collect::<Vec<_>>().join(", ");
-                return Err(Error::usage("the image has no volume at this device").at("device", device).at("devices", all));
+                return Err(Error::usage("the image has no volume at this device")
+                    .at("device", device)
+                    .at("devices", all));
             }
         }
         Ok(())
@@ -106,10 +126,20 @@ mod tests {
             device: device.map(|name| DeviceName::parse(name).expect("a name")),
             change: DeviceChange::VolumeSize(size),
         };
-        let edits = Edits { devices: vec![edit(Some("/dev/sdb"), 20), edit(None, 10), edit(None, 11)], ..Edits::default() };
-        let size = |device| edits.of(device, |change| if let DeviceChange::VolumeSize(gib) = change { Some(*gib) } else { None });
+        let edits = Edits {
+            devices: vec![edit(Some("/dev/sdb"), 20), edit(None, 10), edit(None, 11)],
+            ..Edits::default()
+        };
+        let size = |device| {
+            edits.of(device, |change| {
+                if let DeviceChange::VolumeSize(gib) = change { Some(*gib) } else { None }
+            })
+        };
         assert_eq!((size("/dev/sda1"), size("/dev/sdb")), (Some(11), Some(20)));
         assert!(edits.check_devices(["/dev/sda1", "/dev/sdb"].into_iter()).is_ok());
-        assert_eq!(edits.check_devices(["/dev/sda1"].into_iter()).expect_err("unknown").fact("device"), Some("/dev/sdb"));
+        assert_eq!(
+            edits.check_devices(["/dev/sda1"].into_iter()).expect_err("unknown").fact("device"),
+            Some("/dev/sdb")
+        );
     }
 }

@@ -46,7 +46,8 @@ pub struct FidelityItem {
 
 impl FidelityItem {
     fn new(subject: &str, attribute: &str, recorded: &Value, fidelity: Fidelity) -> Self {
-        let (subject, attribute, recorded) = (subject.to_owned(), attribute.to_owned(), recorded.clone());
+        let (subject, attribute, recorded) =
+            (subject.to_owned(), attribute.to_owned(), recorded.clone());
         Self { subject, attribute, recorded, now: None, fidelity, reason: None }
     }
 
@@ -54,17 +55,34 @@ impl FidelityItem {
         Self::new(subject, attribute, recorded, Fidelity::Set)
     }
 
-    pub(super) fn changed(subject: &str, attribute: &str, recorded: &Value, now: Value, reason: &str) -> Self {
+    pub(super) fn changed(
+        subject: &str,
+        attribute: &str,
+        recorded: &Value,
+        now: Value,
+        reason: &str,
+    ) -> Self {
         let item = Self::new(subject, attribute, recorded, Fidelity::Changed);
         Self { now: Some(now), reason: Some(reason.to_owned()), ..item }
     }
 
     pub(super) fn left(subject: &str, attribute: &str, recorded: &Value, reason: &str) -> Self {
-        Self { reason: Some(reason.to_owned()), ..Self::new(subject, attribute, recorded, Fidelity::Left) }
+        Self {
+            reason: Some(reason.to_owned()),
+            ..Self::new(subject, attribute, recorded, Fidelity::Left)
+        }
     }
 
-    pub(super) fn impossible(subject: &str, attribute: &str, recorded: &Value, reason: &str) -> Self {
-        Self { reason: Some(reason.to_owned()), ..Self::new(subject, attribute, recorded, Fidelity::Impossible) }
+    pub(super) fn impossible(
+        subject: &str,
+        attribute: &str,
+        recorded: &Value,
+        reason: &str,
+    ) -> Self {
+        Self {
+            reason: Some(reason.to_owned()),
+            ..Self::new(subject, attribute, recorded, Fidelity::Impossible)
+        }
     }
 
     /// What EC2 says of it after the image was registered. It is believed over what was asked for.

@@ -1,4 +1,5 @@
-//! The last steps of a restore: snapshots become usable, the image is registered, what was asked for besides is done, and the account of it all is taken.
+//! The last steps of a restore: snapshots become usable, the image is registered, what was asked
+//! for besides is done, and the account of it all is taken.
 
 use std::time::Duration;
 
@@ -11,26 +12,38 @@ use super::permissions;
 use super::place::{Ec2Options, Ec2Restored, RestoredSnapshot};
 use super::registration::{self, Registration};
 use crate::base::{Error, ErrorKind, ImageId, Result, SnapshotId};
-use crate::model::ImageDocument;
+use crate::image::ImageDocument;
 
-/// Pauses between two looks at a snapshot or image that is being made: short at first, then far below what EC2 allows.
+/// Pauses between two looks at a snapshot or image that is being made: short at first, then far
+/// below what EC2 allows.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Looks at a snapshot that EBS does not complete, because it may have done so before: within a minute.
+/// Looks at a snapshot that EBS does not complete, because it may have done so before: within a
+/// minute.
 const LOOKS_FOR_COMPLETION: u32 = 12;
-/// What was just made may be unknown for so many seconds, or looks. (EC2 developer guide, "Eventual consistency".)
+/// What was just made may be unknown for so many seconds, or looks. (EC2 developer guide, "Eventual
+/// consistency".)
 const UNKNOWN_FOR: u32 = 60;
 
-/// Completes a snapshot. If that was done before, by a request whose answer got lost or by an earlier run, EBS refuses to do it again; then EC2 knows of it, sooner or later.
-pub(super) fn complete(options: &Ec2Options, id: &SnapshotId, what: &CompletedSnapshot, continued: bool) -> Result<()> {
+/// Completes a snapshot. If that was done before, by a request whose answer got lost or by an
+/// earlier run, EBS refuses to do it again; then EC2 knows of it, sooner or later.
+pub(super) fn complete(
+    options: &Ec2Options,
+    id: &SnapshotId,
+    what: &CompletedSnapshot,
+    continued: bool,
+) -> Result<()> {
     let Err(error) = complete_snapshot(&options.ebs, id, what) else { return Ok(()) };
     if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Denied) {
         return Err(error);
     }
-    let mut looks = if continued || error.fact("attempts").is_some() { LOOKS_FOR_COMPLETION } else { 1 };
+    let mut looks =
+        if continued || error.fact("attempts").is_some() { LOOKS_FOR_COMPLETION } else { 1 };
     let mut pause = FIRST_PAUSE;
     loop {
-        let described = describe::snapshots(&options.ec2, std::slice::from_ref(id)).ok().and_then(|mut found| found.pop().flatten());
+        let described = describe::snapshots(&options.ec2, std::slice::from_ref(id))
+            .ok()
+            .and_then(|mut found| found.pop().flatten());
         match described.as_ref().and_then(|snapshot| text(snapshot, "State")) {
             Some("completed") => return Ok(()),
             Some("pending") | None if looks > 1 => looks -= 1,
@@ -52,8 +65,12 @@ pub(super) fn wait_for_snapshots(options: &Ec2Options, ids: &[SnapshotId]) -> Re
             match snapshot.as_ref().map(|snapshot| text(snapshot, "State").unwrap_or_default()) {
                 Some("completed") => {}
                 Some("error" | "recoverable" | "recovering") => {
-                    let message = snapshot.as_ref().and_then(|snapshot| text(snapshot, "StateMessage")).unwrap_or("no reason is given");
-                    let failed = Error::new(ErrorKind::Io, "EC2 could not complete the snapshot").at("snapshot_id", id);
+                    let message = snapshot
+                        .as_ref()
+                        .and_then(|snapshot| text(snapshot, "StateMessage"))
+                        .unwrap_or("no reason is given");
+                    let failed = Error::new(ErrorKind::Io, "EC2 could not complete the snapshot")
+                        .at("snapshot_id", id);
                     return Err(failed.at("reason", message));
                 }
                 Some(_) => waiting = true,
@@ -76,11 +93,20 @@ pub(super) fn wait_for_snapshots(options: &Ec2Options, ids: &[SnapshotId]) -> Re
     }
 }
 
-/// Registers the image. If a request was answered and the answer got lost, the image that is there now is ours.
+/// Registers the image. If a request was answered and the answer got lost, the image that is there
+/// now is ours.
 pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Result<ImageId> {
-    let answer = match options.ec2.until_answered().call("cannot register the image", "RegisterImage", registration.params.clone()) {
+    let answer = match options.ec2.until_answered().call(
+        "cannot register the image",
+        "RegisterImage",
+        registration.params.clone(),
+    ) {
         Err(error) if error.fact("code") == Some("InvalidAMIName.Duplicate") => {
-            let Some(image) = namesake(options, &registration.name, error.fact("attempts").is_some())? else { return Err(error) };
+            let Some(image) =
+                namesake(options, &registration.name, error.fact("attempts").is_some())?
+            else {
+                return Err(error);
+            };
             let wanted: Vec<&str> = registration
                 .params
                 .pairs()
@@ -96,11 +122,15 @@ pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Res
         }
         answer => answer?,
     };
-    let missing = || Error::new(ErrorKind::Io, "EC2 does not say what the new image is called").at("name", &registration.name);
+    let missing = || {
+        Error::new(ErrorKind::Io, "EC2 does not say what the new image is called")
+            .at("name", &registration.name)
+    };
     ImageId::parse(text(&answer, "ImageId").ok_or_else(missing)?)
 }
 
-/// The image that has a name. If the request that was answered last was not the first, it may be the one that an earlier one made, and not be known everywhere yet.
+/// The image that has a name. If the request that was answered last was not the first, it may be
+/// the one that an earlier one made, and not be known everywhere yet.
 fn namesake(options: &Ec2Options, name: &str, may_be_ours: bool) -> Result<Option<Value>> {
     let mut left = if may_be_ours { UNKNOWN_FOR } else { 0 };
     loop {
@@ -112,7 +142,8 @@ fn namesake(options: &Ec2Options, name: &str, may_be_ours: bool) -> Result<Optio
     }
 }
 
-/// Waits until the image can be used, does what was asked for besides, and takes the account of all attributes.
+/// Waits until the image can be used, does what was asked for besides, and takes the account of all
+/// attributes.
 pub(super) fn finish(
     options: &Ec2Options,
     document: &ImageDocument,
@@ -129,8 +160,12 @@ pub(super) fn finish(
             "available" => break,
             "pending" => {}
             state => {
-                let reason = described.get("StateReason").and_then(|reason| text(reason, "Message")).unwrap_or("no reason is given");
-                let failed = Error::new(ErrorKind::Io, "EC2 could not make the image that was registered");
+                let reason = described
+                    .get("StateReason")
+                    .and_then(|reason| text(reason, "Message"))
+                    .unwrap_or("no reason is given");
+                let failed =
+                    Error::new(ErrorKind::Io, "EC2 could not make the image that was registered");
                 return Err(registered(failed.at("state", state).at("reason", reason)));
             }
         }
@@ -138,13 +173,20 @@ pub(super) fn finish(
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     let mut account = registration.items;
-    account.extend(permissions::apply(&options.ec2, &id, document, &options.edits).map_err(registered)?);
+    account.extend(
+        permissions::apply(&options.ec2, &id, document, &options.edits).map_err(registered)?,
+    );
     let described = describe::new_image(&options.ec2, &id).map_err(registered)?;
     let has_uefi_data = account.iter().any(|item| item.attribute == "UefiData");
     let attributes = match has_uefi_data {
-        true => {
-            describe::attribute(&options.ec2, "DescribeImageAttribute", ("ImageId", id.as_str()), "uefiData").map_err(registered)?.told()
-        }
+        true => describe::attribute(
+            &options.ec2,
+            "DescribeImageAttribute",
+            ("ImageId", id.as_str()),
+            "uefiData",
+        )
+        .map_err(registered)?
+        .told(),
         false => None,
     };
     registration::observe(&mut account, &described, attributes.as_ref());

@@ -1,6 +1,7 @@
 //! Requests of others, passed on to EC2 as they came, and its answers as they come.
 //!
-//! They run on the link's own threads, whoever waits for them. Nothing is repeated, and nothing is read into: whoever asked knows whether it may be asked again.
+//! They run on the link's own threads, whoever waits for them. Nothing is repeated, and nothing is
+//! read into: whoever asked knows whether it may be asked again.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -32,20 +33,25 @@ pub struct Forwarded {
     pub body: ForwardedBody,
 }
 
-/// A body that comes piece by piece. It fails if it ends early, is silent for too long, or has no end.
+/// A body that comes piece by piece. It fails if it ends early, is silent for too long, or has no
+/// end.
 pub struct ForwardedBody(mpsc::Receiver<Result<Bytes>>);
 
 impl Body for ForwardedBody {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
         self.0.poll_recv(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }
 
 impl Ec2Link {
-    /// Sends `form`, signed with the credentials of this link, once. `action` is what it asks for. A refusal is an answer; an error means that there is none, and then
+    /// Sends `form`, signed with the credentials of this link, once. `action` is what it asks for.
+    /// A refusal is an answer; an error means that there is none, and then
     /// nobody knows whether EC2 did what was asked for.
     pub async fn forward(&self, action: &str, form: Bytes) -> Result<Forwarded> {
         let (client, silence, action) = (self.client(), self.options().silence, action.to_owned());
@@ -56,7 +62,13 @@ impl Ec2Link {
     }
 }
 
-async fn pass_on(client: Ec2Client, silence: Duration, action: String, form: Bytes, told: oneshot::Sender<Result<Forwarded>>) {
+async fn pass_on(
+    client: Ec2Client,
+    silence: Duration,
+    action: String,
+    form: Bytes,
+    told: oneshot::Sender<Result<Forwarded>>,
+) {
     let doing = "cannot pass the request on to EC2";
     let answer = match tokio::time::timeout(silence, client.send(&action, form)).await {
         Ok(answer) => answer.map_err(|error| classify(doing, error).error),
@@ -68,7 +80,10 @@ async fn pass_on(client: Ec2Client, silence: Duration, action: String, form: Byt
     };
     let (pieces, receiver) = mpsc::channel(PIECES);
     let mut left = MAX_BYTES;
-    if told.send(Ok(Forwarded { status, content_type, request_id, body: ForwardedBody(receiver) })).is_err() {
+    if told
+        .send(Ok(Forwarded { status, content_type, request_id, body: ForwardedBody(receiver) }))
+        .is_err()
+    {
         return;
     }
     loop {
@@ -76,7 +91,9 @@ async fn pass_on(client: Ec2Client, silence: Duration, action: String, form: Byt
         let piece = match tokio::time::timeout(silence, frame).await {
             Err(_) => Err(silent(silence)),
             Ok(None) => return,
-            Ok(Some(Err(cause))) => Err(Error::new(ErrorKind::Io, "the answer of EC2 ended early").because(cause)),
+            Ok(Some(Err(cause))) => {
+                Err(Error::new(ErrorKind::Io, "the answer of EC2 ended early").because(cause))
+            }
             Ok(Some(Ok(frame))) => match frame.into_data() {
                 Err(_) => continue,
                 Ok(data) => match left.checked_sub(data.len() as u64) {
@@ -84,7 +101,8 @@ async fn pass_on(client: Ec2Client, silence: Duration, action: String, form: Byt
                         left = rest;
                         Ok(data)
                     }
-                    None => Err(Error::new(ErrorKind::Limit, "the answer of EC2 is too long").at("limit", MAX_BYTES)),
+                    None => Err(Error::new(ErrorKind::Limit, "the answer of EC2 is too long")
+                        .at("limit", MAX_BYTES)),
                 },
             },
         };
@@ -96,5 +114,7 @@ async fn pass_on(client: Ec2Client, silence: Duration, action: String, form: Byt
 }
 
 fn silent(silence: Duration) -> Error {
-    Error::new(ErrorKind::Io, "EC2 was silent for too long").at("seconds", silence.as_secs()).retry_as(Retry::Transient)
+    Error::new(ErrorKind::Io, "EC2 was silent for too long")
+        .at("seconds", silence.as_secs())
+        .retry_as(Retry::Transient)
 }

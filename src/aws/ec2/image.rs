@@ -1,6 +1,7 @@
 //! An image in EC2, or bare snapshots, as a source.
 //!
-//! Whatever could keep it from being stored is looked for before the first block is read, all of it at once, and said with what can be done about it.
+//! Whatever could keep it from being stored is looked for before the first block is read, all of it
+//! at once, and said with what can be done about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,9 +13,9 @@ use super::super::needs_other_credentials;
 use super::describe::{self, Attribute, items, text};
 use super::{Ec2Link, partition_of};
 use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
-use crate::block::BlockSource;
-use crate::catalog::{ImageSource, Likeness};
-use crate::model::ImageDocument;
+use crate::image::ImageDocument;
+use crate::image::{ImageSource, Likeness};
+use crate::volume::BlockSource;
 
 /// What is to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +37,16 @@ impl Ec2Source {
         }
         let is_id = |id: &str| {
             let digits = id.strip_prefix("snap-").unwrap_or_default();
-            matches!(digits.len(), 8 | 17) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            matches!(digits.len(), 8 | 17)
+                && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         };
         let parse = |id: &str| {
-            let wrong =
-                || Error::usage("not a snapshot id: a snapshot id is `snap-` and 8 or 17 lower-case hex digits").at("snapshot_id", id);
+            let wrong = || {
+                Error::usage(
+                    "not a snapshot id: a snapshot id is `snap-` and 8 or 17 lower-case hex digits",
+                )
+                .at("snapshot_id", id)
+            };
             if is_id(id) { SnapshotId::parse(id) } else { Err(wrong()) }
         };
         Some(text.split(',').map(parse).collect::<Result<Vec<_>>>().map(Self::Snapshots))
@@ -56,7 +62,13 @@ pub struct Ec2Image {
 
 impl Ec2Image {
     /// Describes the source, and tries whether all of it can be read.
-    pub fn open(ec2: &Ec2Link, ebs: &EbsLink, quotas: &Quotas, source: &Ec2Source, observer: &dyn Observer) -> Result<Self> {
+    pub fn open(
+        ec2: &Ec2Link,
+        ebs: &EbsLink,
+        quotas: &Quotas,
+        source: &Ec2Source,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
         let region = ec2.region();
         let mut top = Map::new();
         let image = match source {
@@ -71,7 +83,8 @@ impl Ec2Image {
         };
         let ids = match source {
             Ec2Source::Snapshots(ids) => ids.clone(),
-            Ec2Source::Image(id) => snapshot_ids(image.as_ref().unwrap_or(&Value::Null)).map_err(|error| error.at("image_id", id))?,
+            Ec2Source::Image(id) => snapshot_ids(image.as_ref().unwrap_or(&Value::Null))
+                .map_err(|error| error.at("image_id", id))?,
         };
         let described = describe::snapshots(ec2, &ids)?;
         let opened = open_all(ec2, ebs, quotas, &ids, &described, Depth::Blocks)?;
@@ -80,24 +93,31 @@ impl Ec2Image {
         if let Some(image) = image {
             top.insert("Image".to_owned(), image);
         }
-        top.insert("Source".to_owned(), json!({"Partition": partition_of(&region).name, "Region": region}));
+        top.insert(
+            "Source".to_owned(),
+            json!({"Partition": partition_of(&region).name, "Region": region}),
+        );
         top.insert("format".to_owned(), json!("amibin"));
         top.insert("version".to_owned(), json!(1));
         // serde_json's maps are sorted by name, as the format wants it.
-        let mut bytes = serde_json::to_vec_pretty(&top).map_err(|cause| Error::internal("cannot write image.json").because(cause))?;
+        let mut bytes = serde_json::to_vec_pretty(&top)
+            .map_err(|cause| Error::internal("cannot write image.json").because(cause))?;
         bytes.push(b'\n');
         let document = ImageDocument::parse(bytes)?;
         let mut requests = Requests::default();
         let mut volumes: Vec<Arc<dyn BlockSource>> = Vec::new();
         for (id, source) in ids.into_iter().zip(opened) {
-            document.check_size(&id, source.size()).map_err(|error| error.at("snapshot_id", &id))?;
+            document
+                .check_size(&id, source.size())
+                .map_err(|error| error.at("snapshot_id", &id))?;
             requests.read(source.block_map()?.stored_blocks());
             volumes.push(Arc::new(source));
         }
         Ok(Self { document, volumes, requests })
     }
 
-    /// Finds out what can be found out in a few requests of whether an image can be stored: it is there and whole, and its snapshots may be listed. Gives the bytes of its volumes.
+    /// Finds out what can be found out in a few requests of whether an image can be stored: it is
+    /// there and whole, and its snapshots may be listed. Gives the bytes of its volumes.
     pub fn examine(ec2: &Ec2Link, ebs: &EbsLink, quotas: &Quotas, id: &ImageId) -> Result<u64> {
         let image = describe::image(ec2, id)?;
         let located = |error: Error| error.at("image_id", id);
@@ -123,7 +143,8 @@ impl ImageSource for Ec2Image {
         &self.volumes
     }
 
-    /// Image and snapshots never change; what is said of them does, such as when the image was used last.
+    /// Image and snapshots never change; what is said of them does, such as when the image was used
+    /// last.
     fn fingerprint(&self) -> String {
         unchanging(&self.document).to_string()
     }
@@ -134,12 +155,17 @@ impl ImageSource for Ec2Image {
         }
         let (archived, here) = (lasting(archived), lasting(&self.document));
         let names: BTreeSet<&String> = archived.keys().chain(here.keys()).collect();
-        let differ: Vec<&str> = names.into_iter().filter(|name| archived.get(*name) != here.get(*name)).map(String::as_str).collect();
+        let differ: Vec<&str> = names
+            .into_iter()
+            .filter(|name| archived.get(*name) != here.get(*name))
+            .map(String::as_str)
+            .collect();
         if differ.is_empty() { Likeness::Whole } else { Likeness::Described(differ.join(", ")) }
     }
 }
 
-/// Members that change while the image stays what it is: when it was used, who may use it, and how far it is on its way out.
+/// Members that change while the image stays what it is: when it was used, who may use it, and how
+/// far it is on its way out.
 const PASSING: [&str; 9] = [
     "LastLaunchedTime",
     "State",
@@ -158,10 +184,17 @@ const PASSING_OF_SNAPSHOTS: [&str; 4] = ["State", "Progress", "StorageTier", "Re
 fn lasting(document: &ImageDocument) -> BTreeMap<String, Value> {
     let mut members = BTreeMap::new();
     let mut add = |prefix: &str, value: &Value, passing: &[&str]| {
-        for (name, value) in value.as_object().into_iter().flatten().filter(|(name, _)| !passing.contains(&name.as_str())) {
+        for (name, value) in value
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| !passing.contains(&name.as_str()))
+        {
             let mut value = value.clone();
             if let Some(items) = value.as_array_mut() {
-                items.sort_by_key(|item| text(item, "Key").or_else(|| text(item, "DeviceName")).map(ToOwned::to_owned));
+                items.sort_by_key(|item| {
+                    text(item, "Key").or_else(|| text(item, "DeviceName")).map(ToOwned::to_owned)
+                });
             }
             members.insert(format!("{prefix}.{name}"), value);
         }
@@ -179,7 +212,12 @@ fn lasting(document: &ImageDocument) -> BTreeMap<String, Value> {
 fn unchanging(document: &ImageDocument) -> Value {
     let image = document.value().get("Image").unwrap_or(&Value::Null);
     let ids: Vec<&str> = document.snapshots().iter().map(|snapshot| snapshot.id.as_str()).collect();
-    json!([document.image_id().map(ImageId::as_str), text(image, "CreationDate"), text(image, "OwnerId"), ids])
+    json!([
+        document.image_id().map(ImageId::as_str),
+        text(image, "CreationDate"),
+        text(image, "OwnerId"),
+        ids
+    ])
 }
 
 /// The snapshots of an image, each once, in the order of its devices.
@@ -199,13 +237,27 @@ fn snapshot_ids(image: &Value) -> Result<Vec<SnapshotId>> {
 
 /// Refuses images that cannot be stored, whatever their snapshots are.
 fn check_image(image: &Value) -> Result<()> {
-    let reason = || image.get("StateReason").and_then(|reason| text(reason, "Message")).unwrap_or("no reason is given").to_owned();
+    let reason = || {
+        image
+            .get("StateReason")
+            .and_then(|reason| text(reason, "Message"))
+            .unwrap_or("no reason is given")
+            .to_owned()
+    };
     match text(image, "State").unwrap_or("available") {
         "available" | "disabled" => {}
         "pending" => {
-            return Err(Error::new(ErrorKind::Io, "the image is still being made: wait until it is available").at("state", "pending"));
+            return Err(Error::new(
+                ErrorKind::Io,
+                "the image is still being made: wait until it is available",
+            )
+            .at("state", "pending"));
         }
-        state => return Err(Error::unsupported("the image is not whole").at("state", state).at("reason", reason())),
+        state => {
+            return Err(Error::unsupported("the image is not whole")
+                .at("state", state)
+                .at("reason", reason()));
+        }
     }
     if text(image, "RootDeviceType") == Some("instance-store") {
         return Err(Error::unsupported(
@@ -213,8 +265,12 @@ fn check_image(image: &Value) -> Result<()> {
         ));
     }
     if text(image, "VirtualizationType") == Some("paravirtual") {
-        let refused = Error::unsupported("the image is paravirtual: EC2 registers no such images any more, so it could not be restored");
-        return Err(refused.at("instead", "store its snapshots alone: amistore store snap-... ARCHIVE"));
+        let refused = Error::unsupported(
+            "the image is paravirtual: EC2 registers no such images any more, so it could not be restored",
+        );
+        return Err(
+            refused.at("instead", "store its snapshots alone: amistore store snap-... ARCHIVE")
+        );
     }
     Ok(())
 }
@@ -222,7 +278,9 @@ fn check_image(image: &Value) -> Result<()> {
 /// Says what a restore will not be able to bring back, as long as something can be done about it.
 fn warn_of_image(image: &Value, observer: &dyn Observer) {
     let warn = |message: String| observer.note(&Event::Warning { message });
-    if let Some(platform) = text(image, "PlatformDetails").filter(|platform| *platform != "Linux/UNIX") {
+    if let Some(platform) =
+        text(image, "PlatformDetails").filter(|platform| *platform != "Linux/UNIX")
+    {
         warn(format!(
             "the image is billed as {platform:?}: no image that is registered anew can be, only one that AWS copies or restores (--via-aws)"
         ));
@@ -241,18 +299,27 @@ fn image_attributes(ec2: &Ec2Link, id: &ImageId, observer: &dyn Observer) -> Res
             Attribute::OfOwner => of_owner.push(name),
             Attribute::Denied => denied.push(name),
             Attribute::Told(answer) => {
-                let told = answer.as_object().into_iter().flatten().filter(|(member, value)| *member != "ImageId" && !is_nothing(value));
+                let told = answer
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .filter(|(member, value)| *member != "ImageId" && !is_nothing(value));
                 attributes.extend(told.map(|(member, value)| (member.clone(), value.clone())));
             }
         }
     }
     if !of_owner.is_empty() {
-        let message = format!("only the owner of the image may ask for {}: that is not in the archive", of_owner.join(" and "));
+        let message = format!(
+            "only the owner of the image may ask for {}: that is not in the archive",
+            of_owner.join(" and ")
+        );
         observer.note(&Event::Warning { message });
     }
     if !denied.is_empty() {
         let names = denied.join(" and ");
-        let message = format!("{names} of the image is not in the archive: ec2:DescribeImageAttribute is not allowed to these credentials");
+        let message = format!(
+            "{names} of the image is not in the archive: ec2:DescribeImageAttribute is not allowed to these credentials"
+        );
         observer.note(&Event::Warning { message });
     }
     // Whoever reads the archive later should not take silence for an answer.
@@ -274,11 +341,21 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// Who may use the snapshots; those of others are left out.
-fn snapshot_attributes(ec2: &Ec2Link, ids: &[SnapshotId], observer: &dyn Observer) -> Result<Value> {
+fn snapshot_attributes(
+    ec2: &Ec2Link,
+    ids: &[SnapshotId],
+    observer: &dyn Observer,
+) -> Result<Value> {
     let (mut all, mut denied) = (Vec::new(), false);
     for id in ids {
-        match describe::attribute(ec2, "DescribeSnapshotAttribute", ("SnapshotId", id.as_str()), "createVolumePermission")? {
-            Attribute::Told(answer) => all.extend((!items(&answer, "CreateVolumePermissions").is_empty()).then_some(answer)),
+        match describe::attribute(
+            ec2,
+            "DescribeSnapshotAttribute",
+            ("SnapshotId", id.as_str()),
+            "createVolumePermission",
+        )? {
+            Attribute::Told(answer) => all
+                .extend((!items(&answer, "CreateVolumePermissions").is_empty()).then_some(answer)),
             Attribute::OfOwner => {}
             Attribute::Denied => denied = true,
         }
@@ -320,7 +397,9 @@ fn open_all(
         });
         match source {
             Ok(source) => opened.push(source),
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Internal) => return Err(error),
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Internal) => {
+                return Err(error);
+            }
             Err(error) => {
                 let error = explain(ec2, id, described.as_ref(), error);
                 let is_named = error.fact("snapshot_id").is_some();
@@ -331,14 +410,21 @@ fn open_all(
     let mut problems = problems.into_iter();
     let Some(first) = problems.next() else { return Ok(opened) };
     // One is enough to refuse, but whoever mends them wants to know of all.
-    Err(problems
-        .fold(first, |first, other| first.at("also", format!("{}: {}", other.fact("snapshot_id").unwrap_or_default(), other.message()))))
+    Err(problems.fold(first, |first, other| {
+        first.at(
+            "also",
+            format!("{}: {}", other.fact("snapshot_id").unwrap_or_default(), other.message()),
+        )
+    }))
 }
 
 /// What its description tells of whether a snapshot can be read.
 fn check_snapshot(described: Option<&Value>) -> Result<()> {
     let Some(snapshot) = described else {
-        return Err(Error::new(ErrorKind::NotFound, "the snapshot does not exist any more, or is not shared with this account"));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "the snapshot does not exist any more, or is not shared with this account",
+        ));
     };
     if text(snapshot, "StorageTier") == Some("archive") {
         let error = Error::new(
@@ -351,9 +437,15 @@ fn check_snapshot(described: Option<&Value>) -> Result<()> {
         "completed" => Ok(()),
         "pending" => {
             let progress = text(snapshot, "Progress").unwrap_or("unknown");
-            Err(Error::new(ErrorKind::Io, "the snapshot is still being made: wait until it is completed").at("progress", progress))
+            Err(Error::new(
+                ErrorKind::Io,
+                "the snapshot is still being made: wait until it is completed",
+            )
+            .at("progress", progress))
         }
-        "recoverable" => Err(Error::new(ErrorKind::Io, "the snapshot is in the recycle bin: take it out first")),
+        "recoverable" => {
+            Err(Error::new(ErrorKind::Io, "the snapshot is in the recycle bin: take it out first"))
+        }
         state => Err(Error::unsupported("the snapshot is not whole").at("state", state)),
     }
 }
@@ -365,9 +457,14 @@ fn explain(ec2: &Ec2Link, id: &SnapshotId, described: Option<&Value>, error: Err
     }
     // An answer that cannot be read, or a service that fails, says nothing about permissions.
     let service_refused = error.fact("status").is_some_and(|status| status.starts_with('4'));
-    let is_encrypted = described.and_then(|snapshot| snapshot.get("Encrypted")).and_then(Value::as_bool) == Some(true);
-    let is_kms = error.fact("reason") == Some("DEPENDENCY_ACCESS_DENIED") || error.fact("reason") == Some("GRANT_NOT_FOUND");
-    let key = || described.and_then(|snapshot| text(snapshot, "KmsKeyId")).unwrap_or("its key").to_owned();
+    let is_encrypted =
+        described.and_then(|snapshot| snapshot.get("Encrypted")).and_then(Value::as_bool)
+            == Some(true);
+    let is_kms = error.fact("reason") == Some("DEPENDENCY_ACCESS_DENIED")
+        || error.fact("reason") == Some("GRANT_NOT_FOUND");
+    let key = || {
+        described.and_then(|snapshot| text(snapshot, "KmsKeyId")).unwrap_or("its key").to_owned()
+    };
     if error.kind() == ErrorKind::Denied && is_encrypted && is_kms {
         return Error::new(
             ErrorKind::Denied,
@@ -376,11 +473,17 @@ fn explain(ec2: &Ec2Link, id: &SnapshotId, described: Option<&Value>, error: Err
         .at("kms_key_id", key())
         .because(error);
     }
-    if service_refused && error.kind() != ErrorKind::Limit && describe::is_public(ec2, id).unwrap_or(false) {
+    if service_refused
+        && error.kind() != ErrorKind::Limit
+        && describe::is_public(ec2, id).unwrap_or(false)
+    {
         let message = "the snapshot is shared with everybody, and the direct APIs read no such snapshots: have it shared with this account by number, or copy it into this account first";
         return Error::new(ErrorKind::Denied, message).because(error);
     }
-    if service_refused && matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound) && described.is_some() {
+    if service_refused
+        && matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound)
+        && described.is_some()
+    {
         return Error::new(ErrorKind::Denied, "the blocks of the snapshot may not be read: ebs:ListSnapshotBlocks and ebs:GetSnapshotBlock are needed, and it has to be this account's or shared with it by number").because(error);
     }
     error
@@ -394,7 +497,9 @@ mod tests {
     fn sources_are_told_from_files() {
         assert!(Ec2Source::parse("image-dir").is_none());
         assert!(matches!(Ec2Source::parse("ami-0123456789abcdef0"), Some(Ok(Ec2Source::Image(_)))));
-        assert!(matches!(Ec2Source::parse("snap-01234567,snap-0123456789abcdef0"), Some(Ok(Ec2Source::Snapshots(ids))) if ids.len() == 2));
+        assert!(
+            matches!(Ec2Source::parse("snap-01234567,snap-0123456789abcdef0"), Some(Ok(Ec2Source::Snapshots(ids))) if ids.len() == 2)
+        );
         for bad in ["ami-1", "snap-", "snap-0123", "snap-01234567,", "snap-01234567,ami-01234567"] {
             assert!(matches!(Ec2Source::parse(bad), Some(Err(_))), "{bad}");
         }
@@ -403,16 +508,26 @@ mod tests {
     #[test]
     fn an_archive_of_an_image_is_told_from_one_that_says_something_else() {
         let document = |launched: &str, tag: &str, uefi: &str| {
-            let image =
-                json!({"ImageId": "ami-01234567", "Name": "web", "LastLaunchedTime": launched, "Tags": [{"Key": "a", "Value": tag}]});
+            let image = json!({"ImageId": "ami-01234567", "Name": "web", "LastLaunchedTime": launched, "Tags": [{"Key": "a", "Value": tag}]});
             let text = json!({"Image": image, "ImageAttributes": {"UefiData": uefi}, "Snapshots": [{"SnapshotId": "snap-a", "Progress": launched}]});
             ImageDocument::parse(text.to_string().into_bytes()).expect("a document")
         };
-        let image = Ec2Image { document: document("2026", "1", "x"), volumes: Vec::new(), requests: Requests::default() };
+        let image = Ec2Image {
+            document: document("2026", "1", "x"),
+            volumes: Vec::new(),
+            requests: Requests::default(),
+        };
         assert_eq!(image.likeness(&document("2027", "1", "x")), Likeness::Whole);
-        assert_eq!(image.likeness(&document("2026", "2", "x")), Likeness::Described("Image.Tags".to_owned()));
-        assert_eq!(image.likeness(&document("2026", "1", "")), Likeness::Described("ImageAttributes.UefiData".to_owned()));
-        let other = ImageDocument::parse(br#"{"Snapshots": [{"SnapshotId": "snap-a"}]}"#.to_vec()).expect("a document");
+        assert_eq!(
+            image.likeness(&document("2026", "2", "x")),
+            Likeness::Described("Image.Tags".to_owned())
+        );
+        assert_eq!(
+            image.likeness(&document("2026", "1", "")),
+            Likeness::Described("ImageAttributes.UefiData".to_owned())
+        );
+        let other = ImageDocument::parse(br#"{"Snapshots": [{"SnapshotId": "snap-a"}]}"#.to_vec())
+            .expect("a document");
         assert_eq!(image.likeness(&other), Likeness::Different);
     }
 
@@ -420,14 +535,23 @@ mod tests {
     fn images_that_cannot_be_stored_are_refused_with_a_reason() {
         for (image, kind, word) in [
             (json!({"State": "pending"}), ErrorKind::Io, "still being made"),
-            (json!({"State": "failed", "StateReason": {"Message": "x"}}), ErrorKind::Unsupported, "not whole"),
+            (
+                json!({"State": "failed", "StateReason": {"Message": "x"}}),
+                ErrorKind::Unsupported,
+                "not whole",
+            ),
             (json!({"RootDeviceType": "instance-store"}), ErrorKind::Unsupported, "instance store"),
             (json!({"VirtualizationType": "paravirtual"}), ErrorKind::Unsupported, "paravirtual"),
         ] {
             let error = check_image(&image).expect_err("refused");
             assert!(error.kind() == kind && error.message().contains(word), "{error}");
         }
-        assert!(check_image(&json!({"State": "disabled", "RootDeviceType": "ebs", "VirtualizationType": "hvm"})).is_ok());
+        assert!(
+            check_image(
+                &json!({"State": "disabled", "RootDeviceType": "ebs", "VirtualizationType": "hvm"})
+            )
+            .is_ok()
+        );
     }
 
     #[test]

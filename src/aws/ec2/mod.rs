@@ -1,6 +1,7 @@
 //! EC2 as a place where images live: described and read, registered and retired.
 //!
-//! The control plane is spoken in EC2's Query protocol by a small client of our own ([`Ec2Client`]); the data of volumes goes over [`super::ebs`]. It does not know archives.
+//! The control plane is spoken in EC2's Query protocol by a small client of our own
+//! ([`Ec2Client`]); the data of volumes goes over [`super::ebs`]. It does not know archives.
 
 mod client;
 mod describe;

@@ -1,4 +1,5 @@
-//! What a new image gets only on request: launch permissions, a time of deprecation, protection against deregistration.
+//! What a new image gets only on request: launch permissions, a time of deprecation, protection
+//! against deregistration.
 
 use std::time::SystemTime;
 
@@ -8,14 +9,19 @@ use super::describe::{items, text};
 use super::edits::Edits;
 use super::fidelity::FidelityItem;
 use super::{Ec2Link, partition_of};
+use crate::aws::ec2_query::Params;
 use crate::base::{ImageId, Result, rfc3339};
-use crate::model::ImageDocument;
-use crate::query::Params;
+use crate::image::ImageDocument;
 
 const IMAGE: &str = "image";
 
 /// Does what was asked for, and accounts for what was recorded.
-pub(super) fn apply(ec2: &Ec2Link, id: &ImageId, document: &ImageDocument, edits: &Edits) -> Result<Vec<FidelityItem>> {
+pub(super) fn apply(
+    ec2: &Ec2Link,
+    id: &ImageId,
+    document: &ImageDocument,
+    edits: &Edits,
+) -> Result<Vec<FidelityItem>> {
     let mut account = Vec::new();
     let image = document.value().get("Image").unwrap_or(&Value::Null);
     let attributes = document.value().get("ImageAttributes").unwrap_or(&Value::Null);
@@ -25,18 +31,35 @@ pub(super) fn apply(ec2: &Ec2Link, id: &ImageId, document: &ImageDocument, edits
     Ok(account)
 }
 
-fn launch_permissions(ec2: &Ec2Link, id: &ImageId, attributes: &Value, edits: &Edits, account: &mut Vec<FidelityItem>) -> Result<()> {
+fn launch_permissions(
+    ec2: &Ec2Link,
+    id: &ImageId,
+    attributes: &Value,
+    edits: &Edits,
+    account: &mut Vec<FidelityItem>,
+) -> Result<()> {
     let partition = partition_of(&ec2.region()).name;
     let mut wanted = Vec::new();
     for permission in items(attributes, "LaunchPermissions") {
         let attribute = "LaunchPermission";
         if !edits.launch_permissions {
-            account.push(FidelityItem::left(IMAGE, attribute, permission, "--launch-permissions gives it"));
+            account.push(FidelityItem::left(
+                IMAGE,
+                attribute,
+                permission,
+                "--launch-permissions gives it",
+            ));
             continue;
         }
-        let arn = text(permission, "OrganizationArn").or_else(|| text(permission, "OrganizationalUnitArn"));
+        let arn = text(permission, "OrganizationArn")
+            .or_else(|| text(permission, "OrganizationalUnitArn"));
         if arn.and_then(|arn| arn.split(':').nth(1)).is_some_and(|of| of != partition) {
-            account.push(FidelityItem::impossible(IMAGE, attribute, permission, "organizations belong to one partition"));
+            account.push(FidelityItem::impossible(
+                IMAGE,
+                attribute,
+                permission,
+                "organizations belong to one partition",
+            ));
             continue;
         }
         let mut params = Params::new();
@@ -54,16 +77,32 @@ fn launch_permissions(ec2: &Ec2Link, id: &ImageId, attributes: &Value, edits: &E
     Ok(())
 }
 
-fn deprecation(ec2: &Ec2Link, id: &ImageId, image: &Value, edits: &Edits, account: &mut Vec<FidelityItem>) -> Result<()> {
+fn deprecation(
+    ec2: &Ec2Link,
+    id: &ImageId,
+    image: &Value,
+    edits: &Edits,
+    account: &mut Vec<FidelityItem>,
+) -> Result<()> {
     let Some(time) = text(image, "DeprecationTime") else { return Ok(()) };
     let recorded = json!(time);
     if !edits.deprecation {
-        account.push(FidelityItem::left(IMAGE, "DeprecationTime", &recorded, "--deprecation sets it"));
+        account.push(FidelityItem::left(
+            IMAGE,
+            "DeprecationTime",
+            &recorded,
+            "--deprecation sets it",
+        ));
         return Ok(());
     }
     // Both are in UTC, and the longer text begins with the shorter: they compare as times.
     if *time <= *rfc3339(SystemTime::now()) {
-        account.push(FidelityItem::impossible(IMAGE, "DeprecationTime", &recorded, "EC2 takes no time that is past"));
+        account.push(FidelityItem::impossible(
+            IMAGE,
+            "DeprecationTime",
+            &recorded,
+            "EC2 takes no time that is past",
+        ));
         return Ok(());
     }
     let params = Params::new().set("ImageId", id).set("DeprecateAt", time);
@@ -72,7 +111,13 @@ fn deprecation(ec2: &Ec2Link, id: &ImageId, image: &Value, edits: &Edits, accoun
     Ok(())
 }
 
-fn protection(ec2: &Ec2Link, id: &ImageId, image: &Value, edits: &Edits, account: &mut Vec<FidelityItem>) -> Result<()> {
+fn protection(
+    ec2: &Ec2Link,
+    id: &ImageId,
+    image: &Value,
+    edits: &Edits,
+    account: &mut Vec<FidelityItem>,
+) -> Result<()> {
     let Some(recorded) = text(image, "DeregistrationProtection") else { return Ok(()) };
     let value = json!(recorded);
     if !recorded.starts_with("enabled") {
@@ -81,13 +126,22 @@ fn protection(ec2: &Ec2Link, id: &ImageId, image: &Value, edits: &Edits, account
         return Ok(());
     }
     if !edits.deregistration_protection {
-        account.push(FidelityItem::left(IMAGE, "DeregistrationProtection", &value, "--deregistration-protection protects it"));
+        account.push(FidelityItem::left(
+            IMAGE,
+            "DeregistrationProtection",
+            &value,
+            "--deregistration-protection protects it",
+        ));
         return Ok(());
     }
     // The other value is enabled-without-cooldown.
     let cooldown = recorded == "enabled-with-cooldown";
     let params = Params::new().set("ImageId", id).set("WithCooldown", cooldown);
-    ec2.call("cannot protect the image against deregistration", "EnableImageDeregistrationProtection", params)?;
+    ec2.call(
+        "cannot protect the image against deregistration",
+        "EnableImageDeregistrationProtection",
+        params,
+    )?;
     account.push(FidelityItem::set(IMAGE, "DeregistrationProtection", &value));
     Ok(())
 }

@@ -1,15 +1,17 @@
-//! How an image is registered anew: a pure function of its metadata and of what is asked to be different, and the account of every attribute.
+//! How an image is registered anew: a pure function of its metadata and of what is asked to be
+//! different, and the account of every attribute.
 //!
-//! What RegisterImage can set follows "RegisterImage" in the EC2 API reference (2016-11-15, read 2026-11). It makes no requests.
+//! What RegisterImage can set follows "RegisterImage" in the EC2 API reference (2016-11-15, read
+//! 2026-11). It makes no requests.
 
 use serde_json::{Map, Value, json};
 
 use super::describe::{items, tag_params, tags, text};
 use super::edits::{DeviceChange, Edits};
 use super::fidelity::{Fidelity, FidelityItem};
+use crate::aws::ec2_query::Params;
 use crate::base::{Error, Result, SnapshotId, check_image_name};
-use crate::model::ImageDocument;
-use crate::query::Params;
+use crate::image::ImageDocument;
 
 /// The subject of attributes of the image itself.
 const IMAGE: &str = "image";
@@ -38,12 +40,15 @@ const HANDLED: [&str; 10] = [
     "DeregistrationProtection",
 ];
 
-/// Why a member of an image cannot be set. If the new image has the same by itself, that is told instead.
+/// Why a member of an image cannot be set. If the new image has the same by itself, that is told
+/// instead.
 fn why_not(member: &str) -> &'static str {
     match member {
         "ImageId" | "CreationDate" | "ImageLocation" => "EC2 gives every image its own",
         "OwnerId" | "ImageOwnerAlias" => "the image belongs to whoever registers it",
-        "SourceImageId" | "SourceImageRegion" | "SourceInstanceId" => "EC2 keeps the origin only of images that it makes itself",
+        "SourceImageId" | "SourceImageRegion" | "SourceInstanceId" => {
+            "EC2 keeps the origin only of images that it makes itself"
+        }
         "LastLaunchedTime" => "the new image was not launched yet",
         "Public" => "a new image is private; --launch-permissions gives the recorded permissions",
         "ProductCodes" => "only AWS Marketplace sets product codes",
@@ -77,7 +82,8 @@ fn is_by_itself(member: &str, value: &Value) -> bool {
     }
 }
 
-/// Plans the registration. `snapshot_of` tells what a snapshot of the archive is called now, and its size in GiB.
+/// Plans the registration. `snapshot_of` tells what a snapshot of the archive is called now, and
+/// its size in GiB.
 pub(super) fn plan(
     document: &ImageDocument,
     edits: &Edits,
@@ -96,7 +102,9 @@ pub(super) fn plan(
         match image.get(member).filter(|value| !value.is_null()) {
             Some(value) => plan.set(IMAGE, member, value),
             // EC2 would take it for paravirtual.
-            None if member == "VirtualizationType" => plan.params = std::mem::take(&mut plan.params).set(member, "hvm"),
+            None if member == "VirtualizationType" => {
+                plan.params = std::mem::take(&mut plan.params).set(member, "hvm")
+            }
             None => {}
         }
     }
@@ -163,7 +171,11 @@ impl Planner<'_> {
 
     fn name(&mut self, image: &Value) -> Result<String> {
         let name = self.edits.name.as_deref().or_else(|| text(image, "Name"));
-        let name = name.ok_or_else(|| Error::usage("the archive does not say what the image is called: give it a --name"))?.to_owned();
+        let name = name
+            .ok_or_else(|| {
+                Error::usage("the archive does not say what the image is called: give it a --name")
+            })?
+            .to_owned();
         check_image_name(&name)?;
         self.set_or("Name", image.get("Name"), self.edits.name.as_deref());
         Ok(name)
@@ -177,7 +189,11 @@ impl Planner<'_> {
     fn architecture(&mut self, image: &Value) -> Result<()> {
         // Without it EC2 would take the image for i386.
         let architecture = image.get("Architecture").filter(|value| !value.is_null());
-        let missing = || Error::usage("the archive does not say for which architecture the image is, and EC2 would take it for i386");
+        let missing = || {
+            Error::usage(
+                "the archive does not say for which architecture the image is, and EC2 would take it for i386",
+            )
+        };
         self.set(IMAGE, "Architecture", architecture.ok_or_else(missing)?);
         Ok(())
     }
@@ -197,7 +213,9 @@ impl Planner<'_> {
 
     fn uefi_data(&mut self, attributes: &Value) {
         let recorded = attributes.get("UefiData").map(|data| data.get("Value").unwrap_or(data));
-        if let Some(recorded) = recorded.filter(|value| value.as_str().is_some_and(|text| !text.is_empty())) {
+        if let Some(recorded) =
+            recorded.filter(|value| value.as_str().is_some_and(|text| !text.is_empty()))
+        {
             self.set(IMAGE, "UefiData", recorded);
         }
     }
@@ -205,14 +223,21 @@ impl Planner<'_> {
     fn tags(&mut self, image: &Value) {
         let wanted = self.wanted_tags(IMAGE, &tags(image));
         if !wanted.is_empty() {
-            let specification = Params::new().set("ResourceType", "image").structures("Tag", tag_params(&wanted));
-            self.params = std::mem::take(&mut self.params).structures("TagSpecification", [specification]);
+            let specification =
+                Params::new().set("ResourceType", "image").structures("Tag", tag_params(&wanted));
+            self.params =
+                std::mem::take(&mut self.params).structures("TagSpecification", [specification]);
         }
     }
 
     /// The tags that something gets, and the account of those that it had.
-    fn wanted_tags(&mut self, subject: &str, recorded: &[(String, String)]) -> Vec<(String, String)> {
-        let (wanted, items) = wanted_tags(subject, recorded, &self.edits.tags_of_image(), self.edits.no_tags);
+    fn wanted_tags(
+        &mut self,
+        subject: &str,
+        recorded: &[(String, String)],
+    ) -> Vec<(String, String)> {
+        let (wanted, items) =
+            wanted_tags(subject, recorded, &self.edits.tags_of_image(), self.edits.no_tags);
         self.items.extend(items);
         wanted
     }
@@ -223,10 +248,13 @@ impl Planner<'_> {
         image: &Value,
         snapshot_of: &dyn Fn(&SnapshotId) -> Option<(String, u64)>,
     ) -> Result<()> {
-        let with_volume = items(image, "BlockDeviceMappings").iter().filter(|mapping| mapping.get("Ebs").is_some());
+        let with_volume = items(image, "BlockDeviceMappings")
+            .iter()
+            .filter(|mapping| mapping.get("Ebs").is_some());
         self.edits.check_devices(with_volume.filter_map(|mapping| text(mapping, "DeviceName")))?;
         let mut all = Vec::new();
-        for (mapping, known) in items(image, "BlockDeviceMappings").iter().zip(document.mappings()) {
+        for (mapping, known) in items(image, "BlockDeviceMappings").iter().zip(document.mappings())
+        {
             let device = known.device.as_str();
             let mut params = Params::new().set("DeviceName", device);
             for (member, value) in mapping.as_object().into_iter().flatten() {
@@ -242,11 +270,20 @@ impl Planner<'_> {
                     }
                     "Ebs" => {
                         let snapshot = known.snapshot.as_ref();
-                        let now =
-                            snapshot.map(|id| snapshot_of(id).ok_or_else(|| Error::internal("a snapshot of the image was not restored")));
-                        params = params.structure("Ebs", self.volume(device, value, now.transpose()?)?);
+                        let now = snapshot.map(|id| {
+                            snapshot_of(id).ok_or_else(|| {
+                                Error::internal("a snapshot of the image was not restored")
+                            })
+                        });
+                        params =
+                            params.structure("Ebs", self.volume(device, value, now.transpose()?)?);
                     }
-                    _ => self.items.push(FidelityItem::impossible(device, member, value, why_not(member))),
+                    _ => self.items.push(FidelityItem::impossible(
+                        device,
+                        member,
+                        value,
+                        why_not(member),
+                    )),
                 }
             }
             all.push(params);
@@ -256,7 +293,12 @@ impl Planner<'_> {
     }
 
     /// The parameters of one EBS volume.
-    fn volume(&mut self, device: &str, ebs: &Value, snapshot: Option<(String, u64)>) -> Result<Params> {
+    fn volume(
+        &mut self,
+        device: &str,
+        ebs: &Value,
+        snapshot: Option<(String, u64)>,
+    ) -> Result<Params> {
         let empty = Map::new();
         let recorded = ebs.as_object().unwrap_or(&empty);
         let edits = self.edits;
@@ -264,19 +306,43 @@ impl Planner<'_> {
         if let Some((id, _)) = &snapshot {
             params = params.set("SnapshotId", id);
         }
-        let kind_asked = edits.of(device, |change| if let DeviceChange::VolumeType(kind) = change { Some(kind.as_str()) } else { None });
+        let kind_asked = edits.of(device, |change| {
+            if let DeviceChange::VolumeType(kind) = change { Some(kind.as_str()) } else { None }
+        });
         let kind = kind_asked.or_else(|| text(ebs, "VolumeType")).unwrap_or("gp2");
-        let number = |pick: fn(&DeviceChange) -> Option<u64>| edits.of(device, pick).map(|value| json!(value));
-        let size_asked = number(|change| if let DeviceChange::VolumeSize(gib) = change { Some(*gib) } else { None });
-        let iops_asked = number(|change| if let DeviceChange::Iops(iops) = change { Some(*iops) } else { None });
-        let throughput_asked = number(|change| if let DeviceChange::Throughput(rate) = change { Some(*rate) } else { None });
-        let stays = |change: &DeviceChange| if let DeviceChange::DeleteOnTermination(deleted) = change { Some(*deleted) } else { None };
+        let number = |pick: fn(&DeviceChange) -> Option<u64>| {
+            edits.of(device, pick).map(|value| json!(value))
+        };
+        let size_asked =
+            number(
+                |change| if let DeviceChange::VolumeSize(gib) = change { Some(*gib) } else { None },
+            );
+        let iops_asked =
+            number(|change| if let DeviceChange::Iops(iops) = change { Some(*iops) } else { None });
+        let throughput_asked =
+            number(
+                |change| {
+                    if let DeviceChange::Throughput(rate) = change { Some(*rate) } else { None }
+                },
+            );
+        let stays = |change: &DeviceChange| {
+            if let DeviceChange::DeleteOnTermination(deleted) = change {
+                Some(*deleted)
+            } else {
+                None
+            }
+        };
         let deletes_asked = edits.of(device, stays).map(|value| json!(value));
         // A volume is never smaller than its snapshot.
         let least = snapshot.as_ref().map_or(0, |(_, gib)| *gib);
-        let size = size_asked.as_ref().or_else(|| recorded.get("VolumeSize")).and_then(Value::as_u64).unwrap_or(least);
+        let size = size_asked
+            .as_ref()
+            .or_else(|| recorded.get("VolumeSize"))
+            .and_then(Value::as_u64)
+            .unwrap_or(least);
         if size < least && size_asked.is_some() {
-            let small = Error::usage("a volume cannot be smaller than its snapshot").at("device", device);
+            let small =
+                Error::usage("a volume cannot be smaller than its snapshot").at("device", device);
             return Err(small.at("volume_size_gib", size).at("snapshot_gib", least));
         }
         let has_iops = matches!(kind, "gp3" | "io1" | "io2");
@@ -284,28 +350,56 @@ impl Planner<'_> {
         let keeps_speed = kind_asked.is_none_or(|asked| Some(asked) == text(ebs, "VolumeType"));
         let speed = |member: &str| recorded.get(member).cloned().filter(|_| keeps_speed);
         let mut wanted: Vec<(&str, Option<Value>, Option<&'static str>)> = vec![
-            ("VolumeSize", (size.max(least) > 0).then(|| json!(size.max(least))), Some("a volume is not smaller than its snapshot")),
-            ("VolumeType", kind_asked.map(|kind| json!(kind)).or_else(|| recorded.get("VolumeType").cloned()), None),
+            (
+                "VolumeSize",
+                (size.max(least) > 0).then(|| json!(size.max(least))),
+                Some("a volume is not smaller than its snapshot"),
+            ),
+            (
+                "VolumeType",
+                kind_asked.map(|kind| json!(kind)).or_else(|| recorded.get("VolumeType").cloned()),
+                None,
+            ),
             ("Iops", iops_asked.or_else(|| speed("Iops")).filter(|_| has_iops), None),
-            ("Throughput", throughput_asked.or_else(|| speed("Throughput")).filter(|_| kind == "gp3"), None),
-            ("DeleteOnTermination", deletes_asked.or_else(|| recorded.get("DeleteOnTermination").cloned()), None),
+            (
+                "Throughput",
+                throughput_asked.or_else(|| speed("Throughput")).filter(|_| kind == "gp3"),
+                None,
+            ),
+            (
+                "DeleteOnTermination",
+                deletes_asked.or_else(|| recorded.get("DeleteOnTermination").cloned()),
+                None,
+            ),
         ];
         for member in ["VolumeInitializationRate", "EbsCardIndex"] {
             wanted.push((member, recorded.get(member).cloned(), None));
         }
-        // With a snapshot, encryption is that of the snapshot, and RegisterImage refuses to be told.
+        // With a snapshot, encryption is that of the snapshot, and RegisterImage refuses to be
+        // told.
         if snapshot.is_none() {
             wanted.push(("Encrypted", recorded.get("Encrypted").cloned(), None));
         }
         for (member, value, why) in &wanted {
             if let Some(value) = value {
-                params = params.set(*member, value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned));
+                params = params.set(
+                    *member,
+                    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned),
+                );
             }
             match (recorded.get(*member).filter(|value| !value.is_null()), value) {
-                (Some(recorded), Some(value)) if recorded == value => self.items.push(FidelityItem::set(device, member, recorded)),
+                (Some(recorded), Some(value)) if recorded == value => {
+                    self.items.push(FidelityItem::set(device, member, recorded))
+                }
                 (Some(recorded), Some(value)) => {
                     let why = why.filter(|_| size_asked.is_none()).unwrap_or(ASKED);
-                    self.items.push(FidelityItem::changed(device, member, recorded, value.clone(), why));
+                    self.items.push(FidelityItem::changed(
+                        device,
+                        member,
+                        recorded,
+                        value.clone(),
+                        why,
+                    ));
                 }
                 (Some(recorded), None) => {
                     self.items.push(FidelityItem::impossible(
@@ -316,19 +410,27 @@ impl Planner<'_> {
                     ));
                 }
                 (None, Some(value)) if kind_asked.is_some() || *member != "VolumeSize" => {
-                    self.items.push(FidelityItem::changed(device, member, &Value::Null, value.clone(), ASKED));
+                    self.items.push(FidelityItem::changed(
+                        device,
+                        member,
+                        &Value::Null,
+                        value.clone(),
+                        ASKED,
+                    ));
                 }
                 (None, _) => {}
             }
         }
-        for (member, value) in
-            recorded.iter().filter(|(member, value)| !value.is_null() && wanted.iter().all(|(known, ..)| known != member))
-        {
+        for (member, value) in recorded.iter().filter(|(member, value)| {
+            !value.is_null() && wanted.iter().all(|(known, ..)| known != member)
+        }) {
             let why = match member.as_str() {
                 "SnapshotId" => "EC2 gives every snapshot its own",
                 "Encrypted" => "follows from the account's default, --encrypted and --kms-key-id",
                 "KmsKeyId" => "keys belong to one Region; --kms-key-id names another",
-                "OutpostArn" | "AvailabilityZone" | "AvailabilityZoneId" => "places belong to one Region",
+                "OutpostArn" | "AvailabilityZone" | "AvailabilityZoneId" => {
+                    "places belong to one Region"
+                }
                 _ => "this version does not know how to set it; the archive keeps it",
             };
             self.items.push(FidelityItem::impossible(device, member, value, why));
@@ -337,7 +439,8 @@ impl Planner<'_> {
     }
 }
 
-/// The tags that something gets: those that it had, unless there are to be `none` of them, and those that are asked for; and the account of those that it had.
+/// The tags that something gets: those that it had, unless there are to be `none` of them, and
+/// those that are asked for; and the account of those that it had.
 pub(super) fn wanted_tags(
     subject: &str,
     recorded: &[(String, String)],
@@ -350,7 +453,12 @@ pub(super) fn wanted_tags(
         let (attribute, recorded) = (format!("Tag {key}"), json!(value));
         let asked = more.iter().rev().find(|(asked, _)| asked == key);
         if key.starts_with("aws:") {
-            items.push(FidelityItem::impossible(subject, &attribute, &recorded, "only AWS sets tags whose keys begin with aws:"));
+            items.push(FidelityItem::impossible(
+                subject,
+                &attribute,
+                &recorded,
+                "only AWS sets tags whose keys begin with aws:",
+            ));
         } else if let Some((_, asked)) = asked {
             items.push(FidelityItem::changed(subject, &attribute, &recorded, json!(asked), ASKED));
         } else if none {
@@ -369,14 +477,17 @@ pub(super) fn wanted_tags(
     (wanted, items)
 }
 
-/// Compares the account with what EC2 says of the new image. `attributes` is what only its owner may ask for, if it was told.
+/// Compares the account with what EC2 says of the new image. `attributes` is what only its owner
+/// may ask for, if it was told.
 pub(super) fn observe(items: &mut [FidelityItem], described: &Value, attributes: Option<&Value>) {
     let new_tags = tags(described);
     let mappings = self::items(described, "BlockDeviceMappings");
     for item in items {
         let found = if item.subject == IMAGE {
             match item.attribute.strip_prefix("Tag ") {
-                Some(key) => new_tags.iter().find(|(known, _)| known == key).map(|(_, value)| json!(value)),
+                Some(key) => {
+                    new_tags.iter().find(|(known, _)| known == key).map(|(_, value)| json!(value))
+                }
                 // Describing an image does not tell.
                 None if item.attribute == "LaunchPermission" => continue,
                 None if item.attribute == "UefiData" => {
@@ -386,10 +497,16 @@ pub(super) fn observe(items: &mut [FidelityItem], described: &Value, attributes:
                 None => described.get(&item.attribute).cloned(),
             }
         } else {
-            let Some(mapping) = mappings.iter().find(|mapping| text(mapping, "DeviceName") == Some(item.subject.as_str())) else {
+            let Some(mapping) = mappings
+                .iter()
+                .find(|mapping| text(mapping, "DeviceName") == Some(item.subject.as_str()))
+            else {
                 continue;
             };
-            mapping.get(&item.attribute).or_else(|| mapping.get("Ebs")?.get(&item.attribute)).cloned()
+            mapping
+                .get(&item.attribute)
+                .or_else(|| mapping.get("Ebs")?.get(&item.attribute))
+                .cloned()
         };
         let found = found.unwrap_or(Value::Null);
         if item.fidelity == Fidelity::Impossible && found == item.recorded {

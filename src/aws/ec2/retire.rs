@@ -1,4 +1,5 @@
-//! Takes an image out of service: deprecates, disables or deregisters it. Whoever calls this has made sure that there is an archive.
+//! Takes an image out of service: deprecates, disables or deregisters it. Whoever calls this has
+//! made sure that there is an archive.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +8,8 @@ use serde_json::Value;
 use super::Ec2Link;
 use super::describe::{self, items, text, would};
 use super::place::delete_snapshot;
+use crate::aws::ec2_query::Params;
 use crate::base::{Error, ErrorKind, ImageId, Result};
-use crate::query::Params;
 
 /// What is done with the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,15 +60,24 @@ pub struct RetiredSnapshot {
     pub deleted: bool,
 }
 
-/// Plans it. What EC2 would refuse is refused here: an image that is protected, or of somebody else.
+/// Plans it. What EC2 would refuse is refused here: an image that is protected, or of somebody
+/// else.
 pub fn plan_retire(ec2: &Ec2Link, id: &ImageId, action: RetireAction) -> Result<RetirePlan> {
     let image = describe::image(ec2, id)?;
     let deregisters = matches!(action, RetireAction::Deregister { .. });
-    if deregisters && text(&image, "DeregistrationProtection").is_some_and(|protection| protection.starts_with("enabled")) {
-        return Err(Error::new(ErrorKind::Denied, "the image is protected against deregistration").at("image_id", id));
+    if deregisters
+        && text(&image, "DeregistrationProtection")
+            .is_some_and(|protection| protection.starts_with("enabled"))
+    {
+        return Err(Error::new(ErrorKind::Denied, "the image is protected against deregistration")
+            .at("image_id", id));
     }
     if deregisters && tags_of_backup(&image) {
-        return Err(Error::new(ErrorKind::Denied, "the image belongs to AWS Backup, which alone may delete it").at("image_id", id));
+        return Err(Error::new(
+            ErrorKind::Denied,
+            "the image belongs to AWS Backup, which alone may delete it",
+        )
+        .at("image_id", id));
     }
     let mut ids: Vec<String> = Vec::new();
     for snapshot in describe::snapshots_of(&image) {
@@ -79,7 +89,11 @@ pub fn plan_retire(ec2: &Ec2Link, id: &ImageId, action: RetireAction) -> Result<
     let mut snapshots = Vec::new();
     for snapshot_id in ids {
         let used_by = if deletes { users(ec2, &snapshot_id, id)? } else { Vec::new() };
-        snapshots.push(RetiredSnapshot { deleted: deletes && used_by.is_empty(), snapshot_id, used_by });
+        snapshots.push(RetiredSnapshot {
+            deleted: deletes && used_by.is_empty(),
+            snapshot_id,
+            used_by,
+        });
     }
     // What would be refused should not be found out after hours of comparison, or half-way.
     let image_params = Params::new().set("ImageId", id).set("DryRun", true);
@@ -88,11 +102,16 @@ pub fn plan_retire(ec2: &Ec2Link, id: &ImageId, action: RetireAction) -> Result<
         RetireAction::Deprecate(time) if time.is_empty() => {}
         RetireAction::Deprecate(time) => {
             let params = image_params.set("DeprecateAt", time);
-            would(ec2.call("the image would not be deprecated", "EnableImageDeprecation", params)).map_err(refused)?;
+            would(ec2.call("the image would not be deprecated", "EnableImageDeprecation", params))
+                .map_err(refused)?;
         }
-        RetireAction::Disable => would(ec2.call("the image would not be disabled", "DisableImage", image_params)).map_err(refused)?,
+        RetireAction::Disable => {
+            would(ec2.call("the image would not be disabled", "DisableImage", image_params))
+                .map_err(refused)?
+        }
         RetireAction::Deregister { .. } => {
-            would(ec2.call("the image would not be deregistered", "DeregisterImage", image_params)).map_err(refused)?;
+            would(ec2.call("the image would not be deregistered", "DeregisterImage", image_params))
+                .map_err(refused)?;
         }
     }
     for snapshot in snapshots.iter().filter(|snapshot: &&RetiredSnapshot| snapshot.deleted) {
@@ -103,7 +122,12 @@ pub fn plan_retire(ec2: &Ec2Link, id: &ImageId, action: RetireAction) -> Result<
             answer => answer.map_err(|error| error.at("snapshot_id", &snapshot.snapshot_id))?,
         }
     }
-    Ok(RetirePlan { image_id: id.clone(), name: text(&image, "Name").map(ToOwned::to_owned), action, snapshots })
+    Ok(RetirePlan {
+        image_id: id.clone(),
+        name: text(&image, "Name").map(ToOwned::to_owned),
+        action,
+        snapshots,
+    })
 }
 
 /// Does what was planned. A snapshot that got another user meanwhile stays.
@@ -114,7 +138,12 @@ pub fn retire(ec2: &Ec2Link, plan: &RetirePlan) -> Result<RetirePlan> {
     let mut done = plan.clone();
     match &plan.action {
         RetireAction::Deprecate(time) => {
-            ec2.call("cannot deprecate the image", "EnableImageDeprecation", params.set("DeprecateAt", time)).map_err(located)?;
+            ec2.call(
+                "cannot deprecate the image",
+                "EnableImageDeprecation",
+                params.set("DeprecateAt", time),
+            )
+            .map_err(located)?;
         }
         RetireAction::Disable => {
             ec2.call("cannot disable the image", "DisableImage", params).map_err(located)?;
@@ -127,7 +156,8 @@ pub fn retire(ec2: &Ec2Link, plan: &RetirePlan) -> Result<RetirePlan> {
             }
             let mut left = Vec::new();
             for snapshot in done.snapshots.iter_mut().filter(|snapshot| snapshot.deleted) {
-                // One by one, after another look by EC2 itself: it refuses to delete what an image uses.
+                // One by one, after another look by EC2 itself: it refuses to delete what an image
+                // uses.
                 match delete_snapshot(ec2, &snapshot.snapshot_id) {
                     Ok(deleted) => snapshot.deleted = deleted,
                     Err(error) => left.push((snapshot.snapshot_id.clone(), error)),
@@ -145,14 +175,27 @@ pub fn retire(ec2: &Ec2Link, plan: &RetirePlan) -> Result<RetirePlan> {
 /// The other images of the account that use a snapshot.
 fn users(ec2: &Ec2Link, snapshot: &str, but: &ImageId) -> Result<Vec<String>> {
     let mut found = BTreeSet::new();
-    let filter = Params::new().set("Name", "block-device-mapping.snapshot-id").list("Value", [snapshot]);
-    let params =
-        Params::new().list("Owner", ["self"]).structures("Filter", [filter]).set("IncludeDisabled", true).set("IncludeDeprecated", true);
-    describe::pages(ec2, "cannot look for other images of a snapshot", "DescribeImages", params, |answer| {
-        let ids = items(answer, "Images").iter().filter_map(|image| text(image, "ImageId")).filter(|id| *id != but.as_str());
-        found.extend(ids.map(ToOwned::to_owned));
-        true
-    })?;
+    let filter =
+        Params::new().set("Name", "block-device-mapping.snapshot-id").list("Value", [snapshot]);
+    let params = Params::new()
+        .list("Owner", ["self"])
+        .structures("Filter", [filter])
+        .set("IncludeDisabled", true)
+        .set("IncludeDeprecated", true);
+    describe::pages(
+        ec2,
+        "cannot look for other images of a snapshot",
+        "DescribeImages",
+        params,
+        |answer| {
+            let ids = items(answer, "Images")
+                .iter()
+                .filter_map(|image| text(image, "ImageId"))
+                .filter(|id| *id != but.as_str());
+            found.extend(ids.map(ToOwned::to_owned));
+            true
+        },
+    )?;
     Ok(found.into_iter().collect())
 }
 

@@ -1,6 +1,7 @@
 //! AWS's own store and restore tasks, begun and followed to their end.
 //!
-//! They are polled within what EC2 allows (DescribeStoreImageTasks: 50 at once, then one in two seconds; EC2 developer guide), and for as long as they take.
+//! They are polled within what EC2 allows (DescribeStoreImageTasks: 50 at once, then one in two
+//! seconds; EC2 developer guide), and for as long as they take.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::Ec2Link;
 use super::describe::{self, items, tag_params, text, would};
+use crate::aws::ec2_query::Params;
 use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, Stage};
-use crate::query::Params;
 
 /// A store that AWS does.
 #[derive(Clone, Debug)]
@@ -47,20 +48,29 @@ impl StoreTask {
             "" => self.bucket.clone(),
             prefix => format!("{}/{prefix}", self.bucket),
         };
-        Params::new().set("ImageId", &self.image_id).set("Bucket", place).structures("S3ObjectTag", tag_params(&self.tags))
+        Params::new()
+            .set("ImageId", &self.image_id)
+            .set("Bucket", place)
+            .structures("S3ObjectTag", tag_params(&self.tags))
     }
 
     /// Asks AWS whether it would do it. Nothing is done.
     pub fn check(&self, ec2: &Ec2Link) -> Result<()> {
         describe::image(ec2, &self.image_id)?;
-        would(ec2.call("AWS would not store the image", "CreateStoreImageTask", self.params().set("DryRun", true)))
+        would(ec2.call(
+            "AWS would not store the image",
+            "CreateStoreImageTask",
+            self.params().set("DryRun", true),
+        ))
     }
 }
 
 impl RestoreTask {
     fn params(&self) -> Params {
         let kinds = ["image", "snapshot"].into_iter().filter(|_| !self.tags.is_empty());
-        let specifications = kinds.map(|kind| Params::new().set("ResourceType", kind).structures("Tag", tag_params(&self.tags)));
+        let specifications = kinds.map(|kind| {
+            Params::new().set("ResourceType", kind).structures("Tag", tag_params(&self.tags))
+        });
         Params::new()
             .set("Bucket", &self.bucket)
             .set("ObjectKey", &self.key)
@@ -70,11 +80,16 @@ impl RestoreTask {
 
     /// Asks AWS whether it would do it. Nothing is done.
     pub fn check(&self, ec2: &Ec2Link) -> Result<()> {
-        would(ec2.call("AWS would not restore the object", "CreateRestoreImageTask", self.params().set("DryRun", true)))
+        would(ec2.call(
+            "AWS would not restore the object",
+            "CreateRestoreImageTask",
+            self.params().set("DryRun", true),
+        ))
     }
 }
 
-/// Whether the request was made more than once: then an attempt may have been answered, and the answer lost.
+/// Whether the request was made more than once: then an attempt may have been answered, and the
+/// answer lost.
 fn is_repeated(error: &Error) -> bool {
     error.fact("attempts").is_some()
 }
@@ -87,24 +102,44 @@ pub fn store_by_aws(ec2: &Ec2Link, task: &StoreTask, observer: &dyn Observer) ->
     let image = describe::image(ec2, &task.image_id)?;
     let total = volume_bytes(&image);
     let located = |error: Error| error.at("image_id", &task.image_id).at("bucket", &task.bucket);
-    // A task of before may still be what is listed for a while, and how that ended says nothing of this one.
+    // A task of before may still be what is listed for a while, and how that ended says nothing of
+    // this one.
     let started = |found: &Value| text(found, "TaskStartTime").map(ToOwned::to_owned);
-    let before = list_store_tasks(ec2, &task.image_id).map_err(located)?.iter().filter_map(started).collect::<Vec<_>>();
-    let answer = match ec2.call("AWS does not store the image", "CreateStoreImageTask", task.params()) {
-        // The answer to an attempt before got lost, and what it began is under way.
-        Err(error) if is_repeated(&error) && error.causes().iter().any(|cause| cause.contains("already in progress")) => Value::Null,
-        answer => answer.map_err(located)?,
-    };
-    let key = text(&answer, "ObjectKey").map_or_else(|| format!("{}{}.bin", task.prefix, task.image_id), ToOwned::to_owned);
+    let before = list_store_tasks(ec2, &task.image_id)
+        .map_err(located)?
+        .iter()
+        .filter_map(started)
+        .collect::<Vec<_>>();
+    let answer =
+        match ec2.call("AWS does not store the image", "CreateStoreImageTask", task.params()) {
+            // The answer to an attempt before got lost, and what it began is under way.
+            Err(error)
+                if is_repeated(&error)
+                    && error.causes().iter().any(|cause| cause.contains("already in progress")) =>
+            {
+                Value::Null
+            }
+            answer => answer.map_err(located)?,
+        };
+    let key = text(&answer, "ObjectKey")
+        .map_or_else(|| format!("{}{}.bin", task.prefix, task.image_id), ToOwned::to_owned);
     let mut progress = Progress::new(observer, Stage::Store, total);
     let mut missing = 0;
     loop {
         let listed = list_store_tasks(ec2, &task.image_id).map_err(located)?;
-        // Of an image EC2 lists the newest task, which may be one to another bucket by somebody else.
-        let ours = listed.iter().filter(|found| started(found).is_none_or(|time| !before.contains(&time))).find(|found| {
-            text(found, "Bucket").is_none_or(|bucket| bucket.split('/').next() == Some(task.bucket.as_str()))
-                && ["S3objectKey", "S3ObjectKey"].iter().find_map(|name| text(found, name)).is_none_or(|found| found == key)
-        });
+        // Of an image EC2 lists the newest task, which may be one to another bucket by somebody
+        // else.
+        let ours = listed
+            .iter()
+            .filter(|found| started(found).is_none_or(|time| !before.contains(&time)))
+            .find(|found| {
+                text(found, "Bucket")
+                    .is_none_or(|bucket| bucket.split('/').next() == Some(task.bucket.as_str()))
+                    && ["S3objectKey", "S3ObjectKey"]
+                        .iter()
+                        .find_map(|name| text(found, name))
+                        .is_none_or(|found| found == key)
+            });
         match ours {
             None if missing < NOT_THERE_YET => missing += 1,
             None => {
@@ -116,12 +151,19 @@ pub fn store_by_aws(ec2: &Ec2Link, task: &StoreTask, observer: &dyn Observer) ->
             }
             Some(found) => {
                 missing = 0;
-                progress.at_percent(found.get("ProgressPercentage").and_then(Value::as_u64).unwrap_or(0));
+                progress.at_percent(
+                    found.get("ProgressPercentage").and_then(Value::as_u64).unwrap_or(0),
+                );
                 match text(found, "StoreTaskState") {
                     Some("Completed") => break,
                     Some("Failed") => {
-                        let reason = text(found, "StoreTaskFailureReason").unwrap_or("no reason is given").to_owned();
-                        return Err(located(Error::new(ErrorKind::Io, "AWS could not store the image").at("reason", reason)));
+                        let reason = text(found, "StoreTaskFailureReason")
+                            .unwrap_or("no reason is given")
+                            .to_owned();
+                        return Err(located(
+                            Error::new(ErrorKind::Io, "AWS could not store the image")
+                                .at("reason", reason),
+                        ));
                     }
                     _ => {}
                 }
@@ -134,31 +176,50 @@ pub fn store_by_aws(ec2: &Ec2Link, task: &StoreTask, observer: &dyn Observer) ->
 }
 
 fn list_store_tasks(ec2: &Ec2Link, id: &ImageId) -> Result<Vec<Value>> {
-    let answer = ec2.call("cannot follow the task", "DescribeStoreImageTasks", Params::new().list("ImageId", [id]))?;
+    let answer = ec2.call(
+        "cannot follow the task",
+        "DescribeStoreImageTasks",
+        Params::new().list("ImageId", [id]),
+    )?;
     Ok(items(&answer, "StoreImageTaskResults").to_vec())
 }
 
-/// Has AWS restore an object that it made, and waits until the image can be used. An interruption leaves it to AWS, which goes on.
-pub fn restore_by_aws(ec2: &Ec2Link, task: &RestoreTask, observer: &dyn Observer) -> Result<(ImageId, Vec<SnapshotId>)> {
+/// Has AWS restore an object that it made, and waits until the image can be used. An interruption
+/// leaves it to AWS, which goes on.
+pub fn restore_by_aws(
+    ec2: &Ec2Link,
+    task: &RestoreTask,
+    observer: &dyn Observer,
+) -> Result<(ImageId, Vec<SnapshotId>)> {
     let located = |error: Error| error.at("object", format!("s3://{}/{}", task.bucket, task.key));
-    let answer = match ec2.call("AWS does not restore the object", "CreateRestoreImageTask", task.params()) {
-        Err(error) if is_repeated(&error) && error.fact("code") == Some("InvalidAMIName.Duplicate") => {
+    let answer = match ec2.call(
+        "AWS does not restore the object",
+        "CreateRestoreImageTask",
+        task.params(),
+    ) {
+        Err(error)
+            if is_repeated(&error) && error.fact("code") == Some("InvalidAMIName.Duplicate") =>
+        {
             // The answer to an attempt before got lost; this one says which image has the name.
-            let named = error
-                .causes()
-                .iter()
-                .find_map(|cause| cause.split_whitespace().find(|word| word.starts_with("ami-")).map(ToOwned::to_owned));
+            let named = error.causes().iter().find_map(|cause| {
+                cause
+                    .split_whitespace()
+                    .find(|word| word.starts_with("ami-"))
+                    .map(ToOwned::to_owned)
+            });
             json!({"ImageId": named.ok_or(error)?})
         }
         answer => answer.map_err(located)?,
     };
-    let missing = || located(Error::new(ErrorKind::Io, "EC2 does not say what the new image is called"));
+    let missing =
+        || located(Error::new(ErrorKind::Io, "EC2 does not say what the new image is called"));
     let id = ImageId::parse(text(&answer, "ImageId").ok_or_else(missing)?)?;
     observer.note(&Event::Note { message: format!("AWS makes {id}") });
     let mut progress = Progress::new(observer, Stage::Restore, 0);
     loop {
         let image = describe::new_image(ec2, &id)?;
-        let ids = describe::snapshots_of(&image).map(SnapshotId::parse).collect::<Result<Vec<_>>>()?;
+        let ids =
+            describe::snapshots_of(&image).map(SnapshotId::parse).collect::<Result<Vec<_>>>()?;
         match text(&image, "State").unwrap_or("pending") {
             "available" => {
                 progress.finish();
@@ -166,16 +227,26 @@ pub fn restore_by_aws(ec2: &Ec2Link, task: &RestoreTask, observer: &dyn Observer
             }
             "pending" => {}
             state => {
-                let reason = image.get("StateReason").and_then(|reason| text(reason, "Message")).unwrap_or("no reason is given");
-                let failed = Error::new(ErrorKind::Io, "AWS could not restore the image").at("image_id", &id);
+                let reason = image
+                    .get("StateReason")
+                    .and_then(|reason| text(reason, "Message"))
+                    .unwrap_or("no reason is given");
+                let failed = Error::new(ErrorKind::Io, "AWS could not restore the image")
+                    .at("image_id", &id);
                 return Err(located(failed.at("state", state).at("reason", reason)));
             }
         }
         progress.set_total(volume_bytes(&image));
         if !ids.is_empty() {
             let described = describe::snapshots(ec2, &ids)?;
-            let percent = |snapshot: &Value| text(snapshot, "Progress").and_then(|text| text.trim_end_matches('%').parse::<u64>().ok());
-            let percents: Vec<u64> = described.iter().map(|snapshot| snapshot.as_ref().and_then(percent).unwrap_or(0)).collect();
+            let percent = |snapshot: &Value| {
+                text(snapshot, "Progress")
+                    .and_then(|text| text.trim_end_matches('%').parse::<u64>().ok())
+            };
+            let percents: Vec<u64> = described
+                .iter()
+                .map(|snapshot| snapshot.as_ref().and_then(percent).unwrap_or(0))
+                .collect();
             progress.at_percent(percents.iter().sum::<u64>() / percents.len().max(1) as u64);
         }
         ec2.pause(task.poll)?;

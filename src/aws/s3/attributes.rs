@@ -1,6 +1,7 @@
 //! User metadata and tags, as they travel in headers.
 //!
-//! Header values are ASCII; other text is sent as RFC 2047 says, which is also how S3 returns it. All names and values together have at most 2 KiB.
+//! Header values are ASCII; other text is sent as RFC 2047 says, which is also how S3 returns it.
+//! All names and values together have at most 2 KiB.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +15,11 @@ const WORD: usize = 45;
 /// What may be shortened when there is too much, first to go first.
 const SHORTENED: [&str; 2] = ["ami-description", "ami-name"];
 
-/// Metadata as it is sent. What does not fit is shortened where that does no harm, because the archive has all of it; otherwise it is an error of kind `Limit`.
+/// Metadata as it is sent. What does not fit is shortened where that does no harm, because the
+/// archive has all of it; otherwise it is an error of kind `Limit`.
 pub fn encode_metadata(metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
-    let mut encoded: BTreeMap<String, String> = metadata.iter().map(|(name, value)| (name.clone(), encode(value))).collect();
+    let mut encoded: BTreeMap<String, String> =
+        metadata.iter().map(|(name, value)| (name.clone(), encode(value))).collect();
     for name in SHORTENED {
         let over = size(&encoded).saturating_sub(LIMIT);
         if over == 0 {
@@ -30,7 +33,9 @@ pub fn encode_metadata(metadata: &BTreeMap<String, String>) -> Result<BTreeMap<S
     match size(&encoded) {
         0..=LIMIT => Ok(encoded),
         size => {
-            Err(Error::new(ErrorKind::Limit, "the metadata of the object is longer than S3 keeps").at("bytes", size).at("limit", LIMIT))
+            Err(Error::new(ErrorKind::Limit, "the metadata of the object is longer than S3 keeps")
+                .at("bytes", size)
+                .at("limit", LIMIT))
         }
     }
 }
@@ -54,7 +59,9 @@ fn shortened(value: &str, room: usize) -> String {
 
 fn is_plain(value: &str) -> bool {
     // A value that looks encoded would be decoded; blanks at the ends would be lost.
-    value.bytes().all(|byte| (0x20..0x7F).contains(&byte)) && !value.contains("=?") && value.trim() == value
+    value.bytes().all(|byte| (0x20..0x7F).contains(&byte))
+        && !value.contains("=?")
+        && value.trim() == value
 }
 
 fn encode(value: &str) -> String {
@@ -127,7 +134,10 @@ fn decode_quoted(payload: &str) -> Option<Vec<u8>> {
 
 /// Tags as the header `x-amz-tagging` wants them: a URL-encoded query.
 pub(super) fn encode_tags(tags: &BTreeMap<String, String>) -> Option<String> {
-    let pairs: Vec<String> = tags.iter().map(|(key, value)| format!("{}={}", percent_encode(key, ""), percent_encode(value, ""))).collect();
+    let pairs: Vec<String> = tags
+        .iter()
+        .map(|(key, value)| format!("{}={}", percent_encode(key, ""), percent_encode(value, "")))
+        .collect();
     (!pairs.is_empty()).then(|| pairs.join("&"))
 }
 
@@ -135,7 +145,9 @@ pub(super) fn encode_tags(tags: &BTreeMap<String, String>) -> Option<String> {
 pub(super) fn percent_encode(text: &str, also: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
             byte if also.as_bytes().contains(&byte) => char::from(byte).to_string(),
             byte => format!("%{byte:02X}"),
         })
@@ -153,7 +165,8 @@ mod tests {
     #[test]
     fn any_text_comes_back() {
         let long = "Üñïçødé 漢字 🦀 ".repeat(12);
-        for text in ["plain", "", "  blanks ", "=?UTF-8?B?x?=", "tab\tand\nnewline", "naïve", &long] {
+        for text in ["plain", "", "  blanks ", "=?UTF-8?B?x?=", "tab\tand\nnewline", "naïve", &long]
+        {
             let sent = encode(text);
             assert!(sent.bytes().all(|byte| (0x20..0x7F).contains(&byte)), "{sent}");
             assert_eq!(decode(&sent), text);
@@ -165,18 +178,29 @@ mod tests {
     #[test]
     fn too_long_a_description_is_shortened_and_the_rest_is_kept() {
         let long = "🦀".repeat(600);
-        let sent = encode_metadata(&metadata(&[("ami-name", "ämi"), ("ami-description", &long), ("ami-store-date", "x")])).expect("fits");
+        let sent = encode_metadata(&metadata(&[
+            ("ami-name", "ämi"),
+            ("ami-description", &long),
+            ("ami-store-date", "x"),
+        ]))
+        .expect("fits");
         assert!(size(&sent) <= LIMIT);
         let back = decode_metadata(&sent);
         assert_eq!(back["ami-name"], "ämi");
         assert!(long.starts_with(&back["ami-description"]) && back["ami-description"].len() > 1000);
         let other = "x".repeat(LIMIT);
-        assert_eq!(encode_metadata(&metadata(&[("other", &other)])).expect_err("too long").kind(), ErrorKind::Limit);
+        assert_eq!(
+            encode_metadata(&metadata(&[("other", &other)])).expect_err("too long").kind(),
+            ErrorKind::Limit
+        );
     }
 
     #[test]
     fn tags_are_a_query() {
-        assert_eq!(encode_tags(&metadata(&[("a b", "ü&="), ("k", "")])).as_deref(), Some("a%20b=%C3%BC%26%3D&k="));
+        assert_eq!(
+            encode_tags(&metadata(&[("a b", "ü&="), ("k", "")])).as_deref(),
+            Some("a%20b=%C3%BC%26%3D&k=")
+        );
         assert_eq!(encode_tags(&BTreeMap::new()), None);
     }
 }

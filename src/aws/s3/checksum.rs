@@ -11,7 +11,8 @@ use crate::codec::sha256;
 /// Which checksum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
-    /// CRC-64/NVME over the whole object: S3's own choice, nearly free, and combined from the parts instead of computed twice.
+    /// CRC-64/NVME over the whole object: S3's own choice, nearly free, and combined from the parts
+    /// instead of computed twice.
     #[default]
     Crc64Nvme,
     /// CRC-32C over the whole object.
@@ -26,8 +27,13 @@ pub enum Checksum {
 
 impl Checksum {
     /// All of them, by the names they are chosen by.
-    pub const ALL: [(&'static str, Checksum); 5] =
-        [("CRC64NVME", Self::Crc64Nvme), ("CRC32C", Self::Crc32c), ("CRC32", Self::Crc32), ("SHA256", Self::Sha256), ("MD5", Self::Md5)];
+    pub const ALL: [(&'static str, Checksum); 5] = [
+        ("CRC64NVME", Self::Crc64Nvme),
+        ("CRC32C", Self::Crc32c),
+        ("CRC32", Self::Crc32),
+        ("SHA256", Self::Sha256),
+        ("MD5", Self::Md5),
+    ];
 
     /// The name, as AWS writes it.
     pub fn name(self) -> &'static str {
@@ -37,7 +43,9 @@ impl Checksum {
     /// The checksum of this name, in any case.
     pub fn parse(name: &str) -> Result<Self> {
         let found = Self::ALL.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
-        found.map(|(_, checksum)| *checksum).ok_or_else(|| Error::usage("not a checksum that is known here").at("given", name))
+        found
+            .map(|(_, checksum)| *checksum)
+            .ok_or_else(|| Error::usage("not a checksum that is known here").at("given", name))
     }
 
     /// What the SDK calls it; MD5 has no such name.
@@ -82,16 +90,22 @@ impl Checksum {
         }
     }
 
-    /// The checksum of an object out of those of its parts and their lengths, as the service prints it. For MD5 it is the ETag.
-    pub(super) fn of_object<'a>(self, parts: impl IntoIterator<Item = (&'a str, u64)>) -> Result<String> {
+    /// The checksum of an object out of those of its parts and their lengths, as the service prints
+    /// it. For MD5 it is the ETag.
+    pub(super) fn of_object<'a>(
+        self,
+        parts: impl IntoIterator<Item = (&'a str, u64)>,
+    ) -> Result<String> {
         let wrong = || Error::internal("the checksum of a part cannot be read");
-        let parts = parts.into_iter().map(|(text, len)| Ok((base64::decode(text).ok_or_else(wrong)?, len)));
+        let parts =
+            parts.into_iter().map(|(text, len)| Ok((base64::decode(text).ok_or_else(wrong)?, len)));
         if let Some((algorithm, width)) = self.crc() {
             let mut whole = None;
             for part in parts {
                 let (bytes, len) = part?;
                 let crc = bytes.iter().fold(0, |crc: u64, byte| crc << 8 | u64::from(*byte));
-                whole = Some(whole.map_or(crc, |before| checksum_combine(algorithm, before, crc, len)));
+                whole =
+                    Some(whole.map_or(crc, |before| checksum_combine(algorithm, before, crc, len)));
             }
             let empty = || Crc::new(algorithm).finalize();
             return Ok(encode_crc(whole.unwrap_or_else(empty), width));
@@ -115,7 +129,9 @@ mod tests {
 
     #[test]
     fn the_check_values_of_the_standards() {
-        let of = |checksum: Checksum| crate::base::hex(&base64::decode(&checksum.of(b"123456789")).expect("base64"));
+        let of = |checksum: Checksum| {
+            crate::base::hex(&base64::decode(&checksum.of(b"123456789")).expect("base64"))
+        };
         assert_eq!(of(Checksum::Crc64Nvme), "ae8b14860a799888");
         assert_eq!(of(Checksum::Crc32c), "e3069283");
         assert_eq!(of(Checksum::Crc32), "cbf43926");
@@ -127,9 +143,19 @@ mod tests {
     fn parts_are_combined_into_the_checksum_of_the_whole() {
         let bytes: Vec<u8> = (0..10_000u32).map(|n| (n * n) as u8).collect();
         for checksum in [Checksum::Crc64Nvme, Checksum::Crc32c, Checksum::Crc32] {
-            for cuts in [vec![0, 10_000], vec![0, 1, 5000, 10_000], vec![0, 9999, 10_000], vec![0, 4096, 8192, 10_000]] {
-                let parts: Vec<_> = cuts.windows(2).map(|cut| (checksum.of(&bytes[cut[0]..cut[1]]), (cut[1] - cut[0]) as u64)).collect();
-                let whole = checksum.of_object(parts.iter().map(|(text, len)| (text.as_str(), *len))).expect("combines");
+            for cuts in [
+                vec![0, 10_000],
+                vec![0, 1, 5000, 10_000],
+                vec![0, 9999, 10_000],
+                vec![0, 4096, 8192, 10_000],
+            ] {
+                let parts: Vec<_> = cuts
+                    .windows(2)
+                    .map(|cut| (checksum.of(&bytes[cut[0]..cut[1]]), (cut[1] - cut[0]) as u64))
+                    .collect();
+                let whole = checksum
+                    .of_object(parts.iter().map(|(text, len)| (text.as_str(), *len)))
+                    .expect("combines");
                 assert_eq!(whole, checksum.of(&bytes), "{checksum:?} {cuts:?}");
             }
         }
@@ -138,6 +164,11 @@ mod tests {
     #[test]
     fn composite_checksums_say_of_how_many_parts_they_are() {
         let part = Checksum::Sha256.of(b"x");
-        assert!(Checksum::Sha256.of_object([(part.as_str(), 1), (part.as_str(), 1)]).expect("combines").ends_with("-2"));
+        assert!(
+            Checksum::Sha256
+                .of_object([(part.as_str(), 1), (part.as_str(), 1)])
+                .expect("combines")
+                .ends_with("-2")
+        );
     }
 }

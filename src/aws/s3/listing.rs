@@ -7,7 +7,7 @@ use super::attributes::decode_metadata;
 use super::store::{Head, S3Store, system_time};
 use super::upload;
 use crate::base::{ErrorKind, Event, Result, rfc3339};
-use crate::store::Listed;
+use crate::object::Listed;
 
 /// A multipart upload that is neither completed nor aborted. What was sent to it is billed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,11 @@ pub struct OpenUpload {
 }
 
 /// Lists the archives below a prefix, a page at a time, each with its metadata.
-pub(super) fn list(store: &S3Store, prefix: &str, found: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
+pub(super) fn list(
+    store: &S3Store,
+    prefix: &str,
+    found: &mut dyn FnMut(Listed) -> Result<()>,
+) -> Result<()> {
     let mut token: Option<String> = None;
     loop {
         let make = |client: Client, _| {
@@ -32,10 +36,19 @@ pub(super) fn list(store: &S3Store, prefix: &str, found: &mut dyn FnMut(Listed) 
                 .set_continuation_token(token.clone())
                 .set_request_payer(store.options.payer())
                 .set_expected_bucket_owner(store.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot list the bucket", error)) }
+            async move {
+                request.send().await.map_err(|error| classify("cannot list the bucket", error))
+            }
         };
-        let page = store.link.wait(store.link.request(make)).map_err(|error| error.at("bucket", &store.bucket))?;
-        let archives: Vec<_> = page.contents().iter().filter(|object| object.key().is_some_and(|key| key.ends_with(".bin"))).collect();
+        let page = store
+            .link
+            .wait(store.link.request(make))
+            .map_err(|error| error.at("bucket", &store.bucket))?;
+        let archives: Vec<_> = page
+            .contents()
+            .iter()
+            .filter(|object| object.key().is_some_and(|key| key.ends_with(".bin")))
+            .collect();
         // A page has at most 1,000 keys; the limiter decides how many are looked at side by side.
         let heads = store.link.wait(async {
             let mut tasks = tokio::task::JoinSet::new();
@@ -56,8 +69,14 @@ pub(super) fn list(store: &S3Store, prefix: &str, found: &mut dyn FnMut(Listed) 
             found(Listed {
                 key: object.key().unwrap_or_default().to_owned(),
                 len: object.size().and_then(|len| u64::try_from(len).ok()).unwrap_or(0),
-                modified: object.last_modified().map(|time| rfc3339(system_time(time))).unwrap_or_default(),
-                storage_class: object.storage_class().map(|class| class.as_str().to_owned()).or(head.storage_class),
+                modified: object
+                    .last_modified()
+                    .map(|time| rfc3339(system_time(time)))
+                    .unwrap_or_default(),
+                storage_class: object
+                    .storage_class()
+                    .map(|class| class.as_str().to_owned())
+                    .or(head.storage_class),
                 metadata: decode_metadata(&head.metadata),
             })?;
         }
@@ -80,11 +99,19 @@ fn known(head: Result<Head>) -> Result<Option<Head>> {
 
 impl S3Store {
     /// Lists uploads below a prefix that are neither completed nor aborted, a page at a time.
-    pub fn open_uploads(&self, prefix: &str, found: &mut (dyn FnMut(OpenUpload) -> Result<()> + Send)) -> Result<()> {
+    pub fn open_uploads(
+        &self,
+        prefix: &str,
+        found: &mut (dyn FnMut(OpenUpload) -> Result<()> + Send),
+    ) -> Result<()> {
         self.link.wait(self.find_uploads(prefix, found))
     }
 
-    async fn find_uploads(&self, prefix: &str, found: &mut (dyn FnMut(OpenUpload) -> Result<()> + Send)) -> Result<()> {
+    async fn find_uploads(
+        &self,
+        prefix: &str,
+        found: &mut (dyn FnMut(OpenUpload) -> Result<()> + Send),
+    ) -> Result<()> {
         let mut marker: (Option<String>, Option<String>) = (None, None);
         loop {
             let make = |client: Client, _| {
@@ -96,17 +123,29 @@ impl S3Store {
                     .set_upload_id_marker(marker.1.clone())
                     .set_request_payer(self.options.payer())
                     .set_expected_bucket_owner(self.options.owner());
-                async move { request.send().await.map_err(|error| classify("cannot list the uploads of the bucket", error)) }
+                async move {
+                    request
+                        .send()
+                        .await
+                        .map_err(|error| classify("cannot list the uploads of the bucket", error))
+                }
             };
-            let page = self.link.request(make).await.map_err(|error| error.at("bucket", &self.bucket))?;
+            let page =
+                self.link.request(make).await.map_err(|error| error.at("bucket", &self.bucket))?;
             for upload in page.uploads() {
                 found(OpenUpload {
                     key: upload.key().unwrap_or_default().to_owned(),
                     upload_id: upload.upload_id().unwrap_or_default().to_owned(),
-                    initiated: upload.initiated().map(|time| rfc3339(system_time(time))).unwrap_or_default(),
+                    initiated: upload
+                        .initiated()
+                        .map(|time| rfc3339(system_time(time)))
+                        .unwrap_or_default(),
                 })?;
             }
-            let next = (page.next_key_marker().map(ToOwned::to_owned), page.next_upload_id_marker().map(ToOwned::to_owned));
+            let next = (
+                page.next_key_marker().map(ToOwned::to_owned),
+                page.next_upload_id_marker().map(ToOwned::to_owned),
+            );
             if page.is_truncated() != Some(true) || next.0.is_none() || next == marker {
                 return Ok(());
             }
@@ -119,18 +158,30 @@ impl S3Store {
         self.link.wait(upload::abort(self, key, upload_id))
     }
 
-    /// Aborts uploads of `key` that were begun at or after `started` (RFC 3339) and got no part, but not `ours`: those whose name nobody learned, because the process was killed before it could note it, or the answer was lost.
-    pub(super) async fn abort_unnamed(&self, key: &str, started: &str, ours: Option<&str>) -> Result<()> {
+    /// Aborts uploads of `key` that were begun at or after `started` (RFC 3339) and got no part,
+    /// but not `ours`: those whose name nobody learned, because the process was killed before it
+    /// could note it, or the answer was lost.
+    pub(super) async fn abort_unnamed(
+        &self,
+        key: &str,
+        started: &str,
+        ours: Option<&str>,
+    ) -> Result<()> {
         let mut unnamed = Vec::new();
         let mut look = |upload: OpenUpload| {
-            if upload.key == key && upload.initiated.as_str() >= started && Some(upload.upload_id.as_str()) != ours {
+            if upload.key == key
+                && upload.initiated.as_str() >= started
+                && Some(upload.upload_id.as_str()) != ours
+            {
                 unnamed.push(upload);
             }
             Ok(())
         };
         match self.find_uploads(key, &mut look).await {
             // Whoever may not list, or cannot, keeps an empty upload, which costs nothing.
-            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => return Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => {
+                return Ok(());
+            }
             listed => listed?,
         }
         for upload in unnamed {
@@ -141,7 +192,10 @@ impl S3Store {
                 checksum: self.options.checksum(),
             };
             if handle.parts().await.is_ok_and(|parts| parts.is_empty()) {
-                let message = format!("an upload without parts is aborted, whose beginning got lost: {}", upload.upload_id);
+                let message = format!(
+                    "an upload without parts is aborted, whose beginning got lost: {}",
+                    upload.upload_id
+                );
                 self.link.options().observer.note(&Event::Note { message });
                 upload::abort(self, key, &upload.upload_id).await?;
             }

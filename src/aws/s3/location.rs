@@ -32,10 +32,15 @@ impl S3Location {
             }
         };
         if bucket.is_empty() || bucket.contains(char::is_whitespace) {
-            return Some(Err(Error::usage("not a place in S3: s3://BUCKET, s3://BUCKET/PREFIX/ or s3://BUCKET/KEY").at("given", url)));
+            return Some(Err(Error::usage(
+                "not a place in S3: s3://BUCKET, s3://BUCKET/PREFIX/ or s3://BUCKET/KEY",
+            )
+            .at("given", url)));
         }
         if key.len() > 1024 {
-            return Some(Err(Error::usage("an object key has at most 1024 bytes").at("given", url)));
+            return Some(
+                Err(Error::usage("an object key has at most 1024 bytes").at("given", url)),
+            );
         }
         Some(Ok(Self { bucket, key: key.to_owned() }))
     }
@@ -74,7 +79,11 @@ mod tests {
             ("s3://bucket/", "bucket", ""),
             ("s3://bucket/a/b/", "bucket", "a/b/"),
             ("s3://bucket/a/ami.bin", "bucket", "a/ami.bin"),
-            ("s3://arn:aws:s3:us-east-1:1:accesspoint/ap/k/e", "arn:aws:s3:us-east-1:1:accesspoint/ap", "k/e"),
+            (
+                "s3://arn:aws:s3:us-east-1:1:accesspoint/ap/k/e",
+                "arn:aws:s3:us-east-1:1:accesspoint/ap",
+                "k/e",
+            ),
         ] {
             assert_eq!(parse(url), (bucket.to_owned(), key.to_owned()));
         }
@@ -84,7 +93,9 @@ mod tests {
 
     #[test]
     fn a_prefix_stands_for_an_archive_below_it() {
-        let at = |url: &str| S3Location::parse(url).expect("a URL").expect("a place").object("ami.bin").to_string();
+        let at = |url: &str| {
+            S3Location::parse(url).expect("a URL").expect("a place").object("ami.bin").to_string()
+        };
         assert_eq!(at("s3://b"), "s3://b/ami.bin");
         assert_eq!(at("s3://b/p/"), "s3://b/p/ami.bin");
         assert_eq!(at("s3://b/p"), "s3://b/p");

@@ -1,6 +1,7 @@
 //! Archives in S3, and in stores that speak its protocol.
 //!
-//! A large archive goes up as a multipart upload that can be continued; it is read by ranges, bound to the version that was opened. It does not look into archives.
+//! A large archive goes up as a multipart upload that can be continued; it is read by ranges, bound
+//! to the version that was opened. It does not look into archives.
 
 mod attributes;
 mod checksum;

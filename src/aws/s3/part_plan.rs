@@ -8,9 +8,11 @@ pub const MAX_PARTS: u64 = 10_000;
 pub const MIN_PART: u64 = 5 << 20;
 /// No part may be larger.
 const MAX_PART: u64 = 5 << 30;
-/// The largest object: 10,000 parts of 5 GiB, 48.8 TiB ("50 TB"). Stores with a lower limit refuse the first part beyond it.
+/// The largest object: 10,000 parts of 5 GiB, 48.8 TiB ("50 TB"). Stores with a lower limit refuse
+/// the first part beyond it.
 pub const MAX_OBJECT: u64 = MAX_PARTS * MAX_PART;
-/// Parts of small archives: small enough to lose little when a link breaks, large enough that a request hardly matters.
+/// Parts of small archives: small enough to lose little when a link breaks, large enough that a
+/// request hardly matters.
 const USUAL_PART: u64 = 8 << 20;
 /// Parts under way that use a link well.
 const WANTED: u64 = 8;
@@ -25,24 +27,38 @@ pub struct PartPlan {
 }
 
 impl PartPlan {
-    /// Cuts an archive of at most `at_most` bytes, with at most `memory` bytes of parts. All parts have one size, whatever is stored, so that an interrupted upload is continued where it was cut.
+    /// Cuts an archive of at most `at_most` bytes, with at most `memory` bytes of parts. All parts
+    /// have one size, whatever is stored, so that an interrupted upload is continued where it was
+    /// cut.
     pub fn new(at_most: u64, memory: u64) -> Result<Self> {
         if at_most > MAX_OBJECT {
-            return Err(Error::new(ErrorKind::Limit, "the archive may become larger than an object can be (10,000 parts of 5 GiB)")
-                .at("bytes_at_most", at_most)
-                .at("limit", MAX_OBJECT));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "the archive may become larger than an object can be (10,000 parts of 5 GiB)",
+            )
+            .at("bytes_at_most", at_most)
+            .at("limit", MAX_OBJECT));
         }
         Self::of_size(part_size(at_most), memory)
     }
 
-    /// The least memory for parts of an archive of at most `at_most` bytes: one part that is filled, and one on its way.
+    /// The least memory for parts of an archive of at most `at_most` bytes: one part that is
+    /// filled, and one on its way.
     pub fn least_memory(at_most: u64) -> u64 {
         2 * part_size(at_most)
     }
 
-    /// The same with parts of a size that was asked for. Stores other than S3 (`compatible`) may take smaller ones.
-    pub fn with_parts_of(part_size: u64, at_most: u64, memory: u64, compatible: bool) -> Result<Self> {
-        let wrong = |what: &'static str| Error::usage(what).at("part_size", part_size).at("bytes_at_most", at_most);
+    /// The same with parts of a size that was asked for. Stores other than S3 (`compatible`) may
+    /// take smaller ones.
+    pub fn with_parts_of(
+        part_size: u64,
+        at_most: u64,
+        memory: u64,
+        compatible: bool,
+    ) -> Result<Self> {
+        let wrong = |what: &'static str| {
+            Error::usage(what).at("part_size", part_size).at("bytes_at_most", at_most)
+        };
         let least = if compatible { 1 } else { MIN_PART };
         if !(least..=MAX_PART).contains(&part_size) {
             return Err(wrong("a part has 5 MiB to 5 GiB"));
@@ -57,20 +73,27 @@ impl PartPlan {
     pub fn of_size(part_size: u64, memory: u64) -> Result<Self> {
         let parts = memory / part_size;
         if parts < 2 {
-            return Err(Error::new(ErrorKind::Limit, "the memory budget is too small for the parts of an archive of this size")
-                .at("part_size", part_size)
-                .at("missing_bytes", 2 * part_size - memory));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "the memory budget is too small for the parts of an archive of this size",
+            )
+            .at("part_size", part_size)
+            .at("missing_bytes", 2 * part_size - memory));
         }
         Ok(Self { part_size, parts: parts.min(WANTED + 1) })
     }
 
-    /// What has to be planned for so that the parts of so many stretches have numbers: each may end with a part that is not full, and has a number for its border.
+    /// What has to be planned for so that the parts of so many stretches have numbers: each may end
+    /// with a part that is not full, and has a number for its border.
     pub fn with_borders(at_most: u64, stretches: usize) -> u64 {
         let borders = if stretches > 1 { 2 * stretches as u64 } else { 0 };
-        (u128::from(at_most) * u128::from(MAX_PARTS) / u128::from(MAX_PARTS - borders.min(MAX_PARTS - 1))).min(u64::MAX.into()) as u64
+        (u128::from(at_most) * u128::from(MAX_PARTS)
+            / u128::from(MAX_PARTS - borders.min(MAX_PARTS - 1)))
+        .min(u64::MAX.into()) as u64
     }
 
-    /// The number of the first part of each stretch, if they are at most so long; one number below each but the first is for what lies across the border.
+    /// The number of the first part of each stretch, if they are at most so long; one number below
+    /// each but the first is for what lies across the border.
     pub fn numbers(&self, stretches: &[u64]) -> Result<Vec<u32>> {
         let mut numbers = vec![1];
         let mut next = 1;
@@ -92,7 +115,9 @@ impl PartPlan {
         Ok(numbers)
     }
 
-    /// How many stretches have room in `memory`, and how many parts may be on their way: each stretch keeps its first part and fills another, and one more is held while a border is closed.
+    /// How many stretches have room in `memory`, and how many parts may be on their way: each
+    /// stretch keeps its first part and fills another, and one more is held while a border is
+    /// closed.
     pub fn lanes(&self, memory: u64) -> (usize, usize) {
         let buffers = memory / self.part_size;
         let lanes = (buffers.saturating_sub(2) / 2).max(1);
@@ -100,13 +125,17 @@ impl PartPlan {
         (lanes as usize, flights as usize)
     }
 
-    /// Fails if there is too little memory for parts of stretches that are written side by side: what [`lanes`](Self::lanes) needs for one.
+    /// Fails if there is too little memory for parts of stretches that are written side by side:
+    /// what [`lanes`](Self::lanes) needs for one.
     pub fn check_side_by_side(part_size: u64, memory: u64) -> Result<()> {
         match (4 * part_size).checked_sub(memory).filter(|missing| *missing > 0) {
             None => Ok(()),
-            Some(missing) => Err(Error::new(ErrorKind::Limit, "the memory budget is too small for volumes side by side")
-                .at("part_size", part_size)
-                .at("missing_bytes", missing)),
+            Some(missing) => Err(Error::new(
+                ErrorKind::Limit,
+                "the memory budget is too small for volumes side by side",
+            )
+            .at("part_size", part_size)
+            .at("missing_bytes", missing)),
         }
     }
 
@@ -133,20 +162,33 @@ mod tests {
     #[test]
     fn ten_thousand_parts_always_suffice() {
         const TIB: u64 = 1 << 40;
-        for at_most in [1, MIN_PART, 78 << 30, (78 << 30) + 1, 625 << 30, 5 * TIB, 48 * TIB, MAX_OBJECT] {
+        for at_most in
+            [1, MIN_PART, 78 << 30, (78 << 30) + 1, 625 << 30, 5 * TIB, 48 * TIB, MAX_OBJECT]
+        {
             let plan = PartPlan::new(at_most, 1 << 40).expect("a plan");
             assert!(plan.part_size * MAX_PARTS >= at_most, "{at_most}");
             assert!((MIN_PART..=MAX_PART).contains(&plan.part_size), "{at_most}");
         }
-        assert_eq!(PartPlan::new(MAX_OBJECT + 1, 1 << 40).expect_err("too large").kind(), ErrorKind::Limit);
+        assert_eq!(
+            PartPlan::new(MAX_OBJECT + 1, 1 << 40).expect_err("too large").kind(),
+            ErrorKind::Limit
+        );
     }
 
     #[test]
     fn a_size_that_is_asked_for_has_to_suffice() {
         assert!(PartPlan::with_parts_of(1 << 10, 1 << 20, 1 << 20, true).is_ok());
-        assert_eq!(PartPlan::with_parts_of(MIN_PART, 1 << 30, 128 << 20, false).expect("a plan").part_size, MIN_PART);
-        for (size, at_most) in [(MIN_PART - 1, 1), (MAX_PART + 1, 1), (MIN_PART, MIN_PART * MAX_PARTS + 1)] {
-            assert_eq!(PartPlan::with_parts_of(size, at_most, 1 << 40, false).expect_err("refused").kind(), ErrorKind::Usage);
+        assert_eq!(
+            PartPlan::with_parts_of(MIN_PART, 1 << 30, 128 << 20, false).expect("a plan").part_size,
+            MIN_PART
+        );
+        for (size, at_most) in
+            [(MIN_PART - 1, 1), (MAX_PART + 1, 1), (MIN_PART, MIN_PART * MAX_PARTS + 1)]
+        {
+            assert_eq!(
+                PartPlan::with_parts_of(size, at_most, 1 << 40, false).expect_err("refused").kind(),
+                ErrorKind::Usage
+            );
         }
     }
 
@@ -161,9 +203,15 @@ mod tests {
             let each = at_most / count;
             let stretches = vec![each; count as usize];
             let size = part_size(PartPlan::with_borders(at_most, stretches.len()));
-            let numbers = PartPlan::of_size(size, 2 * size).expect("a plan").numbers(&stretches).expect("enough");
+            let numbers = PartPlan::of_size(size, 2 * size)
+                .expect("a plan")
+                .numbers(&stretches)
+                .expect("enough");
             let parts = each.div_ceil(size) as u32;
-            assert!(numbers.windows(2).all(|pair| pair[1] - pair[0] == parts + 1) && numbers[numbers.len() - 1] + parts <= 10_001);
+            assert!(
+                numbers.windows(2).all(|pair| pair[1] - pair[0] == parts + 1)
+                    && numbers[numbers.len() - 1] + parts <= 10_001
+            );
         }
         assert_eq!(plan.numbers(&[60_000, 60_000]).expect_err("too many").kind(), ErrorKind::Limit);
         assert_eq!((plan.lanes(60), plan.lanes(96), plan.lanes(20)), ((2, 1), (3, 2), (1, 1)));
@@ -171,8 +219,14 @@ mod tests {
 
     #[test]
     fn small_archives_have_small_parts_and_memory_bounds_their_number() {
-        assert_eq!(PartPlan::new(1 << 30, 128 << 20).expect("a plan"), PartPlan { part_size: 8 << 20, parts: 9 });
-        assert_eq!(PartPlan::new(1 << 30, 32 << 20).expect("a plan"), PartPlan { part_size: 8 << 20, parts: 4 });
+        assert_eq!(
+            PartPlan::new(1 << 30, 128 << 20).expect("a plan"),
+            PartPlan { part_size: 8 << 20, parts: 9 }
+        );
+        assert_eq!(
+            PartPlan::new(1 << 30, 32 << 20).expect("a plan"),
+            PartPlan { part_size: 8 << 20, parts: 4 }
+        );
         let error = PartPlan::new(5 << 40, 128 << 20).expect_err("525 MiB a part");
         assert_eq!((error.kind(), error.fact("missing_bytes").is_some()), (ErrorKind::Limit, true));
     }

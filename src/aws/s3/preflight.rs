@@ -1,4 +1,5 @@
-//! What should be known before the first byte is read: the bucket is there and ours, we may write to it and clean up after us, and the world may not read it.
+//! What should be known before the first byte is read: the bucket is there and ours, we may write
+//! to it and clean up after us, and the world may not read it.
 
 use aws_sdk_s3::Client;
 
@@ -8,8 +9,10 @@ use super::upload::Upload;
 use crate::base::{Error, ErrorKind, Result};
 
 /// Who is everybody, in an access control list.
-const EVERYBODY: [&str; 2] =
-    ["http://acs.amazonaws.com/groups/global/AllUsers", "http://acs.amazonaws.com/groups/global/AuthenticatedUsers"];
+const EVERYBODY: [&str; 2] = [
+    "http://acs.amazonaws.com/groups/global/AllUsers",
+    "http://acs.amazonaws.com/groups/global/AuthenticatedUsers",
+];
 
 /// What was found out about a bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,8 +42,13 @@ impl S3Store {
 
     fn head_bucket(&self, found: &mut Preflight) -> Result<()> {
         let make = |client: Client, _| {
-            let request = client.head_bucket().bucket(&self.bucket).set_expected_bucket_owner(self.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot look at the bucket", error)) }
+            let request = client
+                .head_bucket()
+                .bucket(&self.bucket)
+                .set_expected_bucket_owner(self.options.owner());
+            async move {
+                request.send().await.map_err(|error| classify("cannot look at the bucket", error))
+            }
         };
         match self.link.wait(self.link.request(make)) {
             Ok(output) => {
@@ -51,7 +59,10 @@ impl S3Store {
                 Err(Error::new(ErrorKind::NotFound, "there is no such bucket").because(error))
             }
             // Credentials for a few objects may not look at the bucket as a whole; a write tells.
-            Err(error) if error.kind() == ErrorKind::Denied && self.options.expected_bucket_owner.is_none() => {
+            Err(error)
+                if error.kind() == ErrorKind::Denied
+                    && self.options.expected_bucket_owner.is_none() =>
+            {
                 found.unanswered.push("HeadBucket");
                 Ok(())
             }
@@ -73,32 +84,67 @@ impl S3Store {
 
     fn look_for_public_access(&self, found: &mut Preflight) -> Result<()> {
         let status = |client: Client, _| {
-            let request = client.get_bucket_policy_status().bucket(&self.bucket).set_expected_bucket_owner(self.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot look at the bucket's policy", error)) }
+            let request = client
+                .get_bucket_policy_status()
+                .bucket(&self.bucket)
+                .set_expected_bucket_owner(self.options.owner());
+            async move {
+                request
+                    .send()
+                    .await
+                    .map_err(|error| classify("cannot look at the bucket's policy", error))
+            }
         };
         let block = |client: Client, _| {
-            let request = client.get_public_access_block().bucket(&self.bucket).set_expected_bucket_owner(self.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot look at the bucket's public access block", error)) }
+            let request = client
+                .get_public_access_block()
+                .bucket(&self.bucket)
+                .set_expected_bucket_owner(self.options.owner());
+            async move {
+                request.send().await.map_err(|error| {
+                    classify("cannot look at the bucket's public access block", error)
+                })
+            }
         };
         let acl = |client: Client, _| {
-            let request = client.get_bucket_acl().bucket(&self.bucket).set_expected_bucket_owner(self.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot look at the bucket's access control list", error)) }
+            let request = client
+                .get_bucket_acl()
+                .bucket(&self.bucket)
+                .set_expected_bucket_owner(self.options.owner());
+            async move {
+                request.send().await.map_err(|error| {
+                    classify("cannot look at the bucket's access control list", error)
+                })
+            }
         };
-        let block = self.ask(found, "GetPublicAccessBlock", self.link.wait(self.link.request(block)))?;
+        let block =
+            self.ask(found, "GetPublicAccessBlock", self.link.wait(self.link.request(block)))?;
         let block = block.and_then(|output| output.public_access_block_configuration);
         let ignores =
-            |what: fn(&aws_sdk_s3::types::PublicAccessBlockConfiguration) -> Option<bool>| block.as_ref().and_then(what) == Some(true);
-        let (ignores_acls, restricts) = (ignores(|block| block.ignore_public_acls()), ignores(|block| block.restrict_public_buckets()));
-        let policy = self.ask(found, "GetBucketPolicyStatus", self.link.wait(self.link.request(status)))?;
-        if !restricts && policy.is_some_and(|output| output.policy_status().and_then(|status| status.is_public()) == Some(true)) {
+            |what: fn(&aws_sdk_s3::types::PublicAccessBlockConfiguration) -> Option<bool>| {
+                block.as_ref().and_then(what) == Some(true)
+            };
+        let (ignores_acls, restricts) = (
+            ignores(|block| block.ignore_public_acls()),
+            ignores(|block| block.restrict_public_buckets()),
+        );
+        let policy =
+            self.ask(found, "GetBucketPolicyStatus", self.link.wait(self.link.request(status)))?;
+        if !restricts
+            && policy.is_some_and(|output| {
+                output.policy_status().and_then(|status| status.is_public()) == Some(true)
+            })
+        {
             found.public = Some("its policy lets everybody in".to_owned());
         }
         let acl = self.ask(found, "GetBucketAcl", self.link.wait(self.link.request(acl)))?;
         let everybody = acl.as_ref().is_some_and(|output| {
-            output
-                .grants()
-                .iter()
-                .any(|grant| grant.grantee().and_then(|grantee| grantee.uri()).is_some_and(|uri| EVERYBODY.contains(&uri)))
+            output.grants().iter().any(|grant| {
+                grant
+                    .grantee()
+                    .and_then(|grantee| grantee.uri())
+                    .is_some_and(|uri| EVERYBODY.contains(&uri))
+            })
         });
         if !ignores_acls && everybody {
             found.public = Some("its access control list lets everybody in".to_owned());
@@ -108,16 +154,36 @@ impl S3Store {
 
     fn look_for_versions(&self, found: &mut Preflight) -> Result<()> {
         let versioning = |client: Client, _| {
-            let request = client.get_bucket_versioning().bucket(&self.bucket).set_expected_bucket_owner(self.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot look at the bucket's versioning", error)) }
+            let request = client
+                .get_bucket_versioning()
+                .bucket(&self.bucket)
+                .set_expected_bucket_owner(self.options.owner());
+            async move {
+                request
+                    .send()
+                    .await
+                    .map_err(|error| classify("cannot look at the bucket's versioning", error))
+            }
         };
         let lock = |client: Client, _| {
-            let request = client.get_object_lock_configuration().bucket(&self.bucket).set_expected_bucket_owner(self.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot look at the bucket's object lock", error)) }
+            let request = client
+                .get_object_lock_configuration()
+                .bucket(&self.bucket)
+                .set_expected_bucket_owner(self.options.owner());
+            async move {
+                request
+                    .send()
+                    .await
+                    .map_err(|error| classify("cannot look at the bucket's object lock", error))
+            }
         };
-        let versioning = self.ask(found, "GetBucketVersioning", self.link.wait(self.link.request(versioning)))?;
-        found.versioned = versioning.is_some_and(|output| output.status().is_some_and(|status| status.as_str() == "Enabled"));
-        let lock = self.ask(found, "GetObjectLockConfiguration", self.link.wait(self.link.request(lock)))?;
+        let versioning =
+            self.ask(found, "GetBucketVersioning", self.link.wait(self.link.request(versioning)))?;
+        found.versioned = versioning.is_some_and(|output| {
+            output.status().is_some_and(|status| status.as_str() == "Enabled")
+        });
+        let lock =
+            self.ask(found, "GetObjectLockConfiguration", self.link.wait(self.link.request(lock)))?;
         found.object_lock = lock
             .and_then(|output| output.object_lock_configuration)
             .and_then(|configuration| configuration.object_lock_enabled)
@@ -125,19 +191,29 @@ impl S3Store {
         Ok(())
     }
 
-    /// An answer, or none where there is no such thing, or nobody answers. A connection that breaks is an error.
-    fn ask<T>(&self, found: &mut Preflight, operation: &'static str, answer: Result<T>) -> Result<Option<T>> {
+    /// An answer, or none where there is no such thing, or nobody answers. A connection that breaks
+    /// is an error.
+    fn ask<T>(
+        &self,
+        found: &mut Preflight,
+        operation: &'static str,
+        answer: Result<T>,
+    ) -> Result<Option<T>> {
         match answer {
             Ok(answer) => Ok(Some(answer)),
             // No policy, no block, no lock: the question was answered.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) if error.fact("code").is_some() || error.fact("status").is_some() => match error.kind() {
-                ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Io if error.retry() == crate::base::Retry::No => {
-                    found.unanswered.push(operation);
-                    Ok(None)
+            Err(error) if error.fact("code").is_some() || error.fact("status").is_some() => {
+                match error.kind() {
+                    ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Io
+                        if error.retry() == crate::base::Retry::No =>
+                    {
+                        found.unanswered.push(operation);
+                        Ok(None)
+                    }
+                    _ => Err(error),
                 }
-                _ => Err(error),
-            },
+            }
             Err(error) => Err(error),
         }
     }

@@ -14,9 +14,10 @@ use super::S3Link;
 use super::attributes::decode_metadata;
 use super::store::{S3Store, failed};
 use crate::base::{Error, ErrorKind, Result, Retry};
-use crate::store::{Attributes, ObjectReader};
+use crate::object::{Attributes, ObjectReader};
 
-/// What opening an object reads of its end, in the one request that also tells its length: footer and index of most archives.
+/// What opening an object reads of its end, in the one request that also tells its length: footer
+/// and index of most archives.
 const TAIL: u64 = 128 << 10;
 
 /// An object of a bucket, as it was when it was opened: every later read is bound to its ETag.
@@ -50,7 +51,12 @@ impl S3Reader {
     /// Opens the object: one request, which reads its end.
     pub(super) fn open(store: &S3Store, key: &str) -> Result<Self> {
         let link = store.link.clone();
-        let fetcher = Fetcher { store: store.clone(), key: key.to_owned(), etag: None, spare: Arc::default() };
+        let fetcher = Fetcher {
+            store: store.clone(),
+            key: key.to_owned(),
+            etag: None,
+            spare: Arc::default(),
+        };
         let opened = link.wait(fetcher.open()).map_err(store.located(key))?;
         Ok(Self {
             fetcher: Fetcher { etag: opened.etag, ..fetcher },
@@ -94,7 +100,8 @@ impl ObjectReader for S3Reader {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let len = buffer.len() as u64;
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
-            return Err(Error::new(ErrorKind::Io, "the object ends before the bytes asked for").at("offset", offset));
+            return Err(Error::new(ErrorKind::Io, "the object ends before the bytes asked for")
+                .at("offset", offset));
         }
         if len == 0 {
             return Ok(());
@@ -110,7 +117,10 @@ impl ObjectReader for S3Reader {
                 None => self.fetcher.fetch(offset, len).await,
             }
         };
-        let bytes = self.link().wait(read).map_err(|error| error.at("object", &self.name).at("offset", offset))?;
+        let bytes = self
+            .link()
+            .wait(read)
+            .map_err(|error| error.at("object", &self.name).at("offset", offset))?;
         buffer.copy_from_slice(&bytes);
         self.fetcher.give_back(bytes);
         Ok(())
@@ -122,9 +132,9 @@ impl ObjectReader for S3Reader {
             return;
         }
         let fetcher = self.fetcher.clone();
-        self.lock()
-            .entry((offset, len))
-            .or_insert_with(|| Fetch::begin(self.link().runtime(), async move { fetcher.fetch(offset, len).await }));
+        self.lock().entry((offset, len)).or_insert_with(|| {
+            Fetch::begin(self.link().runtime(), async move { fetcher.fetch(offset, len).await })
+        });
     }
 
     fn distrust(&self) {
@@ -163,15 +173,28 @@ impl Fetcher {
                 .set_request_payer(store.options.payer())
                 .set_expected_bucket_owner(store.options.owner());
             async move {
-                let output = request.send().await.map_err(|error| classify("cannot open the object", error))?;
-                let total = output.content_range().and_then(|range| range.rsplit('/').next()?.parse::<u64>().ok());
+                let output = request
+                    .send()
+                    .await
+                    .map_err(|error| classify("cannot open the object", error))?;
+                let total = output
+                    .content_range()
+                    .and_then(|range| range.rsplit('/').next()?.parse::<u64>().ok());
                 let answered = output.content_length().and_then(|len| u64::try_from(len).ok());
                 // A store that knows no suffix ranges answers with the whole object.
                 let Some(len) = total.or(answered) else {
-                    return Err(failed(Error::new(ErrorKind::Io, "the store does not say how long the object is")));
+                    return Err(failed(Error::new(
+                        ErrorKind::Io,
+                        "the store does not say how long the object is",
+                    )));
                 };
                 let etag = output.e_tag().map(ToOwned::to_owned);
-                let metadata = output.metadata().into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect();
+                let metadata = output
+                    .metadata()
+                    .into_iter()
+                    .flatten()
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect();
                 let expected = len.min(TAIL);
                 let mut tail = BytesMut::with_capacity(expected as usize);
                 if answered == Some(expected) {
@@ -181,10 +204,21 @@ impl Fetcher {
             }
         };
         match self.store.link.request(make).await {
-            Err(error) if error.fact("code") == Some("InvalidRange") || error.fact("status") == Some("416") => self.open_empty().await,
-            Err(error) if error.fact("code") == Some("InvalidObjectState") => Err(super::thaw::frozen(error)),
-            Err(error) if error.fact("code") == Some("NoSuchKey") => Err(Error::new(ErrorKind::NotFound, "there is no such object")),
-            Err(error) if error.fact("code") == Some("NoSuchBucket") => Err(Error::new(ErrorKind::NotFound, "there is no such bucket")),
+            Err(error)
+                if error.fact("code") == Some("InvalidRange")
+                    || error.fact("status") == Some("416") =>
+            {
+                self.open_empty().await
+            }
+            Err(error) if error.fact("code") == Some("InvalidObjectState") => {
+                Err(super::thaw::frozen(error))
+            }
+            Err(error) if error.fact("code") == Some("NoSuchKey") => {
+                Err(Error::new(ErrorKind::NotFound, "there is no such object"))
+            }
+            Err(error) if error.fact("code") == Some("NoSuchBucket") => {
+                Err(Error::new(ErrorKind::NotFound, "there is no such bucket"))
+            }
             result => result,
         }
     }
@@ -192,7 +226,12 @@ impl Fetcher {
     /// An object without bytes has no last byte to ask for.
     async fn open_empty(&self) -> Result<Opened> {
         let head = self.store.head(&self.key).await?;
-        Ok(Opened { len: head.len, etag: head.etag, tail: Bytes::new(), metadata: decode_metadata(&head.metadata) })
+        Ok(Opened {
+            len: head.len,
+            etag: head.etag,
+            tail: Bytes::new(),
+            metadata: decode_metadata(&head.metadata),
+        })
     }
 
     /// Keeps the memory of what was read.
@@ -208,8 +247,10 @@ impl Fetcher {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let received = Mutex::new(spare.unwrap_or_default());
         let make = |client: aws_sdk_s3::Client, progress| {
-            // Taken along, and put back with what came; if the attempt is given up in the middle, the next begins anew.
-            let mut buffer = std::mem::take(&mut *received.lock().unwrap_or_else(PoisonError::into_inner));
+            // Taken along, and put back with what came; if the attempt is given up in the middle,
+            // the next begins anew.
+            let mut buffer =
+                std::mem::take(&mut *received.lock().unwrap_or_else(PoisonError::into_inner));
             let got = buffer.len() as u64;
             let request = client
                 .get_object()
@@ -221,9 +262,17 @@ impl Fetcher {
                 .set_expected_bucket_owner(self.store.options.owner());
             let received = &received;
             async move {
-                let output = request.send().await.map_err(|error| self.explain(classify("cannot read the object", error)))?;
-                if output.content_length().and_then(|len| u64::try_from(len).ok()) != Some(len - got) {
-                    return Err(failed(Error::new(ErrorKind::Io, "the store answered with another range than was asked for")));
+                let output = request
+                    .send()
+                    .await
+                    .map_err(|error| self.explain(classify("cannot read the object", error)))?;
+                if output.content_length().and_then(|len| u64::try_from(len).ok())
+                    != Some(len - got)
+                {
+                    return Err(failed(Error::new(
+                        ErrorKind::Io,
+                        "the store answered with another range than was asked for",
+                    )));
                 }
                 let outcome = self.receive(output.body, len, &mut buffer, &progress).await;
                 *received.lock().unwrap_or_else(PoisonError::into_inner) = buffer;
@@ -234,8 +283,15 @@ impl Fetcher {
         Ok(received.into_inner().unwrap_or_else(PoisonError::into_inner).freeze())
     }
 
-    /// Reads the body of an answer behind what is there already; together they have to be `len` bytes.
-    async fn receive(&self, mut body: ByteStream, len: u64, into: &mut BytesMut, progress: &Progress) -> Result<(), Failure> {
+    /// Reads the body of an answer behind what is there already; together they have to be `len`
+    /// bytes.
+    async fn receive(
+        &self,
+        mut body: ByteStream,
+        len: u64,
+        into: &mut BytesMut,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
         let options = self.store.link.options();
         let cut = || Error::new(ErrorKind::Io, "an answer was cut off").retry_as(Retry::Transient);
         loop {
@@ -246,7 +302,10 @@ impl Fetcher {
                 Some(Ok(chunk)) => chunk,
             };
             if (into.len() + chunk.len()) as u64 > len {
-                return Err(failed(Error::new(ErrorKind::Io, "the store sent more than was asked for")));
+                return Err(failed(Error::new(
+                    ErrorKind::Io,
+                    "the store sent more than was asked for",
+                )));
             }
             if into.capacity() < usize::try_from(len).unwrap_or(0) {
                 into.reserve(usize::try_from(len).unwrap_or(0) - into.len());
@@ -258,7 +317,8 @@ impl Fetcher {
 
     fn explain(&self, failure: Failure) -> Failure {
         if failure.error.fact("status") == Some("412") {
-            let error = Error::new(ErrorKind::Io, "the object was replaced while it was read").because(failure.error);
+            let error = Error::new(ErrorKind::Io, "the object was replaced while it was read")
+                .because(failure.error);
             return failed(error);
         }
         if failure.error.fact("code") == Some("InvalidObjectState") {

@@ -12,8 +12,8 @@ use super::attributes::{encode_metadata, encode_tags, percent_encode};
 use super::store::{Head, S3Store};
 use super::upload::{Identity, SentPart, Upload, identify, is_unreadable};
 use crate::base::{Error, ErrorKind, Event, Result};
-use crate::disk::Overwrite;
-use crate::store::Attributes;
+use crate::localfs::Overwrite;
+use crate::object::Attributes;
 
 /// Bytes that the service copies in one request.
 const PIECE: u64 = 256 << 20;
@@ -28,7 +28,8 @@ pub struct ServerCopy {
 }
 
 impl S3Store {
-    /// Copies `source_key` of `source`, whose version is `etag`, to `key`. Metadata and tags are those of `attributes`: a multipart copy carries none by itself.
+    /// Copies `source_key` of `source`, whose version is `etag`, to `key`. Metadata and tags are
+    /// those of `attributes`: a multipart copy carries none by itself.
     pub fn copy_from(
         &self,
         key: &str,
@@ -36,8 +37,14 @@ impl S3Store {
         attributes: &Attributes,
         overwrite: Overwrite,
     ) -> Result<ServerCopy> {
-        // Not given up from outside: each request hears that the operation was cancelled, and what was begun has to be undone.
-        self.link.runtime().block_on(self.copy_parts(key, (source, source_key, etag), attributes, overwrite))
+        // Not given up from outside: each request hears that the operation was cancelled, and what
+        // was begun has to be undone.
+        self.link.runtime().block_on(self.copy_parts(
+            key,
+            (source, source_key, etag),
+            attributes,
+            overwrite,
+        ))
     }
 
     async fn copy_parts(
@@ -49,7 +56,10 @@ impl S3Store {
     ) -> Result<ServerCopy> {
         let from = source.head(source_key).await?;
         if etag.is_some() && from.etag.as_deref() != etag {
-            return Err(source.located(source_key)(Error::new(ErrorKind::Io, "the object was replaced while it was read")));
+            return Err(source.located(source_key)(Error::new(
+                ErrorKind::Io,
+                "the object was replaced while it was read",
+            )));
         }
         if overwrite == Overwrite::No {
             self.refuse_existing(key).await?;
@@ -58,7 +68,8 @@ impl S3Store {
         let upload = Upload::begin(self, key, &metadata, encode_tags(&attributes.tags)).await?;
         let copied = self.copy_all(&upload, (source, source_key), &from, overwrite).await;
         if let Err(error) = copied {
-            // The error that brought us here is the one to report; one of the abort names the upload as a warning.
+            // The error that brought us here is the one to report; one of the abort names the
+            // upload as a warning.
             if let Err(left) = upload.abort_anyway().await {
                 let message = format!("an upload could not be aborted: {} ({left})", upload.id);
                 self.link.options().observer.note(&Event::Warning { message });
@@ -67,25 +78,41 @@ impl S3Store {
         }
         let to = self.head(key).await?;
         if to.len != from.len {
-            return Err(self.located(key)(Error::new(ErrorKind::Io, "the copy has another length"))
-                .at("bytes", to.len)
-                .at("source", from.len));
+            return Err(self.located(key)(Error::new(
+                ErrorKind::Io,
+                "the copy has another length",
+            ))
+            .at("bytes", to.len)
+            .at("source", from.len));
         }
         let differs = |(name, value): (&&str, &String)| {
-            !value.contains('-') && to.checksums.get(*name).is_some_and(|kept| !kept.contains('-') && kept != value)
+            !value.contains('-')
+                && to.checksums.get(*name).is_some_and(|kept| !kept.contains('-') && kept != value)
         };
         if from.checksums.iter().any(differs) {
-            return Err(self.located(key)(Error::new(ErrorKind::Io, "the copy has another checksum than its source")));
+            return Err(self.located(key)(Error::new(
+                ErrorKind::Io,
+                "the copy has another checksum than its source",
+            )));
         }
         Ok(ServerCopy { len: to.len, checksum_compared: same_checksum(&from, &to) })
     }
 
-    async fn copy_all(&self, upload: &Upload, (source, source_key): (&S3Store, &str), from: &Head, overwrite: Overwrite) -> Result<()> {
+    async fn copy_all(
+        &self,
+        upload: &Upload,
+        (source, source_key): (&S3Store, &str),
+        from: &Head,
+        overwrite: Overwrite,
+    ) -> Result<()> {
         let piece = PIECE.max(from.len.div_ceil(super::MAX_PARTS).next_multiple_of(1 << 20));
         let encoded = percent_encode(&format!("{}/{source_key}", source.bucket), "/");
         let mut tasks = JoinSet::new();
-        for (index, start) in (0..from.len).step_by(usize::try_from(piece).unwrap_or(usize::MAX)).enumerate() {
-            let (upload, encoded, etag, owner) = (upload.clone(), encoded.clone(), from.etag.clone(), source.options.owner());
+        for (index, start) in
+            (0..from.len).step_by(usize::try_from(piece).unwrap_or(usize::MAX)).enumerate()
+        {
+            let (upload, encoded, etag, owner) =
+                (upload.clone(), encoded.clone(), from.etag.clone(), source.options.owner());
             let len = piece.min(from.len - start);
             tasks.spawn(async move {
                 let number = index as i32 + 1;
@@ -102,24 +129,42 @@ impl S3Store {
                         .set_expected_source_bucket_owner(owner.clone())
                         .set_request_payer(upload.store.options.payer())
                         .set_expected_bucket_owner(upload.store.options.owner());
-                    async move { request.send().await.map_err(|error| classify("cannot copy a part", error)) }
+                    async move {
+                        request.send().await.map_err(|error| classify("cannot copy a part", error))
+                    }
                 };
-                let output = upload.store.link.slow_request(make).await.map_err(|error| error.at("part", number))?;
-                let result =
-                    output.copy_part_result().ok_or_else(|| Error::new(ErrorKind::Io, "the store copied a part and says nothing of it"))?;
-                upload.store.link.options().observer.note(&Event::Advanced { bytes: len, stored: len });
+                let output = upload
+                    .store
+                    .link
+                    .slow_request(make)
+                    .await
+                    .map_err(|error| error.at("part", number))?;
+                let result = output.copy_part_result().ok_or_else(|| {
+                    Error::new(ErrorKind::Io, "the store copied a part and says nothing of it")
+                })?;
+                upload
+                    .store
+                    .link
+                    .options()
+                    .observer
+                    .note(&Event::Advanced { bytes: len, stored: len });
                 let etag = result.e_tag().map(ToOwned::to_owned);
                 let completed = CompletedPart::builder()
                     .part_number(number)
                     .set_e_tag(etag.clone())
                     .set_checksum_sha256(result.checksum_sha256().map(ToOwned::to_owned))
                     .build();
-                Ok::<_, Error>((completed, SentPart { len, checksum: String::new(), etag: etag.unwrap_or_default() }))
+                Ok::<_, Error>((
+                    completed,
+                    SentPart { len, checksum: String::new(), etag: etag.unwrap_or_default() },
+                ))
             });
         }
         let mut parts = Vec::new();
         while let Some(done) = tasks.join_next().await {
-            let copied = done.map_err(|_| Error::internal("the task of a copy ended by itself")).and_then(|copied| copied);
+            let copied = done
+                .map_err(|_| Error::internal("the task of a copy ended by itself"))
+                .and_then(|copied| copied);
             match copied {
                 Ok(part) => parts.push(part),
                 Err(error) => {
@@ -142,21 +187,40 @@ impl S3Store {
                 .set_if_none_match((overwrite == Overwrite::No).then(|| "*".to_owned()))
                 .set_request_payer(self.options.payer())
                 .set_expected_bucket_owner(self.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot complete the copy", error)) }
+            async move {
+                request.send().await.map_err(|error| classify("cannot complete the copy", error))
+            }
         };
-        let Err(error) = self.link.slow_request(make).await.map_err(self.located(&upload.key)) else { return Ok(()) };
+        let Err(error) = self.link.slow_request(make).await.map_err(self.located(&upload.key))
+        else {
+            return Ok(());
+        };
         // It says that it is done, and not as S3 does; what is there now is looked at in any case.
         if is_unreadable(&error) {
             return Ok(());
         }
         // The answer may have been lost, and not the request.
-        let could_be_ours = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Exists | ErrorKind::Io | ErrorKind::Limit);
-        let is_ours = |to: Head| identify(&to, Checksum::Md5, from.len, "", &sent) == Identity::Same || same_checksum(from, &to);
-        if could_be_ours && self.head(&upload.key).await.is_ok_and(is_ours) { Ok(()) } else { Err(error) }
+        let could_be_ours = matches!(
+            error.kind(),
+            ErrorKind::NotFound | ErrorKind::Exists | ErrorKind::Io | ErrorKind::Limit
+        );
+        let is_ours = |to: Head| {
+            identify(&to, Checksum::Md5, from.len, "", &sent) == Identity::Same
+                || same_checksum(from, &to)
+        };
+        if could_be_ours && self.head(&upload.key).await.is_ok_and(is_ours) {
+            Ok(())
+        } else {
+            Err(error)
+        }
     }
 }
 
 /// Whether both have a checksum over all bytes, and it is the same.
 fn same_checksum(from: &Head, to: &Head) -> bool {
-    from.len == to.len && from.checksums.iter().any(|(name, value)| !value.contains('-') && to.checksums.get(name) == Some(value))
+    from.len == to.len
+        && from
+            .checksums
+            .iter()
+            .any(|(name, value)| !value.contains('-') && to.checksums.get(name) == Some(value))
 }

@@ -21,12 +21,19 @@ impl Service for S3 {
     /// At 100 ms a request, 64 of 8 MiB are 5 GiB a second.
     const MAX_REQUESTS: usize = 64;
 
-    fn client(config: &SdkConfig, region: Region, endpoint: &str, access: &Access) -> Result<Client> {
+    fn client(
+        config: &SdkConfig,
+        region: Region,
+        endpoint: &str,
+        access: &Access,
+    ) -> Result<Client> {
         let path_style = match access.addressing {
             Addressing::Auto => !endpoint.is_empty(),
             Addressing::Path => true,
             Addressing::Virtual => false,
         };
-        Ok(Client::from_conf(Builder::from(config).force_path_style(path_style).region(region).build()))
+        Ok(Client::from_conf(
+            Builder::from(config).force_path_style(path_style).region(region).build(),
+        ))
     }
 }

@@ -11,15 +11,16 @@ use super::checksum::Checksum;
 use super::reader::S3Reader;
 use super::writer::S3Writer;
 use crate::base::{Error, ErrorKind, Result};
-use crate::state::UploadState;
-use crate::store::{Creation, Listed, ObjectReader, ObjectStore, ObjectWriter};
+use crate::checkpoint::UploadState;
+use crate::object::{Creation, Listed, ObjectReader, ObjectStore, ObjectWriter};
 
 /// What is asked for with every object that is made, and with every request.
 #[derive(Clone, Debug)]
 pub struct ObjectOptions {
     /// Such as `STANDARD_IA` or `DEEP_ARCHIVE`; the bucket's default if absent.
     pub storage_class: Option<String>,
-    /// Server-side encryption: `AES256`, `aws:kms` or `aws:kms:dsse`; the bucket's default if absent.
+    /// Server-side encryption: `AES256`, `aws:kms` or `aws:kms:dsse`; the bucket's default if
+    /// absent.
     pub sse: Option<String>,
     /// The key of `aws:kms`.
     pub sse_kms_key_id: Option<String>,
@@ -27,13 +28,15 @@ pub struct ObjectOptions {
     pub expected_bucket_owner: Option<String>,
     /// Whether the requester agrees to pay.
     pub request_payer: bool,
-    /// The checksum that travels with parts; if absent CRC64NVME, or MD5 where stretches are written side by side.
+    /// The checksum that travels with parts; if absent CRC64NVME, or MD5 where stretches are
+    /// written side by side.
     pub checksum: Option<Checksum>,
     /// Memory for parts, in bytes.
     pub part_memory: u64,
     /// Bytes of a part; planned from what is written if absent.
     pub part_size: Option<u64>,
-    /// Stretches of an object that are written at a time, at most; if absent as many as there is memory for, where part numbers may have gaps.
+    /// Stretches of an object that are written at a time, at most; if absent as many as there is
+    /// memory for, where part numbers may have gaps.
     pub stretches_at_once: Option<usize>,
 }
 
@@ -111,17 +114,24 @@ impl S3Store {
         Self { options, ..self }
     }
 
-    /// Whether stretches of an object are to be written side by side, as it is asked for. If nothing is: where part numbers may have gaps. Of S3 that is known, but for directory buckets; of other stores it is not.
+    /// Whether stretches of an object are to be written side by side, as it is asked for. If
+    /// nothing is: where part numbers may have gaps. Of S3 that is known, but for directory
+    /// buckets; of other stores it is not.
     pub fn wants_side_by_side(&self) -> Result<bool> {
         let fits = matches!(self.options.checksum, None | Some(Checksum::Md5));
         match self.options.stretches_at_once {
-            Some(0) => Err(Error::usage("at least one volume has to go up at a time: --volumes-at-once has to be more than 0")),
+            Some(0) => Err(Error::usage(
+                "at least one volume has to go up at a time: --volumes-at-once has to be more than 0",
+            )),
             Some(2..) if !fits => Err(Error::usage(
                 "volumes are sent side by side with MD5 only, because their parts are numbered with gaps: name no other checksum, or ask for one volume at a time",
             )),
             Some(wanted) => Ok(wanted > 1),
-            // With KMS, ETags are no MD5 digests, and with MD5 nothing would tell that the finished object is what was sent.
-            None if self.options.sse.as_deref().is_some_and(|kind| kind.starts_with("aws:kms")) => Ok(false),
+            // With KMS, ETags are no MD5 digests, and with MD5 nothing would tell that the finished
+            // object is what was sent.
+            None if self.options.sse.as_deref().is_some_and(|kind| kind.starts_with("aws:kms")) => {
+                Ok(false)
+            }
             None => Ok(fits && self.link.endpoint().is_empty() && !self.bucket.ends_with("--x-s3")),
         }
     }
@@ -160,7 +170,9 @@ impl S3Store {
                 .checksum_mode(ChecksumMode::Enabled)
                 .set_request_payer(self.options.payer())
                 .set_expected_bucket_owner(self.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot look at the object", error)) }
+            async move {
+                request.send().await.map_err(|error| classify("cannot look at the object", error))
+            }
         };
         let output = self.link.request(make).await.map_err(self.located(key))?;
         let checksums = [
@@ -174,9 +186,19 @@ impl S3Store {
             etag: output.e_tag().map(ToOwned::to_owned),
             storage_class: output.storage_class().map(|class| class.as_str().to_owned()),
             restore: output.restore().map(ToOwned::to_owned),
-            metadata: output.metadata().into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())).collect(),
-            has_opaque_etag: output.server_side_encryption().is_some_and(|kind| *kind != ServerSideEncryption::Aes256),
-            checksums: checksums.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect(),
+            metadata: output
+                .metadata()
+                .into_iter()
+                .flatten()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            has_opaque_etag: output
+                .server_side_encryption()
+                .is_some_and(|kind| *kind != ServerSideEncryption::Aes256),
+            checksums: checksums
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?.to_owned())))
+                .collect(),
         })
     }
 
@@ -184,7 +206,8 @@ impl S3Store {
     pub(super) async fn refuse_existing(&self, key: &str) -> Result<()> {
         match self.head(key).await {
             Ok(_) => Err(self.located(key)(Error::new(ErrorKind::Exists, "the object exists"))),
-            // Without the permission to list, S3 does not tell whether there is an object. The condition on completion does.
+            // Without the permission to list, S3 does not tell whether there is an object. The
+            // condition on completion does.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => Ok(()),
             Err(error) => Err(error),
         }
@@ -208,10 +231,19 @@ impl S3Store {
                 .key(key)
                 .set_request_payer(self.options.payer())
                 .set_expected_bucket_owner(self.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot read the tags of the object", error)) }
+            async move {
+                request
+                    .send()
+                    .await
+                    .map_err(|error| classify("cannot read the tags of the object", error))
+            }
         };
         let output = self.link.wait(self.link.request(make)).map_err(self.located(key))?;
-        Ok(output.tag_set().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect())
+        Ok(output
+            .tag_set()
+            .iter()
+            .map(|tag| (tag.key().to_owned(), tag.value().to_owned()))
+            .collect())
     }
 }
 

@@ -1,8 +1,12 @@
 //! A stretch of an archive on its way up, and what all stretches of an upload share.
 //!
-//! Bytes are cut into parts of one size, and up to a number of parts are on their way while the next is filled; more are not taken from whoever appends.
+//! Bytes are cut into parts of one size, and up to a number of parts are on their way while the
+//! next is filled; more are not taken from whoever appends.
 //!
-//! An object that is written front to back has one stretch. One whose stretches are written side by side has a range of part numbers for each, and what lies at the borders waits: the first part of a stretch is kept until the stretch before it has ended, because what that leaves over is too short for a part of its own. See `writer` for how borders are closed.
+//! An object that is written front to back has one stretch. One whose stretches are written side by
+//! side has a range of part numbers for each, and what lies at the borders waits: the first part of
+//! a stretch is kept until the stretch before it has ended, because what that leaves over is too
+//! short for a part of its own. See `writer` for how borders are closed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +20,8 @@ use super::part_plan::PartPlan;
 use super::store::S3Store;
 use super::upload::{SentPart, Upload};
 use crate::base::{Error, ErrorKind, Result};
-use crate::state::{PartRecord, Piece, SharedTask, TaskRecord, UploadState};
-use crate::store::{self, Held};
+use crate::checkpoint::{PartRecord, Piece, SharedTask, TaskRecord, UploadState};
+use crate::object::{self, Held};
 
 /// What the stretches of an upload share.
 pub(super) struct Shared {
@@ -27,7 +31,8 @@ pub(super) struct Shared {
     pub(super) tags: Option<String>,
     pub(super) task: Option<SharedTask>,
     pub(super) plan: PartPlan,
-    /// The number of the first part of each stretch. Below each but the first there is one number for the border.
+    /// The number of the first part of each stretch. Below each but the first there is one number
+    /// for the border.
     pub(super) numbers: Vec<u32>,
     pub(super) upload: Mutex<Option<Upload>>,
     pub(super) kept: Kept,
@@ -54,7 +59,8 @@ pub(super) struct Placed {
 }
 
 impl Kept {
-    /// Parts for `stretches` stretches. What lies in them is passed over if it is known to come again as it was.
+    /// Parts for `stretches` stretches. What lies in them is passed over if it is known to come
+    /// again as it was.
     pub(super) fn new(parts: BTreeMap<u32, Placed>, stretches: usize, passed_over: bool) -> Self {
         let mut covered = vec![Vec::new(); stretches];
         if passed_over {
@@ -79,7 +85,8 @@ impl Kept {
     /// The part in which this byte lies, and where that ends.
     fn covering(&self, stretch: usize, offset: u64) -> Option<(u64, u32)> {
         let covered = self.covered.get(stretch)?;
-        let (_, end, number) = covered[..covered.partition_point(|(start, _, _)| *start <= offset)].last()?;
+        let (_, end, number) =
+            covered[..covered.partition_point(|(start, _, _)| *start <= offset)].last()?;
         (offset < *end).then_some((*end, *number))
     }
 }
@@ -91,8 +98,14 @@ impl Shared {
         if let Some(upload) = &*known {
             return Ok(upload.clone());
         }
-        let metadata = encode_metadata(&self.metadata.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let upload = self.store.link.until_answered().wait(Upload::begin(&self.store, &self.key, &metadata, self.tags.clone()))?;
+        let metadata =
+            encode_metadata(&self.metadata.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let upload = self.store.link.until_answered().wait(Upload::begin(
+            &self.store,
+            &self.key,
+            &metadata,
+            self.tags.clone(),
+        ))?;
         *known = Some(upload.clone());
         let state = UploadState {
             endpoint: self.store.link.endpoint(),
@@ -131,7 +144,12 @@ impl Shared {
 /// What was asked for with the object, which is decided when its upload begins.
 pub(super) fn asked(store: &S3Store, tags: Option<&str>) -> String {
     let options = &store.options;
-    let parts = [options.storage_class.as_deref(), options.sse.as_deref(), options.sse_kms_key_id.as_deref(), tags];
+    let parts = [
+        options.storage_class.as_deref(),
+        options.sse.as_deref(),
+        options.sse_kms_key_id.as_deref(),
+        tags,
+    ];
     parts.map(|part| part.unwrap_or("-")).join(" ")
 }
 
@@ -164,7 +182,11 @@ impl Chunk {
 
     fn extend_pieces(&mut self, piece: Piece) {
         match self.pieces.last_mut() {
-            Some(last) if last.stretch == piece.stretch && last.offset + last.len == piece.offset => last.len += piece.len,
+            Some(last)
+                if last.stretch == piece.stretch && last.offset + last.len == piece.offset =>
+            {
+                last.len += piece.len
+            }
             _ => self.pieces.push(piece),
         }
     }
@@ -176,7 +198,8 @@ pub(super) struct Sender {
     /// Parts by number, those of earlier runs included, once they are reached or confirmed.
     pub(super) sent: BTreeMap<u32, Placed>,
     on_their_way: JoinSet<Result<(u32, Placed, Option<BytesMut>)>>,
-    /// Buffers that go round: touching fresh memory costs more than filling it. Not where stretches share the memory.
+    /// Buffers that go round: touching fresh memory costs more than filling it. Not where stretches
+    /// share the memory.
     spare: VecDeque<BytesMut>,
 }
 
@@ -204,7 +227,10 @@ impl Sender {
             return Ok(());
         }
         // Flushed, not synced: without this record the part is only sent again.
-        shared.note(&TaskRecord::Part(record(shared, number, len, &checksum, None, &pieces)), false)?;
+        shared.note(
+            &TaskRecord::Part(record(shared, number, len, &checksum, None, &pieces)),
+            false,
+        )?;
         let permit = self.permit(shared)?;
         self.confirm_finished(shared)?;
         let recycled = !shared.is_divided();
@@ -224,13 +250,16 @@ impl Sender {
             if let Ok(permit) = shared.flights.clone().try_acquire_owned() {
                 return Ok(permit);
             }
-            // One of ours that fails should end the work; if there is none, others have all the room.
+            // One of ours that fails should end the work; if there is none, others have all the
+            // room.
             if !self.confirm_one(shared)? {
                 let flights = shared.flights.clone();
-                return shared
-                    .store
-                    .link
-                    .wait(async { flights.acquire_owned().await.map_err(|_| Error::internal("the permits of parts are gone")) });
+                return shared.store.link.wait(async {
+                    flights
+                        .acquire_owned()
+                        .await
+                        .map_err(|_| Error::internal("the permits of parts are gone"))
+                });
             }
         }
     }
@@ -256,9 +285,25 @@ impl Sender {
         Ok(())
     }
 
-    fn confirmed(&mut self, shared: &Shared, number: u32, placed: Placed, buffer: Option<BytesMut>) -> Result<()> {
+    fn confirmed(
+        &mut self,
+        shared: &Shared,
+        number: u32,
+        placed: Placed,
+        buffer: Option<BytesMut>,
+    ) -> Result<()> {
         let SentPart { len, checksum, etag } = &placed.part;
-        shared.note(&TaskRecord::Part(record(shared, number, *len, checksum, Some(etag.clone()), &placed.pieces)), false)?;
+        shared.note(
+            &TaskRecord::Part(record(
+                shared,
+                number,
+                *len,
+                checksum,
+                Some(etag.clone()),
+                &placed.pieces,
+            )),
+            false,
+        )?;
         self.sent.insert(number, placed);
         self.recycle(shared, buffer);
         Ok(())
@@ -273,7 +318,8 @@ impl Sender {
     /// Takes what is finished by now: a part that failed should end the work soon.
     fn confirm_finished(&mut self, shared: &Shared) -> Result<()> {
         while let Some(finished) = self.on_their_way.try_join_next() {
-            let (number, placed, buffer) = finished.map_err(|_| Error::internal("the task of an upload ended by itself"))??;
+            let (number, placed, buffer) = finished
+                .map_err(|_| Error::internal("the task of an upload ended by itself"))??;
             self.confirmed(shared, number, placed, buffer)?;
         }
         Ok(())
@@ -281,7 +327,14 @@ impl Sender {
 }
 
 /// What is noted of a part. Pieces that follow from the number are not.
-fn record(shared: &Shared, number: u32, len: u64, checksum: &str, etag: Option<String>, pieces: &[Piece]) -> PartRecord {
+fn record(
+    shared: &Shared,
+    number: u32,
+    len: u64,
+    checksum: &str,
+    etag: Option<String>,
+    pieces: &[Piece],
+) -> PartRecord {
     let pieces = if shared.is_divided() { pieces.to_vec() } else { Vec::new() };
     PartRecord { number, len, checksum: checksum.to_owned(), etag, pieces }
 }
@@ -331,8 +384,22 @@ impl S3Stretch {
     }
 
     /// Goes on behind a stretch that ended with `tail`; what `sender` has on its way stays there.
-    pub(super) fn behind(shared: &Arc<Shared>, (index, offset, next): (usize, u64, u32), tail: Chunk, sender: Sender) -> Self {
-        Self { shared: shared.clone(), index, offset, buffer: tail, head: None, is_behind_head: true, next, sender }
+    pub(super) fn behind(
+        shared: &Arc<Shared>,
+        (index, offset, next): (usize, u64, u32),
+        tail: Chunk,
+        sender: Sender,
+    ) -> Self {
+        Self {
+            shared: shared.clone(),
+            index,
+            offset,
+            buffer: tail,
+            head: None,
+            is_behind_head: true,
+            next,
+            sender,
+        }
     }
 
     pub(super) fn index(&self) -> usize {
@@ -379,7 +446,8 @@ impl S3Stretch {
         let end = self.offset + len;
         while self.offset < end {
             let Some((covered, number)) = self.shared.kept.covering(self.index, self.offset) else {
-                return Err(Error::internal("bytes are passed over that the store does not have").at("offset", self.offset));
+                return Err(Error::internal("bytes are passed over that the store does not have")
+                    .at("offset", self.offset));
             };
             self.reach(number, end.min(covered) - self.offset)?;
         }
@@ -388,9 +456,12 @@ impl S3Stretch {
 
     /// The next `len` bytes lie in part `number`, which the service has.
     fn reach(&mut self, number: u32, len: u64) -> Result<()> {
-        // Parts were cut where this run cuts them; otherwise bytes in front of one would be without a place.
+        // Parts were cut where this run cuts them; otherwise bytes in front of one would be without
+        // a place.
         if self.buffer.len() > 0 {
-            return Err(Error::internal("a part that is up begins inside of another").at("part", number).at("offset", self.offset));
+            return Err(Error::internal("a part that is up begins inside of another")
+                .at("part", number)
+                .at("offset", self.offset));
         }
         if let Some(kept) = self.shared.kept.parts.get(&number) {
             self.sender.sent.insert(number, kept.clone());
@@ -415,9 +486,12 @@ impl S3Stretch {
     fn send(&mut self, chunk: Chunk) -> Result<()> {
         let number = self.next;
         if number >= self.shared.end_of(self.index) {
-            return Err(Error::new(ErrorKind::Limit, "the archive is longer than 10,000 parts of this size")
-                .at("part_size", self.shared.plan.part_size)
-                .at("part", number));
+            return Err(Error::new(
+                ErrorKind::Limit,
+                "the archive is longer than 10,000 parts of this size",
+            )
+            .at("part_size", self.shared.plan.part_size)
+            .at("part", number));
         }
         self.next += 1;
         self.sender.send(&self.shared, number, chunk)

@@ -46,9 +46,12 @@ pub struct Thaw {
 
 /// The error of an object that cannot be read yet.
 pub(super) fn frozen(cause: Error) -> Error {
-    Error::new(ErrorKind::Io, "the object is in an archive tier, and has to be thawed before it can be read")
-        .at("frozen", "true")
-        .because(cause)
+    Error::new(
+        ErrorKind::Io,
+        "the object is in an archive tier, and has to be thawed before it can be read",
+    )
+    .at("frozen", "true")
+    .because(cause)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -59,7 +62,10 @@ enum State {
 }
 
 fn state(head: &Head) -> State {
-    let archived = head.storage_class.as_deref().is_some_and(|class| matches!(class, "GLACIER" | "DEEP_ARCHIVE"));
+    let archived = head
+        .storage_class
+        .as_deref()
+        .is_some_and(|class| matches!(class, "GLACIER" | "DEEP_ARCHIVE"));
     match head.restore.as_deref() {
         Some(restore) if restore.contains("ongoing-request=\"true\"") => State::Thawing,
         Some(restore) if restore.contains("ongoing-request=\"false\"") => State::Readable,
@@ -69,9 +75,14 @@ fn state(head: &Head) -> State {
 }
 
 impl S3Store {
-    /// Makes a frozen object readable: asks for it, and waits if that is wanted. Does nothing for one that is readable. If it does not wait, an object that is not readable yet is an error.
+    /// Makes a frozen object readable: asks for it, and waits if that is wanted. Does nothing for
+    /// one that is readable. If it does not wait, an object that is not readable yet is an error.
     pub fn thaw(&self, key: &str, thaw: Thaw) -> Result<()> {
-        let look = || self.link.wait(self.head(key)).map(|head| (state(&head), head.storage_class.unwrap_or_default()));
+        let look = || {
+            self.link
+                .wait(self.head(key))
+                .map(|head| (state(&head), head.storage_class.unwrap_or_default()))
+        };
         let options = self.link.options();
         let (mut now, class) = look()?;
         if now == State::Readable {
@@ -79,13 +90,23 @@ impl S3Store {
         }
         if now == State::Frozen {
             self.link.wait(self.request_thaw(key, thaw))?;
-            let message = format!("asked for a readable copy of {} ({class}, {}), for {} days", self.url(key), thaw.tier.name(), thaw.days);
+            let message = format!(
+                "asked for a readable copy of {} ({class}, {}), for {} days",
+                self.url(key),
+                thaw.tier.name(),
+                thaw.days
+            );
             options.observer.note(&Event::Note { message });
             now = State::Thawing;
         }
         if !thaw.wait {
-            let asked = Error::new(ErrorKind::Io, "a readable copy of the object was asked for, and is not there yet");
-            return Err(self.located(key)(asked).at("storage_class", class).at("tier", thaw.tier.name()));
+            let asked = Error::new(
+                ErrorKind::Io,
+                "a readable copy of the object was asked for, and is not there yet",
+            );
+            return Err(self.located(key)(asked)
+                .at("storage_class", class)
+                .at("tier", thaw.tier.name()));
         }
         options.observer.note(&Event::Started { stage: Stage::Thaw, total: None });
         while now != State::Readable {
@@ -97,7 +118,10 @@ impl S3Store {
             // So that observers see that something lives.
             options.observer.note(&Event::Advanced { bytes: 0, stored: 0 });
             if now == State::Frozen {
-                return Err(self.located(key)(Error::new(ErrorKind::Io, "the object was not thawed although that was asked for")));
+                return Err(self.located(key)(Error::new(
+                    ErrorKind::Io,
+                    "the object was not thawed although that was asked for",
+                )));
             }
         }
         options.observer.note(&Event::Finished { stage: Stage::Thaw });
@@ -106,8 +130,12 @@ impl S3Store {
 
     async fn request_thaw(&self, key: &str, thaw: Thaw) -> Result<()> {
         let parameters = GlacierJobParameters::builder().tier(Tier::from(thaw.tier.name())).build();
-        let parameters = parameters.map_err(|cause| Error::internal("cannot describe the request").because(cause))?;
-        let request = RestoreRequest::builder().days(thaw.days as i32).glacier_job_parameters(parameters).build();
+        let parameters = parameters
+            .map_err(|cause| Error::internal("cannot describe the request").because(cause))?;
+        let request = RestoreRequest::builder()
+            .days(thaw.days as i32)
+            .glacier_job_parameters(parameters)
+            .build();
         let make = |client: Client, _| {
             let request = client
                 .restore_object()
@@ -116,7 +144,11 @@ impl S3Store {
                 .restore_request(request.clone())
                 .set_request_payer(self.options.payer())
                 .set_expected_bucket_owner(self.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot ask for a readable copy of the object", error)) }
+            async move {
+                request.send().await.map_err(|error| {
+                    classify("cannot ask for a readable copy of the object", error)
+                })
+            }
         };
         match self.link.request(make).await {
             Err(error) if error.fact("code") == Some("RestoreAlreadyInProgress") => Ok(()),
@@ -139,7 +171,10 @@ mod tests {
         assert_eq!(state(&head(None, None)), State::Readable);
         assert_eq!(state(&head(Some("GLACIER_IR"), None)), State::Readable);
         assert_eq!(state(&head(Some("GLACIER"), None)), State::Frozen);
-        assert_eq!(state(&head(Some("DEEP_ARCHIVE"), Some("ongoing-request=\"true\""))), State::Thawing);
+        assert_eq!(
+            state(&head(Some("DEEP_ARCHIVE"), Some("ongoing-request=\"true\""))),
+            State::Thawing
+        );
         let done = "ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2026 00:00:00 GMT\"";
         assert_eq!(state(&head(Some("GLACIER"), Some(done))), State::Readable);
     }

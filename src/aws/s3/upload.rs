@@ -17,7 +17,7 @@ use super::super::{LinkOptions, Pace};
 use super::checksum::Checksum;
 use super::store::{Head, S3Store};
 use crate::base::{Error, ErrorKind, Event, Result, hex, rfc3339};
-use crate::disk::Overwrite;
+use crate::localfs::Overwrite;
 
 /// A part as the service lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +46,21 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// Begins an upload. A store that does not know the checksum gets another chance with MD5, which all know.
-    pub(super) async fn begin(store: &S3Store, key: &str, metadata: &BTreeMap<String, String>, tags: Option<String>) -> Result<Self> {
+    /// Begins an upload. A store that does not know the checksum gets another chance with MD5,
+    /// which all know.
+    pub(super) async fn begin(
+        store: &S3Store,
+        key: &str,
+        metadata: &BTreeMap<String, String>,
+        tags: Option<String>,
+    ) -> Result<Self> {
         let checksum = store.options.checksum();
         match Self::begin_with(store, key, metadata, tags.clone(), checksum).await {
             Err(error) if checksum != Checksum::Md5 && lacks_checksum(&error) => {
-                let message = format!("the store does not know {}: every part travels with an MD5 digest instead", checksum.name());
+                let message = format!(
+                    "the store does not know {}: every part travels with an MD5 digest instead",
+                    checksum.name()
+                );
                 store.link.options().observer.note(&Event::Warning { message });
                 Self::begin_with(store, key, metadata, tags, Checksum::Md5).await
             }
@@ -84,13 +93,18 @@ impl Upload {
                 .set_checksum_type(checksum.kind())
                 .set_request_payer(options.payer())
                 .set_expected_bucket_owner(options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot begin an upload", error)) }
+            async move {
+                request.send().await.map_err(|error| classify("cannot begin an upload", error))
+            }
         };
         let output = match store.link.until_answered().request(make).await {
             Ok(output) => output,
             Err(error) => {
-                // An answer that was lost may have named one. The error that brought us here is the one to report.
-                if matches!(error.kind(), ErrorKind::Io | ErrorKind::Interrupted) && attempts.load(Ordering::Relaxed) > 0 {
+                // An answer that was lost may have named one. The error that brought us here is the
+                // one to report.
+                if matches!(error.kind(), ErrorKind::Io | ErrorKind::Interrupted)
+                    && attempts.load(Ordering::Relaxed) > 0
+                {
                     let store = S3Store { link: store.link.for_cleaning_up(), ..store.clone() };
                     let _ = store.abort_unnamed(key, &started, None).await;
                 }
@@ -98,13 +112,17 @@ impl Upload {
             }
         };
         let id = output.upload_id().filter(|id| !id.is_empty());
-        let id = id.ok_or_else(|| Error::new(ErrorKind::Io, "the store began an upload and did not say how it is called"))?;
-        let upload = Self { store: store.clone(), key: key.to_owned(), id: id.to_owned(), checksum };
+        let id = id.ok_or_else(|| {
+            Error::new(ErrorKind::Io, "the store began an upload and did not say how it is called")
+        })?;
+        let upload =
+            Self { store: store.clone(), key: key.to_owned(), id: id.to_owned(), checksum };
         // The answer to an earlier attempt may have been lost, and with it the name of an upload.
         if attempts.load(Ordering::Relaxed) > 1
             && let Err(error) = store.abort_unnamed(key, &started, Some(id)).await
         {
-            // Whoever asked does not hear of this one any more. The error that brought us here is the one to report.
+            // Whoever asked does not hear of this one any more. The error that brought us here is
+            // the one to report.
             let _ = upload.abort_anyway().await;
             return Err(error);
         }
@@ -164,12 +182,16 @@ impl Upload {
             Checksum::Md5 => None,
         };
         if echoed.is_some_and(|echoed| echoed != checksum) {
-            return Err(located(Error::new(ErrorKind::Io, "the store confirmed a part with another checksum").at("checksum", checksum)));
+            return Err(located(
+                Error::new(ErrorKind::Io, "the store confirmed a part with another checksum")
+                    .at("checksum", checksum),
+            ));
         }
         Ok(SentPart { len, checksum, etag: output.e_tag().unwrap_or_default().to_owned() })
     }
 
-    /// The parts that the service has, by number. An error of kind `NotFound` if there is no such upload.
+    /// The parts that the service has, by number. An error of kind `NotFound` if there is no such
+    /// upload.
     pub(super) async fn parts(&self) -> Result<BTreeMap<u32, ListedPart>> {
         let mut parts = BTreeMap::new();
         let mut marker: Option<String> = None;
@@ -183,7 +205,12 @@ impl Upload {
                     .set_part_number_marker(marker.clone())
                     .set_request_payer(self.store.options.payer())
                     .set_expected_bucket_owner(self.store.options.owner());
-                async move { request.send().await.map_err(|error| classify("cannot list the parts of an upload", error)) }
+                async move {
+                    request
+                        .send()
+                        .await
+                        .map_err(|error| classify("cannot list the parts of an upload", error))
+                }
             };
             let page = self.store.link.request(make).await.map_err(self.located())?;
             for part in page.parts() {
@@ -194,11 +221,16 @@ impl Upload {
                     Checksum::Sha256 => part.checksum_sha256(),
                     Checksum::Md5 => None,
                 };
-                let number = part.part_number().and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
+                let number =
+                    part.part_number().and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
                 let len = part.size().and_then(|len| u64::try_from(len).ok()).unwrap_or(0);
                 parts.insert(
                     number,
-                    ListedPart { len, etag: part.e_tag().unwrap_or_default().to_owned(), checksum: checksum.map(ToOwned::to_owned) },
+                    ListedPart {
+                        len,
+                        etag: part.e_tag().unwrap_or_default().to_owned(),
+                        checksum: checksum.map(ToOwned::to_owned),
+                    },
                 );
             }
             let next = page.next_part_number_marker().map(ToOwned::to_owned);
@@ -211,12 +243,23 @@ impl Upload {
     }
 
     /// Makes the object of all parts, in the order of their numbers. `whole` is its checksum.
-    pub(super) async fn complete(&self, numbered: &[(u32, SentPart)], whole: &str, overwrite: Overwrite) -> Result<()> {
+    pub(super) async fn complete(
+        &self,
+        numbered: &[(u32, SentPart)],
+        whole: &str,
+        overwrite: Overwrite,
+    ) -> Result<()> {
         let completed = numbered.iter().map(|(number, part)| {
-            let composite = Some(part.checksum.clone()).filter(|_| self.checksum == Checksum::Sha256);
-            CompletedPart::builder().part_number(*number as i32).e_tag(&part.etag).set_checksum_sha256(composite).build()
+            let composite =
+                Some(part.checksum.clone()).filter(|_| self.checksum == Checksum::Sha256);
+            CompletedPart::builder()
+                .part_number(*number as i32)
+                .e_tag(&part.etag)
+                .set_checksum_sha256(composite)
+                .build()
         });
-        let completed = CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build();
+        let completed =
+            CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build();
         let len: u64 = numbered.iter().map(|(_, part)| part.len).sum();
         let only = |wanted: Checksum| Some(whole.to_owned()).filter(|_| self.checksum == wanted);
         let make = |client: Client, _| {
@@ -235,7 +278,9 @@ impl Upload {
                 .set_if_none_match((overwrite == Overwrite::No).then(|| "*".to_owned()))
                 .set_request_payer(self.store.options.payer())
                 .set_expected_bucket_owner(self.store.options.owner());
-            async move { request.send().await.map_err(|error| classify("cannot complete the upload", error)) }
+            async move {
+                request.send().await.map_err(|error| classify("cannot complete the upload", error))
+            }
         };
         // The service puts thousands of parts together before it answers.
         self.store.link.slow_request(make).await.map_err(self.located())?;
@@ -247,7 +292,8 @@ impl Upload {
         self.checksum.of_object(parts.iter().map(|part| (part.checksum.as_str(), part.len)))
     }
 
-    /// Forgets the upload and its parts, also when the operation was cancelled. One that is gone already is no error.
+    /// Forgets the upload and its parts, also when the operation was cancelled. One that is gone
+    /// already is no error.
     pub(super) async fn abort_anyway(&self) -> Result<()> {
         let store = S3Store { link: self.store.link.for_cleaning_up(), ..self.store.clone() };
         abort(&store, &self.key, &self.id).await
@@ -268,7 +314,12 @@ pub(super) async fn abort(store: &S3Store, key: &str, id: &str) -> Result<()> {
     };
     match store.link.request(make).await {
         // A bucket that is not there may be there at another endpoint, and the upload with it.
-        Err(error) if error.kind() == ErrorKind::NotFound && error.fact("code") != Some("NoSuchBucket") => Ok(()),
+        Err(error)
+            if error.kind() == ErrorKind::NotFound
+                && error.fact("code") != Some("NoSuchBucket") =>
+        {
+            Ok(())
+        }
         result => result.map(|_| ()).map_err(|error| store.located(key)(error).at("upload_id", id)),
     }
 }
@@ -285,7 +336,8 @@ pub(super) async fn put_object(
 ) -> Result<()> {
     let options = &store.options;
     let value = checksum.of(&data);
-    let (signed, link_options, len) = (store.link.signs_bodies(), store.link.options(), data.len() as u64);
+    let (signed, link_options, len) =
+        (store.link.signs_bodies(), store.link.options(), data.len() as u64);
     let only = |wanted: Checksum| Some(value.clone()).filter(|_| checksum == wanted);
     let make = |client: Client, progress: Progress| {
         let body = body(data.clone(), signed, link_options, &progress);
@@ -326,7 +378,8 @@ pub(super) async fn put_object(
     Ok(())
 }
 
-/// The store did what it was asked to, and does not answer as S3 does. An error that comes with status 200 has a code.
+/// The store did what it was asked to, and does not answer as S3 does. An error that comes with
+/// status 200 has a code.
 pub(super) fn is_unreadable(error: &Error) -> bool {
     error.fact("status") == Some("200") && error.fact("code").is_none()
 }
@@ -336,10 +389,16 @@ fn body(data: Bytes, signed: bool, options: &LinkOptions, progress: &Progress) -
     if signed {
         return ByteStream::from(data);
     }
-    ByteStream::new(MeteredBody::sdk_body(data, options.pace.clone(), progress.clone(), options.observer.clone()))
+    ByteStream::new(MeteredBody::sdk_body(
+        data,
+        options.pace.clone(),
+        progress.clone(),
+        options.observer.clone(),
+    ))
 }
 
-/// A body that has to be signed goes in one piece, unseen: its time under the rate limit passes before, and it may be silent for as long as it takes at 64 KiB a second.
+/// A body that has to be signed goes in one piece, unseen: its time under the rate limit passes
+/// before, and it may be silent for as long as it takes at 64 KiB a second.
 async fn in_one_piece(len: u64, pace: Option<&Pace>, progress: &Progress) {
     let mut start = Instant::now();
     if let Some(pace) = pace {
@@ -353,13 +412,15 @@ async fn in_one_piece(len: u64, pace: Option<&Pace>, progress: &Progress) {
 fn lacks_checksum(error: &Error) -> bool {
     let code = error.fact("code").unwrap_or_default();
     let about = error.causes().iter().any(|cause| cause.to_ascii_lowercase().contains("checksum"));
-    error.kind() == ErrorKind::Unsupported || (about && matches!(code, "InvalidRequest" | "InvalidArgument"))
+    error.kind() == ErrorKind::Unsupported
+        || (about && matches!(code, "InvalidRequest" | "InvalidArgument"))
 }
 
 /// What HEAD says of an object, compared with what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
-    /// Length and checksum are those that were sent, or it is made of just the parts that were confirmed.
+    /// Length and checksum are those that were sent, or it is made of just the parts that were
+    /// confirmed.
     Same,
     /// The length is the same, and nothing else can be told.
     Unknown,
@@ -367,30 +428,50 @@ pub(super) enum Identity {
     Other,
 }
 
-/// Compares an object with parts that were sent, or, without parts, with one piece whose checksum is `whole`.
-pub(super) fn identify(head: &Head, checksum: Checksum, len: u64, whole: &str, parts: &[SentPart]) -> Identity {
+/// Compares an object with parts that were sent, or, without parts, with one piece whose checksum
+/// is `whole`.
+pub(super) fn identify(
+    head: &Head,
+    checksum: Checksum,
+    len: u64,
+    whole: &str,
+    parts: &[SentPart],
+) -> Identity {
     if head.len != len {
         return Identity::Other;
     }
-    let etag = if parts.is_empty() { plain_etag(whole).filter(|_| checksum == Checksum::Md5) } else { etag_of(parts) };
+    let etag = if parts.is_empty() {
+        plain_etag(whole).filter(|_| checksum == Checksum::Md5)
+    } else {
+        etag_of(parts)
+    };
     // With some encryption ETags are not made of MD5 digests, and say nothing.
     let opaque = head.has_opaque_etag
-        || parts.iter().any(|part| checksum == Checksum::Md5 && md5_of_etag(&part.etag).as_ref() != Some(&part.checksum));
-    let same_etag = etag.zip(head.etag.as_ref()).map(|(etag, found)| etag == found.trim_matches('"'));
+        || parts.iter().any(|part| {
+            checksum == Checksum::Md5 && md5_of_etag(&part.etag).as_ref() != Some(&part.checksum)
+        });
+    let same_etag =
+        etag.zip(head.etag.as_ref()).map(|(etag, found)| etag == found.trim_matches('"'));
     // Of another length than the algorithm's it is no checksum, whatever the store calls it.
     let kept = head.checksums.get(checksum.name()).filter(|kept| kept.len() == whole.len());
     match (kept, same_etag) {
         (Some(kept), _) if kept == whole => Identity::Same,
         (Some(_), _) => Identity::Other,
         (None, Some(true)) => Identity::Same,
-        (None, Some(false)) if checksum == Checksum::Md5 && !parts.is_empty() && !opaque => Identity::Other,
+        (None, Some(false)) if checksum == Checksum::Md5 && !parts.is_empty() && !opaque => {
+            Identity::Other
+        }
         (None, _) => Identity::Unknown,
     }
 }
 
-/// The ETag of an object of these parts, where ETags are MD5 digests: the digest of theirs, and their number.
+/// The ETag of an object of these parts, where ETags are MD5 digests: the digest of theirs, and
+/// their number.
 fn etag_of(parts: &[SentPart]) -> Option<String> {
-    let digests = parts.iter().map(|part| md5_of_etag(&part.etag).map(|md5| (md5, 0))).collect::<Option<Vec<_>>>()?;
+    let digests = parts
+        .iter()
+        .map(|part| md5_of_etag(&part.etag).map(|md5| (md5, 0)))
+        .collect::<Option<Vec<_>>>()?;
     let pairs = digests.iter().map(|(md5, len)| (md5.as_str(), *len));
     Checksum::Md5.of_object(pairs).ok().map(|etag| etag.trim_matches('"').to_owned())
 }

@@ -19,7 +19,9 @@ pub(in super::super) enum TierForm {
 }
 
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "AWS options (for s3:// places; every AWS_* variable of the AWS CLI is honoured, too)")]
+#[command(
+    next_help_heading = "AWS options (for s3:// places; every AWS_* variable of the AWS CLI is honoured, too)"
+)]
 pub(in super::super) struct AwsArgs {
     /// The Region
     #[arg(long, value_name = "REGION")]
@@ -39,7 +41,8 @@ pub(in super::super) struct LinkArgs {
     /// Do not sign requests: for buckets that are open to all
     #[arg(long)]
     pub(in super::super) no_sign_request: bool,
-    /// Where the bucket goes in URLs; auto: into the path with an endpoint URL, else into the host name
+    /// Where the bucket goes in URLs; auto: into the path with an endpoint URL, else into the host
+    /// name
     #[arg(long, value_name = "STYLE", default_value = "auto")]
     pub(in super::super) addressing_style: Option<AddressingForm>,
     /// The account that has to own the bucket (of a copy: the one that is written to)
@@ -116,7 +119,8 @@ pub(in super::super) struct ObjectArgs {
     /// A tag of the object; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(in super::super) s3_object_tag: Vec<String>,
-    /// Checksum that travels with every part: CRC64NVME, CRC32C, CRC32, SHA256, MD5 [default: CRC64NVME; MD5 for volumes that are stored side by side]
+    /// Checksum that travels with every part: CRC64NVME, CRC32C, CRC32, SHA256, MD5 [default:
+    /// CRC64NVME; MD5 for volumes that are stored side by side]
     #[arg(long, value_name = "NAME")]
     pub(in super::super) checksum_algorithm: Option<String>,
     /// Size of parts, 5MiB to 5GiB [default: as small as 10,000 of them allow, from 8 MiB]
@@ -131,7 +135,8 @@ pub(in super::super) struct ObjectArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Resume")]
 pub(in super::super) struct ResumeArgs {
-    /// Where unfinished work is remembered [default: $XDG_STATE_HOME/amistore, else ~/.local/state/amistore]
+    /// Where unfinished work is remembered [default: $XDG_STATE_HOME/amistore, else
+    /// ~/.local/state/amistore]
     #[arg(long, value_name = "DIR", env = "AMISTORE_STATE", hide_env_values = true)]
     pub(in super::super) state: Option<PathBuf>,
     /// Begin anew although there is something to continue
@@ -143,7 +148,8 @@ pub(in super::super) struct ResumeArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Archive tiers")]
 pub(in super::super) struct ThawArgs {
-    /// Ask for a readable copy of an object in GLACIER or DEEP_ARCHIVE: expedited (minutes), standard (hours), bulk (cheapest)
+    /// Ask for a readable copy of an object in GLACIER or DEEP_ARCHIVE: expedited (minutes),
+    /// standard (hours), bulk (cheapest)
     #[arg(long, value_name = "TIER")]
     pub(in super::super) thaw: Option<TierForm>,
     /// Days that the readable copy stays

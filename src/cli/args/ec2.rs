@@ -10,7 +10,8 @@ use super::SidesArgs;
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "EC2")]
 pub(in super::super) struct EbsArgs {
-    /// Blocks a second that the account may read or write by the EBS direct APIs [default: 5000 in the five largest Regions, else 1000]
+    /// Blocks a second that the account may read or write by the EBS direct APIs [default: 5000 in
+    /// the five largest Regions, else 1000]
     #[arg(long, value_name = "N")]
     pub(in super::super) ebs_account_rate: Option<u32>,
 }
@@ -19,7 +20,8 @@ pub(in super::super) struct EbsArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "EC2")]
 pub(in super::super) struct Ec2Args {
-    /// Let AWS's own store and restore tasks do the work, and follow them to their end. Their objects can only be restored by AWS
+    /// Let AWS's own store and restore tasks do the work, and follow them to their end. Their
+    /// objects can only be restored by AWS
     #[arg(long)]
     pub(in super::super) via_aws: bool,
     #[command(flatten)]
@@ -96,10 +98,12 @@ pub(in super::super) struct RetireArgs {
     /// The image
     #[arg(value_name = "AMI")]
     pub(in super::super) image: String,
-    /// Its archive: a file or s3://BUCKET/KEY; a directory or s3://BUCKET/PREFIX/ stands for <ami-id>.bin in it
+    /// Its archive: a file or s3://BUCKET/KEY; a directory or s3://BUCKET/PREFIX/ stands for
+    /// <ami-id>.bin in it
     #[arg(long, value_name = "ARCHIVE")]
     pub(in super::super) archive: PathBuf,
-    /// Hide it from others from this time on (RFC 3339), or from in a few minutes; it can still be launched
+    /// Hide it from others from this time on (RFC 3339), or from in a few minutes; it can still be
+    /// launched
     #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "now")]
     pub(in super::super) deprecate: Option<String>,
     /// Forbid launches; its launch permissions are lost. It can be enabled again

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(super) use aws::{AddressingForm, AwsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm};
+pub(super) use aws::{
+    AddressingForm, AwsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm,
+};
 pub(super) use ec2::{EbsArgs, Ec2Args, EditArgs, RetireArgs};
 pub(super) use serve::{DoorArgs, ServeArgs};
 
@@ -86,10 +88,24 @@ impl TaskKindForm {
 #[command(next_help_heading = "Global options")]
 pub(super) struct GlobalArgs {
     /// Form of results and errors
-    #[arg(long, global = true, value_name = "FORM", env = "AMISTORE_OUTPUT", default_value = "text", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORM",
+        env = "AMISTORE_OUTPUT",
+        default_value = "text",
+        hide_env_values = true
+    )]
     pub(super) output: OutputForm,
     /// Form of progress on stderr; auto: a bar on a terminal, otherwise a line every 10 s
-    #[arg(long, global = true, value_name = "FORM", env = "AMISTORE_PROGRESS", default_value = "auto", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORM",
+        env = "AMISTORE_PROGRESS",
+        default_value = "auto",
+        hide_env_values = true
+    )]
     pub(super) progress: ProgressForm,
     /// Only results and errors: no progress, no warnings
     #[arg(long, short, global = true)]
@@ -101,7 +117,14 @@ pub(super) struct GlobalArgs {
     #[arg(long, global = true)]
     pub(super) no_color: bool,
     /// Memory to use at most; bytes, or with KiB, MiB, GiB
-    #[arg(long, global = true, value_name = "SIZE", env = "AMISTORE_MEMORY", default_value = "256MiB", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SIZE",
+        env = "AMISTORE_MEMORY",
+        default_value = "256MiB",
+        hide_env_values = true
+    )]
     pub(super) memory: String,
     /// Worker threads [default: one for each CPU]
     #[arg(long, global = true, value_name = "N", env = "AMISTORE_THREADS", hide_env_values = true)]
@@ -130,7 +153,10 @@ pub(super) enum ProgressForm {
     override_usage = "amistore store [OPTIONS] <SOURCE> <ARCHIVE>\n       amistore store [OPTIONS] --disk <DEVICE=FILE>... --name <NAME> <ARCHIVE>"
 )]
 pub(super) struct StoreArgs {
-    /// SOURCE: an image (ami-...) or snapshots (snap-..., more with commas) in EC2, or an image directory (image.json and <snapshot-id>.raw files); left out with --disk. ARCHIVE: a file to make or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for <ami-id>.bin in it), or - for stdout
+    /// SOURCE: an image (ami-...) or snapshots (snap-..., more with commas) in EC2, or an image
+    /// directory (image.json and <snapshot-id>.raw files); left out with --disk. ARCHIVE: a file to
+    /// make or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for <ami-id>.bin in it),
+    /// or - for stdout
     #[arg(value_name = "SOURCE ARCHIVE", required = true, num_args = 1..=2)]
     pub(super) places: Vec<PathBuf>,
     /// Compression level, 1 (fast) to 19 (small)
@@ -147,7 +173,10 @@ pub(super) struct StoreArgs {
     /// Take blocks that read as zeros for never written; costs a second pass over the data
     #[arg(long)]
     pub(super) sparse: bool,
-    /// Volumes that are read and sent to a bucket side by side, at most [default: as many as --memory has room for; 1 for files and pipes, for directory buckets, for stores other than S3, which may not take part numbers with gaps, and with a --checksum-algorithm other than MD5]
+    /// Volumes that are read and sent to a bucket side by side, at most [default: as many as
+    /// --memory has room for; 1 for files and pipes, for directory buckets, for stores other than
+    /// S3, which may not take part numbers with gaps, and with a --checksum-algorithm other than
+    /// MD5]
     #[arg(long, value_name = "N")]
     pub(super) volumes_at_once: Option<usize>,
     #[command(flatten)]
@@ -212,7 +241,8 @@ pub(super) struct RestoreArgs {
     /// A file, s3://BUCKET/KEY, or - for stdin
     #[arg(value_name = "ARCHIVE")]
     pub(super) archive: PathBuf,
-    /// ec2 (a new image), or a directory, made if it is not there: gets image.json and sparse <snapshot-id>.raw files
+    /// ec2 (a new image), or a directory, made if it is not there: gets image.json and sparse
+    /// <snapshot-id>.raw files
     #[arg(value_name = "TARGET")]
     pub(super) target: PathBuf,
     #[command(flatten)]
@@ -282,7 +312,9 @@ pub(super) struct ExtractArgs {
 
 /// Show what is in an archive, reading only head and index
 #[derive(Debug, Args)]
-#[command(before_help = "Example:\n  amistore inspect ami-0123456789abcdef0.bin\n  amistore inspect --output json ami.bin | jq .Volumes")]
+#[command(
+    before_help = "Example:\n  amistore inspect ami-0123456789abcdef0.bin\n  amistore inspect --output json ami.bin | jq .Volumes"
+)]
 pub(super) struct InspectArgs {
     /// A file, s3://BUCKET/KEY, or - for stdin (which is read and checked to its end)
     #[arg(value_name = "ARCHIVE")]
@@ -302,10 +334,12 @@ pub(super) struct CopyArgs {
     /// A file, s3://BUCKET/KEY, or - for stdin
     #[arg(value_name = "FROM")]
     pub(super) from: PathBuf,
-    /// A file or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for the same name in it), or - for stdout
+    /// A file or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for the same name in
+    /// it), or - for stdout
     #[arg(value_name = "TO")]
     pub(super) to: PathBuf,
-    /// Within one store, read and check every byte here as well, instead of letting the service copy by itself
+    /// Within one store, read and check every byte here as well, instead of letting the service
+    /// copy by itself
     #[arg(long)]
     pub(super) no_server_copy: bool,
     #[command(flatten)]
@@ -322,7 +356,9 @@ pub(super) struct CopyArgs {
 
 /// List the archives in a bucket or directory
 #[derive(Debug, Args)]
-#[command(before_help = "Example:\n  amistore ls s3://bucket/prefix/\n  amistore ls archives/ --output json | jq '.Archives[].AmiName'")]
+#[command(
+    before_help = "Example:\n  amistore ls s3://bucket/prefix/\n  amistore ls archives/ --output json | jq '.Archives[].AmiName'"
+)]
 pub(super) struct LsArgs {
     /// s3://BUCKET, s3://BUCKET/PREFIX, or a directory
     #[arg(value_name = "STORE")]
@@ -331,7 +367,8 @@ pub(super) struct LsArgs {
     pub(super) aws: AwsArgs,
 }
 
-/// List stores, restores and copies of the last 31 days, those of servers too: what runs, what ended, and what was interrupted and can be continued
+/// List stores, restores and copies of the last 31 days, those of servers too: what runs, what
+/// ended, and what was interrupted and can be continued
 #[derive(Debug, Args)]
 #[command(
     before_help = "Example:\n  amistore tasks\n  amistore tasks --task-state Failed --output json | jq -r '.StoreImageTaskResults[].ResumeCommand'"
@@ -346,7 +383,8 @@ pub(super) struct TasksArgs {
     /// Only tasks of this kind
     #[arg(long, value_name = "KIND")]
     pub(super) kind: Option<TaskKindForm>,
-    /// Where unfinished work is remembered [default: $XDG_STATE_HOME/amistore, else ~/.local/state/amistore]
+    /// Where unfinished work is remembered [default: $XDG_STATE_HOME/amistore, else
+    /// ~/.local/state/amistore]
     #[arg(long, value_name = "DIR", env = "AMISTORE_STATE", hide_env_values = true)]
     pub(super) state: Option<PathBuf>,
 }
@@ -363,13 +401,15 @@ pub(super) struct CleanArgs {
     /// Abort the uploads and remove the partial volumes that are listed
     #[arg(long)]
     pub(super) abort: bool,
-    /// Also uploads of *.bin below STORE that are not remembered here, which may be somebody else's work
+    /// Also uploads of *.bin below STORE that are not remembered here, which may be somebody else's
+    /// work
     #[arg(long, requires = "store")]
     pub(super) others: bool,
     /// Only what was begun longer ago: 90s, 30m, 12h, 7d
     #[arg(long, value_name = "AGE")]
     pub(super) older_than: Option<String>,
-    /// Where unfinished work is remembered [default: $XDG_STATE_HOME/amistore, else ~/.local/state/amistore]
+    /// Where unfinished work is remembered [default: $XDG_STATE_HOME/amistore, else
+    /// ~/.local/state/amistore]
     #[arg(long, value_name = "DIR", env = "AMISTORE_STATE", hide_env_values = true)]
     pub(super) state: Option<PathBuf>,
     #[command(flatten)]
@@ -386,7 +426,9 @@ pub(super) struct CompletionsArgs {
 
 /// Print the manual page, or write all pages to a directory
 #[derive(Debug, Args)]
-#[command(before_help = "Example:\n  amistore man | man -l -\n  amistore man --dir /usr/local/share/man/man1")]
+#[command(
+    before_help = "Example:\n  amistore man | man -l -\n  amistore man --dir /usr/local/share/man/man1"
+)]
 pub(super) struct ManArgs {
     /// The command whose page is wanted [default: the program]
     #[arg(value_name = "COMMAND", conflicts_with = "dir")]

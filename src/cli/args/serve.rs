@@ -14,8 +14,15 @@ use super::{EbsArgs, ObjectArgs, SidesArgs};
     after_help = "EC2 and EBS are reached with --source-*, buckets with --target-*, whichever way the bytes go; what has no side is for both."
 )]
 pub(in super::super) struct ServeArgs {
-    /// Where to listen; port 0 takes a free one. Others than this machine are let in only with --access-keys and TLS
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8673", env = "AMISTORE_LISTEN", hide_env_values = true)]
+    /// Where to listen; port 0 takes a free one. Others than this machine are let in only with
+    /// --access-keys and TLS
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8673",
+        env = "AMISTORE_LISTEN",
+        hide_env_values = true
+    )]
     pub(in super::super) listen: SocketAddr,
     /// Let EC2 answer all other actions, asked with the credentials of this program
     #[arg(long)]
@@ -26,10 +33,12 @@ pub(in super::super) struct ServeArgs {
     /// Tasks that wait at a time; more are refused
     #[arg(long, value_name = "N", default_value = "100")]
     pub(in super::super) max_queued: u32,
-    /// The account of the credentials for EC2; tasks of another account are left alone [default: STS is asked]
+    /// The account of the credentials for EC2; tasks of another account are left alone [default:
+    /// STS is asked]
     #[arg(long, value_name = "ID", value_parser = account_id)]
     pub(in super::super) account_id: Option<String>,
-    /// Where tasks and unfinished work are remembered [default: $XDG_STATE_HOME/amistore, else ~/.local/state/amistore]
+    /// Where tasks and unfinished work are remembered [default: $XDG_STATE_HOME/amistore, else
+    /// ~/.local/state/amistore]
     #[arg(long, value_name = "DIR", env = "AMISTORE_STATE", hide_env_values = true)]
     pub(in super::super) state: Option<PathBuf>,
     /// Volumes of an image that are read and sent side by side, at most [default: as for store]
@@ -54,7 +63,8 @@ fn account_id(text: &str) -> Result<String, String> {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Access")]
 pub(in super::super) struct DoorArgs {
-    /// Access keys whose signatures are required: a file in the form of ~/.aws/credentials that only its owner may read
+    /// Access keys whose signatures are required: a file in the form of ~/.aws/credentials that
+    /// only its owner may read
     #[arg(long, value_name = "FILE")]
     pub(in super::super) access_keys: Option<PathBuf>,
     /// Certificate chain in PEM
@@ -63,7 +73,8 @@ pub(in super::super) struct DoorArgs {
     /// Its private key in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub(in super::super) tls_key: Option<PathBuf>,
-    /// Password of status page and metrics: a file that only its owner may read. Without it, both are for this machine alone
+    /// Password of status page and metrics: a file that only its owner may read. Without it, both
+    /// are for this machine alone
     #[arg(long, value_name = "FILE")]
     pub(in super::super) status_password_file: Option<PathBuf>,
     /// Connections at a time

@@ -11,9 +11,9 @@ use crate::aws::Access;
 use crate::aws::ec2::delete_snapshot;
 use crate::aws::s3::{ObjectOptions, S3Location};
 use crate::base::{Error, Result, rfc3339};
-use crate::catalog::ImageDirectoryTarget;
+use crate::checkpoint::{SnapshotState, TaskKind, UploadState};
+use crate::image::ImageDirectoryTarget;
 use crate::ops::{self, TaskProgress, TaskState};
-use crate::state::{SnapshotState, TaskKind, UploadState};
 
 /// Something that was left behind.
 #[derive(Clone, Debug)]
@@ -38,27 +38,39 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
     let directory = state_directory(args.state.as_deref())?;
     let newest = match &args.older_than {
         None => None,
-        Some(age) => Some(rfc3339(SystemTime::now().checked_sub(parse_age(age)?).unwrap_or(SystemTime::UNIX_EPOCH))),
+        Some(age) => Some(rfc3339(
+            SystemTime::now().checked_sub(parse_age(age)?).unwrap_or(SystemTime::UNIX_EPOCH),
+        )),
     };
     let old_enough = |begun: &str| newest.as_deref().is_none_or(|newest| begun < newest);
     let all = ops::describe_tasks(&directory)?;
-    let known: Vec<String> = all.iter().flat_map(|task| &task.uploads).map(|upload| upload.upload_id.clone()).collect();
+    let known: Vec<String> =
+        all.iter().flat_map(|task| &task.uploads).map(|upload| upload.upload_id.clone()).collect();
     let mut found = Vec::new();
     // One that cannot be removed does not keep the others from it, nor from being told.
     let mut failed = None;
-    for task in all.iter().filter(|task| task.state == TaskState::Failed && old_enough(&task.entry.header.started)) {
+    for task in all
+        .iter()
+        .filter(|task| task.state == TaskState::Failed && old_enough(&task.entry.header.started))
+    {
         if let Err(error) = clean_task(task, &args, &remote, &mut found) {
             failed.get_or_insert(error);
         }
     }
     if let Some(store) = &args.store {
         let Place::S3(place) = Place::parse(store)? else {
-            return Err(Error::usage("uploads are looked for in buckets: s3://BUCKET or s3://BUCKET/PREFIX"));
+            return Err(Error::usage(
+                "uploads are looked for in buckets: s3://BUCKET or s3://BUCKET/PREFIX",
+            ));
         };
-        let store = remote.store(&place, args.aws.access(), &args.aws.link, ObjectOptions::default())?;
+        let store =
+            remote.store(&place, args.aws.access(), &args.aws.link, ObjectOptions::default())?;
         let mut uploads = Vec::new();
         store.open_uploads(&place.key, &mut |upload| {
-            if upload.key.ends_with(".bin") && !known.contains(&upload.upload_id) && old_enough(&upload.initiated) {
+            if upload.key.ends_with(".bin")
+                && !known.contains(&upload.upload_id)
+                && old_enough(&upload.initiated)
+            {
                 uploads.push(upload);
             }
             Ok(())
@@ -70,7 +82,14 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
             }
             let place = S3Location { bucket: place.bucket.clone(), key: upload.key };
             let (place, upload_id) = (place.to_string(), Some(upload.upload_id));
-            found.push(Leftover { what: "upload", place, upload_id, begun: upload.initiated, ours: false, removed });
+            found.push(Leftover {
+                what: "upload",
+                place,
+                upload_id,
+                begun: upload.initiated,
+                ours: false,
+                removed,
+            });
         }
     }
     drop(observer);
@@ -79,7 +98,12 @@ pub(in super::super) fn run(args: CleanArgs, settings: &Settings, console: &Cons
 }
 
 /// Lists what a task left behind, and removes it if that is asked for.
-fn clean_task(task: &TaskProgress, args: &CleanArgs, remote: &Remote, found: &mut Vec<Leftover>) -> Result<()> {
+fn clean_task(
+    task: &TaskProgress,
+    args: &CleanArgs,
+    remote: &Remote,
+    found: &mut Vec<Leftover>,
+) -> Result<()> {
     let header = &task.entry.header;
     // Whoever continues it in this moment keeps it.
     let held = if args.abort { task.entry.hold()? } else { None };
@@ -92,15 +116,24 @@ fn clean_task(task: &TaskProgress, args: &CleanArgs, remote: &Remote, found: &mu
     };
     for upload in &task.uploads {
         let place = S3Location { bucket: upload.bucket.clone(), key: upload.key.clone() };
-        found.push(Leftover { upload_id: Some(upload.upload_id.clone()), ..leftover("upload", place.to_string()) });
+        found.push(Leftover {
+            upload_id: Some(upload.upload_id.clone()),
+            ..leftover("upload", place.to_string())
+        });
         if args.abort {
-            let store = remote.store(&place, access_of(args, upload), &args.aws.link, ObjectOptions::default())?;
+            let store = remote.store(
+                &place,
+                access_of(args, upload),
+                &args.aws.link,
+                ObjectOptions::default(),
+            )?;
             store.abort_upload(&upload.key, &upload.upload_id)?;
             removed(found);
         }
     }
     for snapshot in &task.snapshots {
-        found.push(leftover("snapshot", format!("{} in {}", snapshot.snapshot_id, snapshot.region)));
+        found
+            .push(leftover("snapshot", format!("{} in {}", snapshot.snapshot_id, snapshot.region)));
         if args.abort {
             let ec2 = remote.control(&access_of_snapshot(args, snapshot), &args.aws.link)?;
             match (delete_snapshot(&ec2, &snapshot.snapshot_id)?, found.last_mut()) {
@@ -139,7 +172,10 @@ fn access_of_snapshot(args: &CleanArgs, snapshot: &SnapshotState) -> Access {
     access_at(args, (&snapshot.ec2_endpoint, &snapshot.region, snapshot.profile.as_ref()))
 }
 
-fn access_at(args: &CleanArgs, (endpoint, region, profile): (&str, &str, Option<&String>)) -> Access {
+fn access_at(
+    args: &CleanArgs,
+    (endpoint, region, profile): (&str, &str, Option<&String>),
+) -> Access {
     let access = args.aws.access();
     let endpoint = Some(endpoint.to_owned()).filter(|endpoint| !endpoint.is_empty());
     Access {

@@ -29,7 +29,9 @@ pub(in super::super) fn man(args: ManArgs, console: &Console) -> Result<()> {
         None => page("amistore", &program)?,
         Some(wanted) => {
             let verb = program.get_subcommands().find(|verb| verb.get_name() == wanted);
-            let verb = verb.ok_or_else(|| Error::new(ErrorKind::NotFound, "there is no such command").at("command", wanted))?;
+            let verb = verb.ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, "there is no such command").at("command", wanted)
+            })?;
             page(&format!("amistore-{wanted}"), verb)?
         }
     };
@@ -47,6 +49,7 @@ fn page(title: &str, command: &clap::Command) -> Result<Vec<u8>> {
 
 fn write_page(directory: &Path, title: &str, command: &clap::Command) -> Result<()> {
     let path = directory.join(format!("{title}.1"));
-    std::fs::write(&path, page(title, command)?)
-        .map_err(|cause| Error::io("cannot write the manual page", cause).at("path", path.display()))
+    std::fs::write(&path, page(title, command)?).map_err(|cause| {
+        Error::io("cannot write the manual page", cause).at("path", path.display())
+    })
 }

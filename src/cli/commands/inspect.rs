@@ -6,16 +6,26 @@ use super::super::remote::open_archive;
 use super::super::settings::{Place, Settings};
 use crate::base::Result;
 use crate::engine::Archive;
+use crate::object::{CountingReader, PipeReader};
 use crate::ops;
-use crate::store::{CountingReader, PipeReader};
 
-pub(in super::super) fn run(args: InspectArgs, settings: &Settings, console: &Console) -> Result<()> {
+pub(in super::super) fn run(
+    args: InspectArgs,
+    settings: &Settings,
+    console: &Console,
+) -> Result<()> {
     let place = Place::parse(&args.archive)?;
     let plan = settings.reading_plan(&place)?;
     let observer = console.observer();
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let shown = place.shown("standard input");
-    let (report, bytes_read) = match open_archive(&place, (args.aws.access(), &args.aws.link), &args.thaw, settings, &observer)? {
+    let (report, bytes_read) = match open_archive(
+        &place,
+        (args.aws.access(), &args.aws.link),
+        &args.thaw,
+        settings,
+        &observer,
+    )? {
         None => {
             let report = ops::inspect_stream(PipeReader::stdin(settings.cancel.clone())?, context)?;
             let read = report.archive_len;

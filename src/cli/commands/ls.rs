@@ -8,10 +8,10 @@ use super::super::remote::Remote;
 use super::super::settings::{Place, Settings};
 use crate::aws::s3::ObjectOptions;
 use crate::base::{Error, Result};
-use crate::disk::Durability;
 use crate::engine::Archive;
+use crate::localfs::Durability;
+use crate::object::{DirectoryStore, FileReader, Listed, ObjectStore};
 use crate::ops;
-use crate::store::{DirectoryStore, FileReader, Listed, ObjectStore};
 
 pub(in super::super) fn run(args: LsArgs, settings: &Settings, console: &Console) -> Result<()> {
     let observer = console.observer();
@@ -27,15 +27,23 @@ pub(in super::super) fn run(args: LsArgs, settings: &Settings, console: &Console
             })?;
         }
         Place::S3(place) => {
-            let store = Remote::new(settings, &observer).store(&place, args.aws.access(), &args.aws.link, ObjectOptions::default())?;
-            store.list(&place.key, &mut |found| lines.item(|| listed_text(&found), || listed(&found)))?;
+            let store = Remote::new(settings, &observer).store(
+                &place,
+                args.aws.access(),
+                &args.aws.link,
+                ObjectOptions::default(),
+            )?;
+            store.list(&place.key, &mut |found| {
+                lines.item(|| listed_text(&found), || listed(&found))
+            })?;
         }
     }
     drop(observer);
     lines.finish()
 }
 
-/// A file has no metadata beside it; the archive in it has. One that cannot be read is listed without.
+/// A file has no metadata beside it; the archive in it has. One that cannot be read is listed
+/// without.
 fn described(directory: &Path, found: Listed) -> Listed {
     let open = || -> Result<_> {
         let reader = FileReader::open(&directory.join(&found.key))?;

@@ -17,16 +17,31 @@ use super::output::Console;
 use super::settings::{Place, Settings};
 use crate::base::Observer;
 use crate::engine::{Context, Plan};
-use crate::tasks::{Kind, NewTask, Origin};
+use crate::taskdb::{Kind, NewTask, Origin};
 
 /// What the engine gets.
-fn context<'a>(plan: &'a Plan, observer: &'a dyn Observer, settings: &'a Settings, console: &Console) -> Context<'a> {
-    console.explain(|| format!("{} threads, {} of {} bytes for data in flight", plan.threads, plan.in_flight, settings.memory));
+fn context<'a>(
+    plan: &'a Plan,
+    observer: &'a dyn Observer,
+    settings: &'a Settings,
+    console: &Console,
+) -> Context<'a> {
+    console.explain(|| {
+        format!(
+            "{} threads, {} of {} bytes for data in flight",
+            plan.threads, plan.in_flight, settings.memory
+        )
+    });
     Context { plan, observer, cancel: &settings.cancel }
 }
 
 /// A task of this run, with the place of its archive if that is a bucket.
-fn in_bucket(place: &Place, kind: Kind, source: impl Into<String>, target: impl Into<String>) -> NewTask {
+fn in_bucket(
+    place: &Place,
+    kind: Kind,
+    source: impl Into<String>,
+    target: impl Into<String>,
+) -> NewTask {
     let (bucket, object_key) = match place {
         Place::S3(place) => (Some(place.bucket.clone()), Some(place.key.clone())),
         Place::Path(_) | Place::Stdio => (None, None),

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::super::args::{EditArgs, RestoreArgs};
 use super::super::output::{
-    Console, Quote, aws_restored, aws_restored_text, restore_plan, restore_plan_text, restored, restored_text, restored_to_ec2,
-    restored_to_ec2_text,
+    Console, Quote, aws_restored, aws_restored_text, restore_plan, restore_plan_text, restored,
+    restored_text, restored_to_ec2, restored_to_ec2_text,
 };
 use super::super::record::recorded;
 use super::super::remote::{Remote, Side, open_archive};
@@ -16,14 +16,18 @@ use super::in_bucket;
 use crate::aws::ebs::Requests;
 use crate::aws::ec2::{Ec2Options, Ec2Place, RestoreTask, restore_by_aws};
 use crate::base::{Error, Observer, Result};
-use crate::catalog::{DirectoryPlace, ImagePlace};
 use crate::engine::{Archive, Context};
+use crate::image::{DirectoryPlace, ImagePlace};
+use crate::object::PipeReader;
 use crate::ops;
 use crate::setup::{restore_target, restore_to_ec2};
-use crate::store::PipeReader;
-use crate::tasks::{Kind, NewTask};
+use crate::taskdb::{Kind, NewTask};
 
-pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Console) -> Result<()> {
+pub(in super::super) fn run(
+    args: RestoreArgs,
+    settings: &Settings,
+    console: &Console,
+) -> Result<()> {
     let place = Place::parse(&args.archive)?;
     refuse_url(&args.target.to_string_lossy())?;
     let observer = console.observer();
@@ -32,7 +36,9 @@ pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Co
         return to_ec2(&args, &place, settings, console, observer);
     }
     if args.ec2.via_aws {
-        return Err(Error::usage("AWS restores to EC2 only: amistore restore --via-aws s3://bucket/ami-0123456789abcdef0.bin ec2"));
+        return Err(Error::usage(
+            "AWS restores to EC2 only: amistore restore --via-aws s3://bucket/ami-0123456789abcdef0.bin ec2",
+        ));
     }
     if args.edits != EditArgs::default() {
         return Err(Error::usage(
@@ -42,13 +48,26 @@ pub(in super::super) fn run(args: RestoreArgs, settings: &Settings, console: &Co
     to_directory(&args, &place, settings, console, observer)
 }
 
-fn to_directory(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Console, observer: Arc<dyn Observer>) -> Result<()> {
+fn to_directory(
+    args: &RestoreArgs,
+    place: &Place,
+    settings: &Settings,
+    console: &Console,
+    observer: Arc<dyn Observer>,
+) -> Result<()> {
     let plan = settings.reading_plan(place)?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let shown = args.target.display().to_string();
-    let target = DirectoryPlace { path: args.target.clone(), overwrite: args.write.overwrite(), durability: args.write.durability() };
+    let target = DirectoryPlace {
+        path: args.target.clone(),
+        overwrite: args.write.overwrite(),
+        durability: args.write.durability(),
+    };
     let access = (args.sides.access(Side::Source), &args.sides.archive_link());
-    let absolute = std::path::absolute(&args.target).unwrap_or_else(|_| args.target.clone()).display().to_string();
+    let absolute = std::path::absolute(&args.target)
+        .unwrap_or_else(|_| args.target.clone())
+        .display()
+        .to_string();
     let state = args.resume.state.as_deref();
     let report = match open_archive(place, access, &args.thaw, settings, &observer)? {
         None if args.write.dry_run => return Err(cannot_look()),
@@ -56,15 +75,25 @@ fn to_directory(args: &RestoreArgs, place: &Place, settings: &Settings, console:
             let input = PipeReader::stdin(settings.cancel.clone())?;
             let task = in_bucket(place, Kind::Restore, "standard input", absolute.as_str());
             recorded(console, state, &task, &observer, |observer| {
-                ops::restore_stream(input, |document| target.begin(document, None), Context { observer, ..context })
+                ops::restore_stream(
+                    input,
+                    |document| target.begin(document, None),
+                    Context { observer, ..context },
+                )
             })?
         }
         Some(reader) => {
             let archive = Archive::open(reader.as_ref())?;
             if args.write.dry_run {
-                super::store::refuse_existing(&args.target.join(crate::catalog::IMAGE_JSON), &args.write)?;
+                super::store::refuse_existing(
+                    &args.target.join(crate::image::IMAGE_JSON),
+                    &args.write,
+                )?;
                 let planned = ops::plan_restore(&archive);
-                return console.result(|| restored_text(&planned, &shown, true), || restored(&planned, &shown, true));
+                return console.result(
+                    || restored_text(&planned, &shown, true),
+                    || restored(&planned, &shown, true),
+                );
             }
             let task = NewTask { target: absolute.clone(), ..task_of(place, &archive) };
             recorded(console, state, &task, &observer, |observer| {
@@ -72,10 +101,13 @@ fn to_directory(args: &RestoreArgs, place: &Place, settings: &Settings, console:
                 match place {
                     // What came over a network should not have to come twice.
                     Place::S3(source) => {
-                        let resumption = args.resume.resumption(source.to_string(), absolute.clone())?;
+                        let resumption =
+                            args.resume.resumption(source.to_string(), absolute.clone())?;
                         ops::restore_resumable(&archive, &target, &[], &resumption, context)
                     }
-                    Place::Path(_) | Place::Stdio => ops::restore(&archive, target.begin(archive.document(), None)?, context),
+                    Place::Path(_) | Place::Stdio => {
+                        ops::restore(&archive, target.begin(archive.document(), None)?, context)
+                    }
                 }
             })?
         }
@@ -95,15 +127,29 @@ fn task_of(place: &Place, archive: &Archive<'_>) -> NewTask {
 }
 
 fn cannot_look() -> Error {
-    Error::usage("a stream cannot be looked at without reading it: --dry-run needs a file or an object")
+    Error::usage(
+        "a stream cannot be looked at without reading it: --dry-run needs a file or an object",
+    )
 }
 
-fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Console, observer: Arc<dyn Observer>) -> Result<()> {
+fn to_ec2(
+    args: &RestoreArgs,
+    place: &Place,
+    settings: &Settings,
+    console: &Console,
+    observer: Arc<dyn Observer>,
+) -> Result<()> {
     if args.write.force {
-        return Err(Error::usage("an image in EC2 is never replaced: give the new one another --name"));
+        return Err(Error::usage(
+            "an image in EC2 is never replaced: give the new one another --name",
+        ));
     }
     let edits = args.edits.edits()?;
-    let compute = Remote::new(settings, &observer).compute(&args.sides.access(Side::Target), &args.sides.link, &args.ec2.ebs)?;
+    let compute = Remote::new(settings, &observer).compute(
+        &args.sides.access(Side::Target),
+        &args.sides.link,
+        &args.ec2.ebs,
+    )?;
     let region = compute.ec2.region();
     let state = args.resume.state.as_deref();
     if args.ec2.via_aws {
@@ -114,7 +160,8 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
         };
         args.edits.refuse_for_aws()?;
         let (bucket, key) = (object.bucket.clone(), object.key.clone());
-        let task = RestoreTask { bucket, key, name: edits.name, tags: edits.tags, poll: args.ec2.poll() };
+        let task =
+            RestoreTask { bucket, key, name: edits.name, tags: edits.tags, poll: args.ec2.poll() };
         if args.write.dry_run {
             task.check(&compute.ec2)?;
             let shown = object.to_string();
@@ -125,13 +172,23 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
         }
         let (id, snapshots) = restore_by_aws(&compute.ec2, &task, observer.as_ref())?;
         let shown = object.to_string();
-        return console.result(|| aws_restored_text(&id, &snapshots, &shown), || aws_restored(&id, &snapshots, &shown));
+        return console.result(
+            || aws_restored_text(&id, &snapshots, &shown),
+            || aws_restored(&id, &snapshots, &shown),
+        );
     }
     let (plan, memory) = settings.resources().plan_with_blocks(matches!(place, Place::S3(_)))?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let fingerprint = edits.about_snapshots();
     let shown = place.shown("standard input");
-    let options = Ec2Options { ec2: compute.ec2, ebs: compute.ebs, quotas: compute.quotas, memory, edits, observer: observer.clone() };
+    let options = Ec2Options {
+        ec2: compute.ec2,
+        ebs: compute.ebs,
+        quotas: compute.quotas,
+        memory,
+        edits,
+        observer: observer.clone(),
+    };
     let target = Ec2Place::new(options.clone());
     let access = (args.sides.access(Side::Source), &args.sides.archive_link());
     let report = match open_archive(place, access, &args.thaw, settings, &observer)? {
@@ -141,7 +198,11 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
             let input = PipeReader::stdin(settings.cancel.clone())?;
             let task = in_bucket(place, Kind::Restore, shown.as_str(), format!("ec2 {region}"));
             recorded(console, state, &task, &observer, |observer| {
-                ops::restore_stream(input, |document| target.begin(document, None), Context { observer, ..context })
+                ops::restore_stream(
+                    input,
+                    |document| target.begin(document, None),
+                    Context { observer, ..context },
+                )
             })?
         }
         Some(reader) => {
@@ -149,23 +210,40 @@ fn to_ec2(args: &RestoreArgs, place: &Place, settings: &Settings, console: &Cons
             if args.write.dry_run {
                 target.check(archive.document())?;
                 let mut requests = Requests::default();
-                archive.root().manifest.volumes.iter().for_each(|volume| requests.write(volume.blocks - volume.fill));
+                archive
+                    .root()
+                    .manifest
+                    .volumes
+                    .iter()
+                    .for_each(|volume| requests.write(volume.blocks - volume.fill));
                 let quote = Quote::new(requests, &region, args.ec2.ebs.ebs_account_rate, false);
-                let (planned, items) = (ops::plan_restore(&archive), target.planned_items(archive.document())?);
+                let (planned, items) =
+                    (ops::plan_restore(&archive), target.planned_items(archive.document())?);
                 return console.result(
                     || restored_text(&planned, "ec2", true) + &restore_plan_text(&items, &quote),
                     || restore_plan(restored(&planned, "ec2", true), &items, &quote),
                 );
             }
-            let resumption = args.resume.resumption(shown.clone(), restore_target(&options, &archive))?;
+            let resumption =
+                args.resume.resumption(shown.clone(), restore_target(&options, &archive))?;
             let task = NewTask { target: resumption.target.clone(), ..task_of(place, &archive) };
             recorded(console, state, &task, &observer, |observer| {
-                restore_to_ec2(&archive, &target, &fingerprint, &resumption, Context { observer, ..context })
+                restore_to_ec2(
+                    &archive,
+                    &target,
+                    &fingerprint,
+                    &resumption,
+                    Context { observer, ..context },
+                )
             })?
             .0
         }
     };
-    let made = target.restored().ok_or_else(|| Error::internal("a restore ended and made nothing"))?;
+    let made =
+        target.restored().ok_or_else(|| Error::internal("a restore ended and made nothing"))?;
     drop((observer, options, target));
-    console.result(|| restored_to_ec2_text(&made, &shown, &region), || restored_to_ec2(restored(&report, "ec2", false), &made, &region))
+    console.result(
+        || restored_to_ec2_text(&made, &shown, &region),
+        || restored_to_ec2(restored(&report, "ec2", false), &made, &region),
+    )
 }

@@ -13,7 +13,8 @@ use super::super::settings::{Settings, state_directory};
 use crate::aws::s3::ObjectOptions;
 use crate::base::{Error, Observer, Result};
 use crate::server::{
-    AccessKeys, Desk, DeskSettings, HttpServer, HttpSettings, Limits, TaskLimits, TlsFiles, Upstream, check_exposure, read_private,
+    AccessKeys, Desk, DeskSettings, HttpServer, HttpSettings, Limits, TaskLimits, TlsFiles,
+    Upstream, check_exposure, read_private,
 };
 
 /// How soon a signal is heard.
@@ -27,32 +28,44 @@ pub(in super::super) fn run(args: ServeArgs, settings: &Settings, console: &Cons
     let remote = Remote::new(settings, &observer);
     let ec2 = remote.control(&args.sides.access(Side::Source), &args.sides.source_link())?;
     if leads_to(&ec2.endpoint(), args.listen) {
-        let error =
-            Error::usage("the endpoint of EC2 is this server itself: start it without AWS_ENDPOINT_URL_EC2, which is for its clients");
+        let error = Error::usage(
+            "the endpoint of EC2 is this server itself: start it without AWS_ENDPOINT_URL_EC2, which is for its clients",
+        );
         return Err(error.at("endpoint", ec2.endpoint()));
     }
     let region = ec2.region();
     let upstream = args.forward.then(|| Arc::new(ec2) as Arc<dyn Upstream>);
     let desk = Desk::start(desk(&args, settings, observer)?)?;
     let listened = listen(HttpSettings { region, upstream, ..doors }, &desk, settings, console);
-    // Also when nobody could be let in: what was begun stays in progress, and the next server goes on with it.
+    // Also when nobody could be let in: what was begun stays in progress, and the next server goes
+    // on with it.
     desk.stop();
     listened
 }
 
-/// Whether a URL is that of a server that listens there: a request that it forwards would come back to it for ever.
+/// Whether a URL is that of a server that listens there: a request that it forwards would come back
+/// to it for ever.
 fn leads_to(url: &str, listen: SocketAddr) -> bool {
-    let authority = url.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default();
+    let authority =
+        url.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default();
     let Some((host, port)) = authority.rsplit_once(':') else { return false };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let is_here = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == listen.ip());
+    let is_here = host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == listen.ip());
     is_here && port.parse() == Ok(listen.port())
 }
 
-/// Who does the work: EC2 and EBS are the side of the source, buckets that of the target, whichever way the bytes go.
-fn desk(args: &ServeArgs, settings: &Settings, observer: Arc<dyn Observer>) -> Result<DeskSettings> {
+/// Who does the work: EC2 and EBS are the side of the source, buckets that of the target, whichever
+/// way the bytes go.
+fn desk(
+    args: &ServeArgs,
+    settings: &Settings,
+    observer: Arc<dyn Observer>,
+) -> Result<DeskSettings> {
     if !args.object.s3_object_tag.is_empty() {
-        return Err(Error::usage("tags of objects come with each request: as S3ObjectTags, and not as --s3-object-tag"));
+        return Err(Error::usage(
+            "tags of objects come with each request: as S3ObjectTags, and not as --s3-object-tag",
+        ));
     }
     Ok(DeskSettings {
         state: state_directory(args.state.as_deref())?,
@@ -63,9 +76,16 @@ fn desk(args: &ServeArgs, settings: &Settings, observer: Arc<dyn Observer>) -> R
         account_rate: args.ebs.ebs_account_rate,
         archive: args.sides.access(Side::Target),
         archive_link: args.sides.link.settings()?,
-        objects: ObjectOptions { stretches_at_once: args.volumes_at_once, ..args.object.options(0)? },
+        objects: ObjectOptions {
+            stretches_at_once: args.volumes_at_once,
+            ..args.object.options(0)?
+        },
         allow_public_bucket: args.object.allow_public_bucket,
-        limits: TaskLimits { max_tasks: args.max_tasks as usize, max_queued: args.max_queued.into(), ..TaskLimits::default() },
+        limits: TaskLimits {
+            max_tasks: args.max_tasks as usize,
+            max_queued: args.max_queued.into(),
+            ..TaskLimits::default()
+        },
         command: super::super::remote::command_line(),
         cancel: settings.cancel.clone(),
         observer,
@@ -77,15 +97,34 @@ fn doors(args: &DoorArgs) -> Result<HttpSettings> {
     let password = args.status_password_file.as_deref().map(|path| {
         let text = read_private(path, "the password")?;
         let password = text.trim_end_matches(['\r', '\n']).to_owned();
-        if password.is_empty() { Err(Error::usage("the password is empty").at("path", path.display())) } else { Ok(password) }
+        if password.is_empty() {
+            Err(Error::usage("the password is empty").at("path", path.display()))
+        } else {
+            Ok(password)
+        }
     });
-    let tls = args.tls_cert.clone().zip(args.tls_key.clone()).map(|(certificate, key)| TlsFiles { certificate, key });
+    let tls = args
+        .tls_cert
+        .clone()
+        .zip(args.tls_key.clone())
+        .map(|(certificate, key)| TlsFiles { certificate, key });
     let limits = Limits { connections: args.max_connections as usize, ..Limits::default() };
-    Ok(HttpSettings { tls, keys, status_password: password.transpose()?, limits, ..HttpSettings::default() })
+    Ok(HttpSettings {
+        tls,
+        keys,
+        status_password: password.transpose()?,
+        limits,
+        ..HttpSettings::default()
+    })
 }
 
 /// Answers until somebody asks to stop.
-fn listen(doors: HttpSettings, desk: &Arc<Desk>, settings: &Settings, console: &Console) -> Result<()> {
+fn listen(
+    doors: HttpSettings,
+    desk: &Arc<Desk>,
+    settings: &Settings,
+    console: &Console,
+) -> Result<()> {
     let server = HttpServer::start(doors, desk.clone())?;
     let (url, address) = (server.url(), server.address());
     console.line(

@@ -5,7 +5,7 @@ use super::super::output::{Console, tasks, tasks_text};
 use super::super::settings::state_directory;
 use crate::base::{Result, rfc3339};
 use crate::ops::{self, TaskProgress};
-use crate::tasks::{Ledger, State, TaskRow};
+use crate::taskdb::{Ledger, State, TaskRow};
 
 /// A task that is listed.
 pub(in super::super) enum Entry {
@@ -62,18 +62,25 @@ impl Entry {
 pub(in super::super) fn run(args: TasksArgs, console: &Console) -> Result<()> {
     let directory = state_directory(args.state.as_deref())?;
     // Whoever only looks makes no record.
-    let rows = if Ledger::is_in(directory.path()) { Ledger::open(directory.path())?.recent(usize::MAX)? } else { Vec::new() };
+    let rows = if Ledger::is_in(directory.path()) {
+        Ledger::open(directory.path())?.recent(usize::MAX)?
+    } else {
+        Vec::new()
+    };
     let is_asked = |entry: &Entry| {
         let state = args.task_state.is_none_or(|state| state.name() == entry.state());
         let kind = args.kind.is_none_or(|kind| kind.name() == entry.kind());
-        let image = args.image_id.is_empty() || entry.image_id().is_some_and(|id| args.image_id.iter().any(|asked| asked == id));
+        let image = args.image_id.is_empty()
+            || entry.image_id().is_some_and(|id| args.image_id.iter().any(|asked| asked == id));
         state && kind && image
     };
-    let found: Vec<Entry> = merged(ops::describe_tasks(&directory)?, rows).into_iter().filter(is_asked).collect();
+    let found: Vec<Entry> =
+        merged(ops::describe_tasks(&directory)?, rows).into_iter().filter(is_asked).collect();
     console.result(|| tasks_text(&found), || tasks(&found))
 }
 
-/// Every task once, the newest first: unfinished work stands for all runs at it that did not get to the end.
+/// Every task once, the newest first: unfinished work stands for all runs at it that did not get to
+/// the end.
 fn merged(unfinished: Vec<TaskProgress>, mut rows: Vec<TaskRow>) -> Vec<Entry> {
     let mut entries = Vec::new();
     for task in unfinished {
@@ -82,13 +89,18 @@ fn merged(unfinished: Vec<TaskProgress>, mut rows: Vec<TaskRow>) -> Vec<Entry> {
             let target = &row.task.target;
             row.state != State::Completed
                 && row.task.kind.name() == header.kind.name()
-                && (*target == header.target || header.target.strip_prefix(target.as_str()).is_some_and(|rest| rest.starts_with(" at ")))
+                && (*target == header.target
+                    || header
+                        .target
+                        .strip_prefix(target.as_str())
+                        .is_some_and(|rest| rest.starts_with(" at ")))
         };
         let (same, others): (Vec<TaskRow>, Vec<TaskRow>) = rows.into_iter().partition(is_same);
         rows = others;
         entries.push(Entry::Unfinished(Box::new(task), same.into_iter().max_by_key(|row| row.id)));
     }
     entries.extend(rows.into_iter().map(Entry::Recorded));
-    entries.sort_by_key(|entry| std::cmp::Reverse((entry.started(), entry.row().map(|row| row.id))));
+    entries
+        .sort_by_key(|entry| std::cmp::Reverse((entry.started(), entry.row().map(|row| row.id))));
     entries
 }

@@ -5,12 +5,16 @@ use super::super::output::{Console, verified, verified_text};
 use super::super::remote::open_archive;
 use super::super::settings::{Place, Settings, parse_percent};
 use crate::base::{Error, Result, random};
-use crate::catalog::ImageDirectory;
 use crate::engine::Selection;
+use crate::image::ImageDirectory;
+use crate::object::PipeReader;
 use crate::ops;
-use crate::store::PipeReader;
 
-pub(in super::super) fn run(args: VerifyArgs, settings: &Settings, console: &Console) -> Result<()> {
+pub(in super::super) fn run(
+    args: VerifyArgs,
+    settings: &Settings,
+    console: &Console,
+) -> Result<()> {
     let place = Place::parse(&args.archive)?;
     let plan = settings.reading_plan(&place)?;
     let observer = console.observer();
@@ -20,13 +24,23 @@ pub(in super::super) fn run(args: VerifyArgs, settings: &Settings, console: &Con
         None => Selection::All,
     };
     let shown = place.shown("standard input");
-    let outcome = match open_archive(&place, (args.aws.access(), &args.aws.link), &args.thaw, settings, &observer)? {
+    let outcome = match open_archive(
+        &place,
+        (args.aws.access(), &args.aws.link),
+        &args.thaw,
+        settings,
+        &observer,
+    )? {
         None if args.sample.is_some() || args.against.is_some() => {
-            return Err(Error::usage("--sample and --against need random access: name a file or an object"));
+            return Err(Error::usage(
+                "--sample and --against need random access: name a file or an object",
+            ));
         }
         None => ops::verify_stream(PipeReader::stdin(settings.cancel.clone())?, context)?,
         Some(reader) => match &args.against {
-            Some(directory) => ops::verify_against(reader.as_ref(), &ImageDirectory::open(directory)?, context)?,
+            Some(directory) => {
+                ops::verify_against(reader.as_ref(), &ImageDirectory::open(directory)?, context)?
+            }
             None => ops::verify(reader.as_ref(), selection, context)?,
         },
     };

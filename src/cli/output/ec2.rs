@@ -15,7 +15,12 @@ pub(in super::super) struct Quote {
 
 impl Quote {
     /// `in_turn`: one snapshot after the other.
-    pub(in super::super) fn new(requests: Requests, region: &str, account: Option<u32>, in_turn: bool) -> Self {
+    pub(in super::super) fn new(
+        requests: Requests,
+        region: &str,
+        account: Option<u32>,
+        in_turn: bool,
+    ) -> Self {
         let at_least = requests.at_least(region, account, in_turn);
         Self { requests, region: region.to_owned(), at_least }
     }
@@ -53,7 +58,8 @@ pub(in super::super) fn with_quote(plan: Value, quote: Option<&Quote>) -> Value 
 }
 
 pub(in super::super) fn aws_stored(id: &ImageId, archive: &str, dry_run: bool) -> Value {
-    let key = archive.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).map(|(_, key)| key);
+    let key =
+        archive.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).map(|(_, key)| key);
     json!({"DryRun": dry_run, "Outcome": "stored", "ImageId": id.as_str(), "Archive": archive, "S3objectKey": key, "By": "AWS"})
 }
 
@@ -62,12 +68,20 @@ pub(in super::super) fn aws_stored_text(id: &ImageId, archive: &str, dry_run: bo
     format!("{verb} {id} as {archive}\n  in a format of its own: only AWS can restore it\n")
 }
 
-pub(in super::super) fn aws_restored(id: &ImageId, snapshots: &[SnapshotId], archive: &str) -> Value {
+pub(in super::super) fn aws_restored(
+    id: &ImageId,
+    snapshots: &[SnapshotId],
+    archive: &str,
+) -> Value {
     let ids: Vec<&str> = snapshots.iter().map(SnapshotId::as_str).collect();
     json!({"Outcome": "restored", "Archive": archive, "Target": "ec2", "By": "AWS", "ImageId": id.as_str(), "SnapshotIds": ids})
 }
 
-pub(in super::super) fn aws_restored_text(id: &ImageId, snapshots: &[SnapshotId], archive: &str) -> String {
+pub(in super::super) fn aws_restored_text(
+    id: &ImageId,
+    snapshots: &[SnapshotId],
+    archive: &str,
+) -> String {
     let ids: String = snapshots.iter().map(|id| format!("  {id}\n")).collect();
     format!("AWS restored {archive} as {id}\n{ids}")
 }
@@ -88,7 +102,11 @@ fn count(items: &[FidelityItem], fidelity: Fidelity) -> usize {
 }
 
 /// Adds what a restore made in EC2 to what it says of the archive.
-pub(in super::super) fn restored_to_ec2(archive: Value, restored: &Ec2Restored, region: &str) -> Value {
+pub(in super::super) fn restored_to_ec2(
+    archive: Value,
+    restored: &Ec2Restored,
+    region: &str,
+) -> Value {
     let mut all = archive;
     let snapshots: Vec<Value> = restored
         .snapshots
@@ -103,7 +121,8 @@ pub(in super::super) fn restored_to_ec2(archive: Value, restored: &Ec2Restored, 
         })
         .collect();
     if let Some(members) = all.as_object_mut() {
-        let source = members.insert("ImageId".to_owned(), json!(restored.image_id.as_ref().map(ImageId::as_str)));
+        let source = members
+            .insert("ImageId".to_owned(), json!(restored.image_id.as_ref().map(ImageId::as_str)));
         members.insert("ArchivedImageId".to_owned(), source.unwrap_or_default());
         members.insert("Name".to_owned(), json!(restored.name));
         members.insert("Region".to_owned(), json!(region));
@@ -113,14 +132,21 @@ pub(in super::super) fn restored_to_ec2(archive: Value, restored: &Ec2Restored, 
     all
 }
 
-pub(in super::super) fn restored_to_ec2_text(restored: &Ec2Restored, archive: &str, region: &str) -> String {
+pub(in super::super) fn restored_to_ec2_text(
+    restored: &Ec2Restored,
+    archive: &str,
+    region: &str,
+) -> String {
     let mut text = match &restored.image_id {
         Some(id) => format!("restored {archive} as {id} in {region}\n"),
         None => format!("restored the snapshots of {archive} in {region}\n"),
     };
     for snapshot in &restored.snapshots {
         let encrypted = if snapshot.encrypted { ", encrypted" } else { "" };
-        text.push_str(&format!("  {}  {} GiB, from {}{encrypted}\n", snapshot.snapshot_id, snapshot.volume_gib, snapshot.archived));
+        text.push_str(&format!(
+            "  {}  {} GiB, from {}{encrypted}\n",
+            snapshot.snapshot_id, snapshot.volume_gib, snapshot.archived
+        ));
     }
     text + &fidelity_text(&restored.items)
 }
@@ -154,11 +180,19 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    if text.chars().count() <= 60 { text } else { text.chars().take(57).chain("...".chars()).collect() }
+    if text.chars().count() <= 60 {
+        text
+    } else {
+        text.chars().take(57).chain("...".chars()).collect()
+    }
 }
 
 /// What a restore to EC2 would do.
-pub(in super::super) fn restore_plan(archive: Value, items: &[FidelityItem], quote: &Quote) -> Value {
+pub(in super::super) fn restore_plan(
+    archive: Value,
+    items: &[FidelityItem],
+    quote: &Quote,
+) -> Value {
     let mut plan = with_quote(archive, Some(quote));
     if let Some(members) = plan.as_object_mut() {
         members.insert("Fidelity".to_owned(), items.iter().map(item).collect());
@@ -198,7 +232,8 @@ pub(in super::super) fn retired_text(plan: &RetirePlan, archive: &str, done: boo
 
 fn plan_text(plan: &RetirePlan, archive: &str, verb: &str) -> String {
     let name = plan.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-    let mut text = format!("{verb} {}{name}, which {archive} holds, block by block\n", plan.image_id);
+    let mut text =
+        format!("{verb} {}{name}, which {archive} holds, block by block\n", plan.image_id);
     for snapshot in &plan.snapshots {
         let what = match (snapshot.deleted, snapshot.used_by.is_empty()) {
             (true, _) => "deleted".to_owned(),

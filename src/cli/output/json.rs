@@ -8,9 +8,12 @@ use super::super::hints::hint;
 use crate::aws::s3::S3Location;
 use crate::base::{BLOCK_BYTES, Error, Result, hex, rfc3339};
 use crate::format::{Footer, VolumeEntry};
-use crate::ops::{Copied, Extracted, Inspection, Restored, StoreOutcome, StorePlan, Stored, TaskProgress, Verified, shell_line};
-use crate::store::Listed;
-use crate::tasks::TaskRow;
+use crate::object::Listed;
+use crate::ops::{
+    Copied, Extracted, Inspection, Restored, StoreOutcome, StorePlan, Stored, TaskProgress,
+    Verified, shell_line,
+};
+use crate::taskdb::TaskRow;
 
 pub(in super::super) fn error(error: &Error) -> Value {
     json!({
@@ -25,16 +28,28 @@ pub(in super::super) fn error(error: &Error) -> Value {
 
 /// Facts by name; numbers as numbers.
 fn context(error: &Error) -> Value {
-    let value = |text: &str| text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number));
-    Value::Object(error.context().iter().map(|(key, text)| ((*key).to_owned(), value(text))).collect::<Map<_, _>>())
+    let value =
+        |text: &str| text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number));
+    Value::Object(
+        error
+            .context()
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), value(text)))
+            .collect::<Map<_, _>>(),
+    )
 }
 
 fn digests(footer: &Footer) -> [(&'static str, Value); 2] {
     [("RootSha256", json!(hex(&footer.root))), ("ContentSha256", json!(hex(&footer.content_root)))]
 }
 
-fn object<const N: usize>(members: impl IntoIterator<Item = (&'static str, Value)>, more: [(&'static str, Value); N]) -> Value {
-    Value::Object(members.into_iter().chain(more).map(|(key, value)| (key.to_owned(), value)).collect())
+fn object<const N: usize>(
+    members: impl IntoIterator<Item = (&'static str, Value)>,
+    more: [(&'static str, Value); N],
+) -> Value {
+    Value::Object(
+        members.into_iter().chain(more).map(|(key, value)| (key.to_owned(), value)).collect(),
+    )
 }
 
 fn volume(entry: &VolumeEntry, stored: u64) -> Map<String, Value> {
@@ -56,16 +71,26 @@ fn volume(entry: &VolumeEntry, stored: u64) -> Map<String, Value> {
 
 /// Allocated to stored, with two decimals; null if nothing is stored.
 fn ratio(allocated: u64, stored: u64) -> Value {
-    if stored == 0 { Value::Null } else { json!((allocated as f64 / stored as f64 * 100.0).round() / 100.0) }
+    if stored == 0 {
+        Value::Null
+    } else {
+        json!((allocated as f64 / stored as f64 * 100.0).round() / 100.0)
+    }
 }
 
 pub(in super::super) fn stored(stored: &Stored, archive: &str) -> Value {
     let (footer, archive_len, outcome, volumes) = match &stored.outcome {
         StoreOutcome::Made(pack) => {
-            let volumes: Vec<Value> = pack.volumes.iter().map(|report| Value::Object(volume(&report.entry, report.stored))).collect();
+            let volumes: Vec<Value> = pack
+                .volumes
+                .iter()
+                .map(|report| Value::Object(volume(&report.entry, report.stored)))
+                .collect();
             (&pack.footer, pack.archive_len, "stored", json!(volumes))
         }
-        StoreOutcome::Present { archive_len, footer } => (footer, *archive_len, "present", Value::Null),
+        StoreOutcome::Present { archive_len, footer } => {
+            (footer, *archive_len, "present", Value::Null)
+        }
     };
     object(
         digests(footer),
@@ -139,7 +164,8 @@ pub(in super::super) fn tasks(found: &[Entry]) -> Value {
         members["RestoredImageId"] = json!(row.and_then(|row| row.restored_id.as_ref()));
         members
     };
-    let of = |kind: &str| found.iter().filter(|entry| entry.kind() == kind).map(one).collect::<Vec<_>>();
+    let of =
+        |kind: &str| found.iter().filter(|entry| entry.kind() == kind).map(one).collect::<Vec<_>>();
     json!({
         "StoreImageTaskResults": of("store"),
         "RestoreImageTaskResults": of("restore"),
@@ -149,7 +175,8 @@ pub(in super::super) fn tasks(found: &[Entry]) -> Value {
 
 fn unfinished(task: &TaskProgress) -> Value {
     let header = &task.entry.header;
-    let place = S3Location::parse(header.target.split(" at ").next().unwrap_or_default()).and_then(Result::ok);
+    let place = S3Location::parse(header.target.split(" at ").next().unwrap_or_default())
+        .and_then(Result::ok);
     json!({
         "AmiId": header.image_id,
         "TaskStartTime": header.started,
@@ -202,7 +229,11 @@ pub(in super::super) fn cleaned(found: &[Leftover]) -> Value {
     json!({"Leftovers": found.iter().map(one).collect::<Vec<_>>()})
 }
 
-pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, image_id: Option<&str>) -> Value {
+pub(in super::super) fn store_plan(
+    plan: &StorePlan,
+    archive: &str,
+    image_id: Option<&str>,
+) -> Value {
     let volumes: Vec<Value> = plan
         .volumes
         .iter()
@@ -270,7 +301,12 @@ pub(in super::super) fn verified(verified: &Verified, archive: &str) -> Value {
     )
 }
 
-pub(in super::super) fn extracted(extracted: &Extracted, file: &str, dry_run: bool, bytes_read: u64) -> Value {
+pub(in super::super) fn extracted(
+    extracted: &Extracted,
+    file: &str,
+    dry_run: bool,
+    bytes_read: u64,
+) -> Value {
     json!({
         "DryRun": dry_run,
         "SnapshotId": extracted.id.as_str(),
@@ -286,19 +322,31 @@ pub(in super::super) fn metadata(file: &str, dry_run: bool, len: usize) -> Value
     json!({"DryRun": dry_run, "File": file, "Bytes": len})
 }
 
-pub(in super::super) fn inspection(inspection: &Inspection, archive: &str, bytes_read: u64) -> Value {
+pub(in super::super) fn inspection(
+    inspection: &Inspection,
+    archive: &str,
+    bytes_read: u64,
+) -> Value {
     let document = &inspection.document;
     let volumes: Vec<Value> = inspection
         .volumes
         .iter()
         .map(|inspected| {
             let mut members = volume(&inspected.entry, inspected.stored);
-            let devices =
-                document.snapshots().iter().find(|snapshot| snapshot.id == inspected.entry.name).map(|snapshot| &snapshot.devices);
-            let devices: Vec<&str> = devices.into_iter().flatten().map(|device| device.as_str()).collect();
+            let devices = document
+                .snapshots()
+                .iter()
+                .find(|snapshot| snapshot.id == inspected.entry.name)
+                .map(|snapshot| &snapshot.devices);
+            let devices: Vec<&str> =
+                devices.into_iter().flatten().map(|device| device.as_str()).collect();
             members.insert("DeviceNames".to_owned(), json!(devices));
             let share = |value: f32| (f64::from(value) * 1000.0).round() / 1000.0;
-            let map: Vec<Value> = inspected.map.iter().map(|cell| json!([share(cell.data), share(cell.zero)])).collect();
+            let map: Vec<Value> = inspected
+                .map
+                .iter()
+                .map(|cell| json!([share(cell.data), share(cell.zero)]))
+                .collect();
             members.insert("Map".to_owned(), json!(map));
             Value::Object(members)
         })
@@ -312,7 +360,10 @@ pub(in super::super) fn inspection(inspection: &Inspection, archive: &str, bytes
             ("Format", json!(crate::format::layout::FORMAT_NAME)),
             ("FormatVersion", json!(crate::format::layout::FORMAT_VERSION)),
             ("Writer", json!(inspection.writer)),
-            ("Codec", json!({"Name": inspection.codec.name, "Level": inspection.codec.level, "Library": inspection.codec.lib})),
+            (
+                "Codec",
+                json!({"Name": inspection.codec.name, "Level": inspection.codec.level, "Library": inspection.codec.lib}),
+            ),
             ("Image", document.value().get("Image").cloned().unwrap_or(Value::Null)),
             ("Snapshots", document.value().get("Snapshots").cloned().unwrap_or(Value::Null)),
             ("Volumes", json!(volumes)),

@@ -14,13 +14,16 @@ use super::hints::hint;
 use crate::base::{Error, Observer, Result};
 
 pub(super) use ec2::{
-    Quote, aws_restored, aws_restored_text, aws_stored, aws_stored_text, quote_text, restore_plan, restore_plan_text, restored_to_ec2,
-    restored_to_ec2_text, retired, retired_text, with_quote,
+    Quote, aws_restored, aws_restored_text, aws_stored, aws_stored_text, quote_text, restore_plan,
+    restore_plan_text, restored_to_ec2, restored_to_ec2_text, retired, retired_text, with_quote,
 };
-pub(super) use json::{cleaned, copied, extracted, inspection, listed, metadata, restored, store_plan, stored, tasks, verified};
+pub(super) use json::{
+    cleaned, copied, extracted, inspection, listed, metadata, restored, store_plan, stored, tasks,
+    verified,
+};
 pub(super) use text::{
-    cleaned_text, copied_text, extracted_text, inspection_text, listed_text, metadata_text, restored_text, store_plan_text, stored_text,
-    tasks_text, verified_text,
+    cleaned_text, copied_text, extracted_text, inspection_text, listed_text, metadata_text,
+    restored_text, store_plan_text, stored_text, tasks_text, verified_text,
 };
 
 /// Where output goes, and in which form.
@@ -36,7 +39,9 @@ pub(super) struct Console {
 
 impl Console {
     pub(super) fn new(args: &GlobalArgs) -> Self {
-        let color = !args.no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal();
+        let color = !args.no_color
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::io::stderr().is_terminal();
         Self {
             form: args.output,
             progress: args.progress,
@@ -65,22 +70,32 @@ impl Console {
     }
 
     /// Prints a result, in the form that was asked for.
-    pub(super) fn result(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<()> {
+    pub(super) fn result(
+        &self,
+        text: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> Result<()> {
         match self.form {
             OutputForm::Text => self.write(text().as_bytes()),
             OutputForm::Json => self.write(format!("{:#}\n", json()).as_bytes()),
         }
     }
 
-    /// What is printed in the middle of the work, for programs that read line by line: one line in either form.
-    pub(super) fn line(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<()> {
+    /// What is printed in the middle of the work, for programs that read line by line: one line in
+    /// either form.
+    pub(super) fn line(
+        &self,
+        text: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> Result<()> {
         match self.form {
             OutputForm::Text => self.write(format!("{}\n", text()).as_bytes()),
             OutputForm::Json => self.write(format!("{}\n", json()).as_bytes()),
         }
     }
 
-    /// A result of many items, printed as they come: a line each, or one JSON object with the member `name`.
+    /// A result of many items, printed as they come: a line each, or one JSON object with the
+    /// member `name`.
     pub(super) fn lines(&self, name: &'static str) -> Lines<'_> {
         Lines { console: self, name, count: 0 }
     }
@@ -94,7 +109,10 @@ impl Console {
             return Ok(());
         }
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|cause| Error::io("cannot write to standard output", cause))
+        stdout
+            .write_all(bytes)
+            .and_then(|()| stdout.flush())
+            .map_err(|cause| Error::io("cannot write to standard output", cause))
     }
 
     /// Says what was decided, if somebody wants to know.
@@ -112,7 +130,8 @@ impl Console {
                 let (on, off) = if self.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
                 let mut text = format!("{on}error:{off} {}\n", error.message());
                 // The hint says how to continue.
-                for (key, value) in error.context().iter().filter(|(key, _)| *key != "resume_with") {
+                for (key, value) in error.context().iter().filter(|(key, _)| *key != "resume_with")
+                {
                     text.push_str(&format!("  {}: {value}\n", key.replace('_', " ")));
                 }
                 for cause in error.causes() {
@@ -136,13 +155,18 @@ pub(super) struct Lines<'a> {
 
 impl Lines<'_> {
     /// Prints one item.
-    pub(super) fn item(&mut self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) -> Result<()> {
+    pub(super) fn item(
+        &mut self,
+        text: impl FnOnce() -> String,
+        json: impl FnOnce() -> Value,
+    ) -> Result<()> {
         let first = self.count == 0;
         self.count += 1;
         match self.console.form {
             OutputForm::Text => self.console.write(text().as_bytes()),
             OutputForm::Json => {
-                let before = if first { format!("{{\"{}\": [\n", self.name) } else { ",\n".to_owned() };
+                let before =
+                    if first { format!("{{\"{}\": [\n", self.name) } else { ",\n".to_owned() };
                 self.console.write(format!("{before}{}", json()).as_bytes())
             }
         }
@@ -152,7 +176,9 @@ impl Lines<'_> {
     pub(super) fn finish(self) -> Result<()> {
         match (self.console.form, self.count) {
             (OutputForm::Text, _) => Ok(()),
-            (OutputForm::Json, 0) => self.console.write(format!("{{\"{}\": []}}\n", self.name).as_bytes()),
+            (OutputForm::Json, 0) => {
+                self.console.write(format!("{{\"{}\": []}}\n", self.name).as_bytes())
+            }
             (OutputForm::Json, _) => self.console.write(b"\n]}\n"),
         }
     }

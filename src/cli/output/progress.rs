@@ -18,7 +18,12 @@ const PLAIN_EVERY: Duration = Duration::from_secs(10);
 const JSON_EVERY: Duration = Duration::from_secs(1);
 
 /// The observer for a form.
-pub(super) fn observer(form: ProgressForm, quiet: bool, verbose: bool, output: OutputForm) -> Arc<dyn Observer> {
+pub(super) fn observer(
+    form: ProgressForm,
+    quiet: bool,
+    verbose: bool,
+    output: OutputForm,
+) -> Arc<dyn Observer> {
     let terminal = std::io::stderr().is_terminal();
     match form {
         // Whoever reads errors as JSON should not meet text between them.
@@ -29,7 +34,9 @@ pub(super) fn observer(form: ProgressForm, quiet: bool, verbose: bool, output: O
         _ if quiet => Arc::new(crate::base::NullObserver),
         ProgressForm::Bar => Arc::new(Bar::new(verbose)),
         ProgressForm::Auto if terminal => Arc::new(Bar::new(verbose)),
-        ProgressForm::Auto | ProgressForm::Plain => Arc::new(Lines::new(Form::Plain, PLAIN_EVERY, verbose)),
+        ProgressForm::Auto | ProgressForm::Plain => {
+            Arc::new(Lines::new(Form::Plain, PLAIN_EVERY, verbose))
+        }
         ProgressForm::None => Arc::new(Lines::new(Form::WarningsOnly, PLAIN_EVERY, verbose)),
     }
 }
@@ -52,7 +59,18 @@ struct Counters {
 impl Counters {
     fn new(stage: Stage, total: u64) -> Self {
         let now = Instant::now();
-        Self { stage, started: now, shown: now, bytes: 0, stored: 0, total, kept: 0, sent: 0, received: 0, retries: 0 }
+        Self {
+            stage,
+            started: now,
+            shown: now,
+            bytes: 0,
+            stored: 0,
+            total,
+            kept: 0,
+            sent: 0,
+            received: 0,
+            retries: 0,
+        }
     }
 
     /// Bytes a second since the stage began. What was done before is no work of now.
@@ -62,8 +80,11 @@ impl Counters {
 
     /// What went over the network, for people.
     fn network(&self) -> String {
-        let part = |bytes: u64, what: &str| if bytes > 0 { format!(", {} {what}", human_bytes(bytes)) } else { String::new() };
-        let retries = if self.retries > 0 { format!(", {} retries", self.retries) } else { String::new() };
+        let part = |bytes: u64, what: &str| {
+            if bytes > 0 { format!(", {} {what}", human_bytes(bytes)) } else { String::new() }
+        };
+        let retries =
+            if self.retries > 0 { format!(", {} retries", self.retries) } else { String::new() };
         part(self.sent, "sent") + &part(self.received, "received") + &retries
     }
 
@@ -162,7 +183,9 @@ impl Observer for Lines {
                 counters.stored += stored;
             }),
             Event::Sent { bytes } => self.count(&mut guard, |counters| counters.sent += bytes),
-            Event::Received { bytes } => self.count(&mut guard, |counters| counters.received += bytes),
+            Event::Received { bytes } => {
+                self.count(&mut guard, |counters| counters.received += bytes)
+            }
             Event::Retried { error, attempt, delay } => {
                 self.count(&mut guard, |counters| counters.retries += 1);
                 match self.form {
@@ -198,7 +221,9 @@ impl Observer for Lines {
                 }
             }
             Event::Warning { message } => match self.form {
-                Form::Json | Form::JsonWarnings => note(&json!({"event": "warning", "message": message}).to_string()),
+                Form::Json | Form::JsonWarnings => {
+                    note(&json!({"event": "warning", "message": message}).to_string())
+                }
                 Form::Plain | Form::WarningsOnly => note(&format!("warning: {message}")),
             },
         }
@@ -206,14 +231,20 @@ impl Observer for Lines {
 }
 
 fn facts(error: &crate::base::Error) -> serde_json::Value {
-    serde_json::Value::Object(error.context().iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect())
+    serde_json::Value::Object(
+        error.context().iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect(),
+    )
 }
 
 /// Why a request is made again.
 fn retry_text(error: &crate::base::Error, attempt: u32, delay: Duration) -> String {
     let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
     let code = error.fact("code").map(|code| format!(" ({code})")).unwrap_or_default();
-    format!("attempt {attempt} failed, next in {:.1} s: {}{code}{causes}", delay.as_secs_f64(), error.message())
+    format!(
+        "attempt {attempt} failed, next in {:.1} s: {}{code}{causes}",
+        delay.as_secs_f64(),
+        error.message()
+    )
 }
 
 /// A bar with rate and time to go.
@@ -238,7 +269,8 @@ impl Bar {
 
     /// What went up, and how often something had to be repeated, behind the bar.
     fn show_network(&self) {
-        let (sent, retries) = (self.sent.load(Ordering::Relaxed), self.retries.load(Ordering::Relaxed));
+        let (sent, retries) =
+            (self.sent.load(Ordering::Relaxed), self.retries.load(Ordering::Relaxed));
         let sent = if sent > 0 { format!(", {} sent", human_bytes(sent)) } else { String::new() };
         let retries = if retries > 0 { format!(", {retries} retries") } else { String::new() };
         self.bar.set_message(sent + &retries);

@@ -4,13 +4,13 @@ use super::super::commands::clean::Leftover;
 use super::super::commands::tasks::Entry;
 use crate::base::{BLOCK_BYTES, Error, hex, human_bytes, rfc3339};
 use crate::format::{Footer, VolumeEntry};
-use crate::model::ImageDocument;
+use crate::image::ImageDocument;
+use crate::object::Listed;
 use crate::ops::{
-    Copied, Extracted, Inspection, MapCell, Restored, StoreOutcome, StorePlan, Stored, TaskProgress, TaskState, Verified, VolumeInspection,
-    shell_line,
+    Copied, Extracted, Inspection, MapCell, Restored, StoreOutcome, StorePlan, Stored,
+    TaskProgress, TaskState, Verified, VolumeInspection, shell_line,
 };
-use crate::store::Listed;
-use crate::tasks::{Origin, State, TaskRow};
+use crate::taskdb::{Origin, State, TaskRow};
 
 /// Cells of a map in one line.
 const MAP_WIDTH: usize = 64;
@@ -25,7 +25,11 @@ fn allocated(entry: &VolumeEntry) -> u64 {
 
 fn volume_line(entry: &VolumeEntry, stored: u64) -> String {
     let allocated = allocated(entry);
-    let ratio = if stored == 0 { String::new() } else { format!(" ({:.2}x)", allocated as f64 / stored as f64) };
+    let ratio = if stored == 0 {
+        String::new()
+    } else {
+        format!(" ({:.2}x)", allocated as f64 / stored as f64)
+    };
     let zero = (entry.zero - entry.fill) * BLOCK_BYTES;
     let zero = if zero == 0 { String::new() } else { format!(", {} zero", human_bytes(zero)) };
     format!(
@@ -41,7 +45,8 @@ pub(in super::super) fn stored_text(stored: &Stored, archive: &str) -> String {
     let name = name_of(stored.image_id.as_deref());
     match &stored.outcome {
         StoreOutcome::Made(pack) => {
-            let mut text = format!("stored {name} as {archive} ({})\n", human_bytes(pack.archive_len));
+            let mut text =
+                format!("stored {name} as {archive} ({})\n", human_bytes(pack.archive_len));
             for report in &pack.volumes {
                 text.push_str(&format!("  {}\n", volume_line(&report.entry, report.stored)));
             }
@@ -50,12 +55,18 @@ pub(in super::super) fn stored_text(stored: &Stored, archive: &str) -> String {
         StoreOutcome::Present { archive_len, footer } => {
             let len = human_bytes(*archive_len);
             let unread = "  by its index; its data was not read: `amistore verify` does that\n";
-            format!("{archive} is there already, and holds the same {name} ({len})\n{unread}") + &digests(footer)
+            format!("{archive} is there already, and holds the same {name} ({len})\n{unread}")
+                + &digests(footer)
         }
     }
 }
 
-pub(in super::super) fn copied_text(copied: &Copied, from: &str, to: &str, dry_run: bool) -> String {
+pub(in super::super) fn copied_text(
+    copied: &Copied,
+    from: &str,
+    to: &str,
+    dry_run: bool,
+) -> String {
     let name = name_of(copied.image_id.as_deref());
     let len = human_bytes(copied.archive_len);
     let line = match (dry_run, copied.present) {
@@ -68,9 +79,20 @@ pub(in super::super) fn copied_text(copied: &Copied, from: &str, to: &str, dry_r
 
 pub(in super::super) fn listed_text(found: &Listed) -> String {
     let metadata = |name: &str| found.metadata.get(name).map_or("-", |value| value.as_str());
-    let class = found.storage_class.as_deref().filter(|class| *class != "STANDARD").map(|class| format!("  [{class}]")).unwrap_or_default();
+    let class = found
+        .storage_class
+        .as_deref()
+        .filter(|class| *class != "STANDARD")
+        .map(|class| format!("  [{class}]"))
+        .unwrap_or_default();
     let (name, owner) = (printable(metadata("ami-name")), printable(metadata("ami-owner-account")));
-    format!("{}  {:>9}  {:<12}  {}  {name}{class}\n", found.modified, human_bytes(found.len), owner, printable(&found.key))
+    format!(
+        "{}  {:>9}  {:<12}  {}  {name}{class}\n",
+        found.modified,
+        human_bytes(found.len),
+        owner,
+        printable(&found.key)
+    )
 }
 
 pub(in super::super) fn tasks_text(found: &[Entry]) -> String {
@@ -91,13 +113,21 @@ fn unfinished_text(task: &TaskProgress, row: Option<&TaskRow>) -> String {
         _ if waits.is_some() => format!("waits for {}", printable(waits.unwrap_or_default())),
         TaskState::InProgress => "running".to_owned(),
         TaskState::Failed => {
-            format!("interrupted: {}", printable(task.reason.as_deref().unwrap_or("the process ended without a word")))
+            format!(
+                "interrupted: {}",
+                printable(task.reason.as_deref().unwrap_or("the process ended without a word"))
+            )
         }
     };
     let name = name_of(header.image_id.as_deref());
     // As whoever asks the server is told.
     let percent = row.map_or(task.percent, |row| row.percent);
-    let mut text = format!("{} {name} to {}, begun {}, {percent} %, {state}\n", header.kind.name(), header.target, header.started);
+    let mut text = format!(
+        "{} {name} to {}, begun {}, {percent} %, {state}\n",
+        header.kind.name(),
+        header.target,
+        header.started
+    );
     if waits.is_some() || task.state == TaskState::InProgress {
         return text;
     }
@@ -116,14 +146,23 @@ fn unfinished_text(task: &TaskProgress, row: Option<&TaskRow>) -> String {
 fn recorded_text(row: &TaskRow) -> String {
     let task = &row.task;
     let name = name_of(task.image_id.as_deref());
-    let begun = format!("{} {name} to {}, begun {}", task.kind.name(), task.target, rfc3339(row.started));
+    let begun =
+        format!("{} {name} to {}, begun {}", task.kind.name(), task.target, rfc3339(row.started));
     let made = row.restored_id.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
     match row.state {
-        State::Queued => format!("{begun}, waits for {}\n", printable(row.waits_for().unwrap_or_default())),
+        State::Queued => {
+            format!("{begun}, waits for {}\n", printable(row.waits_for().unwrap_or_default()))
+        }
         State::Running => format!("{begun}, {} %, running\n", row.percent),
-        State::Completed => format!("{begun}, completed {}{made}\n", row.ended.map(rfc3339).unwrap_or_default()),
+        State::Completed => {
+            format!("{begun}, completed {}{made}\n", row.ended.map(rfc3339).unwrap_or_default())
+        }
         State::Failed => {
-            format!("{begun}, {} %, failed: {}\n", row.percent, printable(row.reason.as_deref().unwrap_or("no reason is given")))
+            format!(
+                "{begun}, {} %, failed: {}\n",
+                row.percent,
+                printable(row.reason.as_deref().unwrap_or("no reason is given"))
+            )
         }
     }
 }
@@ -151,13 +190,20 @@ fn name_of(image_id: Option<&str>) -> &str {
     image_id.unwrap_or("bare snapshots")
 }
 
-pub(in super::super) fn store_plan_text(plan: &StorePlan, archive: &str, image_id: Option<&str>) -> String {
+pub(in super::super) fn store_plan_text(
+    plan: &StorePlan,
+    archive: &str,
+    image_id: Option<&str>,
+) -> String {
     let longest = human_bytes(plan.longest_archive);
     let mut text = format!("would store {} as {archive} (at most {longest})\n", name_of(image_id));
     for volume in &plan.volumes {
         let allocated = (volume.blocks * BLOCK_BYTES).min(volume.size.bytes());
         let (size, allocated) = (human_bytes(volume.size.bytes()), human_bytes(allocated));
-        text.push_str(&format!("  {}  {size}, {allocated} to read, {} extents\n", volume.id, volume.extents));
+        text.push_str(&format!(
+            "  {}  {size}, {allocated} to read, {} extents\n",
+            volume.id, volume.extents
+        ));
     }
     text
 }
@@ -167,7 +213,11 @@ pub(in super::super) fn restored_text(restored: &Restored, target: &str, dry_run
     let mut text = format!("{verb} {} to {target}\n", name_of(restored.image_id.as_deref()));
     for volume in &restored.volumes {
         let allocated = human_bytes((volume.blocks * BLOCK_BYTES).min(volume.size.bytes()));
-        text.push_str(&format!("  {}  {}, {allocated} written\n", volume.id.file_name(), human_bytes(volume.size.bytes())));
+        text.push_str(&format!(
+            "  {}  {}, {allocated} written\n",
+            volume.id.file_name(),
+            human_bytes(volume.size.bytes())
+        ));
     }
     text + &digests(&restored.footer)
 }
@@ -176,10 +226,12 @@ pub(in super::super) fn verified_text(verified: &Verified, archive: &str) -> Str
     if verified.is_ok() {
         let what = format!("{} blocks in {} cells", verified.blocks, verified.cells);
         let sampled = if verified.sampled { ", a sample" } else { "" };
-        return format!("ok {archive}: {what} checked{sampled}\n") + &verified.footer.as_ref().map(digests).unwrap_or_default();
+        return format!("ok {archive}: {what} checked{sampled}\n")
+            + &verified.footer.as_ref().map(digests).unwrap_or_default();
     }
     let word = if verified.differs { "different" } else { "corrupt" };
-    let mut text: String = verified.findings.iter().map(|finding| finding_line(word, finding)).collect();
+    let mut text: String =
+        verified.findings.iter().map(|finding| finding_line(word, finding)).collect();
     if verified.more_findings > 0 {
         text.push_str(&format!("{word}: and {} more\n", verified.more_findings));
     }
@@ -187,18 +239,31 @@ pub(in super::super) fn verified_text(verified: &Verified, archive: &str) -> Str
 }
 
 fn finding_line(word: &str, finding: &Error) -> String {
-    let facts: Vec<String> =
-        finding.context().iter().filter(|(key, _)| *key != "archive").map(|(key, value)| format!("{key} {value}")).collect();
+    let facts: Vec<String> = finding
+        .context()
+        .iter()
+        .filter(|(key, _)| *key != "archive")
+        .map(|(key, value)| format!("{key} {value}"))
+        .collect();
     let causes: String = finding.causes().iter().map(|cause| format!(": {cause}")).collect();
     let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
     format!("{word}: {}{causes}{facts}\n", finding.message())
 }
 
-pub(in super::super) fn extracted_text(extracted: &Extracted, file: &str, dry_run: bool, bytes_read: u64) -> String {
+pub(in super::super) fn extracted_text(
+    extracted: &Extracted,
+    file: &str,
+    dry_run: bool,
+    bytes_read: u64,
+) -> String {
     let verb = if dry_run { "would extract" } else { "extracted" };
     let allocated = (extracted.blocks * BLOCK_BYTES).min(extracted.size.bytes());
-    let (size, allocated, read) = (human_bytes(extracted.size.bytes()), human_bytes(allocated), human_bytes(bytes_read));
-    format!("{verb} {} to {file}: {size}, {allocated} written, {read} of the archive read\n", extracted.id)
+    let (size, allocated, read) =
+        (human_bytes(extracted.size.bytes()), human_bytes(allocated), human_bytes(bytes_read));
+    format!(
+        "{verb} {} to {file}: {size}, {allocated} written, {read} of the archive read\n",
+        extracted.id
+    )
 }
 
 pub(in super::super) fn metadata_text(file: &str, dry_run: bool, len: usize) -> String {
@@ -222,8 +287,16 @@ pub(in super::super) fn inspection_text(inspection: &Inspection, archive: &str) 
     if let Some(image_id) = document.image_id() {
         text.push_str(&format!("\nimage {image_id}\n"));
         let image = &document.value()["Image"];
-        for member in ["Name", "Description", "Architecture", "BootMode", "VirtualizationType", "RootDeviceName", "CreationDate", "OwnerId"]
-        {
+        for member in [
+            "Name",
+            "Description",
+            "Architecture",
+            "BootMode",
+            "VirtualizationType",
+            "RootDeviceName",
+            "CreationDate",
+            "OwnerId",
+        ] {
             if let Some(value) = image[member].as_str().filter(|value| !value.is_empty()) {
                 text.push_str(&format!("  {member:<18}  {}\n", printable(value)));
             }
@@ -238,7 +311,7 @@ pub(in super::super) fn inspection_text(inspection: &Inspection, archive: &str) 
 }
 
 fn mappings(document: &ImageDocument) -> String {
-    let line = |mapping: &crate::model::Mapping| {
+    let line = |mapping: &crate::image::Mapping| {
         let what = mapping.snapshot.as_ref().map_or("no snapshot", |snapshot| snapshot.as_str());
         format!("  {:<18}  {what}\n", mapping.device.as_str())
     };
@@ -251,13 +324,19 @@ fn printable(text: &str) -> String {
 }
 
 fn map(volume: &VolumeInspection) -> String {
-    let lines: Vec<String> =
-        volume.map.chunks(MAP_WIDTH).map(|cells| format!("  |{}|\n", cells.iter().map(shade).collect::<String>())).collect();
+    let lines: Vec<String> = volume
+        .map
+        .chunks(MAP_WIDTH)
+        .map(|cells| format!("  |{}|\n", cells.iter().map(shade).collect::<String>()))
+        .collect();
     if lines.is_empty() {
         return String::new();
     }
     let part = human_bytes(volume.entry.size.bytes() / volume.map.len() as u64);
-    lines.concat() + &format!("   each character {part}: # full of data, + half, - little, 0 zeros only, . nothing\n")
+    lines.concat()
+        + &format!(
+            "   each character {part}: # full of data, + half, - little, 0 zeros only, . nothing\n"
+        )
 }
 
 /// ASCII, because the terminal's character set is not known.

@@ -4,11 +4,15 @@
 //! that was seen to have the instructions, and [`Engine::compress`] takes whole blocks by slice,
 //! so no caller can hand it a wrong pointer or a wrong length.
 
-#![expect(unsafe_code, reason = "the SHA instructions are only there as intrinsics; this kernel is all there is of them")]
+#![expect(
+    unsafe_code,
+    reason = "the SHA instructions are only there as intrinsics; this kernel is all there is of them"
+)]
 
 use core::arch::x86_64::{
-    __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_loadu_si128, _mm_set_epi8, _mm_setzero_si128, _mm_sha256msg1_epu32, _mm_sha256msg2_epu32,
-    _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_storeu_si128,
+    __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_loadu_si128, _mm_set_epi8, _mm_setzero_si128,
+    _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8,
+    _mm_shuffle_epi32, _mm_storeu_si128,
 };
 
 use super::{Block, State};
@@ -80,7 +84,10 @@ fn compress_lanes<const N: usize>(lanes: [(&mut State, &[Block]); N], count: usi
         blocks[l] = &lane[..count];
     }
 
-    #[expect(clippy::needless_range_loop, reason = "`at` and `l` go through several arrays in step")]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "`at` and `l` go through several arrays in step"
+    )]
     for at in 0..count {
         let (abef_before, cdgh_before) = (abef, cdgh);
         // The last sixteen schedule words of each lane: `w[q % 4][l]` holds words 4q to 4q + 3.

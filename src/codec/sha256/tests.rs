@@ -7,7 +7,8 @@ type Path = fn(&[&[u8]], &mut [Digest]);
 
 /// The public entry, the portable path, and the kernel where this CPU can run it.
 fn paths() -> Vec<(&'static str, Path)> {
-    let mut paths: Vec<(&'static str, Path)> = vec![("public", digest_many), ("portable", portable)];
+    let mut paths: Vec<(&'static str, Path)> =
+        vec![("public", digest_many), ("portable", portable)];
     if Engine::detect().is_some() {
         paths.push(("kernel", |inputs, out| {
             if let Some(engine) = Engine::detect() {
@@ -62,7 +63,10 @@ fn known_vectors() {
     let vectors: [(&[u8], &str); 5] = [
         (b"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
         (b"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
-        (b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"),
+        (
+            b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1",
+        ),
         (&million, "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
         // In base64: B4VNL+8pega6gWheZgwzLeNtXRjVRpJ9MNqtbX/aFUE=.
         (&zeros, "07854d2fef297a06ba81685e660c332de36d5d18d546927d30daad6d7fda1541"),
@@ -145,7 +149,8 @@ fn block_counts_agree_with_the_padding() {
 #[test]
 fn blocks_of_equal_length_with_one_longer() {
     let mut random = Random(11);
-    let blocks: Vec<Vec<u8>> = (0..9).map(|i| random.bytes(if i == 5 { 150_001 } else { 64 << 10 })).collect();
+    let blocks: Vec<Vec<u8>> =
+        (0..9).map(|i| random.bytes(if i == 5 { 150_001 } else { 64 << 10 })).collect();
     let inputs: Vec<&[u8]> = blocks.iter().map(Vec::as_slice).collect();
     check(&inputs);
 }

@@ -1,9 +1,10 @@
-//! The parameters of one action, taken one after the other; what is left in the end is none of the action's.
+//! The parameters of one action, taken one after the other; what is left in the end is none of the
+//! action's.
 
 use std::collections::BTreeMap;
 
 use super::super::Refusal;
-use crate::query::Params;
+use crate::aws::ec2_query::Params;
 
 /// Parameters by name. Each name stands once.
 #[derive(Debug, Default)]
@@ -14,12 +15,16 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// All but `Action` and `Version`, and what clients of the oldest kind send with their signature.
+    /// All but `Action` and `Version`, and what clients of the oldest kind send with their
+    /// signature.
     pub(super) fn new(params: &Params) -> Result<Self, Refusal> {
         let mut values = BTreeMap::new();
         for (name, value) in params.pairs() {
             if values.insert(name.clone(), value.clone()).is_some() {
-                return Err(Refusal::value(format!("The parameter {} is given more than once", shown(name))));
+                return Err(Refusal::value(format!(
+                    "The parameter {} is given more than once",
+                    shown(name)
+                )));
             }
         }
         values.remove("Action");
@@ -38,9 +43,12 @@ impl Arguments {
 
     /// A value that has to be there, and not empty.
     pub(super) fn require(&mut self, name: &str) -> Result<String, Refusal> {
-        self.take(name)
-            .filter(|value| !value.is_empty())
-            .ok_or_else(|| Refusal::client("MissingParameter", format!("The request must contain the parameter {}", self.named(name))))
+        self.take(name).filter(|value| !value.is_empty()).ok_or_else(|| {
+            Refusal::client(
+                "MissingParameter",
+                format!("The request must contain the parameter {}", self.named(name)),
+            )
+        })
     }
 
     /// `true` or `false`, as EC2 writes it. Not given is false.
@@ -80,17 +88,27 @@ impl Arguments {
     fn groups(&mut self, name: &str) -> Result<BTreeMap<u32, Arguments>, Refusal> {
         let start = format!("{name}.");
         let mut groups: BTreeMap<u32, Arguments> = BTreeMap::new();
-        let ours: Vec<String> =
-            self.values.range(start.clone()..).map(|(name, _)| name).take_while(|name| name.starts_with(&start)).cloned().collect();
+        let ours: Vec<String> = self
+            .values
+            .range(start.clone()..)
+            .map(|(name, _)| name)
+            .take_while(|name| name.starts_with(&start))
+            .cloned()
+            .collect();
         for name in ours {
             let rest = &name[start.len()..];
             let (number, member) = rest.split_once('.').unwrap_or((rest, ""));
             let number = counted(number).filter(|_| !rest.ends_with('.'));
             let (Some(number), Some(value)) = (number, self.values.remove(&name)) else {
-                return Err(Refusal::client("UnknownParameter", format!("The parameter {} is not recognized", self.named(&name))));
+                return Err(Refusal::client(
+                    "UnknownParameter",
+                    format!("The parameter {} is not recognized", self.named(&name)),
+                ));
             };
             let path = || format!("{}{start}{number}.", self.path);
-            let group = groups.entry(number).or_insert_with(|| Arguments { path: path(), values: BTreeMap::new() });
+            let group = groups
+                .entry(number)
+                .or_insert_with(|| Arguments { path: path(), values: BTreeMap::new() });
             group.values.insert(member.to_owned(), value);
         }
         Ok(groups)
@@ -98,7 +116,10 @@ impl Arguments {
 
     fn unknown(&self) -> Refusal {
         let name = self.values.keys().next().map_or("", String::as_str);
-        Refusal::client("UnknownParameter", format!("The parameter {} is not recognized", self.named(name).trim_end_matches('.')))
+        Refusal::client(
+            "UnknownParameter",
+            format!("The parameter {} is not recognized", self.named(name).trim_end_matches('.')),
+        )
     }
 
     /// Refuses what nobody took.
@@ -115,7 +136,12 @@ fn counted(digits: &str) -> Option<u32> {
 
 /// What somebody sent, as it may stand in a message: short, and on one line.
 pub(super) fn shown(text: &str) -> String {
-    text.chars().take(128).flat_map(|char| if char.is_control() { char.escape_default().collect() } else { vec![char] }).collect()
+    text.chars()
+        .take(128)
+        .flat_map(
+            |char| if char.is_control() { char.escape_default().collect() } else { vec![char] },
+        )
+        .collect()
 }
 
 #[cfg(test)]
@@ -135,15 +161,30 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_not_recognized() {
-        for form in ["Id.x=1", "Id.0=1", "Id.01=1", "Id.-1=1", "Id.=1", "Id.1.=1", "Id.1.2=1", "Id.99999999999=1"] {
+        for form in [
+            "Id.x=1",
+            "Id.0=1",
+            "Id.01=1",
+            "Id.-1=1",
+            "Id.=1",
+            "Id.1.=1",
+            "Id.1.2=1",
+            "Id.99999999999=1",
+        ] {
             assert_eq!(arguments(form).list("Id").expect_err(form).code, "UnknownParameter");
         }
-        assert_eq!(arguments("Filter.1=x").items("Filter").expect_err("no member").code, "UnknownParameter");
+        assert_eq!(
+            arguments("Filter.1=x").items("Filter").expect_err("no member").code,
+            "UnknownParameter"
+        );
     }
 
     #[test]
     fn messages_name_the_whole_parameter() {
         let mut items = arguments("Tag.7.Value=x").items("Tag").expect("items");
-        assert_eq!(items[0].require("Key").expect_err("missing").message, "The request must contain the parameter Tag.7.Key");
+        assert_eq!(
+            items[0].require("Key").expect_err("missing").message,
+            "The request must contain the parameter Tag.7.Key"
+        );
     }
 }

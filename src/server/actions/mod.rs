@@ -1,6 +1,7 @@
 //! The three actions: from parameters to the service, and from what it says to XML.
 //!
-//! Parameters are as strict as EC2's, so that a mistake is found here and not on the day it matters. Nothing here knows HTTP or signatures.
+//! Parameters are as strict as EC2's, so that a mistake is found here and not on the day it
+//! matters. Nothing here knows HTTP or signatures.
 
 mod arguments;
 mod restore;
@@ -9,7 +10,7 @@ mod tasks;
 
 use super::reserved::Names;
 use super::{Refusal, Service};
-use crate::query::{Params, VERSION, Xml};
+use crate::aws::ec2_query::{Params, VERSION, Xml};
 use arguments::{Arguments, shown};
 
 /// An action of our own.
@@ -53,10 +54,16 @@ impl Action {
 
 fn version(params: &Params) -> Result<(), Refusal> {
     match params.get("Version") {
-        None | Some("") => Err(Refusal::client("MissingParameter", "The request must contain the parameter Version")),
+        None | Some("") => Err(Refusal::client(
+            "MissingParameter",
+            "The request must contain the parameter Version",
+        )),
         Some(VERSION) => Ok(()),
         Some(other) => {
-            let message = format!("The requested version ({}) of service AmazonEC2 does not exist. Expecting {VERSION}", shown(other));
+            let message = format!(
+                "The requested version ({}) of service AmazonEC2 does not exist. Expecting {VERSION}",
+                shown(other)
+            );
             Err(Refusal::client("NoSuchVersion", message))
         }
     }
@@ -64,8 +71,12 @@ fn version(params: &Params) -> Result<(), Refusal> {
 
 /// An image that is asked for by EC2's id, or by one that was reserved for it.
 fn image_id(text: &str, names: &mut Names<'_>) -> Result<crate::base::ImageId, Refusal> {
-    let id = super::reserved::parse(text)
-        .ok_or_else(|| Refusal::client("InvalidAMIID.Malformed", format!("Invalid id: \"{}\" (expecting \"ami-...\")", shown(text))))?;
+    let id = super::reserved::parse(text).ok_or_else(|| {
+        Refusal::client(
+            "InvalidAMIID.Malformed",
+            format!("Invalid id: \"{}\" (expecting \"ami-...\")", shown(text)),
+        )
+    })?;
     names.real(&id)
 }
 
@@ -79,7 +90,10 @@ struct TagRules {
 /// `Tag.N.Key` and `Tag.N.Value`. A key stands once, and a value that is not given is empty.
 fn tags(items: Vec<Arguments>, rules: &TagRules) -> Result<Vec<(String, String)>, Refusal> {
     if items.len() > rules.most {
-        return Err(Refusal::client("TagLimitExceeded", format!("At most {} tags are allowed", rules.most)));
+        return Err(Refusal::client(
+            "TagLimitExceeded",
+            format!("At most {} tags are allowed", rules.most),
+        ));
     }
     let mut tags: Vec<(String, String)> = Vec::new();
     for mut item in items {
@@ -89,17 +103,29 @@ fn tags(items: Vec<Arguments>, rules: &TagRules) -> Result<Vec<(String, String)>
         // Services count as Java does.
         for (what, text, most) in [("key", &key, rules.key), ("value", &value, rules.value)] {
             if text.encode_utf16().count() > most {
-                return Err(Refusal::value(format!("The tag {what} '{}' is longer than {most} characters", shown(text))));
+                return Err(Refusal::value(format!(
+                    "The tag {what} '{}' is longer than {most} characters",
+                    shown(text)
+                )));
             }
             if text.chars().any(|char| char.is_control() && char != '\t') {
-                return Err(Refusal::value(format!("The tag {what} '{}' has a control character", shown(text))));
+                return Err(Refusal::value(format!(
+                    "The tag {what} '{}' has a control character",
+                    shown(text)
+                )));
             }
         }
         if key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:")) {
-            return Err(Refusal::value(format!("The tag key '{}' begins with aws:, which is reserved", shown(&key))));
+            return Err(Refusal::value(format!(
+                "The tag key '{}' begins with aws:, which is reserved",
+                shown(&key)
+            )));
         }
         if tags.iter().any(|(known, _)| *known == key) {
-            return Err(Refusal::value(format!("The tag key '{}' is given more than once", shown(&key))));
+            return Err(Refusal::value(format!(
+                "The tag key '{}' is given more than once",
+                shown(&key)
+            )));
         }
         tags.push((key, value));
     }
@@ -109,7 +135,10 @@ fn tags(items: Vec<Arguments>, rules: &TagRules) -> Result<Vec<(String, String)>
 /// Letters, digits, `.`, `_` and `-`; S3-compatible stores allow more than S3.
 fn bucket(name: &str) -> Result<(), Refusal> {
     let allowed = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-    if allowed && (3..=255).contains(&name.len()) && name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+    if allowed
+        && (3..=255).contains(&name.len())
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+    {
         return Ok(());
     }
     Err(Refusal::value(format!("'{}' is not the name of a bucket", shown(name))))
@@ -120,7 +149,10 @@ const MAX_KEY_BYTES: usize = 1024;
 
 fn object_key(key: &str) -> Result<(), Refusal> {
     if key.len() > MAX_KEY_BYTES || key.chars().any(char::is_control) {
-        return Err(Refusal::value(format!("'{}' is not a key: at most {MAX_KEY_BYTES} bytes, and no control characters", shown(key))));
+        return Err(Refusal::value(format!(
+            "'{}' is not a key: at most {MAX_KEY_BYTES} bytes, and no control characters",
+            shown(key)
+        )));
     }
     Ok(())
 }

@@ -3,13 +3,17 @@
 use super::super::{Refusal, RestoreRequest, Service};
 use super::arguments::{Arguments, shown};
 use super::{TagRules, bucket, object_key, tags};
+use crate::aws::ec2_query::Xml;
 use crate::base::check_image_name;
-use crate::query::Xml;
 
 /// Of EC2's resources.
 const TAGS: TagRules = TagRules { most: 50, key: 128, value: 256 };
 
-pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Service) -> Result<Xml, Refusal> {
+pub(super) fn answer(
+    mut arguments: Arguments,
+    dry_run: bool,
+    service: &dyn Service,
+) -> Result<Xml, Refusal> {
     let bucket_name = arguments.require("Bucket")?;
     let key = arguments.require("ObjectKey")?;
     let name = arguments.take("Name");
@@ -22,23 +26,30 @@ pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Serv
             "image" => &mut image_tags,
             "snapshot" => &mut snapshot_tags,
             other => {
-                let message =
-                    format!("'{}' is not a valid taggable resource type for this operation: image and snapshot are", shown(other));
+                let message = format!(
+                    "'{}' is not a valid taggable resource type for this operation: image and snapshot are",
+                    shown(other)
+                );
                 return Err(Refusal::value(message));
             }
         };
         if place.replace(of_item).is_some() {
-            return Err(Refusal::value(format!("TagSpecification names the resource type '{kind}' more than once")));
+            return Err(Refusal::value(format!(
+                "TagSpecification names the resource type '{kind}' more than once"
+            )));
         }
     }
     arguments.finish()?;
     bucket(&bucket_name)?;
     object_key(&key)?;
     if let Some(name) = &name {
-        check_image_name(name).map_err(|error| Refusal::client("InvalidAMIName.Malformed", error.message()))?;
+        check_image_name(name)
+            .map_err(|error| Refusal::client("InvalidAMIName.Malformed", error.message()))?;
     }
-    let (image_tags, snapshot_tags) = (image_tags.unwrap_or_default(), snapshot_tags.unwrap_or_default());
-    let request = RestoreRequest { bucket: bucket_name, object_key: key, name, image_tags, snapshot_tags };
+    let (image_tags, snapshot_tags) =
+        (image_tags.unwrap_or_default(), snapshot_tags.unwrap_or_default());
+    let request =
+        RestoreRequest { bucket: bucket_name, object_key: key, name, image_tags, snapshot_tags };
     let reserved = service.create_restore(&request, dry_run)?;
     if dry_run { Err(Refusal::dry_run()) } else { Ok(Xml::new().text("imageId", reserved)) }
 }

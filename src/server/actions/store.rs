@@ -4,12 +4,16 @@ use super::super::reserved::Names;
 use super::super::{Refusal, Service, StoreRequest};
 use super::arguments::Arguments;
 use super::{TagRules, bucket, image_id, object_key, tags};
-use crate::query::Xml;
+use crate::aws::ec2_query::Xml;
 
 /// Of S3's objects.
 const TAGS: TagRules = TagRules { most: 10, key: 128, value: 256 };
 
-pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Service) -> Result<Xml, Refusal> {
+pub(super) fn answer(
+    mut arguments: Arguments,
+    dry_run: bool,
+    service: &dyn Service,
+) -> Result<Xml, Refusal> {
     let image = arguments.require("ImageId")?;
     let place = arguments.require("Bucket")?;
     let tags = tags(arguments.items("S3ObjectTag")?, &TAGS)?;

@@ -7,22 +7,27 @@ use super::super::times::milliseconds;
 use super::super::{Refusal, Service, StorePage, StoreQuery};
 use super::arguments::{Arguments, shown};
 use super::image_id;
+use crate::aws::ec2_query::Xml;
 use crate::base::hex;
 use crate::codec::sha256;
-use crate::query::Xml;
 
 /// Images of one question, as EC2 has it.
 const MAX_IMAGES: usize = 20;
 /// Tasks of one page that a client can ask for.
 const MAX_RESULTS: usize = 200;
-/// Tasks of one page for a client that does not say: those who do not read pages should rarely miss one.
+/// Tasks of one page for a client that does not say: those who do not read pages should rarely miss
+/// one.
 const PLAIN_RESULTS: usize = 1000;
 /// Values of filters in one question, as EC2 has it.
 const MAX_FILTER_VALUES: usize = 200;
 /// The longest token that is looked at.
 const MAX_TOKEN_BYTES: usize = 512;
 
-pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Service) -> Result<Xml, Refusal> {
+pub(super) fn answer(
+    mut arguments: Arguments,
+    dry_run: bool,
+    service: &dyn Service,
+) -> Result<Xml, Refusal> {
     let ids = arguments.list("ImageId")?;
     let filters = arguments.items("Filter")?;
     let limit = arguments.take("MaxResults");
@@ -32,9 +37,15 @@ pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Serv
         return Err(Refusal::client("InvalidParameterCombination", message));
     }
     if ids.len() > MAX_IMAGES {
-        return Err(Refusal::value(format!("The parameter ImageIds holds {} ids: at most {MAX_IMAGES} are allowed", ids.len())));
+        return Err(Refusal::value(format!(
+            "The parameter ImageIds holds {} ids: at most {MAX_IMAGES} are allowed",
+            ids.len()
+        )));
     }
-    let mut query = StoreQuery { limit: limit.as_deref().map_or(Ok(PLAIN_RESULTS), results)?, ..StoreQuery::default() };
+    let mut query = StoreQuery {
+        limit: limit.as_deref().map_or(Ok(PLAIN_RESULTS), results)?,
+        ..StoreQuery::default()
+    };
     read_filters(filters, &mut query)?;
     arguments.finish()?;
     let mut names = Names::new(service);
@@ -48,7 +59,8 @@ pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Serv
         (query.states, query.buckets) = Default::default();
     }
     let binding = binding(&query);
-    query.after = token.filter(|token| !token.is_empty()).map(|token| after(&token, &binding)).transpose()?;
+    query.after =
+        token.filter(|token| !token.is_empty()).map(|token| after(&token, &binding)).transpose()?;
     if dry_run {
         return Err(Refusal::dry_run());
     }
@@ -57,7 +69,9 @@ pub(super) fn answer(mut arguments: Arguments, dry_run: bool, service: &dyn Serv
 }
 
 fn results(text: &str) -> Result<usize, Refusal> {
-    let number = text.parse().ok().filter(|number| (1..=MAX_RESULTS).contains(number) && text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = text.parse().ok().filter(|number| {
+        (1..=MAX_RESULTS).contains(number) && text.bytes().all(|byte| byte.is_ascii_digit())
+    });
     number.ok_or_else(|| {
         Refusal::value(format!(
             "Value ( {} ) for parameter maxResults is invalid. Expecting a value between 1 and {MAX_RESULTS}",
@@ -75,7 +89,10 @@ fn read_filters(filters: Vec<Arguments>, query: &mut StoreQuery) -> Result<(), R
         filter.finish()?;
         count += values.len();
         if count > MAX_FILTER_VALUES {
-            return Err(Refusal::client("FilterLimitExceeded", format!("At most {MAX_FILTER_VALUES} values of filters are allowed")));
+            return Err(Refusal::client(
+                "FilterLimitExceeded",
+                format!("At most {MAX_FILTER_VALUES} values of filters are allowed"),
+            ));
         }
         if values.is_empty() {
             return Err(Refusal::value(format!("The filter '{}' has no value", shown(&name))));
@@ -100,11 +117,16 @@ fn binding(query: &StoreQuery) -> String {
 fn after(token: &str, binding: &str) -> Result<String, Refusal> {
     let rest = token.strip_prefix(binding).and_then(|rest| rest.strip_prefix('-'));
     let plain = |rest: &&str| {
-        token.len() <= MAX_TOKEN_BYTES && !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        token.len() <= MAX_TOKEN_BYTES
+            && !rest.is_empty()
+            && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    rest.filter(plain)
-        .map(ToOwned::to_owned)
-        .ok_or_else(|| Refusal::client("InvalidPaginationToken", "The pagination token is not one of this request: begin again without it"))
+    rest.filter(plain).map(ToOwned::to_owned).ok_or_else(|| {
+        Refusal::client(
+            "InvalidPaginationToken",
+            "The pagination token is not one of this request: begin again without it",
+        )
+    })
 }
 
 fn written(page: StorePage, names: &Names<'_>, binding: &str) -> Xml {

@@ -1,6 +1,8 @@
-//! The service with real work behind it: requests are checked and recorded, and workers do what is recorded, one after the other and some at a time.
+//! The service with real work behind it: requests are checked and recorded, and workers do what is
+//! recorded, one after the other and some at a time.
 //!
-//! Whatever ends a server, the next one on the same state directory goes on where it stopped; several of them share the work. It does not know HTTP.
+//! Whatever ends a server, the next one on the same state directory goes on where it stopped;
+//! several of them share the work. It does not know HTTP.
 
 mod refusal;
 mod requests;
@@ -13,13 +15,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Overview, Refusal, RestoreRequest, RestoredImage, Service, StorePage, StoreQuery, StoreRequest};
+use super::{
+    Overview, Refusal, RestoreRequest, RestoredImage, Service, StorePage, StoreQuery, StoreRequest,
+};
 use crate::aws::s3::{ObjectOptions, S3Link};
 use crate::aws::{Access, Credentials, RetryPolicy};
 use crate::base::{Cancel, Error, ErrorKind, ImageId, Observer, Result};
+use crate::checkpoint::StateDirectory;
 use crate::setup::{Compute, LinkSettings, Links, Recorder, Resources, told};
-use crate::state::StateDirectory;
-use crate::tasks::{Ledger, Of, Owner, Rules};
+use crate::taskdb::{Ledger, Of, Owner, Rules};
 use tally::Tally;
 
 /// The level at which servers compress.
@@ -108,11 +112,14 @@ struct Shared {
 }
 
 impl Desk {
-    /// Opens the record of tasks and starts to work on what is in it. No request is made before there is a task.
+    /// Opens the record of tasks and starts to work on what is in it. No request is made before
+    /// there is a task.
     pub fn start(settings: DeskSettings) -> Result<Arc<Self>> {
         let limits = settings.limits;
         if limits.max_tasks == 0 || limits.max_queued == 0 {
-            return Err(Error::usage("a server that may do nothing is of no use: allow at least one task, running and waiting"));
+            return Err(Error::usage(
+                "a server that may do nothing is of no use: allow at least one task, running and waiting",
+            ));
         }
         let share = share_of(&settings);
         share.check_smallest_store(LEVEL).map_err(|error| {
@@ -128,7 +135,8 @@ impl Desk {
         })?;
         let tally = Arc::new(Tally::new(settings.observer.clone()));
         let links = Links::new(tally.clone(), settings.cancel.clone());
-        let compute = links.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
+        let compute =
+            links.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
         let archive = links.objects(settings.archive.clone(), &settings.archive_link)?;
         let ledger = Arc::new(Ledger::open(settings.state.path())?);
         let owner = Arc::new(Owner::register(settings.state.path())?);
@@ -152,13 +160,18 @@ impl Desk {
         let desk = Self { shared: shared.clone(), workers: Mutex::default() };
         for number in 0..limits.max_tasks {
             let shared = shared.clone();
-            let worker = std::thread::Builder::new().name(format!("amistore-task-{number}")).spawn(move || worker::work(&shared));
-            lock(&desk.workers).push(worker.map_err(|cause| Error::io("cannot start the threads that work on tasks", cause))?);
+            let worker = std::thread::Builder::new()
+                .name(format!("amistore-task-{number}"))
+                .spawn(move || worker::work(&shared));
+            lock(&desk.workers).push(worker.map_err(|cause| {
+                Error::io("cannot start the threads that work on tasks", cause)
+            })?);
         }
         Ok(Arc::new(desk))
     }
 
-    /// Stops all work, and returns when nobody works any more. Tasks stay in progress: the next server goes on with them.
+    /// Stops all work, and returns when nobody works any more. Tasks stay in progress: the next
+    /// server goes on with them.
     pub fn stop(&self) {
         self.shared.settings.cancel.cancel();
         self.shared.wake_all();
@@ -197,8 +210,15 @@ impl Service for Desk {
         self.shared.overview()
     }
 
-    fn use_signature(&self, signature: &[u8; 32], until: SystemTime) -> Result<Option<SystemTime>, Refusal> {
-        self.shared.ledger.use_signature(signature, until).map_err(|error| refusal::of_record(&error))
+    fn use_signature(
+        &self,
+        signature: &[u8; 32],
+        until: SystemTime,
+    ) -> Result<Option<SystemTime>, Refusal> {
+        self.shared
+            .ledger
+            .use_signature(signature, until)
+            .map_err(|error| refusal::of_record(&error))
     }
 
     fn release_signature(&self, signature: &[u8; 32]) -> Result<(), Refusal> {
@@ -212,7 +232,9 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// Who and where: the account, and Region and endpoints. The account is asked for when it is needed for the first time; it is not told by the names of keys, because those change, and tasks would be nobody's.
+    /// Who and where: the account, and Region and endpoints. The account is asked for when it is
+    /// needed for the first time; it is not told by the names of keys, because those change, and
+    /// tasks would be nobody's.
     fn scope(&self) -> Result<&str> {
         if let Some(scope) = self.scope.get() {
             return Ok(scope);
@@ -248,7 +270,10 @@ impl Shared {
         let link = &self.settings.compute_link;
         let retry = RetryPolicy { max_attempts: link.retry.max_attempts.min(2), ..link.retry };
         let settings = LinkSettings { retry, silence: link.silence.min(ASK_AGAIN), ..link.clone() };
-        let access_to_sts = Access { connect_timeout: Some(access.connect_timeout.unwrap_or(ASK_AGAIN).min(ASK_AGAIN)), ..access.clone() };
+        let access_to_sts = Access {
+            connect_timeout: Some(access.connect_timeout.unwrap_or(ASK_AGAIN).min(ASK_AGAIN)),
+            ..access.clone()
+        };
         if let Some(account) = self.links.account(&access_to_sts, &settings)? {
             return Ok(account);
         }
@@ -259,18 +284,24 @@ impl Shared {
             (Credentials::Anonymous, _) => "anonymous".to_owned(),
             (Credentials::Chain, profile) => {
                 let key = variable("AWS_ACCESS_KEY_ID").filter(|key| !key.starts_with("ASIA"));
-                profile.clone().or_else(|| variable("AWS_PROFILE")).or(key).unwrap_or_else(|| "somebody".to_owned())
+                profile
+                    .clone()
+                    .or_else(|| variable("AWS_PROFILE"))
+                    .or(key)
+                    .unwrap_or_else(|| "somebody".to_owned())
             }
         })
     }
 
     fn place(&self) -> String {
         let archive_profile = self.settings.archive.profile.as_deref().unwrap_or_default();
-        let (region, ec2, ebs) = (self.compute.ec2.region(), self.compute.ec2.endpoint(), self.compute.ebs.endpoint());
+        let (region, ec2, ebs) =
+            (self.compute.ec2.region(), self.compute.ec2.endpoint(), self.compute.ebs.endpoint());
         format!("{region} ec2={ec2} ebs={ebs} s3={} as={archive_profile}", self.archive.endpoint())
     }
 
-    /// Whose tasks are told of. Nobody is asked for that: how far a task is can be told without AWS.
+    /// Whose tasks are told of. Nobody is asked for that: how far a task is can be told without
+    /// AWS.
     fn told_of<T>(&self, tell: impl FnOnce(&Of<'_>) -> T) -> T {
         match self.scope.get() {
             Some(scope) => tell(&Of::Scope(scope)),
@@ -284,13 +315,19 @@ impl Shared {
 }
 
 fn unknown(cause: &Error) -> Error {
-    Error::new(cause.kind(), "it is not known whose tasks these credentials are for: name the account with --account-id")
-        .because(told(cause))
+    Error::new(
+        cause.kind(),
+        "it is not known whose tasks these credentials are for: name the account with --account-id",
+    )
+    .because(told(cause))
 }
 
 /// What one task may take.
 fn share_of(settings: &DeskSettings) -> Resources {
-    Resources { threads: settings.resources.threads, memory: settings.resources.memory / settings.limits.max_tasks.max(1) as u64 }
+    Resources {
+        threads: settings.resources.threads,
+        memory: settings.resources.memory / settings.limits.max_tasks.max(1) as u64,
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

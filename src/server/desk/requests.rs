@@ -8,9 +8,9 @@ use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Edits};
 use crate::aws::s3::{S3Location, S3Store};
 use crate::base::{Error, ErrorKind, ImageId, Result, check_image_name, random};
 use crate::engine::Archive;
+use crate::object::ObjectStore;
 use crate::setup::{look_at_bucket, restore_target, task_target, told};
-use crate::store::ObjectStore;
-use crate::tasks::{Kind, NewTask, Origin, Rules};
+use crate::taskdb::{Kind, NewTask, Origin, Rules};
 
 /// Memory of an image that is only looked at.
 const NOTHING_IS_SENT: u64 = 1 << 20;
@@ -47,16 +47,25 @@ impl RestoreWork {
 }
 
 impl Shared {
-    pub(super) fn create_store(&self, request: &StoreRequest, dry_run: bool) -> Result<String, Refusal> {
+    pub(super) fn create_store(
+        &self,
+        request: &StoreRequest,
+        dry_run: bool,
+    ) -> Result<String, Refusal> {
         let (id, bucket) = (&request.image_id, &request.bucket);
         let compute = &self.compute;
         let scope = self.scope().map_err(|error| refusal::of(&error))?;
-        let size = Ec2Image::examine(&compute.ec2, &compute.ebs, &compute.quotas, id).map_err(|error| refusal::of_image(id, &error))?;
+        let size = Ec2Image::examine(&compute.ec2, &compute.ebs, &compute.quotas, id)
+            .map_err(|error| refusal::of_image(id, &error))?;
         let object_key = format!("{}{id}.bin", request.prefix);
         let place = S3Location { bucket: bucket.clone(), key: object_key.clone() };
         let store = self.bucket(bucket);
-        let work =
-            StoreWork { image_id: id.to_string(), bucket: bucket.clone(), object_key: object_key.clone(), tags: request.tags.clone() };
+        let work = StoreWork {
+            image_id: id.to_string(),
+            bucket: bucket.clone(),
+            object_key: object_key.clone(),
+            tags: request.tags.clone(),
+        };
         let task = NewTask {
             image_id: Some(id.to_string()),
             bucket: Some(bucket.clone()),
@@ -64,12 +73,18 @@ impl Shared {
             request: Some(json(&work)?),
             scope: Some(scope.to_owned()),
             size,
-            ..NewTask::new(Kind::Store, Origin::Server, id.as_str(), task_target(&store, &place.to_string()))
+            ..NewTask::new(
+                Kind::Store,
+                Origin::Server,
+                id.as_str(),
+                task_target(&store, &place.to_string()),
+            )
         };
         let rules = self.rules(self.settings.limits.store_bytes);
         // Not the last word, but said before an upload is tried.
         self.check(&task, &rules)?;
-        look_at_bucket(&store, &object_key, self.settings.allow_public_bucket, self.tally.as_ref()).map_err(|error| refusal::of(&error))?;
+        look_at_bucket(&store, &object_key, self.settings.allow_public_bucket, self.tally.as_ref())
+            .map_err(|error| refusal::of(&error))?;
         match store.exists(&object_key) {
             Ok(true) => return Err(refusal::already_stored()),
             Ok(false) => {}
@@ -84,7 +99,11 @@ impl Shared {
         Ok(object_key)
     }
 
-    pub(super) fn create_restore(&self, request: &RestoreRequest, dry_run: bool) -> Result<ImageId, Refusal> {
+    pub(super) fn create_restore(
+        &self,
+        request: &RestoreRequest,
+        dry_run: bool,
+    ) -> Result<ImageId, Refusal> {
         if let Some(name) = &request.name {
             check_image_name(name).map_err(|error| malformed(&error))?;
         }
@@ -93,10 +112,15 @@ impl Shared {
         let reader = store.open(&request.object_key).map_err(|error| refusal::of(&error))?;
         let archive = Archive::open(reader.as_ref()).map_err(|error| of_object(&error))?;
         let document = archive.document();
-        let Some(name) = request.name.as_deref().or_else(|| document.name()).map(ToOwned::to_owned) else {
-            return Err(Refusal::client("MissingParameter", "The stored image has no name: the request must contain the parameter Name"));
+        let Some(name) = request.name.as_deref().or_else(|| document.name()).map(ToOwned::to_owned)
+        else {
+            return Err(Refusal::client(
+                "MissingParameter",
+                "The stored image has no name: the request must contain the parameter Name",
+            ));
         };
-        // That of the archive, too: what EC2 does not take is said now, and not when all blocks are there.
+        // That of the archive, too: what EC2 does not take is said now, and not when all blocks are
+        // there.
         check_image_name(&name).map_err(|error| malformed(&error))?;
         let work = RestoreWork {
             bucket: request.bucket.clone(),
@@ -154,21 +178,27 @@ impl Shared {
 
     fn check(&self, task: &NewTask, rules: &Rules) -> Result<(), Refusal> {
         match self.ledger.check(task, rules).map_err(|error| refusal::of_record(&error))? {
-            Some(conflict) => Err(refusal::of_conflict(conflict, task.name.as_deref().unwrap_or_default())),
+            Some(conflict) => {
+                Err(refusal::of_conflict(conflict, task.name.as_deref().unwrap_or_default()))
+            }
             None => Ok(()),
         }
     }
 
     fn enqueue(&self, task: &NewTask, rules: &Rules) -> Result<(), Refusal> {
         let taken = self.ledger.enqueue(task, rules).map_err(|error| refusal::of_record(&error))?;
-        taken.map_err(|conflict| refusal::of_conflict(conflict, task.name.as_deref().unwrap_or_default()))?;
+        taken.map_err(|conflict| {
+            refusal::of_conflict(conflict, task.name.as_deref().unwrap_or_default())
+        })?;
         self.wake_all();
         Ok(())
     }
 }
 
 fn json(work: &impl Serialize) -> Result<String, Refusal> {
-    serde_json::to_string(work).map_err(|cause| refusal::of_record(&Error::internal("cannot write down the request").because(cause)))
+    serde_json::to_string(work).map_err(|cause| {
+        refusal::of_record(&Error::internal("cannot write down the request").because(cause))
+    })
 }
 
 fn malformed(error: &Error) -> Refusal {
@@ -181,9 +211,13 @@ fn of_object(error: &Error) -> Refusal {
     match error.kind() {
         ErrorKind::Unsupported => Refusal::client(
             "InvalidRequest",
-            format!("The object is not an archive of amistore, and only those are restored here; EC2 itself restores its own: {text}"),
+            format!(
+                "The object is not an archive of amistore, and only those are restored here; EC2 itself restores its own: {text}"
+            ),
         ),
-        ErrorKind::Corrupt => Refusal::client("InvalidRequest", format!("The archive is damaged: {text}")),
+        ErrorKind::Corrupt => {
+            Refusal::client("InvalidRequest", format!("The archive is damaged: {text}"))
+        }
         _ => refusal::of(error),
     }
 }

@@ -27,7 +27,14 @@ pub(super) struct Told {
 impl Tally {
     pub(super) fn new(inner: Arc<dyn Observer>) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { inner, bytes: zero(), transferred: zero(), retries: zero(), completed: zero(), failed: zero() }
+        Self {
+            inner,
+            bytes: zero(),
+            transferred: zero(),
+            retries: zero(),
+            completed: zero(),
+            failed: zero(),
+        }
     }
 
     /// A task ended.
@@ -61,7 +68,9 @@ impl Observer for Tally {
                 self.retries.fetch_add(1, Ordering::Relaxed);
                 self.inner.note(event);
             }
-            Event::Warning { .. } | Event::Note { .. } | Event::Damage { .. } => self.inner.note(event),
+            Event::Warning { .. } | Event::Note { .. } | Event::Damage { .. } => {
+                self.inner.note(event)
+            }
             _ => {}
         }
     }

@@ -1,9 +1,11 @@
 //! What is told of tasks.
 
-use super::super::{Overview, Refusal, RestoreProgress, RestoredImage, Running, StorePage, StoreQuery, StoreResult};
+use super::super::{
+    Overview, Refusal, RestoreProgress, RestoredImage, Running, StorePage, StoreQuery, StoreResult,
+};
 use super::{Shared, lock, refusal};
 use crate::base::{Error, ImageId, Result};
-use crate::tasks::{Filter, State, TaskRow, page};
+use crate::taskdb::{Filter, State, TaskRow, page};
 
 /// Tasks of an overview.
 const SHOWN: usize = 200;
@@ -11,16 +13,28 @@ const SHOWN: usize = 200;
 impl Shared {
     pub(super) fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal> {
         let image_ids: Vec<String> = query.image_ids.iter().map(ToString::to_string).collect();
-        let rows = self.told_of(|of| self.ledger.stores(of, &image_ids)).map_err(|error| refusal::of_record(&error))?;
-        let filter = Filter { states: query.states.clone(), buckets: query.buckets.clone(), image_ids };
+        let rows = self
+            .told_of(|of| self.ledger.stores(of, &image_ids))
+            .map_err(|error| refusal::of_record(&error))?;
+        let filter =
+            Filter { states: query.states.clone(), buckets: query.buckets.clone(), image_ids };
         let page = page(rows, &filter, query.limit, query.after.as_deref());
-        let page = page.ok_or_else(|| Refusal::client("InvalidPaginationToken", "The pagination token is not valid"))?;
-        Ok(StorePage { tasks: page.rows.into_iter().map(|row| self.result(row)).collect(), next: page.next })
+        let page = page.ok_or_else(|| {
+            Refusal::client("InvalidPaginationToken", "The pagination token is not valid")
+        })?;
+        Ok(StorePage {
+            tasks: page.rows.into_iter().map(|row| self.result(row)).collect(),
+            next: page.next,
+        })
     }
 
     pub(super) fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal> {
-        let row = self.told_of(|of| self.ledger.reserved(of, reserved.as_str())).map_err(|error| refusal::of_record(&error))?;
-        row.map(|row| restored(reserved, row)).transpose().map_err(|error| refusal::of_record(&error))
+        let row = self
+            .told_of(|of| self.ledger.reserved(of, reserved.as_str()))
+            .map_err(|error| refusal::of_record(&error))?;
+        row.map(|row| restored(reserved, row))
+            .transpose()
+            .map_err(|error| refusal::of_record(&error))
     }
 
     pub(super) fn overview(&self) -> Result<Overview, Refusal> {
@@ -67,7 +81,11 @@ impl Shared {
             queued: row.state == State::Queued,
             percent: live.map_or(row.percent, |live| live.percent()),
             rate: live.and_then(|live| live.rate()),
-            reason: if row.state == State::Queued { row.reason.map(|what| format!("waits for {what}")) } else { row.reason },
+            reason: if row.state == State::Queued {
+                row.reason.map(|what| format!("waits for {what}"))
+            } else {
+                row.reason
+            },
             origin: row.task.origin.name(),
         }
     }
@@ -83,7 +101,11 @@ fn restored(reserved: &ImageId, row: TaskRow) -> Result<RestoredImage> {
         reserved: reserved.clone(),
         image_id: row.restored_id.as_deref().map(ImageId::parse).transpose()?,
         name: row.task.name,
-        location: format!("{}/{}", row.task.bucket.unwrap_or_default(), row.task.object_key.unwrap_or_default()),
+        location: format!(
+            "{}/{}",
+            row.task.bucket.unwrap_or_default(),
+            row.task.object_key.unwrap_or_default()
+        ),
         started: row.started,
         progress,
         percent: row.percent,

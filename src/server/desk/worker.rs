@@ -1,6 +1,8 @@
 //! Does what is recorded, one task after the other.
 //!
-//! A task that is stopped waits for the next server, and one for which there are no valid credentials for those. One that fails has failed, as with AWS: whoever asks again has it continued, because its task file is kept.
+//! A task that is stopped waits for the next server, and one for which there are no valid
+//! credentials for those. One that fails has failed, as with AWS: whoever asks again has it
+//! continued, because its task file is kept.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,12 +13,14 @@ use super::{LEVEL, Shared, lock, share_of};
 use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Ec2Source};
 use crate::aws::needs_other_credentials;
 use crate::base::{BLOCK_BYTES, Error, Event, ImageId, Observer, Result};
-use crate::disk::Overwrite;
 use crate::engine::{Archive, Context, PackOptions};
+use crate::localfs::Overwrite;
+use crate::object::{Attributes, ObjectStore};
 use crate::ops::Resumption;
-use crate::setup::{Compute, Links, Recorder, StoreJob, failure_reason, restore_to_ec2, store_to_bucket, told};
-use crate::store::{Attributes, ObjectStore};
-use crate::tasks::{Kind, TaskRow};
+use crate::setup::{
+    Compute, Links, Recorder, StoreJob, failure_reason, restore_to_ec2, store_to_bucket, told,
+};
+use crate::taskdb::{Kind, TaskRow};
 
 /// Between two looks for work that other servers were asked for, or left.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -78,7 +82,12 @@ fn warn(shared: &Shared, message: String) {
 }
 
 fn run(shared: &Arc<Shared>, row: &TaskRow) {
-    let begun = Recorder::start(shared.ledger.clone(), shared.owner.clone(), (row.id, row.percent), shared.tally.clone());
+    let begun = Recorder::start(
+        shared.ledger.clone(),
+        shared.owner.clone(),
+        (row.id, row.percent),
+        shared.tally.clone(),
+    );
     let outcome = begun.and_then(|recorder| {
         let observer = recorder.observer();
         lock(&shared.running).insert(row.id, recorder);
@@ -111,7 +120,9 @@ fn ending(shared: &Shared, outcome: Result<()>) -> Ending {
         Ok(()) => Ending::Completed,
         Err(_) if shared.settings.cancel.is_cancelled() => Ending::Left,
         // Whoever asked has nothing to do with it, and all other tasks would end alike.
-        Err(error) if needs_other_credentials(&error) => Ending::Postponed(format!("valid credentials: {}", told(&error))),
+        Err(error) if needs_other_credentials(&error) => {
+            Ending::Postponed(format!("valid credentials: {}", told(&error)))
+        }
         Err(error) => Ending::Failed(failure_reason(&error)),
     }
 }
@@ -132,7 +143,13 @@ fn note(shared: &Shared, row: &TaskRow, ending: &Ending) {
             Err(_) if shared.settings.cancel.is_cancelled() && attempt >= ATTEMPTS => return,
             Err(error) => {
                 if attempt == ATTEMPTS {
-                    warn(shared, format!("how a task ended cannot be noted, and is tried again until it can: {}", told(&error)));
+                    warn(
+                        shared,
+                        format!(
+                            "how a task ended cannot be noted, and is tried again until it can: {}",
+                            told(&error)
+                        ),
+                    );
                 }
                 std::thread::sleep(PAUSE);
             }
@@ -141,7 +158,8 @@ fn note(shared: &Shared, row: &TaskRow, ending: &Ending) {
 }
 
 fn perform(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>) -> Result<()> {
-    // An earlier server did all of it, and was killed before it could say so. If even its task file is there, going on finds the image, and forgets the file.
+    // An earlier server did all of it, and was killed before it could say so. If even its task file
+    // is there, going on finds the image, and forgets the file.
     if row.restored_id.is_some() && !shared.settings.state.task_file(&row.task.target).exists() {
         return Ok(());
     }
@@ -159,14 +177,17 @@ fn perform(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>) ->
 
 fn request<'a, T: serde::Deserialize<'a>>(row: &'a TaskRow) -> Result<T> {
     let text = row.task.request.as_deref().unwrap_or_default();
-    serde_json::from_str(text).map_err(|cause| Error::internal("cannot read what was asked for").because(cause))
+    serde_json::from_str(text)
+        .map_err(|cause| Error::internal("cannot read what was asked for").because(cause))
 }
 
 fn resumption(shared: &Shared, row: &TaskRow, restart: bool) -> Resumption {
     Resumption {
         directory: shared.settings.state.clone(),
         command: shared.settings.command.clone(),
-        working_directory: std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default(),
+        working_directory: std::env::current_dir()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
         source: row.task.source.clone(),
         target: row.task.target.clone(),
         restart,
@@ -183,21 +204,39 @@ fn expect(shared: &Shared, row: &TaskRow, bytes: u64) {
 /// Connections of one task. The account's limits are those of all tasks.
 fn compute(shared: &Shared, links: &Links) -> Result<Compute> {
     let settings = &shared.settings;
-    let compute = links.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
+    let compute =
+        links.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
     Ok(Compute { quotas: shared.compute.quotas.clone(), ..compute })
 }
 
-fn store(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>, restart: bool) -> Result<()> {
+fn store(
+    shared: &Arc<Shared>,
+    row: &TaskRow,
+    observer: &Arc<dyn Observer>,
+    restart: bool,
+) -> Result<()> {
     let settings = &shared.settings;
     let work: StoreWork = request(row)?;
     let links = shared.links.heard_by(observer.clone());
     let compute = compute(shared, &links)?;
     let source = Ec2Source::Image(ImageId::parse(&work.image_id)?);
-    let image = Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source, observer.as_ref())?;
-    let bucket = links.bucket(&work.bucket, settings.archive.clone(), &settings.archive_link, settings.objects.clone())?;
-    let planned = share_of(settings).beside_blocks(LEVEL).plan_store(&image, bucket, LEVEL, &settings.cancel)?;
+    let image =
+        Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source, observer.as_ref())?;
+    let bucket = links.bucket(
+        &work.bucket,
+        settings.archive.clone(),
+        &settings.archive_link,
+        settings.objects.clone(),
+    )?;
+    let planned = share_of(settings).beside_blocks(LEVEL).plan_store(
+        &image,
+        bucket,
+        LEVEL,
+        &settings.cancel,
+    )?;
     expect(shared, row, planned.bytes);
-    let context = Context { plan: &planned.plan, observer: observer.as_ref(), cancel: &settings.cancel };
+    let context =
+        Context { plan: &planned.plan, observer: observer.as_ref(), cancel: &settings.cancel };
     let job = StoreJob {
         image: &image,
         options: &PackOptions::default(),
@@ -213,24 +252,46 @@ fn store(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>, rest
     store_to_bucket(job, context).map(drop)
 }
 
-fn restore(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>, restart: bool) -> Result<()> {
+fn restore(
+    shared: &Arc<Shared>,
+    row: &TaskRow,
+    observer: &Arc<dyn Observer>,
+    restart: bool,
+) -> Result<()> {
     let settings = &shared.settings;
     let work: RestoreWork = request(row)?;
     let links = shared.links.heard_by(observer.clone());
     let Compute { ec2, ebs, quotas } = compute(shared, &links)?;
-    let bucket = links.bucket(&work.bucket, settings.archive.clone(), &settings.archive_link, settings.objects.clone())?;
+    let bucket = links.bucket(
+        &work.bucket,
+        settings.archive.clone(),
+        &settings.archive_link,
+        settings.objects.clone(),
+    )?;
     let reader = bucket.open(&work.object_key)?;
     let archive = Archive::open(reader.as_ref())?;
-    expect(shared, row, archive.root().manifest.volumes.iter().map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum());
+    expect(
+        shared,
+        row,
+        archive
+            .root()
+            .manifest
+            .volumes
+            .iter()
+            .map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES)
+            .sum(),
+    );
     let (plan, memory) = share_of(settings).plan_with_blocks(true)?;
     let edits = work.edits();
     let about_snapshots = edits.about_snapshots();
-    let place = Ec2Place::new(Ec2Options { ec2, ebs, quotas, memory, edits, observer: observer.clone() });
+    let place =
+        Ec2Place::new(Ec2Options { ec2, ebs, quotas, memory, edits, observer: observer.clone() });
     let (noting, id) = (shared.clone(), row.id);
     let place = place.telling(Arc::new(move |restored| match &restored.image_id {
         Some(image_id) => noting.ledger.note_image(id, &noting.owner, image_id.as_str()),
         None => Ok(()),
     }));
     let context = Context { plan: &plan, observer: observer.as_ref(), cancel: &settings.cancel };
-    restore_to_ec2(&archive, &place, &about_snapshots, &resumption(shared, row, restart), context).map(drop)
+    restore_to_ec2(&archive, &place, &about_snapshots, &resumption(shared, row, restart), context)
+        .map(drop)
 }

@@ -1,7 +1,9 @@
 //! HTTP/1.1 and TLS: connections, their limits, and their end.
 //!
-//! A client that is slow, silent or greedy costs one connection and no thread. Every question to the service is put on a thread of its own kind, so that waiting for AWS
-//! never holds up whoever only asks how far a task is. It does not know what requests mean: that is [`super::front`].
+//! A client that is slow, silent or greedy costs one connection and no thread. Every question to
+//! the service is put on a thread of its own kind, so that waiting for AWS
+//! never holds up whoever only asks how far a task is. It does not know what requests mean: that is
+//! [`super::front`].
 
 mod patience;
 mod reply;
@@ -85,7 +87,8 @@ pub struct HttpSettings {
     pub listen: SocketAddr,
     /// TLS, if it is spoken.
     pub tls: Option<TlsFiles>,
-    /// Whose signatures are believed. Without any, requests are not looked at for one, which only a loopback address may do.
+    /// Whose signatures are believed. Without any, requests are not looked at for one, which only a
+    /// loopback address may do.
     pub keys: Option<AccessKeys>,
     /// The Region that signatures have to name.
     pub region: String,
@@ -120,7 +123,8 @@ pub struct HttpServer {
     patience: Duration,
     runtime: Option<tokio::runtime::Runtime>,
     accepting: Option<tokio::task::JoinHandle<()>>,
-    /// Kept to the end: what is behind it has threads of its own, which must not be waited for on those of the server.
+    /// Kept to the end: what is behind it has threads of its own, which must not be waited for on
+    /// those of the server.
     _front: Arc<Front>,
 }
 
@@ -128,7 +132,11 @@ impl HttpServer {
     /// Listens, and answers with what `service` says.
     pub fn start(settings: HttpSettings, service: Arc<dyn Service>) -> Result<Self> {
         check_exposure(&settings)?;
-        let tls = settings.tls.as_ref().map(|files| tls::acceptor(&files.certificate, &files.key)).transpose()?;
+        let tls = settings
+            .tls
+            .as_ref()
+            .map(|files| tls::acceptor(&files.certificate, &files.key))
+            .transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .max_blocking_threads(BLOCKING_THREADS)
@@ -137,17 +145,34 @@ impl HttpServer {
             .build()
             .map_err(|cause| Error::io("cannot start the threads of the server", cause))?;
         let (listen, limits, secure) = (settings.listen, settings.limits.clone(), tls.is_some());
-        let listener = runtime
-            .block_on(TcpListener::bind(listen))
-            .map_err(|cause| Error::io("cannot listen: choose another --listen", cause).at("address", listen))?;
-        let address = listener.local_addr().map_err(|cause| Error::io("cannot listen", cause).at("address", listen))?;
+        let listener = runtime.block_on(TcpListener::bind(listen)).map_err(|cause| {
+            Error::io("cannot listen: choose another --listen", cause).at("address", listen)
+        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|cause| Error::io("cannot listen", cause).at("address", listen))?;
         let (stop, stopping) = watch::channel(false);
         let patience = limits.stop;
         let front = Arc::new(Front::new(settings, address, service));
         let seats = Seats::new(limits.connections);
-        let doors = Doors { front: front.clone(), tls, seats, turned_away: Semaphore::new(TURNED_AWAY), limits, stopping };
+        let doors = Doors {
+            front: front.clone(),
+            tls,
+            seats,
+            turned_away: Semaphore::new(TURNED_AWAY),
+            limits,
+            stopping,
+        };
         let accepting = Some(runtime.spawn(Arc::new(doors).accept(listener)));
-        Ok(Self { address, secure, stop, patience, runtime: Some(runtime), accepting, _front: front })
+        Ok(Self {
+            address,
+            secure,
+            stop,
+            patience,
+            runtime: Some(runtime),
+            accepting,
+            _front: front,
+        })
     }
 
     /// Where it listens.
@@ -184,7 +209,8 @@ impl Drop for HttpServer {
     }
 }
 
-/// Refuses settings that would let others in by accident: an address that they can reach takes keys and TLS.
+/// Refuses settings that would let others in by accident: an address that they can reach takes keys
+/// and TLS.
 pub fn check_exposure(settings: &HttpSettings) -> Result<()> {
     if settings.listen.ip().to_canonical().is_loopback() {
         return Ok(());
@@ -195,7 +221,10 @@ pub fn check_exposure(settings: &HttpSettings) -> Result<()> {
         (true, false) => "--tls-cert and --tls-key",
         (false, false) => "--access-keys, --tls-cert and --tls-key",
     };
-    Err(Error::usage(format!("others can reach this address: give {missing}, or listen on 127.0.0.1")).at("address", settings.listen))
+    Err(Error::usage(format!(
+        "others can reach this address: give {missing}, or listen on 127.0.0.1"
+    ))
+    .at("address", settings.listen))
 }
 
 /// What all connections share.
@@ -268,7 +297,9 @@ impl Doors {
         let front = self.front.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (front, sitter) = (front.clone(), sitter.clone());
-            async move { Ok::<Response<Body>, Infallible>(front.answer(request, sitter).await.response()) }
+            async move {
+                Ok::<Response<Body>, Infallible>(front.answer(request, sitter).await.response())
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Frame, SizeHint};
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Response, StatusCode};
 
 /// A body that is at hand, or comes piece by piece.
@@ -22,14 +24,22 @@ pub(in super::super) struct Reply {
     pub(in super::super) body: Body,
     /// What is counted: a code of EC2, or `ok`.
     pub(in super::super) code: String,
-    /// Whether the connection ends: what was not read of the request cannot be told from the next one.
+    /// Whether the connection ends: what was not read of the request cannot be told from the next
+    /// one.
     pub(in super::super) last: bool,
 }
 
 impl Reply {
     pub(in super::super) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         let body = AtHand(body.into()).boxed_unsync();
-        Self { status, content_type: content_type.to_owned(), headers: Vec::new(), body, code: "ok".to_owned(), last: false }
+        Self {
+            status,
+            content_type: content_type.to_owned(),
+            headers: Vec::new(),
+            body,
+            code: "ok".to_owned(),
+            last: false,
+        }
     }
 
     pub(in super::super) fn xml(status: u16, request_id: &str, body: String) -> Self {
@@ -52,7 +62,8 @@ impl Reply {
     /// As hyper sends it. Nothing of it is kept by caches, and no browser guesses what it is.
     pub(super) fn response(self) -> Response<Body> {
         let mut response = Response::new(self.body);
-        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let headers = response.headers_mut();
         if let Ok(value) = HeaderValue::try_from(self.content_type) {
             headers.insert(CONTENT_TYPE, value);
@@ -71,7 +82,8 @@ impl Reply {
     }
 }
 
-/// Pieces of a body that is at hand. What hyper has taken it counts as sent, and of a piece it takes all.
+/// Pieces of a body that is at hand. What hyper has taken it counts as sent, and of a piece it
+/// takes all.
 const PIECE_BYTES: usize = 16 << 10;
 
 /// A body that is at hand.
@@ -81,7 +93,10 @@ impl hyper::body::Body for AtHand {
     type Data = Bytes;
     type Error = Box<dyn StdError + Send + Sync>;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let length = self.0.len().min(PIECE_BYTES);
         let piece = (length > 0).then(|| self.0.split_to(length));
         Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
@@ -106,7 +121,10 @@ impl<T: Unpin> hyper::body::Body for Keeping<T> {
     type Data = Bytes;
     type Error = Box<dyn StdError + Send + Sync>;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

@@ -26,12 +26,14 @@ struct Place {
     peer: Peer,
     /// Whether it was ever used by somebody who may ask.
     is_known: bool,
-    /// Since when nothing is done for it; `None` while a request of somebody who may ask is answered.
+    /// Since when nothing is done for it; `None` while a request of somebody who may ask is
+    /// answered.
     idle_since: Option<u64>,
     leave: Arc<Notify>,
 }
 
-/// Whose connection it is, as far as that can be told: an address, or of IPv6 the network that one site has.
+/// Whose connection it is, as far as that can be told: an address, or of IPv6 the network that one
+/// site has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Peer([u8; 8]);
 
@@ -71,7 +73,8 @@ impl Seats {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a seat. If there is none left, somebody for whom nothing is done has to leave; `None` if all are being answered.
+    /// Takes a seat. If there is none left, somebody for whom nothing is done has to leave; `None`
+    /// if all are being answered.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
         let mut taken = self.lock();
         if taken.seats.len() >= self.count {
@@ -81,7 +84,15 @@ impl Seats {
         let leave = Arc::new(Notify::new());
         taken.now += 1;
         let number = taken.now;
-        taken.seats.insert(number, Place { peer: Peer::of(address), is_known: false, idle_since: Some(number), leave: leave.clone() });
+        taken.seats.insert(
+            number,
+            Place {
+                peer: Peer::of(address),
+                is_known: false,
+                idle_since: Some(number),
+                leave: leave.clone(),
+            },
+        );
         Some(Seat { seats: self.clone(), number, leave })
     }
 
@@ -94,12 +105,20 @@ impl Seats {
 }
 
 impl Taken {
-    /// Who has to leave: those first who never asked what they may ask, of them one of the peer that has most, and of its connections the one that has been idle for longest.
+    /// Who has to leave: those first who never asked what they may ask, of them one of the peer
+    /// that has most, and of its connections the one that has been idle for longest.
     fn least(&self) -> Option<u64> {
-        let idle = || self.seats.iter().filter_map(|(number, place)| Some((place, place.idle_since?, *number)));
+        let idle = || {
+            self.seats
+                .iter()
+                .filter_map(|(number, place)| Some((place, place.idle_since?, *number)))
+        };
         let mut counts: HashMap<(bool, Peer), usize> = HashMap::new();
-        idle().for_each(|(place, ..)| *counts.entry((place.is_known, place.peer)).or_default() += 1);
-        let first = idle().max_by_key(|(place, since, _)| (!place.is_known, counts[&(place.is_known, place.peer)], Reverse(*since)));
+        idle()
+            .for_each(|(place, ..)| *counts.entry((place.is_known, place.peer)).or_default() += 1);
+        let first = idle().max_by_key(|(place, since, _)| {
+            (!place.is_known, counts[&(place.is_known, place.peer)], Reverse(*since))
+        });
         first.map(|(.., number)| number)
     }
 }
@@ -170,7 +189,9 @@ mod tests {
         let first = one.sitter().busy();
         drop(two.sitter().busy());
         let four = take().expect("the place of the third, who never asked");
-        assert!(has_to_leave(&three).await && !has_to_leave(&one).await && !has_to_leave(&two).await);
+        assert!(
+            has_to_leave(&three).await && !has_to_leave(&one).await && !has_to_leave(&two).await
+        );
         // What goes on without a connection takes nobody's seat.
         drop(three.sitter().busy());
         let others = [two.sitter().busy(), four.sitter().busy()];
@@ -191,9 +212,15 @@ mod tests {
         let known = seats.take(from("10.0.0.3")).expect("a seat");
         drop(known.sitter().busy());
         // One site, however many addresses it has.
-        let greedy: Vec<Seat> = (0..20).map(|at| seats.take(from(&format!("2001:db8::{at}"))).expect("a seat")).collect();
+        let greedy: Vec<Seat> = (0..20)
+            .map(|at| seats.take(from(&format!("2001:db8::{at}"))).expect("a seat"))
+            .collect();
         let other = seats.take(from("10.0.0.2")).expect("a seat");
-        assert!(!has_to_leave(&quiet).await && !has_to_leave(&other).await && !has_to_leave(&known).await);
+        assert!(
+            !has_to_leave(&quiet).await
+                && !has_to_leave(&other).await
+                && !has_to_leave(&known).await
+        );
         let mut gone = 0;
         for seat in &greedy {
             gone += usize::from(has_to_leave(seat).await);

@@ -14,23 +14,38 @@ use crate::base::{Error, ErrorKind, Result};
 /// Reads both files and checks that they belong together.
 pub(super) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     let read = |path: &Path, what: &str| {
-        std::fs::read(path).map_err(|cause| Error::io(format!("cannot read the {what} for TLS"), cause).at("path", path.display()))
+        std::fs::read(path).map_err(|cause| {
+            Error::io(format!("cannot read the {what} for TLS"), cause).at("path", path.display())
+        })
     };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(certificate, "certificate")?)
-        .collect::<Result<_, _>>()
-        .map_err(|cause| Error::usage("the file of --tls-cert is not PEM").at("path", certificate.display()).because(cause))?;
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_slice_iter(&read(certificate, "certificate")?)
+            .collect::<Result<_, _>>()
+            .map_err(|cause| {
+                Error::usage("the file of --tls-cert is not PEM")
+                    .at("path", certificate.display())
+                    .because(cause)
+            })?;
     if chain.is_empty() {
-        return Err(
-            Error::usage("the file of --tls-cert holds no certificate: give PEM, the server's own first").at("path", certificate.display())
-        );
+        return Err(Error::usage(
+            "the file of --tls-cert holds no certificate: give PEM, the server's own first",
+        )
+        .at("path", certificate.display()));
     }
-    let secret = PrivateKeyDer::from_pem_slice(&read(key, "key")?)
-        .map_err(|cause| Error::usage("the file of --tls-key holds no private key in PEM").at("path", key.display()).because(cause))?;
+    let secret = PrivateKeyDer::from_pem_slice(&read(key, "key")?).map_err(|cause| {
+        Error::usage("the file of --tls-key holds no private key in PEM")
+            .at("path", key.display())
+            .because(cause)
+    })?;
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|cause| Error::new(ErrorKind::Internal, "cannot set up TLS").because(cause))?
         .with_no_client_auth()
         .with_single_cert(chain, secret)
-        .map_err(|cause| Error::usage("certificate and key cannot be used together").at("path", certificate.display()).because(cause))?;
+        .map_err(|cause| {
+            Error::usage("certificate and key cannot be used together")
+                .at("path", certificate.display())
+                .because(cause)
+        })?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -1,4 +1,5 @@
-//! Writes the seeds of every target to `corpus/` beside the manifest, where `cargo fuzz` looks for them.
+//! Writes the seeds of every target to `corpus/` beside the manifest, where `cargo fuzz` looks for
+//! them.
 
 use std::path::Path;
 

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use amistore::base::{BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize};
-use amistore::block::{BlockSink, BlockSource, MemorySink, MemorySource};
-use amistore::catalog::ImageSource;
+use amistore::base::{
+    BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize,
+};
 use amistore::engine::{
-    Archive, Context, NoSinks, PackLog, PackOptions, Plan, Purpose, RestoreLog, Selection, StreamSinks, check_tail, pack, read_stream,
-    unpack,
+    Archive, Context, NoSinks, PackLog, PackOptions, Plan, Purpose, RestoreLog, Selection,
+    StreamSinks, check_tail, pack, read_stream, unpack,
 };
 use amistore::format::Digest;
-use amistore::model::ImageDocument;
-use amistore::store::{Creation, MemoryReader, MemoryStore, ObjectReader, ObjectStore};
+use amistore::image::ImageDocument;
+use amistore::image::ImageSource;
+use amistore::object::{Creation, MemoryReader, MemoryStore, ObjectReader, ObjectStore};
+use amistore::volume::{BlockSink, BlockSource, MemorySink, MemorySource};
 
 use super::Choices;
 
@@ -32,12 +34,20 @@ impl MemoryImage {
     pub fn new(json: &str, volumes: Vec<MemorySource>) -> Self {
         let document = ImageDocument::parse(json.as_bytes().to_vec()).expect("a valid document");
         assert_eq!(document.snapshots().len(), volumes.len());
-        Self { document, volumes: volumes.into_iter().map(|volume| Arc::new(volume) as Arc<dyn BlockSource>).collect() }
+        Self {
+            document,
+            volumes: volumes
+                .into_iter()
+                .map(|volume| Arc::new(volume) as Arc<dyn BlockSource>)
+                .collect(),
+        }
     }
 
     /// An image of bare snapshots called `snap-0`, `snap-1`, …
     pub fn of_snapshots(volumes: Vec<MemorySource>) -> Self {
-        let ids: Vec<_> = (0..volumes.len()).map(|index| format!(r#"{{"SnapshotId": "snap-{index}"}}"#)).collect();
+        let ids: Vec<_> = (0..volumes.len())
+            .map(|index| format!(r#"{{"SnapshotId": "snap-{index}"}}"#))
+            .collect();
         let image = r#""Image": {"ImageId": "ami-01234567"}"#;
         Self::new(&format!(r#"{{{image}, "Snapshots": [{}]}}"#, ids.join(", ")), volumes)
     }
@@ -63,14 +73,17 @@ pub fn packed(image: &MemoryImage, sparse: bool, threads: usize, level: i32) -> 
     let store = MemoryStore::default();
     let writer = store.create("archive", Creation::default()).expect("a new object");
     let options = PackOptions { sparse, writer: "fuzz/1".to_owned() };
-    let report =
-        with_context(threads, level, |context| pack(image, &options, writer, PackLog::none(), context)).expect("a good image is packed");
+    let report = with_context(threads, level, |context| {
+        pack(image, &options, writer, PackLog::none(), context)
+    })
+    .expect("a good image is packed");
     let bytes = store.get("archive").expect("what was committed is there").to_vec();
     assert_eq!(report.archive_len, bytes.len() as u64);
     bytes
 }
 
-/// An object whose reader must never ask for what is not there: a length from the archive has to be checked before memory is reserved for it.
+/// An object whose reader must never ask for what is not there: a length from the archive has to be
+/// checked before memory is reserved for it.
 struct StrictReader(MemoryReader);
 
 impl ObjectReader for StrictReader {
@@ -84,7 +97,12 @@ impl ObjectReader for StrictReader {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let end = offset.checked_add(buffer.len() as u64);
-        assert!(end.is_some_and(|end| end <= self.len()), "{} bytes at {offset} of {}", buffer.len(), self.len());
+        assert!(
+            end.is_some_and(|end| end <= self.len()),
+            "{} bytes at {offset} of {}",
+            buffer.len(),
+            self.len()
+        );
         self.0.read_at(offset, buffer)
     }
 }
@@ -121,14 +139,17 @@ fn restored_by_ranges(bytes: &[u8]) -> Contents {
         sinks.push((archive.volume(volume).name.to_string(), sink.clone()));
         Ok(Some(Arc::new(sink)))
     };
-    with_context(1, 1, |context| unpack(&archive, Purpose::Restore(&mut sink_for, RestoreLog::none()), context))
-        .expect("what was accepted is restored");
+    with_context(1, 1, |context| {
+        unpack(&archive, Purpose::Restore(&mut sink_for, RestoreLog::none()), context)
+    })
+    .expect("what was accepted is restored");
     contents(sinks)
 }
 
 fn restored_from_stream(bytes: &[u8]) -> Contents {
     let mut sinks = Collector::default();
-    with_context(1, 1, |context| read_stream(bytes, &mut sinks, context)).expect("what was accepted is restored");
+    with_context(1, 1, |context| read_stream(bytes, &mut sinks, context))
+        .expect("what was accepted is restored");
     contents(sinks.0)
 }
 
@@ -136,7 +157,8 @@ fn restored_from_stream(bytes: &[u8]) -> Contents {
 fn checked_by_ranges(bytes: &[u8]) -> Result<Digest> {
     let reader = StrictReader(MemoryReader::new("archive", bytes.to_vec()));
     let archive = Archive::open(&reader)?;
-    let report = with_context(1, 1, |context| unpack(&archive, Purpose::Check(Selection::All), context))?;
+    let report =
+        with_context(1, 1, |context| unpack(&archive, Purpose::Check(Selection::All), context))?;
     assert!(report.more_findings == 0 || !report.findings.is_empty());
     match report.findings.into_iter().chain(check_tail(&archive)?).next() {
         Some(damage) => Err(damage),
@@ -150,7 +172,8 @@ fn checked_from_stream(bytes: &[u8]) -> Result<Digest> {
     Ok(summary.footer.root)
 }
 
-/// Gives bytes to both readers, which accept them as the same archive or refuse them for a fault of the bytes. Returns the root.
+/// Gives bytes to both readers, which accept them as the same archive or refuse them for a fault of
+/// the bytes. Returns the root.
 pub fn both_readers(bytes: &[u8]) -> Option<Digest> {
     match (checked_by_ranges(bytes), checked_from_stream(bytes)) {
         (Ok(by_ranges), Ok(from_stream)) => {
@@ -163,13 +186,19 @@ pub fn both_readers(bytes: &[u8]) -> Option<Digest> {
             archive_error(&from_stream);
             None
         }
-        (by_ranges, from_stream) => panic!("the readers disagree: by ranges {by_ranges:?}, from the stream {from_stream:?}"),
+        (by_ranges, from_stream) => {
+            panic!("the readers disagree: by ranges {by_ranges:?}, from the stream {from_stream:?}")
+        }
     }
 }
 
-/// Whatever is wrong with an archive, it is not wrong use, not a failure to read, and not a defect of ours.
+/// Whatever is wrong with an archive, it is not wrong use, not a failure to read, and not a defect
+/// of ours.
 fn archive_error(error: &Error) {
-    assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Limit), "{error:?}");
+    assert!(
+        matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Limit),
+        "{error:?}"
+    );
 }
 
 /// Input: the archive.
@@ -179,15 +208,24 @@ pub fn archive(data: &[u8]) {
 
 fn volume(bytes: u64, blocks: &[(u32, u8)]) -> MemorySource {
     let size = VolumeSize::new(bytes).expect("a valid size");
-    MemorySource::new(size, blocks.iter().map(|(index, byte)| (*index, vec![*byte; BLOCK_BYTES as usize])))
+    MemorySource::new(
+        size,
+        blocks.iter().map(|(index, byte)| (*index, vec![*byte; BLOCK_BYTES as usize])),
+    )
 }
 
 /// Images from which archives are made, the cheap ones first.
 pub fn images() -> Vec<MemoryImage> {
     vec![
         MemoryImage::of_snapshots(vec![]),
-        MemoryImage::of_snapshots(vec![volume(1024, &[(0, 0)]), volume((16 << 30) + 512, &[(32_768, 0)])]),
-        MemoryImage::new(DOCUMENT, vec![volume((16 << 30) + 512, &[(32_768, 7)]), volume(BLOCK_BYTES + 512, &[])]),
+        MemoryImage::of_snapshots(vec![
+            volume(1024, &[(0, 0)]),
+            volume((16 << 30) + 512, &[(32_768, 0)]),
+        ]),
+        MemoryImage::new(
+            DOCUMENT,
+            vec![volume((16 << 30) + 512, &[(32_768, 7)]), volume(BLOCK_BYTES + 512, &[])],
+        ),
         MemoryImage::of_snapshots(vec![
             volume(20 * BLOCK_BYTES + 512, &[(0, 1), (1, 0), (3, 2), (9, 0), (20, 3)]),
             volume((32 << 30) + 512, &[(5, 1), (32_767, 0), (65_536, 0)]),
@@ -203,7 +241,11 @@ pub fn archive_seeds() -> Vec<Vec<u8>> {
 /// Input: how to pack, then volumes and their blocks.
 pub fn round_trip(data: &[u8]) {
     let mut choices = Choices(data);
-    let (sparse, threads, level) = (choices.byte() & 1 == 1, 1 + usize::from(choices.byte() % 3), 1 + i32::from(choices.byte() % 4));
+    let (sparse, threads, level) = (
+        choices.byte() & 1 == 1,
+        1 + usize::from(choices.byte() % 3),
+        1 + i32::from(choices.byte() % 4),
+    );
     let (mut volumes, mut expected) = (Vec::new(), Contents::new());
     // A dozen blocks are enough for every combination of slots, windows and ends.
     let mut budget = 12;
@@ -214,7 +256,8 @@ pub fn round_trip(data: &[u8]) {
             2 => choices.number::<4>(),
             _ => choices.number::<5>(),
         };
-        let size = VolumeSize::new((sectors * 512).clamp(512, VolumeSize::MAX)).expect("a valid size");
+        let size =
+            VolumeSize::new((sectors * 512).clamp(512, VolumeSize::MAX)).expect("a valid size");
         let mut blocks = BTreeMap::new();
         let mut position = 0;
         for _ in 0..choices.byte() % 16 {
@@ -229,7 +272,8 @@ pub fn round_trip(data: &[u8]) {
                 break;
             }
             budget -= 1;
-            let block = contents_of_block(choices.byte(), size.block_len(BlockIndex(position)) as usize);
+            let block =
+                contents_of_block(choices.byte(), size.block_len(BlockIndex(position)) as usize);
             blocks.insert(position, block);
         }
         volumes.push(MemorySource::new(size, blocks.clone()));

@@ -1,7 +1,8 @@
 //! What holds for every input, however hostile: one function for each target.
 //!
-//! The functions panic when something does not hold. They are run by `cargo fuzz` (`fuzz_targets/`) and, over seeded mutations, by `tests/it/fuzz_smoke.rs`, which
-//! includes this file; so it uses nothing but amistore's public interface, zstd as an oracle, and the standard library.
+//! The functions panic when something does not hold. They are run by `cargo fuzz` (`fuzz_targets/`)
+//! and, over seeded mutations, by `tests/it/fuzz_smoke.rs`, which includes this file; so it uses
+//! nothing but amistore's public interface, zstd as an oracle, and the standard library.
 
 mod archives;
 mod parsers;
@@ -39,7 +40,8 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// Reads numbers from the front of an input; behind its end all are 0, so that every input means something.
+/// Reads numbers from the front of an input; behind its end all are 0, so that every input means
+/// something.
 pub struct Choices<'a>(pub &'a [u8]);
 
 impl<'a> Choices<'a> {

@@ -4,10 +4,12 @@ use amistore::base::{BLOCK_BYTES, Error, ErrorKind, SlotAddress, SnapshotId, Vol
 use amistore::codec::zstd::{Decoder, Encoder};
 use amistore::format::frame::{self, FrameEnd, FrameHeader, MAX_HEADER};
 use amistore::format::layout::{MAX_FRAME_WINDOW, MAX_VOLUMES, RECORD_PREFIX};
-use amistore::format::tar::{VolumeHeaderReader, parse_prologue, prologue, prologue_len, volume_header};
+use amistore::format::tar::{
+    VolumeHeaderReader, parse_prologue, prologue, prologue_len, volume_header,
+};
 use amistore::format::{BlockMap, CellRecord, Footer, Record, RootRecord, WindowIndex, WindowSlot};
-use amistore::model::ImageDocument;
-use amistore::store::MemoryReader;
+use amistore::image::ImageDocument;
+use amistore::object::MemoryReader;
 
 use super::Choices;
 use super::archives::{DOCUMENT, archive_seeds};
@@ -24,7 +26,8 @@ fn container_error(error: &Error) {
     assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported), "{error:?}");
 }
 
-/// Input: kind of record, a parameter of 8 bytes (offset of F or R, size of the volume of S), the record.
+/// Input: kind of record, a parameter of 8 bytes (offset of F or R, size of the volume of S), the
+/// record.
 pub fn records(data: &[u8]) {
     let mut choices = Choices(data);
     let (kind, parameter) = (choices.byte(), choices.number::<8>());
@@ -40,7 +43,9 @@ pub fn records(data: &[u8]) {
                 assert_eq!(record.encode(), bytes);
                 let _ = record.content();
                 for size in SIZES {
-                    let _ = record.check_within(volume_size(size)).map_err(|error| container_error(&error));
+                    let _ = record
+                        .check_within(volume_size(size))
+                        .map_err(|error| container_error(&error));
                 }
                 // Where a cell belongs is said in every message about it.
                 let _ = record.address.blocks().to_string();
@@ -68,9 +73,16 @@ pub fn records(data: &[u8]) {
         _ => match RootRecord::parse(bytes, parameter) {
             Ok(root) => {
                 // JSON may be written in many ways, so only the meaning comes back.
-                assert_eq!(RootRecord::parse(&root.encode(), parameter).expect("what was written parses"), root);
+                assert_eq!(
+                    RootRecord::parse(&root.encode(), parameter).expect("what was written parses"),
+                    root
+                );
                 for volume in 0..root.manifest.volumes.len() as u16 {
-                    assert!(root.windows_of(volume).iter().all(|window| window.index_offset() <= parameter));
+                    assert!(
+                        root.windows_of(volume)
+                            .iter()
+                            .all(|window| window.index_offset() <= parameter)
+                    );
                 }
             }
             Err(error) => container_error(&error),
@@ -94,9 +106,23 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
         frame_digest: [1; 32],
         block_digests: vec![[2; 32], [3; 32]],
     };
-    let slot = |slot, present, zero| WindowSlot { cell_len: 300, slot, present, zero, fill: 0, record_digest: [slot as u8; 32] };
-    let index = WindowIndex { volume: 3, window: 1, cells_len: 600, content: [9; 32], slots: vec![slot(0, 1, 0), slot(4095, 0x81, 0x80)] };
-    let mut seeds = vec![record_seed(0, 0, &cell.encode()), record_seed(1, 32 << 30, &index.encode())];
+    let slot = |slot, present, zero| WindowSlot {
+        cell_len: 300,
+        slot,
+        present,
+        zero,
+        fill: 0,
+        record_digest: [slot as u8; 32],
+    };
+    let index = WindowIndex {
+        volume: 3,
+        window: 1,
+        cells_len: 600,
+        content: [9; 32],
+        slots: vec![slot(0, 1, 0), slot(4095, 0x81, 0x80)],
+    };
+    let mut seeds =
+        vec![record_seed(0, 0, &cell.encode()), record_seed(1, 32 << 30, &index.encode())];
     for bytes in archive_seeds() {
         let reader = MemoryReader::new("seed", bytes.clone());
         let archive = amistore::engine::Archive::open(&reader).expect("a valid archive");
@@ -117,7 +143,9 @@ pub fn zstd_frame(data: &[u8]) {
             container_error(&error);
             return assert!(end.is_err(), "a frame has an end and no header");
         }
-        Ok(None) => return assert_eq!(end.expect("too short to tell"), FrameEnd::Beyond(MAX_HEADER)),
+        Ok(None) => {
+            return assert_eq!(end.expect("too short to tell"), FrameEnd::Beyond(MAX_HEADER));
+        }
         Ok(Some(header)) => header,
     };
     assert!(header.len <= MAX_HEADER && header.len <= data.len());
@@ -137,13 +165,19 @@ pub fn zstd_frame(data: &[u8]) {
             assert_eq!(oracle, Some(end));
             for len in [0, header.len, end / 2, end - 1] {
                 let more = frame::find_end(&data[..len]).expect("a prefix of a frame");
-                assert!(matches!(more, FrameEnd::Beyond(more) if more > len && more <= end.max(MAX_HEADER)));
+                assert!(
+                    matches!(more, FrameEnd::Beyond(more) if more > len && more <= end.max(MAX_HEADER))
+                );
             }
             assert_eq!(frame::check(data, header.content_size).is_ok(), end == data.len());
             assert!(frame::check(&data[..end], header.content_size.wrapping_add(1)).is_err());
             if header.content_size <= MAX_FRAME_WINDOW / 2 {
                 let mut raw = Vec::new();
-                match Decoder::new().expect("a decoder").decode(&data[..end], header.content_size as usize, &mut raw) {
+                match Decoder::new().expect("a decoder").decode(
+                    &data[..end],
+                    header.content_size as usize,
+                    &mut raw,
+                ) {
                     Ok(()) => assert_eq!(raw.len() as u64, header.content_size),
                     Err(error) => container_error(&error),
                 }
@@ -154,8 +188,17 @@ pub fn zstd_frame(data: &[u8]) {
 
 pub fn frame_seeds() -> Vec<Vec<u8>> {
     let mut encoder = Encoder::new(3).expect("an encoder");
-    let noise = |len: u32| (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>();
-    let raws = [vec![], b"a".to_vec(), b"hello ".repeat(60), noise(200), vec![0; 70_000], noise(3000).repeat(2)];
+    let noise = |len: u32| {
+        (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>()
+    };
+    let raws = [
+        vec![],
+        b"a".to_vec(),
+        b"hello ".repeat(60),
+        noise(200),
+        vec![0; 70_000],
+        noise(3000).repeat(2),
+    ];
     let mut frame = Vec::new();
     raws.iter()
         .map(|raw| {
@@ -194,7 +237,8 @@ pub fn tar(data: &[u8]) {
     match reader.finish() {
         Ok(read) => {
             let (name, map) = &read;
-            // The reader is careful and not strict; what it understood is what the header says that is made of it.
+            // The reader is careful and not strict; what it understood is what the header says that
+            // is made of it.
             let mut again = VolumeHeaderReader::new();
             for piece in volume_header(name, map) {
                 again.read(&piece).expect("a header of our own");
@@ -229,7 +273,11 @@ pub fn image_json(data: &[u8]) {
             assert_eq!(document.bytes(), data);
             assert!(document.snapshots().len() <= MAX_VOLUMES);
             assert!(!document.archive_name().contains(['/', '\0']));
-            let mut names: Vec<_> = document.snapshots().iter().map(|snapshot| snapshot.id.as_str().to_ascii_lowercase()).collect();
+            let mut names: Vec<_> = document
+                .snapshots()
+                .iter()
+                .map(|snapshot| snapshot.id.as_str().to_ascii_lowercase())
+                .collect();
             names.sort();
             assert!(names.is_sorted_by(|left, right| left < right), "two snapshots have one file");
             for snapshot in document.snapshots() {
@@ -237,11 +285,17 @@ pub fn image_json(data: &[u8]) {
                     let _ = document.check_size(&snapshot.id, volume_size(size));
                 }
                 for device in &snapshot.devices {
-                    assert_eq!(document.snapshot_of(device.as_str()).expect("a device of the document"), &snapshot.id);
+                    assert_eq!(
+                        document.snapshot_of(device.as_str()).expect("a device of the document"),
+                        &snapshot.id
+                    );
                 }
             }
         }
-        Err(error) => assert!(matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unsupported | ErrorKind::Limit), "{error:?}"),
+        Err(error) => assert!(
+            matches!(error.kind(), ErrorKind::Usage | ErrorKind::Unsupported | ErrorKind::Limit),
+            "{error:?}"
+        ),
     }
 }
 

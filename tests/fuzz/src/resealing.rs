@@ -1,4 +1,5 @@
-//! Archives with something wrong in one structure and every digest above it right, so that what is wrong gets past the hash chain.
+//! Archives with something wrong in one structure and every digest above it right, so that what is
+//! wrong gets past the hash chain.
 
 use std::collections::VecDeque;
 
@@ -8,10 +9,11 @@ use amistore::codec::zstd::{Decoder, Encoder};
 use amistore::engine::Archive;
 use amistore::format::layout::META_FRAME_RAW;
 use amistore::format::{
-    BlockMap, CellFacts, CellRecord, Codec, Footer, FrameLog, Manifest, MetaFrame, MetaRole, RootRecord, SlotBits, VolumeContent,
-    VolumeEntry, WindowContent, WindowEntry, WindowIndex, WindowSlot, content_root, tar,
+    BlockMap, CellFacts, CellRecord, Codec, Footer, FrameLog, Manifest, MetaFrame, MetaRole,
+    RootRecord, SlotBits, VolumeContent, VolumeEntry, WindowContent, WindowEntry, WindowIndex,
+    WindowSlot, content_root, tar,
 };
-use amistore::store::MemoryReader;
+use amistore::object::MemoryReader;
 
 use super::Choices;
 use super::archives::{both_readers, images, packed};
@@ -70,7 +72,13 @@ struct Edit {
 impl Edit {
     fn read(choices: &mut Choices<'_>) -> Self {
         let (part, which) = (PARTS[usize::from(choices.byte()) % PARTS.len()], choices.byte() % 4);
-        Self { part, which, operation: choices.byte(), at: choices.number::<2>() as usize, value: choices.number::<8>() }
+        Self {
+            part,
+            which,
+            operation: choices.byte(),
+            at: choices.number::<2>() as usize,
+            value: choices.number::<8>(),
+        }
     }
 
     fn apply(&self, bytes: &mut Vec<u8>) {
@@ -137,9 +145,13 @@ fn take_apart(bytes: &[u8]) -> Pieces {
             let mut at = window.offset as usize;
             let slots = archive.window_index(window).expect("a valid index").slots;
             let cells = slots.iter().map(|slot| {
-                let (record, frame) = bytes[at..][..slot.cell_len as usize].split_at(slot.record_len() as usize);
+                let (record, frame) =
+                    bytes[at..][..slot.cell_len as usize].split_at(slot.record_len() as usize);
                 at += slot.cell_len as usize;
-                Cell { record: CellRecord::parse(record).expect("a valid record"), frame: frame.to_vec() }
+                Cell {
+                    record: CellRecord::parse(record).expect("a valid record"),
+                    frame: frame.to_vec(),
+                }
             });
             Window { window: window.window, cells: cells.collect() }
         });
@@ -156,7 +168,8 @@ fn take_apart(bytes: &[u8]) -> Pieces {
 /// Puts pieces together again, edited, and seals each with the digests of what it is then.
 struct Assembler {
     edits: Vec<Edit>,
-    /// Indexes, tar headers and manifest say what edited cells say, as far as those can be understood.
+    /// Indexes, tar headers and manifest say what edited cells say, as far as those can be
+    /// understood.
     follow: bool,
     /// Records have the length that their prefix says, even if an edit made them longer or shorter.
     fit_lengths: bool,
@@ -171,7 +184,10 @@ impl Assembler {
     fn edit(&mut self, part: Part, bytes: &mut Vec<u8>) {
         let which = self.seen[part as usize] % 4;
         self.seen[part as usize] += 1;
-        self.edits.iter().filter(|edit| edit.part == part && edit.which == which).for_each(|edit| edit.apply(bytes));
+        self.edits
+            .iter()
+            .filter(|edit| edit.part == part && edit.which == which)
+            .for_each(|edit| edit.apply(bytes));
     }
 
     fn edit_record(&mut self, part: Part, mut record: Vec<u8>) -> Vec<u8> {
@@ -188,7 +204,10 @@ impl Assembler {
     fn choice(&mut self, part: Part) -> Option<u64> {
         let which = self.seen[part as usize] % 4;
         self.seen[part as usize] += 1;
-        self.edits.iter().find(|edit| edit.part == part && edit.which == which).map(|edit| edit.value)
+        self.edits
+            .iter()
+            .find(|edit| edit.part == part && edit.which == which)
+            .map(|edit| edit.value)
     }
 
     fn compressed(&mut self, raw: &[u8]) -> Vec<u8> {
@@ -230,7 +249,10 @@ impl Assembler {
         let mut frame = cell.frame.clone();
         if self.edits.iter().any(|edit| edit.part == Part::CellRaw) {
             let mut raw = Vec::new();
-            Decoder::new().expect("a decoder").decode(&frame, record.raw_len as usize, &mut raw).expect("a valid frame");
+            Decoder::new()
+                .expect("a decoder")
+                .decode(&frame, record.raw_len as usize, &mut raw)
+                .expect("a valid frame");
             let before = raw.clone();
             self.edit(Part::CellRaw, &mut raw);
             if raw != before {
@@ -244,12 +266,17 @@ impl Assembler {
         record.frame_len = frame.len() as u32;
         record.frame_digest = sha256::digest(&frame);
         let encoded = self.edit_record(Part::CellRecord, record.encode());
-        let said = CellRecord::parse(&encoded).ok().filter(|said| self.follow && said.check_within(size).is_ok());
+        let said = CellRecord::parse(&encoded)
+            .ok()
+            .filter(|said| self.follow && said.check_within(size).is_ok());
         (encoded, frame, said.unwrap_or(record))
     }
 
     fn volume(&mut self, index: u16, volume: &Volume, table: &mut Vec<WindowEntry>) -> VolumeEntry {
-        let size = self.choice(Part::VolumeSize).and_then(|bytes| VolumeSize::new(bytes).ok()).unwrap_or(volume.size);
+        let size = self
+            .choice(Part::VolumeSize)
+            .and_then(|bytes| VolumeSize::new(bytes).ok())
+            .unwrap_or(volume.size);
         let mut map = BlockMap::new(size);
         let mut windows = Vec::new();
         for window in &volume.windows {
@@ -257,13 +284,16 @@ impl Assembler {
             match (self.choice(Part::CellOrder), cells.len()) {
                 (None, _) | (_, 0) => {}
                 (Some(choice), len) if choice % 3 == 0 => cells.swap(0, len - 1),
-                (Some(choice), len) if choice % 3 == 1 => drop(cells.remove((choice >> 8) as usize % len)),
+                (Some(choice), len) if choice % 3 == 1 => {
+                    drop(cells.remove((choice >> 8) as usize % len))
+                }
                 (Some(choice), len) => cells.push(cells[(choice >> 8) as usize % len].clone()),
             }
             windows.push((window.window, cells));
         }
         for (_, cells) in &windows {
-            for (_, _, said) in cells.iter().filter(|(_, _, said)| said.check_within(size).is_ok()) {
+            for (_, _, said) in cells.iter().filter(|(_, _, said)| said.check_within(size).is_ok())
+            {
                 map.set(said.address, SlotBits { present: said.present, fill: said.fill });
             }
         }
@@ -293,7 +323,8 @@ impl Assembler {
                 zero += u64::from(said.zero.count_ones());
                 fill += u64::from(said.fill.count_ones());
             }
-            let moved = cells.first().map(|(_, _, said)| said.address.window).filter(|_| self.follow);
+            let moved =
+                cells.first().map(|(_, _, said)| said.address.window).filter(|_| self.follow);
             let (window, cells_len) = (moved.unwrap_or(window), self.bytes.len() as u64 - offset);
             let digest = window_content.digest();
             if window_content.has_data() {
@@ -304,9 +335,25 @@ impl Assembler {
             let s = self.edit_record(Part::Window, s.encode());
             self.append_record(&s);
             let (index_len, index_digest) = (s.len() as u32, sha256::digest(&s));
-            table.push(WindowEntry { volume: index, window, offset, cells_len, index_len, entries, index_digest, content: digest });
+            table.push(WindowEntry {
+                volume: index,
+                window,
+                offset,
+                cells_len,
+                index_len,
+                entries,
+                index_digest,
+                content: digest,
+            });
         }
-        VolumeEntry { name: volume.name.clone(), size, blocks, zero, fill, content: content.digest() }
+        VolumeEntry {
+            name: volume.name.clone(),
+            size,
+            blocks,
+            zero,
+            fill,
+            content: content.digest(),
+        }
     }
 
     fn run(mut self, pieces: &Pieces) -> Vec<u8> {
@@ -341,7 +388,13 @@ impl Assembler {
             self.append_record(&extra);
         }
         let offset = self.bytes.len() as u64;
-        let footer = Footer { root_offset, root_len: root.len() as u64, root: sha256::digest(&root), content_root, offset };
+        let footer = Footer {
+            root_offset,
+            root_len: root.len() as u64,
+            root: sha256::digest(&root),
+            content_root,
+            offset,
+        };
         let footer = self.edit_record(Part::Footer, footer.encode());
         self.append_record(&footer);
         let mut table: Vec<u8> = self.frames.table().flatten().collect();
@@ -385,7 +438,12 @@ impl Request {
         while !choices.is_empty() && edits.len() < 4 {
             edits.push(Edit::read(&mut choices));
         }
-        Self { image: usize::from(flags >> 2), follow: flags & 1 == 1, fit_lengths: flags & 2 == 2, edits }
+        Self {
+            image: usize::from(flags >> 2),
+            follow: flags & 1 == 1,
+            fit_lengths: flags & 2 == 2,
+            edits,
+        }
     }
 }
 
@@ -417,14 +475,16 @@ pub fn resealed(data: &[u8]) {
         let archive = &archives[request.image % archives.len()];
         let bytes = edited(request, archive);
         let root = both_readers(&bytes);
-        // What is put together without edits is what was packed; so a refusal is never for a fault of the assembly.
+        // What is put together without edits is what was packed; so a refusal is never for a fault
+        // of the assembly.
         if untouched {
             assert!(bytes == *archive && root.is_some());
         }
     });
 }
 
-/// The parts that hold counts and lengths, and how long they are at least, in archives of small images.
+/// The parts that hold counts and lengths, and how long they are at least, in archives of small
+/// images.
 pub const SIZED_PARTS: &[(Part, u16)] = &[
     (Part::CellRecord, 72),
     (Part::Window, 80),
@@ -435,9 +495,11 @@ pub const SIZED_PARTS: &[(Part, u16)] = &[
     (Part::Extra, 16),
 ];
 
-/// An input of [`resealed`] with one edit: of the first part of its kind, in the archive of image number `image`.
+/// An input of [`resealed`] with one edit: of the first part of its kind, in the archive of image
+/// number `image`.
 pub fn resealing_input(image: u8, part: Part, operation: u8, at: u16, value: u64) -> Vec<u8> {
-    [&[image << 2 | 3, part as u8, 0, operation], &at.to_le_bytes()[..], &value.to_le_bytes()[..]].concat()
+    [&[image << 2 | 3, part as u8, 0, operation], &at.to_le_bytes()[..], &value.to_le_bytes()[..]]
+        .concat()
 }
 
 /// One edit of each part for each image, and none.

@@ -50,7 +50,11 @@ impl Answer {
     /// The texts of all elements of this name.
     pub fn all(&self, name: &str) -> Vec<String> {
         let (open, close) = (format!("<{name}>"), format!("</{name}>"));
-        self.text().split(&open).skip(1).map(|rest| rest.split(&close).next().unwrap_or_default().to_owned()).collect()
+        self.text()
+            .split(&open)
+            .skip(1)
+            .map(|rest| rest.split(&close).next().unwrap_or_default().to_owned())
+            .collect()
     }
 
     /// The text of the first element of this name.
@@ -58,10 +62,14 @@ impl Answer {
         self.all(name).into_iter().next()
     }
 
-    /// Status and code of an answer; the code is empty if it is no error. In EBS the reason stands behind the code.
+    /// Status and code of an answer; the code is empty if it is no error. In EBS the reason stands
+    /// behind the code.
     pub fn outcome(&self) -> (u16, String) {
-        let of_ebs = self.header("x-amzn-errortype").map(|kind| kind.split(':').next().unwrap_or_default().to_owned());
-        let reason = self.json()["Reason"].as_str().map(|reason| format!(" {reason}")).unwrap_or_default();
+        let of_ebs = self
+            .header("x-amzn-errortype")
+            .map(|kind| kind.split(':').next().unwrap_or_default().to_owned());
+        let reason =
+            self.json()["Reason"].as_str().map(|reason| format!(" {reason}")).unwrap_or_default();
         let code = of_ebs.map(|kind| kind + &reason).or_else(|| self.get("Code"));
         (self.status, code.unwrap_or_default())
     }
@@ -94,9 +102,13 @@ impl Client {
     }
 
     pub fn try_ec2(&self, action: &str, parameters: &[(&str, &str)]) -> io::Result<Answer> {
-        let all = [("Action", action), ("Version", "2016-11-15")].into_iter().chain(parameters.iter().copied());
-        let form: Vec<String> = all.map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
-        let headers = [("content-type", "application/x-www-form-urlencoded; charset=utf-8".to_owned())];
+        let all = [("Action", action), ("Version", "2016-11-15")]
+            .into_iter()
+            .chain(parameters.iter().copied());
+        let form: Vec<String> =
+            all.map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
+        let headers =
+            [("content-type", "application/x-www-form-urlencoded; charset=utf-8".to_owned())];
         self.send("ec2", "POST", "/", &headers, form.join("&").as_bytes())
     }
 
@@ -133,14 +145,25 @@ impl Client {
     }
 
     pub fn start(&self, body: &Value) -> Answer {
-        self.ebs("POST", "/snapshots", &[("content-type", "application/json".to_owned())], body.to_string().as_bytes())
+        self.ebs(
+            "POST",
+            "/snapshots",
+            &[("content-type", "application/json".to_owned())],
+            body.to_string().as_bytes(),
+        )
     }
 
     pub fn put(&self, snapshot: &str, index: u64, block: &[u8]) -> Answer {
         self.put_with(snapshot, index, block, &put_headers(block))
     }
 
-    pub fn put_with(&self, snapshot: &str, index: u64, block: &[u8], headers: &[(&str, String)]) -> Answer {
+    pub fn put_with(
+        &self,
+        snapshot: &str,
+        index: u64,
+        block: &[u8],
+        headers: &[(&str, String)],
+    ) -> Answer {
         self.ebs("PUT", &format!("/snapshots/{snapshot}/blocks/{index}"), headers, block)
     }
 
@@ -155,9 +178,23 @@ impl Client {
     }
 
     /// Signs a request and sends it on a connection of its own.
-    pub fn send(&self, service: &str, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> io::Result<Answer> {
+    pub fn send(
+        &self,
+        service: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, String)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
         let host = self.endpoint.replace("http://", "");
-        let credentials = Credentials::new(&self.access_key, &self.secret_key, self.session_token.clone(), None, "test").into();
+        let credentials = Credentials::new(
+            &self.access_key,
+            &self.secret_key,
+            self.session_token.clone(),
+            None,
+            "test",
+        )
+        .into();
         let parameters = v4::SigningParams::builder()
             .identity(&credentials)
             .region(&self.region)
@@ -166,22 +203,40 @@ impl Client {
             .settings(SigningSettings::default())
             .build()
             .expect("complete");
-        let unsigned = headers.iter().any(|(name, value)| *name == "x-amz-content-sha256" && value == "UNSIGNED-PAYLOAD");
-        let payload = if unsigned { SignableBody::UnsignedPayload } else { SignableBody::Bytes(body) };
-        let to_sign = headers.iter().map(|(name, value)| (*name, value.as_str())).chain([("host", host.as_str())]);
+        let unsigned = headers
+            .iter()
+            .any(|(name, value)| *name == "x-amz-content-sha256" && value == "UNSIGNED-PAYLOAD");
+        let payload =
+            if unsigned { SignableBody::UnsignedPayload } else { SignableBody::Bytes(body) };
+        let to_sign = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .chain([("host", host.as_str())]);
         let url = format!("{}{path}", self.endpoint);
         let request = SignableRequest::new(method, &url, to_sign, payload).expect("a request");
         let (signed, _) = sign(request, &parameters.into()).expect("signs").into_parts();
         let (signing, _) = signed.into_parts();
-        let mut all: Vec<(String, String)> = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        all.extend(signing.iter().map(|header| (header.name().to_owned(), header.value().to_owned())));
+        let mut all: Vec<(String, String)> =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        all.extend(
+            signing.iter().map(|header| (header.name().to_owned(), header.value().to_owned())),
+        );
         send_raw(&host, method, path, &all, body)
     }
 }
 
 /// Sends a request as it is.
-pub fn send_raw(host: &str, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> io::Result<Answer> {
-    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\nconnection: close\r\n", body.len());
+pub fn send_raw(
+    host: &str,
+    method: &str,
+    path: &str,
+    headers: &[(String, String)],
+    body: &[u8],
+) -> io::Result<Answer> {
+    let mut head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\nconnection: close\r\n",
+        body.len()
+    );
     for (name, value) in headers {
         write!(head, "{name}: {value}\r\n").expect("a string");
     }
@@ -201,10 +256,13 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let mut lines = head.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let headers: Vec<(String, String)> =
-        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
     let answer = Answer { status, headers, body: bytes[end + 4..].to_vec() };
-    let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let length =
+        answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     (answer.body.len() == length).then_some(answer)
 }
 
@@ -232,12 +290,17 @@ pub fn blocks(page: &Answer) -> Vec<(u64, String)> {
     let page = page.json();
     let blocks = page["Blocks"].as_array().cloned().unwrap_or_default();
     let token = |block: &Value| block["BlockToken"].as_str().unwrap_or_default().to_owned();
-    blocks.iter().map(|block| (block["BlockIndex"].as_u64().unwrap_or_default(), token(block))).collect()
+    blocks
+        .iter()
+        .map(|block| (block["BlockIndex"].as_u64().unwrap_or_default(), token(block)))
+        .collect()
 }
 
 pub fn encoded(text: &str) -> String {
     let one = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+            char::from(byte).to_string()
+        }
         _ => format!("%{byte:02X}"),
     };
     text.bytes().map(one).collect()

@@ -25,8 +25,7 @@ const INVALID: &str = "ValidationException INVALID_PARAMETER_VALUE";
 #[test]
 fn a_snapshot_is_written_and_read_again() {
     let (aws, client) = start();
-    let wanted =
-        json!({ "VolumeSize": 2, "Description": "täst", "Tags": [{ "Key": "é", "Value": "" }], "Timeout": 10, "ClientToken": "a" });
+    let wanted = json!({ "VolumeSize": 2, "Description": "täst", "Tags": [{ "Key": "é", "Value": "" }], "Timeout": 10, "ClientToken": "a" });
     let answer = client.start(&wanted).json();
     let id = answer["SnapshotId"].as_str().expect("an id");
     assert_eq!(
@@ -35,7 +34,10 @@ fn a_snapshot_is_written_and_read_again() {
     );
     for (index, byte) in [(7, 2), (0, 9), (0, 1), (3, 0)] {
         let answer = client.put(id, index, &block(byte));
-        assert_eq!((answer.status, answer.header("x-amz-checksum")), (201, Some(checksum(&block(byte)).as_str())));
+        assert_eq!(
+            (answer.status, answer.header("x-amz-checksum")),
+            (201, Some(checksum(&block(byte)).as_str()))
+        );
     }
     let complete = client.complete(id, 3, Some("4I/ae0Alk5AgZesnP3iVEqrbZbMrbA5NxGKsx37qIjI="));
     assert_eq!((complete.status, complete.json()), (202, json!({ "Status": "pending" })));
@@ -46,7 +48,10 @@ fn a_snapshot_is_written_and_read_again() {
     let tokens = client.tokens(id);
     assert_eq!(client.get(id, 7, &tokens[2].1).body, block(2));
     assert_eq!(snapshot.block(5), block(0));
-    assert_eq!(client.put(id, 1, &block(1)).outcome(), outcome(400, "ValidationException INVALID_SNAPSHOT_ID"));
+    assert_eq!(
+        client.put(id, 1, &block(1)).outcome(),
+        outcome(400, "ValidationException INVALID_SNAPSHOT_ID")
+    );
 }
 
 fn checksum_of(snapshot: &Snapshot) -> String {
@@ -57,7 +62,8 @@ fn checksum_of(snapshot: &Snapshot) -> String {
 fn what_is_wrong_is_refused() {
     let (aws, client) = start();
     let long = "x".repeat(256);
-    let tags: Vec<_> = (0..51).map(|number| json!({ "Key": number.to_string(), "Value": "" })).collect();
+    let tags: Vec<_> =
+        (0..51).map(|number| json!({ "Key": number.to_string(), "Value": "" })).collect();
     let parent = aws.snapshot_of(2, []);
     let refused = [
         (json!({}), INVALID),
@@ -68,12 +74,24 @@ fn what_is_wrong_is_refused() {
         (json!({ "VolumeSize": 1, "Timeout": 4321 }), INVALID),
         (json!({ "VolumeSize": 1, "Description": long }), INVALID),
         (json!({ "VolumeSize": 1, "Tags": tags }), "ValidationException INVALID_TAG"),
-        (json!({ "VolumeSize": 1, "Tags": [{ "Key": "aws:a", "Value": "" }] }), "ValidationException INVALID_TAG"),
+        (
+            json!({ "VolumeSize": 1, "Tags": [{ "Key": "aws:a", "Value": "" }] }),
+            "ValidationException INVALID_TAG",
+        ),
         (json!({ "VolumeSize": 1, "Wrong": 1 }), INVALID),
-        (json!({ "VolumeSize": 1, "KmsKeyArn": "key" }), "ValidationException INVALID_CUSTOMER_KEY"),
-        (json!({ "VolumeSize": 1, "ParentSnapshotId": parent }), "ValidationException INVALID_VOLUME_SIZE"),
+        (
+            json!({ "VolumeSize": 1, "KmsKeyArn": "key" }),
+            "ValidationException INVALID_CUSTOMER_KEY",
+        ),
+        (
+            json!({ "VolumeSize": 1, "ParentSnapshotId": parent }),
+            "ValidationException INVALID_VOLUME_SIZE",
+        ),
         (json!({ "VolumeSize": 2, "ParentSnapshotId": parent, "Encrypted": true }), INVALID),
-        (json!({ "VolumeSize": 2, "ParentSnapshotId": "snap-0123456789abcdef0" }), "ResourceNotFoundException SNAPSHOT_NOT_FOUND"),
+        (
+            json!({ "VolumeSize": 2, "ParentSnapshotId": "snap-0123456789abcdef0" }),
+            "ResourceNotFoundException SNAPSHOT_NOT_FOUND",
+        ),
     ];
     for (body, code) in refused {
         assert_eq!(client.start(&body).outcome().1, code, "{body}");
@@ -81,14 +99,20 @@ fn what_is_wrong_is_refused() {
     assert_eq!(aws.snapshots().len(), 1);
     let id = begun(&client);
     let whole = block(1);
-    assert_eq!(client.put(&id, 2048, &whole).outcome(), outcome(400, "ValidationException INVALID_BLOCK"));
+    assert_eq!(
+        client.put(&id, 2048, &whole).outcome(),
+        outcome(400, "ValidationException INVALID_BLOCK")
+    );
     assert_eq!(client.put(&id, 0, &whole[1..]).outcome(), outcome(400, INVALID));
     for missing in 1..4 {
         let mut headers = put_headers(&whole);
         headers.remove(missing);
         assert_eq!(client.put_with(&id, 0, &whole, &headers).outcome(), outcome(400, INVALID));
     }
-    assert_eq!(client.put_with(&id, 0, &whole, &put_headers(&block(2))).outcome(), outcome(400, INVALID));
+    assert_eq!(
+        client.put_with(&id, 0, &whole, &put_headers(&block(2))).outcome(),
+        outcome(400, INVALID)
+    );
     assert_eq!(client.put("snap-0123456789abcdef0", 0, &whole).outcome().0, 404);
     assert_eq!(client.put(&id, 0, &whole).status, 201);
     assert_eq!(client.complete(&id, 1, Some(&checksum(b""))).outcome(), outcome(400, INVALID));
@@ -102,12 +126,21 @@ fn a_start_is_repeated_with_its_token() {
     let (aws, client) = start();
     let one = client.start(&json!({ "VolumeSize": 1, "ClientToken": "a" }));
     let again = client.start(&json!({ "VolumeSize": 1, "ClientToken": "a" }));
-    assert_eq!((one.status, again.status, one.json()["SnapshotId"].clone()), (201, 201, again.json()["SnapshotId"].clone()));
-    assert_eq!(client.start(&json!({ "VolumeSize": 2, "ClientToken": "a" })).outcome(), outcome(409, "ConflictException"));
+    assert_eq!(
+        (one.status, again.status, one.json()["SnapshotId"].clone()),
+        (201, 201, again.json()["SnapshotId"].clone())
+    );
+    assert_eq!(
+        client.start(&json!({ "VolumeSize": 2, "ClientToken": "a" })).outcome(),
+        outcome(409, "ConflictException")
+    );
     assert_ne!(begun(&client), one.json()["SnapshotId"]);
     aws.set(|settings| settings.pending_limit = 2);
     let over = client.start(&json!({ "VolumeSize": 1 })).outcome();
-    assert_eq!(over, outcome(402, "ServiceQuotaExceededException DEPENDENCY_SERVICE_QUOTA_EXCEEDED"));
+    assert_eq!(
+        over,
+        outcome(402, "ServiceQuotaExceededException DEPENDENCY_SERVICE_QUOTA_EXCEEDED")
+    );
     assert_eq!(client.start(&json!({ "VolumeSize": 1, "ClientToken": "a" })).status, 201);
 }
 
@@ -116,9 +149,14 @@ fn encryption_follows_from_what_is_asked_for_and_from_the_account() {
     let (aws, client) = start();
     let key = "arn:aws:kms:us-east-1:123456789012:key/mine";
     let plain = aws.snapshot_of(1, [(1, Content::random(1))]);
-    let secret = aws.add_snapshot(Snapshot { encrypted: true, kms_key_id: Some(key.to_owned()), ..Snapshot::new(1) });
+    let secret = aws.add_snapshot(Snapshot {
+        encrypted: true,
+        kms_key_id: Some(key.to_owned()),
+        ..Snapshot::new(1)
+    });
     let managed = "arn:aws:kms:us-east-1:123456789012:key/00000000-aaaa-4bbb-8ccc-0123456789ab";
-    // What is asked for, what becomes of it in an account that does not encrypt by default, and in one that does.
+    // What is asked for, what becomes of it in an account that does not encrypt by default, and in
+    // one that does.
     let cases = [
         (json!({}), Ok(None), Ok(Some(managed))),
         (json!({ "Encrypted": true }), Ok(Some(managed)), Ok(Some(managed))),
@@ -137,8 +175,11 @@ fn encryption_follows_from_what_is_asked_for_and_from_the_account() {
             let mut body = body.clone();
             body["VolumeSize"] = 1.into();
             let answer = client.start(&body);
-            let outcome =
-                if answer.status == 201 { Ok(answer.json()["KmsKeyArn"].as_str().map(str::to_owned)) } else { Err(answer.outcome().1) };
+            let outcome = if answer.status == 201 {
+                Ok(answer.json()["KmsKeyArn"].as_str().map(str::to_owned))
+            } else {
+                Err(answer.outcome().1)
+            };
             let expected = if by_default { with } else { without };
             let expected = expected.map(|key| key.map(str::to_owned)).map_err(str::to_owned);
             assert_eq!(outcome, expected, "{body} {by_default}");
@@ -182,7 +223,10 @@ fn what_is_new_is_not_there_at_once() {
     assert_eq!(put().1, "ValidationException INVALID_SNAPSHOT_ID");
     assert_eq!([described(), described(), described()], ["pending", "pending", "completed"]);
     let list = || client.list(&id, "").outcome();
-    assert_eq!([list(), list(), list()], [none, outcome(400, "ValidationException INVALID_SNAPSHOT_ID"), outcome(200, "")]);
+    assert_eq!(
+        [list(), list(), list()],
+        [none, outcome(400, "ValidationException INVALID_SNAPSHOT_ID"), outcome(200, "")]
+    );
 }
 
 #[test]

@@ -16,7 +16,8 @@ fn start() -> Case {
 }
 
 impl Case {
-    /// Registers a good image with these parameters instead of or besides its own; those without a value are left out.
+    /// Registers a good image with these parameters instead of or besides its own; those without a
+    /// value are left out.
     fn register(&self, changes: &[(&str, &str)]) -> Answer {
         let mut parameters = vec![
             ("Name", "image"),
@@ -46,19 +47,32 @@ fn what_is_left_out_is_filled_in_as_aws_does() {
     let case = start();
     let answer = case.register(&[("Architecture", ""), ("VirtualizationType", "")]);
     let image = case.aws.image(&answer.get("imageId").expect("an id")).expect("an image");
-    assert_eq!((image.architecture.as_str(), image.virtualization_type.as_str()), ("i386", "paravirtual"));
+    assert_eq!(
+        (image.architecture.as_str(), image.virtualization_type.as_str()),
+        ("i386", "paravirtual")
+    );
     let ebs = image.mappings[0].ebs.clone().expect("a volume");
-    assert_eq!((ebs.volume_size, ebs.volume_type.as_deref(), ebs.encrypted), (Some(8), Some("gp2"), Some(false)));
+    assert_eq!(
+        (ebs.volume_size, ebs.volume_type.as_deref(), ebs.encrypted),
+        (Some(8), Some("gp2"), Some(false))
+    );
     let again = case.register(&[]);
     assert_eq!(again.outcome().1, "InvalidAMIName.Duplicate");
-    assert_eq!(again.get("Message"), Some(format!("AMI name image is already in use by AMI {}", image.id)));
+    assert_eq!(
+        again.get("Message"),
+        Some(format!("AMI name image is already in use by AMI {}", image.id))
+    );
 }
 
 #[test]
 fn names_and_texts() {
     let case = start();
     let long = "x".repeat(256);
-    for (name, code) in [("ab", "InvalidAMIName.Malformed"), ("a,b", "InvalidAMIName.Malformed"), ("été", "InvalidAMIName.Malformed")] {
+    for (name, code) in [
+        ("ab", "InvalidAMIName.Malformed"),
+        ("a,b", "InvalidAMIName.Malformed"),
+        ("été", "InvalidAMIName.Malformed"),
+    ] {
         assert_eq!(case.code(&[("Name", name)]), code, "{name}");
     }
     assert_eq!(case.code(&[("Name", &long[..129])]), "InvalidAMIName.Malformed");
@@ -95,7 +109,10 @@ fn features_that_exclude_each_other() {
         (&[("EnaSupport", "yes")], "InvalidParameterValue"),
         (&[("UefiData", &data[1..])], ""),
         (&[("UefiData", &data)], "InvalidParameterValue"),
-        (&[("VirtualizationType", "paravirtual"), ("EnaSupport", "true")], "InvalidParameterCombination"),
+        (
+            &[("VirtualizationType", "paravirtual"), ("EnaSupport", "true")],
+            "InvalidParameterCombination",
+        ),
         (&[("Architecture", "arm64"), ("BootMode", "legacy-bios")], "InvalidParameterCombination"),
     ] {
         assert_eq!(case.code(changes), code, "{changes:?}");
@@ -128,8 +145,14 @@ fn volumes_have_the_limits_of_their_type() {
         ("standard", "1025", "", "", "InvalidParameterValue"),
         ("gp9", "8", "", "", "InvalidParameterValue"),
     ] {
-        let changes = [(field("VolumeType"), kind), (field("VolumeSize"), size), (field("Iops"), iops), (field("Throughput"), throughput)];
-        let changes: Vec<(&str, &str)> = changes.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+        let changes = [
+            (field("VolumeType"), kind),
+            (field("VolumeSize"), size),
+            (field("Iops"), iops),
+            (field("Throughput"), throughput),
+        ];
+        let changes: Vec<(&str, &str)> =
+            changes.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         assert_eq!(case.code(&changes), code, "{kind} {size} {iops} {throughput}");
     }
 }
@@ -139,9 +162,12 @@ fn snapshots_have_to_be_there_and_ready() {
     let case = start();
     let snapshot = format!("{EBS}.SnapshotId");
     let with = |id: &str| case.code(&[(&snapshot, id)]);
-    let pending = case.aws.add_snapshot(Snapshot { state: "pending".to_owned(), ..Snapshot::new(1) });
-    let archived = case.aws.add_snapshot(Snapshot { tier: "archive".to_owned(), ..Snapshot::new(1) });
-    let foreign = case.aws.add_snapshot(Snapshot { owner: "999999999999".to_owned(), ..Snapshot::new(1) });
+    let pending =
+        case.aws.add_snapshot(Snapshot { state: "pending".to_owned(), ..Snapshot::new(1) });
+    let archived =
+        case.aws.add_snapshot(Snapshot { tier: "archive".to_owned(), ..Snapshot::new(1) });
+    let foreign =
+        case.aws.add_snapshot(Snapshot { owner: "999999999999".to_owned(), ..Snapshot::new(1) });
     assert_eq!(with("snap-0123456789abcdef0"), "InvalidSnapshot.NotFound");
     assert_eq!(with("snap-1"), "InvalidSnapshotID.Malformed");
     assert_eq!(with("x"), "InvalidParameterValue");
@@ -153,12 +179,17 @@ fn snapshots_have_to_be_there_and_ready() {
     for name in ["Encrypted", "KmsKeyId"] {
         assert_eq!(case.code(&[(&format!("{EBS}.{name}"), "true")]), "InvalidParameterCombination");
     }
-    let second = |name: &'static str, value: &'static str| case.code(&[("BlockDeviceMapping.2.DeviceName", "/dev/sdb"), (name, value)]);
+    let second = |name: &'static str, value: &'static str| {
+        case.code(&[("BlockDeviceMapping.2.DeviceName", "/dev/sdb"), (name, value)])
+    };
     assert_eq!(second("BlockDeviceMapping.2.Ebs.VolumeSize", "4"), "");
     assert_eq!(second("BlockDeviceMapping.2.Ebs.Encrypted", "true"), "MissingParameter");
     assert_eq!(second("BlockDeviceMapping.2.NoDevice", ""), "InvalidBlockDeviceMapping");
     assert_eq!(second("BlockDeviceMapping.2.VirtualName", "ephemeral0"), "");
-    let twice = [("BlockDeviceMapping.2.DeviceName", "/dev/xvda"), ("BlockDeviceMapping.2.Ebs.VolumeSize", "4")];
+    let twice = [
+        ("BlockDeviceMapping.2.DeviceName", "/dev/xvda"),
+        ("BlockDeviceMapping.2.Ebs.VolumeSize", "4"),
+    ];
     assert_eq!(case.code(&twice), "InvalidBlockDeviceMapping");
 }
 
@@ -167,7 +198,11 @@ fn only_the_image_is_tagged() {
     let case = start();
     let with = |kind: &'static str, key: &'static str| {
         let name = "TagSpecification.1.Tag.1.Key";
-        case.code(&[("TagSpecification.1.ResourceType", kind), (name, key), ("TagSpecification.1.Tag.1.Value", "v")])
+        case.code(&[
+            ("TagSpecification.1.ResourceType", kind),
+            (name, key),
+            ("TagSpecification.1.Tag.1.Value", "v"),
+        ])
     };
     assert_eq!(with("image", "a"), "");
     assert_eq!(with("snapshot", "a"), "InvalidParameterValue");
@@ -177,5 +212,8 @@ fn only_the_image_is_tagged() {
     let shown = || case.client.ec2("DescribeImages", &[("ImageId.1", &id)]).outcome().1;
     assert_eq!([shown(), shown()], ["InvalidAMIID.NotFound", ""]);
     case.aws.change_image(&id, |image| *image = Image { unseen: 1, ..image.clone() });
-    assert_eq!(case.client.ec2("CreateTags", &[("ResourceId.1", &id), ("Tag.1.Key", "a")]).outcome().1, "InvalidAMIID.NotFound");
+    assert_eq!(
+        case.client.ec2("CreateTags", &[("ResourceId.1", &id), ("Tag.1.Key", "a")]).outcome().1,
+        "InvalidAMIID.NotFound"
+    );
 }

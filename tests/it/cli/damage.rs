@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::support::cli::{Anatomy, DATA, IMAGE, Outcome, ROOT, Sandbox, sample_archive, text};
 
-/// The outcome of a verification in JSON, which has to fail, and its findings. The error on stderr has to say the same.
+/// The outcome of a verification in JSON, which has to fail, and its findings. The error on stderr
+/// has to say the same.
 #[track_caller]
 fn findings(bytes: &[u8]) -> Vec<Value> {
     let sandbox = Sandbox::new().and("a.bin", bytes);
@@ -71,7 +72,10 @@ fn a_whole_archive_is_ok() {
 
 #[test]
 fn a_stream_is_verified_like_a_file() {
-    let report = Sandbox::new().run_with_input(&["verify", "-", "--output", "json"], sample_archive()).succeeded().json();
+    let report = Sandbox::new()
+        .run_with_input(&["verify", "-", "--output", "json"], sample_archive())
+        .succeeded()
+        .json();
     assert_eq!((&report["Outcome"], &report["BlocksChecked"]), (&"ok".into(), &7.into()));
 }
 
@@ -145,7 +149,10 @@ fn a_flipped_bit_in_a_tar_header_is_found() {
     let frame = anatomy().meta(MetaRole::Volume(1));
     let findings = findings(&flipped(frame));
     assert_eq!(findings.len(), 1);
-    assert_eq!((&findings[0]["context"]["snapshot"], &findings[0]["context"]["offset"]), (&DATA.into(), &frame.0.into()));
+    assert_eq!(
+        (&findings[0]["context"]["snapshot"], &findings[0]["context"]["offset"]),
+        (&DATA.into(), &frame.0.into())
+    );
 }
 
 #[test]
@@ -193,9 +200,16 @@ fn the_index_of_another_archive_is_found() {
 fn a_truncated_archive_is_found_and_not_said_to_be_extractable() {
     let bytes = &sample_archive()[..sample_archive().len() - 1000];
     let found = findings(bytes);
-    assert!(found[0]["message"].as_str().is_some_and(|message| message.starts_with("the archive is truncated")), "{found:?}");
+    assert!(
+        found[0]["message"]
+            .as_str()
+            .is_some_and(|message| message.starts_with("the archive is truncated")),
+        "{found:?}"
+    );
     let sandbox = Sandbox::new().and("a.bin", bytes);
-    let outcome = sandbox.run(&["verify", "a.bin"]).says(&["its index cannot be read", "hint: fetch it again, and compare its size"]);
+    let outcome = sandbox
+        .run(&["verify", "a.bin"])
+        .says(&["its index cannot be read", "hint: fetch it again, and compare its size"]);
     assert!(!outcome.stderr.contains("extract"));
 }
 
@@ -203,11 +217,13 @@ fn a_truncated_archive_is_found_and_not_said_to_be_extractable() {
 fn all_damage_is_listed_in_the_order_of_the_archive() {
     let anatomy = anatomy();
     let mut bytes = sample_archive().to_vec();
-    let frames = [anatomy.cell(0, 0), anatomy.cell(0, 3), anatomy.cell(1, 0)].map(|[_, frame]| frame);
+    let frames =
+        [anatomy.cell(0, 0), anatomy.cell(0, 3), anatomy.cell(1, 0)].map(|[_, frame]| frame);
     frames.iter().for_each(|frame| bytes[frame.0 + frame.1 / 2] ^= 1);
     let findings = findings(&bytes);
     assert_eq!(findings.len(), 3);
-    let offsets: Vec<_> = findings.iter().map(|finding| finding["context"]["offset"].as_u64()).collect();
+    let offsets: Vec<_> =
+        findings.iter().map(|finding| finding["context"]["offset"].as_u64()).collect();
     assert!(offsets.is_sorted(), "{offsets:?}");
 }
 
@@ -215,12 +231,17 @@ fn all_damage_is_listed_in_the_order_of_the_archive() {
 fn damage_is_one_line_each_for_people() {
     let [record, frame] = anatomy().cell(0, 1);
     let sandbox = Sandbox::new().and("a.bin", flipped(frame));
-    let outcome: Outcome =
-        sandbox.run(&["verify", "a.bin"]).says(&["error: the archive failed verification\n", "findings: 1", "hint: fetch it again"]);
+    let outcome: Outcome = sandbox.run(&["verify", "a.bin"]).says(&[
+        "error: the archive failed verification\n",
+        "findings: 1",
+        "hint: fetch it again",
+    ]);
     let text = outcome.text();
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.starts_with("corrupt: "), "{text}");
-    for fact in [format!("snapshot {ROOT}"), "blocks 8..15".to_owned(), format!("offset {}", record.0)] {
+    for fact in
+        [format!("snapshot {ROOT}"), "blocks 8..15".to_owned(), format!("offset {}", record.0)]
+    {
         assert!(text.contains(&fact), "`{fact}` is missing in {text}");
     }
 }
@@ -240,9 +261,10 @@ fn an_undamaged_volume_can_be_taken_out_of_a_damaged_archive() {
 fn a_damaged_archive_is_not_restored() {
     let [_, frame] = anatomy().cell(1, 0);
     let sandbox = Sandbox::new().and("a.bin", flipped(frame));
-    sandbox
-        .run(&["restore", "a.bin", "out"])
-        .failed(5, &[&format!("snapshot: {DATA}"), "blocks: 0..7", "hint: fetch it again if it is a copy"]);
+    sandbox.run(&["restore", "a.bin", "out"]).failed(
+        5,
+        &[&format!("snapshot: {DATA}"), "blocks: 0..7", "hint: fetch it again if it is a copy"],
+    );
     assert_eq!(sandbox.left(&["a.bin"]), [""; 0]);
 }
 
@@ -250,16 +272,26 @@ fn a_damaged_archive_is_not_restored() {
 fn an_archive_is_compared_with_its_source() {
     let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
     sandbox.run(&["verify", "a.bin", "--against", "image"]).succeeded();
-    let raw = std::fs::File::options().write(true).open(sandbox.path(&format!("image/{ROOT}.raw"))).expect("a raw file");
+    let raw = std::fs::File::options()
+        .write(true)
+        .open(sandbox.path(&format!("image/{ROOT}.raw")))
+        .expect("a raw file");
     std::os::unix::fs::FileExt::write_all_at(&raw, b"changed", 9 << 19).expect("a write");
     let outcome = sandbox.run(&["verify", "a.bin", "--against", "image"]);
     assert_eq!(outcome.code, 5);
-    assert!(outcome.text().contains(&format!("snapshot {ROOT}")) && outcome.text().contains("9"), "{}", outcome.text());
+    assert!(
+        outcome.text().contains(&format!("snapshot {ROOT}")) && outcome.text().contains("9"),
+        "{}",
+        outcome.text()
+    );
 }
 
 #[test]
 fn the_smallest_sample_looks_at_each_volume() {
-    let report = Sandbox::with_archive().run(&["verify", "a.bin", "--sample", "0.00001%", "--output", "json"]).succeeded().json();
+    let report = Sandbox::with_archive()
+        .run(&["verify", "a.bin", "--sample", "0.00001%", "--output", "json"])
+        .succeeded()
+        .json();
     assert_eq!(report["Sampled"], true);
     assert!(report["CellsChecked"].as_u64().expect("a number") >= 2, "{report}");
 }
@@ -267,8 +299,14 @@ fn the_smallest_sample_looks_at_each_volume() {
 #[test]
 fn an_archive_that_differs_from_its_source_is_not_called_corrupt() {
     let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
-    sandbox.write("image/image.json", sandbox.read("image/image.json").iter().chain(b"\n").copied().collect::<Vec<u8>>());
+    sandbox.write(
+        "image/image.json",
+        sandbox.read("image/image.json").iter().chain(b"\n").copied().collect::<Vec<u8>>(),
+    );
     let outcome = sandbox.run(&["verify", "a.bin", "--against", "image"]);
-    assert_eq!((outcome.code, outcome.text().as_str()), (5, "different: the archive's image.json is not that of the source\n"));
+    assert_eq!(
+        (outcome.code, outcome.text().as_str()),
+        (5, "different: the archive's image.json is not that of the source\n")
+    );
     outcome.says(&["archive and source differ", "hint: one of the two changed"]);
 }

@@ -1,20 +1,37 @@
 //! Help, completions, manual pages.
 //!
-//! The help is compared with `tests/it/snapshots`; to accept a change, run the tests with `AMISTORE_UPDATE_SNAPSHOTS=1` and read the difference.
+//! The help is compared with `tests/it/snapshots`; to accept a change, run the tests with
+//! `AMISTORE_UPDATE_SNAPSHOTS=1` and read the difference.
 
 use std::fs;
 use std::path::Path;
 
 use crate::support::cli::Sandbox;
 
-const VERBS: [&str; 13] =
-    ["store", "restore", "retire", "verify", "extract", "inspect", "copy", "ls", "serve", "tasks", "clean", "completions", "man"];
+const VERBS: [&str; 13] = [
+    "store",
+    "restore",
+    "retire",
+    "verify",
+    "extract",
+    "inspect",
+    "copy",
+    "ls",
+    "serve",
+    "tasks",
+    "clean",
+    "completions",
+    "man",
+];
 
 #[track_caller]
 fn matches_snapshot(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/snapshots").join(format!("{name}.txt"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/it/snapshots")
+        .join(format!("{name}.txt"));
     if std::env::var_os("AMISTORE_UPDATE_SNAPSHOTS").is_some() {
-        fs::create_dir_all(path.parent().expect("a directory")).expect("the directory of snapshots");
+        fs::create_dir_all(path.parent().expect("a directory"))
+            .expect("the directory of snapshots");
         fs::write(&path, text).expect("a snapshot to be written");
     }
     let expected = fs::read_to_string(&path).unwrap_or_default();
@@ -52,7 +69,10 @@ fn the_help_lists_every_verb() {
 
 #[test]
 fn the_version_is_that_of_the_package() {
-    assert_eq!(Sandbox::new().run(&["--version"]).succeeded().text(), format!("amistore {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        Sandbox::new().run(&["--version"]).succeeded().text(),
+        format!("amistore {}\n", env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[test]
@@ -65,7 +85,11 @@ fn a_call_without_arguments_shows_how_to_call() {
 #[test]
 fn completions_are_made_for_common_shells() {
     let sandbox = Sandbox::new();
-    for (shell, words) in [("bash", "complete -F _amistore"), ("zsh", "#compdef amistore"), ("fish", "complete -c amistore")] {
+    for (shell, words) in [
+        ("bash", "complete -F _amistore"),
+        ("zsh", "#compdef amistore"),
+        ("fish", "complete -c amistore"),
+    ] {
         let text = sandbox.run(&["completions", shell]).succeeded().text();
         assert!(text.contains(words), "{shell}: {text}");
         assert!(VERBS.iter().all(|verb| text.contains(verb)), "{shell}");
@@ -75,7 +99,9 @@ fn completions_are_made_for_common_shells() {
 #[test]
 fn bash_accepts_its_completions() {
     let sandbox = Sandbox::new();
-    let outcome = sandbox.shell("command -v bash > /dev/null || exit 0; \"$AMISTORE\" completions bash > c; bash -n c");
+    let outcome = sandbox.shell(
+        "command -v bash > /dev/null || exit 0; \"$AMISTORE\" completions bash > c; bash -n c",
+    );
     assert_eq!(outcome.succeeded().stderr, "");
 }
 
@@ -87,7 +113,9 @@ fn an_unknown_shell_is_refused() {
 #[test]
 fn manual_pages_are_printed() {
     let sandbox = Sandbox::new();
-    for (args, title) in [(&["man"][..], ".TH amistore 1"), (&["man", "store"], ".TH amistore-store 1")] {
+    for (args, title) in
+        [(&["man"][..], ".TH amistore 1"), (&["man", "store"], ".TH amistore-store 1")]
+    {
         let text = sandbox.run(args).succeeded().text();
         assert!(text.contains(title) && text.contains(".SH SYNOPSIS"), "{text}");
     }
@@ -102,17 +130,24 @@ fn all_manual_pages_are_written() {
     expected.extend(VERBS.map(|verb| format!("pages/amistore-{verb}.1")));
     expected.sort();
     assert_eq!(sandbox.left(&[]), expected);
-    assert!(expected[1..].iter().all(|page| sandbox.read(page).starts_with(b".ie")), "a page that is none");
+    assert!(
+        expected[1..].iter().all(|page| sandbox.read(page).starts_with(b".ie")),
+        "a page that is none"
+    );
 }
 
 #[test]
 fn a_manual_page_of_no_verb_is_not_found() {
-    Sandbox::new().run(&["man", "nonsense"]).failed(3, &["there is no such command", "command: nonsense"]);
+    Sandbox::new()
+        .run(&["man", "nonsense"])
+        .failed(3, &["there is no such command", "command: nonsense"]);
 }
 
 #[test]
 fn manual_pages_need_a_directory() {
     let sandbox = Sandbox::new();
-    sandbox.run(&["man", "--dir", "nowhere"]).failed(3, &["cannot write the manual page", "path: nowhere/amistore.1"]);
+    sandbox
+        .run(&["man", "--dir", "nowhere"])
+        .failed(3, &["cannot write the manual page", "path: nowhere/amistore.1"]);
     assert!(sandbox.left(&[]).is_empty());
 }

@@ -2,23 +2,37 @@
 
 use crate::support::cli::{IMAGE, Sandbox, sample_archive};
 
-/// Runs the program where files may have this many blocks of 512 bytes: a write beyond fails, as on a disk that is full.
+/// Runs the program where files may have this many blocks of 512 bytes: a write beyond fails, as on
+/// a disk that is full.
 #[track_caller]
 fn with_small_files(sandbox: &Sandbox, blocks: u64, args: &str, words: &[&str]) {
-    sandbox.shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$AMISTORE\" {args}")).failed(6, words).says(&["File too large"]);
+    sandbox
+        .shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$AMISTORE\" {args}"))
+        .failed(6, words)
+        .says(&["File too large"]);
 }
 
 #[test]
 fn a_store_that_runs_out_of_room_leaves_nothing() {
     let sandbox = Sandbox::with_image();
-    with_small_files(&sandbox, 2000, "store image a.bin", &["cannot write the archive", "path: ./a.bin"]);
+    with_small_files(
+        &sandbox,
+        2000,
+        "store image a.bin",
+        &["cannot write the archive", "path: ./a.bin"],
+    );
     assert_eq!(sandbox.left(&["image", "image/"]), [""; 0]);
 }
 
 #[test]
 fn a_restore_that_runs_out_of_room_leaves_nothing() {
     let sandbox = Sandbox::with_archive();
-    with_small_files(&sandbox, 2000, "restore a.bin out", &["the file system cannot hold a file of this size", "size: 1073741824", "XFS"]);
+    with_small_files(
+        &sandbox,
+        2000,
+        "restore a.bin out",
+        &["the file system cannot hold a file of this size", "size: 1073741824", "XFS"],
+    );
     assert_eq!(sandbox.left(&["a.bin"]), [""; 0]);
 }
 
@@ -34,30 +48,41 @@ fn an_extraction_that_runs_out_of_room_leaves_nothing() {
     assert_eq!(sandbox.left(&["a.bin"]), [""; 0]);
 }
 
-/// Runs a call of the program on a disk of 1 MiB that is made for it, if this system lets users make one. It has to say that the disk is full, and to leave nothing there.
+/// Runs a call of the program on a disk of 1 MiB that is made for it, if this system lets users
+/// make one. It has to say that the disk is full, and to leave nothing there.
 #[track_caller]
 fn on_a_full_disk(sandbox: &Sandbox, args: &str, words: &[&str]) {
     sandbox.make_directory("small");
     let script = format!(
         "mount -t tmpfs -o size=1m none small || exit 77; \"$AMISTORE\" {args}; code=$?; [ -z \"$(ls -A small)\" ] || echo left: $(ls -AR small); exit $code"
     );
-    let outcome = sandbox.shell(&format!("unshare --user --map-root-user --mount sh -c '{script}' || exit $?"));
+    let outcome = sandbox
+        .shell(&format!("unshare --user --map-root-user --mount sh -c '{script}' || exit $?"));
     if outcome.stderr.contains("unshare") || outcome.code == 77 || outcome.code == 127 {
         return;
     }
-    outcome
-        .failed(6, words)
-        .says(&["No space left on device", "hint: free some space or choose another place; what was half written has been removed"]);
+    outcome.failed(6, words).says(&[
+        "No space left on device",
+        "hint: free some space or choose another place; what was half written has been removed",
+    ]);
 }
 
 #[test]
 fn a_store_to_a_full_disk_leaves_nothing() {
-    on_a_full_disk(&Sandbox::with_image(), "store image small/", &["cannot write the archive", &format!("path: small/{IMAGE}.bin")]);
+    on_a_full_disk(
+        &Sandbox::with_image(),
+        "store image small/",
+        &["cannot write the archive", &format!("path: small/{IMAGE}.bin")],
+    );
 }
 
 #[test]
 fn a_restore_to_a_full_disk_leaves_nothing() {
-    on_a_full_disk(&Sandbox::with_archive(), "restore a.bin small/out", &["cannot write the disk image", "path: small/out/", "offset: "]);
+    on_a_full_disk(
+        &Sandbox::with_archive(),
+        "restore a.bin small/out",
+        &["cannot write the disk image", "path: small/out/", "offset: "],
+    );
 }
 
 #[test]
@@ -95,7 +120,8 @@ fn a_full_device_behind_stdout_is_an_error() {
 #[test]
 fn a_reader_that_stops_early_is_an_error() {
     let sandbox = Sandbox::with_image();
-    let outcome = sandbox.shell("{ \"$AMISTORE\" store image -; echo $? > code; } | head -c 1000 | wc -c");
+    let outcome =
+        sandbox.shell("{ \"$AMISTORE\" store image -; echo $? > code; } | head -c 1000 | wc -c");
     assert_eq!(outcome.text().trim(), "1000");
     assert_eq!(sandbox.read("code"), b"6\n");
     outcome.says(&[
@@ -109,6 +135,14 @@ fn a_reader_that_stops_early_is_an_error() {
 fn a_result_that_nobody_reads_is_an_error() {
     let sandbox = Sandbox::with_archive();
     // A pipe whose reader has gone before anything is written.
-    let outcome = sandbox.shell("mkfifo f; exec 8<>f; exec 9>f; exec 8<&-; \"$AMISTORE\" inspect a.bin >&9");
-    outcome.failed(6, &["cannot write to standard output", "Broken pipe", "hint: whoever read the output stopped\n"]);
+    let outcome =
+        sandbox.shell("mkfifo f; exec 8<>f; exec 9>f; exec 8<&-; \"$AMISTORE\" inspect a.bin >&9");
+    outcome.failed(
+        6,
+        &[
+            "cannot write to standard output",
+            "Broken pipe",
+            "hint: whoever read the output stopped\n",
+        ],
+    );
 }

@@ -6,12 +6,18 @@ use serde_json::{Value, json};
 
 use crate::support::cli::{Anatomy, Sandbox, noise, resealed, sample_archive};
 
-/// A file that is no archive is refused by exit code 8, from a file and from a pipe, and called what it is.
+/// A file that is no archive is refused by exit code 8, from a file and from a pipe, and called
+/// what it is.
 #[track_caller]
 fn refused(bytes: &[u8], looks_like: &str) {
     let sandbox = Sandbox::new().and("f", bytes);
     let words = ["this is not an amistore archive", &format!("looks like: {looks_like}")];
-    for args in [&["verify", "f"][..], &["inspect", "f"], &["restore", "f", "out"], &["extract", "f", "--image-json"]] {
+    for args in [
+        &["verify", "f"][..],
+        &["inspect", "f"],
+        &["restore", "f", "out"],
+        &["extract", "f", "--image-json"],
+    ] {
         sandbox.run(args).failed(8, &words).says(&["archive: f"]);
     }
     for args in [&["verify", "-"][..], &["inspect", "-"], &["restore", "-", "out"]] {
@@ -93,9 +99,13 @@ fn an_archive_that_ends_early_is_corrupt_wherever_it_ends() {
     let archive = sample_archive();
     let sandbox = Sandbox::new();
     let near_end = (1..400).step_by(133).map(|less| archive.len() - less);
-    for len in [4, 8, 20, 700, 5000, archive.len() / 3, archive.len() / 2].into_iter().chain(near_end) {
+    for len in
+        [4, 8, 20, 700, 5000, archive.len() / 3, archive.len() / 2].into_iter().chain(near_end)
+    {
         sandbox.write("t.bin", &archive[..len]);
-        for (args, input) in [(["restore", "t.bin", "out"], &b""[..]), (["restore", "-", "out"], &archive[..len])] {
+        for (args, input) in
+            [(["restore", "t.bin", "out"], &b""[..]), (["restore", "-", "out"], &archive[..len])]
+        {
             let outcome = sandbox.run_with_input(&args, input);
             assert_eq!(outcome.code, 5, "{len}: {}", outcome.stderr);
             outcome.failed(5, &["offset: ", "hint: fetch it again"]);
@@ -108,7 +118,9 @@ fn an_archive_that_ends_early_is_corrupt_wherever_it_ends() {
 fn an_archive_that_ends_early_is_said_to_be_truncated() {
     let archive = sample_archive();
     let sandbox = Sandbox::new().and("t.bin", &archive[..archive.len() / 2]);
-    sandbox.run(&["inspect", "t.bin"]).failed(5, &["the archive is truncated", "hint: fetch it again, and compare its size"]);
+    sandbox
+        .run(&["inspect", "t.bin"])
+        .failed(5, &["the archive is truncated", "hint: fetch it again, and compare its size"]);
     sandbox.run(&["extract", "t.bin", "--image-json"]).failed(5, &["the archive is truncated"]);
 }
 
@@ -120,14 +132,20 @@ fn an_archive_without_its_seek_table_can_be_restored_but_fails_verification() {
     sandbox.run(&["restore", "t.bin", "out"]).succeeded();
     let outcome = sandbox.run(&["verify", "t.bin"]);
     assert_eq!(outcome.code, 5);
-    assert!(outcome.text().starts_with("corrupt: the seek table is not that of the archive's frames"), "{}", outcome.text());
+    assert!(
+        outcome.text().starts_with("corrupt: the seek table is not that of the archive's frames"),
+        "{}",
+        outcome.text()
+    );
 }
 
 #[test]
 fn bytes_behind_an_archive_are_corrupt_in_a_stream() {
     let longer = [sample_archive(), b"more"].concat();
     let sandbox = Sandbox::new();
-    sandbox.run_with_input(&["restore", "-", "out"], &longer).failed(5, &["something follows the end of the archive"]);
+    sandbox
+        .run_with_input(&["restore", "-", "out"], &longer)
+        .failed(5, &["something follows the end of the archive"]);
     assert!(sandbox.left(&[]).is_empty());
 }
 
@@ -147,12 +165,18 @@ fn unsupported(change: impl FnOnce(&mut Value), words: &[&str]) {
 
 #[test]
 fn a_newer_format_version_is_unsupported() {
-    unsupported(|manifest| manifest["version"] = json!(2), &["another format version", "version: 2", "supported: 1"]);
+    unsupported(
+        |manifest| manifest["version"] = json!(2),
+        &["another format version", "version: 2", "supported: 1"],
+    );
 }
 
 #[test]
 fn an_unknown_feature_is_unsupported() {
-    unsupported(|manifest| manifest["features"] = json!(["zap"]), &["a feature that this version does not know", "feature: zap"]);
+    unsupported(
+        |manifest| manifest["features"] = json!(["zap"]),
+        &["a feature that this version does not know", "feature: zap"],
+    );
 }
 
 #[test]

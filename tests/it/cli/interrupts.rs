@@ -7,7 +7,8 @@ use crate::support::cli::{Running, Sandbox, feed, sample_archive, text, wait_unt
 
 /// Waits for the first line of progress: from then on signals are heard.
 fn wait_for_start(running: &mut Running) {
-    // Unread by anybody else until the program has ended; what it says at its end stays in the pipe.
+    // Unread by anybody else until the program has ended; what it says at its end stays in the
+    // pipe.
     let stderr = running.child().stderr.as_mut().expect("its messages");
     let mut line = String::new();
     BufReader::with_capacity(1, stderr).read_line(&mut line).expect("a line");
@@ -21,7 +22,8 @@ fn is_interrupted(running: Running) {
     assert!(outcome.stderr.ends_with("error: interrupted\n"), "{}", outcome.stderr);
 }
 
-/// Starts the program, gives it half an archive and keeps the pipe open, sends the signal once it is at work.
+/// Starts the program, gives it half an archive and keeps the pipe open, sends the signal once it
+/// is at work.
 #[track_caller]
 fn interrupted_while_reading(args: &[&str], signal: &str, at_work: Option<&str>) -> Sandbox {
     let sandbox = Sandbox::new();
@@ -50,7 +52,8 @@ fn an_interrupted_restore_leaves_a_directory_as_it_was() {
     let sandbox = Sandbox::new();
     sandbox.make_directory("out");
     sandbox.write("out/note.txt", "mine");
-    let mut running = sandbox.start(sandbox.command(&["restore", "-", "out"]).stdin(Stdio::piped()));
+    let mut running =
+        sandbox.start(sandbox.command(&["restore", "-", "out"]).stdin(Stdio::piped()));
     feed(running.child(), &sample_archive()[..sample_archive().len() / 2]);
     wait_until("a partial file", || sandbox.left(&[]).len() > 2);
     running.signal("INT");
@@ -68,7 +71,18 @@ fn an_interrupted_verification_ends() {
 /// Starts to store a disk that takes its time.
 fn slow_store(sandbox: &Sandbox, target: &str) -> Running {
     sandbox.disk("disk.raw", 1 << 30, &[(0, text(1, 16))]);
-    let args = ["store", "--disk", "/dev/xvda=disk.raw", "--name", "sample", "--level", "9", "--progress", "json", target];
+    let args = [
+        "store",
+        "--disk",
+        "/dev/xvda=disk.raw",
+        "--name",
+        "sample",
+        "--level",
+        "9",
+        "--progress",
+        "json",
+        target,
+    ];
     let mut running = sandbox.start(&mut sandbox.command(&args));
     wait_for_start(&mut running);
     running
@@ -89,7 +103,17 @@ fn an_interrupted_store_leaves_nothing() {
 fn an_interrupted_store_leaves_the_archive_it_was_to_replace() {
     let sandbox = Sandbox::new().and("a.bin", "old");
     sandbox.disk("disk.raw", 1 << 30, &[(0, text(1, 16))]);
-    let args = ["store", "--disk", "/dev/xvda=disk.raw", "--name", "sample", "--level", "9", "--force", "a.bin"];
+    let args = [
+        "store",
+        "--disk",
+        "/dev/xvda=disk.raw",
+        "--name",
+        "sample",
+        "--level",
+        "9",
+        "--force",
+        "a.bin",
+    ];
     let mut running = sandbox.start(&mut sandbox.command(&args));
     wait_until("the partial file", || sandbox.path(".a.bin.partial").exists());
     running.signal("INT");
@@ -102,7 +126,8 @@ fn an_interrupted_store_leaves_the_archive_it_was_to_replace() {
 fn a_store_to_a_pipe_that_nobody_reads_can_be_interrupted() {
     let sandbox = Sandbox::new();
     let mut running = slow_store(&sandbox, "-");
-    // Much more than a pipe holds: it cannot end by itself. Only when the pipe is full is it sure to be stuck in a write.
+    // Much more than a pipe holds: it cannot end by itself. Only when the pipe is full is it sure
+    // to be stuck in a write.
     wait_until("the pipe is full", || {
         let pipe = running.child().stdout.as_ref().expect("a pipe");
         rustix::io::ioctl_fionread(pipe).expect("a number") >= 56 << 10

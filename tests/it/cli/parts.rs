@@ -23,8 +23,13 @@ fn same_disk(sandbox: &Sandbox, one: &str, other: &str) {
 #[test]
 fn a_volume_is_taken_out_by_device() {
     let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
-    let outcome = sandbox.run(&["extract", "a.bin", "--device", "/dev/xvda", "-o", "x.raw"]).succeeded();
-    assert!(outcome.text().starts_with(&format!("extracted {ROOT} to x.raw: 1.0 GiB")), "{}", outcome.text());
+    let outcome =
+        sandbox.run(&["extract", "a.bin", "--device", "/dev/xvda", "-o", "x.raw"]).succeeded();
+    assert!(
+        outcome.text().starts_with(&format!("extracted {ROOT} to x.raw: 1.0 GiB")),
+        "{}",
+        outcome.text()
+    );
     assert_eq!(sandbox.left(&["a.bin", "image", "image/"]), ["x.raw"]);
     same_disk(&sandbox, "x.raw", &format!("image/{ROOT}.raw"));
 }
@@ -41,7 +46,10 @@ fn the_metadata_is_taken_out_byte_by_byte() {
     let sandbox = Sandbox::with_archive();
     let expected = sample_json().to_string();
     assert_eq!(sandbox.run(&["extract", "a.bin", "--image-json"]).succeeded().text(), expected);
-    assert_eq!(sandbox.run(&["extract", "a.bin", "--image-json", "-o", "-"]).succeeded().text(), expected);
+    assert_eq!(
+        sandbox.run(&["extract", "a.bin", "--image-json", "-o", "-"]).succeeded().text(),
+        expected
+    );
     assert_eq!(
         sandbox.run(&["extract", "a.bin", "--image-json", "-o", "i.json"]).succeeded().text(),
         format!("extracted image.json to i.json: {} bytes\n", expected.len())
@@ -53,7 +61,11 @@ fn the_metadata_is_taken_out_byte_by_byte() {
 #[test]
 fn an_unknown_device_is_answered_with_the_known_ones() {
     let sandbox = Sandbox::with_archive();
-    let words = ["the image has no such device", "device: /dev/sdz", "devices: /dev/xvda, /dev/sdb, /dev/sdc"];
+    let words = [
+        "the image has no such device",
+        "device: /dev/sdz",
+        "devices: /dev/xvda, /dev/sdb, /dev/sdc",
+    ];
     sandbox.run(&["extract", "a.bin", "--device", "/dev/sdz", "-o", "x.raw"]).failed(3, &words);
     assert_eq!(sandbox.left(&["a.bin"]), [""; 0]);
 }
@@ -61,7 +73,11 @@ fn an_unknown_device_is_answered_with_the_known_ones() {
 #[test]
 fn an_unknown_snapshot_is_answered_with_the_known_ones() {
     let sandbox = Sandbox::with_archive();
-    let words = ["the archive has no such snapshot", "snapshot: snap-0", &format!("snapshots: {ROOT}, {DATA}")];
+    let words = [
+        "the archive has no such snapshot",
+        "snapshot: snap-0",
+        &format!("snapshots: {ROOT}, {DATA}"),
+    ];
     sandbox.run(&["extract", "a.bin", "--snapshot", "snap-0", "-o", "x.raw"]).failed(3, &words);
     assert_eq!(sandbox.left(&["a.bin"]), [""; 0]);
 }
@@ -76,17 +92,25 @@ fn an_ephemeral_device_cannot_be_taken_out() {
 
 #[test]
 fn a_volume_is_not_written_to_a_pipe() {
-    Sandbox::with_archive().run(&["extract", "a.bin", "--device", "/dev/xvda", "-o", "-"]).failed(2, &["name a file or a block device"]);
+    Sandbox::with_archive()
+        .run(&["extract", "a.bin", "--device", "/dev/xvda", "-o", "-"])
+        .failed(2, &["name a file or a block device"]);
 }
 
 #[test]
 fn extraction_reads_only_the_volume() {
     let sandbox = Sandbox::with_archive();
-    let report = sandbox.run(&["extract", "a.bin", "--device", "/dev/xvda", "-o", "x.raw", "--output", "json"]).succeeded().json();
+    let report = sandbox
+        .run(&["extract", "a.bin", "--device", "/dev/xvda", "-o", "x.raw", "--output", "json"])
+        .succeeded()
+        .json();
     let number = |member: &str| report[member].as_u64().expect("a number");
     assert!(number("BytesRead") < number("StoredBytes") + (160 << 10), "{report}");
     assert!(number("BytesRead") < sample_archive().len() as u64 / 2, "{report}");
-    assert_eq!((&report["SnapshotId"], &report["File"], &report["DryRun"]), (&ROOT.into(), &"x.raw".into(), &false.into()));
+    assert_eq!(
+        (&report["SnapshotId"], &report["File"], &report["DryRun"]),
+        (&ROOT.into(), &"x.raw".into(), &false.into())
+    );
     assert_eq!((number("VolumeBytes"), number("AllocatedBytes")), (1 << 30, 4 << 19));
 }
 
@@ -135,9 +159,15 @@ fn inspection_shows_people_what_is_in_an_archive() {
 
 #[test]
 fn a_stream_is_inspected_by_reading_it_all() {
-    let report = Sandbox::new().run_with_input(&["inspect", "-", "--output", "json"], sample_archive()).succeeded().json();
+    let report = Sandbox::new()
+        .run_with_input(&["inspect", "-", "--output", "json"], sample_archive())
+        .succeeded()
+        .json();
     assert_eq!(report["BytesRead"], sample_archive().len());
-    assert_eq!((&report["Archive"], &report["Image"]["ImageId"]), (&"standard input".into(), &IMAGE.into()));
+    assert_eq!(
+        (&report["Archive"], &report["Image"]["ImageId"]),
+        (&"standard input".into(), &IMAGE.into())
+    );
 }
 
 #[test]
@@ -148,5 +178,9 @@ fn control_characters_of_an_archive_do_not_reach_the_terminal() {
     sandbox.write("image/image.json", document.to_string());
     sandbox.run(&["store", "image", "a.bin"]).succeeded();
     let outcome = sandbox.run(&["inspect", "a.bin"]).succeeded();
-    assert!(!outcome.stdout.contains(&0x1B) && outcome.text().contains("[2J"), "{}", outcome.text());
+    assert!(
+        !outcome.stdout.contains(&0x1B) && outcome.text().contains("[2J"),
+        "{}",
+        outcome.text()
+    );
 }

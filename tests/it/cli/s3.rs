@@ -26,9 +26,15 @@ impl Cloud {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.sandbox.command(args);
-        for variable in
-            ["AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN", "AWS_MAX_ATTEMPTS", "AWS_CA_BUNDLE", "HTTP_PROXY", "http_proxy"]
-        {
+        for variable in [
+            "AWS_PROFILE",
+            "AWS_DEFAULT_REGION",
+            "AWS_SESSION_TOKEN",
+            "AWS_MAX_ATTEMPTS",
+            "AWS_CA_BUNDLE",
+            "HTTP_PROXY",
+            "http_proxy",
+        ] {
             command.env_remove(variable);
         }
         command
@@ -63,7 +69,8 @@ impl Cloud {
     /// Stores until the fourth part, which is denied.
     fn interrupted(&self) {
         self.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
-        self.run(&["store", "image", "s3://images/p/"]).failed(4, &["AccessDenied", "continue with: amistore store image s3://images/p/"]);
+        self.run(&["store", "image", "s3://images/p/"])
+            .failed(4, &["AccessDenied", "continue with: amistore store image s3://images/p/"]);
         self.server.clear_faults();
     }
 }
@@ -81,7 +88,13 @@ fn an_image_goes_to_a_bucket_and_comes_back() {
     let object = cloud.server.object(BUCKET, &key()).expect("an object");
     assert!(object.bytes == cloud.sandbox.read("local.bin"));
     assert_eq!(object.tags["team"], "a b");
-    assert_eq!((object.user_metadata["ami-name"].as_str(), object.parts.as_ref().is_some_and(|parts| parts.len() > 5)), ("sample", true));
+    assert_eq!(
+        (
+            object.user_metadata["ami-name"].as_str(),
+            object.parts.as_ref().is_some_and(|parts| parts.len() > 5)
+        ),
+        ("sample", true)
+    );
     // Again: it is there, and nothing is sent.
     cloud.server.reset_calls();
     cloud.run(&["store", "image", "s3://images/p/"]).succeeded();
@@ -89,7 +102,11 @@ fn an_image_goes_to_a_bucket_and_comes_back() {
     cloud.run(&["verify", &url, "--against", "image"]).succeeded();
     cloud.run(&["restore", &url, "back"]).succeeded();
     for name in ["image.json", "snap-0aaaaaaaaaaaaaaaa.raw"] {
-        assert!(cloud.sandbox.read(&format!("back/{name}")) == cloud.sandbox.read(&format!("image/{name}")), "{name}");
+        assert!(
+            cloud.sandbox.read(&format!("back/{name}"))
+                == cloud.sandbox.read(&format!("image/{name}")),
+            "{name}"
+        );
     }
     let listed = cloud.json(&["ls", "s3://images/p/"]);
     assert_eq!(listed["Archives"][0]["AmiName"], "sample", "{listed}");
@@ -98,29 +115,47 @@ fn an_image_goes_to_a_bucket_and_comes_back() {
     assert_eq!(cloud.uploads(), 0);
     let tasks = cloud.json(&["tasks"]);
     let ended = tasks["StoreImageTaskResults"].as_array().expect("a list");
-    assert!(ended.iter().all(|task| task["StoreTaskState"] == "Completed" && task["ResumeCommand"].is_null()), "{tasks}");
+    assert!(
+        ended
+            .iter()
+            .all(|task| task["StoreTaskState"] == "Completed" && task["ResumeCommand"].is_null()),
+        "{tasks}"
+    );
     // Another image under this name is not replaced unasked.
     cloud.sandbox.sample_image("other");
-    let json = String::from_utf8(cloud.sandbox.read("other/image.json")).expect("text").replace("sample", "changed");
+    let json = String::from_utf8(cloud.sandbox.read("other/image.json"))
+        .expect("text")
+        .replace("sample", "changed");
     cloud.sandbox.write("other/image.json", json);
     cloud.run(&["store", "other", &url]).failed(9, &["exists", "--force"]);
     cloud.run(&["store", "other", &url, "--force"]).succeeded();
-    assert!(cloud.server.object(BUCKET, &key()).expect("an object").bytes != cloud.sandbox.read("local.bin"));
+    assert!(
+        cloud.server.object(BUCKET, &key()).expect("an object").bytes
+            != cloud.sandbox.read("local.bin")
+    );
 }
 
 #[test]
 fn buckets_that_are_missing_public_or_of_others_are_refused() {
     let cloud = Cloud::new();
-    let store = |bucket: &str, more: &[&str]| cloud.run(&[&["store", "image", &format!("s3://{bucket}/")], more].concat());
+    let store = |bucket: &str, more: &[&str]| {
+        cloud.run(&[&["store", "image", &format!("s3://{bucket}/")], more].concat())
+    };
     store("missing", &[]).failed(3, &["there is no such bucket"]);
-    cloud.server.create_bucket_with("open", BucketOptions { policy_is_public: Some(true), ..BucketOptions::default() });
+    cloud.server.create_bucket_with(
+        "open",
+        BucketOptions { policy_is_public: Some(true), ..BucketOptions::default() },
+    );
     store("open", &[]).failed(4, &["public", "--allow-public-bucket"]);
     store("open", &["--dry-run"]).failed(4, &["public"]);
     store("images", &["--expected-bucket-owner", "999999999999"]).failed(4, &["bucket"]);
     assert!(cloud.server.keys("open").is_empty() && cloud.server.keys(BUCKET).is_empty());
     assert_eq!(cloud.server.count("UploadPart"), 0);
     store("open", &["--allow-public-bucket"]).succeeded().says(&["warning"]);
-    cloud.server.create_bucket_with("far", BucketOptions { region: "eu-west-1".to_owned(), ..BucketOptions::default() });
+    cloud.server.create_bucket_with(
+        "far",
+        BucketOptions { region: "eu-west-1".to_owned(), ..BucketOptions::default() },
+    );
     store("far", &[]).succeeded();
     cloud.server.deny("AbortMultipartUpload");
     cloud.server.create_bucket("third");
@@ -132,9 +167,17 @@ fn unfinished_work_is_listed_continued_and_given_up() {
     let cloud = Cloud::new();
     cloud.interrupted();
     let tasks = cloud.json(&["tasks"]);
-    assert_eq!(tasks["StoreImageTaskResults"].as_array().map(Vec::len), Some(1), "one task is listed once: {tasks}");
+    assert_eq!(
+        tasks["StoreImageTaskResults"].as_array().map(Vec::len),
+        Some(1),
+        "one task is listed once: {tasks}"
+    );
     let task = &tasks["StoreImageTaskResults"][0];
-    assert_eq!((task["StoreTaskState"].as_str(), task["AmiId"].as_str()), (Some("Failed"), Some(IMAGE)), "{tasks}");
+    assert_eq!(
+        (task["StoreTaskState"].as_str(), task["AmiId"].as_str()),
+        (Some("Failed"), Some(IMAGE)),
+        "{tasks}"
+    );
     let found = cloud.json(&["clean"]);
     assert_eq!(cloud.uploads(), 1, "{found}");
     cloud.run(&["store", "image", "s3://images/p/"]).succeeded();
@@ -146,7 +189,11 @@ fn unfinished_work_is_listed_continued_and_given_up() {
     assert_eq!((cloud.uploads(), cloud.server.keys(BUCKET).len()), (0, 0));
     let tasks = cloud.json(&["tasks"]);
     let given_up = &tasks["StoreImageTaskResults"][0];
-    assert_eq!((given_up["StoreTaskState"].as_str(), given_up["ResumeCommand"].as_str()), (Some("Failed"), None), "{tasks}");
+    assert_eq!(
+        (given_up["StoreTaskState"].as_str(), given_up["ResumeCommand"].as_str()),
+        (Some("Failed"), None),
+        "{tasks}"
+    );
 }
 
 #[test]
@@ -154,7 +201,9 @@ fn an_interrupt_ends_a_store_that_goes_on_later() {
     let cloud = Cloud::new();
     cloud.server.set_latency(Duration::from_millis(40));
     let mut running = cloud.start(&["store", "image", "s3://images/p/"]);
-    wait_until("some parts", || cloud.server.open_uploads(BUCKET).iter().any(|upload| upload.parts.len() >= 2));
+    wait_until("some parts", || {
+        cloud.server.open_uploads(BUCKET).iter().any(|upload| upload.parts.len() >= 2)
+    });
     running.signal("INT");
     assert_eq!(running.wait().code, 130);
     assert_eq!(cloud.server.keys(BUCKET).len(), 0);
@@ -162,30 +211,47 @@ fn an_interrupt_ends_a_store_that_goes_on_later() {
     let up = cloud.server.open_uploads(BUCKET).remove(0).parts;
     cloud.server.reset_calls();
     cloud.run(&["store", "image", "s3://images/p/"]).succeeded();
-    assert!(cloud.server.calls().iter().filter_map(|call| call.part_number).all(|part| !up.contains_key(&part)));
+    assert!(
+        cloud
+            .server
+            .calls()
+            .iter()
+            .filter_map(|call| call.part_number)
+            .all(|part| !up.contains_key(&part))
+    );
     assert_eq!((cloud.uploads(), cloud.server.keys(BUCKET).len()), (0, 1));
 }
 
 #[test]
 fn credentials_that_expire_are_read_again() {
     let cloud = Cloud::new();
-    let credentials = |id: &str| format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = secret-of-{id}\n");
+    let credentials = |id: &str| {
+        format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = secret-of-{id}\n")
+    };
     cloud.server.add_key("AKIAFIRST", "secret-of-AKIAFIRST", None);
     cloud.server.add_key("AKIASECOND", "secret-of-AKIASECOND", None);
     cloud.sandbox.write("aws-credentials", credentials("AKIAFIRST"));
     cloud.server.set_latency(Duration::from_millis(30));
     let mut command = cloud.command(&["store", "image", "s3://images/p/"]);
-    let running = cloud.sandbox.start(command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY"));
+    let running = cloud
+        .sandbox
+        .start(command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY"));
     wait_until("a part", || cloud.server.count("UploadPart") > 0);
     cloud.sandbox.write("aws-credentials", credentials("AKIASECOND"));
     cloud.server.expire_key("AKIAFIRST");
     running.wait().succeeded();
-    let keys: Vec<_> = cloud.server.calls().into_iter().filter_map(|call| call.access_key).collect();
-    assert!(keys.iter().any(|key| key == "AKIAFIRST") && keys.last().is_some_and(|key| key == "AKIASECOND"));
+    let keys: Vec<_> =
+        cloud.server.calls().into_iter().filter_map(|call| call.access_key).collect();
+    assert!(
+        keys.iter().any(|key| key == "AKIAFIRST")
+            && keys.last().is_some_and(|key| key == "AKIASECOND")
+    );
     // Without new ones it is an error that says what to do.
     cloud.server.expire_key("AKIASECOND");
     let mut command = cloud.command(&["ls", "s3://images/"]);
-    let running = cloud.sandbox.start(command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY"));
+    let running = cloud
+        .sandbox
+        .start(command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY"));
     running.wait().failed(4, &["ExpiredToken", "fetch new credentials"]);
 }
 
@@ -198,7 +264,10 @@ fn a_copy_keeps_what_is_known_of_the_object_and_lets_the_service_do_it() {
         cloud.server.reset_calls();
         cloud.run(&[&["copy", &url, &format!("s3://images/{target}")], more].concat()).succeeded();
         let fetched: u64 = cloud.server.calls().iter().map(|call| call.bytes_out).sum();
-        let (from, to) = (cloud.server.object(BUCKET, &key()).expect("one"), cloud.server.object(BUCKET, target).expect("other"));
+        let (from, to) = (
+            cloud.server.object(BUCKET, &key()).expect("one"),
+            cloud.server.object(BUCKET, target).expect("other"),
+        );
         assert!(from.bytes == to.bytes);
         assert_eq!(from.tags, to.tags);
         let known = |object: &crate::support::s3::StoredObject| {
@@ -215,7 +284,9 @@ fn a_copy_keeps_what_is_known_of_the_object_and_lets_the_service_do_it() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     cloud.server.put_object(BUCKET, "damaged.bin", bytes, ObjectOptions::default());
-    cloud.run(&["copy", "s3://images/damaged.bin", "s3://images/worse.bin", "--no-server-copy"]).failed(5, &["snapshot"]);
+    cloud
+        .run(&["copy", "s3://images/damaged.bin", "s3://images/worse.bin", "--no-server-copy"])
+        .failed(5, &["snapshot"]);
     assert!(cloud.server.object(BUCKET, "worse.bin").is_none() && cloud.uploads() == 0);
 }
 

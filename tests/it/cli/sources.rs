@@ -14,9 +14,10 @@ fn store_disk(sandbox: &Sandbox, more: &[&str]) -> crate::support::cli::Outcome 
 #[test]
 fn a_source_that_is_not_there_is_not_found() {
     let sandbox = Sandbox::new();
-    sandbox
-        .run(&["store", "nowhere", "a.bin"])
-        .failed(3, &["nowhere/image.json", "No such file", "hint: an image directory has an image.json"]);
+    sandbox.run(&["store", "nowhere", "a.bin"]).failed(
+        3,
+        &["nowhere/image.json", "No such file", "hint: an image directory has an image.json"],
+    );
     assert!(sandbox.left(&[]).is_empty());
 }
 
@@ -45,16 +46,22 @@ fn a_disk_that_is_not_there_is_not_found() {
 fn a_directory_without_metadata_is_no_image_directory() {
     let sandbox = Sandbox::new();
     sandbox.make_directory("empty");
-    sandbox
-        .run(&["store", "empty", "a.bin"])
-        .failed(3, &["it has no image.json", "hint: an image directory has an image.json; plain disks are packed with --disk"]);
+    sandbox.run(&["store", "empty", "a.bin"]).failed(
+        3,
+        &[
+            "it has no image.json",
+            "hint: an image directory has an image.json; plain disks are packed with --disk",
+        ],
+    );
     assert!(sandbox.left(&["empty/"]).is_empty());
 }
 
 #[test]
 fn a_disk_named_as_source_is_answered_with_how_disks_are_packed() {
     let sandbox = Sandbox::new().and("disk.raw", noise(1, 1));
-    sandbox.run(&["store", "disk.raw", "a.bin"]).failed(3, &["disk.raw", "plain disks are packed with --disk DEVICE=FILE"]);
+    sandbox
+        .run(&["store", "disk.raw", "a.bin"])
+        .failed(3, &["disk.raw", "plain disks are packed with --disk DEVICE=FILE"]);
     assert!(sandbox.left(&["disk.raw"]).is_empty());
 }
 
@@ -62,9 +69,14 @@ fn a_disk_named_as_source_is_answered_with_how_disks_are_packed() {
 fn a_raw_file_that_the_metadata_names_has_to_be_there() {
     let sandbox = Sandbox::with_image();
     sandbox.remove(&format!("image/{DATA}.raw"));
-    sandbox
-        .run(&["store", "image", "a.bin"])
-        .failed(3, &["cannot open the disk image", &format!("path: image/{DATA}.raw"), &format!("snapshot: {DATA}")]);
+    sandbox.run(&["store", "image", "a.bin"]).failed(
+        3,
+        &[
+            "cannot open the disk image",
+            &format!("path: image/{DATA}.raw"),
+            &format!("snapshot: {DATA}"),
+        ],
+    );
     assert!(sandbox.left(&["image"]).iter().all(|path| path == "image/"));
 }
 
@@ -75,7 +87,8 @@ fn what_may_not_be_read_is_denied() {
     std::fs::set_permissions(sandbox.path("disk.raw"), closed).expect("permissions to be set");
     // root reads it all the same, and then there is nothing to test.
     if std::fs::File::open(sandbox.path("disk.raw")).is_err() {
-        store_disk(&sandbox, &["a.bin"]).failed(4, &["cannot open the disk image", "path: disk.raw", "Permission denied"]);
+        store_disk(&sandbox, &["a.bin"])
+            .failed(4, &["cannot open the disk image", "path: disk.raw", "Permission denied"]);
         assert!(sandbox.left(&["disk.raw"]).is_empty());
     }
 }
@@ -103,14 +116,23 @@ fn what_is_neither_file_nor_device_is_no_disk() {
 
 #[test]
 fn what_is_no_file_is_no_archive() {
-    Sandbox::new().run(&["verify", "/dev/null"]).failed(2, &["an archive is a regular file", "a pipe is read from `-`", "path: /dev/null"]);
+    Sandbox::new()
+        .run(&["verify", "/dev/null"])
+        .failed(2, &["an archive is a regular file", "a pipe is read from `-`", "path: /dev/null"]);
 }
 
 #[test]
 fn a_disk_of_broken_sectors_is_refused() {
     let sandbox = Sandbox::new().and("disk.raw", vec![1; 1000]);
-    store_disk(&sandbox, &["a.bin"])
-        .failed(2, &["not a multiple of 512 bytes", "size: 1000", "path: disk.raw", "hint: a disk image is a whole number"]);
+    store_disk(&sandbox, &["a.bin"]).failed(
+        2,
+        &[
+            "not a multiple of 512 bytes",
+            "size: 1000",
+            "path: disk.raw",
+            "hint: a disk image is a whole number",
+        ],
+    );
     assert!(sandbox.left(&["disk.raw"]).is_empty());
 }
 
@@ -143,8 +165,12 @@ fn a_raw_file_has_to_have_the_size_that_the_metadata_says() {
     let mut document = sample_json();
     document["Snapshots"][0]["VolumeSize"] = json!(2);
     sandbox.write("image/image.json", document.to_string());
-    let words =
-        ["has not the size that image.json says", &format!("snapshot: {ROOT}"), "volume size gib: 2", "hint: check that the file is whole"];
+    let words = [
+        "has not the size that image.json says",
+        &format!("snapshot: {ROOT}"),
+        "volume size gib: 2",
+        "hint: check that the file is whole",
+    ];
     sandbox.run(&["store", "image", "a.bin"]).failed(2, &words);
     assert!(!sandbox.path("a.bin").exists());
 }
@@ -170,33 +196,45 @@ fn two_mappings_with_one_device_are_refused() {
 
 #[test]
 fn two_snapshots_with_one_id_are_refused() {
-    refused(|document| document["Snapshots"][1]["SnapshotId"] = json!(ROOT), &["two snapshots have one id", ROOT]);
+    refused(
+        |document| document["Snapshots"][1]["SnapshotId"] = json!(ROOT),
+        &["two snapshots have one id", ROOT],
+    );
 }
 
 #[test]
 fn a_name_that_no_ami_can_have_is_refused_in_metadata() {
-    refused(|document| document["Image"]["Name"] = json!("a|b"), &["not an AMI name", "character: |"]);
+    refused(
+        |document| document["Image"]["Name"] = json!("a|b"),
+        &["not an AMI name", "character: |"],
+    );
 }
 
 #[test]
 fn an_image_id_that_is_none_is_refused() {
-    refused(|document| document["Image"]["ImageId"] = json!("ami-XYZ"), &["`Image.ImageId` is no image id", "ami-XYZ", "not an image id"]);
+    refused(
+        |document| document["Image"]["ImageId"] = json!("ami-XYZ"),
+        &["`Image.ImageId` is no image id", "ami-XYZ", "not an image id"],
+    );
 }
 
 #[test]
 fn metadata_that_is_not_json_is_refused() {
     let sandbox = Sandbox::with_image();
     sandbox.write("image/image.json", "{");
-    sandbox
-        .run(&["store", "image", "a.bin"])
-        .failed(2, &["image.json cannot be used: it is not JSON", "path: image/image.json", "caused by: EOF"]);
+    sandbox.run(&["store", "image", "a.bin"]).failed(
+        2,
+        &["image.json cannot be used: it is not JSON", "path: image/image.json", "caused by: EOF"],
+    );
 }
 
 #[test]
 fn a_name_that_no_ami_can_have_is_refused_on_the_command_line() {
     let sandbox = Sandbox::new().and("disk.raw", noise(1, 1));
     for (name, words) in [("ab", "3 to 128 characters"), ("what?", "character: ?")] {
-        sandbox.run(&["store", "--disk", "/dev/xvda=disk.raw", "--name", name, "a.bin"]).failed(2, &["not an AMI name", words]);
+        sandbox
+            .run(&["store", "--disk", "/dev/xvda=disk.raw", "--name", name, "a.bin"])
+            .failed(2, &["not an AMI name", words]);
     }
     assert!(sandbox.left(&["disk.raw"]).is_empty());
 }
@@ -204,7 +242,8 @@ fn a_name_that_no_ami_can_have_is_refused_on_the_command_line() {
 #[test]
 fn one_device_cannot_be_two_disks() {
     let sandbox = Sandbox::new().and("disk.raw", noise(1, 1));
-    store_disk(&sandbox, &["--disk", "/dev/xvda=disk.raw", "a.bin"]).failed(2, &["one device name", "device: /dev/xvda"]);
+    store_disk(&sandbox, &["--disk", "/dev/xvda=disk.raw", "a.bin"])
+        .failed(2, &["one device name", "device: /dev/xvda"]);
     assert!(sandbox.left(&["disk.raw"]).is_empty());
 }
 
@@ -234,8 +273,15 @@ fn a_disk_image_that_is_not_raw_is_refused_with_the_way_to_convert_it() {
         let mut qcow2 = b"QFI\xFB\0\0\0\x03".to_vec();
         qcow2.resize(len, 0);
         let sandbox = Sandbox::new().and("disk.raw", qcow2);
-        store_disk(&sandbox, &["a.bin"])
-            .failed(8, &["not raw", "path: disk.raw", "format: qcow2", "hint: convert it first: qemu-img convert"]);
+        store_disk(&sandbox, &["a.bin"]).failed(
+            8,
+            &[
+                "not raw",
+                "path: disk.raw",
+                "format: qcow2",
+                "hint: convert it first: qemu-img convert",
+            ],
+        );
         assert!(sandbox.left(&["disk.raw"]).is_empty());
     }
 }
@@ -251,7 +297,9 @@ fn places_in_aws_are_not_mistaken_for_files() {
         ["restore", "gs://bucket/a.bin", "out"],
         ["restore", "a.bin", "s3://bucket/"],
     ] {
-        sandbox.run(&args).failed(8, &["only local files, pipes and s3:// are known here", "://bucket/"]);
+        sandbox
+            .run(&args)
+            .failed(8, &["only local files, pipes and s3:// are known here", "://bucket/"]);
     }
     // These are in AWS, about which nothing is known here.
     sandbox.run(&["store", IMAGE, "b.bin"]).failed(2, &["no Region is known"]);
@@ -272,12 +320,17 @@ fn a_directory_that_is_called_like_an_image_is_a_source() {
 fn numbers_out_of_range_are_refused() {
     let sandbox = Sandbox::with_archive().and("disk.raw", noise(1, 1));
     for level in ["0", "20", "-1"] {
-        store_disk(&sandbox, &["--level", level, "b.bin"]).failed(2, &["from 1 to 19", &format!("level: {level}")]);
+        store_disk(&sandbox, &["--level", level, "b.bin"])
+            .failed(2, &["from 1 to 19", &format!("level: {level}")]);
     }
     for share in ["0", "101", "x"] {
-        sandbox.run(&["verify", "--sample", share, "a.bin"]).failed(2, &["--sample has to be", &format!("given: {share}")]);
+        sandbox
+            .run(&["verify", "--sample", share, "a.bin"])
+            .failed(2, &["--sample has to be", &format!("given: {share}")]);
     }
-    sandbox.run(&["verify", "--threads", "0", "a.bin"]).failed(2, &["--threads has to be at least 1"]);
+    sandbox
+        .run(&["verify", "--threads", "0", "a.bin"])
+        .failed(2, &["--threads has to be at least 1"]);
     sandbox.run(&["verify", "--memory", "much", "a.bin"]).failed(2, &["not a size", "given: much"]);
     assert!(sandbox.left(&["a.bin", "disk.raw"]).is_empty());
 }
@@ -286,7 +339,9 @@ fn numbers_out_of_range_are_refused() {
 fn too_little_memory_is_a_limit_that_can_be_raised() {
     let sandbox = Sandbox::with_archive();
     for args in [&["verify", "a.bin"][..], &["restore", "a.bin", "out"], &["inspect", "a.bin"]] {
-        sandbox.run(&[args, &["--memory", "1MiB"]].concat()).failed(7, &["memory: 1048576", "needed: ", "hint: give more with --memory"]);
+        sandbox
+            .run(&[args, &["--memory", "1MiB"]].concat())
+            .failed(7, &["memory: 1048576", "needed: ", "hint: give more with --memory"]);
     }
     assert!(sandbox.left(&["a.bin"]).is_empty());
 }

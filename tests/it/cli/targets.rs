@@ -14,7 +14,14 @@ const SET_UP: [&str; 2] = ["image", "image/"];
 #[test]
 fn an_existing_archive_is_not_overwritten() {
     let sandbox = Sandbox::with_image().and("a.bin", "precious");
-    sandbox.run(&STORE).failed(9, &["the file exists", "path: ./a.bin", "hint: choose another name, or replace it with --force"]);
+    sandbox.run(&STORE).failed(
+        9,
+        &[
+            "the file exists",
+            "path: ./a.bin",
+            "hint: choose another name, or replace it with --force",
+        ],
+    );
     assert_eq!(sandbox.read("a.bin"), b"precious");
     assert_eq!(sandbox.left(&SET_UP), ["a.bin"]);
 }
@@ -39,9 +46,10 @@ fn an_archive_is_named_after_its_image_in_a_directory() {
 fn the_directory_of_an_archive_has_to_exist() {
     let sandbox = Sandbox::with_image();
     for archive in ["nowhere/", "nowhere/a.bin"] {
-        sandbox
-            .run(&["store", "image", archive])
-            .failed(3, &["cannot create the file", "path: nowhere/", "hint: its directory has to exist"]);
+        sandbox.run(&["store", "image", archive]).failed(
+            3,
+            &["cannot create the file", "path: nowhere/", "hint: its directory has to exist"],
+        );
     }
     assert!(sandbox.left(&SET_UP).is_empty());
 }
@@ -55,7 +63,8 @@ fn a_restored_image_is_that_which_was_stored() {
         ["out/", "out/image.json", &format!("out/{ROOT}.raw"), &format!("out/{DATA}.raw")]
     );
     assert_eq!(sandbox.read("out/image.json"), sandbox.read("image/image.json"));
-    // Whoever stores it again gets the same bytes: data, holes and written zeros are where they were.
+    // Whoever stores it again gets the same bytes: data, holes and written zeros are where they
+    // were.
     sandbox.run(&["store", "out", "again.bin"]).succeeded();
     assert!(sandbox.read("again.bin") == sample_archive());
 }
@@ -65,7 +74,9 @@ fn a_directory_that_holds_an_image_is_not_restored_into() {
     let sandbox = Sandbox::with_archive();
     sandbox.make_directory("out");
     sandbox.write("out/image.json", "{}");
-    sandbox.run(&["restore", "a.bin", "out"]).failed(9, &["the directory holds an image already", "path: out/image.json", "--force"]);
+    sandbox
+        .run(&["restore", "a.bin", "out"])
+        .failed(9, &["the directory holds an image already", "path: out/image.json", "--force"]);
     assert_eq!(sandbox.left(&["a.bin"]), ["out/", "out/image.json"]);
     assert_eq!(sandbox.read("out/image.json"), b"{}");
 }
@@ -102,9 +113,13 @@ fn an_empty_directory_is_restored_into() {
 #[test]
 fn a_file_is_no_target_of_a_restore() {
     let sandbox = Sandbox::with_archive().and("out", "precious");
-    sandbox
-        .run(&["restore", "--force", "a.bin", "out"])
-        .failed(9, &["exists and is not a directory", "hint: choose another name: an archive is restored to a directory"]);
+    sandbox.run(&["restore", "--force", "a.bin", "out"]).failed(
+        9,
+        &[
+            "exists and is not a directory",
+            "hint: choose another name: an archive is restored to a directory",
+        ],
+    );
     assert_eq!(sandbox.read("out"), b"precious");
 }
 
@@ -112,7 +127,9 @@ fn a_file_is_no_target_of_a_restore() {
 fn an_extracted_file_is_not_overwritten() {
     let sandbox = Sandbox::with_archive().and("x.raw", "precious");
     for what in [&["--device", "/dev/xvda"][..], &["--image-json"]] {
-        sandbox.run(&[&["extract", "a.bin", "-o", "x.raw"], what].concat()).failed(9, &["the file exists", "path: x.raw", "--force"]);
+        sandbox
+            .run(&[&["extract", "a.bin", "-o", "x.raw"], what].concat())
+            .failed(9, &["the file exists", "path: x.raw", "--force"]);
     }
     assert_eq!(sandbox.left(&["a.bin"]), ["x.raw"]);
     sandbox.run(&["extract", "a.bin", "-o", "x.raw", "--snapshot", DATA, "--force"]).succeeded();
@@ -127,8 +144,14 @@ fn a_dry_run_writes_nothing() {
         (&["store", "image", "b.bin"][..], "would store ami-0123456789abcdef0 as ./b.bin"),
         (&["store", "image", "b.bin", "--sparse"], "would store"),
         (&["restore", "a.bin", "out"], "would restore ami-0123456789abcdef0 to out"),
-        (&["extract", "a.bin", "--device", "/dev/sdb", "-o", "x.raw"], "would extract snap-0bbbbbbbbbbbbbbbb to x.raw"),
-        (&["extract", "a.bin", "--image-json", "-o", "x.json"], "would extract image.json to x.json"),
+        (
+            &["extract", "a.bin", "--device", "/dev/sdb", "-o", "x.raw"],
+            "would extract snap-0bbbbbbbbbbbbbbbb to x.raw",
+        ),
+        (
+            &["extract", "a.bin", "--image-json", "-o", "x.json"],
+            "would extract image.json to x.json",
+        ),
     ] {
         let outcome = sandbox.run(&[args, &["--dry-run"]].concat()).succeeded();
         assert!(outcome.text().starts_with(says), "{}", outcome.text());
@@ -146,9 +169,10 @@ fn a_dry_run_refuses_what_the_real_run_would_refuse() {
         &["extract", "a.bin", "--device", "/dev/sdb", "-o", "x.raw"],
         &["extract", "a.bin", "--image-json", "-o", "x.raw"],
     ] {
-        sandbox
-            .run(&[args, &["--dry-run"]].concat())
-            .failed(9, &["the file exists", "hint: choose another name, or replace it with --force"]);
+        sandbox.run(&[args, &["--dry-run"]].concat()).failed(
+            9,
+            &["the file exists", "hint: choose another name, or replace it with --force"],
+        );
         sandbox.run(&[args, &["--dry-run", "--force"]].concat()).succeeded();
     }
 }
@@ -176,13 +200,22 @@ fn two_images_that_were_described_alike_do_not_replace_each_other() {
         sandbox.run(&["store", "--disk", "/dev/xvda=disk.raw", "--name", "nightly", "./"])
     };
     disk(1).succeeded();
-    disk(2).failed(9, &["derived from name, attributes and sizes", "hint: give the image another --name or an --image-id"]);
+    disk(2).failed(
+        9,
+        &[
+            "derived from name, attributes and sizes",
+            "hint: give the image another --name or an --image-id",
+        ],
+    );
 }
 
 #[test]
 fn an_archive_is_not_longer_than_its_dry_run_said() {
     let sandbox = Sandbox::with_image();
-    let plan = sandbox.run(&["store", "image", "b.bin", "--dry-run", "--output", "json"]).succeeded().json();
+    let plan = sandbox
+        .run(&["store", "image", "b.bin", "--dry-run", "--output", "json"])
+        .succeeded()
+        .json();
     let at_most = plan["ArchiveBytesAtMost"].as_u64().expect("a number");
     let len = sample_archive().len() as u64;
     assert!((len..len + (8 << 20)).contains(&at_most), "{at_most} for {len}");
@@ -191,10 +224,19 @@ fn an_archive_is_not_longer_than_its_dry_run_said() {
 #[test]
 fn the_second_writer_of_a_file_gives_way() {
     let sandbox = Sandbox::with_image().and(".a.bin.partial", "of somebody else");
-    let other = File::options().read(true).write(true).open(sandbox.path(".a.bin.partial")).expect("a file");
+    let other = File::options()
+        .read(true)
+        .write(true)
+        .open(sandbox.path(".a.bin.partial"))
+        .expect("a file");
     flock(&other, FlockOperation::NonBlockingLockExclusive).expect("a lock");
-    sandbox.run(&STORE).failed(9, &["another process is writing this file", "path: ./a.bin", "hint: wait for it to end"]);
-    sandbox.run(&[&STORE[..], &["--force"]].concat()).failed(9, &["another process is writing this file"]);
+    sandbox.run(&STORE).failed(
+        9,
+        &["another process is writing this file", "path: ./a.bin", "hint: wait for it to end"],
+    );
+    sandbox
+        .run(&[&STORE[..], &["--force"]].concat())
+        .failed(9, &["another process is writing this file"]);
     assert_eq!(sandbox.left(&SET_UP), [".a.bin.partial"]);
     let mut untouched = [0; 16];
     other.read_exact_at(&mut untouched, 0).expect("its content");
@@ -217,7 +259,8 @@ fn a_killed_store_leaves_a_partial_file_that_the_next_one_takes_over() {
     let sandbox = Sandbox::new();
     sandbox.disk("disk.raw", 1 << 30, &[(0, text(1, 16))]);
     let store = ["store", "--disk", "/dev/xvda=disk.raw", "--name", "sample", "a.bin"];
-    let mut running = sandbox.start(&mut sandbox.command(&[&store[..], &["--level", "12"]].concat()));
+    let mut running =
+        sandbox.start(&mut sandbox.command(&[&store[..], &["--level", "12"]].concat()));
     wait_until("the partial file", || sandbox.path(".a.bin.partial").exists());
     running.signal("KILL");
     assert_eq!(running.wait().code, -9);

@@ -26,17 +26,35 @@ fn runs_are_listed_the_newest_first_and_dry_runs_are_not() {
     sandbox.run(&["restore", "a.bin", "back"]).succeeded();
     let tasks = listed(&sandbox, &[]);
     assert_eq!(states(&tasks, "StoreImageTaskResults"), ["Failed", "Completed"], "{tasks}");
-    assert_eq!((states(&tasks, "CopyTaskResults").len(), states(&tasks, "RestoreImageTaskResults").len()), (1, 1));
-    let (failed, stored) = (&tasks["StoreImageTaskResults"][0], &tasks["StoreImageTaskResults"][1]);
-    assert!(failed["StoreTaskFailureReason"].as_str().expect("a reason").contains("exists"), "{failed}");
     assert_eq!(
-        (stored["AmiId"].as_str(), stored["ProgressPercentage"].as_u64(), stored["Origin"].as_str()),
+        (states(&tasks, "CopyTaskResults").len(), states(&tasks, "RestoreImageTaskResults").len()),
+        (1, 1)
+    );
+    let (failed, stored) = (&tasks["StoreImageTaskResults"][0], &tasks["StoreImageTaskResults"][1]);
+    assert!(
+        failed["StoreTaskFailureReason"].as_str().expect("a reason").contains("exists"),
+        "{failed}"
+    );
+    assert_eq!(
+        (
+            stored["AmiId"].as_str(),
+            stored["ProgressPercentage"].as_u64(),
+            stored["Origin"].as_str()
+        ),
         (Some(IMAGE), Some(100), Some("command"))
     );
-    assert!(stored["Bucket"].is_null() && stored["ResumeCommand"].is_null() && stored["TaskEndTime"].is_string(), "{stored}");
+    assert!(
+        stored["Bucket"].is_null()
+            && stored["ResumeCommand"].is_null()
+            && stored["TaskEndTime"].is_string(),
+        "{stored}"
+    );
     let text = sandbox.run(&["tasks"]).succeeded().text();
     assert_eq!(text.lines().count(), 4, "{text}");
-    assert!(text.starts_with("restore ") && text.contains("completed 20") && text.contains("failed: "), "{text}");
+    assert!(
+        text.starts_with("restore ") && text.contains("completed 20") && text.contains("failed: "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -54,7 +72,10 @@ fn tasks_are_chosen_by_image_state_and_kind() {
         (&["--image-id", "ami-00000000"], 0, 0),
     ] {
         let tasks = listed(&sandbox, flags);
-        let found = (states(&tasks, "StoreImageTaskResults").len(), states(&tasks, "CopyTaskResults").len());
+        let found = (
+            states(&tasks, "StoreImageTaskResults").len(),
+            states(&tasks, "CopyTaskResults").len(),
+        );
         assert_eq!(found, (stores, copies), "{flags:?}");
     }
     sandbox.run(&["tasks", "--task-state", "completed"]).failed(2, &["InProgress"]);
@@ -66,10 +87,15 @@ fn a_record_that_cannot_be_used_keeps_nobody_from_working() {
     sandbox.make_directory("state");
     sandbox.write("state/tasks.sqlite", vec![0x55; 10_000]);
     let state = ["--state", "state"];
-    sandbox.run(&[&["store", "image", "a.bin", "--verbose"][..], &state].concat()).succeeded().says(&["not recorded", "damaged"]);
+    sandbox
+        .run(&[&["store", "image", "a.bin", "--verbose"][..], &state].concat())
+        .succeeded()
+        .says(&["not recorded", "damaged"]);
     let quiet = sandbox.run(&[&["store", "image", "b.bin"][..], &state].concat()).succeeded();
     assert!(!quiet.stderr.contains("record"), "{}", quiet.stderr);
-    sandbox.run(&[&["tasks"][..], &state].concat()).failed(5, &["damaged", "move this file away", "state/tasks.sqlite"]);
+    sandbox
+        .run(&[&["tasks"][..], &state].concat())
+        .failed(5, &["damaged", "move this file away", "state/tasks.sqlite"]);
 }
 
 #[test]
@@ -85,11 +111,14 @@ fn a_run_that_is_killed_is_listed_as_running_and_then_as_failed() {
     let mut command = sandbox.command(&["restore", "-", "back"]);
     // It waits for an archive that never comes.
     let mut running = sandbox.start(command.stdin(Stdio::piped()));
-    wait_until("it to be listed", || states(&listed(&sandbox, &[]), "RestoreImageTaskResults") == ["InProgress"]);
+    wait_until("it to be listed", || {
+        states(&listed(&sandbox, &[]), "RestoreImageTaskResults") == ["InProgress"]
+    });
     running.signal("KILL");
     assert_eq!(running.wait().code, -9);
     let tasks = listed(&sandbox, &[]);
     assert_eq!(states(&tasks, "RestoreImageTaskResults"), ["Failed"]);
-    let reason = tasks["RestoreImageTaskResults"][0]["StoreTaskFailureReason"].as_str().expect("a reason");
+    let reason =
+        tasks["RestoreImageTaskResults"][0]["StoreTaskFailureReason"].as_str().expect("a reason");
     assert!(reason.contains("without a word"), "{reason}");
 }

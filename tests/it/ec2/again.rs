@@ -1,4 +1,5 @@
-//! Stores to S3 that are interrupted or repeated, restores that are interrupted, and what is cleaned up, by the program.
+//! Stores to S3 that are interrupted or repeated, restores that are interrupted, and what is
+//! cleaned up, by the program.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,9 @@ const BLOCK: u64 = 512 << 10;
 
 /// An image of 48 blocks that do not compress, and some others.
 fn large_image(world: &World) -> (String, String) {
-    let blocks = (0..48).map(|index| (index, Content::random(1))).chain([(60, Content::Zero), (100, Content::bytes(b"x"))]);
+    let blocks = (0..48)
+        .map(|index| (index, Content::random(1)))
+        .chain([(60, Content::Zero), (100, Content::bytes(b"x"))]);
     let snapshot = world.com.aws.snapshot_of(1, blocks);
     (world.com.aws.add_image(Image::new("large", &snapshot)), snapshot)
 }
@@ -22,14 +25,19 @@ fn large_image(world: &World) -> (String, String) {
 fn reads(world: &World) -> BTreeMap<u32, usize> {
     let mut reads = BTreeMap::new();
     let calls = world.com.aws.calls();
-    for block in calls.iter().filter(|call| call.operation == "GetSnapshotBlock").filter_map(|call| call.block) {
+    for block in calls
+        .iter()
+        .filter(|call| call.operation == "GetSnapshotBlock")
+        .filter_map(|call| call.block)
+    {
         *reads.entry(block).or_insert(0) += 1;
     }
     reads
 }
 
 #[test]
-fn a_store_that_is_continued_reads_no_block_again_that_is_up_although_the_image_is_told_otherwise() {
+fn a_store_that_is_continued_reads_no_block_again_that_is_up_although_the_image_is_told_otherwise()
+{
     let world = World::new();
     let (ami, _) = large_image(&world);
     let args = [&["store", &ami, "s3://images/", "--part-size", "5MiB"][..], &COM].concat();
@@ -38,11 +46,15 @@ fn a_store_that_is_continued_reads_no_block_again_that_is_up_although_the_image_
     wait_until("connections to end", || world.com.s3.open_connections() == 0);
     world.com.s3.clear_faults();
     let upload = world.com.s3.open_uploads("images");
-    let parts: BTreeMap<u32, u64> =
-        upload.iter().flat_map(|upload| upload.parts.iter()).map(|(number, part)| (*number, part.bytes.len() as u64)).collect();
+    let parts: BTreeMap<u32, u64> = upload
+        .iter()
+        .flat_map(|upload| upload.parts.iter())
+        .map(|(number, part)| (*number, part.bytes.len() as u64))
+        .collect();
     let up: u64 = parts.values().sum();
     assert!(up > 4 << 20, "some parts are up");
-    // A cell has up to 8 blocks; one that lies across the end of a run of parts, or across its beginning, is read again.
+    // A cell has up to 8 blocks; one that lies across the end of a run of parts, or across its
+    // beginning, is read again.
     let runs = parts.keys().filter(|number| !parts.contains_key(&(*number + 1))).count() as u64;
     world.com.aws.change_image(&ami, |image| {
         image.last_launched = Some("2026-06-01T00:00:00Z".into());
@@ -52,15 +64,33 @@ fn a_store_that_is_continued_reads_no_block_again_that_is_up_although_the_image_
     let stored = world.json(&args);
     assert_eq!(stored["Outcome"], json!("stored"));
     let mut reads = reads(&world);
-    // One block is read to see whether it can be. It is read again if the part it is in is one of those that did not arrive.
+    // One block is read to see whether it can be. It is read again if the part it is in is one of
+    // those that did not arrive.
     let first = reads.insert(0, 1).unwrap_or(0);
     assert_eq!(first, 1 + usize::from(!parts.contains_key(&1)), "{reads:?}");
-    assert!((reads.len() as u64) <= 50 - up / BLOCK + 17 * runs - 8, "{} of 50, {up} bytes were up", reads.len());
+    assert!(
+        (reads.len() as u64) <= 50 - up / BLOCK + 17 * runs - 8,
+        "{} of 50, {up} bytes were up",
+        reads.len()
+    );
     assert!(reads.values().all(|times| *times == 1));
     let object = format!("s3://images/{ami}.bin");
-    let restored = world.json(&["restore", &object, "ec2", "--source-profile", "com", "--target-profile", "gov"]);
+    let restored = world.json(&[
+        "restore",
+        &object,
+        "ec2",
+        "--source-profile",
+        "com",
+        "--target-profile",
+        "gov",
+    ]);
     world.com.aws.change_image(&ami, |image| drop(image.tags.remove("new")));
-    assert_same(&world.com.aws, &ami, &world.gov.aws, restored["ImageId"].as_str().expect("an image"));
+    assert_same(
+        &world.com.aws,
+        &ami,
+        &world.gov.aws,
+        restored["ImageId"].as_str().expect("an image"),
+    );
 }
 
 #[test]
@@ -69,22 +99,35 @@ fn a_second_store_finds_the_first_without_reading_blocks() {
     let (ami, _) = large_image(&world);
     let args = [&["store", &ami, "s3://images/"][..], &COM].concat();
     assert_eq!(world.json(&args)["Outcome"], json!("stored"));
-    world.com.aws.change_image(&ami, |image| image.last_launched = Some("2026-06-01T00:00:00Z".into()));
+    world
+        .com
+        .aws
+        .change_image(&ami, |image| image.last_launched = Some("2026-06-01T00:00:00Z".into()));
     world.com.aws.reset_calls();
     assert_eq!(world.json(&args)["Outcome"], json!("present"));
     assert_eq!(reads(&world).len(), 1, "one, to see whether it can be read");
     let other = world.com.aws.snapshot_of(1, [(0, Content::random(1))]);
-    world.com.aws.change_image(&ami, |image| image.mappings = vec![Mapping::of("/dev/xvda", &other)]);
+    world
+        .com
+        .aws
+        .change_image(&ami, |image| image.mappings = vec![Mapping::of("/dev/xvda", &other)]);
     world.run(&args).failed(9, &["another image"]);
 }
 
 /// An image of three volumes, some of whose blocks do not compress.
 fn wide_image(world: &World) -> String {
     let snapshots: Vec<String> = (0..3u64)
-        .map(|volume| world.com.aws.snapshot_of(1, (0..16 + volume as u32).map(|index| (3 * index, Content::random(10 + volume)))))
+        .map(|volume| {
+            world.com.aws.snapshot_of(
+                1,
+                (0..16 + volume as u32).map(|index| (3 * index, Content::random(10 + volume))),
+            )
+        })
         .collect();
     let mut image = Image::new("wide", &snapshots[0]);
-    image.mappings.extend([Mapping::of("/dev/sdb", &snapshots[1]), Mapping::of("/dev/sdc", &snapshots[2])]);
+    image
+        .mappings
+        .extend([Mapping::of("/dev/sdb", &snapshots[1]), Mapping::of("/dev/sdc", &snapshots[2])]);
     world.com.aws.add_image(image)
 }
 
@@ -93,7 +136,21 @@ fn snapshots_are_stored_side_by_side_and_the_object_is_the_same() {
     let world = World::new();
     let ami = wide_image(&world);
     world.run(&[&["store", &ami, "a.bin"][..], &COM].concat()).succeeded();
-    let args = [&["store", &ami, "s3://images/", "--part-size", "5MiB", "--memory", "512MiB", "--volumes-at-once", "3"][..], &COM].concat();
+    let args = [
+        &[
+            "store",
+            &ami,
+            "s3://images/",
+            "--part-size",
+            "5MiB",
+            "--memory",
+            "512MiB",
+            "--volumes-at-once",
+            "3",
+        ][..],
+        &COM,
+    ]
+    .concat();
     world.com.s3.fail(S3Fault::new(S3FaultKind::AccessDenied, When::CallOf("UploadPart", 3)));
     world.run(&args).failed(4, &["continue with: amistore store"]);
     world.com.s3.clear_faults();
@@ -106,7 +163,9 @@ fn snapshots_are_stored_side_by_side_and_the_object_is_the_same() {
 #[test]
 fn a_dry_run_knows_how_many_snapshots_are_read_at_once() {
     let world = World::new();
-    let snapshots: Vec<String> = (0..3).map(|_| world.com.aws.snapshot_of(1, (0..600).map(|index| (index, Content::Zero)))).collect();
+    let snapshots: Vec<String> = (0..3)
+        .map(|_| world.com.aws.snapshot_of(1, (0..600).map(|index| (index, Content::Zero))))
+        .collect();
     let snapshots = snapshots.join(",");
     let floor = |at_once| {
         let args = [
@@ -130,24 +189,46 @@ fn a_dry_run_knows_how_many_snapshots_are_read_at_once() {
 fn wishes_about_volumes_at_once_that_cannot_be_followed_are_refused() {
     let world = World::new();
     let ami = wide_image(&world);
-    let with = |more: &[&str]| world.run(&[&["store", &ami, "s3://images/"][..], &COM, more].concat());
+    let with =
+        |more: &[&str]| world.run(&[&["store", &ami, "s3://images/"][..], &COM, more].concat());
     with(&["--volumes-at-once", "0"]).failed(2, &["more than 0"]);
-    with(&["--volumes-at-once", "2", "--checksum-algorithm", "SHA256"]).failed(2, &["MD5 only", "one volume at a time"]);
-    with(&["--volumes-at-once", "2", "--memory", "64MiB"]).failed(7, &["side by side", "missing bytes", "--memory"]);
-    assert!(world.com.s3.open_uploads("images").is_empty() && world.com.s3.object("images", &format!("{ami}.bin")).is_none());
-    with(&["--volumes-at-once", "2", "--checksum-algorithm", "md5", "--memory", "512MiB"]).succeeded();
+    with(&["--volumes-at-once", "2", "--checksum-algorithm", "SHA256"])
+        .failed(2, &["MD5 only", "one volume at a time"]);
+    with(&["--volumes-at-once", "2", "--memory", "64MiB"])
+        .failed(7, &["side by side", "missing bytes", "--memory"]);
+    assert!(
+        world.com.s3.open_uploads("images").is_empty()
+            && world.com.s3.object("images", &format!("{ami}.bin")).is_none()
+    );
+    with(&["--volumes-at-once", "2", "--checksum-algorithm", "md5", "--memory", "512MiB"])
+        .succeeded();
 }
 
 #[test]
 fn disks_whose_size_is_not_whole_gib_become_an_image_and_zeros_stay_what_they_were() {
     let world = World::new();
     let size = 20 * BLOCK + 4096;
-    world.sandbox.disk("root.raw", size, &[(0, b"boot".to_vec()), (3, vec![0; BLOCK as usize]), (20, b"end".to_vec())]);
-    world.run(&["store", "--disk", "/dev/xvda=root.raw", "--name", "from disk", "a.bin"]).succeeded().says(&["not whole GiB"]);
+    world.sandbox.disk(
+        "root.raw",
+        size,
+        &[(0, b"boot".to_vec()), (3, vec![0; BLOCK as usize]), (20, b"end".to_vec())],
+    );
+    world
+        .run(&["store", "--disk", "/dev/xvda=root.raw", "--name", "from disk", "a.bin"])
+        .succeeded()
+        .says(&["not whole GiB"]);
     let restored = world.json(&["restore", "a.bin", "ec2", "--target-profile", "gov"]);
-    let image = world.gov.aws.image(restored["ImageId"].as_str().expect("an image")).expect("there");
-    let snapshot = world.gov.aws.snapshot(image.mappings[0].snapshot_id().expect("a snapshot")).expect("there");
-    assert_eq!((snapshot.volume_size, snapshot.state.as_str(), image.architecture.as_str()), (1, "completed", "x86_64"));
+    let image =
+        world.gov.aws.image(restored["ImageId"].as_str().expect("an image")).expect("there");
+    let snapshot = world
+        .gov
+        .aws
+        .snapshot(image.mappings[0].snapshot_id().expect("a snapshot"))
+        .expect("there");
+    assert_eq!(
+        (snapshot.volume_size, snapshot.state.as_str(), image.architecture.as_str()),
+        (1, "completed", "x86_64")
+    );
     let disk = world.sandbox.read("root.raw");
     for index in 0..40 {
         let mut expected = disk.get(index * BLOCK as usize..).unwrap_or_default().to_vec();
@@ -171,12 +252,20 @@ fn an_interrupted_restore_keeps_its_snapshot_and_says_how_to_go_on() {
     let (world, ami) = archived();
     for signal in ["INT", "TERM"] {
         let args = ["restore", "a.bin", "ec2", "--target-profile", "gov"];
-        world.gov.aws.fail(Fault::on("PutSnapshotBlock", FaultKind::Hang(std::time::Duration::from_secs(20))).block(40).always());
+        world.gov.aws.fail(
+            Fault::on("PutSnapshotBlock", FaultKind::Hang(std::time::Duration::from_secs(20)))
+                .block(40)
+                .always(),
+        );
         world.gov.aws.reset_calls();
         let mut running = world.start(&args);
-        let there = || world.gov.aws.snapshots().first().map_or(0, |snapshot| snapshot.blocks.len());
-        wait_until("the block, and most others", || world.gov.aws.calls().iter().any(|call| call.block == Some(40)) && there() >= 40);
-        // That they are there the program has to hear, and to note. It can do nothing else meanwhile.
+        let there =
+            || world.gov.aws.snapshots().first().map_or(0, |snapshot| snapshot.blocks.len());
+        wait_until("the block, and most others", || {
+            world.gov.aws.calls().iter().any(|call| call.block == Some(40)) && there() >= 40
+        });
+        // That they are there the program has to hear, and to note. It can do nothing else
+        // meanwhile.
         std::thread::sleep(std::time::Duration::from_millis(800));
         running.signal(signal);
         let outcome = running.wait();
@@ -189,21 +278,35 @@ fn an_interrupted_restore_keeps_its_snapshot_and_says_how_to_go_on() {
     let restored = world.json(&["restore", "a.bin", "ec2", "--target-profile", "gov"]);
     assert!(world.gov.aws.count("PutSnapshotBlock") < 30, "most of it was there");
     assert_eq!((world.gov.aws.count("StartSnapshot"), world.gov.aws.snapshots().len()), (0, 1));
-    assert_same(&world.com.aws, &ami, &world.gov.aws, restored["ImageId"].as_str().expect("an image"));
+    assert_same(
+        &world.com.aws,
+        &ami,
+        &world.gov.aws,
+        restored["ImageId"].as_str().expect("an image"),
+    );
 }
 
 #[test]
 fn a_killed_restore_is_continued() {
     let (world, ami) = archived();
     let args = ["restore", "a.bin", "ec2", "--target-profile", "gov"];
-    world.gov.aws.fail(Fault::on("PutSnapshotBlock", FaultKind::Hang(std::time::Duration::from_secs(20))).block(40).always());
+    world.gov.aws.fail(
+        Fault::on("PutSnapshotBlock", FaultKind::Hang(std::time::Duration::from_secs(20)))
+            .block(40)
+            .always(),
+    );
     let mut running = world.start(&args);
     wait_until("some blocks", || world.gov.aws.count("PutSnapshotBlock") > 35);
     running.signal("KILL");
     running.wait();
     world.gov.aws.clear_faults();
     let restored = world.json(&args);
-    assert_same(&world.com.aws, &ami, &world.gov.aws, restored["ImageId"].as_str().expect("an image"));
+    assert_same(
+        &world.com.aws,
+        &ami,
+        &world.gov.aws,
+        restored["ImageId"].as_str().expect("an image"),
+    );
     assert_eq!((world.gov.aws.count("StartSnapshot"), world.gov.aws.snapshots().len()), (1, 1));
 }
 
@@ -238,11 +341,8 @@ fn what_is_made_while_somebody_interrupts_is_not_lost() {
         let (world, _) = archived();
         let archive = world.sandbox.read("a.bin");
         world.gov.aws.fail(
-            Fault::on(operation, FaultKind::Delay(std::time::Duration::from_millis(1500))).nth(if operation == "StartSnapshot" {
-                1
-            } else {
-                2
-            }),
+            Fault::on(operation, FaultKind::Delay(std::time::Duration::from_millis(1500)))
+                .nth(if operation == "StartSnapshot" { 1 } else { 2 }),
         );
         let mut command = world.command(&["restore", "-", "ec2", "--target-profile", "gov"]);
         let mut running = world.sandbox.start(command.stdin(std::process::Stdio::piped()));
@@ -280,15 +380,25 @@ fn what_is_made_while_somebody_interrupts_is_not_lost() {
 fn snapshots_of_unfinished_restores_are_listed_and_deleted() {
     let (world, _) = archived();
     world.gov.aws.fail(Fault::on("RegisterImage", FaultKind::error(400, "SomethingNew")).always());
-    world.run(&["restore", "a.bin", "ec2", "--target-profile", "gov"]).failed(6, &["RegisterImage", "continue with"]);
+    world
+        .run(&["restore", "a.bin", "ec2", "--target-profile", "gov"])
+        .failed(6, &["RegisterImage", "continue with"]);
     let id = world.gov.aws.snapshots()[0].id.clone();
     let listed = world.run(&["clean"]).succeeded();
-    assert!(listed.text().contains(&id) && listed.text().contains("nothing was removed"), "{}", listed.text());
+    assert!(
+        listed.text().contains(&id) && listed.text().contains("nothing was removed"),
+        "{}",
+        listed.text()
+    );
     assert_eq!(world.gov.aws.snapshots().len(), 1);
     world.gov.aws.deny("DeleteSnapshot");
     let refused = world.run(&["clean", "--abort"]);
     assert_eq!(refused.code, 4, "{}", refused.stderr);
-    assert!(refused.text().contains(&id) && !refused.text().contains("removed snapshot") && !refused.text().contains("uses"));
+    assert!(
+        refused.text().contains(&id)
+            && !refused.text().contains("removed snapshot")
+            && !refused.text().contains("uses")
+    );
     world.gov.aws.allow("DeleteSnapshot");
     let cleaned = world.run(&["clean", "--abort"]).succeeded();
     assert!(cleaned.text().contains(&format!("removed snapshot {id}")), "{}", cleaned.text());

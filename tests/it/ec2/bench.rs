@@ -7,12 +7,12 @@ use amistore::aws::ebs::{EbsLink, Quotas};
 use amistore::aws::ec2::{Ec2Image, Ec2Link, Ec2Options, Ec2Place, Ec2Restored, Ec2Source, Edits};
 use amistore::aws::{Access, Credentials, LinkOptions, RetryPolicy, Runtime, StaticCredentials};
 use amistore::base::{Cancel, Error, Event, Observer, Result};
-use amistore::catalog::ImagePlace;
-use amistore::disk::Overwrite;
+use amistore::checkpoint::StateDirectory;
 use amistore::engine::{Archive, Context, PackOptions, Plan};
+use amistore::image::ImagePlace;
+use amistore::localfs::Overwrite;
+use amistore::object::{Attributes, MemoryReader, MemoryStore};
 use amistore::ops::{self, ArchiveTarget, ObjectTarget, Resumption};
-use amistore::state::StateDirectory;
-use amistore::store::{Attributes, MemoryReader, MemoryStore};
 use tempfile::TempDir;
 
 use super::setup::assert_same;
@@ -72,7 +72,11 @@ impl Bench {
     /// Waits for nothing that tests need not wait for.
     pub fn options(&self) -> LinkOptions {
         LinkOptions {
-            retry: RetryPolicy { max_attempts: 4, base: Duration::from_millis(1), cap: Duration::from_millis(4) },
+            retry: RetryPolicy {
+                max_attempts: 4,
+                base: Duration::from_millis(1),
+                cap: Duration::from_millis(4),
+            },
             silence: self.silence,
             pace: None,
             observer: self.heard.clone(),
@@ -96,8 +100,13 @@ impl Bench {
 
     fn links(&self) -> &(Ec2Link, EbsLink) {
         self.links.get_or_init(|| {
-            let ec2 = Ec2Link::open(&self.runtime, self.access(), self.options()).expect("a configuration");
-            (ec2, EbsLink::open(&self.runtime, self.access(), self.options()).expect("a configuration"))
+            let ec2 = Ec2Link::open(&self.runtime, self.access(), self.options())
+                .expect("a configuration");
+            (
+                ec2,
+                EbsLink::open(&self.runtime, self.access(), self.options())
+                    .expect("a configuration"),
+            )
         })
     }
 
@@ -112,7 +121,13 @@ impl Bench {
     /// Opens an image, or snapshots, as a source.
     pub fn open(&self, source: &str) -> Result<Ec2Image> {
         let source = Ec2Source::parse(source).expect("a source")?;
-        Ec2Image::open(&self.ec2(), &self.ebs(), &Quotas::new(&self.aws.region(), Some(100_000)), &source, self.heard.as_ref())
+        Ec2Image::open(
+            &self.ec2(),
+            &self.ebs(),
+            &Quotas::new(&self.aws.region(), Some(100_000)),
+            &source,
+            self.heard.as_ref(),
+        )
     }
 
     pub fn with_context<T>(&self, work: impl FnOnce(Context<'_>) -> T) -> T {
@@ -124,9 +139,20 @@ impl Bench {
     pub fn store(&self, source: &str) -> Result<Vec<u8>> {
         let image = self.open(source)?;
         let store = MemoryStore::default();
-        let (key, overwrite, attributes) = ("a.bin".to_owned(), Overwrite::No, Attributes::default());
-        let target = ObjectTarget { store: &store, key, overwrite, attributes, at_most: 1 << 30, stretches: Vec::new(), resumption: None };
-        let stored = self.with_context(|context| ops::store(&image, ArchiveTarget::Object(target), &PackOptions::default(), context));
+        let (key, overwrite, attributes) =
+            ("a.bin".to_owned(), Overwrite::No, Attributes::default());
+        let target = ObjectTarget {
+            store: &store,
+            key,
+            overwrite,
+            attributes,
+            at_most: 1 << 30,
+            stretches: Vec::new(),
+            resumption: None,
+        };
+        let stored = self.with_context(|context| {
+            ops::store(&image, ArchiveTarget::Object(target), &PackOptions::default(), context)
+        });
         assert_eq!(stored.is_ok(), store.get("a.bin").is_some(), "a whole archive, or none");
         stored?;
         Ok(store.get("a.bin").expect("an archive").to_vec())
@@ -162,37 +188,60 @@ impl Bench {
         let archive = Archive::open(&reader)?;
         let place = self.place(edits);
         let settings = edits.about_snapshots();
-        self.with_context(|context| ops::restore_resumable(&archive, &place, &[&settings], &self.resumption(name), context))?;
+        self.with_context(|context| {
+            ops::restore_resumable(&archive, &place, &[&settings], &self.resumption(name), context)
+        })?;
         Ok(place.restored().expect("a result"))
     }
 
     /// Restores an archive front to back.
     pub fn restore_stream(&self, archive: &[u8], edits: &Edits) -> Result<Ec2Restored> {
         let place = self.place(edits);
-        self.with_context(|context| ops::restore_stream(archive, |document| place.begin(document, None), context))?;
+        self.with_context(|context| {
+            ops::restore_stream(archive, |document| place.begin(document, None), context)
+        })?;
         Ok(place.restored().expect("a result"))
     }
 
     /// Unfinished work that is remembered.
     pub fn tasks(&self) -> usize {
-        ops::describe_tasks(&StateDirectory::new(self.directory.path().join("state"))).expect("tasks").len()
+        ops::describe_tasks(&StateDirectory::new(self.directory.path().join("state")))
+            .expect("tasks")
+            .len()
     }
 }
 
-/// Two volumes: 14 blocks in four cells, and three blocks in two, zeros that were written among them.
+/// Two volumes: 14 blocks in four cells, and three blocks in two, zeros that were written among
+/// them.
 pub fn small_image(aws: &TestAws) -> String {
     let root = (0..10).map(|index| (index, Content::random(1)));
-    let root = root.chain([(12, Content::Zero), (40, Content::bytes(b"forty")), (41, Content::random(1)), (2047, Content::random(1))]);
-    let root = aws.add_snapshot(Snapshot { tags: [("kind".to_owned(), "root".to_owned())].into(), ..Snapshot::new(1) }.with(root));
-    let data = aws.snapshot_of(2, [(3, Content::bytes(b"three")), (8, Content::Zero), (9, Content::random(1))]);
+    let root = root.chain([
+        (12, Content::Zero),
+        (40, Content::bytes(b"forty")),
+        (41, Content::random(1)),
+        (2047, Content::random(1)),
+    ]);
+    let root = aws.add_snapshot(
+        Snapshot { tags: [("kind".to_owned(), "root".to_owned())].into(), ..Snapshot::new(1) }
+            .with(root),
+    );
+    let data = aws.snapshot_of(
+        2,
+        [(3, Content::bytes(b"three")), (8, Content::Zero), (9, Content::random(1))],
+    );
     let mappings = vec![Mapping::of("/dev/xvda", &root), Mapping::of("/dev/sdb", &data)];
-    aws.add_image(Image { mappings, tags: [("team".to_owned(), "blue".to_owned())].into(), ..Image::new("small image", &root) })
+    aws.add_image(Image {
+        mappings,
+        tags: [("team".to_owned(), "blue".to_owned())].into(),
+        ..Image::new("small image", &root)
+    })
 }
 
 /// Blocks of the small image, the zeros among them.
 pub const BLOCKS: u64 = 17;
 
-/// A server to restore to, and what is to be restored: the server it was stored from, the image's id there, and its archive.
+/// A server to restore to, and what is to be restored: the server it was stored from, the image's
+/// id there, and its archive.
 pub struct Restoration {
     pub from: Bench,
     pub ami: String,
@@ -217,7 +266,8 @@ impl Restoration {
         let id = restored.image_id.as_ref().expect("an image").as_str();
         let images = self.to.aws.images();
         assert_eq!(images.iter().map(|image| image.id.as_str()).collect::<Vec<_>>(), [id]);
-        let mut used: Vec<&str> = images[0].mappings.iter().filter_map(|mapping| mapping.snapshot_id()).collect();
+        let mut used: Vec<&str> =
+            images[0].mappings.iter().filter_map(|mapping| mapping.snapshot_id()).collect();
         used.sort_unstable();
         let snapshots = self.to.aws.snapshots();
         assert_eq!(snapshots.iter().map(|snapshot| snapshot.id.as_str()).collect::<Vec<_>>(), used);
@@ -229,7 +279,11 @@ impl Restoration {
     pub fn sweep(&self) {
         self.to.aws.clear_faults();
         self.to.aws.images().iter().for_each(|image| self.to.aws.remove_image(&image.id));
-        self.to.aws.snapshots().iter().for_each(|snapshot| self.to.aws.remove_snapshot(&snapshot.id));
+        self.to
+            .aws
+            .snapshots()
+            .iter()
+            .for_each(|snapshot| self.to.aws.remove_snapshot(&snapshot.id));
         let _ = std::fs::remove_dir_all(self.to.directory.path().join("state"));
         self.to.aws.reset_calls();
         self.to.heard.take();

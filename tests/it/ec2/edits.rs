@@ -12,20 +12,29 @@ fn restored(change: impl FnOnce(&mut Image), edits: &Edits) -> (Restoration, Ima
     restored_to(Bench::new(), change, edits)
 }
 
-fn restored_to(to: Bench, change: impl FnOnce(&mut Image), edits: &Edits) -> (Restoration, Image, Ec2Restored) {
+fn restored_to(
+    to: Bench,
+    change: impl FnOnce(&mut Image),
+    edits: &Edits,
+) -> (Restoration, Image, Ec2Restored) {
     let from = Bench::new();
     let ami = rich_image(&from.aws);
     from.aws.change_image(&ami, change);
     let archive = from.store(&ami).unwrap_or_else(|error| panic!("{}", words(&error)));
-    let restored = to.restore(&archive, "work", edits).unwrap_or_else(|error| panic!("{}", words(&error)));
-    let image = to.aws.image(restored.image_id.as_ref().expect("an image").as_str()).expect("there");
+    let restored =
+        to.restore(&archive, "work", edits).unwrap_or_else(|error| panic!("{}", words(&error)));
+    let image =
+        to.aws.image(restored.image_id.as_ref().expect("an image").as_str()).expect("there");
     (Restoration { from, ami, archive, to }, image, restored)
 }
 
 #[track_caller]
 fn item<'a>(restored: &'a Ec2Restored, subject: &str, attribute: &str) -> &'a FidelityItem {
-    let found = restored.items.iter().find(|item| item.subject == subject && item.attribute == attribute);
-    found.unwrap_or_else(|| panic!("{subject} {attribute} is accounted for in {:#?}", restored.items))
+    let found =
+        restored.items.iter().find(|item| item.subject == subject && item.attribute == attribute);
+    found.unwrap_or_else(|| {
+        panic!("{subject} {attribute} is accounted for in {:#?}", restored.items)
+    })
 }
 
 #[track_caller]
@@ -39,7 +48,16 @@ fn assert_fidelity(restored: &Ec2Restored, subject: &str, attribute: &str, fidel
 fn an_image_without_wishes_is_what_it_was_and_nothing_was_done_besides() {
     let (work, image, restored) = restored(|_| {}, &Edits::default());
     assert_same(&work.from.aws, &work.ami, &work.to.aws, &image.id);
-    for attribute in ["Name", "Description", "Architecture", "BootMode", "TpmSupport", "ImdsSupport", "UefiData", "EnaSupport"] {
+    for attribute in [
+        "Name",
+        "Description",
+        "Architecture",
+        "BootMode",
+        "TpmSupport",
+        "ImdsSupport",
+        "UefiData",
+        "EnaSupport",
+    ] {
         assert_fidelity(&restored, "image", attribute, Fidelity::Set);
     }
     for attribute in ["LaunchPermission", "DeprecationTime", "DeregistrationProtection"] {
@@ -48,23 +66,48 @@ fn an_image_without_wishes_is_what_it_was_and_nothing_was_done_besides() {
     for attribute in ["ImageId", "CreationDate", "LastLaunchedTime", "NewThing"] {
         assert_fidelity(&restored, "image", attribute, Fidelity::Impossible);
     }
-    for (device, attribute) in [("/dev/xvda", "Iops"), ("/dev/sdb", "VolumeType"), ("/dev/sdc", "VolumeSize"), ("/dev/sde", "VirtualName")]
-    {
+    for (device, attribute) in [
+        ("/dev/xvda", "Iops"),
+        ("/dev/sdb", "VolumeType"),
+        ("/dev/sdc", "VolumeSize"),
+        ("/dev/sde", "VirtualName"),
+    ] {
         assert_fidelity(&restored, device, attribute, Fidelity::Set);
     }
-    assert!(restored.items.iter().filter(|item| item.attribute.starts_with("Tag ")).all(|item| item.fidelity == Fidelity::Set));
+    assert!(
+        restored
+            .items
+            .iter()
+            .filter(|item| item.attribute.starts_with("Tag "))
+            .all(|item| item.fidelity == Fidelity::Set)
+    );
     assert_eq!(restored.items.iter().filter(|item| item.attribute.starts_with("Tag ")).count(), 33);
-    assert!(image.launch.users.is_empty() && image.deprecation_time.is_none() && image.deregistration_protection.is_none());
-    for action in ["ModifyImageAttribute", "EnableImageDeprecation", "EnableImageDeregistrationProtection", "CreateTags"] {
+    assert!(
+        image.launch.users.is_empty()
+            && image.deprecation_time.is_none()
+            && image.deregistration_protection.is_none()
+    );
+    for action in [
+        "ModifyImageAttribute",
+        "EnableImageDeprecation",
+        "EnableImageDeregistrationProtection",
+        "CreateTags",
+    ] {
         assert_eq!(work.to.aws.count(action), 0, "{action}");
     }
 }
 
 #[test]
 fn permissions_deprecation_and_protection_come_back_on_request() {
-    let edits = Edits { launch_permissions: true, deprecation: true, deregistration_protection: true, ..Edits::default() };
+    let edits = Edits {
+        launch_permissions: true,
+        deprecation: true,
+        deregistration_protection: true,
+        ..Edits::default()
+    };
     for protection in ["enabled-without-cooldown", "enabled-with-cooldown"] {
-        let (_, image, restored) = restored(|image| image.deregistration_protection = Some(protection.into()), &edits);
+        let (_, image, restored) =
+            restored(|image| image.deregistration_protection = Some(protection.into()), &edits);
         assert_eq!(image.launch.users.iter().collect::<Vec<_>>(), ["777788889999"]);
         assert_eq!(image.deprecation_time.as_deref(), Some("2035-01-01T00:00:00.000Z"));
         assert_eq!(image.deregistration_protection.as_deref(), Some(protection));
@@ -86,10 +129,21 @@ fn what_belongs_to_another_partition_or_to_the_past_cannot_come_back() {
     };
     let gov = Bench { aws: TestAws::builder().region("us-gov-west-1").start(), ..Bench::new() };
     let (_, image, restored) = restored_to(gov, change, &edits);
-    assert_eq!((image.launch.users.len(), image.launch.organizations.len(), image.launch.units.len()), (1, 0, 0));
-    let permissions: Vec<Fidelity> =
-        restored.items.iter().filter(|item| item.attribute == "LaunchPermission").map(|item| item.fidelity).collect();
-    assert_eq!(permissions.iter().filter(|fidelity| **fidelity == Fidelity::Impossible).count(), 2, "{permissions:?}");
+    assert_eq!(
+        (image.launch.users.len(), image.launch.organizations.len(), image.launch.units.len()),
+        (1, 0, 0)
+    );
+    let permissions: Vec<Fidelity> = restored
+        .items
+        .iter()
+        .filter(|item| item.attribute == "LaunchPermission")
+        .map(|item| item.fidelity)
+        .collect();
+    assert_eq!(
+        permissions.iter().filter(|fidelity| **fidelity == Fidelity::Impossible).count(),
+        2,
+        "{permissions:?}"
+    );
     assert_fidelity(&restored, "image", "DeprecationTime", Fidelity::Impossible);
     assert_eq!(image.deprecation_time, None);
     // Within the partition they do.
@@ -109,12 +163,20 @@ fn billing_cannot_come_back_and_is_told() {
         assert_fidelity(&restored, "image", attribute, Fidelity::Impossible);
     }
     assert_eq!(image.platform_details.as_deref(), Some("Linux/UNIX"));
-    assert!(item(&restored, "image", "PlatformDetails").reason.as_ref().is_some_and(|reason| reason.contains("--via-aws")));
+    assert!(
+        item(&restored, "image", "PlatformDetails")
+            .reason
+            .as_ref()
+            .is_some_and(|reason| reason.contains("--via-aws"))
+    );
 }
 
 #[test]
 fn wishes_are_followed_for_one_device_and_for_all() {
-    let edit = |device: Option<&str>, change| DeviceEdit { device: device.map(|name| DeviceName::parse(name).expect("a name")), change };
+    let edit = |device: Option<&str>, change| DeviceEdit {
+        device: device.map(|name| DeviceName::parse(name).expect("a name")),
+        change,
+    };
     let edits = Edits {
         name: Some("another name".into()),
         description: Some("another text".into()),
@@ -131,11 +193,18 @@ fn wishes_are_followed_for_one_device_and_for_all() {
         ..Edits::default()
     };
     let (work, image, restored) = restored(|_| {}, &edits);
-    assert_eq!((image.name.as_str(), image.description.as_deref()), ("another name", Some("another text")));
-    assert_eq!((image.tags["ключ-00"].as_str(), image.tags["added"].as_str(), image.tags.len()), ("new", "1", 31));
+    assert_eq!(
+        (image.name.as_str(), image.description.as_deref()),
+        ("another name", Some("another text"))
+    );
+    assert_eq!(
+        (image.tags["ключ-00"].as_str(), image.tags["added"].as_str(), image.tags.len()),
+        ("new", "1", 31)
+    );
     assert!(work.to.aws.snapshots().iter().all(|snapshot| snapshot.tags["added"] == "1"));
     let volume = |device: &str| {
-        let mapping = image.mappings.iter().find(|mapping| mapping.device == device).expect("a device");
+        let mapping =
+            image.mappings.iter().find(|mapping| mapping.device == device).expect("a device");
         mapping.ebs.clone().expect("a volume")
     };
     let root = volume("/dev/xvda");
@@ -145,7 +214,12 @@ fn wishes_are_followed_for_one_device_and_for_all() {
         assert_eq!(volume(device).volume_type.as_deref(), Some("gp3"), "{device}");
         assert_eq!(volume(device).delete_on_termination, Some(true), "{device}");
     }
-    for (subject, attribute) in [("image", "Name"), ("image", "Description"), ("/dev/xvda", "VolumeSize"), ("/dev/sdb", "VolumeType")] {
+    for (subject, attribute) in [
+        ("image", "Name"),
+        ("image", "Description"),
+        ("/dev/xvda", "VolumeSize"),
+        ("/dev/sdb", "VolumeType"),
+    ] {
         assert_fidelity(&restored, subject, attribute, Fidelity::Changed);
     }
     assert_fidelity(&restored, "image", "Tag ключ-00", Fidelity::Changed);
@@ -153,7 +227,8 @@ fn wishes_are_followed_for_one_device_and_for_all() {
 
 #[test]
 fn without_tags_none_come_back_but_those_that_are_asked_for() {
-    let edits = Edits { no_tags: true, tags: vec![("mine".into(), "1".into())], ..Edits::default() };
+    let edits =
+        Edits { no_tags: true, tags: vec![("mine".into(), "1".into())], ..Edits::default() };
     let (work, image, restored) = restored(|_| {}, &edits);
     assert_eq!(image.tags.keys().collect::<Vec<_>>(), ["mine"]);
     assert!(work.to.aws.snapshots().iter().all(|snapshot| snapshot.tags.keys().eq(["mine"])));
@@ -163,13 +238,27 @@ fn without_tags_none_come_back_but_those_that_are_asked_for() {
 #[test]
 fn encryption_follows_wishes_and_the_account() {
     let key = "arn:aws:kms:us-east-1:123456789012:key/11111111-aaaa-4bbb-8ccc-0123456789ab";
-    let keys =
-        |work: &Restoration| -> Vec<Option<String>> { work.to.aws.snapshots().into_iter().map(|snapshot| snapshot.kms_key_id).collect() };
+    let keys = |work: &Restoration| -> Vec<Option<String>> {
+        work.to.aws.snapshots().into_iter().map(|snapshot| snapshot.kms_key_id).collect()
+    };
     let (work, _, restored) = restored(|_| {}, &Edits::default());
-    assert!(keys(&work).iter().all(Option::is_none), "an encrypted snapshot is decrypted unless something else is asked for");
+    assert!(
+        keys(&work).iter().all(Option::is_none),
+        "an encrypted snapshot is decrypted unless something else is asked for"
+    );
     assert!(work.to.heard.take().contains("was encrypted, and"), "which is warned of");
-    assert_eq!(restored.items.iter().filter(|item| item.attribute == "Encrypted" && item.fidelity == Fidelity::Changed).count(), 1);
-    let (work, _, _) = super::edits::restored(|_| {}, &Edits { kms_key_arn: Some(key.into()), ..Edits::default() });
+    assert_eq!(
+        restored
+            .items
+            .iter()
+            .filter(|item| item.attribute == "Encrypted" && item.fidelity == Fidelity::Changed)
+            .count(),
+        1
+    );
+    let (work, _, _) = super::edits::restored(
+        |_| {},
+        &Edits { kms_key_arn: Some(key.into()), ..Edits::default() },
+    );
     assert!(keys(&work).iter().all(|used| used.as_deref() == Some(key)));
     let bench = Bench::new();
     bench.aws.encrypt_by_default(TestAws::ACCOUNT, true, Some(key));
@@ -191,7 +280,10 @@ fn what_cannot_be_done_to_the_new_image_is_said_with_its_id_and_done_by_the_next
     for (action, edits) in [
         ("ModifyImageAttribute", Edits { launch_permissions: true, ..Edits::default() }),
         ("EnableImageDeprecation", Edits { deprecation: true, ..Edits::default() }),
-        ("EnableImageDeregistrationProtection", Edits { deregistration_protection: true, ..Edits::default() }),
+        (
+            "EnableImageDeregistrationProtection",
+            Edits { deregistration_protection: true, ..Edits::default() },
+        ),
     ] {
         let (from, to) = (Bench::new(), Bench::new());
         let ami = rich_image(&from.aws);
@@ -199,13 +291,20 @@ fn what_cannot_be_done_to_the_new_image_is_said_with_its_id_and_done_by_the_next
         to.aws.deny(action);
         let error = to.restore(&archive, "work", &edits).expect_err("denied");
         let id = to.aws.images()[0].id.clone();
-        assert!(words(&error).contains(action) && error.fact("registered") == Some(&id), "{}", words(&error));
+        assert!(
+            words(&error).contains(action) && error.fact("registered") == Some(&id),
+            "{}",
+            words(&error)
+        );
         to.heard.take();
         to.restore(&archive, "work", &edits).expect_err("still denied");
         assert!(to.heard.take().contains(action), "the cause is said again");
         to.aws.allow(action);
         let restored = to.restore(&archive, "work", &edits).expect("finished");
-        assert_eq!((restored.image_id.map(|id| id.to_string()), to.aws.images().len(), to.tasks()), (Some(id), 1, 0));
+        assert_eq!(
+            (restored.image_id.map(|id| id.to_string()), to.aws.images().len(), to.tasks()),
+            (Some(id), 1, 0)
+        );
     }
 }
 
@@ -213,10 +312,13 @@ fn what_cannot_be_done_to_the_new_image_is_said_with_its_id_and_done_by_the_next
 fn tags_that_are_too_long_for_the_start_come_afterwards() {
     let (from, to) = (Bench::new(), Bench::new());
     let snapshot = from.aws.snapshot_of(1, []);
-    from.aws.change_snapshot(&snapshot, |snapshot| drop(snapshot.tags.insert("long".into(), "x".repeat(256))));
+    from.aws.change_snapshot(&snapshot, |snapshot| {
+        drop(snapshot.tags.insert("long".into(), "x".repeat(256)))
+    });
     let ami = from.aws.add_image(Image::new("long tags", &snapshot));
     let archive = from.store(&ami).expect("an archive");
-    to.restore(&archive, "work", &Edits::default()).unwrap_or_else(|error| panic!("{}", words(&error)));
+    to.restore(&archive, "work", &Edits::default())
+        .unwrap_or_else(|error| panic!("{}", words(&error)));
     assert_eq!(to.aws.snapshots()[0].tags["long"].len(), 256);
     assert_eq!(to.aws.count("CreateTags"), 1);
 }
@@ -227,9 +329,39 @@ fn flags_say_what_is_to_be_different_and_the_report_what_became_of_it() {
     let ami = rich_image(&world.com.aws);
     world.run(&["store", &ami, "a.bin", "--source-profile", "com"]).succeeded();
     let args = [
-        &["restore", "a.bin", "ec2", "--target-profile", "gov", "--name", "by flags", "--description", "", "--tag", "new=1"][..],
-        &["--volume-type", "gp3", "--volume-type", "/dev/sdd=gp2", "--iops", "3400", "--throughput", "/dev/xvda=300"],
-        &["--volume-size", "/dev/sdb=40", "--delete-on-termination", "/dev/sdb=true", "--boot-mode", "uefi", "--imds-support", "v2.0"],
+        &[
+            "restore",
+            "a.bin",
+            "ec2",
+            "--target-profile",
+            "gov",
+            "--name",
+            "by flags",
+            "--description",
+            "",
+            "--tag",
+            "new=1",
+        ][..],
+        &[
+            "--volume-type",
+            "gp3",
+            "--volume-type",
+            "/dev/sdd=gp2",
+            "--iops",
+            "3400",
+            "--throughput",
+            "/dev/xvda=300",
+        ],
+        &[
+            "--volume-size",
+            "/dev/sdb=40",
+            "--delete-on-termination",
+            "/dev/sdb=true",
+            "--boot-mode",
+            "uefi",
+            "--imds-support",
+            "v2.0",
+        ],
         &["--encrypted", "--launch-permissions", "--deprecation", "--deregistration-protection"],
     ]
     .concat();
@@ -246,18 +378,61 @@ fn flags_say_what_is_to_be_different_and_the_report_what_became_of_it() {
     ] {
         assert!(text.contains(line), "`{line}` is missing in {text}");
     }
-    let volume =
-        |device: &str| image.mappings.iter().find(|mapping| mapping.device == device).and_then(|m| m.ebs.clone()).expect("a volume");
-    assert_eq!((volume("/dev/sdd").volume_type.as_deref(), volume("/dev/sdc").volume_type.as_deref()), (Some("gp2"), Some("gp3")));
-    assert_eq!((volume("/dev/sdb").volume_size, volume("/dev/sdb").delete_on_termination), (Some(40), Some(true)));
-    assert_eq!((volume("/dev/xvda").throughput, volume("/dev/xvda").iops, image.description.as_deref()), (Some(300), Some(3400), None));
+    let volume = |device: &str| {
+        image
+            .mappings
+            .iter()
+            .find(|mapping| mapping.device == device)
+            .and_then(|m| m.ebs.clone())
+            .expect("a volume")
+    };
+    assert_eq!(
+        (volume("/dev/sdd").volume_type.as_deref(), volume("/dev/sdc").volume_type.as_deref()),
+        (Some("gp2"), Some("gp3"))
+    );
+    assert_eq!(
+        (volume("/dev/sdb").volume_size, volume("/dev/sdb").delete_on_termination),
+        (Some(40), Some(true))
+    );
+    assert_eq!(
+        (volume("/dev/xvda").throughput, volume("/dev/xvda").iops, image.description.as_deref()),
+        (Some(300), Some(3400), None)
+    );
     assert!(world.gov.aws.snapshots().iter().all(|snapshot| snapshot.encrypted));
-    let report = world.json(&["restore", "a.bin", "ec2", "--target-profile", "gov", "--name", "again", "--no-tags", "--snapshots-only"]);
-    assert_eq!((&report["ImageId"], report["Snapshots"].as_array().map(Vec::len)), (&serde_json::Value::Null, Some(3)));
-    let left = report["Fidelity"].as_array().expect("a list").iter().filter(|item| item["Result"] == "left").count();
+    let report = world.json(&[
+        "restore",
+        "a.bin",
+        "ec2",
+        "--target-profile",
+        "gov",
+        "--name",
+        "again",
+        "--no-tags",
+        "--snapshots-only",
+    ]);
+    assert_eq!(
+        (&report["ImageId"], report["Snapshots"].as_array().map(Vec::len)),
+        (&serde_json::Value::Null, Some(3))
+    );
+    let left = report["Fidelity"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|item| item["Result"] == "left")
+        .count();
     assert_eq!(left, 3, "the tags of the one snapshot that has some");
     for (flag, says) in [("/dev/sdz=gp3", "no volume at this device"), ("/dev/xvda=1=2", "")] {
-        let args = ["restore", "a.bin", "ec2", "--target-profile", "gov", "--name", "never", "--volume-type", flag];
+        let args = [
+            "restore",
+            "a.bin",
+            "ec2",
+            "--target-profile",
+            "gov",
+            "--name",
+            "never",
+            "--volume-type",
+            flag,
+        ];
         world.run(&args).failed(2, &[says]);
     }
 }

@@ -1,4 +1,5 @@
-//! Lets every operation go wrong in every way, at its first, middle and last request: what can be mended is mended, everything else is said, and what is left can be continued.
+//! Lets every operation go wrong in every way, at its first, middle and last request: what can be
+//! mended is mended, everything else is said, and what is left can be continued.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,8 @@ fn common() -> Vec<FaultKind> {
     ]
 }
 
-/// Faults of what only tells something, and of the control plane: fewer, because one request is made like the other.
+/// Faults of what only tells something, and of the control plane: fewer, because one request is
+/// made like the other.
 fn of_descriptions() -> Vec<FaultKind> {
     let others = [FaultKind::BadGateway, FaultKind::Reset, FaultKind::Stall(2 * SILENCE)];
     common().into_iter().filter(|kind| !others.contains(kind)).collect()
@@ -37,7 +39,12 @@ fn of_descriptions() -> Vec<FaultKind> {
 
 /// Faults of blocks that are read.
 fn of_blocks() -> Vec<FaultKind> {
-    vec![FaultKind::FlipBit, FaultKind::WrongChecksum, FaultKind::ShortBlock, FaultKind::WrongLength]
+    vec![
+        FaultKind::FlipBit,
+        FaultKind::WrongChecksum,
+        FaultKind::ShortBlock,
+        FaultKind::WrongLength,
+    ]
 }
 
 /// The first, the middle and the last of so many; of faults that take time only the middle.
@@ -76,7 +83,10 @@ fn store_through_faults(operation: &str, kinds: Vec<FaultKind>) {
             assert!(started.elapsed() < Duration::from_secs(20), "{kind:?}");
             bench.aws.clear_faults();
             match outcome {
-                Ok(stored) => assert!(stored == archive || operation.ends_with("Attribute"), "{kind:?} at {nth} changed the archive"),
+                Ok(stored) => assert!(
+                    stored == archive || operation.ends_with("Attribute"),
+                    "{kind:?} at {nth} changed the archive"
+                ),
                 Err(error) => {
                     assert!(is_final(&kind), "{kind:?} at {nth}: {}", words(&error));
                     assert!(bench.store(&ami).expect("the next run succeeds") == archive);
@@ -109,7 +119,12 @@ fn a_store_survives_faults_of_blocks() {
 
 #[test]
 fn a_store_survives_faults_of_descriptions() {
-    let operations = ["DescribeImages", "DescribeSnapshots", "DescribeImageAttribute", "DescribeSnapshotAttribute"];
+    let operations = [
+        "DescribeImages",
+        "DescribeSnapshots",
+        "DescribeImageAttribute",
+        "DescribeSnapshotAttribute",
+    ];
     side_by_side(&operations, &of_descriptions(), store_through_faults);
 }
 
@@ -130,10 +145,20 @@ fn restore_through_faults(operation: &str, kinds: Vec<FaultKind>) {
             work.to.aws.clear_faults();
             let restored = outcome.unwrap_or_else(|error| {
                 assert!(is_final(&kind), "{operation} {kind:?} at {nth}: {}", words(&error));
-                let sent = work.to.aws.counts().get("PutSnapshotBlock").map_or(0, |puts| puts.calls - puts.failed);
-                let restored = work.run().unwrap_or_else(|error| panic!("{operation} {kind:?} at {nth}, again: {}", words(&error)));
+                let sent = work
+                    .to
+                    .aws
+                    .counts()
+                    .get("PutSnapshotBlock")
+                    .map_or(0, |puts| puts.calls - puts.failed);
+                let restored = work.run().unwrap_or_else(|error| {
+                    panic!("{operation} {kind:?} at {nth}, again: {}", words(&error))
+                });
                 let sent_again = work.to.aws.counts()["PutSnapshotBlock"].calls - sent;
-                assert!(operation == "PutSnapshotBlock" || sent == 0 || sent_again < BLOCKS, "{operation} {kind:?} at {nth}: sent again");
+                assert!(
+                    operation == "PutSnapshotBlock" || sent == 0 || sent_again < BLOCKS,
+                    "{operation} {kind:?} at {nth}: sent again"
+                );
                 restored
             });
             work.assert_restored(&restored);
@@ -148,7 +173,11 @@ fn a_restore_survives_faults_of_the_start() {
 
 #[test]
 fn a_restore_survives_faults_of_blocks() {
-    side_by_side(&["PutSnapshotBlock"], &[common(), vec![FaultKind::CorruptUpload, FaultKind::FlipBit]].concat(), restore_through_faults);
+    side_by_side(
+        &["PutSnapshotBlock"],
+        &[common(), vec![FaultKind::CorruptUpload, FaultKind::FlipBit]].concat(),
+        restore_through_faults,
+    );
 }
 
 #[test]
@@ -158,7 +187,11 @@ fn a_restore_survives_faults_of_the_completion() {
 
 #[test]
 fn a_restore_survives_faults_of_descriptions() {
-    side_by_side(&["DescribeSnapshots", "DescribeImages"], &of_descriptions(), restore_through_faults);
+    side_by_side(
+        &["DescribeSnapshots", "DescribeImages"],
+        &of_descriptions(),
+        restore_through_faults,
+    );
 }
 
 #[test]
@@ -171,14 +204,24 @@ fn a_restore_survives_faults_of_the_registration() {
 fn broken_block(kind: FaultKind) -> (amistore::base::Error, u64) {
     let bench = quick_bench();
     let ami = small_image(&bench.aws);
-    let snapshot = bench.aws.image(&ami).expect("an image").mappings[0].snapshot_id().expect("a snapshot").to_owned();
-    bench.aws.fail(Fault::on("GetSnapshotBlock", kind.clone()).snapshot(&snapshot).block(41).always());
+    let snapshot = bench.aws.image(&ami).expect("an image").mappings[0]
+        .snapshot_id()
+        .expect("a snapshot")
+        .to_owned();
+    bench
+        .aws
+        .fail(Fault::on("GetSnapshotBlock", kind.clone()).snapshot(&snapshot).block(41).always());
     let started = Instant::now();
     let error = bench.store(&ami).expect_err("no archive");
     assert!(started.elapsed() < Duration::from_secs(10));
     let said = words(&error);
     assert!(said.contains(&snapshot) && said.contains("block 41"), "{kind:?}: {said}");
-    let asked = bench.aws.calls().iter().filter(|call| call.operation == "GetSnapshotBlock" && call.block == Some(41)).count() as u64;
+    let asked = bench
+        .aws
+        .calls()
+        .iter()
+        .filter(|call| call.operation == "GetSnapshotBlock" && call.block == Some(41))
+        .count() as u64;
     (error, asked)
 }
 
@@ -186,7 +229,11 @@ fn broken_block(kind: FaultKind) -> (amistore::base::Error, u64) {
 fn a_block_whose_checksum_is_always_wrong_ends_the_store_soon_and_by_name() {
     let (error, asked) = broken_block(FaultKind::WrongChecksum);
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", words(&error));
-    assert!(words(&error).contains("checksum") && (2..=4).contains(&asked), "{asked} {}", words(&error));
+    assert!(
+        words(&error).contains("checksum") && (2..=4).contains(&asked),
+        "{asked} {}",
+        words(&error)
+    );
 }
 
 #[test]
@@ -197,9 +244,19 @@ fn a_block_that_is_always_throttled_ends_the_store_as_a_limit() {
 
 #[test]
 fn a_block_that_never_comes_whole_ends_the_store_by_name() {
-    for kind in [FaultKind::ShortBlock, FaultKind::WrongLength, FaultKind::Truncated, FaultKind::Reset, FaultKind::Garbage] {
+    for kind in [
+        FaultKind::ShortBlock,
+        FaultKind::WrongLength,
+        FaultKind::Truncated,
+        FaultKind::Reset,
+        FaultKind::Garbage,
+    ] {
         let (error, asked) = broken_block(kind.clone());
-        assert!(matches!(error.kind(), ErrorKind::Io | ErrorKind::Corrupt), "{kind:?}: {}", words(&error));
+        assert!(
+            matches!(error.kind(), ErrorKind::Io | ErrorKind::Corrupt),
+            "{kind:?}: {}",
+            words(&error)
+        );
         assert!(asked <= 16, "{kind:?}: {asked}");
     }
 }
@@ -208,7 +265,10 @@ fn a_block_that_never_comes_whole_ends_the_store_by_name() {
 fn a_snapshot_that_vanishes_half_way_ends_the_store_by_name() {
     let bench = quick_bench();
     let ami = small_image(&bench.aws);
-    let snapshot = bench.aws.image(&ami).expect("an image").mappings[0].snapshot_id().expect("a snapshot").to_owned();
+    let snapshot = bench.aws.image(&ami).expect("an image").mappings[0]
+        .snapshot_id()
+        .expect("a snapshot")
+        .to_owned();
     bench.aws.fail(Fault::on("GetSnapshotBlock", FaultKind::Vanish).snapshot(&snapshot).nth(7));
     let error = bench.store(&ami).expect_err("no archive");
     assert_eq!(error.kind(), ErrorKind::NotFound, "{}", words(&error));
@@ -228,8 +288,17 @@ fn a_block_that_is_always_refused_ends_the_restore_with_its_name_and_cause() {
         let error = work.run().expect_err("no image");
         let said = words(&error);
         assert_eq!(error.kind(), expected, "{said}");
-        assert!(said.contains("block 41") && said.contains("snap-") && said.contains("resume_with amistore restore"), "{said}");
-        assert_eq!((work.to.aws.images().len(), work.to.aws.count("CompleteSnapshot")), (0, 0), "{kind:?}");
+        assert!(
+            said.contains("block 41")
+                && said.contains("snap-")
+                && said.contains("resume_with amistore restore"),
+            "{said}"
+        );
+        assert_eq!(
+            (work.to.aws.images().len(), work.to.aws.count("CompleteSnapshot")),
+            (0, 0),
+            "{kind:?}"
+        );
         work.to.aws.clear_faults();
         let restored = work.run().expect("the next run succeeds");
         work.assert_restored(&restored);
@@ -241,7 +310,9 @@ fn a_refused_block_is_told_whoever_is_asked_first() {
     // All threads that send and the one that confirms meet the same failure.
     for _ in 0..5 {
         let work = Restoration::new();
-        work.to.aws.fail(Fault::on("PutSnapshotBlock", FaultKind::error(403, "AccessDeniedException")).nth(3));
+        work.to.aws.fail(
+            Fault::on("PutSnapshotBlock", FaultKind::error(403, "AccessDeniedException")).nth(3),
+        );
         let error = work.run().expect_err("no image");
         assert_eq!(error.kind(), ErrorKind::Denied, "{}", words(&error));
     }
@@ -249,13 +320,23 @@ fn a_refused_block_is_told_whoever_is_asked_first() {
 
 #[test]
 fn a_stream_that_cannot_be_restored_leaves_no_snapshot() {
-    for (operation, nth) in
-        [("StartSnapshot", 2), ("PutSnapshotBlock", 9), ("CompleteSnapshot", 2), ("RegisterImage", 1), ("RegisterImage", 2)]
-    {
+    for (operation, nth) in [
+        ("StartSnapshot", 2),
+        ("PutSnapshotBlock", 9),
+        ("CompleteSnapshot", 2),
+        ("RegisterImage", 1),
+        ("RegisterImage", 2),
+    ] {
         let work = Restoration::new();
-        work.to.aws.fail(Fault::on(operation, FaultKind::error(403, "AccessDeniedException")).nth(nth));
+        work.to
+            .aws
+            .fail(Fault::on(operation, FaultKind::error(403, "AccessDeniedException")).nth(nth));
         work.to.restore_stream(&work.archive, &Edits::default()).expect_err("no image");
-        assert_eq!((work.to.aws.images().len(), work.to.aws.snapshots().len()), (0, 0), "{operation}");
+        assert_eq!(
+            (work.to.aws.images().len(), work.to.aws.snapshots().len()),
+            (0, 0),
+            "{operation}"
+        );
         work.to.aws.clear_faults();
         let restored = work.to.restore_stream(&work.archive, &Edits::default()).expect("an image");
         work.assert_restored(&restored);
@@ -265,12 +346,20 @@ fn a_stream_that_cannot_be_restored_leaves_no_snapshot() {
 #[test]
 fn a_snapshot_that_cannot_be_deleted_is_named() {
     let work = Restoration::new();
-    work.to.aws.fail(Fault::on("PutSnapshotBlock", FaultKind::error(403, "AccessDeniedException")).nth(5));
+    work.to
+        .aws
+        .fail(Fault::on("PutSnapshotBlock", FaultKind::error(403, "AccessDeniedException")).nth(5));
     work.to.aws.deny("DeleteSnapshot");
     work.to.restore_stream(&work.archive, &Edits::default()).expect_err("no image");
     let said = work.to.heard.take();
     let left = work.to.aws.snapshots();
-    assert!(!left.is_empty() && left.iter().all(|snapshot| said.contains(&format!("{} was left behind", snapshot.id))), "{said}");
+    assert!(
+        !left.is_empty()
+            && left
+                .iter()
+                .all(|snapshot| said.contains(&format!("{} was left behind", snapshot.id))),
+        "{said}"
+    );
 }
 
 #[test]
@@ -281,7 +370,8 @@ fn a_damaged_stream_leaves_nothing_behind() {
     damaged[middle] ^= 1;
     let error = work.to.restore_stream(&damaged, &Edits::default()).expect_err("no image");
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", words(&error));
-    let error = work.to.restore_stream(&work.archive[..middle], &Edits::default()).expect_err("no image");
+    let error =
+        work.to.restore_stream(&work.archive[..middle], &Edits::default()).expect_err("no image");
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", words(&error));
     assert_eq!((work.to.aws.images().len(), work.to.aws.snapshots().len()), (0, 0));
 }

@@ -1,14 +1,19 @@
-//! What keeps an image from being stored is found before its blocks are read, all of it at once, and said with what can be done.
+//! What keeps an image from being stored is found before its blocks are read, all of it at once,
+//! and said with what can be done.
 
 use amistore::base::ErrorKind;
-use amistore::catalog::ImageSource;
+use amistore::image::ImageSource;
 use serde_json::{Value, json};
 
 use super::bench::{BLOCKS, Bench, small_image, words};
 use crate::support::aws::{Content, Image, Mapping, Permissions, Snapshot, TestAws};
 
 /// An image of one volume with two blocks.
-fn image(bench: &Bench, change: impl FnOnce(&mut Image), snapshot: impl FnOnce(&mut Snapshot)) -> (String, String) {
+fn image(
+    bench: &Bench,
+    change: impl FnOnce(&mut Image),
+    snapshot: impl FnOnce(&mut Snapshot),
+) -> (String, String) {
     let mut root = Snapshot::new(1).with([(0, Content::random(1)), (5, Content::random(1))]);
     snapshot(&mut root);
     let root = bench.aws.add_snapshot(root);
@@ -55,24 +60,40 @@ fn snapshots_of_others_are_read_only_if_they_are_shared_by_number() {
             image.owner = "999999999999".into();
             image.launch.users.insert(TestAws::ACCOUNT.to_owned());
         };
-        image(&bench, change, |snapshot| (snapshot.owner, snapshot.permissions) = ("999999999999".into(), permissions))
+        image(&bench, change, |snapshot| {
+            (snapshot.owner, snapshot.permissions) = ("999999999999".into(), permissions)
+        })
     };
     let (ami, snapshot) = other(Permissions::default());
     assert_refused(&bench, &ami, ErrorKind::NotFound, &[&snapshot, "not shared"]);
     let (ami, snapshot) = other(Permissions { all: true, ..Permissions::default() });
-    assert_refused(&bench, &ami, ErrorKind::Denied, &[&snapshot, "shared with everybody", "copy it"]);
-    let (ami, _) = other(Permissions { users: [TestAws::ACCOUNT.to_owned()].into(), ..Permissions::default() });
+    assert_refused(
+        &bench,
+        &ami,
+        ErrorKind::Denied,
+        &[&snapshot, "shared with everybody", "copy it"],
+    );
+    let (ami, _) = other(Permissions {
+        users: [TestAws::ACCOUNT.to_owned()].into(),
+        ..Permissions::default()
+    });
     bench.heard.take();
     bench.store(&ami).expect("it is shared");
     let said = bench.heard.take();
-    assert!(said.contains("warning: only the owner of the image may ask for launchPermission and uefiData"), "{said}");
+    assert!(
+        said.contains(
+            "warning: only the owner of the image may ask for launchPermission and uefiData"
+        ),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_key_that_may_not_be_used_is_named() {
     let bench = Bench::new();
     let (ami, snapshot) = image(&bench, |_| {}, |snapshot| snapshot.encrypted = true);
-    let key = bench.aws.snapshot(&snapshot).and_then(|snapshot| snapshot.kms_key_id).expect("a key");
+    let key =
+        bench.aws.snapshot(&snapshot).and_then(|snapshot| snapshot.kms_key_id).expect("a key");
     bench.aws.deny_kms_key(&key);
     assert_refused(&bench, &ami, ErrorKind::Denied, &[&snapshot, &key, "kms:Decrypt"]);
 }
@@ -81,15 +102,34 @@ fn a_key_that_may_not_be_used_is_named() {
 fn images_that_cannot_be_stored_are_refused_without_a_look_at_their_blocks() {
     type Change = fn(&mut Image);
     let cases: [(Change, ErrorKind, &[&str]); 5] = [
-        (|image| image.virtualization_type = "paravirtual".into(), ErrorKind::Unsupported, &["paravirtual", "store its snapshots alone"]),
-        (|image| image.root_device_type = "instance-store".into(), ErrorKind::Unsupported, &["instance store"]),
-        (|image| (image.state, image.pending_for) = ("pending".into(), u32::MAX), ErrorKind::Io, &["wait until it is available"]),
         (
-            |image| (image.state, image.state_reason) = ("failed".into(), Some(("Client.X".into(), "no luck".into()))),
+            |image| image.virtualization_type = "paravirtual".into(),
+            ErrorKind::Unsupported,
+            &["paravirtual", "store its snapshots alone"],
+        ),
+        (
+            |image| image.root_device_type = "instance-store".into(),
+            ErrorKind::Unsupported,
+            &["instance store"],
+        ),
+        (
+            |image| (image.state, image.pending_for) = ("pending".into(), u32::MAX),
+            ErrorKind::Io,
+            &["wait until it is available"],
+        ),
+        (
+            |image| {
+                (image.state, image.state_reason) =
+                    ("failed".into(), Some(("Client.X".into(), "no luck".into())))
+            },
             ErrorKind::Unsupported,
             &["no luck"],
         ),
-        (|image| image.mappings = vec![Mapping::default()], ErrorKind::Unsupported, &["no snapshot"]),
+        (
+            |image| image.mappings = vec![Mapping::default()],
+            ErrorKind::Unsupported,
+            &["no snapshot"],
+        ),
     ];
     for (change, kind, says) in cases {
         let bench = Bench::new();
@@ -109,7 +149,12 @@ fn what_a_restore_cannot_bring_back_is_warned_of() {
     let (ami, _) = image(&bench, change, |_| {});
     bench.open(&ami).expect("it can be stored");
     let said = bench.heard.take();
-    assert!(said.contains("billed as \"Windows\"") && said.contains("--via-aws") && said.contains("product codes"), "{said}");
+    assert!(
+        said.contains("billed as \"Windows\"")
+            && said.contains("--via-aws")
+            && said.contains("product codes"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -118,16 +163,28 @@ fn all_snapshots_that_cannot_be_read_are_named() {
     let archived = bench.aws.add_snapshot(Snapshot { tier: "archive".into(), ..Snapshot::new(1) });
     let pending = bench.aws.add_snapshot(Snapshot { state: "pending".into(), ..Snapshot::new(1) });
     let good = bench.aws.snapshot_of(1, [(0, Content::random(1))]);
-    let foreign = bench.aws.add_snapshot(Snapshot { owner: "999999999999".into(), ..Snapshot::new(1) });
-    let mappings = [("/dev/xvda", &good), ("/dev/sdb", &archived), ("/dev/sdc", &pending), ("/dev/sdd", &foreign)];
+    let foreign =
+        bench.aws.add_snapshot(Snapshot { owner: "999999999999".into(), ..Snapshot::new(1) });
+    let mappings = [
+        ("/dev/xvda", &good),
+        ("/dev/sdb", &archived),
+        ("/dev/sdc", &pending),
+        ("/dev/sdd", &foreign),
+    ];
     let mappings = mappings.map(|(device, snapshot)| Mapping::of(device, snapshot)).to_vec();
     let ami = bench.aws.add_image(Image { mappings, ..Image::new("several", &good) });
-    assert_refused(&bench, &ami, ErrorKind::Io, &[&archived, "archive tier", &pending, "still being made", &foreign, "not shared"]);
+    assert_refused(
+        &bench,
+        &ami,
+        ErrorKind::Io,
+        &[&archived, "archive tier", &pending, "still being made", &foreign, "not shared"],
+    );
 }
 
 #[test]
 fn every_missing_permission_of_a_store_is_named() {
-    for action in ["DescribeImages", "DescribeSnapshots", "ListSnapshotBlocks", "GetSnapshotBlock"] {
+    for action in ["DescribeImages", "DescribeSnapshots", "ListSnapshotBlocks", "GetSnapshotBlock"]
+    {
         let bench = Bench::new();
         let (ami, _) = image(&bench, |_| {}, |_| {});
         bench.aws.deny(action);
@@ -144,7 +201,10 @@ fn attributes_that_may_not_be_asked_for_are_left_out_with_a_warning() {
     bench.aws.deny("DescribeImageAttribute");
     bench.aws.deny("DescribeSnapshotAttribute");
     let opened = bench.open(&ami).expect("it can be stored");
-    assert_eq!(opened.document().value()["ImageAttributes"], json!({"NotRecorded": ["launchPermission", "uefiData"]}));
+    assert_eq!(
+        opened.document().value()["ImageAttributes"],
+        json!({"NotRecorded": ["launchPermission", "uefiData"]})
+    );
     assert!(bench.heard.take().contains("launchPermission and uefiData"));
 }
 
@@ -165,11 +225,13 @@ fn everything_that_ec2_says_is_in_the_metadata() {
         |image| {
             image.extra_xml = extra.into();
             image.uefi_data = Some("QU1a".into());
-            image.launch = Permissions { users: ["777788889999".to_owned()].into(), ..Permissions::default() };
+            image.launch =
+                Permissions { users: ["777788889999".to_owned()].into(), ..Permissions::default() };
         },
         |snapshot| {
             snapshot.extra_xml = "<snapshotThing>x</snapshotThing>".into();
-            snapshot.permissions = Permissions { users: ["777788889999".to_owned()].into(), ..Permissions::default() };
+            snapshot.permissions =
+                Permissions { users: ["777788889999".to_owned()].into(), ..Permissions::default() };
         },
     );
     let opened = bench.open(&ami).expect("it can be stored");
@@ -186,9 +248,17 @@ fn everything_that_ec2_says_is_in_the_metadata() {
 fn bare_snapshots_are_stored_without_an_image() {
     let bench = Bench::new();
     let ami = small_image(&bench.aws);
-    let ids: Vec<String> =
-        bench.aws.image(&ami).expect("an image").mappings.iter().filter_map(|m| m.snapshot_id().map(str::to_owned)).collect();
-    let unpacked = crate::support::image::by_ranges(&bench.store(&ids.join(",")).expect("an archive")).expect("unpacks");
+    let ids: Vec<String> = bench
+        .aws
+        .image(&ami)
+        .expect("an image")
+        .mappings
+        .iter()
+        .filter_map(|m| m.snapshot_id().map(str::to_owned))
+        .collect();
+    let unpacked =
+        crate::support::image::by_ranges(&bench.store(&ids.join(",")).expect("an archive"))
+            .expect("unpacks");
     assert_eq!(unpacked.volumes.iter().map(|volume| volume.0.as_str()).collect::<Vec<_>>(), ids);
     assert_eq!(unpacked.volumes.iter().map(|volume| volume.2.len()).sum::<usize>() as u64, BLOCKS);
     let document: Value = serde_json::from_slice(&unpacked.image_json).expect("JSON");

@@ -1,4 +1,5 @@
-//! Restores that were interrupted anywhere go on where they stopped: nothing that was confirmed is sent again, and there is one image in the end.
+//! Restores that were interrupted anywhere go on where they stopped: nothing that was confirmed is
+//! sent again, and there is one image in the end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +27,8 @@ fn denied(operation: &str) -> Fault {
     Fault::on(operation, FaultKind::error(403, "AccessDeniedException"))
 }
 
-/// Lets the image be refused when all its snapshots are there. Before the first block EC2 is asked whether it would be.
+/// Lets the image be refused when all its snapshots are there. Before the first block EC2 is asked
+/// whether it would be.
 fn refuse_the_image(bench: &Bench) {
     bench.aws.fail(Fault::on("RegisterImage", FaultKind::error(400, "SomethingNew")).nth(2));
 }
@@ -36,16 +38,28 @@ fn a_restore_that_was_refused_at_registration_is_continued_with_other_flags_with
     let work = Restoration::new();
     let edit = |change| DeviceEdit { device: None, change };
     let edits = Edits {
-        devices: vec![edit(DeviceChange::VolumeType("io2".into())), edit(DeviceChange::Iops(1)), edit(DeviceChange::VolumeSize(4))],
+        devices: vec![
+            edit(DeviceChange::VolumeType("io2".into())),
+            edit(DeviceChange::Iops(1)),
+            edit(DeviceChange::VolumeSize(4)),
+        ],
         ..Edits::default()
     };
-    let error = work.to.restore(&work.archive, "work", &edits).expect_err("too few operations a second");
+    let error =
+        work.to.restore(&work.archive, "work", &edits).expect_err("too few operations a second");
     assert_eq!(error.kind(), ErrorKind::Usage, "{}", words(&error));
-    assert!(words(&error).contains("RegisterImage") && error.fact("resume_with").is_some(), "{}", words(&error));
+    assert!(
+        words(&error).contains("RegisterImage") && error.fact("resume_with").is_some(),
+        "{}",
+        words(&error)
+    );
     let sent = work.to.aws.count("PutSnapshotBlock");
     let restored = work.run().expect("an image");
     work.assert_restored(&restored);
-    assert_eq!((sent, work.to.aws.count("PutSnapshotBlock"), work.to.aws.count("StartSnapshot")), (BLOCKS, BLOCKS, 2));
+    assert_eq!(
+        (sent, work.to.aws.count("PutSnapshotBlock"), work.to.aws.count("StartSnapshot")),
+        (BLOCKS, BLOCKS, 2)
+    );
 }
 
 #[test]
@@ -79,7 +93,8 @@ fn confirmed_blocks_are_not_sent_again() {
         let restored = work.run().expect("an image");
         work.assert_restored(&restored);
         let again = work.to.aws.counts()["PutSnapshotBlock"].calls - before;
-        // Blocks of cells that were not noted yet may come twice, and what was on its way when the first run ended may arrive late.
+        // Blocks of cells that were not noted yet may come twice, and what was on its way when the
+        // first run ended may arrive late.
         assert!(again <= BLOCKS + 4, "{nth}: {again}");
         assert_eq!(work.to.aws.count("StartSnapshot"), 2, "{nth}");
     }
@@ -124,7 +139,9 @@ fn a_restore_whose_image_was_registered_in_its_last_moment_finds_it() {
     let restored = match error {
         // The image was found by its name.
         Ok(restored) => restored,
-        Err(error) => work.run().unwrap_or_else(|again| panic!("{} then {}", words(&error), words(&again))),
+        Err(error) => {
+            work.run().unwrap_or_else(|again| panic!("{} then {}", words(&error), words(&again)))
+        }
     };
     work.assert_restored(&restored);
 }
@@ -140,7 +157,10 @@ fn a_restore_that_ended_behind_the_registration_is_finished_without_another_imag
     work.to.aws.clear_faults();
     let restored = work.to.restore(&work.archive, "work", &edits).expect("it is finished");
     assert_eq!(restored.image_id.as_ref().map(|id| id.as_str()), Some(registered.as_str()));
-    assert_eq!((work.to.aws.images().len(), work.to.aws.snapshots().len(), work.to.tasks()), (1, 2, 0));
+    assert_eq!(
+        (work.to.aws.images().len(), work.to.aws.snapshots().len(), work.to.tasks()),
+        (1, 2, 0)
+    );
     assert_eq!(work.to.aws.count("PutSnapshotBlock"), BLOCKS);
 }
 
@@ -152,7 +172,13 @@ fn a_volume_whose_snapshot_was_deleted_meanwhile_is_sent_again_and_the_others_ar
         work.run().expect_err("refused");
         work.to.aws.clear_faults();
         let sizes = [1, 2];
-        let gone = work.to.aws.snapshots().into_iter().find(|snapshot| snapshot.volume_size == sizes[index]).expect("there");
+        let gone = work
+            .to
+            .aws
+            .snapshots()
+            .into_iter()
+            .find(|snapshot| snapshot.volume_size == sizes[index])
+            .expect("there");
         work.to.aws.remove_snapshot(&gone.id);
         work.to.aws.reset_calls();
         let restored = work.run().unwrap_or_else(|error| panic!("{}", words(&error)));
@@ -196,7 +222,13 @@ fn memory_for_one_volume_at_a_time_does_not_mix_their_notes() {
     refuse_the_image(&work.to);
     work.run().expect_err("denied");
     work.to.aws.clear_faults();
-    let gone = work.to.aws.snapshots().into_iter().find(|snapshot| snapshot.volume_size == 1).expect("there");
+    let gone = work
+        .to
+        .aws
+        .snapshots()
+        .into_iter()
+        .find(|snapshot| snapshot.volume_size == 1)
+        .expect("there");
     work.to.aws.remove_snapshot(&gone.id);
     work.to.aws.reset_calls();
     let restored = work.run().unwrap_or_else(|error| panic!("{}", words(&error)));
@@ -210,18 +242,26 @@ fn a_snapshot_that_fails_while_it_is_waited_for_is_named_and_made_anew_by_the_ne
     work.to.aws.set(|settings| settings.completion_polls = 20);
     std::thread::scope(|scope| {
         let running = scope.spawn(|| work.run().expect_err("it failed"));
-        let completing = || work.to.aws.snapshots().iter().filter(|snapshot| snapshot.completing.is_some()).count();
+        let completing = || {
+            work.to.aws.snapshots().iter().filter(|snapshot| snapshot.completing.is_some()).count()
+        };
         crate::support::cli::wait_until("the completion", || completing() == 2);
         let id = work.to.aws.snapshots()[0].id.clone();
         work.to.aws.change_snapshot(&id, |snapshot| {
-            (snapshot.state, snapshot.state_message, snapshot.completing) = ("error".into(), Some("broken inside".into()), None);
+            (snapshot.state, snapshot.state_message, snapshot.completing) =
+                ("error".into(), Some("broken inside".into()), None);
         });
         let error = running.join().expect("no panic");
-        assert!(words(&error).contains("broken inside") && words(&error).contains(&id), "{}", words(&error));
+        assert!(
+            words(&error).contains("broken inside") && words(&error).contains(&id),
+            "{}",
+            words(&error)
+        );
     });
     work.to.aws.set(|settings| settings.completion_polls = 0);
     // The other one becomes complete meanwhile.
-    for snapshot in work.to.aws.snapshots().iter().filter(|snapshot| snapshot.completing.is_some()) {
+    for snapshot in work.to.aws.snapshots().iter().filter(|snapshot| snapshot.completing.is_some())
+    {
         work.to.aws.change_snapshot(&snapshot.id, |snapshot| snapshot.completing = Some(0));
     }
     let restored = work.run().unwrap_or_else(|error| panic!("{}", words(&error)));
@@ -236,13 +276,19 @@ fn what_is_not_known_yet_everywhere_is_waited_for() {
     let restored = work.run().unwrap_or_else(|error| panic!("{}", words(&error)));
     work.assert_restored(&restored);
     let counts = work.to.aws.counts();
-    assert!(counts["PutSnapshotBlock"].failed >= 2 && counts["PutSnapshotBlock"].failed < 10, "the first block goes alone");
+    assert!(
+        counts["PutSnapshotBlock"].failed >= 2 && counts["PutSnapshotBlock"].failed < 10,
+        "the first block goes alone"
+    );
 }
 
 #[test]
 fn a_lost_answer_to_the_start_makes_no_second_snapshot() {
     let work = Restoration::new();
-    for kind in [FaultKind::ResetAfter, FaultKind::ErrorAfter { status: 500, code: "InternalServerException".into() }] {
+    for kind in [
+        FaultKind::ResetAfter,
+        FaultKind::ErrorAfter { status: 500, code: "InternalServerException".into() },
+    ] {
         work.to.aws.fail(Fault::on("StartSnapshot", kind.clone()).times(2));
         let restored = work.run().unwrap_or_else(|error| panic!("{kind:?}: {}", words(&error)));
         work.assert_restored(&restored);
@@ -257,7 +303,11 @@ fn a_name_that_is_taken_is_refused_before_anything_is_made() {
     let id = work.to.aws.add_image(Image::new("small image", &other));
     let error = work.run().expect_err("taken");
     assert_eq!(error.kind(), ErrorKind::Exists);
-    assert!(words(&error).contains(&id) && words(&error).contains("small image"), "{}", words(&error));
+    assert!(
+        words(&error).contains(&id) && words(&error).contains("small image"),
+        "{}",
+        words(&error)
+    );
     assert_eq!((work.to.aws.count("StartSnapshot"), work.to.tasks()), (0, 0));
     let edits = Edits { name: Some("another".into()), ..Edits::default() };
     work.to.restore(&work.archive, "another", &edits).expect("under another name");
@@ -304,12 +354,26 @@ fn snapshots_alone_are_made_when_no_image_is_asked_for() {
     let edits = Edits { snapshots_only: true, ..Edits::default() };
     let restored = work.to.restore(&work.archive, "work", &edits).expect("snapshots");
     assert_eq!((restored.image_id, restored.snapshots.len()), (None, 2));
-    assert_eq!((work.to.aws.images().len(), work.to.aws.snapshots().len(), work.to.aws.count("RegisterImage")), (0, 2, 0));
+    assert_eq!(
+        (
+            work.to.aws.images().len(),
+            work.to.aws.snapshots().len(),
+            work.to.aws.count("RegisterImage")
+        ),
+        (0, 2, 0)
+    );
 }
 
 #[test]
 fn every_missing_permission_of_a_restore_is_named_and_can_be_given_later() {
-    let names = ["StartSnapshot", "PutSnapshotBlock", "CompleteSnapshot", "DescribeSnapshots", "DescribeImages", "RegisterImage"];
+    let names = [
+        "StartSnapshot",
+        "PutSnapshotBlock",
+        "CompleteSnapshot",
+        "DescribeSnapshots",
+        "DescribeImages",
+        "RegisterImage",
+    ];
     for name in names {
         let work = Restoration::new();
         work.to.aws.deny(name);

@@ -1,4 +1,5 @@
-//! Two partitions that know nothing of each other: each with its EC2, EBS and S3, its account and its credentials.
+//! Two partitions that know nothing of each other: each with its EC2, EBS and S3, its account and
+//! its credentials.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -25,7 +26,10 @@ impl Partition {
         let s3 = TestS3::start();
         let aws = TestAws::builder().region(region).account(account).buckets(s3.buckets()).start();
         aws.add_key_of(account, key.0, key.1, None);
-        s3.create_bucket_with(BUCKET, BucketOptions { region: region.to_owned(), ..BucketOptions::default() });
+        s3.create_bucket_with(
+            BUCKET,
+            BucketOptions { region: region.to_owned(), ..BucketOptions::default() },
+        );
         s3.set_min_part_size(1);
         s3.add_key(key.0, key.1, None);
         Self { aws, s3, key }
@@ -41,17 +45,30 @@ pub struct World {
 
 impl World {
     pub fn new() -> Self {
-        let com = Partition::new("eu-central-1", "111122223333", ("AKIACOMCOMCOMCOMCOM1", "commercial/secret+commercial/secret+comm"));
-        let gov = Partition::new("us-gov-west-1", "444455556666", ("AKIAGOVGOVGOVGOVGOV1", "government/secret+government/secret+gove"));
+        let com = Partition::new(
+            "eu-central-1",
+            "111122223333",
+            ("AKIACOMCOMCOMCOMCOM1", "commercial/secret+commercial/secret+comm"),
+        );
+        let gov = Partition::new(
+            "us-gov-west-1",
+            "444455556666",
+            ("AKIAGOVGOVGOVGOVGOV1", "government/secret+government/secret+gove"),
+        );
         let sandbox = Sandbox::new();
         let (mut config, mut credentials) = (String::new(), String::new());
         for (name, side) in [("com", &com), ("gov", &gov)] {
             let (aws, s3, region) = (side.aws.endpoint(), side.s3.endpoint(), side.aws.region());
-            config += &format!("[profile {name}]\nregion = {region}\nservices = {name}\n[services {name}]\n");
+            config += &format!(
+                "[profile {name}]\nregion = {region}\nservices = {name}\n[services {name}]\n"
+            );
             for (service, url) in [("ec2", &aws), ("ebs", &aws), ("s3", &s3)] {
                 config += &format!("{service} =\n  endpoint_url = {url}\n");
             }
-            credentials += &format!("[{name}]\naws_access_key_id = {}\naws_secret_access_key = {}\n", side.key.0, side.key.1);
+            credentials += &format!(
+                "[{name}]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+                side.key.0, side.key.1
+            );
         }
         sandbox.write("aws-config", config);
         sandbox.write("aws-credentials", credentials);
@@ -95,9 +112,11 @@ impl World {
     }
 }
 
-/// Blocks of a volume (what is random differs by its index, and is quickly made for one seed): data that compresses, data that does not, a written zero block, and many that are absent.
+/// Blocks of a volume (what is random differs by its index, and is quickly made for one seed): data
+/// that compresses, data that does not, a written zero block, and many that are absent.
 pub fn blocks(seed: u64) -> Vec<(u32, Content)> {
-    let mut blocks: Vec<(u32, Content)> = (0..8).map(|index| (index, Content::random(seed))).collect();
+    let mut blocks: Vec<(u32, Content)> =
+        (0..8).map(|index| (index, Content::random(seed))).collect();
     blocks.push((25, Content::Zero));
     blocks.push((26, Content::bytes(b"boot")));
     blocks.push((31, Content::Zero));
@@ -105,15 +124,24 @@ pub fn blocks(seed: u64) -> Vec<(u32, Content)> {
     blocks
 }
 
-/// An image with three volumes, one snapshot behind two devices, an ephemeral and an empty device, UEFI data, and 30 tags with names and values in many scripts.
+/// An image with three volumes, one snapshot behind two devices, an ephemeral and an empty device,
+/// UEFI data, and 30 tags with names and values in many scripts.
 pub fn rich_image(aws: &TestAws) -> String {
     let tags = |count: u32| -> BTreeMap<String, String> {
         let words = ["größe", "Київ", "数据", "ñandú", "🦀 crab", ""];
         (0..count)
-            .map(|index| (format!("ключ-{index:02}"), format!("{} {index}", words[index as usize % words.len()]).trim().to_owned()))
+            .map(|index| {
+                (
+                    format!("ключ-{index:02}"),
+                    format!("{} {index}", words[index as usize % words.len()]).trim().to_owned(),
+                )
+            })
             .collect()
     };
-    let root = aws.add_snapshot(Snapshot { tags: tags(3), description: "root — корень".into(), ..Snapshot::new(1) }.with(blocks(1)));
+    let root = aws.add_snapshot(
+        Snapshot { tags: tags(3), description: "root — корень".into(), ..Snapshot::new(1) }
+            .with(blocks(1)),
+    );
     let data = aws.add_snapshot(Snapshot { encrypted: true, ..Snapshot::new(2) }.with(blocks(2)));
     let third = aws.snapshot_of(1, blocks(3));
     let ebs = |snapshot: &str, kind: &str| Ebs {
@@ -122,16 +150,37 @@ pub fn rich_image(aws: &TestAws) -> String {
         delete_on_termination: Some(kind == "gp3"),
         ..Ebs::default()
     };
-    let volume = |device: &str, ebs| Mapping { device: device.to_owned(), ebs: Some(ebs), ..Mapping::default() };
+    let volume = |device: &str, ebs| Mapping {
+        device: device.to_owned(),
+        ebs: Some(ebs),
+        ..Mapping::default()
+    };
     let mappings = vec![
-        volume("/dev/xvda", Ebs { iops: Some(4000), throughput: Some(250), volume_size: Some(10), ..ebs(&root, "gp3") }),
+        volume(
+            "/dev/xvda",
+            Ebs {
+                iops: Some(4000),
+                throughput: Some(250),
+                volume_size: Some(10),
+                ..ebs(&root, "gp3")
+            },
+        ),
         volume("/dev/sdb", Ebs { iops: Some(5000), volume_size: Some(10), ..ebs(&data, "io2") }),
         volume("/dev/sdc", Ebs { volume_size: Some(125), ..ebs(&data, "st1") }),
         volume("/dev/sdd", ebs(&third, "gp2")),
-        Mapping { device: "/dev/sde".into(), virtual_name: Some("ephemeral0".into()), ..Mapping::default() },
+        Mapping {
+            device: "/dev/sde".into(),
+            virtual_name: Some("ephemeral0".into()),
+            ..Mapping::default()
+        },
         volume(
             "/dev/sdf",
-            Ebs { volume_size: Some(7), volume_type: Some("standard".into()), delete_on_termination: Some(true), ..Ebs::default() },
+            Ebs {
+                volume_size: Some(7),
+                volume_type: Some("standard".into()),
+                delete_on_termination: Some(true),
+                ..Ebs::default()
+            },
         ),
     ];
     aws.add_image(Image {
@@ -154,16 +203,45 @@ pub fn rich_image(aws: &TestAws) -> String {
     })
 }
 
-/// Checks that a restored image is what the other is, where EC2 lets it: attributes, devices, tags, and every block, absent, zero and data told apart.
+/// Checks that a restored image is what the other is, where EC2 lets it: attributes, devices, tags,
+/// and every block, absent, zero and data told apart.
 pub fn assert_same(source: &TestAws, source_id: &str, target: &TestAws, target_id: &str) {
-    let (old, new) = (source.image(source_id).expect("the source"), target.image(target_id).expect("the new image"));
+    let (old, new) = (
+        source.image(source_id).expect("the source"),
+        target.image(target_id).expect("the new image"),
+    );
     let attributes = |image: &Image| {
-        let Image { name, description, architecture, virtualization_type, root_device_name, ena_support, .. } = image.clone();
-        let Image { sriov_net_support, boot_mode, tpm_support, imds_support, uefi_data, tags, state, .. } = image.clone();
+        let Image {
+            name,
+            description,
+            architecture,
+            virtualization_type,
+            root_device_name,
+            ena_support,
+            ..
+        } = image.clone();
+        let Image {
+            sriov_net_support,
+            boot_mode,
+            tpm_support,
+            imds_support,
+            uefi_data,
+            tags,
+            state,
+            ..
+        } = image.clone();
         format!(
             "{:#?}",
             (
-                (name, description, architecture, virtualization_type, root_device_name, ena_support, sriov_net_support),
+                (
+                    name,
+                    description,
+                    architecture,
+                    virtualization_type,
+                    root_device_name,
+                    ena_support,
+                    sriov_net_support
+                ),
                 (boot_mode, tpm_support, imds_support, uefi_data, tags, state)
             )
         )
@@ -180,13 +258,17 @@ pub fn assert_same(source: &TestAws, source_id: &str, target: &TestAws, target_i
             mapping
         };
         assert_eq!(plain(old), plain(new));
-        let (old, new) = (old.snapshot_id().map(ToOwned::to_owned), new.snapshot_id().map(ToOwned::to_owned));
+        let (old, new) =
+            (old.snapshot_id().map(ToOwned::to_owned), new.snapshot_id().map(ToOwned::to_owned));
         if let Some(before) = renamed.insert(old.clone(), new.clone()) {
             assert_eq!(before, new, "one snapshot stays one");
         }
     }
     for (old, new) in renamed.into_iter().filter_map(|(old, new)| Some((old?, new?))) {
-        let (old, new) = (source.snapshot(&old).expect("the source"), target.snapshot(&new).expect("the new snapshot"));
+        let (old, new) = (
+            source.snapshot(&old).expect("the source"),
+            target.snapshot(&new).expect("the new snapshot"),
+        );
         assert_eq!((new.state.as_str(), old.volume_size), ("completed", new.volume_size));
         assert_eq!(old.tags, new.tags);
         assert_eq!(old.digests(), new.digests());

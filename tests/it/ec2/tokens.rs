@@ -6,7 +6,8 @@ use super::bench::{BLOCKS, Bench, small_image, words};
 use crate::support::aws::{Content, Fault, FaultKind};
 use crate::support::image::by_ranges;
 
-/// Stores the image as the server is now, and compares the archive with that of a server without quirks.
+/// Stores the image as the server is now, and compares the archive with that of a server without
+/// quirks.
 #[track_caller]
 fn assert_stored(bench: &Bench, ami: &str, expected: &[u8]) {
     let stored = bench.store(ami).unwrap_or_else(|error| panic!("{}", words(&error)));
@@ -27,7 +28,8 @@ fn an_archive_holds_the_blocks_that_were_written_and_no_others() {
     let image = bench.aws.image(&ami).expect("an image");
     let unpacked = by_ranges(&archive).expect("unpacks");
     for (mapping, (name, size, blocks)) in image.mappings.iter().zip(&unpacked.volumes) {
-        let snapshot = bench.aws.snapshot(mapping.snapshot_id().expect("a snapshot")).expect("there");
+        let snapshot =
+            bench.aws.snapshot(mapping.snapshot_id().expect("a snapshot")).expect("there");
         assert_eq!((name, *size), (&snapshot.id, snapshot.volume_size << 30));
         assert!(blocks.keys().eq(snapshot.blocks.keys()));
         assert!(blocks.iter().all(|(index, data)| *data == snapshot.block(*index)), "{name}");
@@ -62,7 +64,9 @@ fn tokens_that_a_new_list_makes_worthless_are_renewed_by_all_who_hold_them() {
     std::thread::scope(|scope| {
         let running = scope.spawn(|| assert_stored(&bench, &snapshot, &archive));
         for at in [2, 20, 40] {
-            crate::support::cli::wait_until("some blocks", || bench.aws.count("GetSnapshotBlock") >= at || running.is_finished());
+            crate::support::cli::wait_until("some blocks", || {
+                bench.aws.count("GetSnapshotBlock") >= at || running.is_finished()
+            });
             bench.aws.expire_block_tokens(&snapshot);
         }
         running.join().expect("no panic");
@@ -74,12 +78,24 @@ fn tokens_that_a_new_list_makes_worthless_are_renewed_by_all_who_hold_them() {
 fn a_snapshot_whose_tokens_are_never_good_is_given_up() {
     let bench = Bench::new();
     let ami = small_image(&bench.aws);
-    let refused = FaultKind::Error { status: 400, code: "ValidationException".into(), reason: "INVALID_BLOCK_TOKEN".into() };
-    let snapshot = bench.aws.image(&ami).expect("an image").mappings[1].snapshot_id().expect("a snapshot").to_owned();
+    let refused = FaultKind::Error {
+        status: 400,
+        code: "ValidationException".into(),
+        reason: "INVALID_BLOCK_TOKEN".into(),
+    };
+    let snapshot = bench.aws.image(&ami).expect("an image").mappings[1]
+        .snapshot_id()
+        .expect("a snapshot")
+        .to_owned();
     bench.aws.fail(Fault::on("GetSnapshotBlock", refused).snapshot(&snapshot).block(9).always());
     let error = bench.store(&ami).expect_err("given up");
     let said = words(&error);
-    assert!(said.contains("INVALID_BLOCK_TOKEN") && said.contains(&snapshot) && said.contains("block 9"), "{said}");
+    assert!(
+        said.contains("INVALID_BLOCK_TOKEN")
+            && said.contains(&snapshot)
+            && said.contains("block 9"),
+        "{said}"
+    );
     assert!(bench.aws.count("GetSnapshotBlock") < 40);
 }
 
@@ -87,7 +103,9 @@ fn a_snapshot_whose_tokens_are_never_good_is_given_up() {
 fn tokens_are_renewed_before_they_end() {
     let (bench, ami, archive) = stored();
     // Three quarters of this are over when the next page is asked for.
-    bench.aws.set(|settings| (settings.block_token_life, settings.page_cap) = (Duration::from_secs(1), Some(5)));
+    bench.aws.set(|settings| {
+        (settings.block_token_life, settings.page_cap) = (Duration::from_secs(1), Some(5))
+    });
     bench.aws.set(|settings| settings.block_latency = Duration::from_millis(300));
     bench.aws.reset_calls();
     assert_stored(&bench, &ami, &archive);
@@ -96,13 +114,20 @@ fn tokens_are_renewed_before_they_end() {
 #[test]
 fn a_list_whose_page_tokens_end_goes_on_behind_what_is_known() {
     let (bench, ami, archive) = stored();
-    bench.aws.set(|settings| (settings.page_cap, settings.latency) = (Some(1), Duration::from_millis(2)));
-    let snapshot = bench.aws.image(&ami).expect("an image").mappings[0].snapshot_id().expect("a snapshot").to_owned();
+    bench.aws.set(|settings| {
+        (settings.page_cap, settings.latency) = (Some(1), Duration::from_millis(2))
+    });
+    let snapshot = bench.aws.image(&ami).expect("an image").mappings[0]
+        .snapshot_id()
+        .expect("a snapshot")
+        .to_owned();
     for at in [6, 25] {
         bench.aws.reset_calls();
         std::thread::scope(|scope| {
             let running = scope.spawn(|| assert_stored(&bench, &ami, &archive));
-            crate::support::cli::wait_until("some pages", || bench.aws.count("ListSnapshotBlocks") >= at || running.is_finished());
+            crate::support::cli::wait_until("some pages", || {
+                bench.aws.count("ListSnapshotBlocks") >= at || running.is_finished()
+            });
             bench.aws.expire_page_tokens(&snapshot);
             running.join().expect("no panic");
         });
@@ -113,7 +138,9 @@ fn a_list_whose_page_tokens_end_goes_on_behind_what_is_known() {
 #[test]
 fn page_tokens_that_always_end_end_the_store() {
     let (bench, ami, _) = stored();
-    bench.aws.set(|settings| (settings.empty_pages, settings.page_token_life) = (1, Duration::ZERO));
+    bench
+        .aws
+        .set(|settings| (settings.empty_pages, settings.page_token_life) = (1, Duration::ZERO));
     let error = bench.store(&ami).expect_err("it gets no further");
     assert!(words(&error).contains("INVALID_PAGE_TOKEN"), "{}", words(&error));
 }
@@ -122,7 +149,9 @@ fn page_tokens_that_always_end_end_the_store() {
 fn a_list_with_gaps_and_a_short_run_at_its_end_is_read_to_the_last_block() {
     let bench = Bench::new();
     let indexes: Vec<u32> = (0..2048).filter(|index| index % 37 < 2 || *index > 2040).collect();
-    let snapshot = bench.aws.snapshot_of(1, indexes.iter().map(|index| (*index, Content::bytes(index.to_le_bytes()))));
+    let snapshot = bench
+        .aws
+        .snapshot_of(1, indexes.iter().map(|index| (*index, Content::bytes(index.to_le_bytes()))));
     bench.aws.set(|settings| settings.page_cap = Some(29));
     let unpacked = by_ranges(&bench.store(&snapshot).expect("an archive")).expect("unpacks");
     let (_, _, blocks) = &unpacked.volumes[0];
@@ -142,13 +171,16 @@ fn an_empty_snapshot_is_stored() {
 #[test]
 fn a_block_that_is_not_listed_any_more_is_no_hole() {
     let (bench, ami, _) = stored();
-    let snapshot = bench.aws.image(&ami).expect("an image").mappings[0].snapshot_id().expect("a snapshot").to_owned();
+    let snapshot = bench.aws.image(&ami).expect("an image").mappings[0]
+        .snapshot_id()
+        .expect("a snapshot")
+        .to_owned();
     let image = bench.open(&ami).expect("opens");
     bench.aws.change_snapshot(&snapshot, |snapshot| {
         snapshot.blocks.remove(&41);
         snapshot.generation += 1;
     });
-    let source = amistore::catalog::ImageSource::volumes(&image)[0].clone();
+    let source = amistore::image::ImageSource::volumes(&image)[0].clone();
     let error = source.read_at(41 * (512 << 10), &mut vec![0; 512 << 10]).expect_err("no zeros");
     assert!(error.message().contains("does not list a block"), "{}", words(&error));
 }

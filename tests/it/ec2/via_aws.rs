@@ -38,20 +38,42 @@ fn aws_stores_and_restores_an_image() {
     let world = World::new();
     let ami = rich_image(&world.com.aws);
     world.com.aws.set(|settings| (settings.store_polls, settings.restore_polls) = (1, 1));
-    let stored =
-        run(&world, &["store", &ami, "s3://images/by/aws/", "--s3-object-tag", "team=blue", "--output", "json"]).succeeded().json();
+    let stored = run(
+        &world,
+        &["store", &ami, "s3://images/by/aws/", "--s3-object-tag", "team=blue", "--output", "json"],
+    )
+    .succeeded()
+    .json();
     let key = format!("by/aws/{ami}.bin");
     assert_eq!(stored["S3objectKey"], json!(key));
     assert!(world.com.s3.object("images", &key).is_some());
     assert_eq!(world.com.aws.store_tasks()[0].tags["team"], "blue");
     let object = format!("s3://images/{key}");
-    let args = ["restore", &object, "ec2", "--name", "again", "--tag", "new=1", "--output", "json", "--progress", "json"];
+    let args = [
+        "restore",
+        &object,
+        "ec2",
+        "--name",
+        "again",
+        "--tag",
+        "new=1",
+        "--output",
+        "json",
+        "--progress",
+        "json",
+    ];
     let restored = run(&world, &args).succeeded();
     assert!(restored.stderr.contains("\"finished\""), "{}", restored.stderr);
     let id = restored.json()["ImageId"].as_str().expect("an image").to_owned();
     let image = world.com.aws.image(&id).expect("there");
-    assert_eq!((image.name.as_str(), image.state.as_str(), image.tags["new"].as_str()), ("again", "available", "1"));
-    assert_eq!((world.com.aws.count("GetSnapshotBlock"), world.com.aws.count("PutSnapshotBlock")), (0, 0));
+    assert_eq!(
+        (image.name.as_str(), image.state.as_str(), image.tags["new"].as_str()),
+        ("again", "available", "1")
+    );
+    assert_eq!(
+        (world.com.aws.count("GetSnapshotBlock"), world.com.aws.count("PutSnapshotBlock")),
+        (0, 0)
+    );
 }
 
 #[test]
@@ -77,7 +99,8 @@ fn what_aws_refuses_is_said() {
     run(&world, &["store", &ami, "s3://images/"]).succeeded();
     run(&world, &["store", &ami, "s3://images/"]).failed(6, &["already exists in the bucket"]);
     run(&world, &["store", &ami, "s3://nowhere/"]).failed(6, &["nowhere"]);
-    run(&world, &["store", &ami, "s3://images/other-name.bin"]).failed(2, &["AWS names the object itself"]);
+    run(&world, &["store", &ami, "s3://images/other-name.bin"])
+        .failed(2, &["AWS names the object itself"]);
     run(&world, &["store", &ami, "a.bin"]).failed(2, &["buckets"]);
     run(&world, &["restore", "s3://images/nothing.bin", "ec2"]).failed(6, &["nothing.bin"]);
 }
@@ -97,13 +120,19 @@ fn a_task_that_is_not_told_any_more_is_not_waited_for_without_end() {
         poll: Duration::from_millis(1),
     };
     std::thread::scope(|scope| {
-        let running = scope.spawn(|| store_by_aws(&bench.ec2(), &task, bench.heard.as_ref()).expect_err("it is lost"));
+        let running = scope.spawn(|| {
+            store_by_aws(&bench.ec2(), &task, bench.heard.as_ref()).expect_err("it is lost")
+        });
         wait_until("the task", || bench.aws.count("DescribeStoreImageTasks") > 3);
         // EC2 tells of tasks for a month, and of the newest one of an image.
         bench.aws.advance(Duration::from_secs(32 * 86_400));
         let error = running.join().expect("no panic");
         assert_eq!(error.kind(), ErrorKind::NotFound, "{}", words(&error));
-        assert!(words(&error).contains(&ami) && words(&error).contains("whether the object is there"), "{}", words(&error));
+        assert!(
+            words(&error).contains(&ami) && words(&error).contains("whether the object is there"),
+            "{}",
+            words(&error)
+        );
     });
 }
 
@@ -112,7 +141,15 @@ fn an_object_of_aws_is_known_and_the_way_to_restore_it_named() {
     let (world, ami) = world();
     run(&world, &["store", &ami, "s3://images/"]).succeeded();
     let object = format!("s3://images/{ami}.bin");
-    let refused = world.run(&["restore", &object, "ec2", "--source-profile", "com", "--target-profile", "com"]);
+    let refused = world.run(&[
+        "restore",
+        &object,
+        "ec2",
+        "--source-profile",
+        "com",
+        "--target-profile",
+        "com",
+    ]);
     refused.failed(8, &["--via-aws"]);
     assert_eq!(world.com.aws.count("StartSnapshot"), 0);
 }
@@ -122,7 +159,9 @@ fn an_archive_of_ours_is_refused_by_aws() {
     let (world, ami) = world();
     world.run(&[&["store", &ami, "s3://images/"][..], &COM].concat()).succeeded();
     let object = format!("s3://images/{ami}.bin");
-    run(&world, &["restore", &object, "ec2", "--name", "x y z"]).failed(6, &["not an image that was stored"]);
+    run(&world, &["restore", &object, "ec2", "--name", "x y z"])
+        .failed(6, &["not an image that was stored"]);
     world.com.aws.set(|settings| settings.restore_fails_late = true);
-    run(&world, &["restore", &object, "ec2", "--name", "x y z"]).failed(6, &["not an image that was stored"]);
+    run(&world, &["restore", &object, "ec2", "--name", "x y z"])
+        .failed(6, &["not an image that was stored"]);
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use amistore::aws::ec2::Ec2Client;
-use amistore::query::Params;
+use amistore::aws::ec2_query::Params;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -39,7 +39,10 @@ impl Server {
     /// Answers everything in the same way.
     async fn start(status: u16, answer: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let server = Self { address: listener.local_addr().expect("bound").to_string(), seen: Arc::default() };
+        let server = Self {
+            address: listener.local_addr().expect("bound").to_string(),
+            seen: Arc::default(),
+        };
         let seen = Arc::clone(&server.seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -49,18 +52,30 @@ impl Server {
                     async move {
                         let (head, body) = request.into_parts();
                         let body = body.collect().await.expect("a body").to_bytes();
-                        let text = |value: &hyper::header::HeaderValue| value.to_str().expect("ASCII").to_owned();
+                        let text = |value: &hyper::header::HeaderValue| {
+                            value.to_str().expect("ASCII").to_owned()
+                        };
                         seen.lock().expect("no panic").push(Seen {
                             line: format!("{} {}", head.method, head.uri),
-                            headers: head.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+                            headers: head
+                                .headers
+                                .iter()
+                                .map(|(name, value)| (name.to_string(), text(value)))
+                                .collect(),
                             body: String::from_utf8(body.to_vec()).expect("UTF-8"),
                         });
                         Ok::<_, Infallible>(
-                            Response::builder().status(status).body(Full::new(Bytes::from_static(answer.as_bytes()))).expect("a response"),
+                            Response::builder()
+                                .status(status)
+                                .body(Full::new(Bytes::from_static(answer.as_bytes())))
+                                .expect("a response"),
                         )
                     }
                 });
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service),
+                );
             }
         });
         server
@@ -71,13 +86,15 @@ impl Server {
     }
 
     fn client(&self) -> Ec2Client {
-        let credentials = Credentials::new("AKIDEXAMPLE", SECRET, Some(TOKEN.into()), None, "given");
+        let credentials =
+            Credentials::new("AKIDEXAMPLE", SECRET, Some(TOKEN.into()), None, "given");
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("us-west-2"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .build();
-        Ec2Client::new(&config, Some("eu-central-1"), Some(&format!("http://{}", self.address))).expect("a client")
+        Ec2Client::new(&config, Some("eu-central-1"), Some(&format!("http://{}", self.address)))
+            .expect("a client")
     }
 }
 
@@ -100,11 +117,18 @@ fn hex(bytes: &[u8]) -> String {
 fn authorization(request: &Seen, signed: &str, region: &str) -> String {
     let date = &request.headers["x-amz-date"];
     let scope = format!("{}/{region}/ec2/aws4_request", &date[..8]);
-    let headers: String = signed.split(';').map(|name| format!("{name}:{}\n", request.headers[name])).collect();
-    let canonical = format!("POST\n/\n\n{headers}\n{signed}\n{}", hex(&sha256(request.body.as_bytes())));
+    let headers: String =
+        signed.split(';').map(|name| format!("{name}:{}\n", request.headers[name])).collect();
+    let canonical =
+        format!("POST\n/\n\n{headers}\n{signed}\n{}", hex(&sha256(request.body.as_bytes())));
     let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&sha256(canonical.as_bytes())));
-    let key = scope.split('/').fold(format!("AWS4{SECRET}").into_bytes(), |key, part| hmac(&key, part.as_bytes()));
-    format!("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/{scope}, SignedHeaders={signed}, Signature={}", hex(&hmac(&key, text.as_bytes())))
+    let key = scope
+        .split('/')
+        .fold(format!("AWS4{SECRET}").into_bytes(), |key, part| hmac(&key, part.as_bytes()));
+    format!(
+        "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/{scope}, SignedHeaders={signed}, Signature={}",
+        hex(&hmac(&key, text.as_bytes()))
+    )
 }
 
 /// Signed by botocore 1.44.5.
@@ -121,8 +145,17 @@ fn the_check_of_signatures_is_right() {
         body: "Action=DescribeImages&Version=2016-11-15&ImageId.1=ami-1&Filter.1.Name=name&Filter.1.Value.1=a+b%2A~".into(),
         ..Seen::default()
     };
-    let made = authorization(&request, "content-type;host;x-amz-date;x-amz-security-token", "eu-central-1");
-    assert!(made.ends_with("Signature=7988972b275ff33a02559b609aa16d41681218f1a8f959a95266ec2319e43154"), "{made}");
+    let made = authorization(
+        &request,
+        "content-type;host;x-amz-date;x-amz-security-token",
+        "eu-central-1",
+    );
+    assert!(
+        made.ends_with(
+            "Signature=7988972b275ff33a02559b609aa16d41681218f1a8f959a95266ec2319e43154"
+        ),
+        "{made}"
+    );
 }
 
 #[tokio::test]
@@ -132,8 +165,9 @@ async fn a_request_is_a_signed_form() {
         "<DescribeImagesResponse><imagesSet><item><isPublic>false</isPublic></item></imagesSet></DescribeImagesResponse>",
     )
     .await;
-    let params =
-        Params::new().list("ImageId", ["ami-1"]).structures("Filter", [Params::new().set("Name", "name").list("Value", ["a b*~"])]);
+    let params = Params::new()
+        .list("ImageId", ["ami-1"])
+        .structures("Filter", [Params::new().set("Name", "name").list("Value", ["a b*~"])]);
     let client = server.client();
     assert_eq!((client.region(), client.has_custom_endpoint()), ("eu-central-1", true));
     let value = client.clone().call("DescribeImages", params).await.expect("an answer");
@@ -141,15 +175,26 @@ async fn a_request_is_a_signed_form() {
 
     let [request] = &server.seen()[..] else { panic!("one request") };
     assert_eq!(request.line, "POST /");
-    assert_eq!(request.body, "Action=DescribeImages&Version=2016-11-15&ImageId.1=ami-1&Filter.1.Name=name&Filter.1.Value.1=a+b%2A~");
+    assert_eq!(
+        request.body,
+        "Action=DescribeImages&Version=2016-11-15&ImageId.1=ami-1&Filter.1.Name=name&Filter.1.Value.1=a+b%2A~"
+    );
     assert_eq!(request.headers["content-type"], "application/x-www-form-urlencoded; charset=utf-8");
     assert_eq!(request.headers["content-length"], request.body.len().to_string());
     assert_eq!(request.headers["x-amz-security-token"], TOKEN);
     let agent = &request.headers["user-agent"];
-    assert!(agent.starts_with(concat!("amistore/", env!("CARGO_PKG_VERSION"), " aws-sdk-rust/")) && agent.contains(" api/ec2"), "{agent}");
+    assert!(
+        agent.starts_with(concat!("amistore/", env!("CARGO_PKG_VERSION"), " aws-sdk-rust/"))
+            && agent.contains(" api/ec2"),
+        "{agent}"
+    );
 
     let given = &request.headers["authorization"];
-    let signed = given.split_once("SignedHeaders=").and_then(|(_, rest)| rest.split_once(',')).expect("signed headers").0;
+    let signed = given
+        .split_once("SignedHeaders=")
+        .and_then(|(_, rest)| rest.split_once(','))
+        .expect("signed headers")
+        .0;
     for name in ["content-type", "host", "x-amz-date", "x-amz-security-token"] {
         assert!(signed.split(';').any(|signed| signed == name), "{signed}");
     }
@@ -159,7 +204,10 @@ async fn a_request_is_a_signed_form() {
 #[tokio::test]
 async fn what_fails_is_not_repeated() {
     for (status, answer) in [
-        (503, "<Response><Errors><Error><Code>RequestLimitExceeded</Code></Error></Errors></Response>"),
+        (
+            503,
+            "<Response><Errors><Error><Code>RequestLimitExceeded</Code></Error></Errors></Response>",
+        ),
         (500, ""),
         (200, "not XML"),
         (
@@ -172,7 +220,10 @@ async fn what_fails_is_not_repeated() {
         assert_eq!(server.seen().len(), 1, "{error:?}");
         if status == 400 {
             let error = error.as_service_error().expect("the service answered");
-            assert_eq!((error.to_string().as_str(), error.request_id()), ("It is gone (InvalidAMIID.NotFound)", Some("1")));
+            assert_eq!(
+                (error.to_string().as_str(), error.request_id()),
+                ("It is gone (InvalidAMIID.NotFound)", Some("1"))
+            );
         }
     }
 }

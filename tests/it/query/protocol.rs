@@ -1,10 +1,11 @@
 //! Forms as botocore 1.44.5 sends them, answers as it reads them, and anything at all.
 
-use amistore::query::{MAX_DEPTH, Params, ServiceError, answer};
+use amistore::aws::ec2_query::{MAX_DEPTH, Params, ServiceError, answer};
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// For each action: an answer that has every member of the API model, what botocore's parser makes of it (times left as sent), and the same with empty lists and structures.
+/// For each action: an answer that has every member of the API model, what botocore's parser makes
+/// of it (times left as sent), and the same with empty lists and structures.
 const ANSWERS: &str = include_str!("answers.txt");
 
 const FORMS: [(&str, &str); 10] = [
@@ -12,12 +13,18 @@ const FORMS: [(&str, &str); 10] = [
         "DescribeImages",
         "ImageId.1=ami-1&ImageId.2=ami-2&Owner.1=self&IncludeDeprecated=true&Filter.1.Name=name&Filter.1.Value.1=a+b%2Ac%27%28d%29~%C3%A9%2F&Filter.1.Value.2=x",
     ),
-    ("CreateTags", "ResourceId.1=ami-1&Tag.1.Key=a+b&Tag.1.Value=&Tag.2.Key=%C3%BC&Tag.2.Value=%3D%26%2B%25"),
+    (
+        "CreateTags",
+        "ResourceId.1=ami-1&Tag.1.Key=a+b&Tag.1.Value=&Tag.2.Key=%C3%BC&Tag.2.Value=%3D%26%2B%25",
+    ),
     (
         "ModifyImageAttribute",
         "ImageId=ami-1&LaunchPermission.Add.1.UserId=123456789012&LaunchPermission.Add.2.OrganizationArn=arn%3Aaws%3Aorganizations%3A%3A1%3Aorganization%2Fo-1",
     ),
-    ("ModifySnapshotAttribute", "SnapshotId=snap-1&Attribute=createVolumePermission&OperationType=add&UserId.1=1&UserId.2=2"),
+    (
+        "ModifySnapshotAttribute",
+        "SnapshotId=snap-1&Attribute=createVolumePermission&OperationType=add&UserId.1=1&UserId.2=2",
+    ),
     ("EnableImageDeprecation", "ImageId=ami-1&DeprecateAt=2027-01-02T03%3A04%3A05Z"),
     ("DeregisterImage", "ImageId=ami-1&DeleteAssociatedSnapshots=true&DryRun=false"),
     ("DescribeSnapshots", "SnapshotId.1=snap-1&MaxResults=5"),
@@ -45,15 +52,21 @@ fn made(action: &str) -> Params {
             .list("ImageId", ["ami-1", "ami-2"])
             .list("Owner", ["self"])
             .set("IncludeDeprecated", true)
-            .structures("Filter", [Params::new().set("Name", "name").list("Value", ["a b*c'(d)~é/", "x"])]),
-        "CreateTags" => Params::new().list("ResourceId", ["ami-1"]).structures("Tag", [tag("a b", ""), tag("ü", "=&+%")]),
+            .structures(
+                "Filter",
+                [Params::new().set("Name", "name").list("Value", ["a b*c'(d)~é/", "x"])],
+            ),
+        "CreateTags" => Params::new()
+            .list("ResourceId", ["ami-1"])
+            .structures("Tag", [tag("a b", ""), tag("ü", "=&+%")]),
         "ModifyImageAttribute" => Params::new().set("ImageId", "ami-1").structure(
             "LaunchPermission",
             Params::new().structures(
                 "Add",
                 [
                     Params::new().set("UserId", "123456789012"),
-                    Params::new().set("OrganizationArn", "arn:aws:organizations::1:organization/o-1"),
+                    Params::new()
+                        .set("OrganizationArn", "arn:aws:organizations::1:organization/o-1"),
                 ],
             ),
         ),
@@ -62,23 +75,34 @@ fn made(action: &str) -> Params {
             .set("Attribute", "createVolumePermission")
             .set("OperationType", "add")
             .list("UserId", ["1", "2"]),
-        "EnableImageDeprecation" => Params::new().set("ImageId", "ami-1").set("DeprecateAt", "2027-01-02T03:04:05Z"),
-        "DeregisterImage" => Params::new().set("ImageId", "ami-1").set("DeleteAssociatedSnapshots", true).set("DryRun", false),
-        "DescribeSnapshots" => {
-            Params::new().list("SnapshotId", ["snap-1"]).set_some("MaxResults", Some(5)).set_some("NextToken", None::<&str>)
+        "EnableImageDeprecation" => {
+            Params::new().set("ImageId", "ami-1").set("DeprecateAt", "2027-01-02T03:04:05Z")
         }
+        "DeregisterImage" => Params::new()
+            .set("ImageId", "ami-1")
+            .set("DeleteAssociatedSnapshots", true)
+            .set("DryRun", false),
+        "DescribeSnapshots" => Params::new()
+            .list("SnapshotId", ["snap-1"])
+            .set_some("MaxResults", Some(5))
+            .set_some("NextToken", None::<&str>),
         "CreateStoreImageTask" => Params::new()
             .set("ImageId", "ami-0abcdef1234567890")
             .set("Bucket", "my-bucket/path1/path2")
             .structures("S3ObjectTag", [tag("env", "prod"), tag("owner", "ops")])
             .set("DryRun", true),
         "CreateRestoreImageTask" => {
-            let tags = |kind: &str, key, value| Params::new().set("ResourceType", kind).structures("Tag", [tag(key, value)]);
+            let tags = |kind: &str, key, value| {
+                Params::new().set("ResourceType", kind).structures("Tag", [tag(key, value)])
+            };
             Params::new()
                 .set("Bucket", "my-bucket")
                 .set("ObjectKey", "path1/ami-0abcdef1234567890.bin")
                 .set("Name", "restored ami")
-                .structures("TagSpecification", [tags("image", "a", "1"), tags("snapshot", "b", "2")])
+                .structures(
+                    "TagSpecification",
+                    [tags("image", "a", "1"), tags("snapshot", "b", "2")],
+                )
         }
         "RegisterImage" => {
             let ebs = Params::new()
@@ -104,7 +128,10 @@ fn made(action: &str) -> Params {
                 .set("ImdsSupport", "v2.0")
                 .set("UefiData", "QU1aTlVFRkk=")
                 .structures("BlockDeviceMapping", mappings)
-                .structures("TagSpecification", [Params::new().set("ResourceType", "image").structures("Tag", [tag("a", "1")])])
+                .structures(
+                    "TagSpecification",
+                    [Params::new().set("ResourceType", "image").structures("Tag", [tag("a", "1")])],
+                )
         }
         action => panic!("{action} has no sample"),
     }
@@ -135,7 +162,9 @@ fn answers_are_what_botocore_reads() {
 
 #[test]
 fn the_deepest_answer_is_far_from_the_limit() {
-    let depth = |xml: &str| xml.lines().map(|line| line.len() - line.trim_start().len()).max().expect("lines") / 2 + 1;
+    let depth = |xml: &str| {
+        xml.lines().map(|line| line.len() - line.trim_start().len()).max().expect("lines") / 2 + 1
+    };
     assert!(depth(ANSWERS) * 4 <= MAX_DEPTH, "{}", depth(ANSWERS));
 }
 

@@ -1,4 +1,5 @@
-//! What an interrupted run left meets another run: of something else, in another way, or by somebody else.
+//! What an interrupted run left meets another run: of something else, in another way, or by
+//! somebody else.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,24 +7,30 @@ use std::path::Path;
 
 use amistore::aws::s3::{ObjectOptions, S3Store};
 use amistore::base::{Cancel, ErrorKind, NullObserver, Result};
-use amistore::catalog::{DirectoryPlace, ImageDirectoryTarget, ImageSource, ImageTarget, Leftovers};
-use amistore::disk::{Durability, Overwrite};
 use amistore::engine::{Archive, Context, PackOptions, Plan};
+use amistore::image::{DirectoryPlace, ImageDirectoryTarget, ImageSource, ImageTarget, Leftovers};
+use amistore::localfs::{Durability, Overwrite};
+use amistore::object::{Attributes, Creation, ObjectStore};
 use amistore::ops::{self, ArchiveTarget, ObjectTarget, Resumption};
-use amistore::store::{Attributes, Creation, ObjectStore};
 
 use super::setup::{BUCKET, Bench, image, small_parts, store, with_context};
 use crate::support::image::{BLOCK, Random, TestImage};
 use crate::support::s3::{Fault, FaultKind, ObjectOptions as ServedOptions, When};
 
-/// Two images with the same names and sizes, whose blocks stand elsewhere. Each volume is longer than what opening an archive reads of its end.
+/// Two images with the same names and sizes, whose blocks stand elsewhere. Each volume is longer
+/// than what opening an archive reads of its end.
 fn two_images() -> (TestImage, TestImage) {
     let make = |seed: u64, within: u32| {
         let mut random = Random(seed);
         // The first half of each block is a hole in the file that it becomes.
         let mut block = || [vec![0; BLOCK / 2], random.noise(100 << 10)].concat();
-        let mut volume = |slots: &[u32]| -> BTreeMap<u32, Vec<u8>> { slots.iter().map(|slot| (8 * slot + within, block())).collect() };
-        TestImage::new(vec![(80 * BLOCK as u64, volume(&[0, 2, 4, 6])), (40 * BLOCK as u64, volume(&[0, 1, 3]))])
+        let mut volume = |slots: &[u32]| -> BTreeMap<u32, Vec<u8>> {
+            slots.iter().map(|slot| (8 * slot + within, block())).collect()
+        };
+        TestImage::new(vec![
+            (80 * BLOCK as u64, volume(&[0, 2, 4, 6])),
+            (40 * BLOCK as u64, volume(&[0, 1, 3])),
+        ])
     };
     (make(11, 0), make(12, 1))
 }
@@ -31,9 +38,14 @@ fn two_images() -> (TestImage, TestImage) {
 fn restore(bench: &Bench, key: &str, target: &Path) -> Result<()> {
     let reader = bench.store().open(key)?;
     let archive = Archive::open(reader.as_ref())?;
-    let place = DirectoryPlace { path: target.to_owned(), overwrite: Overwrite::No, durability: Durability::Cached };
+    let place = DirectoryPlace {
+        path: target.to_owned(),
+        overwrite: Overwrite::No,
+        durability: Durability::Cached,
+    };
     let resumption = Resumption { target: target.display().to_string(), ..bench.resumption(key) };
-    with_context(|context| ops::restore_resumable(&archive, &place, &[], &resumption, context)).map(drop)
+    with_context(|context| ops::restore_resumable(&archive, &place, &[], &resumption, context))
+        .map(drop)
 }
 
 /// Lets a restore fail at one of its last reads, so that something of it is left.
@@ -49,7 +61,11 @@ fn interrupt(bench: &Bench, key: &str, target: &Path) {
         let outcome = restore(bench, key, target);
         bench.server.clear_faults();
         let error = outcome.expect_err("denied");
-        assert_eq!(error.fact("resume_with").is_some(), partials(target) > 0, "what is left is named, and nothing else");
+        assert_eq!(
+            error.fact("resume_with").is_some(),
+            partials(target) > 0,
+            "what is left is named, and nothing else"
+        );
         if partials(target) > 0 {
             return;
         }
@@ -68,13 +84,18 @@ fn assert_restored(target: &Path, image: &TestImage) {
 
 fn partials(target: &Path) -> usize {
     let Ok(entries) = fs::read_dir(target) else { return 0 };
-    entries.flatten().filter(|entry| entry.file_name().to_string_lossy().ends_with(".partial")).count()
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().ends_with(".partial"))
+        .count()
 }
 
 #[test]
 fn what_is_left_of_one_archive_never_gets_into_the_volumes_of_another() {
     let (one, other) = two_images();
-    for between in ["nothing", "a whole restore of the other", "an interrupted restore of the other"] {
+    for between in
+        ["nothing", "a whole restore of the other", "an interrupted restore of the other"]
+    {
         let bench = Bench::new();
         for (key, image) in [("one.bin", &one), ("other.bin", &other)] {
             store(image, &bench.store(), key, None).expect("stores");
@@ -106,7 +127,9 @@ fn a_local_restore_leaves_what_a_remote_one_has_to_continue() {
     let target = bench.directory.path().join("restored");
     interrupt(&bench, "one.bin", &target);
     // It writes the other image's volumes under their partial names, and dies.
-    let mut local = ImageDirectoryTarget::create(&target, Overwrite::No, Durability::Cached).expect("begins").leaving(Leftovers::Remove);
+    let mut local = ImageDirectoryTarget::create(&target, Overwrite::No, Durability::Cached)
+        .expect("begins")
+        .leaving(Leftovers::Remove);
     for (snapshot, volume) in other.document().snapshots().iter().zip(other.volumes()) {
         let sink = local.create_volume(&snapshot.id, volume.size()).expect("a volume");
         sink.write_data(0, &vec![0xEE; 16 * BLOCK], &[]).expect("writes");
@@ -149,9 +172,17 @@ fn another_level_does_not_undo_what_was_sent() {
         let bucket = bench.store();
         let resumption = Some(Box::new(Resumption { restart, ..bench.resumption("a.bin") }));
         let (overwrite, attributes) = (Overwrite::No, Attributes::default());
-        let target =
-            ObjectTarget { store: &bucket, key: "a.bin".into(), overwrite, attributes, at_most, stretches: Vec::new(), resumption };
-        ops::store(&image, ArchiveTarget::Object(target), &PackOptions::default(), context).map(drop)
+        let target = ObjectTarget {
+            store: &bucket,
+            key: "a.bin".into(),
+            overwrite,
+            attributes,
+            at_most,
+            stretches: Vec::new(),
+            resumption,
+        };
+        ops::store(&image, ArchiveTarget::Object(target), &PackOptions::default(), context)
+            .map(drop)
     };
     bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
     attempt(1, false).expect_err("denied");
@@ -166,9 +197,15 @@ fn another_level_does_not_undo_what_was_sent() {
 fn a_small_object_does_not_replace_one_that_came_meanwhile() {
     let bench = Bench::new();
     for ignores in [false, true] {
-        bench.server.set_quirks(crate::support::s3::Quirks { ignores_if_none_match: ignores, ..Default::default() });
+        bench.server.set_quirks(crate::support::s3::Quirks {
+            ignores_if_none_match: ignores,
+            ..Default::default()
+        });
         let key = format!("small-{ignores}.bin");
-        let mut writer = bench.store().create(&key, Creation { at_most: 1000, ..Creation::default() }).expect("begins");
+        let mut writer = bench
+            .store()
+            .create(&key, Creation { at_most: 1000, ..Creation::default() })
+            .expect("begins");
         writer.append(b"ours").expect("appends");
         bench.server.put_object(BUCKET, &key, b"theirs".to_vec(), ServedOptions::default());
         assert_eq!(writer.commit().expect_err("exists").kind(), ErrorKind::Exists);

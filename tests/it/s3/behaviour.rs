@@ -1,4 +1,5 @@
-//! What is asked of the service besides moving bytes, and how stores are dealt with that are not AWS.
+//! What is asked of the service besides moving bytes, and how stores are dealt with that are not
+//! AWS.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,14 +7,16 @@ use std::time::{Duration, Instant};
 use amistore::aws::s3::{Checksum, ObjectOptions, Preflight, S3Store, Thaw, ThawTier};
 use amistore::aws::{LinkOptions, Pace};
 use amistore::base::ErrorKind;
-use amistore::disk::Overwrite;
 use amistore::engine::Archive;
+use amistore::localfs::Overwrite;
+use amistore::object::{Attributes, Creation, ObjectStore};
 use amistore::ops::{self, ArchiveTarget, ObjectTarget, StoreOutcome};
-use amistore::store::{Attributes, Creation, ObjectStore};
 
 use super::setup::{BUCKET, Bench, PART, image, small_parts, store, with_context};
 use crate::support::image::{BLOCK, Random, TestImage};
-use crate::support::s3::{BucketOptions, Fault, FaultKind, Limits, ObjectOptions as ServedOptions, Quirks, When};
+use crate::support::s3::{
+    BucketOptions, Fault, FaultKind, Limits, ObjectOptions as ServedOptions, Quirks, When,
+};
 
 fn text(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -23,11 +26,19 @@ fn text(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 fn stores_that_lack_something_get_whole_archives_and_are_continued() {
     let quirks = [
         ("no checksums", Quirks { no_checksums: true, ..Quirks::default() }, "keeps no checksum"),
-        ("unknown algorithm", Quirks { rejects_checksum_algorithm: true, ..Quirks::default() }, "MD5"),
+        (
+            "unknown algorithm",
+            Quirks { rejects_checksum_algorithm: true, ..Quirks::default() },
+            "MD5",
+        ),
         ("conditions ignored", Quirks { ignores_if_none_match: true, ..Quirks::default() }, ""),
         ("no conditions", Quirks { no_conditional_writes: true, ..Quirks::default() }, ""),
         ("no tags", Quirks { no_tagging: true, ..Quirks::default() }, ""),
-        ("no list of parts", Quirks { no_list_parts: true, ..Quirks::default() }, "cannot be listed"),
+        (
+            "no list of parts",
+            Quirks { no_list_parts: true, ..Quirks::default() },
+            "cannot be listed",
+        ),
         ("one region", Quirks { one_region: true, ..Quirks::default() }, ""),
     ];
     let image = image();
@@ -40,7 +51,8 @@ fn stores_that_lack_something_get_whole_archives_and_are_continued() {
         bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 12)));
         store(&image, &bucket, "b.bin", Some(bench.resumption("b.bin"))).expect_err("it is denied");
         bench.server.clear_faults();
-        store(&image, &bucket, "b.bin", Some(bench.resumption("b.bin"))).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        store(&image, &bucket, "b.bin", Some(bench.resumption("b.bin")))
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
         for key in ["a.bin", "b.bin"] {
             assert!(bench.bytes(key).is_some_and(|bytes| bytes == archive), "{name}: {key}");
         }
@@ -54,7 +66,11 @@ fn stores_that_lack_something_get_whole_archives_and_are_continued() {
         assert_eq!(bench.open_uploads(), 0, "{name}");
         let warnings = bench.heard.take().warnings;
         let expected = !warning.is_empty();
-        assert_eq!(warnings.iter().any(|said| !warning.is_empty() && said.contains(warning)), expected, "{name}: {warnings:?}");
+        assert_eq!(
+            warnings.iter().any(|said| !warning.is_empty() && said.contains(warning)),
+            expected,
+            "{name}: {warnings:?}"
+        );
         assert!(expected || warnings.is_empty(), "{name}: {warnings:?}");
     }
 }
@@ -64,7 +80,10 @@ fn tags_that_cannot_be_kept_are_an_error_and_nothing_is_left() {
     let bench = Bench::new();
     bench.server.set_quirks(Quirks { no_tagging: true, ..Quirks::default() });
     let attributes = Attributes { tags: text(&[("k", "v")]), ..Attributes::default() };
-    let mut writer = bench.store().create("a.bin", Creation { attributes, ..Creation::default() }).expect("creates");
+    let mut writer = bench
+        .store()
+        .create("a.bin", Creation { attributes, ..Creation::default() })
+        .expect("creates");
     let outcome = writer.append(&vec![1; 5 * PART as usize]).and_then(|()| writer.commit());
     assert_eq!(outcome.expect_err("no tags").kind(), ErrorKind::Unsupported);
     assert_eq!((bench.open_uploads(), bench.bytes("a.bin")), (0, None));
@@ -76,7 +95,11 @@ fn every_checksum_travels_with_the_parts_and_stays_with_the_object() {
     let archive = image.pack(1, 2);
     let bench = Bench::new();
     for (name, checksum) in Checksum::ALL {
-        let bucket = S3Store::new(bench.link(bench.options()), BUCKET, ObjectOptions { checksum: Some(checksum), ..small_parts() });
+        let bucket = S3Store::new(
+            bench.link(bench.options()),
+            BUCKET,
+            ObjectOptions { checksum: Some(checksum), ..small_parts() },
+        );
         store(&image, &bucket, name, None).unwrap_or_else(|error| panic!("{name}: {error:?}"));
         let object = bench.server.object(BUCKET, name).expect("an object");
         assert!(object.bytes == archive, "{name}");
@@ -104,7 +127,10 @@ fn an_object_gets_the_class_and_encryption_that_are_asked_for() {
         writer.commit().expect("commits");
         let object = bench.server.object(BUCKET, key).expect("an object");
         assert_eq!(object.storage_class.as_deref(), Some("STANDARD_IA"));
-        assert_eq!((object.sse.as_deref(), object.kms_key.as_deref()), (Some("aws:kms"), Some("key-1")));
+        assert_eq!(
+            (object.sse.as_deref(), object.kms_key.as_deref()),
+            (Some("aws:kms"), Some("key-1"))
+        );
         let mut listed = Vec::new();
         bucket
             .list(key, &mut |found| {
@@ -115,7 +141,10 @@ fn an_object_gets_the_class_and_encryption_that_are_asked_for() {
         assert_eq!(listed, [Some("STANDARD_IA".to_owned())]);
     }
     // Known before the first byte of a small object, and too late for the headers of a large one.
-    assert_eq!(bench.server.object(BUCKET, "small.bin").expect("an object").user_metadata["amistore-content-sha256"], "0123");
+    assert_eq!(
+        bench.server.object(BUCKET, "small.bin").expect("an object").user_metadata["amistore-content-sha256"],
+        "0123"
+    );
 }
 
 #[test]
@@ -128,7 +157,9 @@ fn an_object_that_appears_during_an_upload_stays_and_the_upload_goes() {
         let bucket = bench.store();
         let outcome = std::thread::scope(|scope| {
             bench.server.set_latency(Duration::from_millis(10));
-            let running = scope.spawn(|| store(&image, &bucket, "a.bin", with_task.then(|| bench.resumption("a.bin"))));
+            let running = scope.spawn(|| {
+                store(&image, &bucket, "a.bin", with_task.then(|| bench.resumption("a.bin")))
+            });
             crate::support::cli::wait_until("a part", || bench.server.count("UploadPart") > 0);
             bench.server.put_object(BUCKET, "a.bin", &b"theirs"[..], ServedOptions::default());
             running.join().expect("no panic")
@@ -144,12 +175,20 @@ fn an_object_that_appears_during_an_upload_stays_and_the_upload_goes() {
 fn the_same_image_twice_is_no_error_with_a_task() {
     let (bench, image) = (Bench::new(), image());
     let bucket = bench.store();
-    let again = || store(&image, &bucket, "a.bin", Some(bench.resumption("a.bin"))).expect("stores").outcome;
+    let again = || {
+        store(&image, &bucket, "a.bin", Some(bench.resumption("a.bin"))).expect("stores").outcome
+    };
     assert!(matches!(again(), StoreOutcome::Made(_)));
     bench.server.reset_calls();
     assert!(matches!(again(), StoreOutcome::Present { .. }));
-    assert_eq!((bench.server.count("UploadPart"), bench.server.count("CreateMultipartUpload")), (0, 0));
-    assert_eq!(store(&image, &bucket, "a.bin", None).expect_err("exists").kind(), ErrorKind::Exists);
+    assert_eq!(
+        (bench.server.count("UploadPart"), bench.server.count("CreateMultipartUpload")),
+        (0, 0)
+    );
+    assert_eq!(
+        store(&image, &bucket, "a.bin", None).expect_err("exists").kind(),
+        ErrorKind::Exists
+    );
 }
 
 #[test]
@@ -164,31 +203,66 @@ fn a_bucket_is_looked_at_before_anything_is_read() {
     };
     let plain = look("plain", BucketOptions::default()).expect("a bucket");
     assert_eq!(plain, Preflight { region: Some("us-east-1".to_owned()), ..Preflight::default() });
-    let found = look("policy", BucketOptions { policy_is_public: Some(true), ..BucketOptions::default() }).expect("a bucket");
+    let found =
+        look("policy", BucketOptions { policy_is_public: Some(true), ..BucketOptions::default() })
+            .expect("a bucket");
     assert!(found.public.is_some_and(|why| why.contains("policy")));
-    let found = look("acl", BucketOptions { acl_is_public: true, ..BucketOptions::default() }).expect("a bucket");
+    let found = look("acl", BucketOptions { acl_is_public: true, ..BucketOptions::default() })
+        .expect("a bucket");
     assert!(found.public.is_some_and(|why| why.contains("access control list")));
-    let blocked =
-        BucketOptions { acl_is_public: true, policy_is_public: Some(true), public_access_block: Some(true), ..BucketOptions::default() };
+    let blocked = BucketOptions {
+        acl_is_public: true,
+        policy_is_public: Some(true),
+        public_access_block: Some(true),
+        ..BucketOptions::default()
+    };
     assert_eq!(look("blocked", blocked).expect("a bucket").public, None);
-    let found = look("locked", BucketOptions { object_lock: true, ..BucketOptions::default() }).expect("a bucket");
+    let found = look("locked", BucketOptions { object_lock: true, ..BucketOptions::default() })
+        .expect("a bucket");
     assert!(found.object_lock && found.versioned);
-    assert!(look("versions", BucketOptions { versioning: true, ..BucketOptions::default() }).expect("a bucket").versioned);
+    assert!(
+        look("versions", BucketOptions { versioning: true, ..BucketOptions::default() })
+            .expect("a bucket")
+            .versioned
+    );
 
-    let missing = S3Store::new(bench.link(bench.options()), "missing", small_parts()).preflight("a.bin").expect_err("is missing");
-    assert_eq!((missing.kind(), missing.message()), (ErrorKind::NotFound, "there is no such bucket"));
+    let missing = S3Store::new(bench.link(bench.options()), "missing", small_parts())
+        .preflight("a.bin")
+        .expect_err("is missing");
+    assert_eq!(
+        (missing.kind(), missing.message()),
+        (ErrorKind::NotFound, "there is no such bucket")
+    );
     let owner = Some("999999999999".to_owned());
-    let theirs = S3Store::new(bench.link(bench.options()), "plain", ObjectOptions { expected_bucket_owner: owner, ..small_parts() });
+    let theirs = S3Store::new(
+        bench.link(bench.options()),
+        "plain",
+        ObjectOptions { expected_bucket_owner: owner, ..small_parts() },
+    );
     assert_eq!(theirs.preflight("a.bin").expect_err("another's").kind(), ErrorKind::Denied);
-    for denied in ["GetBucketAcl", "GetBucketPolicyStatus", "GetPublicAccessBlock", "GetBucketVersioning", "HeadBucket"] {
+    for denied in [
+        "GetBucketAcl",
+        "GetBucketPolicyStatus",
+        "GetPublicAccessBlock",
+        "GetBucketVersioning",
+        "HeadBucket",
+    ] {
         bench.server.deny(denied);
-        let found = S3Store::new(bench.link(bench.options()), "plain", small_parts()).preflight("a.bin").expect("a bucket");
+        let found = S3Store::new(bench.link(bench.options()), "plain", small_parts())
+            .preflight("a.bin")
+            .expect("a bucket");
         assert_eq!(found.unanswered, [denied]);
         bench.server.allow(denied);
     }
     bench.server.deny("AbortMultipartUpload");
-    let error = S3Store::new(bench.link(bench.options()), "plain", small_parts()).preflight("a.bin").expect_err("cannot abort");
-    assert_eq!((error.kind(), error.fact("upload_id").is_some()), (ErrorKind::Denied, true), "{error:?}");
+    let error = S3Store::new(bench.link(bench.options()), "plain", small_parts())
+        .preflight("a.bin")
+        .expect_err("cannot abort");
+    assert_eq!(
+        (error.kind(), error.fact("upload_id").is_some()),
+        (ErrorKind::Denied, true),
+        "{error:?}"
+    );
 }
 
 #[test]
@@ -197,13 +271,18 @@ fn a_bucket_in_another_region_is_found_there() {
     for one_region in [false, true] {
         let bench = Bench::new();
         bench.server.set_quirks(Quirks { one_region, ..Quirks::default() });
-        bench.server.create_bucket_with("far", BucketOptions { region: "eu-west-1".to_owned(), ..BucketOptions::default() });
+        bench.server.create_bucket_with(
+            "far",
+            BucketOptions { region: "eu-west-1".to_owned(), ..BucketOptions::default() },
+        );
         let far = S3Store::new(bench.link(bench.options()), "far", small_parts());
         far.preflight("a.bin").expect("a bucket");
         store(&image, &far, "a.bin", None).expect("stores");
         assert_eq!(far.link().region(), "eu-west-1");
         // Whoever begins with a part of an object comes there as well.
-        let reader = S3Store::new(bench.link(bench.options()), "far", small_parts()).open("a.bin").expect("opens");
+        let reader = S3Store::new(bench.link(bench.options()), "far", small_parts())
+            .open("a.bin")
+            .expect("opens");
         assert!(Archive::open(reader.as_ref()).is_ok());
     }
 }
@@ -218,10 +297,18 @@ fn a_frozen_object_is_said_to_be_so_and_can_be_thawed() {
         bench.server.freeze(BUCKET, "a.bin", class);
         bench.server.set_limits(Limits { restore_delay: 3, ..bench.server.limits() });
         let error = bucket.open("a.bin").err().expect("it is frozen");
-        assert_eq!((error.kind(), error.fact("frozen")), (ErrorKind::Io, Some("true")), "{error:?}");
-        let thaw = Thaw { tier: ThawTier::Bulk, days: 2, wait: false, poll: Duration::from_millis(5) };
+        assert_eq!(
+            (error.kind(), error.fact("frozen")),
+            (ErrorKind::Io, Some("true")),
+            "{error:?}"
+        );
+        let thaw =
+            Thaw { tier: ThawTier::Bulk, days: 2, wait: false, poll: Duration::from_millis(5) };
         let error = bucket.thaw("a.bin", thaw).expect_err("not yet");
-        assert!(error.message().contains("not there yet") && error.fact("storage_class") == Some(class), "{error:?}");
+        assert!(
+            error.message().contains("not there yet") && error.fact("storage_class") == Some(class),
+            "{error:?}"
+        );
         // Asked for again while it is under way.
         bucket.thaw("a.bin", Thaw { wait: true, ..thaw }).expect("thaws");
         assert_eq!(bench.server.count("RestoreObject"), 1);
@@ -241,20 +328,38 @@ fn within_one_service_no_byte_comes_here() {
     let bucket = bench.store();
     bench.server.create_bucket("other");
     let other = S3Store::new(bucket.link().clone(), "other", small_parts());
-    let attributes = Attributes { metadata: text(&[("ami-name", "ü"), ("x", "y")]), tags: text(&[("k e y", "v/ü")]) };
-    for (key, algorithm) in [("a b+ü.bin", Some(crate::support::s3::Algorithm::Crc64Nvme)), ("plain.bin", None)] {
-        bench.server.put_object(BUCKET, key, archive.clone(), ServedOptions { checksum: algorithm, ..ServedOptions::default() });
+    let attributes = Attributes {
+        metadata: text(&[("ami-name", "ü"), ("x", "y")]),
+        tags: text(&[("k e y", "v/ü")]),
+    };
+    for (key, algorithm) in
+        [("a b+ü.bin", Some(crate::support::s3::Algorithm::Crc64Nvme)), ("plain.bin", None)]
+    {
+        bench.server.put_object(
+            BUCKET,
+            key,
+            archive.clone(),
+            ServedOptions { checksum: algorithm, ..ServedOptions::default() },
+        );
         bench.server.reset_calls();
-        let copied = other.copy_from(key, (&bucket, key, None), &attributes, Overwrite::No).expect("copies");
-        assert_eq!((copied.len, copied.checksum_compared), (archive.len() as u64, algorithm.is_some()));
+        let copied =
+            other.copy_from(key, (&bucket, key, None), &attributes, Overwrite::No).expect("copies");
+        assert_eq!(
+            (copied.len, copied.checksum_compared),
+            (archive.len() as u64, algorithm.is_some())
+        );
         assert_eq!((bench.server.count("GetObject"), bench.server.count("UploadPartCopy")), (0, 1));
         let object = bench.server.object("other", key).expect("an object");
         assert!(object.bytes == archive);
         assert_eq!(object.tags, attributes.tags);
         assert_eq!(other.open(key).expect("opens").attributes().metadata, attributes.metadata);
-        let error = other.copy_from(key, (&bucket, key, None), &attributes, Overwrite::No).expect_err("exists");
+        let error = other
+            .copy_from(key, (&bucket, key, None), &attributes, Overwrite::No)
+            .expect_err("exists");
         assert_eq!(error.kind(), ErrorKind::Exists);
-        let error = other.copy_from(key, (&bucket, key, Some("\"another\"")), &attributes, Overwrite::Yes).expect_err("replaced");
+        let error = other
+            .copy_from(key, (&bucket, key, Some("\"another\"")), &attributes, Overwrite::Yes)
+            .expect_err("replaced");
         assert!(error.message().contains("replaced"), "{error:?}");
     }
     // Whatever goes wrong, nothing is left.
@@ -265,13 +370,25 @@ fn within_one_service_no_byte_comes_here() {
     ] {
         bench.server.reset_calls();
         bench.server.fail(Fault::new(kind, When::CallOf(operation, 1)));
-        other.copy_from("new.bin", (&bucket, "plain.bin", None), &attributes, Overwrite::No).expect_err(operation);
+        other
+            .copy_from("new.bin", (&bucket, "plain.bin", None), &attributes, Overwrite::No)
+            .expect_err(operation);
         bench.server.clear_faults();
-        assert!(bench.server.open_uploads("other").is_empty() && bench.server.object("other", "new.bin").is_none(), "{operation}");
+        assert!(
+            bench.server.open_uploads("other").is_empty()
+                && bench.server.object("other", "new.bin").is_none(),
+            "{operation}"
+        );
     }
     // What can be mended is mended, a lost answer as well.
-    for (index, kind) in
-        [FaultKind::ErrorIn200, FaultKind::ResetAfter, FaultKind::SlowDown, FaultKind::TruncatedBody].into_iter().enumerate()
+    for (index, kind) in [
+        FaultKind::ErrorIn200,
+        FaultKind::ResetAfter,
+        FaultKind::SlowDown,
+        FaultKind::TruncatedBody,
+    ]
+    .into_iter()
+    .enumerate()
     {
         for operation in ["UploadPartCopy", "CompleteMultipartUpload", "CreateMultipartUpload"] {
             if (kind, operation) == (FaultKind::ErrorIn200, "CreateMultipartUpload") {
@@ -280,10 +397,14 @@ fn within_one_service_no_byte_comes_here() {
             let key = format!("{index}-{operation}.bin");
             bench.server.reset_calls();
             bench.server.fail(Fault::new(kind, When::CallOf(operation, 1)));
-            let copied = other.copy_from(&key, (&bucket, "plain.bin", None), &attributes, Overwrite::No);
+            let copied =
+                other.copy_from(&key, (&bucket, "plain.bin", None), &attributes, Overwrite::No);
             copied.unwrap_or_else(|error| panic!("{kind:?} {operation}: {error:?}"));
             bench.server.clear_faults();
-            assert!(bench.server.object("other", &key).is_some_and(|object| object.bytes == archive), "{kind:?} {operation}");
+            assert!(
+                bench.server.object("other", &key).is_some_and(|object| object.bytes == archive),
+                "{kind:?} {operation}"
+            );
             assert!(bench.server.open_uploads("other").is_empty(), "{kind:?} {operation}");
         }
     }
@@ -348,5 +469,9 @@ fn a_rate_is_kept_both_ways() {
     let reader = bucket.open("a.bin").expect("opens");
     let mut bytes = vec![0; archive.len()];
     reader.read_at(0, &mut bytes).expect("reads");
-    assert!(bytes == archive && started.elapsed() >= least, "{:?} is less than {least:?}", started.elapsed());
+    assert!(
+        bytes == archive && started.elapsed() >= least,
+        "{:?} is less than {least:?}",
+        started.elapsed()
+    );
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use amistore::base::ErrorKind;
-use amistore::disk::{Durability, Overwrite};
-use amistore::store::{Attributes, Creation, DirectoryStore, MemoryStore, ObjectReader, ObjectStore};
+use amistore::localfs::{Durability, Overwrite};
+use amistore::object::{
+    Attributes, Creation, DirectoryStore, MemoryStore, ObjectReader, ObjectStore,
+};
 
 use super::setup::{BUCKET, Bench, PART};
 use crate::support::image::Random;
@@ -34,9 +36,21 @@ impl Place {
         let bench = Bench::new();
         let in_directory = DirectoryStore::new(directory.path(), Durability::Cached);
         vec![
-            Self { name: "memory", store: Box::new(memory.clone()), behind: Behind::Memory(memory) },
-            Self { name: "directory", store: Box::new(in_directory), behind: Behind::Directory(directory) },
-            Self { name: "S3", store: Box::new(bench.store()), behind: Behind::S3(Box::new(bench)) },
+            Self {
+                name: "memory",
+                store: Box::new(memory.clone()),
+                behind: Behind::Memory(memory),
+            },
+            Self {
+                name: "directory",
+                store: Box::new(in_directory),
+                behind: Behind::Directory(directory),
+            },
+            Self {
+                name: "S3",
+                store: Box::new(bench.store()),
+                behind: Behind::S3(Box::new(bench)),
+            },
         ]
     }
 
@@ -50,7 +64,9 @@ impl Place {
                 std::fs::write(&fresh, bytes).expect("writes");
                 std::fs::rename(fresh, directory.path().join(key)).expect("renames");
             }
-            Behind::S3(bench) => bench.server.put_object(BUCKET, key, bytes.to_vec(), ObjectOptions::default()),
+            Behind::S3(bench) => {
+                bench.server.put_object(BUCKET, key, bytes.to_vec(), ObjectOptions::default())
+            }
         }
     }
 
@@ -68,7 +84,11 @@ impl Place {
             }
             Behind::Directory(directory) => names(directory.path()),
             Behind::S3(bench) => {
-                let uploads = bench.server.open_uploads(BUCKET).into_iter().map(|upload| format!("upload of {}", upload.key));
+                let uploads = bench
+                    .server
+                    .open_uploads(BUCKET)
+                    .into_iter()
+                    .map(|upload| format!("upload of {}", upload.key));
                 uploads.chain(bench.server.keys(BUCKET)).collect()
             }
         }
@@ -89,7 +109,11 @@ impl Place {
     fn listed(&self, prefix: &str) -> Vec<(String, u64)> {
         let mut found = Vec::new();
         let listed = self.store.list(prefix, &mut |listed| {
-            assert!(listed.modified.ends_with('Z') && listed.modified.len() == 20, "{}", listed.modified);
+            assert!(
+                listed.modified.ends_with('Z') && listed.modified.len() == 20,
+                "{}",
+                listed.modified
+            );
             found.push((listed.key, listed.len));
             Ok(())
         });
@@ -111,14 +135,28 @@ fn overwriting() -> Creation {
 #[test]
 fn an_object_of_any_size_appears_whole_and_only_on_commit() {
     for place in Place::all() {
-        let sizes = [0, 1, PART_LEN - 1, PART_LEN, PART_LEN + 1, 3 * PART_LEN, 9 * PART_LEN + 5, 17 * PART_LEN];
+        let sizes = [
+            0,
+            1,
+            PART_LEN - 1,
+            PART_LEN,
+            PART_LEN + 1,
+            3 * PART_LEN,
+            9 * PART_LEN + 5,
+            17 * PART_LEN,
+        ];
         for (index, size) in sizes.into_iter().enumerate() {
             let key = format!("{index}.bin");
             let bytes = Random(size as u64).noise(size);
             let mut writer = place.store.create(&key, Creation::default()).expect("creates");
             for piece in bytes.chunks(10_007) {
                 writer.append(piece).expect("appends");
-                assert_eq!(place.store.open(&key).err().expect("not there").kind(), ErrorKind::NotFound, "{} {size}", place.name);
+                assert_eq!(
+                    place.store.open(&key).err().expect("not there").kind(),
+                    ErrorKind::NotFound,
+                    "{} {size}",
+                    place.name
+                );
             }
             writer.append(&[]).expect("appends nothing");
             writer.commit().expect("commits");
@@ -142,7 +180,12 @@ fn an_object_that_is_dropped_never_was_there() {
         let mut writer = place.store.create("a.bin", overwriting()).expect("creates");
         writer.append(&vec![7; 3 * PART_LEN]).expect("appends");
         drop(writer);
-        assert_eq!((place.read("a.bin"), place.left()), (b"old".to_vec(), vec!["a.bin".to_owned()]), "{}", place.name);
+        assert_eq!(
+            (place.read("a.bin"), place.left()),
+            (b"old".to_vec(), vec!["a.bin".to_owned()]),
+            "{}",
+            place.name
+        );
     }
 }
 
@@ -157,7 +200,12 @@ fn an_object_that_exists_is_an_error_at_the_start_and_at_the_end() {
             let mut writer = place.store.create(&key, Creation::default()).expect("creates");
             writer.append(&vec![1; size]).expect("appends");
             place.put(&key, b"theirs");
-            assert_eq!(writer.commit().expect_err("exists").kind(), ErrorKind::Exists, "{} {size}", place.name);
+            assert_eq!(
+                writer.commit().expect_err("exists").kind(),
+                ErrorKind::Exists,
+                "{} {size}",
+                place.name
+            );
             assert_eq!(place.read(&key), b"theirs", "{}", place.name);
         }
         assert_eq!(place.left().len(), 3, "{} {:?}", place.name, place.left());
@@ -188,7 +236,15 @@ fn any_range_can_be_read_in_any_order_and_none_beyond_the_end() {
         assert_eq!((reader.len(), reader.is_empty()), (len, false));
         assert!(reader.name().contains("a.bin"));
         let mut random = Random(4);
-        let mut ranges = vec![(0, 0), (0, 1), (len - 1, 1), (len, 0), (0, len), (len - 131_072, 131_072), (len - 131_073, 131_073)];
+        let mut ranges = vec![
+            (0, 0),
+            (0, 1),
+            (len - 1, 1),
+            (len, 0),
+            (0, len),
+            (len - 131_072, 131_072),
+            (len - 131_073, 131_073),
+        ];
         ranges.extend((0..40).map(|_| {
             let start = random.below(len);
             (start, random.below((len - start).min(70_000) + 1))
@@ -203,10 +259,16 @@ fn any_range_can_be_read_in_any_order_and_none_beyond_the_end() {
             for _ in 0..2 {
                 let mut buffer = vec![0xEE; length as usize];
                 reader.read_at(offset, &mut buffer).expect("reads");
-                assert!(buffer == bytes[offset as usize..(offset + length) as usize], "{} {offset} {length}", place.name);
+                assert!(
+                    buffer == bytes[offset as usize..(offset + length) as usize],
+                    "{} {offset} {length}",
+                    place.name
+                );
             }
         }
-        for (offset, length) in [(len, 1), (len - 1, 2), (0, len + 1), (u64::MAX, 1), (u64::MAX - 1, 4), (len + 5, 0)] {
+        for (offset, length) in
+            [(len, 1), (len - 1, 2), (0, len + 1), (u64::MAX, 1), (u64::MAX - 1, 4), (len + 5, 0)]
+        {
             reader.prefetch(offset, length);
             let outcome = reader.read_at(offset, &mut vec![0; length as usize]);
             assert!(length == 0 || outcome.is_err(), "{} {offset} {length}", place.name);
@@ -256,10 +318,13 @@ fn an_object_that_was_replaced_is_an_error_and_never_a_mixture() {
             assert!(read(0, 10).expect("reads") == old[..10]);
             reader.prefetch(0, 900);
             place.put("a.bin", &new);
-            // Memory and files keep the old one for those who have it open; S3 refuses. Nobody gives the new one.
+            // Memory and files keep the old one for those who have it open; S3 refuses. Nobody
+            // gives the new one.
             for (start, length) in [(0, 900), (0, len), (len / 2, 100), (len - 10, 10)] {
                 match read(start, length) {
-                    Ok(bytes) => assert!(bytes == old[start..start + length], "{} {start}", place.name),
+                    Ok(bytes) => {
+                        assert!(bytes == old[start..start + length], "{} {start}", place.name)
+                    }
                     Err(error) => {
                         assert_eq!((place.name, error.kind()), ("S3", ErrorKind::Io), "{error:?}");
                         assert!(error.message().contains("replaced"), "{error:?}");
@@ -274,13 +339,31 @@ fn an_object_that_was_replaced_is_an_error_and_never_a_mixture() {
 fn lists_are_in_order_below_a_prefix_and_of_archives_only() {
     for place in Place::all() {
         if let Behind::S3(bench) = &place.behind {
-            bench.server.set_limits(crate::support::s3::Limits { page_size: 3, ..bench.server.limits() });
+            bench
+                .server
+                .set_limits(crate::support::s3::Limits { page_size: 3, ..bench.server.limits() });
         }
-        for key in ["b-2.bin", "a.bin", "b-1.bin", "b-3.txt", "b-10.bin", "c.bin", "bin", "b-ü.bin", "z.bin.partial"] {
+        for key in [
+            "b-2.bin",
+            "a.bin",
+            "b-1.bin",
+            "b-3.txt",
+            "b-10.bin",
+            "c.bin",
+            "bin",
+            "b-ü.bin",
+            "z.bin.partial",
+        ] {
             place.put(key, &vec![0; key.len()]);
         }
-        let keys = |prefix: &str| place.listed(prefix).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
-        assert_eq!(keys(""), ["a.bin", "b-1.bin", "b-10.bin", "b-2.bin", "b-ü.bin", "c.bin"], "{}", place.name);
+        let keys =
+            |prefix: &str| place.listed(prefix).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(
+            keys(""),
+            ["a.bin", "b-1.bin", "b-10.bin", "b-2.bin", "b-ü.bin", "c.bin"],
+            "{}",
+            place.name
+        );
         assert_eq!(keys("b-"), ["b-1.bin", "b-10.bin", "b-2.bin", "b-ü.bin"], "{}", place.name);
         assert_eq!(place.listed("a"), [("a.bin".to_owned(), 5)], "{}", place.name);
         assert_eq!(keys("x"), [""; 0], "{}", place.name);
@@ -290,7 +373,12 @@ fn lists_are_in_order_below_a_prefix_and_of_archives_only() {
             seen += 1;
             Err(amistore::base::Error::interrupted())
         });
-        assert_eq!((ended.expect_err("ended").kind(), seen), (ErrorKind::Interrupted, 1), "{}", place.name);
+        assert_eq!(
+            (ended.expect_err("ended").kind(), seen),
+            (ErrorKind::Interrupted, 1),
+            "{}",
+            place.name
+        );
     }
 }
 
@@ -299,15 +387,22 @@ fn attributes_come_back_where_they_are_kept() {
     let text = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
-    let metadata = text(&[("ami-name", "Üñï 漢字 🦀"), ("plain", "plain"), ("odd", "a=?b"), ("empty", "")]);
+    let metadata =
+        text(&[("ami-name", "Üñï 漢字 🦀"), ("plain", "plain"), ("odd", "a=?b"), ("empty", "")]);
     let tags = text(&[("k e y", "v&=ü"), ("none", "")]);
     for place in Place::all() {
         for size in [10, 3 * PART_LEN] {
             let key = format!("{size}.bin");
             let attributes = Attributes { metadata: metadata.clone(), tags: tags.clone() };
-            place.write(&key, Creation { attributes, ..Creation::default() }, &vec![0; size]).expect("writes");
+            place
+                .write(&key, Creation { attributes, ..Creation::default() }, &vec![0; size])
+                .expect("writes");
             let found = place.store.open(&key).expect("opens").attributes().metadata;
-            let expected = if matches!(place.behind, Behind::Directory(_)) { BTreeMap::new() } else { metadata.clone() };
+            let expected = if matches!(place.behind, Behind::Directory(_)) {
+                BTreeMap::new()
+            } else {
+                metadata.clone()
+            };
             assert_eq!(found, expected, "{} {size}", place.name);
             let mut listed = Vec::new();
             let outcome = place.store.list(&key, &mut |found| {

@@ -1,4 +1,5 @@
-//! Lets every request of every operation go wrong once, in every way, and then all of them: what can be mended is mended, everything else is said, and no wrong byte is left anywhere.
+//! Lets every request of every operation go wrong once, in every way, and then all of them: what
+//! can be mended is mended, everything else is said, and no wrong byte is left anywhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,15 +9,17 @@ use std::time::{Duration, Instant};
 use amistore::aws::LinkOptions;
 use amistore::aws::s3::S3Store;
 use amistore::base::{Error, ErrorKind, Result, SnapshotId, VolumeSize};
-use amistore::block::{BlockSink, MemorySink};
-use amistore::catalog::ImageTarget;
-use amistore::disk::Overwrite;
 use amistore::engine::{Archive, Selection};
-use amistore::model::ImageDocument;
+use amistore::image::ImageDocument;
+use amistore::image::ImageTarget;
+use amistore::localfs::Overwrite;
+use amistore::object::{Attributes, Creation, ObjectStore};
 use amistore::ops::{self, ArchiveTarget, ObjectTarget};
-use amistore::store::{Attributes, Creation, ObjectStore};
+use amistore::volume::{BlockSink, MemorySink};
 
-use super::setup::{BUCKET, Bench, PART, image, store, store_side_by_side, wide_image, with_context};
+use super::setup::{
+    BUCKET, Bench, PART, image, store, store_side_by_side, wide_image, with_context,
+};
 use crate::support::cli::wait_until;
 use crate::support::image::TestImage;
 use crate::support::s3::{Call, Fault, FaultKind, ObjectOptions, When};
@@ -95,8 +98,12 @@ impl Drill {
     fn run(&self, key: &str) -> Result<()> {
         let resumption = self.work.has_task().then(|| self.bench.resumption(key));
         match self.work {
-            Work::Store | Work::StoreWithTask => drop(store(&self.image, &self.store, key, resumption)?),
-            Work::SideBySide | Work::SideBySideWithTask => drop(store_side_by_side(&self.image, &self.store, key, resumption)?),
+            Work::Store | Work::StoreWithTask => {
+                drop(store(&self.image, &self.store, key, resumption)?)
+            }
+            Work::SideBySide | Work::SideBySideWithTask => {
+                drop(store_side_by_side(&self.image, &self.store, key, resumption)?)
+            }
             Work::Copy | Work::CopyWithTask => {
                 let reader = self.store.open("source.bin")?;
                 let archive = Archive::open(reader.as_ref())?;
@@ -116,7 +123,9 @@ impl Drill {
                 let reader = self.store.open("source.bin")?;
                 let archive = Archive::open(reader.as_ref())?;
                 let target = Collected::default();
-                let restored = with_context(|context| ops::restore(&archive, Box::new(target.clone()), context));
+                let restored = with_context(|context| {
+                    ops::restore(&archive, Box::new(target.clone()), context)
+                });
                 let sinks = target.0.lock().expect("no panic");
                 for (sink, expected) in sinks.iter().zip(&self.image.blocks) {
                     let blocks = sink.blocks();
@@ -129,7 +138,8 @@ impl Drill {
             }
             Work::Verify => {
                 let reader = self.store.open("source.bin")?;
-                let verified = with_context(|context| ops::verify(reader.as_ref(), Selection::All, context))?;
+                let verified =
+                    with_context(|context| ops::verify(reader.as_ref(), Selection::All, context))?;
                 if !verified.is_ok() {
                     return Err(Error::corrupt(format!("{:?}", verified.findings)));
                 }
@@ -147,7 +157,8 @@ impl Drill {
         (outcome, self.bench.server.calls().into_iter().find(|call| call.fault.is_some()))
     }
 
-    /// The calls that it makes when nothing goes wrong: operation, and the how manyth of it. Of parts the first, one in the middle, and the last.
+    /// The calls that it makes when nothing goes wrong: operation, and the how manyth of it. Of
+    /// parts the first, one in the middle, and the last.
     fn calls(&self) -> Vec<(&'static str, u64)> {
         self.bench.server.reset_calls();
         let key = self.fresh_key();
@@ -158,7 +169,9 @@ impl Drill {
             *counts.entry(call.operation).or_insert(0) += 1;
         }
         let some = |(operation, count): (&'static str, u64)| {
-            (1..=count).filter(move |nth| operation != "UploadPart" || [1, count / 2, count].contains(nth)).map(move |nth| (operation, nth))
+            (1..=count)
+                .filter(move |nth| operation != "UploadPart" || [1, count / 2, count].contains(nth))
+                .map(move |nth| (operation, nth))
         };
         counts.into_iter().flat_map(some).collect()
     }
@@ -185,7 +198,11 @@ impl Drill {
             .map(|upload| upload.upload_id)
             .collect();
         for upload in self.bench.server.open_uploads(BUCKET) {
-            assert!(known.contains(&upload.upload_id), "{what}: no task names {}", upload.upload_id);
+            assert!(
+                known.contains(&upload.upload_id),
+                "{what}: no task names {}",
+                upload.upload_id
+            );
         }
         self.run(key).unwrap_or_else(|error| panic!("{what}: it cannot be repeated: {error:?}"));
         self.check(key, true, what);
@@ -216,17 +233,25 @@ impl ImageTarget for Collected {
 fn happens(kind: FaultKind, operation: &str) -> bool {
     match kind {
         // An answer that begins before its outcome is known.
-        FaultKind::ErrorIn200 => matches!(operation, "CompleteMultipartUpload" | "UploadPartCopy" | "CopyObject"),
+        FaultKind::ErrorIn200 => {
+            matches!(operation, "CompleteMultipartUpload" | "UploadPartCopy" | "CopyObject")
+        }
         // Only data is worth to be flipped: everything else comes over TLS or is XML, which breaks.
         FaultKind::FlipBit => operation == "GetObject",
-        FaultKind::NoSuchUpload => matches!(operation, "UploadPart" | "ListParts" | "CompleteMultipartUpload"),
+        FaultKind::NoSuchUpload => {
+            matches!(operation, "UploadPart" | "ListParts" | "CompleteMultipartUpload")
+        }
         FaultKind::ConditionalRequestConflict => operation == "CompleteMultipartUpload",
         _ => true,
     }
 }
 
 /// Every kind at every call, several kinds of work side by side.
-fn at_every_call(works: &[Work], kinds: &[FaultKind], judge: impl Fn(&Call, Result<()>, &str) + Sync) {
+fn at_every_call(
+    works: &[Work],
+    kinds: &[FaultKind],
+    judge: impl Fn(&Call, Result<()>, &str) + Sync,
+) {
     std::thread::scope(|scope| {
         for work in works {
             let judge = &judge;
@@ -234,9 +259,12 @@ fn at_every_call(works: &[Work], kinds: &[FaultKind], judge: impl Fn(&Call, Resu
                 let drill = Drill::new(*work);
                 let calls = drill.calls();
                 for kind in kinds {
-                    for (operation, nth) in calls.iter().filter(|(operation, _)| happens(*kind, operation)) {
+                    for (operation, nth) in
+                        calls.iter().filter(|(operation, _)| happens(*kind, operation))
+                    {
                         let key = drill.fresh_key();
-                        let (outcome, call) = drill.run_with(&key, Fault::new(*kind, When::CallOf(operation, *nth)));
+                        let (outcome, call) =
+                            drill.run_with(&key, Fault::new(*kind, When::CallOf(operation, *nth)));
                         let what = format!("{work:?}: {kind:?} at {operation} {nth}");
                         let call = call.unwrap_or_else(|| panic!("{what}: there was no such call"));
                         let succeeded = outcome.is_ok();
@@ -256,7 +284,11 @@ fn succeeds(_call: &Call, outcome: Result<()>, what: &str) {
 
 #[test]
 fn answers_that_ask_for_another_attempt_get_one() {
-    at_every_call(&Work::ALL, &[FaultKind::SlowDown, FaultKind::InternalError, FaultKind::ExpiredToken], succeeds);
+    at_every_call(
+        &Work::ALL,
+        &[FaultKind::SlowDown, FaultKind::InternalError, FaultKind::ExpiredToken],
+        succeeds,
+    );
     // What means the same.
     let alike = [FaultKind::ServiceUnavailable, FaultKind::BadGateway, FaultKind::RequestTimeout];
     at_every_call(&[Work::StoreWithTask, Work::Restore], &alike, succeeds);
@@ -270,7 +302,11 @@ fn connections_that_break_are_made_again() {
 
 #[test]
 fn bytes_that_arrive_wrong_in_the_store_are_sent_again() {
-    at_every_call(&[Work::Store, Work::SideBySide, Work::CopyWithTask], &[FaultKind::CorruptUpload, FaultKind::ErrorIn200], succeeds);
+    at_every_call(
+        &[Work::Store, Work::SideBySide, Work::CopyWithTask],
+        &[FaultKind::CorruptUpload, FaultKind::ErrorIn200],
+        succeeds,
+    );
 }
 
 #[test]
@@ -280,12 +316,23 @@ fn bytes_that_arrive_wrong_here_are_read_again() {
 
 #[test]
 fn what_cannot_be_mended_is_said() {
-    let works = [Work::Store, Work::StoreWithTask, Work::SideBySide, Work::SideBySideWithTask, Work::Copy, Work::CopyWithTask];
-    let kinds = [FaultKind::AccessDenied, FaultKind::NoSuchUpload, FaultKind::ConditionalRequestConflict];
+    let works = [
+        Work::Store,
+        Work::StoreWithTask,
+        Work::SideBySide,
+        Work::SideBySideWithTask,
+        Work::Copy,
+        Work::CopyWithTask,
+    ];
+    let kinds =
+        [FaultKind::AccessDenied, FaultKind::NoSuchUpload, FaultKind::ConditionalRequestConflict];
     at_every_call(&works, &kinds, |call, outcome, what| {
         let Err(error) = outcome else {
             // Questions that need not be answered.
-            assert!(matches!(call.operation, "HeadObject" | "ListParts"), "{what}: nothing was said");
+            assert!(
+                matches!(call.operation, "HeadObject" | "ListParts"),
+                "{what}: nothing was said"
+            );
             return;
         };
         let kinds: &[ErrorKind] = match call.fault.expect("a fault") {
@@ -295,15 +342,30 @@ fn what_cannot_be_mended_is_said() {
         };
         assert!(kinds.contains(&error.kind()), "{what}: {error:?}");
         assert!(error.message().starts_with("cannot "), "{what}: {error:?}");
-        assert_eq!(error.fact("code"), Some(format!("{:?}", call.fault.expect("a fault")).as_str()), "{what}: {error:?}");
+        assert_eq!(
+            error.fact("code"),
+            Some(format!("{:?}", call.fault.expect("a fault")).as_str()),
+            "{what}: {error:?}"
+        );
         // Of several requests that failed together the first part in order is the one that is said.
-        assert!(error.fact("request_id").is_some_and(|id| id.starts_with("TESTREQUEST")), "{what}: {error:?}");
+        assert!(
+            error.fact("request_id").is_some_and(|id| id.starts_with("TESTREQUEST")),
+            "{what}: {error:?}"
+        );
         assert!(error.fact("object").is_some(), "{what}: {error:?}");
     });
-    at_every_call(&[Work::Restore, Work::Verify], &[FaultKind::AccessDenied], |_, outcome, what| {
-        let error = outcome.expect_err(what);
-        assert_eq!((error.kind(), error.fact("code")), (ErrorKind::Denied, Some("AccessDenied")), "{what}: {error:?}");
-    });
+    at_every_call(
+        &[Work::Restore, Work::Verify],
+        &[FaultKind::AccessDenied],
+        |_, outcome, what| {
+            let error = outcome.expect_err(what);
+            assert_eq!(
+                (error.kind(), error.fact("code")),
+                (ErrorKind::Denied, Some("AccessDenied")),
+                "{what}: {error:?}"
+            );
+        },
+    );
 }
 
 #[test]
@@ -311,13 +373,19 @@ fn a_request_that_stays_silent_is_given_up_and_made_again() {
     std::thread::scope(|scope| {
         for work in [Work::StoreWithTask, Work::Copy, Work::Restore] {
             scope.spawn(move || {
-                let drill = Drill::with(work, |options| options.silence = Duration::from_millis(250));
+                let drill =
+                    Drill::with(work, |options| options.silence = Duration::from_millis(250));
                 drill.calls();
-                let operations: BTreeSet<_> = drill.bench.server.calls().iter().map(|call| call.operation).collect();
+                let operations: BTreeSet<_> =
+                    drill.bench.server.calls().iter().map(|call| call.operation).collect();
                 for operation in operations {
-                    for kind in [FaultKind::Hang(Duration::from_millis(700)), FaultKind::Stall(Duration::from_millis(700))] {
+                    for kind in [
+                        FaultKind::Hang(Duration::from_millis(700)),
+                        FaultKind::Stall(Duration::from_millis(700)),
+                    ] {
                         let key = drill.fresh_key();
-                        let (outcome, _) = drill.run_with(&key, Fault::new(kind, When::CallOf(operation, 1)));
+                        let (outcome, _) =
+                            drill.run_with(&key, Fault::new(kind, When::CallOf(operation, 1)));
                         let what = format!("{work:?}: {kind:?}, {operation}");
                         succeeds(&drill.bench.server.calls()[0], outcome, &what);
                         drill.check(&key, true, &what);
@@ -344,7 +412,8 @@ fn what_goes_wrong_for_ever_ends_soon() {
         let drill = Drill::new(work);
         for (kind, expected) in kinds {
             for operation in ["", "UploadPart", "GetObject"] {
-                let when = if operation.is_empty() { When::Every(1) } else { When::EveryOf(operation, 1) };
+                let when =
+                    if operation.is_empty() { When::Every(1) } else { When::EveryOf(operation, 1) };
                 let (started, key) = (Instant::now(), drill.fresh_key());
                 let (outcome, met) = drill.run_with(&key, Fault::new(kind, when));
                 let what = format!("{work:?}: {kind:?} {operation}");
@@ -356,12 +425,22 @@ fn what_goes_wrong_for_ever_ends_soon() {
                 let error = outcome.expect_err(&what);
                 assert_eq!(error.kind(), expected, "{what}: {error:?}");
                 let calls = drill.bench.server.calls().len();
-                assert!(calls <= 60 && started.elapsed() < Duration::from_secs(5), "{what}: {calls} calls, {:?}", started.elapsed());
+                assert!(
+                    calls <= 60 && started.elapsed() < Duration::from_secs(5),
+                    "{what}: {calls} calls, {:?}",
+                    started.elapsed()
+                );
                 if kind != FaultKind::ExpiredToken {
                     assert_eq!(error.fact("attempts"), Some("4"), "{what}: {error:?}");
                 }
                 // An upload whose beginning was never answered has no name here.
-                for upload in drill.bench.server.open_uploads(BUCKET).iter().filter(|upload| upload.parts.is_empty()) {
+                for upload in drill
+                    .bench
+                    .server
+                    .open_uploads(BUCKET)
+                    .iter()
+                    .filter(|upload| upload.parts.is_empty())
+                {
                     drill.bench.server.drop_upload(BUCKET, &upload.upload_id);
                 }
                 drill.check(&key, false, &what);
@@ -401,9 +480,13 @@ fn a_clock_that_is_wrong_is_corrected_by_that_of_the_service() {
         // Where nothing but the status is answered, too.
         let bench = Bench::new();
         bench.server.set_clock_skew(seconds);
-        bench
-            .server
-            .create_bucket_with(BUCKET, crate::support::s3::BucketOptions { owner: "111122223333".to_owned(), ..Default::default() });
+        bench.server.create_bucket_with(
+            BUCKET,
+            crate::support::s3::BucketOptions {
+                owner: "111122223333".to_owned(),
+                ..Default::default()
+            },
+        );
         let mut options = super::setup::small_parts();
         options.expected_bucket_owner = Some("111122223333".to_owned());
         let store = S3Store::new(bench.link(bench.options()), BUCKET, options);
@@ -418,7 +501,12 @@ fn a_part_that_became_another_is_found_before_the_object_is_made() {
         let mut writer = drill.store.create("a.bin", Creation::default()).expect("creates");
         writer.append(&drill.archive).expect("appends");
         wait_until("all parts but the last", || {
-            drill.bench.server.open_uploads(BUCKET).first().is_some_and(|upload| upload.parts.len() == drill.archive.len() / PART as usize)
+            drill
+                .bench
+                .server
+                .open_uploads(BUCKET)
+                .first()
+                .is_some_and(|upload| upload.parts.len() == drill.archive.len() / PART as usize)
         });
         let upload = drill.bench.server.open_uploads(BUCKET).remove(0);
         drill.bench.server.corrupt_part(BUCKET, &upload.upload_id, 3);
@@ -438,7 +526,9 @@ fn an_upload_that_cannot_be_aborted_is_named() {
     let upload = drill.bench.server.open_uploads(BUCKET).remove(0);
     let warnings = drill.bench.heard.take().warnings;
     assert!(
-        warnings.len() == 1 && warnings[0].contains(&upload.upload_id) && warnings[0].contains("abort-multipart-upload"),
+        warnings.len() == 1
+            && warnings[0].contains(&upload.upload_id)
+            && warnings[0].contains("abort-multipart-upload"),
         "{warnings:?}"
     );
 }

@@ -1,4 +1,5 @@
-//! Work that was interrupted anywhere goes on where it stopped: what is there is neither read nor sent again, and what came of it is what would have come of it at once.
+//! Work that was interrupted anywhere goes on where it stopped: what is there is neither read nor
+//! sent again, and what came of it is what would have come of it at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,16 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use amistore::base::{Cancel, ErrorKind, Event, Observer, Result, SlotAddress, VolumeSize, WINDOW_BLOCKS};
-use amistore::block::BlockSource;
-use amistore::catalog::{DirectoryPlace, ImageSource};
-use amistore::disk::{Durability, Overwrite};
+use amistore::base::{
+    Cancel, ErrorKind, Event, Observer, Result, SlotAddress, VolumeSize, WINDOW_BLOCKS,
+};
+use amistore::checkpoint::{TaskHeader, TaskKind};
 use amistore::engine::{Archive, PackOptions};
 use amistore::format::BlockMap;
-use amistore::model::ImageDocument;
+use amistore::image::ImageDocument;
+use amistore::image::{DirectoryPlace, ImageSource};
+use amistore::localfs::{Durability, Overwrite};
+use amistore::object::{Attributes, MemoryReader, ObjectStore};
 use amistore::ops::{self, ArchiveTarget, Copied, ObjectTarget, StoreOutcome, Stored};
-use amistore::state::{TaskHeader, TaskKind};
-use amistore::store::{Attributes, MemoryReader, ObjectStore};
+use amistore::volume::BlockSource;
 
 use super::setup::{BUCKET, Bench, PART, image, store, with_cancel, with_context};
 use crate::support::cli::wait_until;
@@ -57,9 +60,11 @@ struct WatchedImage {
 
 impl WatchedImage {
     fn new(image: &TestImage) -> Self {
-        let read: Vec<Arc<Mutex<BTreeSet<u64>>>> = image.volumes().iter().map(|_| Arc::default()).collect();
-        let watched =
-            |(volume, read): (&Arc<dyn BlockSource>, &Arc<_>)| Arc::new(Watched(volume.clone(), Arc::clone(read))) as Arc<dyn BlockSource>;
+        let read: Vec<Arc<Mutex<BTreeSet<u64>>>> =
+            image.volumes().iter().map(|_| Arc::default()).collect();
+        let watched = |(volume, read): (&Arc<dyn BlockSource>, &Arc<_>)| {
+            Arc::new(Watched(volume.clone(), Arc::clone(read))) as Arc<dyn BlockSource>
+        };
         let volumes = image.volumes().iter().zip(&read).map(watched).collect();
         Self { document: image.document().clone(), volumes, read }
     }
@@ -87,8 +92,13 @@ fn cells(archive: &[u8]) -> Vec<(usize, std::ops::Range<u64>, std::ops::Range<u6
     for entry in &archive.root().windows {
         let mut at = entry.offset;
         for slot in archive.window_index(entry).expect("an index").slots {
-            let first = u64::from(SlotAddress { window: entry.window, slot: slot.slot }.first_block().0);
-            cells.push((usize::from(entry.volume), first..first + 8, at..at + u64::from(slot.cell_len)));
+            let first =
+                u64::from(SlotAddress { window: entry.window, slot: slot.slot }.first_block().0);
+            cells.push((
+                usize::from(entry.volume),
+                first..first + 8,
+                at..at + u64::from(slot.cell_len),
+            ));
             at += u64::from(slot.cell_len);
         }
     }
@@ -105,7 +115,9 @@ struct Site {
 impl Site {
     /// No archive of the image is longer.
     fn longest(&self) -> u64 {
-        with_context(|context| ops::plan_store(&self.image, &PackOptions::default(), context)).expect("plans").longest_archive
+        with_context(|context| ops::plan_store(&self.image, &PackOptions::default(), context))
+            .expect("plans")
+            .longest_archive
     }
 
     fn new() -> Self {
@@ -138,7 +150,12 @@ impl Site {
 
     /// Numbers of the parts of the one open upload.
     fn parts(&self) -> BTreeSet<u32> {
-        self.bench.server.open_uploads(BUCKET).first().map(|upload| upload.parts.keys().copied().collect()).unwrap_or_default()
+        self.bench
+            .server
+            .open_uploads(BUCKET)
+            .first()
+            .map(|upload| upload.parts.keys().copied().collect())
+            .unwrap_or_default()
     }
 
     fn state_file(&self, key: &str) -> PathBuf {
@@ -153,7 +170,11 @@ impl Site {
 }
 
 fn sent_parts(calls: &[Call]) -> BTreeSet<u32> {
-    calls.iter().filter(|call| call.operation == "UploadPart").filter_map(|call| call.part_number).collect()
+    calls
+        .iter()
+        .filter(|call| call.operation == "UploadPart")
+        .filter_map(|call| call.part_number)
+        .collect()
 }
 
 /// Whether these parts hold all bytes of the range.
@@ -172,7 +193,9 @@ fn a_store_that_was_interrupted_at_any_request_goes_on_there() {
     let cells = cells(&site.archive);
     let parts = site.archive.len().div_ceil(PART as usize) as u64;
     assert!((7..=10).contains(&parts), "{parts}");
-    let places = (1..=parts).map(|nth| ("UploadPart", nth)).chain([("CreateMultipartUpload", 1), ("CompleteMultipartUpload", 1)]);
+    let places = (1..=parts)
+        .map(|nth| ("UploadPart", nth))
+        .chain([("CreateMultipartUpload", 1), ("CompleteMultipartUpload", 1)]);
     let mut passed = 0;
     for (index, (operation, nth)) in places.enumerate() {
         let key = format!("{index}.bin");
@@ -180,7 +203,8 @@ fn a_store_that_was_interrupted_at_any_request_goes_on_there() {
         let up = site.parts();
         site.bench.server.reset_calls();
         let watched = WatchedImage::new(&site.image);
-        store(&watched, &site.bench.store(), &key, Some(site.bench.resumption(&key))).expect("goes on");
+        store(&watched, &site.bench.store(), &key, Some(site.bench.resumption(&key)))
+            .expect("goes on");
         site.is_done(&key);
         let sent = sent_parts(&site.bench.server.calls());
         assert!(sent.is_disjoint(&up), "{operation} {nth}: {up:?} were up, and {sent:?} were sent");
@@ -188,7 +212,10 @@ fn a_store_that_was_interrupted_at_any_request_goes_on_there() {
         for (volume, blocks, bytes) in &cells {
             if covers(&up, bytes) {
                 passed += 1;
-                assert!(!blocks.clone().any(|block| watched.was_read(*volume, block)), "{operation} {nth}: {blocks:?} were read again");
+                assert!(
+                    !blocks.clone().any(|block| watched.was_read(*volume, block)),
+                    "{operation} {nth}: {blocks:?} were read again"
+                );
             } else if touches(&sent, bytes) {
                 assert!(watched.was_read(*volume, blocks.start), "{operation} {nth}: {blocks:?}");
             }
@@ -214,7 +241,11 @@ fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
     let attempt = |key: &str, moment: u64, with_task: bool| -> (Result<Stored>, u64) {
         let cancel = Cancel::new();
         let observer = Arc::new(Canceller(cancel.clone(), AtomicU64::new(0), moment));
-        let options = amistore::aws::LinkOptions { observer: observer.clone(), cancel: cancel.clone(), ..site.bench.options() };
+        let options = amistore::aws::LinkOptions {
+            observer: observer.clone(),
+            cancel: cancel.clone(),
+            ..site.bench.options()
+        };
         let bucket = site.bench.store_over(site.bench.link(options));
         let outcome = with_cancel(&cancel, observer.as_ref(), |context| {
             let resumption = with_task.then(|| site.bench.resumption(key));
@@ -246,8 +277,12 @@ fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
                 Ok(_) => {}
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Interrupted, "event {moment}: {error:?}");
-                    // Who cancels while the service completes the object may get it nevertheless: this one, or none.
-                    assert!(site.bench.bytes(&key).is_none_or(|bytes| bytes == site.archive), "event {moment}");
+                    // Who cancels while the service completes the object may get it nevertheless:
+                    // this one, or none.
+                    assert!(
+                        site.bench.bytes(&key).is_none_or(|bytes| bytes == site.archive),
+                        "event {moment}"
+                    );
                     if !with_task {
                         assert_eq!(site.bench.open_uploads(), 0, "event {moment}");
                         continue;
@@ -255,7 +290,10 @@ fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
                     let up = site.parts();
                     site.bench.server.reset_calls();
                     site.attempt(&key).expect("goes on");
-                    assert!(sent_parts(&site.bench.server.calls()).is_disjoint(&up), "event {moment}");
+                    assert!(
+                        sent_parts(&site.bench.server.calls()).is_disjoint(&up),
+                        "event {moment}"
+                    );
                 }
             }
             site.is_done(&key);
@@ -272,7 +310,8 @@ fn a_copy_that_was_interrupted_at_any_request_goes_on_there() {
         let bucket = site.bench.store();
         let reader = bucket.open("source.bin")?;
         let archive = Archive::open(reader.as_ref())?;
-        let (overwrite, attributes, resumption) = (Overwrite::No, Attributes::default(), Some(site.bench.resumption(key)));
+        let (overwrite, attributes, resumption) =
+            (Overwrite::No, Attributes::default(), Some(site.bench.resumption(key)));
         let target = ArchiveTarget::Object(ObjectTarget {
             store: &bucket,
             key: key.to_owned(),
@@ -284,7 +323,14 @@ fn a_copy_that_was_interrupted_at_any_request_goes_on_there() {
         });
         with_context(|context| ops::copy(&archive, target, context))
     };
-    let fetched = || server.calls().iter().filter(|call| call.operation == "GetObject").map(|call| call.bytes_out).sum::<u64>();
+    let fetched = || {
+        server
+            .calls()
+            .iter()
+            .filter(|call| call.operation == "GetObject")
+            .map(|call| call.bytes_out)
+            .sum::<u64>()
+    };
     server.reset_calls();
     attempt("whole.bin").expect("copies");
     let all = fetched();
@@ -301,7 +347,11 @@ fn a_copy_that_was_interrupted_at_any_request_goes_on_there() {
         attempt(&key).expect("goes on");
         site.is_done(&key);
         assert!(sent_parts(&server.calls()).is_disjoint(&up), "{operation} {nth}");
-        assert!(up.len() < 5 || fetched() < all, "{operation} {nth}: {} of {all} bytes were fetched", fetched());
+        assert!(
+            up.len() < 5 || fetched() < all,
+            "{operation} {nth}: {} of {all} bytes were fetched",
+            fetched()
+        );
     }
 }
 
@@ -327,7 +377,8 @@ fn a_record_that_is_torn_or_garbled_anywhere_costs_time_and_nothing_else() {
             }
             fs::write(&path, bytes).expect("writes");
             site.attempt(&key).expect("goes on, or begins anew");
-            // What the upload is called is on disk before its first part is sent. Here it was torn out, and nobody can know.
+            // What the upload is called is on disk before its first part is sent. Here it was torn
+            // out, and nobody can know.
             for upload in site.bench.server.open_uploads(BUCKET) {
                 site.bench.server.drop_upload(BUCKET, &upload.upload_id);
             }
@@ -367,8 +418,12 @@ fn an_image_that_changed_undoes_the_upload_of_the_old_one() {
     site.interrupt("a.bin", "UploadPart", 5);
     let old = site.bench.server.open_uploads(BUCKET).remove(0);
     let mut random = Random(99);
-    let changed = TestImage::new(vec![(80 * BLOCK as u64, BTreeMap::from([(0, random.noise(200 << 10)), (40, random.noise(100 << 10))]))]);
-    store(&changed, &site.bench.store(), "a.bin", Some(site.bench.resumption("a.bin"))).expect("stores");
+    let changed = TestImage::new(vec![(
+        80 * BLOCK as u64,
+        BTreeMap::from([(0, random.noise(200 << 10)), (40, random.noise(100 << 10))]),
+    )]);
+    store(&changed, &site.bench.store(), "a.bin", Some(site.bench.resumption("a.bin")))
+        .expect("stores");
     assert!(site.bench.bytes("a.bin").is_some_and(|bytes| bytes == changed.pack(1, 2)));
     assert_eq!(site.bench.open_uploads(), 0, "{}", old.upload_id);
     assert!(!site.state_file("a.bin").exists());
@@ -387,9 +442,13 @@ fn an_object_that_was_finished_before_that_was_noted_is_done() {
     assert_eq!(site.bench.server.count("UploadPart"), 0);
     site.is_done("a.bin");
     // Again, and another image under this key.
-    assert!(matches!(site.attempt("a.bin").expect("is there").outcome, StoreOutcome::Present { .. }));
+    assert!(matches!(
+        site.attempt("a.bin").expect("is there").outcome,
+        StoreOutcome::Present { .. }
+    ));
     let other = TestImage::new(vec![(8 * BLOCK as u64, BTreeMap::from([(0, vec![9])]))]);
-    let error = store(&other, &site.bench.store(), "a.bin", Some(site.bench.resumption("a.bin"))).expect_err("is another");
+    let error = store(&other, &site.bench.store(), "a.bin", Some(site.bench.resumption("a.bin")))
+        .expect_err("is another");
     assert_eq!((error.kind(), error.fact("content")), (ErrorKind::Exists, Some("another image")));
     site.is_done("a.bin");
 }
@@ -411,10 +470,16 @@ fn two_processes_do_not_do_the_same_work() {
         settings: String::new(),
         expected: 1,
     };
-    let held = resumption.directory.begin(&resumption.target, &header, false, &|_| Ok(())).expect("begins");
+    let held = resumption
+        .directory
+        .begin(&resumption.target, &header, false, &|_| Ok(()))
+        .expect("begins");
     let error = site.attempt("a.bin").expect_err("somebody else does it");
     assert_eq!(error.kind(), ErrorKind::Exists);
-    assert!(error.message().contains("another process") && error.fact("state_file").is_some(), "{error:?}");
+    assert!(
+        error.message().contains("another process") && error.fact("state_file").is_some(),
+        "{error:?}"
+    );
     assert_eq!(site.bench.open_uploads(), 0);
     drop(held);
     site.attempt("a.bin").expect("it gave up");
@@ -425,9 +490,14 @@ fn two_processes_do_not_do_the_same_work() {
 fn restore(site: &Site, target: &Path) -> Result<()> {
     let reader = site.bench.store().open("source.bin")?;
     let archive = Archive::open(reader.as_ref())?;
-    let place = DirectoryPlace { path: target.to_owned(), overwrite: Overwrite::No, durability: Durability::Cached };
+    let place = DirectoryPlace {
+        path: target.to_owned(),
+        overwrite: Overwrite::No,
+        durability: Durability::Cached,
+    };
     let resumption = site.bench.resumption(&target.display().to_string());
-    with_context(|context| ops::restore_resumable(&archive, &place, &[], &resumption, context)).map(drop)
+    with_context(|context| ops::restore_resumable(&archive, &place, &[], &resumption, context))
+        .map(drop)
 }
 
 fn restored_right(site: &Site, target: &Path) {
@@ -440,7 +510,10 @@ fn restored_right(site: &Site, target: &Path) {
         }
         let metadata = volume.metadata().expect("metadata");
         assert_eq!(metadata.len(), site.image.volumes()[index].size().bytes());
-        assert!(metadata.blocks() * 512 <= ((blocks.len() + 1) * BLOCK) as u64, "something else was written");
+        assert!(
+            metadata.blocks() * 512 <= ((blocks.len() + 1) * BLOCK) as u64,
+            "something else was written"
+        );
     }
     assert!(target.join("image.json").exists());
     let left = crate::support::names(target);
@@ -452,11 +525,19 @@ fn a_restore_that_was_interrupted_at_any_request_goes_on_there() {
     // What stands in different windows is fetched by different requests.
     let mut random = Random(12);
     let blocks = (0..7).map(|window| (window * WINDOW_BLOCKS, random.noise(60 << 10))).collect();
-    let site = Site::of(TestImage::new(vec![(u64::from(7 * WINDOW_BLOCKS) * BLOCK as u64, blocks)]));
+    let site =
+        Site::of(TestImage::new(vec![(u64::from(7 * WINDOW_BLOCKS) * BLOCK as u64, blocks)]));
     let server = &site.bench.server;
     server.put_object(BUCKET, "source.bin", site.archive.clone(), ObjectOptions::default());
     let directory = site.bench.directory.path();
-    let fetched = || server.calls().iter().filter(|call| call.operation == "GetObject").map(|call| call.bytes_out).sum::<u64>();
+    let fetched = || {
+        server
+            .calls()
+            .iter()
+            .filter(|call| call.operation == "GetObject")
+            .map(|call| call.bytes_out)
+            .sum::<u64>()
+    };
     server.reset_calls();
     restore(&site, &directory.join("whole")).expect("restores");
     restored_right(&site, &directory.join("whole"));
@@ -474,7 +555,11 @@ fn a_restore_that_was_interrupted_at_any_request_goes_on_there() {
                 // Somebody writes into the partial volume.
                 for name in crate::support::names(&target) {
                     let path = target.join(name);
-                    fs::OpenOptions::new().write(true).open(path).and_then(|file| file.write_all_at(b"harm", 5)).expect("writes");
+                    fs::OpenOptions::new()
+                        .write(true)
+                        .open(path)
+                        .and_then(|file| file.write_all_at(b"harm", 5))
+                        .expect("writes");
                 }
             }
             server.reset_calls();

@@ -7,12 +7,12 @@ use std::time::Duration;
 use amistore::aws::s3::{Checksum, ObjectOptions, S3Link, S3Store};
 use amistore::aws::{Access, Credentials, LinkOptions, RetryPolicy, Runtime, StaticCredentials};
 use amistore::base::{Cancel, Event, NullObserver, Observer, Result};
-use amistore::catalog::ImageSource;
-use amistore::disk::Overwrite;
+use amistore::checkpoint::StateDirectory;
 use amistore::engine::{Context, PackOptions, Plan};
+use amistore::image::ImageSource;
+use amistore::localfs::Overwrite;
+use amistore::object::{Attributes, ObjectStore};
 use amistore::ops::{self, ArchiveTarget, ObjectTarget, Resumption, Stored};
-use amistore::state::StateDirectory;
-use amistore::store::{Attributes, ObjectStore};
 use tempfile::TempDir;
 
 use crate::support::image::{BLOCK, Random, TestImage};
@@ -67,14 +67,19 @@ impl Bench {
         let server = TestS3::start();
         server.create_bucket(BUCKET);
         server.set_min_part_size(1);
-        let (runtime, directory) = (Runtime::new().expect("threads"), TempDir::new().expect("a directory"));
+        let (runtime, directory) =
+            (Runtime::new().expect("threads"), TempDir::new().expect("a directory"));
         Self { server, runtime, heard: Arc::default(), directory }
     }
 
     /// Waits for nothing that tests need not wait for.
     pub fn options(&self) -> LinkOptions {
         LinkOptions {
-            retry: RetryPolicy { max_attempts: 4, base: Duration::from_millis(1), cap: Duration::from_millis(4) },
+            retry: RetryPolicy {
+                max_attempts: 4,
+                base: Duration::from_millis(1),
+                cap: Duration::from_millis(4),
+            },
             silence: Duration::from_secs(1),
             pace: None,
             observer: self.heard.clone(),
@@ -139,11 +144,15 @@ pub fn small_parts() -> ObjectOptions {
 pub fn image() -> TestImage {
     let mut random = Random(11);
     let mut volume = |slots: &[u32]| -> BTreeMap<u32, Vec<u8>> {
-        let mut blocks: BTreeMap<_, _> = slots.iter().map(|slot| (8 * slot, random.noise(22 << 10))).collect();
+        let mut blocks: BTreeMap<_, _> =
+            slots.iter().map(|slot| (8 * slot, random.noise(22 << 10))).collect();
         blocks.insert(3, vec![0]);
         blocks
     };
-    let volumes = vec![(80 * BLOCK as u64, volume(&[0, 1, 2, 3, 5, 7, 8])), (40 * BLOCK as u64, volume(&[0, 1, 3, 4]))];
+    let volumes = vec![
+        (80 * BLOCK as u64, volume(&[0, 1, 2, 3, 5, 7, 8])),
+        (40 * BLOCK as u64, volume(&[0, 1, 3, 4])),
+    ];
     TestImage::new(volumes)
 }
 
@@ -152,12 +161,17 @@ pub fn with_context<T>(work: impl FnOnce(Context<'_>) -> T) -> T {
     with_cancel(&Cancel::new(), &NullObserver, work)
 }
 
-pub fn with_cancel<T>(cancel: &Cancel, observer: &dyn Observer, work: impl FnOnce(Context<'_>) -> T) -> T {
+pub fn with_cancel<T>(
+    cancel: &Cancel,
+    observer: &dyn Observer,
+    work: impl FnOnce(Context<'_>) -> T,
+) -> T {
     let plan = Plan::new(2, 128 << 20, 1).expect("a plan");
     work(Context { plan: &plan, observer, cancel })
 }
 
-/// An image of seven volumes for parts of [`PART`]: long ones, and some that are shorter than a part, at the front, beside each other and at the end.
+/// An image of seven volumes for parts of [`PART`]: long ones, and some that are shorter than a
+/// part, at the front, beside each other and at the end.
 pub fn wide_image() -> TestImage {
     let mut random = Random(12);
     let mut volume = |slots: u32, noise: usize| -> (u64, BTreeMap<u32, Vec<u8>>) {
@@ -175,24 +189,54 @@ pub fn wide_image() -> TestImage {
 }
 
 /// Stores an image with its volumes side by side, with a task or without.
-pub fn store_side_by_side(image: &dyn ImageSource, store: &S3Store, key: &str, resumption: Option<Resumption>) -> Result<Stored> {
+pub fn store_side_by_side(
+    image: &dyn ImageSource,
+    store: &S3Store,
+    key: &str,
+    resumption: Option<Resumption>,
+) -> Result<Stored> {
     with_context(|context| {
-        let store = store.clone().with_options(ObjectOptions { checksum: Some(Checksum::Md5), ..store.options().clone() });
-        let (overwrite, attributes, resumption) = (Overwrite::No, Attributes::default(), resumption.map(Box::new));
+        let store = store.clone().with_options(ObjectOptions {
+            checksum: Some(Checksum::Md5),
+            ..store.options().clone()
+        });
+        let (overwrite, attributes, resumption) =
+            (Overwrite::No, Attributes::default(), resumption.map(Box::new));
         let planned = ops::plan_store(image, &PackOptions::default(), context)?;
         let (at_most, stretches) = (planned.longest_archive, planned.stretches());
-        let target = ObjectTarget { store: &store, key: key.to_owned(), overwrite, attributes, at_most, stretches, resumption };
+        let target = ObjectTarget {
+            store: &store,
+            key: key.to_owned(),
+            overwrite,
+            attributes,
+            at_most,
+            stretches,
+            resumption,
+        };
         ops::store(image, ArchiveTarget::Object(target), &PackOptions::default(), context)
     })
 }
 
 /// Stores an image, with a task or without.
-pub fn store(image: &dyn ImageSource, store: &dyn ObjectStore, key: &str, resumption: Option<Resumption>) -> Result<Stored> {
+pub fn store(
+    image: &dyn ImageSource,
+    store: &dyn ObjectStore,
+    key: &str,
+    resumption: Option<Resumption>,
+) -> Result<Stored> {
     with_context(|context| {
         let (overwrite, attributes) = (Overwrite::No, Attributes::default());
         let at_most = ops::plan_store(image, &PackOptions::default(), context)?.longest_archive;
         let resumption = resumption.map(Box::new);
-        let target = ObjectTarget { store, key: key.to_owned(), overwrite, attributes, at_most, stretches: Vec::new(), resumption };
+        let target = ObjectTarget {
+            store,
+            key: key.to_owned(),
+            overwrite,
+            attributes,
+            at_most,
+            stretches: Vec::new(),
+            resumption,
+        };
         ops::store(image, ArchiveTarget::Object(target), &PackOptions::default(), context)
     })
 }

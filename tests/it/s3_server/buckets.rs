@@ -21,13 +21,18 @@ fn a_bucket_tells_where_it_is() {
     let s3 = TestS3::start();
     let client = Client::new(&s3);
     s3.create_bucket("here");
-    s3.create_bucket_with("there", BucketOptions { region: "eu-central-1".to_owned(), ..BucketOptions::default() });
+    s3.create_bucket_with(
+        "there",
+        BucketOptions { region: "eu-central-1".to_owned(), ..BucketOptions::default() },
+    );
     assert_eq!(head(&client, "here"), Ok(Some("us-east-1".to_owned())));
     assert_eq!(head(&client, "nowhere"), Err(failure(404, "NotFound")));
     assert_eq!(head(&client, "there").map_err(|failure| failure.0), Err(301));
-    let location = client.run(client.sdk.get_bucket_location().bucket("there").send()).expect("answers");
+    let location =
+        client.run(client.sdk.get_bucket_location().bucket("there").send()).expect("answers");
     assert_eq!(location.location_constraint(), Some(&BucketLocationConstraint::EuCentral1));
-    let location = client.run(client.sdk.get_bucket_location().bucket("here").send()).expect("answers");
+    let location =
+        client.run(client.sdk.get_bucket_location().bucket("here").send()).expect("answers");
     assert!(location.location_constraint().is_none_or(|region| region.as_str().is_empty()));
 
     let list = || client.run(client.sdk.list_objects_v2().bucket("there").send()).map(drop);
@@ -41,7 +46,10 @@ fn a_bucket_tells_where_it_is() {
     s3.deny("HeadBucket");
     let error = client.wait(denied.send()).expect_err("denied");
     let answer = error.raw_response().expect("an answer");
-    assert_eq!((answer.status().as_u16(), answer.headers().get("x-amz-bucket-region")), (403, Some("us-east-1")));
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers().get("x-amz-bucket-region")),
+        (403, Some("us-east-1"))
+    );
     assert!(answer.headers().get("x-amz-request-id").is_some_and(|id| !id.is_empty()));
     s3.allow("HeadBucket");
     assert!(head(&client, "here").is_ok());
@@ -51,9 +59,21 @@ fn a_bucket_tells_where_it_is() {
 fn buckets_are_made_by_clients_too() {
     let s3 = TestS3::start();
     let client = Client::new(&s3);
-    let configuration = CreateBucketConfiguration::builder().location_constraint(BucketLocationConstraint::EuWest1).build();
-    let create =
-        || client.run(client.sdk.create_bucket().bucket("made").create_bucket_configuration(configuration.clone()).send()).map(drop);
+    let configuration = CreateBucketConfiguration::builder()
+        .location_constraint(BucketLocationConstraint::EuWest1)
+        .build();
+    let create = || {
+        client
+            .run(
+                client
+                    .sdk
+                    .create_bucket()
+                    .bucket("made")
+                    .create_bucket_configuration(configuration.clone())
+                    .send(),
+            )
+            .map(drop)
+    };
     assert_eq!(create(), Ok(()));
     assert_eq!(create(), Err(failure(409, "BucketAlreadyOwnedByYou")));
     let near = Client::with(&s3, |config| config.region(Region::new("eu-west-1")));
@@ -65,16 +85,25 @@ fn a_bucket_tells_how_it_is_kept() {
     let s3 = TestS3::start();
     let client = Client::new(&s3);
     s3.create_bucket("plain");
-    s3.create_bucket_with("versioned", BucketOptions { versioning: true, ..BucketOptions::default() });
-    s3.create_bucket_with("locked", BucketOptions { object_lock: true, ..BucketOptions::default() });
+    s3.create_bucket_with(
+        "versioned",
+        BucketOptions { versioning: true, ..BucketOptions::default() },
+    );
+    s3.create_bucket_with(
+        "locked",
+        BucketOptions { object_lock: true, ..BucketOptions::default() },
+    );
     let versioning = |bucket| {
-        let answer = client.run(client.sdk.get_bucket_versioning().bucket(bucket).send()).expect("answers");
+        let answer =
+            client.run(client.sdk.get_bucket_versioning().bucket(bucket).send()).expect("answers");
         answer.status().map(|status| status.as_str().to_owned())
     };
     assert_eq!(versioning("plain"), None);
     assert_eq!(versioning("versioned").as_deref(), Some("Enabled"));
     assert_eq!(versioning("locked").as_deref(), Some("Enabled"));
-    let lock = |bucket| client.run(client.sdk.get_object_lock_configuration().bucket(bucket).send()).map(drop);
+    let lock = |bucket| {
+        client.run(client.sdk.get_object_lock_configuration().bucket(bucket).send()).map(drop)
+    };
     assert_eq!(lock("plain"), Err(failure(404, "ObjectLockConfigurationNotFoundError")));
     assert_eq!(lock("locked"), Ok(()));
 }
@@ -84,8 +113,12 @@ fn a_bucket_tells_whether_it_is_public() {
     let s3 = TestS3::start();
     let client = Client::new(&s3);
     s3.create_bucket("plain");
-    let public =
-        BucketOptions { policy_is_public: Some(true), acl_is_public: true, public_access_block: Some(false), ..BucketOptions::default() };
+    let public = BucketOptions {
+        policy_is_public: Some(true),
+        acl_is_public: true,
+        public_access_block: Some(false),
+        ..BucketOptions::default()
+    };
     s3.create_bucket_with("public", public);
     let policy = |bucket| {
         let answer = client.run(client.sdk.get_bucket_policy_status().bucket(bucket).send())?;
@@ -100,8 +133,14 @@ fn a_bucket_tells_whether_it_is_public() {
     assert_eq!(block("plain"), Err(failure(404, "NoSuchPublicAccessBlockConfiguration")));
     assert_eq!(block("public"), Ok(Some(false)));
     let grants = |bucket| {
-        let answer = client.run(client.sdk.get_bucket_acl().bucket(bucket).send()).expect("answers");
-        answer.grants().iter().filter_map(|grant| grant.grantee()).map(|grantee| grantee.r#type().clone()).collect::<Vec<_>>()
+        let answer =
+            client.run(client.sdk.get_bucket_acl().bucket(bucket).send()).expect("answers");
+        answer
+            .grants()
+            .iter()
+            .filter_map(|grant| grant.grantee())
+            .map(|grantee| grantee.r#type().clone())
+            .collect::<Vec<_>>()
     };
     assert_eq!(grants("plain"), [Type::CanonicalUser]);
     assert_eq!(grants("public"), [Type::CanonicalUser, Type::Group]);
@@ -114,11 +153,19 @@ fn signatures_are_checked() {
     let s3 = TestS3::start();
     s3.create_bucket("images");
     s3.put_object("images", "a", "hello", ObjectOptions::default());
-    assert!(raw(&s3, "GET", "/images/a", &[]).is_ok_and(|answer| answer.starts_with("HTTP/1.1 403 ")));
+    assert!(
+        raw(&s3, "GET", "/images/a", &[]).is_ok_and(|answer| answer.starts_with("HTTP/1.1 403 "))
+    );
     let get = |client: Client| client.get("images", "a");
     assert_eq!(get(Client::new(&s3)), Ok(Some(b"hello".to_vec())));
-    assert_eq!(get(with_key(&s3, TestS3::ACCESS_KEY, "wrong", None)), Err(failure(403, "SignatureDoesNotMatch")));
-    assert_eq!(get(with_key(&s3, "AKIAUNKNOWN", "wrong", None)), Err(failure(403, "InvalidAccessKeyId")));
+    assert_eq!(
+        get(with_key(&s3, TestS3::ACCESS_KEY, "wrong", None)),
+        Err(failure(403, "SignatureDoesNotMatch"))
+    );
+    assert_eq!(
+        get(with_key(&s3, "AKIAUNKNOWN", "wrong", None)),
+        Err(failure(403, "InvalidAccessKeyId"))
+    );
 
     s3.add_key("ASIATEMPORARY", "temporary", Some("token"));
     let temporary = |token| get(with_key(&s3, "ASIATEMPORARY", "temporary", token));
@@ -127,16 +174,34 @@ fn signatures_are_checked() {
     assert_eq!(temporary(None), Err(failure(400, "InvalidToken")));
     s3.expire_key("ASIATEMPORARY");
     assert_eq!(temporary(Some("token")), Err(failure(400, "ExpiredToken")));
-    assert_eq!(s3.calls().last().and_then(|call| call.access_key.clone()).as_deref(), Some("ASIATEMPORARY"));
+    assert_eq!(
+        s3.calls().last().and_then(|call| call.access_key.clone()).as_deref(),
+        Some("ASIATEMPORARY")
+    );
 }
 
 #[test]
 fn somebody_elses_bucket_is_refused_to_who_expects_his_own() {
     let s3 = TestS3::start();
-    s3.create_bucket_with("theirs", BucketOptions { owner: "999999999999".to_owned(), ..BucketOptions::default() });
+    s3.create_bucket_with(
+        "theirs",
+        BucketOptions { owner: "999999999999".to_owned(), ..BucketOptions::default() },
+    );
     let client = Client::new(&s3);
-    let put =
-        |owner| client.run(client.sdk.put_object().bucket("theirs").key("a").expected_bucket_owner(owner).body(body(b"")).send()).map(drop);
+    let put = |owner| {
+        client
+            .run(
+                client
+                    .sdk
+                    .put_object()
+                    .bucket("theirs")
+                    .key("a")
+                    .expected_bucket_owner(owner)
+                    .body(body(b""))
+                    .send(),
+            )
+            .map(drop)
+    };
     assert_eq!(put("123456789012"), Err(failure(403, "AccessDenied")));
     assert_eq!(put("999999999999"), Ok(()));
 }
@@ -153,10 +218,16 @@ fn lists_come_in_pages() {
     let list = |prefix: &str, delimiter: Option<&str>| {
         let (mut found, mut token, mut pages) = (Vec::new(), None, 0);
         loop {
-            let request = client.sdk.list_objects_v2().bucket("images").prefix(prefix).set_delimiter(delimiter.map(str::to_owned));
+            let request = client
+                .sdk
+                .list_objects_v2()
+                .bucket("images")
+                .prefix(prefix)
+                .set_delimiter(delimiter.map(str::to_owned));
             let page = client.run(request.set_continuation_token(token).send()).expect("lists");
             let names = page.contents().iter().filter_map(|object| object.key()).map(str::to_owned);
-            let groups = page.common_prefixes().iter().filter_map(|group| group.prefix()).map(str::to_owned);
+            let groups =
+                page.common_prefixes().iter().filter_map(|group| group.prefix()).map(str::to_owned);
             assert!(page.key_count().is_some_and(|count| count <= 2));
             found.extend(names.chain(groups));
             pages += 1;
@@ -170,7 +241,12 @@ fn lists_come_in_pages() {
     assert_eq!(list("", None), ("a/1 a/2 b c/1 c/2 c/3 d".to_owned(), 4));
     assert_eq!(list("c/", None), ("c/1 c/2 c/3".to_owned(), 2));
     assert_eq!(list("", Some("/")), ("a/ b c/ d".to_owned(), 2));
-    let one = client.run(client.sdk.list_objects_v2().bucket("images").max_keys(1).start_after("b").send()).expect("lists");
-    assert_eq!(one.contents().iter().filter_map(|object| object.key()).collect::<Vec<_>>(), ["c/1"]);
+    let one = client
+        .run(client.sdk.list_objects_v2().bucket("images").max_keys(1).start_after("b").send())
+        .expect("lists");
+    assert_eq!(
+        one.contents().iter().filter_map(|object| object.key()).collect::<Vec<_>>(),
+        ["c/1"]
+    );
     assert_eq!(s3.keys("images").len(), 7);
 }

@@ -7,7 +7,9 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation};
+use aws_sdk_s3::config::{
+    BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation,
+};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use tokio::runtime::Runtime;
@@ -34,27 +36,44 @@ impl Client {
         Self::with(server, |config| config)
     }
 
-    pub fn with(server: &TestS3, change: impl FnOnce(aws_sdk_s3::config::Builder) -> aws_sdk_s3::config::Builder) -> Self {
+    pub fn with(
+        server: &TestS3,
+        change: impl FnOnce(aws_sdk_s3::config::Builder) -> aws_sdk_s3::config::Builder,
+    ) -> Self {
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(TestS3::REGION))
             .endpoint_url(server.endpoint())
-            .credentials_provider(Credentials::new(TestS3::ACCESS_KEY, TestS3::SECRET_KEY, None, None, "test"))
+            .credentials_provider(Credentials::new(
+                TestS3::ACCESS_KEY,
+                TestS3::SECRET_KEY,
+                None,
+                None,
+                "test",
+            ))
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .retry_config(RetryConfig::disabled());
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
         Self { sdk: aws_sdk_s3::Client::from_conf(change(config).build()), runtime }
     }
 
     /// Waits for an operation.
-    pub fn run<T, E, R>(&self, operation: impl Future<Output = Result<T, SdkError<E, R>>>) -> Result<T, Failure>
+    pub fn run<T, E, R>(
+        &self,
+        operation: impl Future<Output = Result<T, SdkError<E, R>>>,
+    ) -> Result<T, Failure>
     where
         E: ProvideErrorMetadata + Error + 'static,
         R: HasStatus + std::fmt::Debug,
     {
         self.runtime.block_on(operation).map_err(|error| {
             let status = error.raw_response().map_or(0, HasStatus::status);
-            let code = error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
+            let code =
+                error.as_service_error().and_then(ProvideErrorMetadata::code).unwrap_or_default();
             Failure(status, code.to_owned())
         })
     }
@@ -65,7 +84,8 @@ impl Client {
     }
 
     pub fn put(&self, bucket: &str, key: &str, bytes: &[u8]) {
-        self.run(self.sdk.put_object().bucket(bucket).key(key).body(body(bytes)).send()).expect("puts");
+        self.run(self.sdk.put_object().bucket(bucket).key(key).body(body(bytes)).send())
+            .expect("puts");
     }
 
     /// All of an object; none if it broke off or is not what its checksum says.
@@ -91,9 +111,15 @@ pub fn body(bytes: &[u8]) -> ByteStream {
 }
 
 /// Sends a request that nobody signed, and gives everything that comes back.
-pub fn raw(server: &TestS3, method: &str, path: &str, headers: &[(&str, &str)]) -> io::Result<String> {
+pub fn raw(
+    server: &TestS3,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> io::Result<String> {
     let address = server.endpoint().replace("http://", "");
-    let mut request = format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         write!(request, "{name}: {value}\r\n").expect("a string");
     }

@@ -41,12 +41,18 @@ fn errors_are_those_of_s3() {
     ];
     for (kind, status, code) in errors {
         s3.fail(next(kind));
-        let error = client.wait(client.sdk.get_object().bucket("images").key("a").send()).expect_err("an error");
+        let error = client
+            .wait(client.sdk.get_object().bucket("images").key("a").send())
+            .expect_err("an error");
         let answer = error.raw_response().expect("an answer");
         let id = answer.headers().get("x-amz-request-id").expect("an id");
         let body = String::from_utf8_lossy(answer.body().bytes().unwrap_or_default()).into_owned();
         assert_eq!(answer.status().as_u16(), status);
-        assert!(code.is_empty() || (body.contains(&format!("<Code>{code}</Code>")) && body.contains(id)), "{body}");
+        assert!(
+            code.is_empty()
+                || (body.contains(&format!("<Code>{code}</Code>")) && body.contains(id)),
+            "{body}"
+        );
         assert_eq!(s3.calls().last().and_then(|call| call.fault), Some(kind));
     }
     assert!(s3.calls().iter().all(|call| call.status >= 400));
@@ -56,7 +62,9 @@ fn errors_are_those_of_s3() {
 #[test]
 fn faults_meet_the_calls_they_are_made_for() {
     let (s3, client) = start();
-    let outcomes = |count: usize| (0..count).map(|_| if get(&client) == Ok(true) { '.' } else { 'x' }).collect::<String>();
+    let outcomes = |count: usize| {
+        (0..count).map(|_| if get(&client) == Ok(true) { '.' } else { 'x' }).collect::<String>()
+    };
     let head = || client.run(client.sdk.head_object().bucket("images").key("a").send()).map(drop);
     let with = |when| {
         s3.clear_faults();
@@ -79,7 +87,8 @@ fn faults_meet_the_calls_they_are_made_for() {
     with(When::Next("HeadObject", 1));
     assert_eq!(outcomes(1), ".");
     assert_eq!(head().map_err(|failure| failure.0), Err(503));
-    let log: Vec<_> = s3.calls().iter().map(|call| (call.number, call.operation, call.status)).collect();
+    let log: Vec<_> =
+        s3.calls().iter().map(|call| (call.number, call.operation, call.status)).collect();
     assert_eq!(log, [(1, "GetObject", 200), (2, "HeadObject", 503)]);
     assert!(s3.calls()[0].answered.is_some_and(|answered| answered >= s3.calls()[0].started));
 }
@@ -102,7 +111,11 @@ fn answers_break_off() {
 #[test]
 fn connections_are_reset_before_or_after_the_work() {
     let (s3, client) = start();
-    let put = |key: &str| client.run(client.sdk.put_object().bucket("images").key(key).body(body(b"x")).send()).map(drop);
+    let put = |key: &str| {
+        client
+            .run(client.sdk.put_object().bucket("images").key(key).body(body(b"x")).send())
+            .map(drop)
+    };
     s3.fail(Fault::new(FaultKind::Reset, When::Next("PutObject", 1)));
     assert_eq!(put("before"), Err(failure(0, "")));
     assert!(s3.object("images", "before").is_none());
@@ -113,7 +126,11 @@ fn connections_are_reset_before_or_after_the_work() {
     let start = Instant::now();
     assert_eq!(put("never"), Err(failure(0, "")));
     assert!(start.elapsed() >= Duration::from_millis(200));
-    assert!(s3.calls().iter().all(|call| call.status == 0 && call.answered.is_none() || call.operation != "PutObject"));
+    assert!(
+        s3.calls().iter().all(
+            |call| call.status == 0 && call.answered.is_none() || call.operation != "PutObject"
+        )
+    );
     assert_eq!(put("never"), Ok(()));
     for kind in [FaultKind::Reset, FaultKind::ResetAfter] {
         s3.fail(next(kind));
@@ -126,12 +143,29 @@ fn connections_are_reset_before_or_after_the_work() {
 fn the_answer_of_a_completion_is_lost_or_is_none() {
     let (s3, client) = start();
     let upload = |key: &str| {
-        let id = client.run(client.sdk.create_multipart_upload().bucket("images").key(key).send()).expect("creates").upload_id;
-        let part = client.sdk.upload_part().bucket("images").key(key).set_upload_id(id.clone()).part_number(1).body(body(b"x"));
+        let id = client
+            .run(client.sdk.create_multipart_upload().bucket("images").key(key).send())
+            .expect("creates")
+            .upload_id;
+        let part = client
+            .sdk
+            .upload_part()
+            .bucket("images")
+            .key(key)
+            .set_upload_id(id.clone())
+            .part_number(1)
+            .body(body(b"x"));
         let etag = client.run(part.send()).expect("uploads").e_tag;
         let part = CompletedPart::builder().part_number(1).set_e_tag(etag).build();
-        let complete = client.sdk.complete_multipart_upload().bucket("images").key(key).set_upload_id(id);
-        client.run(complete.multipart_upload(CompletedMultipartUpload::builder().parts(part).build()).send()).map(drop)
+        let complete =
+            client.sdk.complete_multipart_upload().bucket("images").key(key).set_upload_id(id);
+        client
+            .run(
+                complete
+                    .multipart_upload(CompletedMultipartUpload::builder().parts(part).build())
+                    .send(),
+            )
+            .map(drop)
     };
     s3.fail(Fault::new(FaultKind::ResetAfter, When::Next("CompleteMultipartUpload", 1)));
     assert_eq!(upload("lost"), Err(failure(0, "")));
@@ -158,9 +192,12 @@ fn a_bit_that_fell_over_on_the_way_is_seen() {
 fn a_clock_that_is_wrong_is_corrected() {
     let (s3, client) = start();
     s3.set_clock_skew(3600);
-    let error = client.wait(client.sdk.get_object().bucket("images").key("a").send()).expect_err("skewed");
+    let error =
+        client.wait(client.sdk.get_object().bucket("images").key("a").send()).expect_err("skewed");
     assert_eq!(error.raw_response().map(|answer| answer.status().as_u16()), Some(403));
-    let patient = Client::with(&s3, |config| config.retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(1))));
+    let patient = Client::with(&s3, |config| {
+        config.retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(1)))
+    });
     s3.reset_calls();
     assert_eq!(get(&patient), Ok(true));
     let statuses: Vec<_> = s3.calls().iter().map(|call| call.status).collect();
@@ -199,11 +236,13 @@ fn the_network_goes_and_comes_back() {
 fn nothing_is_left_of_a_server_that_is_dropped() {
     let (s3, client) = start();
     s3.fail(next(FaultKind::Hang(Duration::from_secs(60))));
-    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_millis(100)).build();
+    let timeouts =
+        TimeoutConfig::builder().operation_attempt_timeout(Duration::from_millis(100)).build();
     let impatient = Client::with(&s3, |config| config.timeout_config(timeouts));
     assert_eq!(get(&impatient), Err(failure(0, "")));
     s3.fail(next(FaultKind::Stall(Duration::from_secs(60))));
-    let answer = client.run(client.sdk.get_object().bucket("images").key("a").send()).expect("begins");
+    let answer =
+        client.run(client.sdk.get_object().bucket("images").key("a").send()).expect("begins");
     assert!(s3.open_connections() > 0);
     let address = s3.endpoint().replace("http://", "");
     let start = Instant::now();

@@ -1,4 +1,5 @@
-//! A client over a bare socket: it sends exactly what a test says, signed by the library of AWS if the test wants that.
+//! A client over a bare socket: it sends exactly what a test says, signed by the library of AWS if
+//! the test wants that.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -6,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use amistore::query::{ServiceError, answer};
+use amistore::aws::ec2_query::{ServiceError, answer};
 use amistore::server::{AccessKeys, HttpServer, HttpSettings};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
@@ -60,7 +61,10 @@ impl Bench {
 }
 
 pub fn keys() -> AccessKeys {
-    AccessKeys::parse(&format!("[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")).expect("keys")
+    AccessKeys::parse(&format!(
+        "[default]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n"
+    ))
+    .expect("keys")
 }
 
 /// How a request is signed.
@@ -75,7 +79,13 @@ pub struct Signer {
 
 impl Default for Signer {
     fn default() -> Self {
-        Self { key: KEY, secret: SECRET, region: "us-east-1", service: "ec2", time: SystemTime::now() }
+        Self {
+            key: KEY,
+            secret: SECRET,
+            region: "us-east-1",
+            service: "ec2",
+            time: SystemTime::now(),
+        }
     }
 }
 
@@ -83,15 +93,27 @@ impl Signer {
     /// The headers of a signed form, content type included.
     pub fn headers(&self, address: SocketAddr, path: &str, body: &str) -> Vec<(String, String)> {
         let credentials = Credentials::new(self.key, self.secret, None, None, "test").into();
-        let parameters = v4::SigningParams::builder().identity(&credentials).region(self.region).name(self.service).time(self.time);
+        let parameters = v4::SigningParams::builder()
+            .identity(&credentials)
+            .region(self.region)
+            .name(self.service)
+            .time(self.time);
         let parameters = parameters.settings(SigningSettings::default()).build().expect("complete");
         let (host, url) = (address.to_string(), format!("http://{address}{path}"));
         let headers = [("content-type", FORM), ("host", host.as_str())];
-        let request = SignableRequest::new("POST", &url, headers.into_iter(), SignableBody::Bytes(body.as_bytes())).expect("a request");
+        let request = SignableRequest::new(
+            "POST",
+            &url,
+            headers.into_iter(),
+            SignableBody::Bytes(body.as_bytes()),
+        )
+        .expect("a request");
         let (signed, _) = sign(request, &parameters.into()).expect("signs").into_parts();
         let signed = signed.into_parts().0;
         let mut all = vec![("content-type".to_owned(), FORM.to_owned())];
-        all.extend(signed.iter().map(|header| (header.name().to_owned(), header.value().to_owned())));
+        all.extend(
+            signed.iter().map(|header| (header.name().to_owned(), header.value().to_owned())),
+        );
         all
     }
 
@@ -137,7 +159,13 @@ pub fn refused(status: u16, code: &str) -> (u16, String) {
 }
 
 /// A request on a connection of its own.
-pub fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+pub fn request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Vec<u8> {
     let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
     if !headers.iter().any(|(name, _)| *name == "host") {
         write!(head, "host: {address}\r\n").expect("a string");
@@ -172,8 +200,10 @@ pub fn parse(bytes: &[u8]) -> Option<Reply> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     let mut lines = head.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let headers: Vec<(String, String)> =
-        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
     let mut reply = Reply { status, headers, body: body.to_owned() };
     if reply.header("transfer-encoding") == Some("chunked") {
         reply.body = dechunked(body)?;

@@ -1,4 +1,5 @@
-//! The face of the endpoint: protocol, signatures, limits, TLS, forwarding, pages. What is behind it is in memory.
+//! The face of the endpoint: protocol, signatures, limits, TLS, forwarding, pages. What is behind
+//! it is in memory.
 
 mod auth;
 mod command;

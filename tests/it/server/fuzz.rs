@@ -1,6 +1,7 @@
-//! Forms out of a table of the actions' parameters, right and wrong ones: there is always an answer, and what is right arrives.
+//! Forms out of a table of the actions' parameters, right and wrong ones: there is always an
+//! answer, and what is right arrives.
 
-use amistore::query::{Params, ServiceError, answer};
+use amistore::aws::ec2_query::{Params, ServiceError, answer};
 
 use super::caller::Bench;
 use super::memory::{Heard, lock};
@@ -18,7 +19,10 @@ const SCHEMAS: [Schema; 3] = [
             ("S3ObjectTag.#.Key", &["a", "ü +&=%", "k/:@"], false),
         ],
     ),
-    ("DescribeStoreImageTasks", &[("ImageId.#", &["ami-01234567", "ami-89abcdef"], false), ("NextToken", &[""], false)]),
+    (
+        "DescribeStoreImageTasks",
+        &[("ImageId.#", &["ami-01234567", "ami-89abcdef"], false), ("NextToken", &[""], false)],
+    ),
     (
         "CreateRestoreImageTask",
         &[
@@ -55,7 +59,10 @@ fn pick<'a, T: ?Sized>(random: &mut Random, from: &[&'a T]) -> &'a T {
 
 /// A form that is right.
 fn valid(random: &mut Random, schema: &Schema) -> Vec<(String, String)> {
-    let mut pairs = vec![("Action".to_owned(), schema.0.to_owned()), ("Version".to_owned(), "2016-11-15".to_owned())];
+    let mut pairs = vec![
+        ("Action".to_owned(), schema.0.to_owned()),
+        ("Version".to_owned(), "2016-11-15".to_owned()),
+    ];
     for (name, values, is_required) in schema.1 {
         if *is_required || random.below(2) == 0 {
             // Numbers may begin anywhere.
@@ -80,7 +87,17 @@ fn mutate(random: &mut Random, pairs: &mut Vec<(String, String)>) {
             3 => pairs[at].0.push_str(pick(random, &JUNK)),
             4 => pairs[at].0 = pair.0.replace(['1', '2'], pick(random, &JUNK)),
             5 => pairs.push((
-                pick(random, &["Filter.1.Name", "Filter.1.Value.1", "MaxResults", "DryRun", "TagSpecification.1.ResourceType"]).to_owned(),
+                pick(
+                    random,
+                    &[
+                        "Filter.1.Name",
+                        "Filter.1.Value.1",
+                        "MaxResults",
+                        "DryRun",
+                        "TagSpecification.1.ResourceType",
+                    ],
+                )
+                .to_owned(),
                 pick(random, &JUNK).to_owned(),
             )),
             _ => pairs[at].1 = pair.1.repeat(1 + random.below(100) as usize),
@@ -99,7 +116,9 @@ fn what_is_right_arrives() {
     for _ in 0..300 {
         let schema = SCHEMAS[random.below(3) as usize];
         let pairs = valid(&mut random, &schema);
-        let sent = |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let sent = |name: &str| {
+            pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        };
         let form = encoded(pairs.clone());
         let reply = bench.call(&form);
         assert_eq!(reply.status, 200, "{form}: {reply:?}");
@@ -111,9 +130,15 @@ fn what_is_right_arrives() {
                     (Some(request.image_id.to_string()), place.trim_end_matches('/')),
                     (sent("ImageId"), sent("Bucket").expect("one").trim_end_matches('/'))
                 );
-                assert_eq!(request.tags.len(), pairs.iter().filter(|(name, _)| name.starts_with("S3ObjectTag.")).count());
+                assert_eq!(
+                    request.tags.len(),
+                    pairs.iter().filter(|(name, _)| name.starts_with("S3ObjectTag.")).count()
+                );
             }
-            Heard::Tasks(query) => assert_eq!(query.image_ids.len(), pairs.iter().filter(|(name, _)| name.starts_with("ImageId.")).count()),
+            Heard::Tasks(query) => assert_eq!(
+                query.image_ids.len(),
+                pairs.iter().filter(|(name, _)| name.starts_with("ImageId.")).count()
+            ),
             Heard::Restore(request, false) => {
                 assert_eq!(
                     (Some(request.bucket), Some(request.object_key), request.name),
@@ -136,13 +161,17 @@ fn whatever_comes_is_answered() {
         let mut form = encoded(pairs);
         if random.below(5) == 0 {
             // Not even a form.
-            let at = (0..=random.below(form.len().max(1) as u64) as usize).rev().find(|at| form.is_char_boundary(*at)).unwrap_or(0);
+            let at = (0..=random.below(form.len().max(1) as u64) as usize)
+                .rev()
+                .find(|at| form.is_char_boundary(*at))
+                .unwrap_or(0);
             form.insert_str(at, pick(&mut random, &["%", "%zz", "&&", "=", "%ff", "+", ";"]));
         }
         let reply = bench.call(&form);
         assert!(reply.status < 500, "{form}: {reply:?}");
         if reply.status == 200 {
-            answer(schema.0, reply.body.as_bytes()).unwrap_or_else(|error| panic!("{form}: {error:?}"));
+            answer(schema.0, reply.body.as_bytes())
+                .unwrap_or_else(|error| panic!("{form}: {error:?}"));
         } else {
             let error = ServiceError::read(reply.status, reply.body.as_bytes());
             assert!(error.request_id.is_some() && !error.message.is_empty(), "{form}: {reply:?}");
@@ -154,9 +183,14 @@ fn whatever_comes_is_answered() {
 fn many_parameters_cost_little() {
     let bench = Bench::start();
     let began = std::time::Instant::now();
-    for name in ["ImageId.{}", "Filter.{}.Name", "Filter.1.Value.{}", "X.{}", "Filter.{}.Value.{}"] {
-        let pairs = (1..=9_900).map(|at: u32| (name.replace("{}", &at.to_string()), "x".to_owned()));
-        let head = [("Action".to_owned(), "DescribeStoreImageTasks".to_owned()), ("Version".to_owned(), "2016-11-15".to_owned())];
+    for name in ["ImageId.{}", "Filter.{}.Name", "Filter.1.Value.{}", "X.{}", "Filter.{}.Value.{}"]
+    {
+        let pairs =
+            (1..=9_900).map(|at: u32| (name.replace("{}", &at.to_string()), "x".to_owned()));
+        let head = [
+            ("Action".to_owned(), "DescribeStoreImageTasks".to_owned()),
+            ("Version".to_owned(), "2016-11-15".to_owned()),
+        ];
         let reply = bench.call(&encoded(head.into_iter().chain(pairs).collect()));
         assert_eq!(reply.status, 400, "{name}: {reply:?}");
     }

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use amistore::base::ImageId;
 use amistore::server::{
-    Overview, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Running, Service, StorePage, StoreQuery, StoreRequest, StoreResult,
+    Overview, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Running, Service, StorePage,
+    StoreQuery, StoreRequest, StoreResult,
 };
 
 pub const RESERVED: &str = "ami-00000000000000aaa";
@@ -100,7 +101,9 @@ impl Service for Memory {
 
     fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal> {
         self.hear(Heard::Tasks(query.clone()))?;
-        let from = query.after.as_deref().map_or(0, |after| after.trim_start_matches("at-").parse().expect("what was given out"));
+        let from = query.after.as_deref().map_or(0, |after| {
+            after.trim_start_matches("at-").parse().expect("what was given out")
+        });
         let tasks = lock(&self.tasks);
         let page: Vec<StoreResult> = tasks.iter().skip(from).take(query.limit).cloned().collect();
         let next = (from + page.len() < tasks.len()).then(|| format!("at-{}", from + page.len()));
@@ -132,10 +135,20 @@ impl Service for Memory {
             reason: None,
             origin: "server",
         };
-        Ok(Overview { tasks: vec![running], queued: 3, running: 1, bytes: 7, ..Overview::default() })
+        Ok(Overview {
+            tasks: vec![running],
+            queued: 3,
+            running: 1,
+            bytes: 7,
+            ..Overview::default()
+        })
     }
 
-    fn use_signature(&self, signature: &[u8; 32], _until: SystemTime) -> Result<Option<SystemTime>, Refusal> {
+    fn use_signature(
+        &self,
+        signature: &[u8; 32],
+        _until: SystemTime,
+    ) -> Result<Option<SystemTime>, Refusal> {
         let mut used = lock(&self.used);
         let before = used.get(signature).copied();
         used.entry(*signature).or_insert_with(SystemTime::now);

@@ -1,4 +1,5 @@
-//! Runs the program as its users do, each time in a directory of its own, and looks at what is left there.
+//! Runs the program as its users do, each time in a directory of its own, and looks at what is left
+//! there.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use amistore::codec::sha256;
 use amistore::engine::Archive;
 use amistore::format::{Footer, MetaRole, RootRecord, WindowIndex};
-use amistore::store::MemoryReader;
+use amistore::object::MemoryReader;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -30,12 +31,16 @@ pub const DATA: &str = "snap-0bbbbbbbbbbbbbbbb";
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A directory that a test has for itself, and in which the program runs; and another one for its state.
+/// A directory that a test has for itself, and in which the program runs; and another one for its
+/// state.
 pub struct Sandbox(TempDir, TempDir);
 
 impl Sandbox {
     pub fn new() -> Self {
-        Self(TempDir::new().expect("a temporary directory"), TempDir::new().expect("a state directory"))
+        Self(
+            TempDir::new().expect("a temporary directory"),
+            TempDir::new().expect("a state directory"),
+        )
     }
 
     /// A sandbox that holds the sample image as directory `image`.
@@ -85,16 +90,19 @@ impl Sandbox {
         }
     }
 
-    /// An image directory with two volumes and an ephemeral device: 1 GiB each, 4 blocks of the first and 3 of the second written.
+    /// An image directory with two volumes and an ephemeral device: 1 GiB each, 4 blocks of the
+    /// first and 3 of the second written.
     pub fn sample_image(&self, name: &str) {
         self.make_directory(name);
         self.write(&format!("{name}/image.json"), sample_json().to_string());
-        let root = [(0, text(1, 1)), (9, text(2, 1)), (20, vec![0; BLOCK as usize]), (2047, text(3, 1))];
+        let root =
+            [(0, text(1, 1)), (9, text(2, 1)), (20, vec![0; BLOCK as usize]), (2047, text(3, 1))];
         self.disk(&format!("{name}/{ROOT}.raw"), 1 << 30, &root);
         self.disk(&format!("{name}/{DATA}.raw"), 1 << 30, &[(0, noise(4, 2)), (100, noise(5, 1))]);
     }
 
-    /// Everything in the sandbox but what it was set up with: paths in order, directories with a slash at their end, files whose name starts with a dot among them.
+    /// Everything in the sandbox but what it was set up with: paths in order, directories with a
+    /// slash at their end, files whose name starts with a dot among them.
     pub fn left(&self, set_up: &[&str]) -> Vec<String> {
         fn walk(root: &Path, directory: &Path, found: &mut Vec<String>) {
             for entry in fs::read_dir(directory).expect("a directory to be listed") {
@@ -110,7 +118,9 @@ impl Sandbox {
         }
         let mut found = Vec::new();
         walk(self.0.path(), self.0.path(), &mut found);
-        found.retain(|path| !set_up.iter().any(|known| path == known || path.starts_with(&format!("{known}/"))));
+        found.retain(|path| {
+            !set_up.iter().any(|known| path == known || path.starts_with(&format!("{known}/")))
+        });
         found.sort();
         found
     }
@@ -205,13 +215,15 @@ impl Outcome {
     /// stdout as one JSON value.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error}: {} {}", self.text(), self.stderr))
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.text(), self.stderr))
     }
 
     /// stderr as one JSON object, an error with all its members.
     #[track_caller]
     pub fn json_error(&self) -> Value {
-        let error: Value = serde_json::from_str(&self.stderr).unwrap_or_else(|error| panic!("{error}: {}", self.stderr));
+        let error: Value = serde_json::from_str(&self.stderr)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.stderr));
         let members: Vec<&String> = error.as_object().expect("an object").keys().collect();
         assert_eq!(members, ["causes", "context", "exit_code", "hint", "kind", "message"]);
         assert_eq!(error["exit_code"], self.code);
@@ -222,8 +234,16 @@ impl Outcome {
 impl From<Output> for Outcome {
     fn from(output: Output) -> Self {
         use std::os::unix::process::ExitStatusExt;
-        let code = output.status.code().or_else(|| output.status.signal().map(|signal| -signal)).expect("a status");
-        Self { code, stdout: output.stdout, stderr: String::from_utf8(output.stderr).expect("messages in UTF-8") }
+        let code = output
+            .status
+            .code()
+            .or_else(|| output.status.signal().map(|signal| -signal))
+            .expect("a status");
+        Self {
+            code,
+            stdout: output.stdout,
+            stderr: String::from_utf8(output.stderr).expect("messages in UTF-8"),
+        }
     }
 }
 
@@ -238,7 +258,10 @@ impl Running {
     /// Sends a signal by its name.
     pub fn signal(&mut self, name: &str) {
         let pid = self.child().id().to_string();
-        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid]).status().expect("a shell");
+        let sent = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid])
+            .status()
+            .expect("a shell");
         assert!(sent.success());
     }
 
@@ -323,7 +346,9 @@ pub fn noise(seed: u64, blocks: u64) -> Vec<u8> {
 
 /// Blocks that can be compressed, with some work.
 pub fn text(seed: u64, blocks: u64) -> Vec<u8> {
-    bytes(numbers(seed, blocks).map(|number| number & 0x0707_0707_0707_0707 | 0x6060_6060_6060_6060))
+    bytes(
+        numbers(seed, blocks).map(|number| number & 0x0707_0707_0707_0707 | 0x6060_6060_6060_6060),
+    )
 }
 
 fn bytes(numbers: impl Iterator<Item = u64>) -> Vec<u8> {
@@ -354,11 +379,17 @@ impl Anatomy {
     pub fn of(bytes: &[u8]) -> Self {
         let reader = MemoryReader::new("archive", bytes.to_vec());
         let archive = Archive::open(&reader).expect("an archive");
-        let windows = archive.root().windows.iter().map(|entry| archive.window_index(entry).expect("an index")).collect();
+        let windows = archive
+            .root()
+            .windows
+            .iter()
+            .map(|entry| archive.window_index(entry).expect("an index"))
+            .collect();
         Self { root: archive.root().clone(), footer: archive.footer().clone(), windows }
     }
 
-    /// Offset and length of the C record and of the data frame of a cell, counted within a window of the table.
+    /// Offset and length of the C record and of the data frame of a cell, counted within a window
+    /// of the table.
     pub fn cell(&self, window: usize, cell: usize) -> [(usize, usize); 2] {
         let slots = &self.windows[window].slots;
         let before: u64 = slots[..cell].iter().map(|slot| u64::from(slot.cell_len)).sum();
@@ -375,12 +406,19 @@ impl Anatomy {
 
     /// Offset and length of the first meta frame of a role.
     pub fn meta(&self, role: MetaRole) -> (usize, usize) {
-        let frame = self.root.manifest.meta.iter().find(|frame| frame.role == role).expect("a frame of this role");
+        let frame = self
+            .root
+            .manifest
+            .meta
+            .iter()
+            .find(|frame| frame.role == role)
+            .expect("a frame of this role");
         (frame.offset as usize, frame.len as usize)
     }
 }
 
-/// An archive whose manifest was changed, sealed again by a footer that fits. It forgets who wrote it, which makes room for the change.
+/// An archive whose manifest was changed, sealed again by a footer that fits. It forgets who wrote
+/// it, which makes room for the change.
 pub fn resealed(bytes: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let footer = Anatomy::of(bytes).footer;
     let (start, end) = (footer.root_offset as usize, footer.offset as usize);

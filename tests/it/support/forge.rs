@@ -1,4 +1,5 @@
-//! Makes archives by hand, straight from the words of `format-spec/container.md`: good ones, to compare the packer with, and ones whose digests are all right although what they cover is wrong.
+//! Makes archives by hand, straight from the words of `format-spec/container.md`: good ones, to
+//! compare the packer with, and ones whose digests are all right although what they cover is wrong.
 //!
 //! It uses nothing of `amistore::format`, so that a mistake there is not made here as well.
 
@@ -40,7 +41,8 @@ pub struct Forge {
     pub volumes: Vec<Volume>,
     pub level: i32,
     pub writer: String,
-    /// Changes the data that is compressed into a cell; its record still says what it would have said.
+    /// Changes the data that is compressed into a cell; its record still says what it would have
+    /// said.
     pub edit_raw: Edit,
     /// Changes a data frame before it is hashed.
     pub edit_frame: Edit,
@@ -79,8 +81,14 @@ impl Forge {
     }
 
     pub fn build(&self) -> Vec<u8> {
-        let mut build =
-            Build { forge: self, out: Vec::new(), table: Vec::new(), meta: Vec::new(), windows: Vec::new(), volumes: Vec::new() };
+        let mut build = Build {
+            forge: self,
+            out: Vec::new(),
+            table: Vec::new(),
+            meta: Vec::new(),
+            windows: Vec::new(),
+            volumes: Vec::new(),
+        };
         build.run();
         build.out
     }
@@ -116,7 +124,9 @@ impl Build<'_> {
     fn run(&mut self) {
         let forge = self.forge;
         let mut prologue = Vec::new();
-        for (name, content) in [("image.json", &forge.image_json), ("FORMAT.txt", &forge.format_txt)] {
+        for (name, content) in
+            [("image.json", &forge.image_json), ("FORMAT.txt", &forge.format_txt)]
+        {
             prologue.extend_from_slice(&tar_header(name, b'0', content.len() as u64, None));
             prologue.extend_from_slice(content);
             prologue.resize(prologue.len().next_multiple_of(512), 0);
@@ -188,8 +198,7 @@ impl Build<'_> {
     fn meta(&mut self, role: &str, volume: Option<u16>, raw: &[u8]) {
         for piece in raw.chunks(1 << 20) {
             let frame = frame(piece, self.forge.level);
-            let mut entry =
-                json!({"off": self.out.len(), "len": frame.len(), "raw": piece.len(), "role": role, "sha256": hex(&sha(&frame))});
+            let mut entry = json!({"off": self.out.len(), "len": frame.len(), "raw": piece.len(), "role": role, "sha256": hex(&sha(&frame))});
             if let Some(volume) = volume {
                 entry["volume"] = json!(volume);
             }
@@ -207,14 +216,17 @@ impl Build<'_> {
         let mut rest = &volume.blocks[..];
         while let Some((first, _)) = rest.first() {
             let window = first / 32_768;
-            let (blocks, after) = rest.split_at(rest.partition_point(|(block, _)| block / 32_768 == window));
+            let (blocks, after) =
+                rest.split_at(rest.partition_point(|(block, _)| block / 32_768 == window));
             rest = after;
             if let Some(digest) = self.window(index, window, blocks, &len) {
                 content.extend_from_slice(&window.to_le_bytes());
                 content.extend_from_slice(&digest);
             }
         }
-        let count = |wanted: fn(&Block) -> bool| volume.blocks.iter().filter(|(_, block)| wanted(block)).count();
+        let count = |wanted: fn(&Block) -> bool| {
+            volume.blocks.iter().filter(|(_, block)| wanted(block)).count()
+        };
         self.volumes.push(json!({
             "name": volume.name, "size": volume.size, "blocks": volume.blocks.len(), "content": hex(&sha(&content)),
             "zero": count(|block| !matches!(block, Block::Data(_))), "fill": count(|block| matches!(block, Block::Fill)),
@@ -222,7 +234,13 @@ impl Build<'_> {
         sha(&content)
     }
 
-    fn window(&mut self, index: u16, window: u32, blocks: &[(u32, Block)], len: &dyn Fn(u32) -> u64) -> Option<[u8; 32]> {
+    fn window(
+        &mut self,
+        index: u16,
+        window: u32,
+        blocks: &[(u32, Block)],
+        len: &dyn Fn(u32) -> u64,
+    ) -> Option<[u8; 32]> {
         let start = self.out.len();
         let (mut entries, mut content) = (Vec::new(), Vec::new());
         let mut rest = blocks;
@@ -366,7 +384,13 @@ pub fn sparse_header(volume: &Volume) -> Vec<u8> {
         map.push((volume.size, 0));
     }
     let (first, rest) = map.split_at(map.len().min(4));
-    let mut header = tar_header(&format!("{}.raw", volume.name), b'S', stored, Some((first, !rest.is_empty(), volume.size))).to_vec();
+    let mut header = tar_header(
+        &format!("{}.raw", volume.name),
+        b'S',
+        stored,
+        Some((first, !rest.is_empty(), volume.size)),
+    )
+    .to_vec();
     let mut chunks = rest.chunks(21).peekable();
     while let Some(chunk) = chunks.next() {
         let mut block = [0; 512];

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use amistore::base::{Cancel, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize};
-use amistore::block::{BlockSink, BlockSource, MemorySink, MemorySource};
-use amistore::catalog::{ImageSource, ImageTarget};
 use amistore::engine::{Context, PackOptions, PackReport, Plan, Selection};
-use amistore::model::ImageDocument;
+use amistore::image::ImageDocument;
+use amistore::image::{ImageSource, ImageTarget};
+use amistore::object::{MemoryReader, MemoryStore, ObjectStore};
 use amistore::ops;
-use amistore::store::{MemoryReader, MemoryStore, ObjectStore};
+use amistore::volume::{BlockSink, BlockSource, MemorySink, MemorySource};
 
 pub const BLOCK: usize = 512 * 1024;
 
@@ -57,7 +57,8 @@ pub struct TestImage {
 impl TestImage {
     /// An image with bare snapshots `snap-0`, `snap-1`, ...
     pub fn new(volumes: Vec<(u64, BTreeMap<u32, Vec<u8>>)>) -> Self {
-        let ids: Vec<String> = (0..volumes.len()).map(|index| format!(r#"{{"SnapshotId":"snap-{index}"}}"#)).collect();
+        let ids: Vec<String> =
+            (0..volumes.len()).map(|index| format!(r#"{{"SnapshotId":"snap-{index}"}}"#)).collect();
         let json = if ids.is_empty() {
             r#"{"Image":{"ImageId":"ami-00000000"}}"#.to_owned()
         } else {
@@ -89,15 +90,26 @@ impl TestImage {
 
     /// Packs the image, and gives the archive.
     pub fn pack(&self, level: i32, threads: usize) -> Vec<u8> {
-        self.pack_with(&Plan::new(threads, 256 << 20, level).expect("a plan"), &PackOptions::default()).0
+        self.pack_with(
+            &Plan::new(threads, 256 << 20, level).expect("a plan"),
+            &PackOptions::default(),
+        )
+        .0
     }
 
     pub fn pack_with(&self, plan: &Plan, options: &PackOptions) -> (Vec<u8>, PackReport) {
         let store = MemoryStore::default();
-        let writer = store.create("a.bin", amistore::store::Creation::default()).expect("creates");
+        let writer = store.create("a.bin", amistore::object::Creation::default()).expect("creates");
         let cancel = Cancel::new();
         let context = Context { plan, observer: &NullObserver, cancel: &cancel };
-        let report = amistore::engine::pack(self, options, writer, amistore::engine::PackLog::none(), context).expect("packs");
+        let report = amistore::engine::pack(
+            self,
+            options,
+            writer,
+            amistore::engine::PackLog::none(),
+            context,
+        )
+        .expect("packs");
         (store.get("a.bin").expect("committed").to_vec(), report)
     }
 }
@@ -140,8 +152,17 @@ impl ImageTarget for Collected {
 
 impl Collected {
     fn unpacked(&self) -> Unpacked {
-        let volumes = self.0.lock().expect("no panic").iter().map(|(name, size, sink)| (name.clone(), *size, sink.blocks())).collect();
-        Unpacked { image_json: self.1.lock().expect("no panic").clone().expect("committed"), volumes }
+        let volumes = self
+            .0
+            .lock()
+            .expect("no panic")
+            .iter()
+            .map(|(name, size, sink)| (name.clone(), *size, sink.blocks()))
+            .collect();
+        Unpacked {
+            image_json: self.1.lock().expect("no panic").clone().expect("committed"),
+            volumes,
+        }
     }
 }
 

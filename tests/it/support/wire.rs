@@ -1,4 +1,5 @@
-//! Servers of the tests, as sockets: who listens, which connections are open, and how they end. What is answered is not its affair.
+//! Servers of the tests, as sockets: who listens, which connections are open, and how they end.
+//! What is answered is not its affair.
 
 use std::collections::VecDeque;
 use std::io;
@@ -47,7 +48,8 @@ enum Command {
     Stop,
 }
 
-/// A server on a port of this machine. It stops, with all of its connections and threads, when it is dropped.
+/// A server on a port of this machine. It stops, with all of its connections and threads, when it
+/// is dropped.
 pub struct Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -69,7 +71,11 @@ impl Server {
         let connections = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&connections);
         let serve = move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name(name).enable_all().build();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .thread_name(name)
+                .enable_all()
+                .build();
             runtime.expect("a runtime").block_on(async {
                 let (reserved, address) = reserve();
                 let listener = listen(address);
@@ -110,7 +116,8 @@ impl Drop for Server {
     }
 }
 
-/// A socket that is bound and does not listen: it keeps the port for us while nobody accepts, and connections are refused.
+/// A socket that is bound and does not listen: it keeps the port for us while nobody accepts, and
+/// connections are refused.
 fn reserve() -> (TcpSocket, SocketAddr) {
     let socket = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let address = socket.local_addr().expect("a bound socket has an address");
@@ -209,13 +216,21 @@ impl Drop for Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -246,8 +261,12 @@ struct End {
 
 impl Answer {
     /// Calls `count` with the bytes of every piece that goes out.
-    pub fn new(pieces: impl IntoIterator<Item = Bytes>, count: impl Fn(usize) + Send + Sync + 'static) -> Self {
-        let pieces: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+    pub fn new(
+        pieces: impl IntoIterator<Item = Bytes>,
+        count: impl Fn(usize) + Send + Sync + 'static,
+    ) -> Self {
+        let pieces: VecDeque<Bytes> =
+            pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         let len = pieces.iter().map(Bytes::len).sum();
         Self { pieces, announced: len, left: len, end: None, count: Box::new(count) }
     }
@@ -264,7 +283,10 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let left = self.left;
         if let Some(piece) = self.pieces.front_mut().filter(|_| left > 0) {
             let sent = piece.split_to(piece.len().min(left).min(PIECE));
@@ -278,7 +300,9 @@ impl Body for Answer {
         }
         let Some(end) = &mut self.end else { return Poll::Ready(None) };
         let open = end.open.get_or_insert_with(|| Box::pin(tokio::time::sleep(end.open_for)));
-        open.as_mut().poll(context).map(|()| Some(Err(io::Error::other("the answer is to break off"))))
+        open.as_mut()
+            .poll(context)
+            .map(|()| Some(Err(io::Error::other("the answer is to break off"))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -295,8 +319,12 @@ pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
-        let code = tail.get(..2).and_then(|code| std::str::from_utf8(code).ok()).and_then(|code| u8::from_str_radix(code, 16).ok());
-        let (byte, after) = code.filter(|_| *first == b'%').map_or((*first, tail), |code| (code, &tail[2..]));
+        let code = tail
+            .get(..2)
+            .and_then(|code| std::str::from_utf8(code).ok())
+            .and_then(|code| u8::from_str_radix(code, 16).ok());
+        let (byte, after) =
+            code.filter(|_| *first == b'%').map_or((*first, tail), |code| (code, &tail[2..]));
         bytes.push(byte);
         rest = after;
     }

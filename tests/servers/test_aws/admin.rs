@@ -1,4 +1,5 @@
-//! The admin interface: JSON over HTTP, for those who cannot call the servers' own functions. `?server=1` is the second server.
+//! The admin interface: JSON over HTTP, for those who cannot call the servers' own functions.
+//! `?server=1` is the second server.
 //!
 //! | request | what it does |
 //! |---|---|
@@ -41,26 +42,43 @@ use crate::support::wire::{Answer, Connection, Server, percent_decoded};
 type Outcome = Result<Value, String>;
 
 pub fn start(places: Arc<Vec<Place>>) -> Server {
-    Server::start("test-aws-admin", move |_: Connection, request| answer(Arc::clone(&places), request))
+    Server::start("test-aws-admin", move |_: Connection, request| {
+        answer(Arc::clone(&places), request)
+    })
 }
 
-async fn answer(places: Arc<Vec<Place>>, request: Request<Incoming>) -> io::Result<Response<Answer>> {
+async fn answer(
+    places: Arc<Vec<Place>>,
+    request: Request<Incoming>,
+) -> io::Result<Response<Answer>> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let pairs = parts.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    let query: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), percent_decoded(value))).collect();
+    let pairs =
+        parts.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let query: BTreeMap<String, String> =
+        pairs.map(|(name, value)| (name.to_owned(), percent_decoded(value))).collect();
     let (status, body) = match done(&places, &parts.method, parts.uri.path(), &query, &body) {
         Ok(body) => (200, body),
         Err(message) => (400, json!({ "error": message })),
     };
     let mut answer = Response::new(Answer::new([Bytes::from(format!("{body}\n"))], |_| ()));
     *answer.status_mut() = status.try_into().expect("a status");
-    answer.headers_mut().insert("content-type", "application/json".parse().expect("a header value"));
+    answer
+        .headers_mut()
+        .insert("content-type", "application/json".parse().expect("a header value"));
     Ok(answer)
 }
 
-fn done(places: &[Place], method: &Method, path: &str, query: &BTreeMap<String, String>, body: &[u8]) -> Outcome {
-    let number = query.get("server").map_or(Ok(0), |text| text.parse::<usize>().map_err(|cause| cause.to_string()))?;
+fn done(
+    places: &[Place],
+    method: &Method,
+    path: &str,
+    query: &BTreeMap<String, String>,
+    body: &[u8],
+) -> Outcome {
+    let number = query
+        .get("server")
+        .map_or(Ok(0), |text| text.parse::<usize>().map_err(|cause| cause.to_string()))?;
     let place = places.get(number).ok_or("There is no such server.")?;
     let order: Value = match body {
         [] => json!({}),
@@ -69,7 +87,9 @@ fn done(places: &[Place], method: &Method, path: &str, query: &BTreeMap<String, 
     let aws = &place.aws;
     let path: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (method, path.as_slice()) {
-        (&Method::POST, ["snapshot"]) => Ok(json!({ "id": aws.add_snapshot(orders::snapshot(&order)?) })),
+        (&Method::POST, ["snapshot"]) => {
+            Ok(json!({ "id": aws.add_snapshot(orders::snapshot(&order)?) }))
+        }
         (&Method::POST, ["image"]) => Ok(json!({ "id": aws.add_image(orders::image(order)?) })),
         (&Method::GET, ["state"]) => Ok(state(aws)),
         (&Method::GET, ["calls"]) => Ok(calls(aws)),
@@ -100,14 +120,24 @@ fn obey(place: &Place, what: &str, order: &Value) -> Result<(), String> {
     match what {
         "fault" => aws.fail(orders::fault(order)?),
         "settings" => orders::settings(aws, order)?,
-        "advance" => aws.advance(Duration::from_secs(order["seconds"].as_u64().ok_or("seconds is missing.")?)),
+        "advance" => aws
+            .advance(Duration::from_secs(order["seconds"].as_u64().ok_or("seconds is missing.")?)),
         "bucket" => {
-            let s3 = place.s3.as_ref().ok_or("There is no S3: the program was started without --s3.")?;
-            s3.create_bucket_with(text(order, "name")?, BucketOptions { region: aws.region(), ..BucketOptions::default() });
+            let s3 =
+                place.s3.as_ref().ok_or("There is no S3: the program was started without --s3.")?;
+            s3.create_bucket_with(
+                text(order, "name")?,
+                BucketOptions { region: aws.region(), ..BucketOptions::default() },
+            );
         }
         "network" if order["up"] == true => aws.resume(),
         "network" => aws.stop_accepting(),
-        "key" => aws.add_key_of(&account, text(order, "id")?, text(order, "secret")?, order["token"].as_str()),
+        "key" => aws.add_key_of(
+            &account,
+            text(order, "id")?,
+            text(order, "secret")?,
+            order["token"].as_str(),
+        ),
         "expire" => match order["snapshot"].as_str() {
             Some(snapshot) => {
                 aws.snapshot(snapshot).ok_or("There is no such snapshot.")?;
@@ -121,7 +151,9 @@ fn obey(place: &Place, what: &str, order: &Value) -> Result<(), String> {
             None => aws.deny(text(order, "operation")?),
         },
         "allow" => aws.allow(text(order, "operation")?),
-        "encrypt" => aws.encrypt_by_default(&account, order["encrypts"] == true, order["kms_key"].as_str()),
+        "encrypt" => {
+            aws.encrypt_by_default(&account, order["encrypts"] == true, order["kms_key"].as_str())
+        }
         _ => return Err("There is no such request.".to_owned()),
     }
     Ok(())
@@ -159,7 +191,8 @@ fn calls(aws: &TestAws) -> Value {
 }
 
 fn logged(call: &Call) -> Value {
-    let took = call.answered.map(|answered| answered.duration_since(call.started).as_secs_f64() * 1000.0);
+    let took =
+        call.answered.map(|answered| answered.duration_since(call.started).as_secs_f64() * 1000.0);
     json!({
         "number": call.number, "service": call.service, "operation": call.operation, "snapshot": call.snapshot, "block": call.block,
         "status": call.status, "error": call.error, "connection": call.connection, "access_key": call.access_key,
@@ -171,7 +204,9 @@ fn logged(call: &Call) -> Value {
 fn write_raw(snapshot: &Snapshot, path: &str) -> io::Result<()> {
     let file = File::create(path)?;
     file.set_len(snapshot.volume_size << 30)?;
-    for (index, content) in snapshot.blocks.iter().filter(|(_, content)| !matches!(content, Content::Zero)) {
+    for (index, content) in
+        snapshot.blocks.iter().filter(|(_, content)| !matches!(content, Content::Zero))
+    {
         file.write_all_at(&content.to_vec(*index), u64::from(*index) * BLOCK as u64)?;
     }
     Ok(())

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::aws::{BLOCK, Content, Fault, FaultKind, Image, Pattern, Rate, Settings, Snapshot, TestAws};
+use crate::support::aws::{
+    BLOCK, Content, Fault, FaultKind, Image, Pattern, Rate, Settings, Snapshot, TestAws,
+};
 
 /// The number of this name, if there is one.
 fn number(order: &Value, name: &str) -> Result<Option<u64>, String> {
@@ -17,7 +19,9 @@ fn number(order: &Value, name: &str) -> Result<Option<u64>, String> {
 }
 
 fn index(order: &Value, name: &str) -> Result<Option<u32>, String> {
-    number(order, name)?.map(|number| u32::try_from(number).map_err(|_| format!("{name} is too large."))).transpose()
+    number(order, name)?
+        .map(|number| u32::try_from(number).map_err(|_| format!("{name} is too large.")))
+        .transpose()
 }
 
 fn text(order: &Value, name: &str) -> Option<String> {
@@ -43,7 +47,8 @@ pub fn snapshot(order: &Value) -> Result<Snapshot, String> {
     snapshot.encrypted = order["encrypted"] == true || snapshot.kms_key_id.is_some();
     snapshot.parent = text(order, "parent");
     if order["tags"].is_object() {
-        snapshot.tags = serde_json::from_value(order["tags"].clone()).map_err(|cause| format!("tags: {cause}"))?;
+        snapshot.tags = serde_json::from_value(order["tags"].clone())
+            .map_err(|cause| format!("tags: {cause}"))?;
     }
     for block in order["blocks"].as_array().into_iter().flatten() {
         let content = match (block["text"].as_str(), &block["made"]) {
@@ -54,17 +59,25 @@ pub fn snapshot(order: &Value) -> Result<Snapshot, String> {
         snapshot.blocks.insert(index(block, "index")?.ok_or("A block has no index.")?, content);
     }
     if let Some(path) = text(order, "raw") {
-        read_raw(&mut snapshot, &path, order["zeros"] == true).map_err(|cause| format!("{path}: {cause}"))?;
+        read_raw(&mut snapshot, &path, order["zeros"] == true)
+            .map_err(|cause| format!("{path}: {cause}"))?;
     }
     if order["pattern"].is_object() {
         let order = &order["pattern"];
-        let (first, step) = (index(order, "first")?.unwrap_or(0), number(order, "step")?.unwrap_or(1).max(1) as usize);
+        let (first, step) = (
+            index(order, "first")?.unwrap_or(0),
+            number(order, "step")?.unwrap_or(1).max(1) as usize,
+        );
         let count = number(order, "count")?.ok_or("The count of the pattern is missing.")? as usize;
         let content = pattern(order)?;
-        snapshot.blocks.extend((first..).step_by(step).take(count).map(|index| (index, content.clone())));
+        snapshot
+            .blocks
+            .extend((first..).step_by(step).take(count).map(|index| (index, content.clone())));
     }
     match snapshot.blocks.keys().next_back() {
-        Some(last) if u64::from(*last) >= snapshot.capacity() => Err(format!("Block {last} is behind the end of the volume.")),
+        Some(last) if u64::from(*last) >= snapshot.capacity() => {
+            Err(format!("Block {last} is behind the end of the volume."))
+        }
         _ => Ok(snapshot),
     }
 }
@@ -90,7 +103,8 @@ pub fn image(mut order: Value) -> Result<Image, String> {
         None => serde_json::from_value(order).map_err(|cause| cause.to_string()),
         Some(root) => {
             let plain = Image::new(&text(&order, "name").unwrap_or_default(), &root);
-            order["mappings"] = serde_json::to_value(plain.mappings).map_err(|cause| cause.to_string())?;
+            order["mappings"] =
+                serde_json::to_value(plain.mappings).map_err(|cause| cause.to_string())?;
             serde_json::from_value(order).map_err(|cause| cause.to_string())
         }
     }
@@ -102,7 +116,9 @@ pub fn fault(order: &Value) -> Result<Fault, String> {
     let code = text(order, "code").unwrap_or_else(|| "InternalServerException".to_owned());
     let name = text(order, "kind").ok_or("kind is missing.")?;
     let kind = match name.as_str() {
-        "Error" => FaultKind::Error { status, code, reason: text(order, "reason").unwrap_or_default() },
+        "Error" => {
+            FaultKind::Error { status, code, reason: text(order, "reason").unwrap_or_default() }
+        }
         "ErrorAfter" => FaultKind::ErrorAfter { status, code },
         "BlockNotRead" => FaultKind::BlockNotRead,
         "Throttle" => FaultKind::Throttle,
@@ -125,7 +141,11 @@ pub fn fault(order: &Value) -> Result<Fault, String> {
         other => return Err(format!("There is no kind {other}.")),
     };
     let mut fault = Fault::on(order["operation"].as_str().unwrap_or("*"), kind);
-    for (name, with) in [("nth", Fault::nth as fn(Fault, u64) -> Fault), ("times", Fault::times), ("every", Fault::every)] {
+    for (name, with) in [
+        ("nth", Fault::nth as fn(Fault, u64) -> Fault),
+        ("times", Fault::times),
+        ("every", Fault::every),
+    ] {
         if let Some(count) = number(order, name)?.filter(|count| *count > 0) {
             fault = with(fault, count);
         }
@@ -170,8 +190,15 @@ pub fn settings(aws: &TestAws, order: &Value) -> Result<(), String> {
 /// Sets one of them; none if there is no such setting, or it cannot be this.
 fn change(settings: &mut Settings, name: &str, value: &Value) -> Option<()> {
     let count = || value.as_u64().and_then(|count| u32::try_from(count).ok());
-    let limit = || if value.is_null() { Some(None) } else { value.as_u64().map(|limit| Some(limit as usize)) };
-    let time = || value.as_f64().filter(|millis| *millis >= 0.0).map(|millis| Duration::from_secs_f64(millis / 1000.0));
+    let limit = || {
+        if value.is_null() { Some(None) } else { value.as_u64().map(|limit| Some(limit as usize)) }
+    };
+    let time = || {
+        value
+            .as_f64()
+            .filter(|millis| *millis >= 0.0)
+            .map(|millis| Duration::from_secs_f64(millis / 1000.0))
+    };
     match name {
         "latency_ms" => settings.latency = time()?,
         "block_latency_ms" => settings.block_latency = time()?,
@@ -214,9 +241,10 @@ fn change(settings: &mut Settings, name: &str, value: &Value) -> Option<()> {
 fn rate(value: &Value) -> Option<Option<Rate>> {
     match value {
         Value::Null => Some(None),
-        Value::Object(fields) => {
-            Some(Some(Rate { burst: fields.get("burst")?.as_f64()?, per_second: fields.get("per_second")?.as_f64()? }))
-        }
+        Value::Object(fields) => Some(Some(Rate {
+            burst: fields.get("burst")?.as_f64()?,
+            per_second: fields.get("per_second")?.as_f64()?,
+        })),
         value => Some(Some(Rate::per_second(value.as_f64()?))),
     }
 }

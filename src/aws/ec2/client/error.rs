@@ -5,7 +5,7 @@ use std::fmt;
 use aws_smithy_types::error::ErrorMetadata;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
-use crate::query::ServiceError;
+use crate::aws::ec2_query::ServiceError;
 
 /// Where the SDK keeps the id of a request.
 pub(in super::super::super) const REQUEST_ID: &str = "aws_request_id";

@@ -1,8 +1,10 @@
 //! EC2: any action of its Query protocol, signed.
 //!
-//! [`Ec2Client`] sends one request and reads one answer. It is made of the same parts as the SDK's own clients (signing, credentials and their cache, correction of a wrong
-//! clock, timeouts, connections), without the 1.2 million lines that know every parameter of every action: the forms and answers are in [`crate::query`].
-//! It does not repeat requests: that is decided in one place, [`super::super::Link`].
+//! [`Ec2Client`] sends one request and reads one answer. It is made of the same parts as the SDK's
+//! own clients (signing, credentials and their cache, correction of a wrong clock, timeouts,
+//! connections), without the 1.2 million lines that know every parameter of every action: the forms
+//! and answers are in [`crate::aws::ec2_query`]. It does not repeat requests: that is decided in
+//! one place, [`super::super::Link`].
 
 mod endpoint;
 mod error;
@@ -26,7 +28,9 @@ use aws_smithy_runtime::client::orchestrator::endpoints::StaticUriEndpointResolv
 use aws_smithy_runtime::client::retries::classifiers::HttpStatusCodeClassifier;
 use aws_smithy_runtime::client::retries::strategy::NeverRetryStrategy;
 use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
-use aws_smithy_runtime_api::client::auth::{AuthSchemeOptionResolverParams, SharedAuthSchemeOptionResolver};
+use aws_smithy_runtime_api::client::auth::{
+    AuthSchemeOptionResolverParams, SharedAuthSchemeOptionResolver,
+};
 use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::endpoint::{EndpointResolverParams, SharedEndpointResolver};
 use aws_smithy_runtime_api::client::interceptors::context::{Input, Output};
@@ -43,8 +47,8 @@ use aws_types::region::{Region, SigningRegion};
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::aws::ec2_query::Params;
 use crate::base::Result;
-use crate::query::Params;
 
 pub use error::Ec2Error;
 pub(in super::super) use error::REQUEST_ID;
@@ -61,18 +65,28 @@ struct Inner {
 }
 
 impl Ec2Client {
-    /// A client with the credentials, connections and timeouts of `config`; its Region and endpoint too, unless others are given. No request is made.
+    /// A client with the credentials, connections and timeouts of `config`; its Region and endpoint
+    /// too, unless others are given. No request is made.
     ///
     /// Without credentials in `config`, requests are not signed.
-    pub fn new(config: &SdkConfig, region: Option<&str>, endpoint_url: Option<&str>) -> Result<Self> {
+    pub fn new(
+        config: &SdkConfig,
+        region: Option<&str>,
+        endpoint_url: Option<&str>,
+    ) -> Result<Self> {
         let place = endpoint::place(config, region, endpoint_url)?;
         let params = DefaultPluginParams::new()
             .with_retry_partition_name(format!("ec2-{}", place.region))
-            .with_behavior_version(config.behavior_version().unwrap_or_else(BehaviorVersion::latest))
+            .with_behavior_version(
+                config.behavior_version().unwrap_or_else(BehaviorVersion::latest),
+            )
             .with_is_aws_sdk(true);
-        let ours =
-            StaticRuntimePlugin::new().with_config(settings(config, &place).freeze()).with_runtime_components(components(config, &place));
-        let mut plugins = RuntimePlugins::new().with_client_plugins(default_plugins(params)).with_client_plugin(ours);
+        let ours = StaticRuntimePlugin::new()
+            .with_config(settings(config, &place).freeze())
+            .with_runtime_components(components(config, &place));
+        let mut plugins = RuntimePlugins::new()
+            .with_client_plugins(default_plugins(params))
+            .with_client_plugin(ours);
         if config.credentials_provider().is_none() {
             plugins = plugins.with_client_plugin(NoAuthRuntimePluginV2::new());
         }
@@ -94,16 +108,26 @@ impl Ec2Client {
         self.0.place.is_custom
     }
 
-    /// Asks for `action` once, and reads the answer as [`crate::query::answer()`] does.
-    pub async fn call(&self, action: &'static str, params: Params) -> Result<Value, SdkError<Ec2Error, HttpResponse>> {
+    /// Asks for `action` once, and reads the answer as [`crate::aws::ec2_query::answer()`] does.
+    pub async fn call(
+        &self,
+        action: &'static str,
+        params: Params,
+    ) -> Result<Value, SdkError<Ec2Error, HttpResponse>> {
         let reader = SharedResponseDeserializer::new(wire::Deserializer { action });
         let output = self.invoke(action, params.request(action).into(), reader).await?;
         Ok(output.downcast::<Value>().unwrap_or_default())
     }
 
-    /// Sends `form` once, as it is, and returns what comes before its body is read. A refusal is an answer, too. `action` is what the form asks for.
-    pub async fn send(&self, action: &str, form: Bytes) -> Result<RawAnswer, SdkError<Ec2Error, HttpResponse>> {
-        let output = self.invoke(action, form, SharedResponseDeserializer::new(wire::Unread)).await?;
+    /// Sends `form` once, as it is, and returns what comes before its body is read. A refusal is an
+    /// answer, too. `action` is what the form asks for.
+    pub async fn send(
+        &self,
+        action: &str,
+        form: Bytes,
+    ) -> Result<RawAnswer, SdkError<Ec2Error, HttpResponse>> {
+        let output =
+            self.invoke(action, form, SharedResponseDeserializer::new(wire::Unread)).await?;
         // Ours is the only deserializer, and it makes nothing else.
         output.downcast::<RawAnswer>().map_err(|_| SdkError::construction_failure("not an answer"))
     }
@@ -117,13 +141,19 @@ impl Ec2Client {
         let mut settings = Layer::new("action");
         settings.store_put(Metadata::new(action.to_owned(), "EC2"));
         settings.store_put(reader);
-        let plugins = self.0.plugins.clone().with_operation_plugin(StaticRuntimePlugin::new().with_config(settings.freeze()));
-        orchestrator::invoke("EC2", action, Input::erase(wire::Call(form)), &plugins).await.map_err(|error| {
-            error.map_service_error(|error| match error.downcast::<Ec2Error>() {
-                Ok(error) => error,
-                Err(other) => Ec2Error::unreadable(format!("{other:?}")),
-            })
-        })
+        let plugins = self
+            .0
+            .plugins
+            .clone()
+            .with_operation_plugin(StaticRuntimePlugin::new().with_config(settings.freeze()));
+        orchestrator::invoke("EC2", action, Input::erase(wire::Call(form)), &plugins).await.map_err(
+            |error| {
+                error.map_service_error(|error| match error.downcast::<Ec2Error>() {
+                    Ok(error) => error,
+                    Err(other) => Ec2Error::unreadable(format!("{other:?}")),
+                })
+            },
+        )
     }
 }
 
@@ -139,7 +169,9 @@ fn settings(config: &SdkConfig, place: &endpoint::Place) -> Layer {
     settings.store_put(region);
     settings.store_put(SigV4OperationSigningConfig::default());
     settings.store_put(RetryConfig::disabled());
-    settings.store_put(DisableClockSkewCorrection::from(config.disable_clock_skew_correction().unwrap_or_default()));
+    settings.store_put(DisableClockSkewCorrection::from(
+        config.disable_clock_skew_correction().unwrap_or_default(),
+    ));
     if let Some(timeouts) = config.timeout_config() {
         settings.store_put(timeouts.clone());
     }
@@ -160,11 +192,14 @@ fn components(config: &SdkConfig, place: &endpoint::Place) -> RuntimeComponentsB
     if let Some(cache) = config.identity_cache() {
         components.set_identity_cache(Some(cache));
     }
-    components.set_endpoint_resolver(Some(SharedEndpointResolver::new(StaticUriEndpointResolver::uri(place.url.clone()))));
+    components.set_endpoint_resolver(Some(SharedEndpointResolver::new(
+        StaticUriEndpointResolver::uri(place.url.clone()),
+    )));
     components.set_retry_strategy(Some(SharedRetryStrategy::new(NeverRetryStrategy::new())));
     if let Some(provider) = config.credentials_provider() {
         let options = StaticAuthSchemeOptionResolver::new(vec![SCHEME_ID]);
-        components.set_auth_scheme_option_resolver(Some(SharedAuthSchemeOptionResolver::new(options)));
+        components
+            .set_auth_scheme_option_resolver(Some(SharedAuthSchemeOptionResolver::new(options)));
         components.push_auth_scheme(SigV4AuthScheme::new());
         components.set_identity_resolver(SCHEME_ID, provider);
     }

@@ -1,4 +1,5 @@
-//! What becomes of an answer that is not what was asked for. No network: the connection is a function.
+//! What becomes of an answer that is not what was asked for. No network: the connection is a
+//! function.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -9,7 +10,9 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
-use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn,
+};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::body::SdkBody;
@@ -38,7 +41,11 @@ struct Connection(Arc<Service>);
 
 impl HttpConnector for Connection {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        self.0.dates.lock().expect("no panic").push(request.headers().get("x-amz-date").unwrap_or_default().to_owned());
+        self.0
+            .dates
+            .lock()
+            .expect("no panic")
+            .push(request.headers().get("x-amz-date").unwrap_or_default().to_owned());
         let body = self.0.body.map_or_else(|| SdkBody::from_body_1_x(Endless), SdkBody::from);
         let mut response = HttpResponse::new(self.0.status.try_into().expect("a status"), body);
         let clock = DateTime::from_secs(DateTime::from(SystemTime::now()).secs() + self.0.clock);
@@ -54,7 +61,10 @@ impl Body for Endless {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b' '; 64 << 10])))))
     }
 }
@@ -69,7 +79,9 @@ fn config(service: Service) -> (Connection, SdkConfig) {
     let config = SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("eu-west-1"))
-        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("AKID", "secret", None, None, "given")))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+            "AKID", "secret", None, None, "given",
+        )))
         .http_client(http_client_fn(move |_, _| SharedHttpConnector::new(ours.clone())))
         .build();
     (connection, config)
@@ -77,7 +89,10 @@ fn config(service: Service) -> (Connection, SdkConfig) {
 
 async fn ask(config: &SdkConfig) -> Result<Value, Failure> {
     let client = Ec2Client::new(config, None, None).expect("a client");
-    client.call("DescribeImages", Params::new()).await.map_err(|error| classify("cannot read the image", error))
+    client
+        .call("DescribeImages", Params::new())
+        .await
+        .map_err(|error| classify("cannot read the image", error))
 }
 
 async fn failure(service: Service) -> Failure {
@@ -90,7 +105,14 @@ const REFUSED: &str = "<Response><Errors><Error><Code>InvalidAMIID.NotFound</Cod
 async fn a_refusal_keeps_its_words() {
     let error = failure(service(400, Some(REFUSED))).await.error;
     assert_eq!((error.kind(), error.retry()), (ErrorKind::NotFound, Retry::No));
-    assert_eq!(error.context(), [("code", "InvalidAMIID.NotFound".into()), ("status", "400".into()), ("request_id", "in-the-head".into())]);
+    assert_eq!(
+        error.context(),
+        [
+            ("code", "InvalidAMIID.NotFound".into()),
+            ("status", "400".into()),
+            ("request_id", "in-the-head".into())
+        ]
+    );
     assert_eq!(error.causes(), ["It is gone"]);
 }
 
@@ -103,16 +125,25 @@ async fn a_service_that_says_nothing_is_judged_by_its_status() {
         (307, "", ErrorKind::Io, Retry::No),
     ] {
         let error = failure(service(status, Some(body))).await.error;
-        assert_eq!((error.kind(), error.retry(), error.fact("code")), (kind, retry, Some(status.to_string().as_str())), "{error:?}");
+        assert_eq!(
+            (error.kind(), error.retry(), error.fact("code")),
+            (kind, retry, Some(status.to_string().as_str())),
+            "{error:?}"
+        );
     }
 }
 
 #[tokio::test]
 async fn an_answer_that_is_none_is_asked_for_again() {
-    for body in ["", "busy", "<html/>", "<DescribeImagesResponse>", "<!DOCTYPE a><DescribeImagesResponse/>"] {
+    for body in
+        ["", "busy", "<html/>", "<DescribeImagesResponse>", "<!DOCTYPE a><DescribeImagesResponse/>"]
+    {
         let error = failure(service(200, Some(body))).await.error;
         assert_eq!((error.kind(), error.retry()), (ErrorKind::Io, Retry::Transient), "{error:?}");
-        assert!(error.causes().concat().contains("the answer cannot be read: the answer "), "{error:?}");
+        assert!(
+            error.causes().concat().contains("the answer cannot be read: the answer "),
+            "{error:?}"
+        );
     }
 }
 
@@ -131,13 +162,20 @@ async fn a_wrong_clock_is_put_right() {
     let client = Ec2Client::new(&config, None, None).expect("a client");
     for _ in 0..2 {
         // A clone, as whoever tries again has one.
-        let error = client.clone().call("DescribeImages", Params::new()).await.expect_err("it fails");
+        let error =
+            client.clone().call("DescribeImages", Params::new()).await.expect_err("it fails");
         assert!(classify("cannot read the image", error).skewed);
     }
     let dates = connection.0.dates.lock().expect("no panic").clone();
     let time = |date: &str| {
-        let [year, month, day, hour, minute, second] = [0..4, 4..6, 6..8, 9..11, 11..13, 13..15].map(|part| date[part].to_owned());
-        DateTime::from_str(&format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z"), Format::DateTime).expect("a time").secs()
+        let [year, month, day, hour, minute, second] =
+            [0..4, 4..6, 6..8, 9..11, 11..13, 13..15].map(|part| date[part].to_owned());
+        DateTime::from_str(
+            &format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z"),
+            Format::DateTime,
+        )
+        .expect("a time")
+        .secs()
     };
     let difference = time(&dates[1]) - time(&dates[0]);
     assert!((3590..3610).contains(&difference), "{dates:?}");
@@ -166,7 +204,10 @@ impl ProvideCredentials for NoCredentials {
 #[tokio::test]
 async fn without_credentials_nothing_is_sent() {
     let (connection, config) = config(service(200, Some("<DescribeImagesResponse/>")));
-    let config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(NoCredentials)).build();
+    let config = config
+        .into_builder()
+        .credentials_provider(SharedCredentialsProvider::new(NoCredentials))
+        .build();
     let error = ask(&config).await.expect_err("it fails").error;
     assert_eq!((error.kind(), error.retry()), (ErrorKind::Denied, Retry::No), "{error:?}");
     assert_eq!(connection.0.dates.lock().expect("no panic").len(), 0);
@@ -174,10 +215,14 @@ async fn without_credentials_nothing_is_sent() {
 
 #[tokio::test]
 async fn who_has_no_credentials_at_all_asks_without_a_signature() {
-    let (connection, config) = config(service(200, Some("<DescribeImagesResponse><imagesSet/></DescribeImagesResponse>")));
+    let (connection, config) =
+        config(service(200, Some("<DescribeImagesResponse><imagesSet/></DescribeImagesResponse>")));
     let mut builder = config.into_builder();
     builder.set_credentials_provider(None);
-    assert_eq!(ask(&builder.build()).await.unwrap_or_else(|failure| panic!("{:?}", failure.error)), json!({"Images": []}));
+    assert_eq!(
+        ask(&builder.build()).await.unwrap_or_else(|failure| panic!("{:?}", failure.error)),
+        json!({"Images": []})
+    );
     assert_eq!(*connection.0.dates.lock().expect("no panic"), [""]);
 }
 
@@ -190,9 +235,12 @@ async fn silence_ends_with_the_timeouts_of_the_configuration() {
             HttpConnectorFuture::new(std::future::pending())
         }
     }
-    let timeouts = aws_smithy_types::timeout::TimeoutConfig::builder().operation_attempt_timeout(Duration::from_millis(10)).build();
+    let timeouts = aws_smithy_types::timeout::TimeoutConfig::builder()
+        .operation_attempt_timeout(Duration::from_millis(10))
+        .build();
     let builder = config(service(200, None)).1.into_builder().timeout_config(timeouts);
-    let config = builder.http_client(http_client_fn(|_, _| SharedHttpConnector::new(Silent))).build();
+    let config =
+        builder.http_client(http_client_fn(|_, _| SharedHttpConnector::new(Silent))).build();
     let error = ask(&config).await.expect_err("it fails").error;
     assert_eq!((error.kind(), error.retry()), (ErrorKind::Io, Retry::Transient));
 }

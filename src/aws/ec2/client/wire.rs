@@ -5,7 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use aws_runtime::user_agent::AwsUserAgent;
 use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::context::{BeforeTransmitInterceptorContextMut, Error, Input, Output};
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeTransmitInterceptorContextMut, Error, Input, Output,
+};
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
@@ -17,8 +19,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 
 use super::Ec2Error;
+use crate::aws::ec2_query::{MAX_ANSWER_BYTES, ServiceError, answer};
 use crate::base::ErrorKind;
-use crate::query::{MAX_ANSWER_BYTES, ServiceError, answer};
 
 /// What is asked for: a form.
 #[derive(Debug)]
@@ -34,7 +36,9 @@ impl SerializeRequest for Serializer {
         let mut request = HttpRequest::new(SdkBody::from(call.0));
         request.set_method("POST")?;
         request.set_uri("/")?;
-        request.headers_mut().insert("content-type", "application/x-www-form-urlencoded; charset=utf-8");
+        request
+            .headers_mut()
+            .insert("content-type", "application/x-www-form-urlencoded; charset=utf-8");
         Ok(request)
     }
 }
@@ -57,11 +61,21 @@ impl DeserializeResponse for Deserializer {
         None
     }
 
-    fn deserialize_nonstreaming_with_config(&self, response: &HttpResponse, _: &ConfigBag) -> Result<Output, OrchestratorError<Error>> {
-        let body = response.body().bytes().ok_or_else(|| OrchestratorError::other("the body was not read"))?;
+    fn deserialize_nonstreaming_with_config(
+        &self,
+        response: &HttpResponse,
+        _: &ConfigBag,
+    ) -> Result<Output, OrchestratorError<Error>> {
+        let body = response
+            .body()
+            .bytes()
+            .ok_or_else(|| OrchestratorError::other("the body was not read"))?;
         let refused = |error| OrchestratorError::operation(Error::erase(error));
         if !response.status().is_success() {
-            return Err(refused(Ec2Error::refused(ServiceError::read(response.status().as_u16(), body), response.request_id())));
+            return Err(refused(Ec2Error::refused(
+                ServiceError::read(response.status().as_u16(), body),
+                response.request_id(),
+            )));
         }
         answer(self.action, body).map(Output::erase).map_err(|error| match error.kind() {
             ErrorKind::Limit => refused(Ec2Error::unreadable(error.to_string())),
@@ -102,7 +116,11 @@ impl DeserializeResponse for Unread {
         Some(Ok(Output::erase(answer)))
     }
 
-    fn deserialize_nonstreaming_with_config(&self, _: &HttpResponse, _: &ConfigBag) -> Result<Output, OrchestratorError<Error>> {
+    fn deserialize_nonstreaming_with_config(
+        &self,
+        _: &HttpResponse,
+        _: &ConfigBag,
+    ) -> Result<Output, OrchestratorError<Error>> {
         Err(OrchestratorError::other("the body was read"))
     }
 }
@@ -117,7 +135,10 @@ impl Body for Bounded {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.left == 0 {
             return Poll::Ready(None);
         }

@@ -7,7 +7,11 @@ use crate::base::DeviceName;
 fn document(image: Value) -> ImageDocument {
     let mut image = image;
     let members = image.as_object_mut().expect("an object");
-    for (member, value) in [("ImageId", json!("ami-0123456789abcdef0")), ("Name", json!("web")), ("Architecture", json!("arm64"))] {
+    for (member, value) in [
+        ("ImageId", json!("ami-0123456789abcdef0")),
+        ("Name", json!("web")),
+        ("Architecture", json!("arm64")),
+    ] {
         members.entry(member).or_insert(value);
     }
     let document = json!({"Image": image, "ImageAttributes": {"UefiData": {"Value": "QU1a"}}});
@@ -19,7 +23,10 @@ fn planned(image: Value, edits: &Edits) -> Registration {
 }
 
 fn item<'a>(registration: &'a Registration, subject: &str, attribute: &str) -> &'a FidelityItem {
-    let found = registration.items.iter().find(|item| item.subject == subject && item.attribute == attribute);
+    let found = registration
+        .items
+        .iter()
+        .find(|item| item.subject == subject && item.attribute == attribute);
     found.unwrap_or_else(|| panic!("{subject} {attribute} is accounted for"))
 }
 
@@ -68,10 +75,24 @@ fn everything_that_can_be_set_is_set() {
         ("TagSpecification.1.Tag.1.Key", "größe"),
         ("TagSpecification.1.Tag.1.Value", "ü"),
     ];
-    let found: Vec<(&str, &str)> = registration.params.pairs().iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let found: Vec<(&str, &str)> = registration
+        .params
+        .pairs()
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     assert_eq!(found, expected);
-    for (subject, attribute) in [("image", "Tag aws:x"), ("image", "PlatformDetails"), ("image", "NewThing"), ("/dev/xvda", "KmsKeyId")] {
-        assert_eq!(item(&registration, subject, attribute).fidelity, Fidelity::Impossible, "{attribute}");
+    for (subject, attribute) in [
+        ("image", "Tag aws:x"),
+        ("image", "PlatformDetails"),
+        ("image", "NewThing"),
+        ("/dev/xvda", "KmsKeyId"),
+    ] {
+        assert_eq!(
+            item(&registration, subject, attribute).fidelity,
+            Fidelity::Impossible,
+            "{attribute}"
+        );
     }
 }
 
@@ -79,8 +100,16 @@ fn everything_that_can_be_set_is_set() {
 fn nothing_is_left_to_the_defaults_of_ec2() {
     let registration = planned(json!({}), &Edits::default());
     assert_eq!(registration.params.get("VirtualizationType"), Some("hvm"));
-    let silent = ImageDocument::parse(br#"{"Image": {"ImageId": "ami-01234567", "Name": "web"}}"#.to_vec()).expect("a document");
-    assert!(plan(&silent, &Edits::default(), &|_| None).err().expect("refused").message().contains("i386"));
+    let silent =
+        ImageDocument::parse(br#"{"Image": {"ImageId": "ami-01234567", "Name": "web"}}"#.to_vec())
+            .expect("a document");
+    assert!(
+        plan(&silent, &Edits::default(), &|_| None)
+            .err()
+            .expect("refused")
+            .message()
+            .contains("i386")
+    );
 }
 
 #[test]
@@ -111,12 +140,17 @@ fn wishes_are_followed_and_told() {
     assert_eq!(get("BlockDeviceMapping.1.Ebs.VolumeSize"), Some("30"));
     assert_eq!(get("BlockDeviceMapping.1.Ebs.Throughput"), None);
     assert_eq!(get("BlockDeviceMapping.1.Ebs.DeleteOnTermination"), Some("false"));
-    assert_eq!((get("TagSpecification.1.Tag.1.Value"), get("TagSpecification.1.Tag.2.Key")), (Some("new"), Some("b")));
+    assert_eq!(
+        (get("TagSpecification.1.Tag.1.Value"), get("TagSpecification.1.Tag.2.Key")),
+        (Some("new"), Some("b"))
+    );
     assert_eq!(item(&registration, "/dev/xvda", "VolumeSize").fidelity, Fidelity::Changed);
     assert_eq!(item(&registration, "/dev/xvda", "Throughput").fidelity, Fidelity::Impossible);
-    let smaller = Edits { devices: vec![edit("/dev/xvda", DeviceChange::VolumeSize(7))], ..Edits::default() };
+    let smaller =
+        Edits { devices: vec![edit("/dev/xvda", DeviceChange::VolumeSize(7))], ..Edits::default() };
     assert!(plan(&document(image.clone()), &smaller, &|_| Some(("x".into(), 8))).is_err());
-    let unknown = Edits { devices: vec![edit("/dev/sdz", DeviceChange::VolumeSize(70))], ..Edits::default() };
+    let unknown =
+        Edits { devices: vec![edit("/dev/sdz", DeviceChange::VolumeSize(70))], ..Edits::default() };
     assert!(plan(&document(image), &unknown, &|_| Some(("x".into(), 8))).is_err());
 }
 

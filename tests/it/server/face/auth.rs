@@ -7,11 +7,14 @@ use std::time::{Duration, SystemTime};
 use amistore::base::ErrorKind;
 use amistore::server::{AccessKeys, HttpServer, HttpSettings, Refusal, TlsFiles};
 
-use super::super::caller::{Bench, FORM, KEY, SECRET, Signer, borrowed, keys, refused, request, send};
+use super::super::caller::{
+    Bench, FORM, KEY, SECRET, Signer, borrowed, keys, refused, request, send,
+};
 use super::super::memory::{Heard, Memory, lock};
 
 const TASKS: &str = "Action=DescribeStoreImageTasks&Version=2016-11-15";
-const STORE: &str = "Action=CreateStoreImageTask&Version=2016-11-15&ImageId=ami-0abcdef1234567890&Bucket=my-bucket";
+const STORE: &str =
+    "Action=CreateStoreImageTask&Version=2016-11-15&ImageId=ami-0abcdef1234567890&Bucket=my-bucket";
 
 #[test]
 fn a_signature_of_the_library_of_aws_is_right() {
@@ -53,17 +56,31 @@ fn what_was_changed_on_the_way_is_refused() {
     let address = bench.server.address();
     let headers = Signer::default().headers(address, "/", TASKS);
     let changed = |name: &str, change: &dyn Fn(&str) -> String| {
-        let headers: Vec<(String, String)> =
-            headers.iter().map(|(known, value)| (known.clone(), if known == name { change(value) } else { value.clone() })).collect();
+        let headers: Vec<(String, String)> = headers
+            .iter()
+            .map(|(known, value)| {
+                (known.clone(), if known == name { change(value) } else { value.clone() })
+            })
+            .collect();
         bench.post(&borrowed(&headers), TASKS)
     };
     for body in [&TASKS[..TASKS.len() - 1], "", &format!("{TASKS}&MaxResults=1")] {
-        assert_eq!(bench.post(&borrowed(&headers), body).refusal(), refused(401, "AuthFailure"), "{body}");
+        assert_eq!(
+            bench.post(&borrowed(&headers), body).refusal(),
+            refused(401, "AuthFailure"),
+            "{body}"
+        );
     }
     let sent = request(address, "POST", "/?a=b", &borrowed(&headers), TASKS);
     assert_eq!(send(address, &sent).refusal(), refused(401, "AuthFailure"));
-    assert_eq!(changed("content-type", &|_| "application/x-www-form-urlencoded".into()).refusal(), refused(401, "AuthFailure"));
-    assert_eq!(changed("x-amz-date", &|_| "yesterday".into()).refusal(), refused(400, "IncompleteSignature"));
+    assert_eq!(
+        changed("content-type", &|_| "application/x-www-form-urlencoded".into()).refusal(),
+        refused(401, "AuthFailure")
+    );
+    assert_eq!(
+        changed("x-amz-date", &|_| "yesterday".into()).refusal(),
+        refused(400, "IncompleteSignature")
+    );
     for (from, to) in [
         ("AWS4-HMAC-SHA256 ", "AWS4-HMAC-SHA512 "),
         ("SignedHeaders=content-type;host;", "SignedHeaders=content-type;"),
@@ -95,9 +112,18 @@ fn what_was_changed_on_the_way_is_refused() {
 fn a_request_without_a_signature_is_refused() {
     let bench = Bench::signed();
     assert_eq!(bench.call(TASKS).refusal(), refused(403, "MissingAuthenticationToken"));
-    let sent = request(bench.server.address(), "POST", "/?X-Amz-Signature=00&X-Amz-Credential=x", &[("content-type", FORM)], TASKS);
+    let sent = request(
+        bench.server.address(),
+        "POST",
+        "/?X-Amz-Signature=00&X-Amz-Credential=x",
+        &[("content-type", FORM)],
+        TASKS,
+    );
     assert_eq!(send(bench.server.address(), &sent).refusal(), refused(403, "AuthFailure"));
-    assert_eq!(bench.get("/?Action=DescribeStoreImageTasks&X-Amz-Signature=00", &[]).refusal(), refused(405, "InvalidHttpMethod"));
+    assert_eq!(
+        bench.get("/?Action=DescribeStoreImageTasks&X-Amz-Signature=00", &[]).refusal(),
+        refused(405, "InvalidHttpMethod")
+    );
 }
 
 /// Signatures were used a minute ago.
@@ -115,10 +141,16 @@ fn a_change_is_made_once_and_a_question_is_answered_again() {
     assert_eq!(signer.call(&bench, STORE).status, 200);
     // Its client, most likely, which has not heard the answer: it is to wait and to sign anew.
     assert_eq!(signer.call(&bench, STORE).refusal(), refused(503, "RequestLimitExceeded"));
-    assert_eq!(Signer { time: signer.time + Duration::from_secs(1), ..signer.clone() }.call(&bench, STORE).status, 200);
+    assert_eq!(
+        Signer { time: signer.time + Duration::from_secs(1), ..signer.clone() }
+            .call(&bench, STORE)
+            .status,
+        200
+    );
     make_older(&bench);
     assert_eq!(signer.call(&bench, STORE).refusal(), refused(401, "AuthFailure"));
-    let changes = lock(&bench.memory.heard).iter().filter(|heard| matches!(heard, Heard::Store(..))).count();
+    let changes =
+        lock(&bench.memory.heard).iter().filter(|heard| matches!(heard, Heard::Store(..))).count();
     assert_eq!(changes, 2);
 }
 
@@ -153,13 +185,30 @@ fn what_failed_on_our_side_may_be_asked_for_again() {
 fn without_keys_only_programs_of_this_machine_get_in() {
     let bench = Bench::start();
     for host in ["evil.example", "evil.example:80", "10.0.0.1"] {
-        assert_eq!(bench.post(&[("host", host), ("content-type", FORM)], TASKS).refusal(), refused(403, "InvalidHost"), "{host}");
-        assert_eq!(bench.get("/tasks.json", &[("host", host)]).refusal(), refused(403, "InvalidHost"), "{host}");
+        assert_eq!(
+            bench.post(&[("host", host), ("content-type", FORM)], TASKS).refusal(),
+            refused(403, "InvalidHost"),
+            "{host}"
+        );
+        assert_eq!(
+            bench.get("/tasks.json", &[("host", host)]).refusal(),
+            refused(403, "InvalidHost"),
+            "{host}"
+        );
     }
-    for header in [("origin", "http://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")] {
-        assert_eq!(bench.post(&[header, ("content-type", FORM)], STORE).refusal(), refused(403, "UnauthorizedOperation"), "{header:?}");
+    for header in
+        [("origin", "http://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site")]
+    {
+        assert_eq!(
+            bench.post(&[header, ("content-type", FORM)], STORE).refusal(),
+            refused(403, "UnauthorizedOperation"),
+            "{header:?}"
+        );
     }
-    assert_eq!(bench.post(&[("content-type", "text/plain")], STORE).refusal(), refused(400, "UnsupportedProtocol"));
+    assert_eq!(
+        bench.post(&[("content-type", "text/plain")], STORE).refusal(),
+        refused(400, "UnsupportedProtocol")
+    );
     assert_eq!(lock(&bench.memory.heard).len(), 0);
     assert_eq!(bench.post(&[("host", "localhost:1"), ("content-type", FORM)], TASKS).status, 200);
 }
@@ -167,13 +216,18 @@ fn without_keys_only_programs_of_this_machine_get_in() {
 #[test]
 fn an_address_that_others_reach_takes_keys_and_tls() {
     let tls = TlsFiles { certificate: "cert.pem".into(), key: "key.pem".into() };
-    let open = HttpSettings { listen: "0.0.0.0:0".parse().expect("an address"), ..HttpSettings::default() };
+    let open = HttpSettings {
+        listen: "0.0.0.0:0".parse().expect("an address"),
+        ..HttpSettings::default()
+    };
     for (settings, missing) in [
         (open.clone(), "--access-keys, --tls-cert and --tls-key"),
         (HttpSettings { keys: Some(keys()), ..open.clone() }, "--tls-cert and --tls-key"),
         (HttpSettings { tls: Some(tls), ..open }, "--access-keys"),
     ] {
-        let error = HttpServer::start(settings, std::sync::Arc::new(Memory::default())).err().expect("refused");
+        let error = HttpServer::start(settings, std::sync::Arc::new(Memory::default()))
+            .err()
+            .expect("refused");
         assert!(error.kind() == ErrorKind::Usage && error.message().contains(missing), "{error:?}");
     }
 }
@@ -182,8 +236,14 @@ fn an_address_that_others_reach_takes_keys_and_tls() {
 fn a_file_of_keys_is_for_its_owner_alone() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keys");
-    fs::write(&path, format!("[a]\naws_access_key_id={KEY}\naws_secret_access_key={SECRET}\n")).expect("writes");
-    for (mode, kind) in [(0o644, Some(ErrorKind::Denied)), (0o660, Some(ErrorKind::Denied)), (0o600, None), (0o400, None)] {
+    fs::write(&path, format!("[a]\naws_access_key_id={KEY}\naws_secret_access_key={SECRET}\n"))
+        .expect("writes");
+    for (mode, kind) in [
+        (0o644, Some(ErrorKind::Denied)),
+        (0o660, Some(ErrorKind::Denied)),
+        (0o600, None),
+        (0o400, None),
+    ] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
         assert_eq!(AccessKeys::load(&path).err().map(|error| error.kind()), kind, "{mode:o}");
     }

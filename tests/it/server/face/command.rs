@@ -17,19 +17,28 @@ fn an_open_door_is_refused() {
 
 #[test]
 fn secrets_that_others_may_read_are_refused() {
-    let sandbox = Sandbox::new().and("keys", "[a]\naws_access_key_id=a\naws_secret_access_key=b\n").and("password", "\n");
+    let sandbox = Sandbox::new()
+        .and("keys", "[a]\naws_access_key_id=a\naws_secret_access_key=b\n")
+        .and("password", "\n");
     fs::set_permissions(sandbox.path("keys"), fs::Permissions::from_mode(0o644)).expect("a mode");
     sandbox.run(&["serve", "--access-keys", "keys"]).failed(4, &["others may read", "chmod 600"]);
-    fs::set_permissions(sandbox.path("password"), fs::Permissions::from_mode(0o600)).expect("a mode");
-    sandbox.run(&["serve", "--status-password-file", "password"]).failed(2, &["the password is empty"]);
-    sandbox.run(&["serve", "--access-keys", "nowhere"]).failed(3, &["cannot read the file of access keys"]);
+    fs::set_permissions(sandbox.path("password"), fs::Permissions::from_mode(0o600))
+        .expect("a mode");
+    sandbox
+        .run(&["serve", "--status-password-file", "password"])
+        .failed(2, &["the password is empty"]);
+    sandbox
+        .run(&["serve", "--access-keys", "nowhere"])
+        .failed(3, &["cannot read the file of access keys"]);
 }
 
 #[test]
 fn a_server_does_not_forward_to_itself() {
     let sandbox = Sandbox::new();
     for url in ["http://127.0.0.1:8673", "http://localhost:8673/", "http://[::1]:8673"] {
-        let outcome = sandbox.shell(&format!("AWS_ENDPOINT_URL_EC2={url} \"$AMISTORE\" serve --forward --region us-east-1"));
+        let outcome = sandbox.shell(&format!(
+            "AWS_ENDPOINT_URL_EC2={url} \"$AMISTORE\" serve --forward --region us-east-1"
+        ));
         outcome.failed(2, &["this server itself", "AWS_ENDPOINT_URL_EC2"]);
     }
 }

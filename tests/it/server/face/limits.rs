@@ -20,7 +20,11 @@ fn limited(limits: Limits) -> Bench {
 }
 
 fn brief() -> Limits {
-    Limits { head: Duration::from_millis(300), body: Duration::from_millis(300), ..Limits::default() }
+    Limits {
+        head: Duration::from_millis(300),
+        body: Duration::from_millis(300),
+        ..Limits::default()
+    }
 }
 
 #[test]
@@ -83,26 +87,39 @@ fn a_connection_on_which_nothing_comes_ends() {
     let (mut nothing, mut answered) = (Vec::new(), Vec::new());
     let _ = idle.read_to_end(&mut answered);
     let _ = silent.read_to_end(&mut nothing);
-    assert!(answered.starts_with(b"HTTP/1.1 200") && began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(
+        answered.starts_with(b"HTTP/1.1 200") && began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]
 fn a_client_that_does_not_take_its_answer_is_let_go() {
     let bench = limited(Limits { answer: Duration::from_millis(300), ..Limits::default() });
-    lock(&bench.memory.tasks).extend((0..1000).map(|at| super::super::memory::task(&format!("ami-{at:08}"), "Failed", at)));
+    lock(&bench.memory.tasks).extend(
+        (0..1000).map(|at| super::super::memory::task(&format!("ami-{at:08}"), "Failed", at)),
+    );
     let mut greedy = bench.connect();
-    let asked = format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ncontent-length: {}\r\n\r\n{TASKS}", TASKS.len());
+    let asked = format!(
+        "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ncontent-length: {}\r\n\r\n{TASKS}",
+        TASKS.len()
+    );
     // More than sockets of both sides hold, unless they are read.
     greedy.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
     let _ = greedy.write_all(asked.repeat(200).as_bytes());
     // The one that asks is the only one then.
-    wait_until("it to be let go", || bench.get("/metrics", &[]).body.contains("\namistore_http_connections 1\n"));
+    wait_until("it to be let go", || {
+        bench.get("/metrics", &[]).body.contains("\namistore_http_connections 1\n")
+    });
 }
 
 #[test]
 fn a_long_answer_is_not_cut_off_for_a_newcomer() {
     let bench = limited(Limits { connections: 1, ..Limits::default() });
-    lock(&bench.memory.tasks).extend((0..1000).map(|at| super::super::memory::task(&format!("ami-{at:08}"), "Failed", at)));
+    lock(&bench.memory.tasks).extend(
+        (0..1000).map(|at| super::super::memory::task(&format!("ami-{at:08}"), "Failed", at)),
+    );
     let mut asking = bench.connect();
     let many: Vec<_> = (0..60)
         .map(|_| format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ncontent-length: {}\r\n\r\n{TASKS}", TASKS.len()))
@@ -134,10 +151,15 @@ fn a_body_that_does_not_come_is_not_waited_for() {
 #[test]
 fn what_is_too_large_is_refused() {
     let bench = Bench::start();
-    assert_eq!(bench.post(&[("content-type", FORM), ("content-length", "1048577")], "").refusal(), refused(413, "RequestEntityTooLarge"));
+    assert_eq!(
+        bench.post(&[("content-type", FORM), ("content-length", "1048577")], "").refusal(),
+        refused(413, "RequestEntityTooLarge")
+    );
     let endless = format!("{}\r\n{}\r\n", "100001", "a".repeat(0x10_0001));
     let mut stream = bench.connect();
-    let head = format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ntransfer-encoding: chunked\r\n\r\n{endless}");
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ntransfer-encoding: chunked\r\n\r\n{endless}"
+    );
     let _ = stream.write_all(head.as_bytes());
     assert_eq!(read(&mut stream).refusal(), refused(413, "RequestEntityTooLarge"));
     let many: String = (0..10_001).map(|at| format!("a{at}&")).collect();
@@ -155,7 +177,13 @@ fn there_are_so_many_connections_and_not_more() {
     bench.memory.hold();
     let mut asking: Vec<_> = (0..3).map(|_| bench.connect()).collect();
     for stream in &mut asking {
-        let sent = request(bench.server.address(), "POST", "/", &[("content-type", FORM)], &format!("{STORE}ami-01234567"));
+        let sent = request(
+            bench.server.address(),
+            "POST",
+            "/",
+            &[("content-type", FORM)],
+            &format!("{STORE}ami-01234567"),
+        );
         stream.write_all(&sent).expect("writes");
     }
     wait_until("three to be answered", || lock(&bench.memory.heard).len() == 3);
@@ -169,27 +197,40 @@ fn there_are_so_many_connections_and_not_more() {
 
 #[test]
 fn whoever_only_holds_connections_keeps_nobody_out() {
-    let limits = Limits { connections: 4, head: Duration::from_secs(600), body: Duration::from_secs(600), ..Limits::default() };
+    let limits = Limits {
+        connections: 4,
+        head: Duration::from_secs(600),
+        body: Duration::from_secs(600),
+        ..Limits::default()
+    };
     let bench = limited(limits);
     let begin = |text: &str| {
         let mut stream = bench.connect();
         stream.write_all(text.as_bytes()).expect("writes");
         stream
     };
-    let silent: Vec<_> = ["", "POST / HTTP/1.1\r\nhost:", "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nAction="]
-        .iter()
-        .cycle()
-        .take(40)
-        .map(|text| begin(text))
-        .collect();
+    let silent: Vec<_> = [
+        "",
+        "POST / HTTP/1.1\r\nhost:",
+        "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nAction=",
+    ]
+    .iter()
+    .cycle()
+    .take(40)
+    .map(|text| begin(text))
+    .collect();
     // While they come each of them takes the place of another one, and that may be ours.
     wait_until("all of them to have come", || {
         let mut stream = bench.connect();
-        stream.write_all(&request(bench.server.address(), "GET", "/metrics", &[], "")).expect("writes");
+        stream
+            .write_all(&request(bench.server.address(), "GET", "/metrics", &[], ""))
+            .expect("writes");
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
         let told = parse(&bytes).map(|reply| reply.body).unwrap_or_default();
-        let evicted = told.lines().find_map(|line| line.strip_prefix("amistore_http_connections_evicted_total "));
+        let evicted = told
+            .lines()
+            .find_map(|line| line.strip_prefix("amistore_http_connections_evicted_total "));
         evicted.is_some_and(|count| count.parse::<u64>().expect("a number") >= 36)
     });
     for _ in 0..10 {
@@ -207,7 +248,13 @@ fn a_request_under_way_is_finished_when_the_server_stops() {
     bench.memory.hold();
     let mut stream = bench.connect();
     stream
-        .write_all(&request(bench.server.address(), "POST", "/", &[("content-type", FORM)], &format!("{STORE}ami-01234567")))
+        .write_all(&request(
+            bench.server.address(),
+            "POST",
+            "/",
+            &[("content-type", FORM)],
+            &format!("{STORE}ami-01234567"),
+        ))
         .expect("writes");
     while lock(&bench.memory.heard).is_empty() {
         thread::sleep(Duration::from_millis(5));
@@ -229,7 +276,9 @@ fn a_request_under_way_is_finished_when_the_server_stops() {
 fn a_request_that_does_not_end_does_not_keep_the_server() {
     let bench = limited(Limits { stop: Duration::from_millis(200), ..Limits::default() });
     let mut stream = bench.connect();
-    stream.write_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n").expect("writes");
+    stream
+        .write_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n")
+        .expect("writes");
     let began = Instant::now();
     bench.server.stop();
     assert!(began.elapsed() < Duration::from_secs(15));
@@ -304,7 +353,11 @@ fn wrong_files_for_tls_are_named() {
         (&files.certificate, &other, ErrorKind::Usage, "together"),
     ] {
         let tls = Some(TlsFiles { certificate: certificate.clone(), key: key.clone() });
-        let error = HttpServer::start(HttpSettings { tls, ..HttpSettings::default() }, std::sync::Arc::new(Memory::default())).err();
+        let error = HttpServer::start(
+            HttpSettings { tls, ..HttpSettings::default() },
+            std::sync::Arc::new(Memory::default()),
+        )
+        .err();
         let error = error.expect("refused");
         assert!(error.kind() == kind && error.message().contains(word), "{error:?}");
     }

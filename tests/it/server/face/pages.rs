@@ -8,20 +8,36 @@ use super::super::caller::{Bench, FORM, refused, request, send};
 #[test]
 fn the_page_comes_from_here_and_from_nowhere_else() {
     let bench = Bench::start();
-    for (path, kind) in
-        [("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css"), ("/tasks.json", "application/json")]
-    {
+    for (path, kind) in [
+        ("/", "text/html"),
+        ("/page.js", "text/javascript"),
+        ("/page.css", "text/css"),
+        ("/tasks.json", "application/json"),
+    ] {
         let reply = bench.get(path, &[]);
-        assert!(reply.status == 200 && reply.header("content-type").is_some_and(|said| said.starts_with(kind)), "{reply:?}");
+        assert!(
+            reply.status == 200
+                && reply.header("content-type").is_some_and(|said| said.starts_with(kind)),
+            "{reply:?}"
+        );
         let policy = reply.header("content-security-policy").expect("a policy");
         assert!(
-            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"),
+            policy.contains("default-src 'none'")
+                && policy.contains("frame-ancestors 'none'")
+                && !policy.contains("unsafe"),
             "{policy}"
         );
-        for (name, value) in [("x-content-type-options", "nosniff"), ("x-frame-options", "DENY"), ("cache-control", "no-store")] {
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+            ("cache-control", "no-store"),
+        ] {
             assert_eq!(reply.header(name), Some(value), "{path}");
         }
-        assert!(!reply.body.contains("http://") && !reply.body.contains("https://"), "{path} names another place");
+        assert!(
+            !reply.body.contains("http://") && !reply.body.contains("https://"),
+            "{path} names another place"
+        );
     }
     let page = bench.get("/", &[]).body;
     assert!(page.contains("name=\"viewport\""), "{page}");
@@ -62,16 +78,28 @@ fn monitoring_reads_what_was_counted() {
 
 #[test]
 fn the_page_takes_the_password_if_there_is_one() {
-    let bench = Bench::with(HttpSettings { status_password: Some("word".to_owned()), ..HttpSettings::default() });
+    let bench = Bench::with(HttpSettings {
+        status_password: Some("word".to_owned()),
+        ..HttpSettings::default()
+    });
     for path in ["/", "/page.js", "/tasks.json", "/metrics"] {
         let reply = bench.get(path, &[]);
-        assert_eq!((reply.status, reply.header("www-authenticate").is_some()), (401, true), "{path}");
+        assert_eq!(
+            (reply.status, reply.header("www-authenticate").is_some()),
+            (401, true),
+            "{path}"
+        );
         // Of `x:wort` and `x:word`.
         assert_eq!(bench.get(path, &[("authorization", "Basic eDp3b3J0")]).status, 401);
         assert_eq!(bench.get(path, &[("authorization", "Basic eDp3b3Jk")]).status, 200);
     }
     assert_eq!(bench.get("/healthz", &[]).body, "ok\n");
-    assert_eq!(bench.post(&[("content-type", FORM)], "Action=DescribeStoreImageTasks&Version=2016-11-15").status, 200);
+    assert_eq!(
+        bench
+            .post(&[("content-type", FORM)], "Action=DescribeStoreImageTasks&Version=2016-11-15")
+            .status,
+        200
+    );
 }
 
 #[test]
@@ -82,6 +110,10 @@ fn there_is_nothing_else() {
     }
     for method in ["PUT", "DELETE", "OPTIONS", "TRACE"] {
         let sent = request(bench.server.address(), method, "/", &[], "");
-        assert_eq!(send(bench.server.address(), &sent).refusal(), refused(405, "InvalidHttpMethod"), "{method}");
+        assert_eq!(
+            send(bench.server.address(), &sent).refusal(),
+            refused(405, "InvalidHttpMethod"),
+            "{method}"
+        );
     }
 }

@@ -6,9 +6,11 @@ use serde_json::json;
 use super::super::caller::{Bench, refused};
 use super::super::memory::{Heard, RESERVED, id, lock, restored, task};
 
-const STORE: &str = "Action=CreateStoreImageTask&Version=2016-11-15&ImageId=ami-0abcdef1234567890&Bucket=my-bucket";
+const STORE: &str =
+    "Action=CreateStoreImageTask&Version=2016-11-15&ImageId=ami-0abcdef1234567890&Bucket=my-bucket";
 const TASKS: &str = "Action=DescribeStoreImageTasks&Version=2016-11-15";
-const RESTORE: &str = "Action=CreateRestoreImageTask&Version=2016-11-15&Bucket=my-bucket&ObjectKey=a%2Fb.bin";
+const RESTORE: &str =
+    "Action=CreateRestoreImageTask&Version=2016-11-15&Bucket=my-bucket&ObjectKey=a%2Fb.bin";
 
 fn heard(bench: &Bench) -> Vec<Heard> {
     std::mem::take(&mut *lock(&bench.memory.heard))
@@ -20,7 +22,10 @@ fn a_store_reaches_the_service_as_it_was_asked_for() {
     let form = STORE.replace("my-bucket", "my-bucket%2Fp1%2Fp2%2F")
         + "&S3ObjectTag.1.Key=env&S3ObjectTag.1.Value=prod&S3ObjectTag.3.Key=a+b&S3ObjectTag.3.Value=";
     let reply = bench.call(&form);
-    assert_eq!(reply.value("CreateStoreImageTask"), json!({"ObjectKey": "p1/p2/ami-0abcdef1234567890.bin"}));
+    assert_eq!(
+        reply.value("CreateStoreImageTask"),
+        json!({"ObjectKey": "p1/p2/ami-0abcdef1234567890.bin"})
+    );
     let request = StoreRequest {
         image_id: id("ami-0abcdef1234567890"),
         bucket: "my-bucket".into(),
@@ -31,7 +36,10 @@ fn a_store_reaches_the_service_as_it_was_asked_for() {
     assert_eq!(reply.header("content-type"), Some("text/xml;charset=UTF-8"));
     assert_eq!((reply.header("cache-control"), reply.header("server")), (Some("no-store"), None));
     let id = reply.header("x-amzn-requestid").expect("an id");
-    assert!(id.len() == 36 && reply.body.contains(&format!("<requestId>{id}</requestId>")), "{reply:?}");
+    assert!(
+        id.len() == 36 && reply.body.contains(&format!("<requestId>{id}</requestId>")),
+        "{reply:?}"
+    );
 }
 
 #[test]
@@ -55,8 +63,10 @@ fn a_restore_reaches_the_service_as_it_was_asked_for() {
 fn tasks_are_listed_as_ec2_lists_them() {
     let bench = Bench::start();
     assert!(bench.call(TASKS).body.contains("<storeImageTaskResultSet/>"));
-    lock(&bench.memory.tasks)
-        .extend([task("ami-0abcdef1234567890", "InProgress", 1_759_887_105), task("ami-0123456789abcdef0", "Failed", 0)]);
+    lock(&bench.memory.tasks).extend([
+        task("ami-0abcdef1234567890", "InProgress", 1_759_887_105),
+        task("ami-0123456789abcdef0", "Failed", 0),
+    ]);
     let listed = bench.call(TASKS).value("DescribeStoreImageTasks");
     let results = listed["StoreImageTaskResults"].as_array().expect("a list").clone();
     assert_eq!(
@@ -72,9 +82,12 @@ fn questions_about_tasks_reach_the_service() {
     let bench = Bench::start();
     bench.call(&format!("{TASKS}&ImageId.1=ami-01234567&ImageId.5=ami-01234567&Filter.1.Name=bucket&Filter.1.Value.1=ignored"));
     bench.call(&format!("{TASKS}&Filter.1.Name=task-state&Filter.1.Value.1=InProgress&Filter.1.Value.2=Failed&Filter.2.Name=bucket&Filter.2.Value.1=b&MaxResults=50"));
-    bench.call(&format!("{TASKS}&Filter.1.Name=bucket&Filter.1.Value.1=a&Filter.2.Name=bucket&Filter.2.Value.1=b"));
-    let strings =
-        |filters: &[&[&str]]| -> Vec<Vec<String>> { filters.iter().map(|texts| texts.iter().map(ToString::to_string).collect()).collect() };
+    bench.call(&format!(
+        "{TASKS}&Filter.1.Name=bucket&Filter.1.Value.1=a&Filter.2.Name=bucket&Filter.2.Value.1=b"
+    ));
+    let strings = |filters: &[&[&str]]| -> Vec<Vec<String>> {
+        filters.iter().map(|texts| texts.iter().map(ToString::to_string).collect()).collect()
+    };
     let plain = StoreQuery { limit: 1000, ..StoreQuery::default() };
     assert_eq!(
         heard(&bench),
@@ -94,11 +107,20 @@ fn questions_about_tasks_reach_the_service() {
 #[test]
 fn pages_follow_each_other_and_tokens_stay_with_their_question() {
     let bench = Bench::start();
-    lock(&bench.memory.tasks).extend((0..5).map(|at| task(&format!("ami-0000000{at}"), "Completed", at)));
+    lock(&bench.memory.tasks)
+        .extend((0..5).map(|at| task(&format!("ami-0000000{at}"), "Completed", at)));
     let (mut token, mut found) = (String::new(), Vec::new());
     loop {
-        let page = bench.call(&format!("{TASKS}&MaxResults=2&NextToken={token}")).value("DescribeStoreImageTasks");
-        found.extend(page["StoreImageTaskResults"].as_array().expect("a list").iter().map(|task| task["AmiId"].to_string()));
+        let page = bench
+            .call(&format!("{TASKS}&MaxResults=2&NextToken={token}"))
+            .value("DescribeStoreImageTasks");
+        found.extend(
+            page["StoreImageTaskResults"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|task| task["AmiId"].to_string()),
+        );
         match page["NextToken"].as_str() {
             Some(next) => token = next.to_owned(),
             None => break,
@@ -106,9 +128,11 @@ fn pages_follow_each_other_and_tokens_stay_with_their_question() {
     }
     assert_eq!((found.len(), found[4].as_str()), (5, "\"ami-00000004\""));
     let other = "&Filter.1.Name=bucket&Filter.1.Value.1=other";
-    for form in
-        [format!("{TASKS}{other}&NextToken={token}"), format!("{TASKS}&NextToken=x{token}"), format!("{TASKS}&NextToken={token}%00")]
-    {
+    for form in [
+        format!("{TASKS}{other}&NextToken={token}"),
+        format!("{TASKS}&NextToken=x{token}"),
+        format!("{TASKS}&NextToken={token}%00"),
+    ] {
         assert_eq!(bench.call(&form).refusal(), refused(400, "InvalidPaginationToken"), "{form}");
     }
 }
@@ -117,11 +141,21 @@ fn pages_follow_each_other_and_tokens_stay_with_their_question() {
 fn a_dry_run_says_that_it_would_have_succeeded() {
     let bench = Bench::start();
     for form in [STORE, TASKS, RESTORE] {
-        assert_eq!(bench.call(&format!("{form}&DryRun=true")).refusal(), refused(412, "DryRunOperation"));
+        assert_eq!(
+            bench.call(&format!("{form}&DryRun=true")).refusal(),
+            refused(412, "DryRunOperation")
+        );
     }
-    assert!(heard(&bench).iter().all(|heard| matches!(heard, Heard::Store(_, true) | Heard::Restore(_, true))));
+    assert!(
+        heard(&bench)
+            .iter()
+            .all(|heard| matches!(heard, Heard::Store(_, true) | Heard::Restore(_, true)))
+    );
     *lock(&bench.memory.refusal) = Some(Refusal::client("InvalidAMIID.NotFound", "it is gone"));
-    assert_eq!(bench.call(&format!("{STORE}&DryRun=true")).refusal(), refused(400, "InvalidAMIID.NotFound"));
+    assert_eq!(
+        bench.call(&format!("{STORE}&DryRun=true")).refusal(),
+        refused(400, "InvalidAMIID.NotFound")
+    );
 }
 
 #[test]
@@ -163,7 +197,12 @@ fn what_ec2_refuses_is_refused() {
         (format!("{RESTORE}&Name=ab"), "InvalidAMIName.Malformed"),
         (format!("{RESTORE}&TagSpecification.1.ResourceType=instance"), "InvalidParameterValue"),
         (format!("{RESTORE}&TagSpecification.1.Tag.1.Key=a"), "MissingParameter"),
-        (format!("{RESTORE}&TagSpecification.1.ResourceType=image&TagSpecification.2.ResourceType=image"), "InvalidParameterValue"),
+        (
+            format!(
+                "{RESTORE}&TagSpecification.1.ResourceType=image&TagSpecification.2.ResourceType=image"
+            ),
+            "InvalidParameterValue",
+        ),
         ("Action=%".to_owned(), "MalformedQueryString"),
         ("Action=%ff".to_owned(), "MalformedQueryString"),
         ("Action=DescribeRegions&Version=2016-11-15".to_owned(), "InvalidAction"),
@@ -176,7 +215,8 @@ fn what_ec2_refuses_is_refused() {
 #[test]
 fn a_refusal_of_the_service_goes_out_as_it_is() {
     let bench = Bench::start();
-    *lock(&bench.memory.refusal) = Some(Refusal::new(403, "UnauthorizedOperation", "not <you> & \0"));
+    *lock(&bench.memory.refusal) =
+        Some(Refusal::new(403, "UnauthorizedOperation", "not <you> & \0"));
     let reply = bench.call(STORE);
     assert_eq!(reply.refusal(), refused(403, "UnauthorizedOperation"));
     assert!(reply.body.contains("not &lt;you&gt; &amp; \u{FFFD}"), "{reply:?}");
@@ -197,10 +237,14 @@ fn whoever_asks_by_a_reserved_id_is_answered_by_it() {
     let real = "ami-00000000000000bbb";
     bench.memory.add(restored(RESERVED, Some(real), RestoreProgress::Available));
     lock(&bench.memory.tasks).push(task(real, "Completed", 1));
-    let listed = bench.call(&format!("{TASKS}&ImageId.1={RESERVED}")).value("DescribeStoreImageTasks");
+    let listed =
+        bench.call(&format!("{TASKS}&ImageId.1={RESERVED}")).value("DescribeStoreImageTasks");
     assert_eq!(listed["StoreImageTaskResults"][0]["AmiId"], RESERVED);
     assert_eq!(listed["StoreImageTaskResults"][0]["S3objectKey"], format!("a&b/{real}.bin"));
-    assert_eq!(bench.call(TASKS).value("DescribeStoreImageTasks")["StoreImageTaskResults"][0]["AmiId"], real);
+    assert_eq!(
+        bench.call(TASKS).value("DescribeStoreImageTasks")["StoreImageTaskResults"][0]["AmiId"],
+        real
+    );
     bench.memory.add(restored(RESERVED, None, RestoreProgress::Pending));
     let reply = bench.call(&STORE.replace("ami-0abcdef1234567890", RESERVED));
     assert_eq!(reply.refusal(), refused(400, "InvalidAMIID.Unavailable"));

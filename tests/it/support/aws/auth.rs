@@ -63,10 +63,16 @@ fn header<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
 fn authorization(parts: &Parts) -> Result<Authorization<'_>, Refusal> {
     let text = header(parts, "authorization").ok_or(Refusal::Unsigned)?;
     let fields = text.strip_prefix(ALGORITHM).ok_or(Refusal::Malformed)?;
-    let fields: BTreeMap<&str, &str> = fields.split(',').filter_map(|field| field.trim().split_once('=')).collect();
+    let fields: BTreeMap<&str, &str> =
+        fields.split(',').filter_map(|field| field.trim().split_once('=')).collect();
     let field = |name| fields.get(name).copied().ok_or(Refusal::Malformed);
     let (access_key, scope) = field("Credential")?.split_once('/').ok_or(Refusal::Malformed)?;
-    Ok(Authorization { access_key, scope, signed: field("SignedHeaders")?, signature: field("Signature")? })
+    Ok(Authorization {
+        access_key,
+        scope,
+        signed: field("SignedHeaders")?,
+        signature: field("Signature")?,
+    })
 }
 
 /// Checks the signature of a request, and gives the access key.
@@ -97,7 +103,11 @@ pub fn check(
         return Err(Refusal::Skewed);
     }
     let signs = |name: &str| authorization.signed.split(';').any(|signed| signed == name);
-    let complete = signs("host") && parts.headers.keys().all(|name| !name.as_str().starts_with("x-amz-") || signs(name.as_str()));
+    let complete = signs("host")
+        && parts
+            .headers
+            .keys()
+            .all(|name| !name.as_str().starts_with("x-amz-") || signs(name.as_str()));
     if !complete {
         return Err(Refusal::Malformed);
     }
@@ -107,7 +117,11 @@ pub fn check(
         _ => hex(&sha256(body)),
     };
     let canonical = canonical(parts, authorization.signed, &payload);
-    let text = format!("{ALGORITHM}\n{date}\n{}\n{}", authorization.scope, hex(&sha256(canonical.as_bytes())));
+    let text = format!(
+        "{ALGORITHM}\n{date}\n{}\n{}",
+        authorization.scope,
+        hex(&sha256(canonical.as_bytes()))
+    );
     if sign(&key.secret, authorization.scope, &text) != authorization.signature {
         return Err(Refusal::WrongSignature(canonical));
     }
@@ -131,7 +145,8 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The request as it is signed. Everywhere but in S3 the path is encoded once more than it is on the wire.
+/// The request as it is signed. Everywhere but in S3 the path is encoded once more than it is on
+/// the wire.
 fn canonical(parts: &Parts, signed: &str, payload: &str) -> String {
     let mut query: Vec<(&str, &str)> = parts
         .uri
@@ -146,7 +161,12 @@ fn canonical(parts: &Parts, signed: &str, payload: &str) -> String {
     let headers: String = signed
         .split(';')
         .map(|name| {
-            let values: Vec<String> = parts.headers.get_all(name).iter().map(|value| collapsed(value.as_bytes())).collect();
+            let values: Vec<String> = parts
+                .headers
+                .get_all(name)
+                .iter()
+                .map(|value| collapsed(value.as_bytes()))
+                .collect();
             format!("{name}:{}\n", values.join(","))
         })
         .collect();
@@ -161,7 +181,9 @@ fn collapsed(value: &[u8]) -> String {
 
 fn encoded(path: &str) -> String {
     let one = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => char::from(byte).to_string(),
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => {
+            char::from(byte).to_string()
+        }
         _ => format!("%{byte:02X}"),
     };
     path.bytes().map(one).collect()

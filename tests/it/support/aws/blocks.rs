@@ -1,7 +1,9 @@
-//! What the blocks of a snapshot hold: bytes, nothing but zeros, or bytes that are made when somebody asks for them.
+//! What the blocks of a snapshot hold: bytes, nothing but zeros, or bytes that are made when
+//! somebody asks for them.
 //!
-//! Made blocks cost no memory and little time, however large a volume is: their bytes come from a small pool, and only the last
-//! few are of the block's own. So no two blocks are equal, and still a checksum needs only those few bytes to be hashed.
+//! Made blocks cost no memory and little time, however large a volume is: their bytes come from a
+//! small pool, and only the last few are of the block's own. So no two blocks are equal, and still
+//! a checksum needs only those few bytes to be hashed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -123,7 +125,10 @@ fn begin(pattern: Pattern, number: u64) -> Vec<u8> {
     let mut dice = Dice(pattern.seed ^ number);
     for piece in bytes.chunks_mut(PIECE) {
         if dice.next() % 100 >= u64::from(pattern.random) {
-            let text = format!("line {:08x} of a file that compresses as files do\n", dice.next() & 0xffff_ffff);
+            let text = format!(
+                "line {:08x} of a file that compresses as files do\n",
+                dice.next() & 0xffff_ffff
+            );
             piece.iter_mut().zip(text.bytes().cycle()).for_each(|(byte, letter)| *byte = letter);
         }
     }

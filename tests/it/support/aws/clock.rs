@@ -63,7 +63,11 @@ pub fn parse(text: &str) -> Option<SystemTime> {
     let number = |range: std::ops::Range<usize>| digits.get(range)?.parse::<u64>().ok();
     let (year, month, day) = (number(0..4)?, number(4..6)?, number(6..8)?);
     let (hour, minute, second) = (number(8..10)?, number(10..12)?, number(12..14)?);
-    let exists = (1..=12).contains(&month) && (1..=days_of_month(year, month)).contains(&day) && hour < 24 && minute < 60 && second < 61;
+    let exists = (1..=12).contains(&month)
+        && (1..=days_of_month(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 61;
     if !known || !exists || year < 1970 {
         return None;
     }

@@ -11,7 +11,8 @@ pub enum FaultKind {
     Error { status: u16, code: String, reason: String },
     /// The same, but everything was done.
     ErrorAfter { status: u16, code: String },
-    /// The block did not arrive in time, as EBS says it: a ValidationException that is worth another try.
+    /// The block did not arrive in time, as EBS says it: a ValidationException that is worth
+    /// another try.
     BlockNotRead,
     /// Too many requests, as the service says it.
     Throttle,
@@ -45,7 +46,8 @@ pub enum FaultKind {
     WrongLength,
     /// One bit of the body of the request arrives wrong.
     CorruptUpload,
-    /// The snapshot is deleted at this moment. What was asked for is done afterwards, as far as it can be.
+    /// The snapshot is deleted at this moment. What was asked for is done afterwards, as far as it
+    /// can be.
     Vanish,
 }
 
@@ -55,7 +57,8 @@ impl FaultKind {
     }
 }
 
-/// Which of the requests that a fault could meet it does meet. They are counted from 1, from when the fault was made.
+/// Which of the requests that a fault could meet it does meet. They are counted from 1, from when
+/// the fault was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Which {
     Nth(u64),
@@ -143,7 +146,8 @@ pub struct Call {
     pub operation: String,
     pub snapshot: Option<String>,
     pub block: Option<u32>,
-    /// The parameters of an EC2 request, or those in the query of an EBS request, as they were sent.
+    /// The parameters of an EC2 request, or those in the query of an EBS request, as they were
+    /// sent.
     pub parameters: BTreeMap<String, String>,
     /// The access key it was signed with.
     pub access_key: Option<String>,
@@ -193,7 +197,11 @@ impl Ledger {
         self.begun += 1;
         call.number = self.begun;
         // All of them count, also those that come too late.
-        let met: Vec<FaultKind> = self.faults.iter_mut().filter_map(|fault| fault.meets(&call).then(|| fault.kind.clone())).collect();
+        let met: Vec<FaultKind> = self
+            .faults
+            .iter_mut()
+            .filter_map(|fault| fault.meets(&call).then(|| fault.kind.clone()))
+            .collect();
         let fault = met.into_iter().next();
         call.fault.clone_from(&fault);
         let count = self.counts.entry(call.operation.clone()).or_default();

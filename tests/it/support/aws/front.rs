@@ -1,4 +1,5 @@
-//! What every request goes through: it is told apart, logged, let go wrong, believed or not, slowed down, and answered.
+//! What every request goes through: it is told apart, logged, let go wrong, believed or not, slowed
+//! down, and answered.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,10 +35,15 @@ enum Asked {
 }
 
 /// Answers a request, or ends its connection.
-pub async fn answer(shared: Arc<Shared>, connection: Connection, request: Request<Incoming>) -> io::Result<Response<Answer>> {
+pub async fn answer(
+    shared: Arc<Shared>,
+    connection: Connection,
+    request: Request<Incoming>,
+) -> io::Result<Response<Answer>> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    // What an EC2 request asks for stands in its body, so that comes first: a call is logged when all of it is here.
+    // What an EC2 request asks for stands in its body, so that comes first: a call is logged when
+    // all of it is here.
     let mut body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let arrived = Instant::now();
     let target = Target::of(&parts);
@@ -47,7 +53,9 @@ pub async fn answer(shared: Arc<Shared>, connection: Connection, request: Reques
     };
     let asked = match target {
         Some(target) => Asked::Ebs(target),
-        None if parts.uri.path() == "/" => Asked::Ec2(parameters.get("Action").cloned().unwrap_or_default()),
+        None if parts.uri.path() == "/" => {
+            Asked::Ec2(parameters.get("Action").cloned().unwrap_or_default())
+        }
         None => Asked::Nothing,
     };
     let call = describe(&parts, &asked, &parameters, &body, connection.number, started);
@@ -85,7 +93,8 @@ pub async fn answer(shared: Arc<Shared>, connection: Connection, request: Reques
     finish(&mut answer, &log);
     shared.ledger().answered(&log);
     let counter = Arc::clone(&shared);
-    let answer = answer.map(|pieces| Answer::new(pieces, move |sent| counter.ledger().sent(&log, sent)));
+    let answer =
+        answer.map(|pieces| Answer::new(pieces, move |sent| counter.ledger().sent(&log, sent)));
     Ok(match fault {
         Some(FaultKind::Truncated) => answer.map(|body| body.broken(LINGER)),
         Some(FaultKind::Stall(time)) => answer.map(|body| body.broken(time)),
@@ -94,7 +103,13 @@ pub async fn answer(shared: Arc<Shared>, connection: Connection, request: Reques
 }
 
 /// Believes the request or not, and lets its service do the work.
-fn served(shared: &Shared, asked: &Asked, parts: &Parts, parameters: &BTreeMap<String, String>, body: &Bytes) -> Response<Body> {
+fn served(
+    shared: &Shared,
+    asked: &Asked,
+    parts: &Parts,
+    parameters: &BTreeMap<String, String>,
+    body: &Bytes,
+) -> Response<Body> {
     let mut world = shared.world();
     world.tick();
     let service = match asked {
@@ -103,7 +118,8 @@ fn served(shared: &Shared, asked: &Asked, parts: &Parts, parameters: &BTreeMap<S
         Asked::Ec2(_) => "ec2",
         Asked::Nothing => return plain(StatusCode::NOT_FOUND, ""),
     };
-    // The signature covers the whole body, and to check it takes time: not while others wait for the lock.
+    // The signature covers the whole body, and to check it takes time: not while others wait for
+    // the lock.
     let (keys, region, time) = (world.keys.clone(), world.region.clone(), world.signing_time());
     drop(world);
     let believed = auth::check(parts, body, &keys, &region, service, time);
@@ -116,15 +132,36 @@ fn served(shared: &Shared, asked: &Asked, parts: &Parts, parameters: &BTreeMap<S
     let account = keys[&access_key].account.clone();
     match asked {
         Asked::Ebs(target) => {
-            if let Some(reason) = world.throttled(&account, target.operation, target.snapshot.as_deref()) {
-                return ebs::Error::throttled(reason, world.settings.plain_throttling).answer(&world);
+            if let Some(reason) =
+                world.throttled(&account, target.operation, target.snapshot.as_deref())
+            {
+                return ebs::Error::throttled(reason, world.settings.plain_throttling)
+                    .answer(&world);
             }
             if world.denies(&access_key, "ebs", target.operation) {
-                let message = format!("User: arn:aws:iam::{account}:user/test is not authorized to perform: ebs:{}", target.operation);
-                return ebs::Error::new(403, "AccessDeniedException", "UNAUTHORIZED_ACCOUNT", message).answer(&world);
+                let message = format!(
+                    "User: arn:aws:iam::{account}:user/test is not authorized to perform: ebs:{}",
+                    target.operation
+                );
+                return ebs::Error::new(
+                    403,
+                    "AccessDeniedException",
+                    "UNAUTHORIZED_ACCOUNT",
+                    message,
+                )
+                .answer(&world);
             }
             drop(world);
-            ebs::answer(shared, &ebs::Asked { target, account: &account, parameters, headers: &parts.headers, body })
+            ebs::answer(
+                shared,
+                &ebs::Asked {
+                    target,
+                    account: &account,
+                    parameters,
+                    headers: &parts.headers,
+                    body,
+                },
+            )
         }
         Asked::Ec2(action) if action == ec2::IDENTITY => ec2::identity(&world, &account),
         Asked::Ec2(action) => {
@@ -143,15 +180,26 @@ fn refused_by(fault: &FaultKind, shared: &Shared, asked: &Asked) -> Option<Respo
     let is_ebs = matches!(asked, Asked::Ebs(_));
     let error = |status: u16, code: &str, reason: &str| {
         let message = "This is an error that a test asked for.";
-        if is_ebs { ebs::Error::new(status, code, reason, message).answer(&world) } else { ec2::Error::new(status, code, message).answer() }
+        if is_ebs {
+            ebs::Error::new(status, code, reason, message).answer(&world)
+        } else {
+            ec2::Error::new(status, code, message).answer()
+        }
     };
     Some(match fault {
         FaultKind::Error { status, code, reason } => error(*status, code, reason),
-        FaultKind::BlockNotRead => ebs::Error::invalid("WRITE_REQUEST_TIMEOUT", "Failed to read block data").answer(&world),
-        FaultKind::Throttle if is_ebs => ebs::Error::throttled("ACCOUNT_THROTTLED", world.settings.plain_throttling).answer(&world),
+        FaultKind::BlockNotRead => {
+            ebs::Error::invalid("WRITE_REQUEST_TIMEOUT", "Failed to read block data").answer(&world)
+        }
+        FaultKind::Throttle if is_ebs => {
+            ebs::Error::throttled("ACCOUNT_THROTTLED", world.settings.plain_throttling)
+                .answer(&world)
+        }
         FaultKind::Throttle => ec2::Error::throttled().answer(),
         FaultKind::Unavailable => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
-        FaultKind::BadGateway => plain(StatusCode::BAD_GATEWAY, "<html><body><h1>502 Bad Gateway</h1></body></html>"),
+        FaultKind::BadGateway => {
+            plain(StatusCode::BAD_GATEWAY, "<html><body><h1>502 Bad Gateway</h1></body></html>")
+        }
         FaultKind::ExpiredToken if is_ebs => ebs::Error::expired().answer(&world),
         FaultKind::ExpiredToken => ec2::Error::expired().answer(),
         _ => return None,
@@ -163,7 +211,8 @@ fn spoil(fault: &FaultKind, answer: &mut Response<Body>, shared: &Shared, asked:
     let is_block = answer.headers().contains_key("x-amz-data-length");
     match fault {
         FaultKind::ErrorAfter { status, code } => {
-            let instead = FaultKind::Error { status: *status, code: code.clone(), reason: String::new() };
+            let instead =
+                FaultKind::Error { status: *status, code: code.clone(), reason: String::new() };
             *answer = refused_by(&instead, shared, asked).expect("an error is an answer");
         }
         FaultKind::Garbage => *answer.body_mut() = vec![Bytes::from_static(b"\x00{<garbage")],
@@ -227,11 +276,21 @@ fn flipped(bytes: &Bytes) -> Bytes {
     bytes.into()
 }
 
-fn describe(parts: &Parts, asked: &Asked, parameters: &BTreeMap<String, String>, body: &Bytes, connection: u64, started: Instant) -> Call {
+fn describe(
+    parts: &Parts,
+    asked: &Asked,
+    parameters: &BTreeMap<String, String>,
+    body: &Bytes,
+    connection: u64,
+    started: Instant,
+) -> Call {
     let (service, operation, snapshot, block) = match asked {
-        Asked::Ebs(target) => ("ebs", target.operation.to_owned(), target.snapshot.clone(), target.block),
+        Asked::Ebs(target) => {
+            ("ebs", target.operation.to_owned(), target.snapshot.clone(), target.block)
+        }
         Asked::Ec2(action) => {
-            let snapshot = parameters.get("SnapshotId").or_else(|| parameters.get("SnapshotId.1")).cloned();
+            let snapshot =
+                parameters.get("SnapshotId").or_else(|| parameters.get("SnapshotId.1")).cloned();
             ("ec2", action.clone(), snapshot, None)
         }
         Asked::Nothing => ("ec2", "Unknown".to_owned(), None, None),
@@ -258,6 +317,13 @@ fn describe(parts: &Parts, asked: &Asked, parameters: &BTreeMap<String, String>,
 /// `a=b&c=d`. Later values of a name win.
 pub fn form(text: &[u8]) -> BTreeMap<String, String> {
     let text = String::from_utf8_lossy(text);
-    let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.map(|(name, value)| (percent_decoded(&name.replace('+', " ")), percent_decoded(&value.replace('+', " ")))).collect()
+    let pairs = text
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs
+        .map(|(name, value)| {
+            (percent_decoded(&name.replace('+', " ")), percent_decoded(&value.replace('+', " ")))
+        })
+        .collect()
 }

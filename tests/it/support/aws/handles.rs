@@ -7,7 +7,8 @@ use super::model::{Image, Snapshot};
 use super::{Content, StoreTask, TestAws};
 
 impl TestAws {
-    /// Adds a snapshot as it is; an id and an owner are filled in where there are none. Gives the id.
+    /// Adds a snapshot as it is; an id and an owner are filled in where there are none. Gives the
+    /// id.
     pub fn add_snapshot(&self, mut snapshot: Snapshot) -> String {
         let mut world = self.shared.world();
         if snapshot.id.is_empty() {
@@ -25,12 +26,16 @@ impl TestAws {
     }
 
     /// A completed snapshot of so many GiB with these blocks.
-    pub fn snapshot_of(&self, volume_size: u64, blocks: impl IntoIterator<Item = (u32, Content)>) -> String {
+    pub fn snapshot_of(
+        &self,
+        volume_size: u64,
+        blocks: impl IntoIterator<Item = (u32, Content)>,
+    ) -> String {
         self.add_snapshot(Snapshot::new(volume_size).with(blocks))
     }
 
-    /// Adds an image as it is. An id, an owner and a date are filled in where there are none, and so is what mappings take from
-    /// their snapshots. Gives the id.
+    /// Adds an image as it is. An id, an owner and a date are filled in where there are none, and
+    /// so is what mappings take from their snapshots. Gives the id.
     pub fn add_image(&self, mut image: Image) -> String {
         let mut world = self.shared.world();
         if image.id.is_empty() {
@@ -44,7 +49,10 @@ impl TestAws {
         }
         image.location.get_or_insert(format!("{}/{}", image.owner, image.name));
         for ebs in image.mappings.iter_mut().filter_map(|mapping| mapping.ebs.as_mut()) {
-            let Some(snapshot) = ebs.snapshot_id.as_ref().and_then(|id| world.snapshots.get(id)) else { continue };
+            let Some(snapshot) = ebs.snapshot_id.as_ref().and_then(|id| world.snapshots.get(id))
+            else {
+                continue;
+            };
             ebs.volume_size.get_or_insert(snapshot.volume_size);
             ebs.encrypted.get_or_insert(snapshot.encrypted);
             if ebs.volume_type.is_none() {

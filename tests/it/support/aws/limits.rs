@@ -45,7 +45,9 @@ fn buckets_empty_and_fill() {
     let (mut buckets, start) = (Buckets::default(), Instant::now());
     let rate = Rate { burst: 2.0, per_second: 10.0 };
     let at = |millis| start + std::time::Duration::from_millis(millis);
-    let taken: Vec<bool> = [0, 0, 0, 50, 101, 10_000, 10_000, 10_000].map(|time| buckets.take("a", rate, at(time))).to_vec();
+    let taken: Vec<bool> = [0, 0, 0, 50, 101, 10_000, 10_000, 10_000]
+        .map(|time| buckets.take("a", rate, at(time)))
+        .to_vec();
     assert_eq!(taken, [true, true, false, false, true, true, true, false]);
     assert!(buckets.take("b", rate, start));
 }

@@ -1,22 +1,27 @@
 //! An EC2 with the EBS direct APIs in memory that behave like those of AWS, for tests.
 //!
-//! It listens on a port of this machine, and answers both services there: EC2 (forms and XML) and EBS direct (JSON). What it holds
-//! is one Region of one partition, as its accounts see it; who needs two Regions starts two.
+//! It listens on a port of this machine, and answers both services there: EC2 (forms and XML) and
+//! EBS direct (JSON). What it holds is one Region of one partition, as its accounts see it; who
+//! needs two Regions starts two.
 //!
 //! * `model` is images and snapshots, `world` all there is, `blocks` what snapshots hold;
 //! * `ebs` and `ec2` are the operations, `tasks` the store and restore tasks of AWS itself;
 //! * `auth` checks signatures, `limits` counts requests, `clock` writes dates;
-//! * `front` is what every request goes through: it is logged, goes wrong as `faults` says, is believed, and answered.
+//! * `front` is what every request goes through: it is logged, goes wrong as `faults` says, is
+//!   believed, and answered.
 //!
-//! It does what the store and the restore of an image ask for, and not more: nothing is launched, volumes do not exist, KMS is a
-//! list of keys that may not be used, and policies are operations that are refused. What only time does at AWS (snapshots become
-//! completed, images available, tasks done) is done by looks at it, or by `advance`.
+//! It does what the store and the restore of an image ask for, and not more: nothing is launched,
+//! volumes do not exist, KMS is a list of keys that may not be used, and policies are operations
+//! that are refused. What only time does at AWS (snapshots become completed, images available,
+//! tasks done) is done by looks at it, or by `advance`.
 //!
-//! Known to differ from AWS, or guessed because AWS does not say: codes and texts of the errors of store and restore tasks beyond
-//! the two that are known, and of deregistration protection; the reason of reads of snapshots that are pending, archived or public;
-//! a wrong count of blocks fails the snapshot at once; a deregistered image is unavailable for ever; nobody is a member of an
-//! organization; the blocks of encrypted snapshots are not encrypted; the request is read to its end before it is answered; a
-//! snapshot that is shared cannot be registered; movements between the tiers take no time.
+//! Known to differ from AWS, or guessed because AWS does not say: codes and texts of the errors of
+//! store and restore tasks beyond the two that are known, and of deregistration protection; the
+//! reason of reads of snapshots that are pending, archived or public; a wrong count of blocks fails
+//! the snapshot at once; a deregistered image is unavailable for ever; nobody is a member of an
+//! organization; the blocks of encrypted snapshots are not encrypted; the request is read to its
+//! end before it is answered; a snapshot that is shared cannot be registered; movements between the
+//! tiers take no time.
 
 mod auth;
 mod blocks;
@@ -77,9 +82,17 @@ pub struct Builder {
 impl Builder {
     /// The Region, which brings its partition with it.
     pub fn region(mut self, region: &str) -> Self {
-        let partitions =
-            [("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("us-iso-", "aws-iso"), ("us-isob-", "aws-iso-b"), ("eusc-", "aws-eusc")];
-        let partition = partitions.iter().find(|(prefix, _)| region.starts_with(prefix)).map_or("aws", |(_, partition)| partition);
+        let partitions = [
+            ("cn-", "aws-cn"),
+            ("us-gov-", "aws-us-gov"),
+            ("us-iso-", "aws-iso"),
+            ("us-isob-", "aws-iso-b"),
+            ("eusc-", "aws-eusc"),
+        ];
+        let partition = partitions
+            .iter()
+            .find(|(prefix, _)| region.starts_with(prefix))
+            .map_or("aws", |(_, partition)| partition);
         partition.clone_into(&mut self.partition);
         region.clone_into(&mut self.region);
         self
@@ -108,7 +121,9 @@ impl Builder {
         world.settings = self.settings;
         let shared = Arc::new(Shared { world: Mutex::new(world), ledger: Mutex::default() });
         let served = Arc::clone(&shared);
-        let server = Server::start("test-aws", move |connection, request| front::answer(Arc::clone(&served), connection, request));
+        let server = Server::start("test-aws", move |connection, request| {
+            front::answer(Arc::clone(&served), connection, request)
+        });
         let aws = TestAws { shared, server };
         aws.add_key(TestAws::ACCESS_KEY, TestAws::SECRET_KEY, None);
         aws
@@ -183,7 +198,8 @@ impl TestAws {
         world.keys.insert(id.to_owned(), key);
     }
 
-    /// From now on requests that are signed with the key are answered as those of a session that is over.
+    /// From now on requests that are signed with the key are answered as those of a session that is
+    /// over.
     pub fn expire_key(&self, id: &str) {
         self.change_key(id, |key| key.expired = true);
     }
@@ -213,7 +229,8 @@ impl TestAws {
         self.shared.world().denied_kms.insert(arn.to_owned());
     }
 
-    /// Whether new snapshots of the account are encrypted unless it says otherwise; none is the key that AWS manages.
+    /// Whether new snapshots of the account are encrypted unless it says otherwise; none is the key
+    /// that AWS manages.
     pub fn encrypt_by_default(&self, account: &str, encrypts: bool, kms_key: Option<&str>) {
         let mut world = self.shared.world();
         let account = world.accounts.entry(account.to_owned()).or_default();

@@ -57,7 +57,11 @@ pub struct Mapping {
 impl Mapping {
     /// A gp3 volume of a snapshot, as large as that.
     pub fn of(device: &str, snapshot_id: &str) -> Self {
-        let ebs = Ebs { snapshot_id: Some(snapshot_id.to_owned()), delete_on_termination: Some(true), ..Ebs::default() };
+        let ebs = Ebs {
+            snapshot_id: Some(snapshot_id.to_owned()),
+            delete_on_termination: Some(true),
+            ..Ebs::default()
+        };
         Self { device: device.to_owned(), ebs: Some(ebs), ..Self::default() }
     }
 
@@ -66,7 +70,8 @@ impl Mapping {
     }
 }
 
-/// An image. Dates are as AWS prints them. What is empty is filled in, or not told, when the image is added.
+/// An image. Dates are as AWS prints them. What is empty is filled in, or not told, when the image
+/// is added.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Image {
@@ -182,7 +187,11 @@ impl Default for Image {
 impl Image {
     /// An image with one volume, at `/dev/xvda`.
     pub fn new(name: &str, root_snapshot: &str) -> Self {
-        Self { name: name.to_owned(), mappings: vec![Mapping::of("/dev/xvda", root_snapshot)], ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            mappings: vec![Mapping::of("/dev/xvda", root_snapshot)],
+            ..Self::default()
+        }
     }
 
     pub fn uses(&self, snapshot: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Store and restore tasks of AWS itself: what their objects are, and where they are kept.
 //!
-//! Nobody outside of AWS knows what AWS writes. Here it is a head in JSON and the blocks behind it, which only this server reads.
+//! Nobody outside of AWS knows what AWS writes. Here it is a head in JSON and the blocks behind it,
+//! which only this server reads.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -87,7 +88,8 @@ fn write(world: &World, image: &Image) -> Result<Bytes, String> {
     let mut volumes = Vec::new();
     for mapping in &image.mappings {
         let Some(id) = mapping.snapshot_id() else { continue };
-        let snapshot = world.snapshots.get(id).ok_or_else(|| format!("The snapshot {id} does not exist."))?;
+        let snapshot =
+            world.snapshots.get(id).ok_or_else(|| format!("The snapshot {id} does not exist."))?;
         let mut blocks = Vec::new();
         for (index, content) in &snapshot.blocks {
             let kind = match content {
@@ -110,23 +112,32 @@ fn write(world: &World, image: &Image) -> Result<Bytes, String> {
             blocks,
         });
     }
-    let head = serde_json::to_vec(&Head { image: image.clone(), volumes }).map_err(|cause| cause.to_string())?;
+    let head = serde_json::to_vec(&Head { image: image.clone(), volumes })
+        .map_err(|cause| cause.to_string())?;
     Ok([MAGIC, &(head.len() as u64).to_be_bytes(), &head, &behind].concat().into())
 }
 
 fn visible(tags: &Tags) -> Tags {
-    tags.iter().filter(|(key, _)| !key.starts_with("aws:")).map(|(key, value)| (key.clone(), value.clone())).collect()
+    tags.iter()
+        .filter(|(key, _)| !key.starts_with("aws:"))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// What an object holds, if a store task made it.
 pub fn read(object: &Bytes) -> Option<Stored> {
     let rest = object.strip_prefix(MAGIC)?;
     let (len, rest) = rest.split_first_chunk::<8>()?;
-    let (head, mut behind) = rest.split_at_checked(usize::try_from(u64::from_be_bytes(*len)).ok()?)?;
+    let (head, mut behind) =
+        rest.split_at_checked(usize::try_from(u64::from_be_bytes(*len)).ok()?)?;
     let Head { image, volumes } = serde_json::from_slice(head).ok()?;
     let mut snapshots = BTreeMap::new();
     for volume in volumes {
-        let mut snapshot = Snapshot { description: volume.description, tags: volume.tags, ..Snapshot::new(volume.size) };
+        let mut snapshot = Snapshot {
+            description: volume.description,
+            tags: volume.tags,
+            ..Snapshot::new(volume.size)
+        };
         for (index, kind) in volume.blocks {
             let content = match kind {
                 Kind::Zero => Content::Zero,
@@ -188,7 +199,11 @@ impl World {
         if let Some(description) = &image.description {
             metadata.insert("ami-description".to_owned(), description.clone());
         }
-        buckets.put(&task.bucket, &task.key, Object { bytes: write(self, image)?, metadata, tags: task.tags.clone() })
+        buckets.put(
+            &task.bucket,
+            &task.key,
+            Object { bytes: write(self, image)?, metadata, tags: task.tags.clone() },
+        )
     }
 }
 
@@ -205,10 +220,14 @@ impl Stored {
         let Self { mut image, mut snapshots } = self;
         let added = |kind: &str| tags.get(kind).cloned().unwrap_or_default();
         image.source_image_id = Some(std::mem::take(&mut image.id));
-        image.source_image_region = image.source_image_region.take().or_else(|| Some(world.region.clone()));
+        image.source_image_region =
+            image.source_image_region.take().or_else(|| Some(world.region.clone()));
         for mapping in &mut image.mappings {
             let device = mapping.device.clone();
-            let (Some(mut snapshot), Some(ebs)) = (snapshots.remove(&device), mapping.ebs.as_mut()) else { continue };
+            let (Some(mut snapshot), Some(ebs)) = (snapshots.remove(&device), mapping.ebs.as_mut())
+            else {
+                continue;
+            };
             snapshot.id = world.unique("snap");
             account.clone_into(&mut snapshot.owner);
             "pending".clone_into(&mut snapshot.state);
@@ -252,5 +271,6 @@ impl Stored {
 
 /// Whether all volumes of the image come from snapshots, so that it can be stored.
 pub fn has_volumes(image: &Image) -> bool {
-    image.root_device_type == "ebs" && image.mappings.iter().any(|mapping| Mapping::snapshot_id(mapping).is_some())
+    image.root_device_type == "ebs"
+        && image.mappings.iter().any(|mapping| Mapping::snapshot_id(mapping).is_some())
 }

@@ -1,4 +1,5 @@
-//! What there is: accounts and their keys, images, snapshots and tasks, and how the server is told to behave.
+//! What there is: accounts and their keys, images, snapshots and tasks, and how the server is told
+//! to behave.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,11 +34,13 @@ pub struct Settings {
     pub pending_limit: usize,
     /// What is new is not there yet for so many requests.
     pub settle: Unseen,
-    /// So many descriptions find a snapshot pending after CompleteSnapshot. At 0 it is completed at once.
+    /// So many descriptions find a snapshot pending after CompleteSnapshot. At 0 it is completed at
+    /// once.
     pub completion_polls: u32,
     /// So many lists of a snapshot are refused after it is completed.
     pub not_listable: u32,
-    /// Puts check length and headers, and keep no bytes: only the checksums that they are said to have.
+    /// Puts check length and headers, and keep no bytes: only the checksums that they are said to
+    /// have.
     pub discard: bool,
     /// Gets and puts of blocks, for each snapshot, and for each account.
     pub snapshot_rate: Option<Rate>,
@@ -182,22 +185,36 @@ impl World {
 
     /// The key that AWS manages for EBS, or the one that the account chose.
     pub fn default_kms_key(&self, account: &str) -> String {
-        self.account_settings(account).default_kms_key.unwrap_or_else(|| self.managed_kms_key(account))
+        self.account_settings(account)
+            .default_kms_key
+            .unwrap_or_else(|| self.managed_kms_key(account))
     }
 
     pub fn managed_kms_key(&self, account: &str) -> String {
-        format!("arn:{}:kms:{}:{account}:key/00000000-aaaa-4bbb-8ccc-0123456789ab", self.partition, self.region)
+        format!(
+            "arn:{}:kms:{}:{account}:key/00000000-aaaa-4bbb-8ccc-0123456789ab",
+            self.partition, self.region
+        )
     }
 
-    /// Whether the key may do this. The name may be that of the operation alone, or with its service: `ec2:RegisterImage`.
+    /// Whether the key may do this. The name may be that of the operation alone, or with its
+    /// service: `ec2:RegisterImage`.
     pub fn denies(&self, access_key: &str, service: &str, operation: &str) -> bool {
-        let names = [operation.to_owned(), format!("{service}:{operation}"), format!("{service}:*")];
+        let names =
+            [operation.to_owned(), format!("{service}:{operation}"), format!("{service}:*")];
         let key = self.keys.get(access_key);
-        names.iter().any(|name| self.denied.contains(name) || key.is_some_and(|key| key.denied.contains(name)))
+        names.iter().any(|name| {
+            self.denied.contains(name) || key.is_some_and(|key| key.denied.contains(name))
+        })
     }
 
     /// Whether a request has to wait. Blocks have buckets of their own.
-    pub fn throttled(&mut self, account: &str, operation: &str, snapshot: Option<&str>) -> Option<&'static str> {
+    pub fn throttled(
+        &mut self,
+        account: &str,
+        operation: &str,
+        snapshot: Option<&str>,
+    ) -> Option<&'static str> {
         let now = Instant::now();
         let block = matches!(operation, "GetSnapshotBlock" | "PutSnapshotBlock");
         if let (true, Some(rate), Some(snapshot)) = (block, self.settings.snapshot_rate, snapshot)
@@ -211,7 +228,8 @@ impl World {
             return Some("ACCOUNT_THROTTLED");
         }
         let rate = self.settings.rates.get(operation).copied()?;
-        (!self.throttles.take(&format!("{account} {operation}"), rate, now)).then_some("ACCOUNT_THROTTLED")
+        (!self.throttles.take(&format!("{account} {operation}"), rate, now))
+            .then_some("ACCOUNT_THROTTLED")
     }
 
     /// What time does by itself: snapshots that nobody completed fail.

@@ -1,4 +1,5 @@
-//! Who may ask: secrets for the signatures, and what is refused to requests whose signature is good.
+//! Who may ask: secrets for the signatures, and what is refused to requests whose signature is
+//! good.
 
 use std::sync::Arc;
 
@@ -19,8 +20,13 @@ impl S3Auth for Keys {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         let world = self.0.world();
         match world.keys.get(access_key) {
-            None => Err(s3_error!(InvalidAccessKeyId, "The AWS Access Key Id you provided does not exist in our records.")),
-            Some(key) if key.expired => Err(s3_error!(ExpiredToken, "The provided token has expired.")),
+            None => Err(s3_error!(
+                InvalidAccessKeyId,
+                "The AWS Access Key Id you provided does not exist in our records."
+            )),
+            Some(key) if key.expired => {
+                Err(s3_error!(ExpiredToken, "The provided token has expired."))
+            }
             Some(key) => Ok(key.secret.as_str().into()),
         }
     }
@@ -38,9 +44,13 @@ impl S3Access for Access {
         };
         let mut world = self.0.world();
         let header = |name| context.headers().get(name).and_then(|value| value.to_str().ok());
-        let wanted = world.keys.get(&credentials.access_key).and_then(|key| key.session_token.as_deref());
+        let wanted =
+            world.keys.get(&credentials.access_key).and_then(|key| key.session_token.as_deref());
         if wanted != header("x-amz-security-token") {
-            return Err(s3_error!(InvalidToken, "The provided token is malformed or otherwise invalid."));
+            return Err(s3_error!(
+                InvalidToken,
+                "The provided token is malformed or otherwise invalid."
+            ));
         }
         let operation = context.s3_op().name();
         if let Some(Operation(logged)) = logged
@@ -52,19 +62,23 @@ impl S3Access for Access {
             let mut error = s3_error!(AccessDenied, "Access Denied");
             // Whoever may not look at a bucket is still told where it is.
             if let (S3Path::Bucket { bucket }, "HeadBucket") = (context.s3_path(), operation) {
-                let region = world.buckets.get(&**bucket).map(|bucket| bucket.options.region.clone());
+                let region =
+                    world.buckets.get(&**bucket).map(|bucket| bucket.options.region.clone());
                 region.into_iter().for_each(|region| tell_region(&mut error, &region));
             }
             return Err(error);
         }
-        let (S3Path::Bucket { bucket } | S3Path::Object { bucket, .. }) = context.s3_path() else { return Ok(()) };
+        let (S3Path::Bucket { bucket } | S3Path::Object { bucket, .. }) = context.s3_path() else {
+            return Ok(());
+        };
         if operation == "CreateBucket" {
             return Ok(());
         }
         let one_region = world.quirks.one_region;
         let options = &world.bucket(bucket)?.options;
         let region = signing_region(context.headers());
-        if operation != "GetBucketLocation" && region.is_some_and(|region| region != options.region) {
+        if operation != "GetBucketLocation" && region.is_some_and(|region| region != options.region)
+        {
             return Err(wrong_region(&options.region, one_region));
         }
         let owner = header("x-amz-expected-bucket-owner");
@@ -92,7 +106,10 @@ fn credential(headers: &HeaderMap) -> Option<&str> {
 
 fn wrong_region(region: &str, one_region: bool) -> S3Error {
     let mut error = if one_region {
-        s3_error!(AuthorizationHeaderMalformed, "The authorization header is malformed; the region is wrong; expecting '{region}'")
+        s3_error!(
+            AuthorizationHeaderMalformed,
+            "The authorization header is malformed; the region is wrong; expecting '{region}'"
+        )
     } else {
         let message = "The bucket you are attempting to access must be addressed using the specified endpoint.";
         S3Error::with_message(S3ErrorCode::PermanentRedirect, message)

@@ -1,4 +1,5 @@
-//! Checksums as S3 knows them: what clients send in headers and trailers, and what is kept of parts and objects.
+//! Checksums as S3 knows them: what clients send in headers and trailers, and what is kept of parts
+//! and objects.
 
 use base64_simd::STANDARD as BASE64;
 use crc_fast::{CrcAlgorithm, checksum};
@@ -46,7 +47,9 @@ impl Algorithm {
 
     pub fn parse(name: &str) -> S3Result<Self> {
         let known = Self::ALL.into_iter().find(|algorithm| algorithm.name() == name);
-        known.ok_or_else(|| s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported: {name}"))
+        known.ok_or_else(|| {
+            s3_error!(InvalidRequest, "Checksum algorithm provided is unsupported: {name}")
+        })
     }
 
     fn header(self) -> String {
@@ -55,9 +58,12 @@ impl Algorithm {
 
     /// The checksum of bytes, in base64.
     pub fn of(self, bytes: &[u8]) -> String {
-        let crc32 = |algorithm| BASE64.encode_to_string((checksum(algorithm, bytes) as u32).to_be_bytes());
+        let crc32 =
+            |algorithm| BASE64.encode_to_string((checksum(algorithm, bytes) as u32).to_be_bytes());
         match self {
-            Self::Crc64Nvme => BASE64.encode_to_string(checksum(CrcAlgorithm::Crc64Nvme, bytes).to_be_bytes()),
+            Self::Crc64Nvme => {
+                BASE64.encode_to_string(checksum(CrcAlgorithm::Crc64Nvme, bytes).to_be_bytes())
+            }
             Self::Crc32 => crc32(CrcAlgorithm::Crc32IsoHdlc),
             Self::Crc32c => crc32(CrcAlgorithm::Crc32Iscsi),
             Self::Sha1 => BASE64.encode_to_string(Sha1::checksum(bytes)),
@@ -69,17 +75,25 @@ impl Algorithm {
     pub fn composite(self, parts: &[&str]) -> S3Result<String> {
         let mut all = Vec::new();
         for part in parts {
-            all.extend(BASE64.decode_to_vec(part).map_err(|cause| s3_error!(cause, InternalError))?);
+            all.extend(
+                BASE64.decode_to_vec(part).map_err(|cause| s3_error!(cause, InternalError))?,
+            );
         }
         Ok(format!("{}-{}", self.of(&all), parts.len()))
     }
 
-    /// How uploads are summed up that do not say it. Only CRCs can be put together to one of the whole object.
+    /// How uploads are summed up that do not say it. Only CRCs can be put together to one of the
+    /// whole object.
     pub fn kind(self, wanted: Option<&str>) -> S3Result<ChecksumKind> {
         let kind = match wanted {
             Some("FULL_OBJECT") => ChecksumKind::FullObject,
             Some("COMPOSITE") => ChecksumKind::Composite,
-            Some(other) => return Err(s3_error!(InvalidRequest, "Value for x-amz-checksum-type header is invalid: {other}")),
+            Some(other) => {
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "Value for x-amz-checksum-type header is invalid: {other}"
+                ));
+            }
             None if self == Self::Crc64Nvme => ChecksumKind::FullObject,
             None => ChecksumKind::Composite,
         };
@@ -90,7 +104,10 @@ impl Algorithm {
         };
         if !possible {
             let (kind, name) = (kind.name(), self.name());
-            return Err(s3_error!(InvalidRequest, "The {kind} checksum type cannot be used with the {name} checksum algorithm."));
+            return Err(s3_error!(
+                InvalidRequest,
+                "The {kind} checksum type cannot be used with the {name} checksum algorithm."
+            ));
         }
         Ok(kind)
     }
@@ -113,16 +130,24 @@ impl Checksum {
 }
 
 /// The checksum a client sent, in the head of its request or behind the body.
-pub fn given(headers: &HeaderMap, trailers: Option<&TrailingHeaders>) -> S3Result<Option<(Algorithm, String)>> {
+pub fn given(
+    headers: &HeaderMap,
+    trailers: Option<&TrailingHeaders>,
+) -> S3Result<Option<(Algorithm, String)>> {
     let behind = trailers.and_then(TrailingHeaders::take).unwrap_or_default();
     let mut all = Vec::new();
     for algorithm in Algorithm::ALL {
         let name = algorithm.header();
         let values = headers.get_all(&name).iter().chain(behind.get_all(&name));
-        all.extend(values.map(|value| (algorithm, String::from_utf8_lossy(value.as_bytes()).into_owned())));
+        all.extend(
+            values.map(|value| (algorithm, String::from_utf8_lossy(value.as_bytes()).into_owned())),
+        );
     }
     if all.len() > 1 {
-        return Err(s3_error!(InvalidRequest, "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."));
+        return Err(s3_error!(
+            InvalidRequest,
+            "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
+        ));
     }
     let announced = headers.get("x-amz-sdk-checksum-algorithm").and_then(|name| name.to_str().ok());
     if announced.is_some_and(|name| name != "MD5") && all.is_empty() {
@@ -135,9 +160,11 @@ pub fn given(headers: &HeaderMap, trailers: Option<&TrailingHeaders>) -> S3Resul
 /// Compares bytes with the checksum that came with them.
 pub fn verify(given: Option<&(Algorithm, String)>, bytes: &[u8]) -> S3Result<()> {
     match given {
-        Some((algorithm, value)) if algorithm.of(bytes) != *value => {
-            Err(s3_error!(BadDigest, "The {} you specified did not match the calculated checksum.", algorithm.name()))
-        }
+        Some((algorithm, value)) if algorithm.of(bytes) != *value => Err(s3_error!(
+            BadDigest,
+            "The {} you specified did not match the calculated checksum.",
+            algorithm.name()
+        )),
         _ => Ok(()),
     }
 }
@@ -147,9 +174,14 @@ pub fn md5(bytes: &[u8], header: Option<&str>) -> S3Result<[u8; 16]> {
     let md5 = Md5::checksum(bytes);
     if let Some(header) = header {
         let wanted = BASE64.decode_to_vec(header).ok().filter(|wanted| wanted.len() == 16);
-        let wanted = wanted.ok_or_else(|| s3_error!(InvalidDigest, "The Content-MD5 you specified was invalid."))?;
+        let wanted = wanted.ok_or_else(|| {
+            s3_error!(InvalidDigest, "The Content-MD5 you specified was invalid.")
+        })?;
         if wanted != md5 {
-            return Err(s3_error!(BadDigest, "The Content-MD5 you specified did not match what we received."));
+            return Err(s3_error!(
+                BadDigest,
+                "The Content-MD5 you specified did not match what we received."
+            ));
         }
     }
     Ok(md5)

@@ -27,7 +27,8 @@ pub enum FaultKind {
     NoSuchUpload,
     /// 409: another write of the key was faster. An upload that meets it can never be completed.
     ConditionalRequestConflict,
-    /// The request is refused, but inside of an answer that says 200, which had begun before the outcome was known.
+    /// The request is refused, but inside of an answer that says 200, which had begun before the
+    /// outcome was known.
     ErrorIn200,
     /// The connection is reset before anything is done.
     Reset,
@@ -47,7 +48,8 @@ pub enum FaultKind {
     CorruptUpload,
 }
 
-/// Which requests a fault meets. Numbers are those of [`Call`]: they count from 1, from the start or from `reset_calls`.
+/// Which requests a fault meets. Numbers are those of [`Call`]: they count from 1, from the start
+/// or from `reset_calls`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// The nth request.
@@ -76,13 +78,18 @@ impl Fault {
         Self { kind, when }
     }
 
-    /// Whether it meets the call, which is the `nth` of its operation. Counts down what can be counted down.
+    /// Whether it meets the call, which is the `nth` of its operation. Counts down what can be
+    /// counted down.
     fn meets(&mut self, call: &Call, nth: u64) -> bool {
         let left = match &mut self.when {
             When::Call(number) => return *number == call.number,
-            When::CallOf(operation, number) => return *operation == call.operation && *number == nth,
+            When::CallOf(operation, number) => {
+                return *operation == call.operation && *number == nth;
+            }
             When::Every(step) => return call.number.is_multiple_of(*step),
-            When::EveryOf(operation, step) => return *operation == call.operation && nth.is_multiple_of(*step),
+            When::EveryOf(operation, step) => {
+                return *operation == call.operation && nth.is_multiple_of(*step);
+            }
             When::Next(operation, left) if *operation == call.operation => left,
             When::NextPart(part, left) if Some(*part) == call.part_number => left,
             When::Next(..) | When::NextPart(..) => return false,
@@ -137,7 +144,8 @@ impl Ledger {
         let count = self.counts.entry(call.operation).or_default();
         *count += 1;
         let nth = *count;
-        let fault = self.faults.iter_mut().find_map(|fault| fault.meets(&call, nth).then_some(fault.kind));
+        let fault =
+            self.faults.iter_mut().find_map(|fault| fault.meets(&call, nth).then_some(fault.kind));
         call.fault = fault;
         let call = Arc::new(Mutex::new(call));
         self.calls.push(Arc::clone(&call));

@@ -1,4 +1,5 @@
-//! What stands in front of the protocol: finds out what a request is, logs it, lets it go wrong as was asked, and judges its date.
+//! What stands in front of the protocol: finds out what a request is, logs it, lets it go wrong as
+//! was asked, and judges its date.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -28,7 +29,8 @@ const LINGER: Duration = Duration::from_millis(30);
 #[derive(Clone)]
 pub struct Status(pub StatusCode);
 
-/// Put into the extensions of a request: what the log says it is. Whoever routes it has to be of the same opinion.
+/// Put into the extensions of a request: what the log says it is. Whoever routes it has to be of
+/// the same opinion.
 #[derive(Clone)]
 pub struct Operation(pub &'static str);
 
@@ -63,7 +65,9 @@ pub async fn answer(
     if fault == Some(FaultKind::CorruptUpload) {
         body = corrupted(&parts.headers, &body);
     }
-    let refusal = fault.and_then(|fault| refused_by(fault, &shared, &log)).or_else(|| refused(&shared, &parts, &body));
+    let refusal = fault
+        .and_then(|fault| refused_by(fault, &shared, &log))
+        .or_else(|| refused(&shared, &parts, &body));
     let mut answer = match refusal {
         Some(refusal) => refusal,
         None => served(&service, parts, body).await?,
@@ -79,7 +83,9 @@ pub async fn answer(
     }
     decorate(&mut answer, &shared, &log);
     let counter = Arc::clone(&log);
-    let answer = answer.map(|bytes| Answer::new([bytes], move |sent| counter.lock().expect("no panic").bytes_out += sent as u64));
+    let answer = answer.map(|bytes| {
+        Answer::new([bytes], move |sent| counter.lock().expect("no panic").bytes_out += sent as u64)
+    });
     Ok(match fault {
         Some(FaultKind::TruncatedBody) => answer.map(|body| body.broken(LINGER)),
         Some(FaultKind::Stall(time)) => answer.map(|body| body.broken(time)),
@@ -90,7 +96,8 @@ pub async fn answer(
 /// Lets the protocol do its work, and waits for all of the answer.
 async fn served(service: &S3Service, parts: Parts, body: Bytes) -> io::Result<Plain> {
     let request = HttpRequest::from_parts(parts, Body::from(body));
-    let answer = service.call(request).await.map_err(|cause| io::Error::other(format!("{cause:?}")))?;
+    let answer =
+        service.call(request).await.map_err(|cause| io::Error::other(format!("{cause:?}")))?;
     let (mut parts, body) = answer.into_parts();
     if let Some(Status(status)) = parts.extensions.remove() {
         parts.status = status;
@@ -113,14 +120,18 @@ fn decorate(answer: &mut Plain, shared: &Shared, log: &Log) {
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
     }
     let ids = format!("<RequestId>{id}</RequestId><HostId>dGVzdA==</HostId></Error>");
-    if let Some(text) = std::str::from_utf8(answer.body()).ok().filter(|text| text.ends_with("</Error>")) {
+    if let Some(text) =
+        std::str::from_utf8(answer.body()).ok().filter(|text| text.ends_with("</Error>"))
+    {
         *answer.body_mut() = text.replace("</Error>", &ids).into();
     }
 }
 
 fn http_date(time: SystemTime) -> HeaderValue {
     let mut text = Vec::new();
-    Timestamp::from(time).format(TimestampFormat::HttpDate, &mut text).expect("a date of our times");
+    Timestamp::from(time)
+        .format(TimestampFormat::HttpDate, &mut text)
+        .expect("a date of our times");
     HeaderValue::from_bytes(&text).expect("a date is a header value")
 }
 
@@ -135,7 +146,8 @@ fn refused(shared: &Shared, parts: &Parts, body: &Bytes) -> Option<Plain> {
         }
     }
     if matches!(parts.method, Method::PUT | Method::POST) {
-        let size: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let size: usize =
+            parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         if size > MAX_HEADERS {
             return Some(error(
                 StatusCode::BAD_REQUEST,
@@ -146,14 +158,19 @@ fn refused(shared: &Shared, parts: &Parts, body: &Bytes) -> Option<Plain> {
     }
     let hash = header("x-amz-content-sha256").filter(|hash| hash.len() == 64);
     if hash.is_some_and(|hash| hash != checksum::sha256_hex(body)) {
-        let message = "The provided 'x-amz-content-sha256' header does not match what was computed.";
+        let message =
+            "The provided 'x-amz-content-sha256' header does not match what was computed.";
         return Some(error(StatusCode::BAD_REQUEST, "XAmzContentSHA256Mismatch", message));
     }
     None
 }
 
 fn too_skewed() -> Plain {
-    error(StatusCode::FORBIDDEN, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
+    error(
+        StatusCode::FORBIDDEN,
+        "RequestTimeTooSkewed",
+        "The difference between the request time and the current time is too large.",
+    )
 }
 
 /// `20250131T235959Z`.
@@ -174,28 +191,44 @@ fn parse_amz_date(text: &str) -> Option<SystemTime> {
 fn refused_by(fault: FaultKind, shared: &Shared, log: &Log) -> Option<Plain> {
     let call = log.lock().expect("no panic").clone();
     Some(match fault {
-        FaultKind::SlowDown => error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", "Please reduce your request rate."),
-        FaultKind::InternalError => {
-            error(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "We encountered an internal error. Please try again.")
+        FaultKind::SlowDown => {
+            error(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", "Please reduce your request rate.")
         }
+        FaultKind::InternalError => error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalError",
+            "We encountered an internal error. Please try again.",
+        ),
         FaultKind::ServiceUnavailable => plain(StatusCode::SERVICE_UNAVAILABLE, ""),
-        FaultKind::BadGateway => plain(StatusCode::BAD_GATEWAY, "<html><body><h1>502 Bad Gateway</h1></body></html>"),
+        FaultKind::BadGateway => {
+            plain(StatusCode::BAD_GATEWAY, "<html><body><h1>502 Bad Gateway</h1></body></html>")
+        }
         FaultKind::RequestTimeout => {
             let message = "Your socket connection to the server was not read from or written to within the timeout period.";
             error(StatusCode::BAD_REQUEST, "RequestTimeout", message)
         }
-        FaultKind::ExpiredToken => error(StatusCode::BAD_REQUEST, "ExpiredToken", "The provided token has expired."),
+        FaultKind::ExpiredToken => {
+            error(StatusCode::BAD_REQUEST, "ExpiredToken", "The provided token has expired.")
+        }
         FaultKind::AccessDenied => error(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"),
         FaultKind::RequestTimeTooSkewed => too_skewed(),
-        FaultKind::ErrorIn200 => error(StatusCode::OK, "InternalError", "We encountered an internal error. Please try again."),
+        FaultKind::ErrorIn200 => error(
+            StatusCode::OK,
+            "InternalError",
+            "We encountered an internal error. Please try again.",
+        ),
         FaultKind::NoSuchUpload => {
-            if let (Some(bucket), Some(id)) = (shared.world().buckets.get_mut(&call.bucket), call.upload_id) {
+            if let (Some(bucket), Some(id)) =
+                (shared.world().buckets.get_mut(&call.bucket), call.upload_id)
+            {
                 bucket.uploads.remove(&(call.key, id));
             }
             error(StatusCode::NOT_FOUND, "NoSuchUpload", "The specified upload does not exist.")
         }
         FaultKind::ConditionalRequestConflict => {
-            if let (Some(bucket), Some(id)) = (shared.world().buckets.get_mut(&call.bucket), call.upload_id) {
+            if let (Some(bucket), Some(id)) =
+                (shared.world().buckets.get_mut(&call.bucket), call.upload_id)
+            {
                 bucket.uploads.entry((call.key, id)).and_modify(|upload| upload.conflicted = true);
             }
             error(
@@ -210,7 +243,12 @@ fn refused_by(fault: FaultKind, shared: &Shared, log: &Log) -> Option<Plain> {
 
 /// An error as S3 writes it.
 fn error(status: StatusCode, code: &str, message: &str) -> Plain {
-    plain(status, &format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"))
+    plain(
+        status,
+        &format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+        ),
+    )
 }
 
 fn plain(status: StatusCode, body: &str) -> Plain {
@@ -222,9 +260,12 @@ fn plain(status: StatusCode, body: &str) -> Plain {
     answer
 }
 
-/// The body with a bit of its payload wrong. The first frame of `aws-chunked` begins behind the first line.
+/// The body with a bit of its payload wrong. The first frame of `aws-chunked` begins behind the
+/// first line.
 fn corrupted(headers: &HeaderMap, body: &Bytes) -> Bytes {
-    let chunked = headers.get("content-encoding").is_some_and(|encoding| encoding.as_bytes().starts_with(b"aws-chunked"));
+    let chunked = headers
+        .get("content-encoding")
+        .is_some_and(|encoding| encoding.as_bytes().starts_with(b"aws-chunked"));
     let frame = body.windows(2).position(|two| two == b"\r\n").map(|line| line + 2);
     flipped(body, frame.filter(|_| chunked).unwrap_or(body.len() / 2))
 }
@@ -241,13 +282,28 @@ fn flipped(bytes: &Bytes, at: usize) -> Bytes {
 fn describe(parts: &Parts) -> Call {
     let path = parts.uri.path().trim_start_matches('/');
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-    let query: Vec<(&str, &str)> =
-        parts.uri.query().unwrap_or_default().split('&').map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
-    let value = |name| query.iter().find(|(other, _)| *other == name).map(|(_, value)| percent_decoded(value));
-    let header = |name| parts.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let query: Vec<(&str, &str)> = parts
+        .uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .collect();
+    let value = |name| {
+        query.iter().find(|(other, _)| *other == name).map(|(_, value)| percent_decoded(value))
+    };
+    let header = |name| {
+        parts.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
     Call {
         number: 0,
-        operation: operation(&parts.method, !bucket.is_empty(), !key.is_empty(), &query, header("x-amz-copy-source").is_some()),
+        operation: operation(
+            &parts.method,
+            !bucket.is_empty(),
+            !key.is_empty(),
+            &query,
+            header("x-amz-copy-source").is_some(),
+        ),
         bucket: percent_decoded(bucket),
         key: percent_decoded(key),
         part_number: value("partNumber").and_then(|number| number.parse().ok()),
@@ -264,7 +320,13 @@ fn describe(parts: &Parts) -> Call {
 }
 
 /// The name of an operation in the API.
-fn operation(method: &Method, bucket: bool, key: bool, query: &[(&str, &str)], copy: bool) -> &'static str {
+fn operation(
+    method: &Method,
+    bucket: bool,
+    key: bool,
+    query: &[(&str, &str)],
+    copy: bool,
+) -> &'static str {
     let has = |name| query.iter().any(|(other, _)| *other == name);
     match (method.as_str(), bucket, key) {
         ("GET", false, _) => "ListBuckets",

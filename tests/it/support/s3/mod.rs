@@ -1,18 +1,22 @@
 //! An S3 in memory that behaves like that of AWS, for tests.
 //!
-//! It listens on a port of this machine, so the library and the program alike can talk to it. The protocol (XML, signatures,
-//! chunked uploads) is done by the crate `s3s`; what is kept and how operations behave is ours:
+//! It listens on a port of this machine, so the library and the program alike can talk to it. The
+//! protocol (XML, signatures, chunked uploads) is done by the crate `s3s`; what is kept and how
+//! operations behave is ours:
 //!
-//! * `world` is what there is, `memory` the operations, whose work is in `buckets`, `objects` and `uploads`;
+//! * `world` is what there is, `memory` the operations, whose work is in `buckets`, `objects` and
+//!   `uploads`;
 //! * `checksum` knows the checksums, `auth` who may do what;
 //! * `front` stands before all that: logs the calls, and lets them go wrong as `faults` says.
 //!
-//! It does what an archive's store can ask for, and not more: no lists of versions or buckets, no `DeleteObjects`, no access
-//! points, no SSE-C, no policies beyond whether they are public. Objects are kept in memory, whole, and so are requests and answers.
+//! It does what an archive's store can ask for, and not more: no lists of versions or buckets, no
+//! `DeleteObjects`, no access points, no SSE-C, no policies beyond whether they are public. Objects
+//! are kept in memory, whole, and so are requests and answers.
 //!
-//! Known to differ from AWS: a ranged read never carries a checksum; redirects say the region in a header and not in XML; key names
-//! in lists are not URL-encoded on request; lists of uploads know no delimiter; a completed upload is forgotten at once; the dates of
-//! presigned URLs are judged by our clock.
+//! Known to differ from AWS: a ranged read never carries a checksum; redirects say the region in a
+//! header and not in XML; key names in lists are not URL-encoded on request; lists of uploads know
+//! no delimiter; a completed upload is forgotten at once; the dates of presigned URLs are judged by
+//! our clock.
 
 mod auth;
 mod buckets;
@@ -36,7 +40,9 @@ use s3s::service::S3ServiceBuilder;
 
 pub use checksum::{Algorithm, Checksum, ChecksumKind};
 pub use faults::{Call, Fault, FaultKind, When};
-pub use world::{Attributes, BucketOptions, Limits, ObjectOptions, PartInfo, Quirks, Restore, StoredObject};
+pub use world::{
+    Attributes, BucketOptions, Limits, ObjectOptions, PartInfo, Quirks, Restore, StoredObject,
+};
 
 use faults::Ledger;
 use world::{Bucket, Key, World};
@@ -63,8 +69,16 @@ impl Shared {
         self.world().buckets.get(bucket)?.current(key).cloned()
     }
 
-    fn put_object(&self, bucket: &str, key: &str, bytes: Bytes, options: ObjectOptions) -> S3Result<()> {
-        let parts: Option<Vec<Bytes>> = options.part_size.map(|size| bytes.chunks(size).map(|part| bytes.slice_ref(part)).collect());
+    fn put_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        bytes: Bytes,
+        options: ObjectOptions,
+    ) -> S3Result<()> {
+        let parts: Option<Vec<Bytes>> = options
+            .part_size
+            .map(|size| bytes.chunks(size).map(|part| bytes.slice_ref(part)).collect());
         let etag = match &parts {
             None => checksum::hex(&Md5::checksum(&bytes)),
             Some(parts) => {
@@ -105,7 +119,8 @@ impl Buckets for Shared {
             content_type: Some("application/octet-stream".to_owned()),
             ..Attributes::default()
         };
-        let options = ObjectOptions { attributes, part_size: Some(16 << 20), ..ObjectOptions::default() };
+        let options =
+            ObjectOptions { attributes, part_size: Some(16 << 20), ..ObjectOptions::default() };
         self.put_object(bucket, key, object.bytes, options).map_err(|cause| cause.to_string())
     }
 }
@@ -143,8 +158,9 @@ impl TestS3 {
         let service = builder.build();
 
         let served = Arc::clone(&shared);
-        let server =
-            Server::start("test-s3", move |connection, request| front::answer(Arc::clone(&served), service.clone(), connection, request));
+        let server = Server::start("test-s3", move |connection, request| {
+            front::answer(Arc::clone(&served), service.clone(), connection, request)
+        });
         let server = Self { shared, server };
         server.add_key(Self::ACCESS_KEY, Self::SECRET_KEY, None);
         server
@@ -166,7 +182,11 @@ impl TestS3 {
     }
 
     pub fn add_key(&self, id: &str, secret: &str, session_token: Option<&str>) {
-        let key = Key { secret: secret.to_owned(), session_token: session_token.map(str::to_owned), expired: false };
+        let key = Key {
+            secret: secret.to_owned(),
+            session_token: session_token.map(str::to_owned),
+            expired: false,
+        };
         self.shared.world().keys.insert(id.to_owned(), key);
     }
 
@@ -197,7 +217,13 @@ impl TestS3 {
     }
 
     /// Puts an object there as if somebody else had.
-    pub fn put_object(&self, bucket: &str, key: &str, bytes: impl Into<Bytes>, options: ObjectOptions) {
+    pub fn put_object(
+        &self,
+        bucket: &str,
+        key: &str,
+        bytes: impl Into<Bytes>,
+        options: ObjectOptions,
+    ) {
         self.shared.put_object(bucket, key, bytes.into(), options).expect("a bucket");
     }
 
@@ -209,7 +235,10 @@ impl TestS3 {
     /// Moves an object to an archive (`GLACIER`, `DEEP_ARCHIVE`) or out of it.
     pub fn freeze(&self, bucket: &str, key: &str, storage_class: &str) {
         let mut world = self.shared.world();
-        let object = world.bucket(bucket).and_then(|bucket| bucket.object_mut(key, None)).expect("an object");
+        let object = world
+            .bucket(bucket)
+            .and_then(|bucket| bucket.object_mut(key, None))
+            .expect("an object");
         object.attributes.storage_class = Some(storage_class.to_owned());
         object.restore = Restore::Never;
     }
@@ -226,7 +255,8 @@ impl TestS3 {
         uploads.into_iter().map(open).collect()
     }
 
-    /// Makes a part another one of the same size, as somebody does who uploads other bytes under its number.
+    /// Makes a part another one of the same size, as somebody does who uploads other bytes under
+    /// its number.
     pub fn corrupt_part(&self, bucket: &str, upload_id: &str, number: u32) {
         let mut world = self.shared.world();
         let uploads = &mut world.bucket(bucket).expect("a bucket").uploads;
@@ -240,7 +270,12 @@ impl TestS3 {
 
     /// Removes an upload, as a rule for the life of uploads does.
     pub fn drop_upload(&self, bucket: &str, upload_id: &str) {
-        self.shared.world().bucket(bucket).expect("a bucket").uploads.retain(|(_, id), _| id != upload_id);
+        self.shared
+            .world()
+            .bucket(bucket)
+            .expect("a bucket")
+            .uploads
+            .retain(|(_, id), _| id != upload_id);
     }
 
     /// What was asked so far, in the order in which it arrived.

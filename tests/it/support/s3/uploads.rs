@@ -25,17 +25,29 @@ fn part_checksum(part: &CompletedPart) -> Option<(Algorithm, String)> {
     fields.into_iter().find_map(|(algorithm, value)| value.clone().map(|value| (algorithm, value)))
 }
 
-/// The checksum that is kept of a part: what the client sent, if it fits the upload; what it left to S3 where it may.
-fn checksum_of_part(upload: &Upload, given: Option<(Algorithm, String)>, bytes: &[u8]) -> S3Result<Option<(Algorithm, String)>> {
+/// The checksum that is kept of a part: what the client sent, if it fits the upload; what it left
+/// to S3 where it may.
+fn checksum_of_part(
+    upload: &Upload,
+    given: Option<(Algorithm, String)>,
+    bytes: &[u8],
+) -> S3Result<Option<(Algorithm, String)>> {
     let wanted = upload.checksum.map(|(algorithm, _)| algorithm);
     let mismatch = |given: Option<Algorithm>| {
-        let name = |algorithm: Option<Algorithm>| algorithm.map_or_else(|| "null".to_owned(), |algorithm| algorithm.name().to_lowercase());
+        let name = |algorithm: Option<Algorithm>| {
+            algorithm.map_or_else(|| "null".to_owned(), |algorithm| algorithm.name().to_lowercase())
+        };
         let (wanted, given) = (name(wanted), name(given));
-        s3_error!(InvalidRequest, "Checksum Type mismatch occurred, expected checksum Type: {wanted}, actual checksum Type: {given}")
+        s3_error!(
+            InvalidRequest,
+            "Checksum Type mismatch occurred, expected checksum Type: {wanted}, actual checksum Type: {given}"
+        )
     };
     match (upload.checksum, given) {
         (Some((wanted, _)), Some(given)) if wanted == given.0 => Ok(Some(given)),
-        (Some((algorithm, ChecksumKind::FullObject)), None) => Ok(Some((algorithm, algorithm.of(bytes)))),
+        (Some((algorithm, ChecksumKind::FullObject)), None) => {
+            Ok(Some((algorithm, algorithm.of(bytes))))
+        }
         (None, None) => Ok(None),
         (_, given) => Err(mismatch(given.map(|(algorithm, _)| algorithm))),
     }
@@ -44,7 +56,9 @@ fn checksum_of_part(upload: &Upload, given: Option<(Algorithm, String)>, bytes: 
 /// Part numbers are those of the part plan of AWS, or of whatever a test says.
 fn part_number(number: i32, max: u32) -> S3Result<u32> {
     let number = u32::try_from(number).ok().filter(|number| (1..=max).contains(number));
-    number.ok_or_else(|| s3_error!(InvalidArgument, "Part number must be an integer between 1 and {max}, inclusive"))
+    number.ok_or_else(|| {
+        s3_error!(InvalidArgument, "Part number must be an integer between 1 and {max}, inclusive")
+    })
 }
 
 impl Memory {
@@ -60,9 +74,15 @@ impl Memory {
         if let Some(algorithm) = input.checksum_algorithm.filter(|_| !quirks.no_checksums) {
             let algorithm = Algorithm::parse(algorithm.as_str())?;
             if quirks.rejects_checksum_algorithm && algorithm == Algorithm::Crc64Nvme {
-                return Err(s3_error!(NotImplemented, "A header you provided implies functionality that is not implemented"));
+                return Err(s3_error!(
+                    NotImplemented,
+                    "A header you provided implies functionality that is not implemented"
+                ));
             }
-            checksum = Some((algorithm, algorithm.kind(input.checksum_type.as_ref().map(ChecksumType::as_str))?));
+            checksum = Some((
+                algorithm,
+                algorithm.kind(input.checksum_type.as_ref().map(ChecksumType::as_str))?,
+            ));
         } else if input.checksum_type.is_some() && !quirks.no_checksums {
             return Err(s3_error!(
                 InvalidRequest,
@@ -78,22 +98,34 @@ impl Memory {
             upload_id: Some(id.clone()),
             server_side_encryption: encryption(&attributes),
             ssekms_key_id: attributes.kms_key.clone(),
-            checksum_algorithm: checksum.map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.name())),
+            checksum_algorithm: checksum
+                .map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.name())),
             checksum_type: checksum.map(|(_, kind)| ChecksumType::from_static(kind.name())),
             ..Default::default()
         };
-        let upload = Upload { attributes, checksum, parts: BTreeMap::new(), initiated: SystemTime::now(), conflicted: false };
+        let upload = Upload {
+            attributes,
+            checksum,
+            parts: BTreeMap::new(),
+            initiated: SystemTime::now(),
+            conflicted: false,
+        };
         world.bucket(&input.bucket)?.uploads.insert((input.key, id), upload);
         Ok(output)
     }
 
-    pub(super) fn upload_part(&self, input: UploadPartInput, body: memory::Upload) -> S3Result<UploadPartOutput> {
+    pub(super) fn upload_part(
+        &self,
+        input: UploadPartInput,
+        body: memory::Upload,
+    ) -> S3Result<UploadPartOutput> {
         let (quirks, limits) = {
             let world = self.0.world();
             (world.quirks, world.limits)
         };
         let number = part_number(input.part_number, limits.max_parts)?;
-        let given = checksum::given(&body.headers, body.trailers.as_ref())?.filter(|_| !quirks.no_checksums);
+        let given = checksum::given(&body.headers, body.trailers.as_ref())?
+            .filter(|_| !quirks.no_checksums);
         checksum::verify(given.as_ref(), &body.bytes)?;
         let md5 = checksum::md5(&body.bytes, input.content_md5.as_deref())?;
         let mut world = self.0.world();
@@ -115,17 +147,34 @@ impl Memory {
         Ok(with_checksum!(output, checksum))
     }
 
-    pub(super) fn upload_part_copy(&self, input: UploadPartCopyInput) -> S3Result<UploadPartCopyOutput> {
+    pub(super) fn upload_part_copy(
+        &self,
+        input: UploadPartCopyInput,
+    ) -> S3Result<UploadPartCopyOutput> {
         let mut world = self.0.world();
         let number = part_number(input.part_number, world.limits.max_parts)?;
-        let source = Self::copy_source(&mut world, &input.copy_source, input.copy_source_if_match.as_ref())?;
+        let source =
+            Self::copy_source(&mut world, &input.copy_source, input.copy_source_if_match.as_ref())?;
         let mut bytes = source.bytes.clone();
         if let Some(range) = &input.copy_source_range {
-            let wrong = || s3_error!(InvalidArgument, "The x-amz-copy-source-range value must be of the form bytes=first-last");
-            let Ok(s3s::dto::Range::Int { first, last: Some(last) }) = s3s::dto::Range::parse(range) else { return Err(wrong()) };
+            let wrong = || {
+                s3_error!(
+                    InvalidArgument,
+                    "The x-amz-copy-source-range value must be of the form bytes=first-last"
+                )
+            };
+            let Ok(s3s::dto::Range::Int { first, last: Some(last) }) =
+                s3s::dto::Range::parse(range)
+            else {
+                return Err(wrong());
+            };
             // Unlike a GET, a copy does not stop at the end of the source by itself.
             if first > last || last >= bytes.len() as u64 {
-                return Err(s3_error!(InvalidArgument, "Range specified is not valid for source object of size: {}", bytes.len()));
+                return Err(s3_error!(
+                    InvalidArgument,
+                    "Range specified is not valid for source object of size: {}",
+                    bytes.len()
+                ));
             }
             bytes = slice(&bytes, &(first..last + 1));
         }
@@ -133,7 +182,11 @@ impl Memory {
         let upload = world.bucket(&input.bucket)?.upload_mut(&input.key, &input.upload_id)?;
         let given = upload.checksum.map(|(algorithm, _)| (algorithm, algorithm.of(&bytes)));
         let part = PartInfo::new(bytes, md5, checksum_of_part(upload, given, &source.bytes)?);
-        let result = CopyPartResult { e_tag: etag(&part.etag), last_modified: Some(part.modified.into()), ..Default::default() };
+        let result = CopyPartResult {
+            e_tag: etag(&part.etag),
+            last_modified: Some(part.modified.into()),
+            ..Default::default()
+        };
         let result = with_checksum!(result, part.checksum.clone());
         let server_side_encryption = encryption(&upload.attributes);
         upload.parts.insert(number, part);
@@ -153,10 +206,13 @@ impl Memory {
         }
         let upload = world.bucket(&input.bucket)?.upload_mut(&input.key, &input.upload_id)?;
         let asked = input.max_parts.unwrap_or(1000);
-        let limit = usize::try_from(asked).map_err(|_| s3_error!(InvalidArgument, "max-parts is negative"))?.min(page);
+        let limit = usize::try_from(asked)
+            .map_err(|_| s3_error!(InvalidArgument, "max-parts is negative"))?
+            .min(page);
         let after = u32::try_from(input.part_number_marker.unwrap_or(0)).unwrap_or(0);
         let mut rest = upload.parts.range(after + 1..);
-        let parts: Vec<Part> = rest.by_ref().take(limit).map(|(number, part)| listed(*number, part)).collect();
+        let parts: Vec<Part> =
+            rest.by_ref().take(limit).map(|(number, part)| listed(*number, part)).collect();
         let more = rest.next().is_some();
         Ok(ListPartsOutput {
             bucket: Some(input.bucket),
@@ -167,18 +223,27 @@ impl Memory {
             next_part_number_marker: parts.last().and_then(|part| part.part_number),
             is_truncated: Some(more),
             parts: Some(parts),
-            storage_class: Some(StorageClass::from(upload.attributes.storage_class.clone().unwrap_or_else(|| "STANDARD".to_owned()))),
-            checksum_algorithm: upload.checksum.map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.name())),
+            storage_class: Some(StorageClass::from(
+                upload.attributes.storage_class.clone().unwrap_or_else(|| "STANDARD".to_owned()),
+            )),
+            checksum_algorithm: upload
+                .checksum
+                .map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.name())),
             checksum_type: upload.checksum.map(|(_, kind)| ChecksumType::from_static(kind.name())),
             ..Default::default()
         })
     }
 
-    pub(super) fn list_multipart_uploads(&self, input: ListMultipartUploadsInput) -> S3Result<ListMultipartUploadsOutput> {
+    pub(super) fn list_multipart_uploads(
+        &self,
+        input: ListMultipartUploadsInput,
+    ) -> S3Result<ListMultipartUploadsOutput> {
         let mut world = self.0.world();
         let page = world.limits.page_size;
         let asked = input.max_uploads.unwrap_or(1000);
-        let limit = usize::try_from(asked).map_err(|_| s3_error!(InvalidArgument, "max-uploads is negative"))?.min(page);
+        let limit = usize::try_from(asked)
+            .map_err(|_| s3_error!(InvalidArgument, "max-uploads is negative"))?
+            .min(page);
         let prefix = input.prefix.clone().unwrap_or_default();
         let key_marker = input.key_marker.clone().unwrap_or_default();
         // Without an upload id the marker stands behind all uploads of its key.
@@ -187,13 +252,20 @@ impl Memory {
             None => key > key_marker.as_str(),
         };
         let bucket = world.bucket(&input.bucket)?;
-        let mut rest = bucket.uploads.iter().filter(|((key, id), _)| key.starts_with(&prefix) && behind(key, id));
+        let mut rest = bucket
+            .uploads
+            .iter()
+            .filter(|((key, id), _)| key.starts_with(&prefix) && behind(key, id));
         let of = |((key, id), upload): (&(String, String), &Upload)| MultipartUpload {
             key: Some(key.clone()),
             upload_id: Some(id.clone()),
             initiated: Some(upload.initiated.into()),
-            storage_class: Some(StorageClass::from(upload.attributes.storage_class.clone().unwrap_or_else(|| "STANDARD".to_owned()))),
-            checksum_algorithm: upload.checksum.map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.name())),
+            storage_class: Some(StorageClass::from(
+                upload.attributes.storage_class.clone().unwrap_or_else(|| "STANDARD".to_owned()),
+            )),
+            checksum_algorithm: upload
+                .checksum
+                .map(|(algorithm, _)| ChecksumAlgorithm::from_static(algorithm.name())),
             checksum_type: upload.checksum.map(|(_, kind)| ChecksumType::from_static(kind.name())),
             ..Default::default()
         };
@@ -214,7 +286,10 @@ impl Memory {
         })
     }
 
-    pub(super) fn abort_multipart_upload(&self, input: AbortMultipartUploadInput) -> S3Result<AbortMultipartUploadOutput> {
+    pub(super) fn abort_multipart_upload(
+        &self,
+        input: AbortMultipartUploadInput,
+    ) -> S3Result<AbortMultipartUploadOutput> {
         let mut world = self.0.world();
         let bucket = world.bucket(&input.bucket)?;
         bucket.upload_mut(&input.key, &input.upload_id)?;
@@ -231,7 +306,10 @@ impl Memory {
         let (quirks, limits) = (world.quirks, world.limits);
         let upload = world.bucket(&input.bucket)?.upload_mut(&input.key, &input.upload_id)?.clone();
         if upload.conflicted {
-            return Err(s3_error!(ConditionalRequestConflict, "The conditional request cannot succeed due to a conflicting operation."));
+            return Err(s3_error!(
+                ConditionalRequestConflict,
+                "The conditional request cannot succeed due to a conflicting operation."
+            ));
         }
         let current = world.bucket(&input.bucket)?.current(&input.key);
         may_write(current, input.if_none_match.as_ref(), input.if_match.as_ref(), quirks)?;
@@ -246,13 +324,25 @@ impl Memory {
             ));
         }
         let given = checksum::given(headers, None)?.filter(|_| !quirks.no_checksums);
-        let checksum = if quirks.no_checksums { None } else { Some(checksum_of_upload(&upload, &parts, &bytes)?) };
+        let checksum = if quirks.no_checksums {
+            None
+        } else {
+            Some(checksum_of_upload(&upload, &parts, &bytes)?)
+        };
         if let (Some((algorithm, value)), Some(checksum)) = (&given, &checksum) {
             if *algorithm != checksum.algorithm {
-                return Err(s3_error!(InvalidRequest, "The upload was created using a {} checksum.", checksum.algorithm.name()));
+                return Err(s3_error!(
+                    InvalidRequest,
+                    "The upload was created using a {} checksum.",
+                    checksum.algorithm.name()
+                ));
             }
             if *value != checksum.value {
-                return Err(s3_error!(BadDigest, "The {} you specified did not match the calculated checksum.", algorithm.name()));
+                return Err(s3_error!(
+                    BadDigest,
+                    "The {} you specified did not match the calculated checksum.",
+                    algorithm.name()
+                ));
             }
         }
         let object = StoredObject {
@@ -270,7 +360,9 @@ impl Memory {
             e_tag: etag(&object.etag),
             server_side_encryption: encryption(&object),
             ssekms_key_id: object.kms_key.clone(),
-            checksum_type: checksum.as_ref().map(|checksum| ChecksumType::from_static(checksum.kind.name())),
+            checksum_type: checksum
+                .as_ref()
+                .map(|checksum| ChecksumType::from_static(checksum.kind.name())),
             version_id: world.store(&input.bucket, &input.key, object)?,
             bucket: Some(input.bucket.clone()),
             key: Some(input.key.clone()),
@@ -282,13 +374,23 @@ impl Memory {
 }
 
 /// The parts a client lists, if they are what it takes them for.
-fn chosen(upload: &Upload, wanted: &[CompletedPart], min_part_size: u64) -> S3Result<Vec<PartInfo>> {
+fn chosen(
+    upload: &Upload,
+    wanted: &[CompletedPart],
+    min_part_size: u64,
+) -> S3Result<Vec<PartInfo>> {
     if wanted.is_empty() {
-        return Err(s3_error!(MalformedXML, "The XML you provided was not well-formed or did not validate against our published schema"));
+        return Err(s3_error!(
+            MalformedXML,
+            "The XML you provided was not well-formed or did not validate against our published schema"
+        ));
     }
     let number = |part: &CompletedPart| part.part_number.unwrap_or(0);
     if !wanted.is_sorted_by(|a, b| number(a) < number(b)) {
-        return Err(s3_error!(InvalidPartOrder, "The list of parts was not in ascending order. Parts must be ordered by part number."));
+        return Err(s3_error!(
+            InvalidPartOrder,
+            "The list of parts was not in ascending order. Parts must be ordered by part number."
+        ));
     }
     let missing = || {
         s3_error!(
@@ -300,27 +402,42 @@ fn chosen(upload: &Upload, wanted: &[CompletedPart], min_part_size: u64) -> S3Re
     let composite = upload.checksum.filter(|(_, kind)| *kind == ChecksumKind::Composite);
     let mut parts = Vec::new();
     for part in wanted {
-        let kept = u32::try_from(number(part)).ok().and_then(|number| upload.parts.get(&number)).ok_or_else(missing)?;
+        let kept = u32::try_from(number(part))
+            .ok()
+            .and_then(|number| upload.parts.get(&number))
+            .ok_or_else(missing)?;
         if part.e_tag.as_ref().is_none_or(|etag| etag.value() != kept.etag) {
             return Err(missing());
         }
         match (part_checksum(part), composite) {
-            (Some(checksum), _) if kept.checksum.as_ref().is_some_and(|kept| *kept != checksum) => return Err(missing()),
+            (Some(checksum), _) if kept.checksum.as_ref().is_some_and(|kept| *kept != checksum) => {
+                return Err(missing());
+            }
             (None, Some((algorithm, _))) => return Err(missing_checksum(algorithm, number(part))),
             _ => parts.push(kept.clone()),
         }
     }
     let has_gaps = !wanted.iter().map(number).eq(1..=wanted.len() as i32);
     if composite.is_some() && has_gaps {
-        return Err(s3_error!(InternalError, "We encountered an internal error. Please try again."));
+        return Err(s3_error!(
+            InternalError,
+            "We encountered an internal error. Please try again."
+        ));
     }
     // As it is documented (`CompletedPart`); whether S3 is as strict with CRC64NVME is not known.
     if upload.checksum.is_some() && has_gaps {
-        return Err(s3_error!(InvalidPartOrder, "The part numbers must be consecutive when a checksum was agreed on."));
+        return Err(s3_error!(
+            InvalidPartOrder,
+            "The part numbers must be consecutive when a checksum was agreed on."
+        ));
     }
-    let small = parts[..parts.len() - 1].iter().any(|part| (part.bytes.len() as u64) < min_part_size);
+    let small =
+        parts[..parts.len() - 1].iter().any(|part| (part.bytes.len() as u64) < min_part_size);
     if small {
-        return Err(s3_error!(EntityTooSmall, "Your proposed upload is smaller than the minimum allowed size"));
+        return Err(s3_error!(
+            EntityTooSmall,
+            "Your proposed upload is smaller than the minimum allowed size"
+        ));
     }
     Ok(parts)
 }
@@ -339,7 +456,10 @@ fn checksum_of_upload(upload: &Upload, parts: &[PartInfo], bytes: &[u8]) -> S3Re
     match upload.checksum.unwrap_or((Algorithm::Crc64Nvme, ChecksumKind::FullObject)) {
         (algorithm, ChecksumKind::FullObject) => Ok(Checksum::full(algorithm, bytes)),
         (algorithm, kind) => {
-            let parts: Vec<&str> = parts.iter().filter_map(|part| part.checksum.as_ref().map(|(_, value)| value.as_str())).collect();
+            let parts: Vec<&str> = parts
+                .iter()
+                .filter_map(|part| part.checksum.as_ref().map(|(_, value)| value.as_str()))
+                .collect();
             Ok(Checksum { algorithm, value: algorithm.composite(&parts)?, kind })
         }
     }

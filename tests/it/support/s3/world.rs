@@ -1,4 +1,5 @@
-//! What the server keeps: buckets, objects with their versions, uploads, keys, and how it is told to behave.
+//! What the server keeps: buckets, objects with their versions, uploads, keys, and how it is told
+//! to behave.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -109,7 +110,10 @@ impl StoredObject {
 
     pub fn readable(&self) -> S3Result<()> {
         if self.is_archived() && self.restore != Restore::Done {
-            return Err(s3_error!(InvalidObjectState, "The operation is not valid for the object's storage class"));
+            return Err(s3_error!(
+                InvalidObjectState,
+                "The operation is not valid for the object's storage class"
+            ));
         }
         Ok(())
     }
@@ -187,8 +191,11 @@ impl Bucket {
         let found = match version {
             None => versions.last_mut(),
             Some(id) => {
-                let found = versions.iter_mut().find(|version| version.id().unwrap_or("null") == id);
-                Some(found.ok_or_else(|| s3_error!(NoSuchVersion, "The specified version does not exist."))?)
+                let found =
+                    versions.iter_mut().find(|version| version.id().unwrap_or("null") == id);
+                Some(found.ok_or_else(|| {
+                    s3_error!(NoSuchVersion, "The specified version does not exist.")
+                })?)
             }
         };
         match found {
@@ -232,7 +239,8 @@ pub struct Quirks {
     pub no_tagging: bool,
     /// ListParts is refused (501).
     pub no_list_parts: bool,
-    /// A wrong region is answered as an endpoint does that belongs to one region: 400 AuthorizationHeaderMalformed instead of 301.
+    /// A wrong region is answered as an endpoint does that belongs to one region: 400
+    /// AuthorizationHeaderMalformed instead of 301.
     pub one_region: bool,
 }
 
@@ -267,7 +275,12 @@ impl World {
             keys: BTreeMap::new(),
             denied: BTreeSet::new(),
             quirks: Quirks::default(),
-            limits: Limits { min_part_size: 5 << 20, max_parts: 10_000, page_size: 1000, restore_delay: 0 },
+            limits: Limits {
+                min_part_size: 5 << 20,
+                max_parts: 10_000,
+                page_size: 1000,
+                restore_delay: 0,
+            },
             latency: Duration::ZERO,
             skew: 0,
             serial: 0,
@@ -281,7 +294,9 @@ impl World {
     }
 
     pub fn bucket(&mut self, name: &str) -> S3Result<&mut Bucket> {
-        self.buckets.get_mut(name).ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist"))
+        self.buckets
+            .get_mut(name)
+            .ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist"))
     }
 
     /// What the server's clock shows.
@@ -291,8 +306,14 @@ impl World {
     }
 
     /// Makes an object the current version of its key. Gives its version.
-    pub fn store(&mut self, bucket: &str, key: &str, mut object: StoredObject) -> S3Result<Option<String>> {
-        let version_id = if self.bucket(bucket)?.is_versioned() { Some(self.unique("version")) } else { None };
+    pub fn store(
+        &mut self,
+        bucket: &str,
+        key: &str,
+        mut object: StoredObject,
+    ) -> S3Result<Option<String>> {
+        let version_id =
+            if self.bucket(bucket)?.is_versioned() { Some(self.unique("version")) } else { None };
         object.version_id.clone_from(&version_id);
         let versions = self.bucket(bucket)?.objects.entry(key.to_owned()).or_default();
         if version_id.is_none() {

@@ -38,7 +38,12 @@ impl Error {
     }
 
     fn no_snapshot(id: &str) -> Self {
-        Self::new(404, "ResourceNotFoundException", "SNAPSHOT_NOT_FOUND", format!("The snapshot '{id}' does not exist."))
+        Self::new(
+            404,
+            "ResourceNotFoundException",
+            "SNAPSHOT_NOT_FOUND",
+            format!("The snapshot '{id}' does not exist."),
+        )
     }
 
     fn denied(reason: &str, message: impl Into<String>) -> Self {
@@ -49,32 +54,58 @@ impl Error {
         if plain {
             return Self::new(400, "ThrottlingException", "", "Rate exceeded");
         }
-        Self::new(400, "RequestThrottledException", reason, "The number of API requests has exceeded the maximum allowed API request rate.")
+        Self::new(
+            400,
+            "RequestThrottledException",
+            reason,
+            "The number of API requests has exceeded the maximum allowed API request rate.",
+        )
     }
 
     pub fn expired() -> Self {
-        Self::new(403, "ExpiredTokenException", "", "The security token included in the request is expired")
+        Self::new(
+            403,
+            "ExpiredTokenException",
+            "",
+            "The security token included in the request is expired",
+        )
     }
 
     pub fn unbelieved(refusal: &Refusal) -> Self {
         let refused = |code: &str, message: String| Self::new(403, code, "", message);
         match refusal {
-            Refusal::Unsigned => refused("MissingAuthenticationTokenException", "Missing Authentication Token".to_owned()),
-            Refusal::Malformed => refused("IncompleteSignatureException", "The authorization header is not complete.".to_owned()),
-            Refusal::UnknownKey | Refusal::WrongToken => {
-                refused("UnrecognizedClientException", "The security token included in the request is invalid.".to_owned())
-            }
+            Refusal::Unsigned => refused(
+                "MissingAuthenticationTokenException",
+                "Missing Authentication Token".to_owned(),
+            ),
+            Refusal::Malformed => refused(
+                "IncompleteSignatureException",
+                "The authorization header is not complete.".to_owned(),
+            ),
+            Refusal::UnknownKey | Refusal::WrongToken => refused(
+                "UnrecognizedClientException",
+                "The security token included in the request is invalid.".to_owned(),
+            ),
             Refusal::Expired => Self::expired(),
-            Refusal::WrongScope(scope) => {
-                refused("InvalidSignatureException", format!("Credential should be scoped to a valid region: {scope}"))
-            }
-            Refusal::Skewed => refused("InvalidSignatureException", "Signature expired, or not yet current.".to_owned()),
-            Refusal::WrongPayload => refused("InvalidSignatureException", "The payload is not the one that was signed.".to_owned()),
+            Refusal::WrongScope(scope) => refused(
+                "InvalidSignatureException",
+                format!("Credential should be scoped to a valid region: {scope}"),
+            ),
+            Refusal::Skewed => refused(
+                "InvalidSignatureException",
+                "Signature expired, or not yet current.".to_owned(),
+            ),
+            Refusal::WrongPayload => refused(
+                "InvalidSignatureException",
+                "The payload is not the one that was signed.".to_owned(),
+            ),
             Refusal::WrongSignature(canonical) => {
                 let message = "The request signature we calculated does not match the signature you provided.";
                 refused(
                     "InvalidSignatureException",
-                    format!("{message} The Canonical String for this request should have been '{canonical}'"),
+                    format!(
+                        "{message} The Canonical String for this request should have been '{canonical}'"
+                    ),
                 )
             }
         }
@@ -85,10 +116,16 @@ impl Error {
         if !self.reason.is_empty() {
             body["Reason"] = self.reason.clone().into();
         }
-        let suffix = if world.settings.long_error_types { ":http://internal.amazon.com/coral/com.amazonaws.ebs/" } else { "" };
+        let suffix = if world.settings.long_error_types {
+            ":http://internal.amazon.com/coral/com.amazonaws.ebs/"
+        } else {
+            ""
+        };
         let mut answer = json_answer(self.status, &body);
         let kind = format!("{}{suffix}", self.code);
-        answer.headers_mut().insert("x-amzn-errortype", kind.parse().expect("a name is a header value"));
+        answer
+            .headers_mut()
+            .insert("x-amzn-errortype", kind.parse().expect("a name is a header value"));
         answer.extensions_mut().insert(front::ErrorCode(self.code.clone()));
         answer
     }
@@ -97,7 +134,9 @@ impl Error {
 pub fn json_answer(status: u16, body: &Value) -> Response<Body> {
     let mut answer = Response::new(vec![Bytes::from(body.to_string())]);
     *answer.status_mut() = StatusCode::from_u16(status).expect("a status");
-    answer.headers_mut().insert("content-type", "application/json".parse().expect("a header value"));
+    answer
+        .headers_mut()
+        .insert("content-type", "application/json".parse().expect("a header value"));
     answer
 }
 
@@ -113,15 +152,24 @@ pub struct Target {
 
 impl Target {
     pub fn of(parts: &Parts) -> Option<Self> {
-        let path: Vec<String> = parts.uri.path().trim_matches('/').split('/').map(percent_decoded).collect();
+        let path: Vec<String> =
+            parts.uri.path().trim_matches('/').split('/').map(percent_decoded).collect();
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let (operation, snapshot, block) = match (&parts.method, path.as_slice()) {
             (&Method::POST, ["snapshots"]) => ("StartSnapshot", None, None),
-            (&Method::POST, ["snapshots", "completion", id]) => ("CompleteSnapshot", Some(*id), None),
+            (&Method::POST, ["snapshots", "completion", id]) => {
+                ("CompleteSnapshot", Some(*id), None)
+            }
             (&Method::GET, ["snapshots", id, "blocks"]) => ("ListSnapshotBlocks", Some(*id), None),
-            (&Method::GET, ["snapshots", id, "changedblocks"]) => ("ListChangedBlocks", Some(*id), None),
-            (&Method::GET, ["snapshots", id, "blocks", index]) => ("GetSnapshotBlock", Some(*id), Some(*index)),
-            (&Method::PUT, ["snapshots", id, "blocks", index]) => ("PutSnapshotBlock", Some(*id), Some(*index)),
+            (&Method::GET, ["snapshots", id, "changedblocks"]) => {
+                ("ListChangedBlocks", Some(*id), None)
+            }
+            (&Method::GET, ["snapshots", id, "blocks", index]) => {
+                ("GetSnapshotBlock", Some(*id), Some(*index))
+            }
+            (&Method::PUT, ["snapshots", id, "blocks", index]) => {
+                ("PutSnapshotBlock", Some(*id), Some(*index))
+            }
             (_, ["snapshots", ..]) => ("Unknown", None, None),
             _ => return None,
         };
@@ -140,7 +188,12 @@ impl Target {
     }
 
     fn index(&self) -> Outcome<u32> {
-        let wrong = || Error::invalid("INVALID_PARAMETER_VALUE", format!("Block index {:?} is not a number.", self.raw_block));
+        let wrong = || {
+            Error::invalid(
+                "INVALID_PARAMETER_VALUE",
+                format!("Block index {:?} is not a number.", self.raw_block),
+            )
+        };
         self.block.ok_or_else(wrong)
     }
 }
@@ -148,8 +201,14 @@ impl Target {
 /// Ids are `snap-` and hexadecimal digits.
 fn checked_id(id: &str) -> Outcome<()> {
     let digits = id.strip_prefix("snap-").unwrap_or_default();
-    let well_formed = !digits.is_empty() && id.len() <= 64 && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    if well_formed { Ok(()) } else { Err(Error::invalid("INVALID_SNAPSHOT_ID", format!("Invalid snapshot id: {id}"))) }
+    let well_formed = !digits.is_empty()
+        && id.len() <= 64
+        && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    if well_formed {
+        Ok(())
+    } else {
+        Err(Error::invalid("INVALID_SNAPSHOT_ID", format!("Invalid snapshot id: {id}")))
+    }
 }
 
 /// A request whose signature is good.
@@ -168,7 +227,9 @@ impl Asked<'_> {
 
     /// A number in the query or in a header.
     fn number(name: &str, text: Option<&str>) -> Outcome<Option<u64>> {
-        let wrong = |text| Error::invalid("INVALID_PARAMETER_VALUE", format!("{name}: {text:?} is not a number."));
+        let wrong = |text| {
+            Error::invalid("INVALID_PARAMETER_VALUE", format!("{name}: {text:?} is not a number."))
+        };
         text.map(|text| text.parse().map_err(|_| wrong(text))).transpose()
     }
 }
@@ -198,24 +259,36 @@ fn readable<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mu
     let shared = snapshot.permissions.users.contains(account);
     if snapshot.owner != account && !shared {
         if snapshot.permissions.all {
-            let message = format!("The snapshot {id} is public. Public snapshots cannot be read with the EBS direct APIs.");
+            let message = format!(
+                "The snapshot {id} is public. Public snapshots cannot be read with the EBS direct APIs."
+            );
             return Err(Error::denied("UNAUTHORIZED_ACCOUNT", message));
         }
         return Err(Error::no_snapshot(id));
     }
     if snapshot.kms_key_id.as_ref().is_some_and(|key| denied_kms.contains(key)) {
-        return Err(Error::denied("DEPENDENCY_ACCESS_DENIED", "The request to KMS was denied: the key of the snapshot may not be used."));
+        return Err(Error::denied(
+            "DEPENDENCY_ACCESS_DENIED",
+            "The request to KMS was denied: the key of the snapshot may not be used.",
+        ));
     }
     if !snapshot.is_completed() {
-        let message = format!("The snapshot {id} is not completed: its state is {}.", snapshot.state);
+        let message =
+            format!("The snapshot {id} is not completed: its state is {}.", snapshot.state);
         return Err(Error::invalid("INVALID_SNAPSHOT_ID", message));
     }
     if snapshot.not_listable > 0 {
         snapshot.not_listable -= 1;
-        return Err(Error::invalid("INVALID_SNAPSHOT_ID", format!("The snapshot {id} is not completed: its state is pending.")));
+        return Err(Error::invalid(
+            "INVALID_SNAPSHOT_ID",
+            format!("The snapshot {id} is not completed: its state is pending."),
+        ));
     }
     if snapshot.tier == "archive" && snapshot.restore_expiry.is_none() {
-        return Err(Error::invalid("INVALID_SNAPSHOT_ID", format!("The snapshot {id} is archived. Restore it first.")));
+        return Err(Error::invalid(
+            "INVALID_SNAPSHOT_ID",
+            format!("The snapshot {id} is archived. Restore it first."),
+        ));
     }
     Ok(snapshot)
 }

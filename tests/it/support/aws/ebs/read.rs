@@ -53,29 +53,44 @@ impl Page {
         let parameter = |name: &str| asked.parameters.get(name).map(String::as_str);
         let max = Asked::number("maxResults", parameter("maxResults"))?.unwrap_or(PAGE);
         if !(100..=PAGE).contains(&max) {
-            return Err(Error::invalid("INVALID_PARAMETER_VALUE", format!("maxResults {max} is not in the range of 100 to {PAGE}.")));
+            return Err(Error::invalid(
+                "INVALID_PARAMETER_VALUE",
+                format!("maxResults {max} is not in the range of 100 to {PAGE}."),
+            ));
         }
-        let start = Asked::number("startingBlockIndex", parameter("startingBlockIndex"))?.unwrap_or(0);
+        let start =
+            Asked::number("startingBlockIndex", parameter("startingBlockIndex"))?.unwrap_or(0);
         let limit = world.settings.page_cap.unwrap_or(usize::MAX).min(max as usize);
         let Some(token) = parameter("pageToken") else {
-            let start = u32::try_from(start).map_err(|_| Error::invalid("INVALID_PARAMETER_VALUE", "startingBlockIndex is too large."))?;
+            let start = u32::try_from(start).map_err(|_| {
+                Error::invalid("INVALID_PARAMETER_VALUE", "startingBlockIndex is too large.")
+            })?;
             let empty_left = world.settings.empty_pages;
             return Ok(Self { start, limit, empty: empty_left > 0, empty_left });
         };
         let refused = |message: &str| Error::invalid("INVALID_PAGE_TOKEN", message);
-        let [start, empty_left, issued]: [u64; 3] =
-            unseal(world, what, token).ok_or_else(|| refused("The page token is not valid for this request."))?;
+        let [start, empty_left, issued]: [u64; 3] = unseal(world, what, token)
+            .ok_or_else(|| refused("The page token is not valid for this request."))?;
         let issued = SystemTime::UNIX_EPOCH + Duration::from_millis(issued);
         if issued + world.settings.page_token_life <= world.now() || issued <= pages_since {
             return Err(refused("The page token has expired."));
         }
-        Ok(Self { start: start as u32, limit, empty: empty_left > 0, empty_left: empty_left as u32 })
+        Ok(Self {
+            start: start as u32,
+            limit,
+            empty: empty_left > 0,
+            empty_left: empty_left as u32,
+        })
     }
 
     /// The token of what follows: `next` is where the list goes on, if it does.
     fn token(&self, world: &World, what: &str, next: Option<u32>) -> Option<String> {
-        let issued = world.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-        let token = |start: u32, empty_left: u32| seal(world, what, &[start.into(), empty_left.into(), issued]);
+        let issued =
+            world.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()
+                as u64;
+        let token = |start: u32, empty_left: u32| {
+            seal(world, what, &[start.into(), empty_left.into(), issued])
+        };
         match next {
             _ if self.empty => Some(token(self.start, self.empty_left - 1)),
             Some(next) => Some(token(next, world.settings.empty_pages)),
@@ -83,7 +98,8 @@ impl Page {
         }
     }
 
-    /// The entries of this page, of all that there are from its start on, and where the next one begins.
+    /// The entries of this page, of all that there are from its start on, and where the next one
+    /// begins.
     fn cut<T>(&self, entries: impl Iterator<Item = (u32, T)>) -> (Vec<(u32, T)>, Option<u32>) {
         if self.empty {
             return (Vec::new(), None);
@@ -100,15 +116,23 @@ fn block_token(world: &World, snapshot: &str, index: u32, generation: u32) -> St
 
 /// A new list makes the tokens of earlier ones worthless.
 fn begin_list(world: &mut World, id: &str, asked: &Asked) {
-    let replaces = world.settings.relist_replaces_tokens && !asked.parameters.contains_key("pageToken");
+    let replaces =
+        world.settings.relist_replaces_tokens && !asked.parameters.contains_key("pageToken");
     if let Some(snapshot) = world.snapshots.get_mut(id).filter(|_| replaces) {
         snapshot.generation += 1;
     }
 }
 
-fn list(world: &World, volume_size: u64, name: &str, entries: Vec<Value>, token: Option<String>) -> Response<Body> {
+fn list(
+    world: &World,
+    volume_size: u64,
+    name: &str,
+    entries: Vec<Value>,
+    token: Option<String>,
+) -> Response<Body> {
     let expiry = world.now() + world.settings.block_token_life;
-    let mut body = json!({ "BlockSize": BLOCK, "VolumeSize": volume_size, "ExpiryTime": epoch(expiry) });
+    let mut body =
+        json!({ "BlockSize": BLOCK, "VolumeSize": volume_size, "ExpiryTime": epoch(expiry) });
     body[name] = entries.into();
     if let Some(token) = token {
         body["NextToken"] = token.into();
@@ -122,9 +146,13 @@ pub fn list_snapshot_blocks(world: &mut World, asked: &Asked) -> Outcome<Respons
     let page = Page::asked(world, asked, id, pages_since)?;
     begin_list(world, id, asked);
     let snapshot = &world.snapshots[id];
-    let (entries, next) = page.cut(snapshot.blocks.range(page.start..).map(|(index, _)| (*index, ())));
+    let (entries, next) =
+        page.cut(snapshot.blocks.range(page.start..).map(|(index, _)| (*index, ())));
     let token = |index| block_token(world, id, index, snapshot.generation);
-    let entries = entries.iter().map(|(index, ())| json!({ "BlockIndex": index, "BlockToken": token(*index) })).collect();
+    let entries = entries
+        .iter()
+        .map(|(index, ())| json!({ "BlockIndex": index, "BlockToken": token(*index) }))
+        .collect();
     Ok(list(world, snapshot.volume_size, "Blocks", entries, page.token(world, id, next)))
 }
 
@@ -136,7 +164,10 @@ pub fn list_changed_blocks(world: &mut World, asked: &Asked) -> Outcome<Response
         super::checked_id(first)?;
         readable(world, first, asked.account)?;
         if !related(world, first, id) {
-            return Err(Error::invalid("UNRELATED_SNAPSHOTS", "The snapshots are not of the same lineage."));
+            return Err(Error::invalid(
+                "UNRELATED_SNAPSHOTS",
+                "The snapshots are not of the same lineage.",
+            ));
         }
     }
     let what = format!("{} {id}", first_id.as_deref().unwrap_or_default());
@@ -150,17 +181,20 @@ pub fn list_changed_blocks(world: &mut World, asked: &Asked) -> Outcome<Response
     let mut indexes: Vec<u32> = old.keys().chain(second.blocks.keys()).copied().collect();
     indexes.sort_unstable();
     indexes.dedup();
-    let digest =
-        |blocks: &std::collections::BTreeMap<u32, super::super::Content>, index| blocks.get(&index).map(|content| content.digest(index));
+    let digest = |blocks: &std::collections::BTreeMap<u32, super::super::Content>, index| {
+        blocks.get(&index).map(|content| content.digest(index))
+    };
     let changed = |index: &u32| {
         let (before, after) = (digest(old, *index), digest(&second.blocks, *index));
         (before != after).then_some((*index, (before.is_some(), after.is_some())))
     };
-    let (entries, next) = page.cut(indexes.iter().filter(|index| **index >= page.start).filter_map(changed));
+    let (entries, next) =
+        page.cut(indexes.iter().filter(|index| **index >= page.start).filter_map(changed));
     let entry = |(index, (before, after)): &(u32, (bool, bool))| {
         let mut entry = json!({ "BlockIndex": index });
         if let (true, Some(first)) = (before, first) {
-            entry["FirstBlockToken"] = block_token(world, &first.id, *index, first.generation).into();
+            entry["FirstBlockToken"] =
+                block_token(world, &first.id, *index, first.generation).into();
         }
         if *after {
             entry["SecondBlockToken"] = block_token(world, id, *index, second.generation).into();
@@ -175,12 +209,20 @@ pub fn list_changed_blocks(world: &mut World, asked: &Asked) -> Outcome<Response
 fn related(world: &World, one: &str, other: &str) -> bool {
     let root = |id: &str| {
         let mut id = id.to_owned();
-        while let Some(parent) = world.snapshots.get(&id).and_then(|snapshot| snapshot.parent.clone()) {
+        while let Some(parent) =
+            world.snapshots.get(&id).and_then(|snapshot| snapshot.parent.clone())
+        {
             id = parent;
         }
         id
     };
-    let volume = |id: &str| world.snapshots.get(id).map(|snapshot| snapshot.volume_id.clone()).filter(|volume| volume != "vol-ffffffff");
+    let volume = |id: &str| {
+        world
+            .snapshots
+            .get(id)
+            .map(|snapshot| snapshot.volume_id.clone())
+            .filter(|volume| volume != "vol-ffffffff")
+    };
     root(one) == root(other) || volume(one).is_some() && volume(one) == volume(other)
 }
 
@@ -190,26 +232,35 @@ pub fn get_snapshot_block(shared: &Shared, asked: &Asked) -> Outcome<Response<Bo
         let mut world = shared.world();
         let generation = readable(&mut world, id, asked.account)?.generation;
         let refused = |message: &str| Error::invalid("INVALID_BLOCK_TOKEN", message);
-        let token =
-            asked.parameters.get("blockToken").ok_or_else(|| Error::invalid("INVALID_PARAMETER_VALUE", "blockToken is missing."))?;
-        let [of, token_generation, issued]: [u64; 3] =
-            unseal(&world, id, token).ok_or_else(|| refused("The block token is not valid for this snapshot."))?;
+        let token = asked
+            .parameters
+            .get("blockToken")
+            .ok_or_else(|| Error::invalid("INVALID_PARAMETER_VALUE", "blockToken is missing."))?;
+        let [of, token_generation, issued]: [u64; 3] = unseal(&world, id, token)
+            .ok_or_else(|| refused("The block token is not valid for this snapshot."))?;
         let age = seconds(world.now()).saturating_sub(issued);
-        if token_generation != u64::from(generation) || age >= world.settings.block_token_life.as_secs() {
+        if token_generation != u64::from(generation)
+            || age >= world.settings.block_token_life.as_secs()
+        {
             return Err(refused("The block token has expired."));
         }
         if of != u64::from(index) {
             return Err(refused("The block token is that of another block."));
         }
         let content = world.snapshots[id].blocks.get(&index).cloned();
-        content.ok_or_else(|| Error::invalid("INVALID_BLOCK", "There is no such block in the snapshot."))?
+        content.ok_or_else(|| {
+            Error::invalid("INVALID_BLOCK", "There is no such block in the snapshot.")
+        })?
     };
     let (bytes, digest) = content.read(index);
     let mut answer = Response::new(bytes);
     let headers = answer.headers_mut();
     headers.insert("content-type", "application/octet-stream".parse().expect("a header value"));
     headers.insert("x-amz-data-length", BLOCK.into());
-    headers.insert("x-amz-checksum", BASE64.encode_to_string(digest).parse().expect("base64 is a header value"));
+    headers.insert(
+        "x-amz-checksum",
+        BASE64.encode_to_string(digest).parse().expect("base64 is a header value"),
+    );
     headers.insert("x-amz-checksum-algorithm", "SHA256".parse().expect("a header value"));
     Ok(answer)
 }

@@ -40,22 +40,36 @@ struct Wanted {
 
 impl Wanted {
     fn parse(body: &[u8]) -> Outcome<Self> {
-        let body: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|_| Error::new(400, "SerializationException", "", "The body is not a JSON object."))?;
-        let known = ["VolumeSize", "ParentSnapshotId", "Tags", "Description", "ClientToken", "Encrypted", "KmsKeyArn", "Timeout"];
+        let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| {
+            Error::new(400, "SerializationException", "", "The body is not a JSON object.")
+        })?;
+        let known = [
+            "VolumeSize",
+            "ParentSnapshotId",
+            "Tags",
+            "Description",
+            "ClientToken",
+            "Encrypted",
+            "KmsKeyArn",
+            "Timeout",
+        ];
         if let Some(unknown) = body.keys().find(|name| !known.contains(&name.as_str())) {
             return Err(invalid(format!("There is no parameter {unknown}.")));
         }
         let given = |name: &str| body.get(name).filter(|value| !value.is_null());
         let text = |name: &str| {
             let text = given(name).map(|value| value.as_str().map(str::to_owned));
-            text.map(|text| text.ok_or_else(|| invalid(format!("{name} is not a text.")))).transpose()
+            text.map(|text| text.ok_or_else(|| invalid(format!("{name} is not a text."))))
+                .transpose()
         };
         let number = |name: &str| {
             let number = given(name).map(Value::as_u64);
-            number.map(|number| number.ok_or_else(|| invalid(format!("{name} is not a number.")))).transpose()
+            number
+                .map(|number| number.ok_or_else(|| invalid(format!("{name} is not a number."))))
+                .transpose()
         };
-        let encrypted = given("Encrypted").map(|value| value.as_bool().ok_or_else(|| invalid("Encrypted is not true or false.")));
+        let encrypted = given("Encrypted")
+            .map(|value| value.as_bool().ok_or_else(|| invalid("Encrypted is not true or false.")));
         let tags = given("Tags").map(parse_tags).transpose()?.unwrap_or_default();
         Ok(Self {
             volume_size: number("VolumeSize")?.ok_or_else(|| invalid("VolumeSize is missing."))?,
@@ -72,7 +86,10 @@ impl Wanted {
     /// Refuses what is wrong by itself.
     fn check(&self) -> Outcome<()> {
         if !(1..=MAX_GIB).contains(&self.volume_size) {
-            return Err(Error::invalid("INVALID_VOLUME_SIZE", format!("The volume size is not in the range of 1 to {MAX_GIB} GiB.")));
+            return Err(Error::invalid(
+                "INVALID_VOLUME_SIZE",
+                format!("The volume size is not in the range of 1 to {MAX_GIB} GiB."),
+            ));
         }
         if !(10..=4320).contains(&self.timeout) {
             return Err(invalid("The timeout is not in the range of 10 to 4320 minutes."));
@@ -80,14 +97,24 @@ impl Wanted {
         if self.description.chars().count() > 255 {
             return Err(invalid("The description is longer than 255 characters."));
         }
-        let wrong_token = |token: &String| token.is_empty() || token.len() > 255 || token.contains(char::is_whitespace);
+        let wrong_token = |token: &String| {
+            token.is_empty() || token.len() > 255 || token.contains(char::is_whitespace)
+        };
         if self.client_token.as_ref().is_some_and(wrong_token) {
             return Err(invalid("The client token is not valid."));
         }
         let parts: Option<Vec<&str>> = self.kms_key.as_deref().map(|key| key.split(':').collect());
-        let wrong_key = |parts: Vec<&str>| parts.len() != 6 || parts[0] != "arn" || parts[2] != "kms" || !parts[5].starts_with("key/");
+        let wrong_key = |parts: Vec<&str>| {
+            parts.len() != 6
+                || parts[0] != "arn"
+                || parts[2] != "kms"
+                || !parts[5].starts_with("key/")
+        };
         if parts.is_some_and(wrong_key) {
-            return Err(Error::invalid("INVALID_CUSTOMER_KEY", "KmsKeyArn is not the ARN of a KMS key."));
+            return Err(Error::invalid(
+                "INVALID_CUSTOMER_KEY",
+                "KmsKeyArn is not the ARN of a KMS key.",
+            ));
         }
         if self.parent.is_some() && self.encrypted.is_some() {
             return Err(invalid("Encrypted cannot be used together with ParentSnapshotId."));
@@ -101,7 +128,9 @@ impl Wanted {
     /// Everything that a repetition has to say again.
     fn fingerprint(&self) -> String {
         let Self { volume_size, parent, tags, description, encrypted, kms_key, timeout, .. } = self;
-        format!("{volume_size} {parent:?} {tags:?} {description:?} {encrypted:?} {kms_key:?} {timeout}")
+        format!(
+            "{volume_size} {parent:?} {tags:?} {description:?} {encrypted:?} {kms_key:?} {timeout}"
+        )
     }
 }
 
@@ -113,7 +142,8 @@ fn parse_tags(tags: &Value) -> Outcome<Tags> {
     }
     let mut found = Tags::new();
     for tag in tags {
-        let text = |name: &str| tag.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text =
+            |name: &str| tag.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (key, value) = (text("Key"), text("Value"));
         if key.is_empty() || key.chars().count() > 127 || value.chars().count() > 255 {
             return Err(wrong("A tag is too long, or has no key."));
@@ -133,18 +163,34 @@ pub fn start_snapshot(world: &mut World, asked: &Asked) -> Outcome<Response<Body
     wanted.check()?;
     let account = asked.account;
     let identity = wanted.client_token.clone().map(|token| (account.to_owned(), token));
-    if let Some((fingerprint, id)) = identity.as_ref().and_then(|identity| world.client_tokens.get(identity)) {
+    if let Some((fingerprint, id)) =
+        identity.as_ref().and_then(|identity| world.client_tokens.get(identity))
+    {
         if *fingerprint != wanted.fingerprint() {
-            return Err(Error::new(409, "ConflictException", "", "The client token was used for other parameters."));
+            return Err(Error::new(
+                409,
+                "ConflictException",
+                "",
+                "The client token was used for other parameters.",
+            ));
         }
         let snapshot = world.snapshots.get(id).ok_or_else(|| Error::no_snapshot(id))?;
         return Ok(started(snapshot));
     }
     let mut snapshot = prepared(world, &wanted, account)?;
-    let pending = world.snapshots.values().filter(|snapshot| snapshot.owner == account && snapshot.state == "pending").count();
+    let pending = world
+        .snapshots
+        .values()
+        .filter(|snapshot| snapshot.owner == account && snapshot.state == "pending")
+        .count();
     if pending >= world.settings.pending_limit {
         let message = format!("There are {pending} pending snapshots already.");
-        return Err(Error::new(402, "ServiceQuotaExceededException", "DEPENDENCY_SERVICE_QUOTA_EXCEEDED", message));
+        return Err(Error::new(
+            402,
+            "ServiceQuotaExceededException",
+            "DEPENDENCY_SERVICE_QUOTA_EXCEEDED",
+            message,
+        ));
     }
     snapshot.id = world.unique("snap");
     account.clone_into(&mut snapshot.owner);
@@ -171,16 +217,24 @@ fn prepared(world: &mut World, wanted: &Wanted, account: &str) -> Outcome<Snapsh
     if let Some(parent) = &wanted.parent {
         let parent = super::readable(world, parent, account)?;
         if parent.volume_size > wanted.volume_size {
-            return Err(Error::invalid("INVALID_VOLUME_SIZE", "The volume is smaller than that of the parent."));
+            return Err(Error::invalid(
+                "INVALID_VOLUME_SIZE",
+                "The volume is smaller than that of the parent.",
+            ));
         }
         if parent.owner != account {
-            return Err(Error::denied("UNAUTHORIZED_ACCOUNT", "The parent is a snapshot of another account."));
+            return Err(Error::denied(
+                "UNAUTHORIZED_ACCOUNT",
+                "The parent is a snapshot of another account.",
+            ));
         }
         if parent.encrypted && wanted.kms_key.is_some() {
             return Err(invalid("KmsKeyArn cannot be used with a parent that is encrypted."));
         }
         if !parent.encrypted && by_default {
-            return Err(invalid("The parent is not encrypted, and the account encrypts by default."));
+            return Err(invalid(
+                "The parent is not encrypted, and the account encrypts by default.",
+            ));
         }
         snapshot.blocks.clone_from(&parent.blocks);
         snapshot.encrypted = parent.encrypted;
@@ -189,17 +243,24 @@ fn prepared(world: &mut World, wanted: &Wanted, account: &str) -> Outcome<Snapsh
         return Err(invalid("Encrypted is false, and the account encrypts by default."));
     }
     if wanted.parent.is_none() || wanted.kms_key.is_some() {
-        snapshot.encrypted = wanted.encrypted == Some(true) || wanted.kms_key.is_some() || by_default;
-        snapshot.kms_key_id = snapshot.encrypted.then(|| wanted.kms_key.clone().unwrap_or_else(|| world.default_kms_key(account)));
+        snapshot.encrypted =
+            wanted.encrypted == Some(true) || wanted.kms_key.is_some() || by_default;
+        snapshot.kms_key_id = snapshot
+            .encrypted
+            .then(|| wanted.kms_key.clone().unwrap_or_else(|| world.default_kms_key(account)));
     }
     if snapshot.kms_key_id.as_ref().is_some_and(|key| world.denied_kms.contains(key)) {
-        return Err(Error::denied("DEPENDENCY_ACCESS_DENIED", "The request to KMS was denied: the key may not be used."));
+        return Err(Error::denied(
+            "DEPENDENCY_ACCESS_DENIED",
+            "The request to KMS was denied: the key may not be used.",
+        ));
     }
     Ok(snapshot)
 }
 
 fn started(snapshot: &Snapshot) -> Response<Body> {
-    let tags: Vec<Value> = snapshot.tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
+    let tags: Vec<Value> =
+        snapshot.tags.iter().map(|(key, value)| json!({ "Key": key, "Value": value })).collect();
     let mut body = json!({
         "SnapshotId": snapshot.id,
         "OwnerId": snapshot.owner,
@@ -223,13 +284,20 @@ fn started(snapshot: &Snapshot) -> Response<Body> {
 
 /// The snapshot, if the account may write into it.
 fn writable<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mut Snapshot> {
-    let snapshot = world.snapshots.get_mut(id).filter(|snapshot| snapshot.owner == account).ok_or_else(|| Error::no_snapshot(id))?;
+    let snapshot = world
+        .snapshots
+        .get_mut(id)
+        .filter(|snapshot| snapshot.owner == account)
+        .ok_or_else(|| Error::no_snapshot(id))?;
     if snapshot.unseen.puts > 0 {
         snapshot.unseen.puts -= 1;
         return Err(Error::no_snapshot(id));
     }
     if snapshot.state != "pending" || snapshot.completing.is_some() {
-        let message = format!("The snapshot {id} is not one that blocks can be written to: its state is {}.", snapshot.state);
+        let message = format!(
+            "The snapshot {id} is not one that blocks can be written to: its state is {}.",
+            snapshot.state
+        );
         return Err(Error::invalid("INVALID_SNAPSHOT_ID", message));
     }
     Ok(snapshot)
@@ -237,24 +305,32 @@ fn writable<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mu
 
 pub fn put_snapshot_block(shared: &Shared, asked: &Asked) -> Outcome<Response<Body>> {
     let (id, index) = (asked.target.id()?, asked.target.index()?);
-    let header = |name: &str| asked.header(name).ok_or_else(|| invalid(format!("The header {name} is missing.")));
+    let header = |name: &str| {
+        asked.header(name).ok_or_else(|| invalid(format!("The header {name} is missing.")))
+    };
     if header("x-amz-data-length")? != BLOCK.to_string() || asked.body.len() != BLOCK {
         return Err(invalid(format!("The length of a block is {BLOCK}.")));
     }
     if header("x-amz-checksum-algorithm")? != "SHA256" {
         return Err(invalid("The algorithm of the checksum is SHA256."));
     }
-    if Asked::number("x-amz-Progress", asked.header("x-amz-progress"))?.is_some_and(|progress| progress > 100) {
+    if Asked::number("x-amz-Progress", asked.header("x-amz-progress"))?
+        .is_some_and(|progress| progress > 100)
+    {
         return Err(invalid("Progress is more than 100."));
     }
     let said = header("x-amz-checksum")?;
-    let digest: Option<[u8; 32]> = BASE64.decode_to_vec(said).ok().and_then(|digest| digest.try_into().ok());
+    let digest: Option<[u8; 32]> =
+        BASE64.decode_to_vec(said).ok().and_then(|digest| digest.try_into().ok());
     let digest = digest.ok_or_else(|| invalid("The checksum is not one."))?;
     let discard = {
         let mut world = shared.world();
         let snapshot = writable(&mut world, id, asked.account)?;
         if u64::from(index) >= snapshot.capacity() {
-            return Err(Error::invalid("INVALID_BLOCK", format!("Block {index} is behind the end of the volume.")));
+            return Err(Error::invalid(
+                "INVALID_BLOCK",
+                format!("Block {index} is behind the end of the volume."),
+            ));
         }
         world.settings.discard
     };
@@ -272,18 +348,23 @@ pub fn put_snapshot_block(shared: &Shared, asked: &Asked) -> Outcome<Response<Bo
     let snapshot = writable(&mut world, id, asked.account)?;
     snapshot.blocks.insert(index, content);
     snapshot.put.insert(index);
-    if let Some(progress) = asked.header("x-amz-progress").and_then(|progress| progress.parse().ok()) {
+    if let Some(progress) =
+        asked.header("x-amz-progress").and_then(|progress| progress.parse().ok())
+    {
         snapshot.progress = progress;
     }
     let mut answer = json_answer(201, &json!({}));
     answer.headers_mut().insert("x-amz-checksum", said.parse().expect("it came in a header"));
-    answer.headers_mut().insert("x-amz-checksum-algorithm", "SHA256".parse().expect("a header value"));
+    answer
+        .headers_mut()
+        .insert("x-amz-checksum-algorithm", "SHA256".parse().expect("a header value"));
     Ok(answer)
 }
 
 pub fn complete_snapshot(world: &mut World, asked: &Asked) -> Outcome<Response<Body>> {
     let id = asked.target.id()?;
-    let count = Asked::number("x-amz-ChangedBlocksCount", asked.header("x-amz-changedblockscount"))?;
+    let count =
+        Asked::number("x-amz-ChangedBlocksCount", asked.header("x-amz-changedblockscount"))?;
     let count = count.ok_or_else(|| invalid("ChangedBlocksCount is missing."))?;
     if asked.header("x-amz-checksum-algorithm").is_some_and(|algorithm| algorithm != "SHA256") {
         return Err(invalid("The algorithm of the checksum is SHA256."));
@@ -295,14 +376,16 @@ pub fn complete_snapshot(world: &mut World, asked: &Asked) -> Outcome<Response<B
     let now = world.now();
     let snapshot = writable(world, id, asked.account)?;
     if let Some(said) = asked.header("x-amz-checksum") {
-        let digests: Vec<[u8; 32]> = snapshot.put.iter().map(|index| snapshot.blocks[index].digest(*index)).collect();
+        let digests: Vec<[u8; 32]> =
+            snapshot.put.iter().map(|index| snapshot.blocks[index].digest(*index)).collect();
         if BASE64.encode_to_string(linear(digests.iter())) != said {
             return Err(invalid("The checksum is not that of the blocks that were written."));
         }
     }
     if count != snapshot.put.len() as u64 {
         "error".clone_into(&mut snapshot.state);
-        snapshot.state_message = Some(format!("{count} blocks were announced, and {} written.", snapshot.put.len()));
+        snapshot.state_message =
+            Some(format!("{count} blocks were announced, and {} written.", snapshot.put.len()));
     } else {
         snapshot.not_listable = not_listable;
         snapshot.completing = Some(polls);

@@ -26,14 +26,25 @@ pub fn describe_image(world: &mut World, request: &Request) -> Outcome<Xml> {
         "imdsSupport" => value("imdsSupport", image.imds_support.as_ref()),
         "lastLaunchedTime" => value("lastLaunchedTime", image.last_launched.as_ref()),
         "deregistrationProtection" => {
-            let protection = image.deregistration_protection.clone().unwrap_or_else(|| "disabled".to_owned());
+            let protection =
+                image.deregistration_protection.clone().unwrap_or_else(|| "disabled".to_owned());
             value("deregistrationProtection", Some(&protection));
         }
         "launchPermission" => write_permissions(&mut xml, "launchPermission", &image.launch),
         "productCodes" if image.product_codes.is_empty() => xml.raw("<productCodes/>"),
         "productCodes" => xml.product_codes(&image.product_codes),
-        "blockDeviceMapping" => return Err(Error::new(403, "AuthFailure", "Unauthorized attempt to access restricted resource")),
-        other => return Err(Error::invalid(format!("Value ({other}) for parameter attribute is invalid. Unknown attribute."))),
+        "blockDeviceMapping" => {
+            return Err(Error::new(
+                403,
+                "AuthFailure",
+                "Unauthorized attempt to access restricted resource",
+            ));
+        }
+        other => {
+            return Err(Error::invalid(format!(
+                "Value ({other}) for parameter attribute is invalid. Unknown attribute."
+            )));
+        }
     }
     request.authorize(world)?;
     Ok(xml)
@@ -56,10 +67,16 @@ pub fn describe_snapshot(world: &mut World, request: &Request) -> Outcome<Xml> {
     let mut xml = Xml::default();
     xml.text("snapshotId", id);
     match attribute {
-        "createVolumePermission" => write_permissions(&mut xml, "createVolumePermission", &snapshot.permissions),
+        "createVolumePermission" => {
+            write_permissions(&mut xml, "createVolumePermission", &snapshot.permissions)
+        }
         "productCodes" if snapshot.product_codes.is_empty() => xml.raw("<productCodes/>"),
         "productCodes" => xml.product_codes(&snapshot.product_codes),
-        other => return Err(Error::invalid(format!("Value ({other}) for parameter attribute is invalid. Unknown attribute."))),
+        other => {
+            return Err(Error::invalid(format!(
+                "Value ({other}) for parameter attribute is invalid. Unknown attribute."
+            )));
+        }
     }
     request.authorize(world)?;
     Ok(xml)
@@ -67,7 +84,11 @@ pub fn describe_snapshot(world: &mut World, request: &Request) -> Outcome<Xml> {
 
 fn own_snapshot<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mut Snapshot> {
     let snapshot = super::snapshot(world, id, account)?;
-    if snapshot.owner == account { Ok(snapshot) } else { Err(Error::not_yours(&format!("snapshot:{id}"))) }
+    if snapshot.owner == account {
+        Ok(snapshot)
+    } else {
+        Err(Error::not_yours(&format!("snapshot:{id}")))
+    }
 }
 
 /// What is to be added to permissions, and what removed.
@@ -87,7 +108,8 @@ struct Names<'a> {
 }
 
 impl Change {
-    /// Reads `LaunchPermission.Add.1.UserId` as well as `Attribute`, `OperationType` and `UserId.1`.
+    /// Reads `LaunchPermission.Add.1.UserId` as well as `Attribute`, `OperationType` and
+    /// `UserId.1`.
     fn of(world: &World, request: &Request, names: &Names) -> Outcome<Option<Self>> {
         let mut change = Self::default();
         let mut found = false;
@@ -107,7 +129,12 @@ impl Change {
             let permissions = match operation {
                 Some("add") => &mut change.add,
                 Some("remove") => &mut change.remove,
-                _ => return Err(Error::client("MissingParameter", "The request must contain the parameter operationType: add or remove")),
+                _ => {
+                    return Err(Error::client(
+                        "MissingParameter",
+                        "The request must contain the parameter operationType: add or remove",
+                    ));
+                }
             };
             let kinds = [
                 ("UserId", "UserId"),
@@ -116,7 +143,10 @@ impl Change {
                 ("OrganizationalUnitArn", "OrganizationalUnitArn"),
             ];
             for (list, kind) in kinds {
-                request.list(list).iter().try_for_each(|value| grant(world, permissions, kind, value))?;
+                request
+                    .list(list)
+                    .iter()
+                    .try_for_each(|value| grant(world, permissions, kind, value))?;
             }
         }
         Ok(found.then_some(change))
@@ -124,10 +154,11 @@ impl Change {
 
     fn apply(self, permissions: &mut Permissions) {
         let Self { add, remove } = self;
-        let change = |here: &mut BTreeSet<String>, add: BTreeSet<String>, remove: &BTreeSet<String>| {
-            here.extend(add);
-            here.retain(|one| !remove.contains(one));
-        };
+        let change =
+            |here: &mut BTreeSet<String>, add: BTreeSet<String>, remove: &BTreeSet<String>| {
+                here.extend(add);
+                here.retain(|one| !remove.contains(one));
+            };
         change(&mut permissions.users, add.users, &remove.users);
         change(&mut permissions.organizations, add.organizations, &remove.organizations);
         change(&mut permissions.units, add.units, &remove.units);
@@ -138,14 +169,18 @@ impl Change {
 /// One permission, if there can be such a one.
 fn grant(world: &World, permissions: &mut Permissions, kind: &str, value: &str) -> Outcome<()> {
     let is_account = value.len() == 12 && value.bytes().all(|digit| digit.is_ascii_digit());
-    let is_arn = |of: &str| value.starts_with(&format!("arn:{}:organizations::", world.partition)) && value.contains(of);
+    let is_arn = |of: &str| {
+        value.starts_with(&format!("arn:{}:organizations::", world.partition)) && value.contains(of)
+    };
     let valid = match kind {
         "UserId" => is_account && permissions.users.insert(value.to_owned()),
         "Group" => {
             permissions.all = true;
             value == "all"
         }
-        "OrganizationArn" => is_arn(":organization/o-") && permissions.organizations.insert(value.to_owned()),
+        "OrganizationArn" => {
+            is_arn(":organization/o-") && permissions.organizations.insert(value.to_owned())
+        }
         _ => is_arn(":ou/o-") && permissions.units.insert(value.to_owned()),
     };
     if valid {
@@ -158,13 +193,17 @@ fn grant(world: &World, permissions: &mut Permissions, kind: &str, value: &str) 
 pub fn modify_image(world: &mut World, request: &Request) -> Outcome<Xml> {
     let id = request.required("ImageId")?;
     let disabled = own_image(world, id, request.account)?.is_disabled();
-    let names = Names { structure: "LaunchPermission", attribute: "launchPermission", group: "UserGroup" };
+    let names =
+        Names { structure: "LaunchPermission", attribute: "launchPermission", group: "UserGroup" };
     let permissions = Change::of(world, request, &names)?;
     let value = request.owned("Value");
-    let of_attribute = |name: &str| value.clone().filter(|_| request.text("Attribute") == Some(name));
+    let of_attribute =
+        |name: &str| value.clone().filter(|_| request.text("Attribute") == Some(name));
     let description = request.owned("Description.Value").or_else(|| of_attribute("description"));
     let imds = request.owned("ImdsSupport.Value").or_else(|| of_attribute("imdsSupport"));
-    let given = usize::from(permissions.is_some()) + usize::from(description.is_some()) + usize::from(imds.is_some());
+    let given = usize::from(permissions.is_some())
+        + usize::from(description.is_some())
+        + usize::from(imds.is_some());
     if given == 0 {
         return Err(Error::client("MissingParameter", "No attributes specified."));
     }
@@ -197,14 +236,24 @@ pub fn modify_image(world: &mut World, request: &Request) -> Outcome<Xml> {
 pub fn modify_snapshot(world: &mut World, request: &Request) -> Outcome<Xml> {
     let id = request.required("SnapshotId")?;
     let snapshot = own_snapshot(world, id, request.account)?.clone();
-    let names = Names { structure: "CreateVolumePermission", attribute: "createVolumePermission", group: "UserGroup" };
+    let names = Names {
+        structure: "CreateVolumePermission",
+        attribute: "createVolumePermission",
+        group: "UserGroup",
+    };
     let change = Change::of(world, request, &names)?;
-    let change = change.ok_or_else(|| Error::client("MissingParameter", "No attributes specified."))?;
+    let change =
+        change.ok_or_else(|| Error::client("MissingParameter", "No attributes specified."))?;
     if snapshot.encrypted && change.add.all {
         return Err(Error::combination("Snapshots that are encrypted cannot be public."));
     }
-    if snapshot.encrypted && !change.add.users.is_empty() && snapshot.kms_key_id == Some(world.managed_kms_key(request.account)) {
-        return Err(Error::combination("Snapshots that are encrypted with the key that AWS manages cannot be shared."));
+    if snapshot.encrypted
+        && !change.add.users.is_empty()
+        && snapshot.kms_key_id == Some(world.managed_kms_key(request.account))
+    {
+        return Err(Error::combination(
+            "Snapshots that are encrypted with the key that AWS manages cannot be shared.",
+        ));
     }
     request.authorize(world)?;
     change.apply(&mut own_snapshot(world, id, request.account)?.permissions);

@@ -1,4 +1,5 @@
-//! Filters of the Describe actions: all of them have to hold, and of each any value, in which `*` and `?` stand for others.
+//! Filters of the Describe actions: all of them have to hold, and of each any value, in which `*`
+//! and `?` stand for others.
 
 use super::super::model::Tags;
 use super::{Error, Outcome, Request};
@@ -17,15 +18,23 @@ pub fn filters(request: &Request) -> Outcome<Vec<Filter>> {
             return Err(Error::invalid(format!("The filter '{name}' has no values")));
         }
         if values.len() > 200 {
-            return Err(Error::client("FilterLimitExceeded", "The maximum number of filter values specified on a single call is 200"));
+            return Err(Error::client(
+                "FilterLimitExceeded",
+                "The maximum number of filter values specified on a single call is 200",
+            ));
         }
         Ok(Filter { name, values })
     };
     request.members("Filter").iter().map(filter).collect()
 }
 
-/// Whether all hold. `values` gives what a thing has under the name of a filter, or none if there is no such filter.
-pub fn hold(filters: &[Filter], tags: &Tags, values: impl Fn(&str) -> Option<Vec<String>>) -> Outcome<bool> {
+/// Whether all hold. `values` gives what a thing has under the name of a filter, or none if there
+/// is no such filter.
+pub fn hold(
+    filters: &[Filter],
+    tags: &Tags,
+    values: impl Fn(&str) -> Option<Vec<String>>,
+) -> Outcome<bool> {
     for filter in filters {
         let of_tags = || match filter.name.strip_prefix("tag:") {
             Some(key) => Some(tags.get(key).cloned().into_iter().collect()),

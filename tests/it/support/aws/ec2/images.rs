@@ -27,16 +27,27 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
     for image in world.images.values() {
         let own = image.owner == account;
         let past = image.deprecation_time.as_ref().is_some_and(|time| *time <= now);
-        let listed = ids.is_empty() && image.unseen == 0 && sees_image(image, account) || ids.contains(&image.id);
-        let hidden = past && !own && !deprecated && ids.is_empty() || image.is_disabled() && !disabled;
-        let owner = |wanted: &String| *wanted == image.owner || wanted == "self" && own || Some(wanted) == image.owner_alias.as_ref();
+        let listed = ids.is_empty() && image.unseen == 0 && sees_image(image, account)
+            || ids.contains(&image.id);
+        let hidden =
+            past && !own && !deprecated && ids.is_empty() || image.is_disabled() && !disabled;
+        let owner = |wanted: &String| {
+            *wanted == image.owner
+                || wanted == "self" && own
+                || Some(wanted) == image.owner_alias.as_ref()
+        };
         let user = |wanted: &String| match wanted.as_str() {
             "all" => image.launch.all,
             "self" => image.launch.users.contains(account),
             other => image.launch.users.contains(other),
         };
-        let wanted = (owners.is_empty() || owners.iter().any(owner)) && (users.is_empty() || users.iter().any(user));
-        if listed && !hidden && wanted && hold(&filters, &image.tags, |name| filter_values(image, name))? {
+        let wanted = (owners.is_empty() || owners.iter().any(owner))
+            && (users.is_empty() || users.iter().any(user));
+        if listed
+            && !hidden
+            && wanted
+            && hold(&filters, &image.tags, |name| filter_values(image, name))?
+        {
             found.push((image.id.as_str(), image));
         }
     }
@@ -63,12 +74,14 @@ impl Image {
     }
 }
 
-/// A look at images, which is what lets them come further. Snapshots of restored images are as far as their images are.
+/// A look at images, which is what lets them come further. Snapshots of restored images are as far
+/// as their images are.
 pub fn look(world: &mut World, at: impl Fn(&Image) -> bool) {
     let now = world.now();
     for image in world.images.values_mut().filter(|image| image.state == "pending" && at(image)) {
         image.advance();
-        for id in image.mappings.iter().filter_map(Mapping::snapshot_id).filter(|_| image.restored) {
+        for id in image.mappings.iter().filter_map(Mapping::snapshot_id).filter(|_| image.restored)
+        {
             let Some(snapshot) = world.snapshots.get_mut(id) else { continue };
             match image.state.as_str() {
                 "available" => snapshot.complete(now),
@@ -85,11 +98,21 @@ fn filter_values(image: &Image, name: &str) -> Option<Vec<String>> {
     let volumes = || image.mappings.iter().filter_map(|mapping| mapping.ebs.as_ref());
     Some(match name {
         "architecture" => one(&image.architecture),
-        "block-device-mapping.snapshot-id" => image.mappings.iter().filter_map(Mapping::snapshot_id).map(str::to_owned).collect(),
-        "block-device-mapping.device-name" => image.mappings.iter().map(|mapping| mapping.device.clone()).collect(),
-        "block-device-mapping.volume-type" => volumes().filter_map(|ebs| ebs.volume_type.clone()).collect(),
-        "block-device-mapping.volume-size" => volumes().filter_map(|ebs| ebs.volume_size).map(|size| size.to_string()).collect(),
-        "block-device-mapping.encrypted" => volumes().map(|ebs| ebs.encrypted.unwrap_or(false).to_string()).collect(),
+        "block-device-mapping.snapshot-id" => {
+            image.mappings.iter().filter_map(Mapping::snapshot_id).map(str::to_owned).collect()
+        }
+        "block-device-mapping.device-name" => {
+            image.mappings.iter().map(|mapping| mapping.device.clone()).collect()
+        }
+        "block-device-mapping.volume-type" => {
+            volumes().filter_map(|ebs| ebs.volume_type.clone()).collect()
+        }
+        "block-device-mapping.volume-size" => {
+            volumes().filter_map(|ebs| ebs.volume_size).map(|size| size.to_string()).collect()
+        }
+        "block-device-mapping.encrypted" => {
+            volumes().map(|ebs| ebs.encrypted.unwrap_or(false).to_string()).collect()
+        }
         "block-device-mapping.delete-on-termination" => {
             volumes().map(|ebs| ebs.delete_on_termination.unwrap_or(true).to_string()).collect()
         }
@@ -119,7 +142,9 @@ fn filter_values(image: &Image, name: &str) -> Option<Vec<String>> {
         "sriov-net-support" => some(&image.sriov_net_support),
         "state" => one(&image.state),
         "state-reason-code" => image.state_reason.iter().map(|(code, _)| code.clone()).collect(),
-        "state-reason-message" => image.state_reason.iter().map(|(_, message)| message.clone()).collect(),
+        "state-reason-message" => {
+            image.state_reason.iter().map(|(_, message)| message.clone()).collect()
+        }
         "virtualization-type" => one(&image.virtualization_type),
         _ => return None,
     })
@@ -162,7 +187,10 @@ fn write(xml: &mut Xml, image: &Image, account: &str) {
     xml.option("freeTierEligible", image.free_tier_eligible);
     // What only owners are told.
     if image.owner == account {
-        xml.text("deregistrationProtection", image.deregistration_protection.as_deref().unwrap_or("disabled"));
+        xml.text(
+            "deregistrationProtection",
+            image.deregistration_protection.as_deref().unwrap_or("disabled"),
+        );
         xml.option("lastLaunchedTime", image.last_launched.as_ref());
     }
     if let Some((code, message)) = &image.state_reason {
@@ -201,5 +229,8 @@ fn write_mapping(xml: &mut Xml, mapping: &Mapping) {
 
 /// The error of an image that is not what an action needs.
 pub fn unavailable(id: &str, state: &str) -> Error {
-    Error::client("InvalidAMIID.Unavailable", format!("The image ID '{id}' is {state} and not available"))
+    Error::client(
+        "InvalidAMIID.Unavailable",
+        format!("The image ID '{id}' is {state} and not available"),
+    )
 }

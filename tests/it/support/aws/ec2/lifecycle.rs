@@ -16,18 +16,28 @@ pub fn deregister(world: &mut World, request: &Request) -> Outcome<Xml> {
     let delete = request.flag("DeleteAssociatedSnapshots")? == Some(true);
     let image = own_image(world, id, request.account)?.clone();
     request.authorize(world)?;
-    let protected = image.deregistration_protection.as_ref().is_some_and(|protection| protection.starts_with("enabled"));
+    let protected = image
+        .deregistration_protection
+        .as_ref()
+        .is_some_and(|protection| protection.starts_with("enabled"));
     if protected || image.protected_until.is_some_and(|until| until > world.now()) {
-        return Err(Error::client("OperationNotPermitted", format!("The image {id} is protected from deregistration.")));
+        return Err(Error::client(
+            "OperationNotPermitted",
+            format!("The image {id} is protected from deregistration."),
+        ));
     }
     world.images.remove(id);
     world.deregistered.insert(id.to_owned());
     let mut xml = yes();
     if delete {
-        xml.list("deleteSnapshotResultSet", image.mappings.iter().filter_map(Mapping::snapshot_id), |xml, snapshot| {
-            xml.text("snapshotId", snapshot);
-            xml.text("returnCode", delete_snapshot(world, request.account, snapshot));
-        });
+        xml.list(
+            "deleteSnapshotResultSet",
+            image.mappings.iter().filter_map(Mapping::snapshot_id),
+            |xml, snapshot| {
+                xml.text("snapshotId", snapshot);
+                xml.text("returnCode", delete_snapshot(world, request.account, snapshot));
+            },
+        );
     }
     Ok(xml)
 }

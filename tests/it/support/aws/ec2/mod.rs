@@ -69,12 +69,22 @@ impl Error {
 
     pub fn unbelieved(refusal: &Refusal) -> Self {
         match refusal {
-            Refusal::Unsigned => Self::client("MissingAuthenticationToken", "The request must contain a signature."),
-            Refusal::Malformed => Self::client("IncompleteSignature", "The authorization header is not complete."),
-            Refusal::Expired | Refusal::Skewed => Self::expired(),
-            Refusal::WrongPayload | Refusal::WrongSignature(_) | Refusal::WrongScope(_) | Refusal::UnknownKey | Refusal::WrongToken => {
-                Self::new(401, "AuthFailure", "AWS was not able to validate the provided access credentials")
+            Refusal::Unsigned => {
+                Self::client("MissingAuthenticationToken", "The request must contain a signature.")
             }
+            Refusal::Malformed => {
+                Self::client("IncompleteSignature", "The authorization header is not complete.")
+            }
+            Refusal::Expired | Refusal::Skewed => Self::expired(),
+            Refusal::WrongPayload
+            | Refusal::WrongSignature(_)
+            | Refusal::WrongScope(_)
+            | Refusal::UnknownKey
+            | Refusal::WrongToken => Self::new(
+                401,
+                "AuthFailure",
+                "AWS was not able to validate the provided access credentials",
+            ),
         }
     }
 
@@ -110,11 +120,14 @@ impl Error {
 fn document(status: u16, xml: &Xml) -> Response<Body> {
     let mut answer = Response::new(vec![Bytes::from(format!("{HEAD}{xml}"))]);
     *answer.status_mut() = StatusCode::from_u16(status).expect("a status");
-    answer.headers_mut().insert("content-type", "text/xml;charset=UTF-8".parse().expect("a header value"));
+    answer
+        .headers_mut()
+        .insert("content-type", "text/xml;charset=UTF-8".parse().expect("a header value"));
     answer
 }
 
-/// A request whose signature is good. It remembers which of its parameters were asked for: others are not known.
+/// A request whose signature is good. It remembers which of its parameters were asked for: others
+/// are not known.
 pub struct Request<'a> {
     pub action: &'a str,
     pub account: &'a str,
@@ -134,7 +147,12 @@ impl<'a> Request<'a> {
     }
 
     pub fn required(&self, name: &str) -> Outcome<&'a str> {
-        let missing = || Error::client("MissingParameter", format!("The request must contain the parameter {name}"));
+        let missing = || {
+            Error::client(
+                "MissingParameter",
+                format!("The request must contain the parameter {name}"),
+            )
+        };
         self.text(name).filter(|text| !text.is_empty()).ok_or_else(missing)
     }
 
@@ -142,13 +160,17 @@ impl<'a> Request<'a> {
         let parse = |text: &str| match text.to_ascii_lowercase().as_str() {
             "true" => Ok(true),
             "false" => Ok(false),
-            _ => Err(Error::invalid(format!("Invalid value '{text}' for {name}. Must be true or false."))),
+            _ => Err(Error::invalid(format!(
+                "Invalid value '{text}' for {name}. Must be true or false."
+            ))),
         };
         self.text(name).map(parse).transpose()
     }
 
     pub fn number(&self, name: &str) -> Outcome<Option<u64>> {
-        let wrong = |text| Error::invalid(format!("Invalid value '{text}' for {name}. It is not a number."));
+        let wrong = |text| {
+            Error::invalid(format!("Invalid value '{text}' for {name}. It is not a number."))
+        };
         self.text(name).map(|text| text.parse().map_err(|_| wrong(text))).transpose()
     }
 
@@ -166,17 +188,24 @@ impl<'a> Request<'a> {
         self.members(name).iter().filter_map(|member| self.owned(member)).collect()
     }
 
-    /// Refuses unknown parameters, what the caller may not do, and dry runs. Everything that needs no rights is checked before.
+    /// Refuses unknown parameters, what the caller may not do, and dry runs. Everything that needs
+    /// no rights is checked before.
     pub fn authorize(&self, world: &World) -> Outcome<()> {
         let dry_run = self.flag("DryRun")? == Some(true);
         for name in ["Action", "Version"] {
             self.known.borrow_mut().insert(name.to_owned());
         }
-        if let Some(unknown) = self.parameters.keys().find(|name| !self.known.borrow().contains(*name)) {
-            return Err(Error::client("UnknownParameter", format!("The parameter {unknown} is not recognized")));
+        if let Some(unknown) =
+            self.parameters.keys().find(|name| !self.known.borrow().contains(*name))
+        {
+            return Err(Error::client(
+                "UnknownParameter",
+                format!("The parameter {unknown} is not recognized"),
+            ));
         }
         if world.denies(self.access_key, "ec2", self.action) {
-            let details = format!("{{\"allowed\":false,\"context\":{{\"action\":\"ec2:{}\"}}}}", self.action);
+            let details =
+                format!("{{\"allowed\":false,\"context\":{{\"action\":\"ec2:{}\"}}}}", self.action);
             let message = format!(
                 "You are not authorized to perform this operation. User: arn:{}:iam::{}:user/test is not authorized to perform: ec2:{} \
                  because no identity-based policy allows it. Encoded authorization failure message: {}",
@@ -188,13 +217,22 @@ impl<'a> Request<'a> {
             return Err(Error::new(403, "UnauthorizedOperation", message));
         }
         if dry_run {
-            return Err(Error::new(412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set."));
+            return Err(Error::new(
+                412,
+                "DryRunOperation",
+                "Request would have succeeded, but DryRun flag is set.",
+            ));
         }
         Ok(())
     }
 
     /// The entries of the page that is asked for.
-    pub fn page<'i, T>(&self, world: &World, entries: Vec<(&'i str, T)>, range: (u64, u64)) -> Outcome<Page<'i, T>> {
+    pub fn page<'i, T>(
+        &self,
+        world: &World,
+        entries: Vec<(&'i str, T)>,
+        range: (u64, u64),
+    ) -> Outcome<Page<'i, T>> {
         let max = self.number("MaxResults")?;
         if let Some(max) = max.filter(|max| *max < range.0 || *max > range.1) {
             return Err(Error::invalid(format!(
@@ -203,15 +241,29 @@ impl<'a> Request<'a> {
             )));
         }
         let wrong = || Error::client("InvalidPaginationToken", "The token is not valid.");
-        let seal = |last: &str| BASE64.encode_to_string(format!("{last} {} {}", self.action, super::auth::hex(&world.secret[..8])));
+        let seal = |last: &str| {
+            BASE64.encode_to_string(format!(
+                "{last} {} {}",
+                self.action,
+                super::auth::hex(&world.secret[..8])
+            ))
+        };
         let after = self.text("NextToken").map(|token| {
-            let text = BASE64.decode_to_vec(token).ok().and_then(|text| String::from_utf8(text).ok()).ok_or_else(wrong)?;
+            let text = BASE64
+                .decode_to_vec(token)
+                .ok()
+                .and_then(|text| String::from_utf8(text).ok())
+                .ok_or_else(wrong)?;
             let last = text.split(' ').next().unwrap_or_default().to_owned();
             if seal(&last) == token { Ok(last) } else { Err(wrong()) }
         });
         let after = after.transpose()?;
-        let limit = max.unwrap_or(u64::MAX).min(world.settings.ec2_page_cap.unwrap_or(usize::MAX) as u64) as usize;
-        let rest = entries.into_iter().skip_while(|(id, _)| after.as_deref().is_some_and(|after| *id <= after));
+        let limit =
+            max.unwrap_or(u64::MAX).min(world.settings.ec2_page_cap.unwrap_or(usize::MAX) as u64)
+                as usize;
+        let rest = entries
+            .into_iter()
+            .skip_while(|(id, _)| after.as_deref().is_some_and(|after| *id <= after));
         let mut page: Vec<(&str, T)> = rest.take(limit.saturating_add(1)).collect();
         if page.len() <= limit {
             return Ok((page, None));
@@ -229,12 +281,20 @@ pub fn identity(world: &World, account: &str) -> Response<Body> {
     let mut xml = Xml::default();
     let arn = format!("arn:{}:iam::{account}:user/test", world.partition);
     let result = format!("<Arn>{arn}</Arn><UserId>AIDATEST</UserId><Account>{account}</Account>");
-    xml.raw(&format!("<{IDENTITY}Response><{IDENTITY}Result>{result}</{IDENTITY}Result></{IDENTITY}Response>"));
+    xml.raw(&format!(
+        "<{IDENTITY}Response><{IDENTITY}Result>{result}</{IDENTITY}Result></{IDENTITY}Response>"
+    ));
     document(200, &xml)
 }
 
 /// Does what is asked for.
-pub fn answer(world: &mut World, action: &str, account: &str, access_key: &str, parameters: &BTreeMap<String, String>) -> Response<Body> {
+pub fn answer(
+    world: &mut World,
+    action: &str,
+    account: &str,
+    access_key: &str,
+    parameters: &BTreeMap<String, String>,
+) -> Response<Body> {
     let request = Request { action, account, access_key, parameters, known: RefCell::default() };
     match done(world, &request) {
         Err(error) => error.answer(),
@@ -278,7 +338,10 @@ fn done(world: &mut World, request: &Request) -> Outcome<Xml> {
         "ModifyImageAttribute" => attributes::modify_image(world, request),
         "ModifySnapshotAttribute" => attributes::modify_snapshot(world, request),
         "RegisterImage" => register::register(world, request),
-        action => Err(Error::client("InvalidAction", format!("The action {action} is not valid for this web service."))),
+        action => Err(Error::client(
+            "InvalidAction",
+            format!("The action {action} is not valid for this web service."),
+        )),
     }
 }
 
@@ -292,14 +355,18 @@ fn yes() -> Xml {
 /// Whether an id is a prefix and 8 or 17 hexadecimal digits.
 fn well_formed(id: &str, prefix: &str) -> bool {
     let digits = id.strip_prefix(prefix).unwrap_or_default();
-    matches!(digits.len(), 8 | 17) && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+    matches!(digits.len(), 8 | 17)
+        && digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn checked_image_id(id: &str) -> Outcome<()> {
     if well_formed(id, "ami-") {
         return Ok(());
     }
-    Err(Error::client("InvalidAMIID.Malformed", format!("Invalid id: \"{id}\" (expecting \"ami-...\")")))
+    Err(Error::client(
+        "InvalidAMIID.Malformed",
+        format!("Invalid id: \"{id}\" (expecting \"ami-...\")"),
+    ))
 }
 
 fn checked_snapshot_id(id: &str) -> Outcome<()> {
@@ -307,7 +374,9 @@ fn checked_snapshot_id(id: &str) -> Outcome<()> {
         return Ok(());
     }
     if !id.starts_with("snap-") {
-        return Err(Error::invalid(format!("Value ({id}) for parameter snapshotId is invalid. Expected: 'snap-...'.")));
+        return Err(Error::invalid(format!(
+            "Value ({id}) for parameter snapshotId is invalid. Expected: 'snap-...'."
+        )));
     }
     Err(Error::client("InvalidSnapshotID.Malformed", format!("Invalid id: \"{id}\"")))
 }
@@ -317,16 +386,25 @@ fn sees_image(image: &Image, account: &str) -> bool {
 }
 
 fn sees_snapshot(snapshot: &Snapshot, account: &str) -> bool {
-    snapshot.owner == account || snapshot.permissions.all || snapshot.permissions.users.contains(account)
+    snapshot.owner == account
+        || snapshot.permissions.all
+        || snapshot.permissions.users.contains(account)
 }
 
 /// The image, if the account may see it and it is there already.
 fn image<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mut Image> {
     checked_image_id(id)?;
     if world.deregistered.contains(id) {
-        return Err(Error::client("InvalidAMIID.Unavailable", format!("The image ID '{id}' is no longer available")));
+        return Err(Error::client(
+            "InvalidAMIID.Unavailable",
+            format!("The image ID '{id}' is no longer available"),
+        ));
     }
-    let image = world.images.get_mut(id).filter(|image| sees_image(image, account)).ok_or_else(|| Error::no_image(id))?;
+    let image = world
+        .images
+        .get_mut(id)
+        .filter(|image| sees_image(image, account))
+        .ok_or_else(|| Error::no_image(id))?;
     if image.unseen > 0 {
         image.unseen -= 1;
         return Err(Error::no_image(id));
@@ -359,17 +437,27 @@ fn tags_of(request: &Request, name: &str) -> Outcome<Tags> {
         let key = request.required(&format!("{member}.Key"))?;
         let value = request.text(&format!("{member}.Value")).unwrap_or_default();
         if key.to_lowercase().starts_with("aws:") {
-            return Err(Error::invalid("Tag keys starting with 'aws:' are reserved for internal use"));
+            return Err(Error::invalid(
+                "Tag keys starting with 'aws:' are reserved for internal use",
+            ));
         }
         if key.chars().count() > 128 || value.chars().count() > 256 {
-            return Err(Error::invalid(format!("Tag key or value exceeds the maximum length: {key}")));
+            return Err(Error::invalid(format!(
+                "Tag key or value exceeds the maximum length: {key}"
+            )));
         }
         if found.insert(key.to_owned(), value.to_owned()).is_some() {
-            return Err(Error::client("InvalidParameterValue", format!("Duplicate tag key '{key}' specified.")));
+            return Err(Error::client(
+                "InvalidParameterValue",
+                format!("Duplicate tag key '{key}' specified."),
+            ));
         }
     }
     if found.len() > 50 {
-        return Err(Error::client("TagLimitExceeded", "The maximum number of Tags for a resource has been reached."));
+        return Err(Error::client(
+            "TagLimitExceeded",
+            "The maximum number of Tags for a resource has been reached.",
+        ));
     }
     Ok(found)
 }
@@ -380,14 +468,21 @@ fn tag_specifications(request: &Request, allowed: &[&str]) -> Outcome<BTreeMap<S
     for member in request.members("TagSpecification") {
         let kind = request.required(&format!("{member}.ResourceType"))?;
         if !allowed.contains(&kind) {
-            return Err(Error::invalid(format!("'{kind}' is not a valid taggable resource type for this operation.")));
+            return Err(Error::invalid(format!(
+                "'{kind}' is not a valid taggable resource type for this operation."
+            )));
         }
         let tags = tags_of(request, &format!("{member}.Tag"))?;
         if tags.is_empty() {
-            return Err(Error::client("MissingParameter", "Tag specification must have at least one tag"));
+            return Err(Error::client(
+                "MissingParameter",
+                "Tag specification must have at least one tag",
+            ));
         }
         if found.insert(kind.to_owned(), tags).is_some() {
-            return Err(Error::combination(format!("Duplicate resource type '{kind}' in tag specifications")));
+            return Err(Error::combination(format!(
+                "Duplicate resource type '{kind}' in tag specifications"
+            )));
         }
     }
     Ok(found)

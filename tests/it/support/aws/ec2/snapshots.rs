@@ -10,7 +10,9 @@ use super::{Error, Outcome, Request, Xml, checked_snapshot_id, sees_snapshot, ye
 pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
     let ids = request.list("SnapshotId");
     if !ids.is_empty() && request.text("MaxResults").is_some() {
-        return Err(Error::combination("The parameter snapshotIDs cannot be used with the parameter maxResults"));
+        return Err(Error::combination(
+            "The parameter snapshotIDs cannot be used with the parameter maxResults",
+        ));
     }
     ids.iter().try_for_each(|id| checked_snapshot_id(id))?;
     for id in &ids {
@@ -22,20 +24,27 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
         request.text(name);
     }
     request.authorize(world)?;
-    super::images::look(world, |image| image.restored && (ids.is_empty() || ids.iter().any(|id| image.uses(id))));
+    super::images::look(world, |image| {
+        image.restored && (ids.is_empty() || ids.iter().any(|id| image.uses(id)))
+    });
     let (account, now) = (request.account, world.now());
     let mut found = Vec::new();
     for snapshot in world.snapshots.values_mut() {
-        let listed = ids.is_empty() && snapshot.unseen.describes == 0 && sees_snapshot(snapshot, account) || ids.contains(&snapshot.id);
+        let listed =
+            ids.is_empty() && snapshot.unseen.describes == 0 && sees_snapshot(snapshot, account)
+                || ids.contains(&snapshot.id);
         let owner = |wanted: &String| {
-            *wanted == snapshot.owner || wanted == "self" && snapshot.owner == account || Some(wanted) == snapshot.owner_alias.as_ref()
+            *wanted == snapshot.owner
+                || wanted == "self" && snapshot.owner == account
+                || Some(wanted) == snapshot.owner_alias.as_ref()
         };
         let user = |wanted: &String| match wanted.as_str() {
             "all" => snapshot.permissions.all,
             "self" => snapshot.owner == account || snapshot.permissions.users.contains(account),
             other => snapshot.permissions.users.contains(other) || snapshot.owner == *other,
         };
-        let wanted = (owners.is_empty() || owners.iter().any(owner)) && (users.is_empty() || users.iter().any(user));
+        let wanted = (owners.is_empty() || owners.iter().any(owner))
+            && (users.is_empty() || users.iter().any(user));
         if !listed || !wanted {
             continue;
         }
@@ -109,11 +118,17 @@ pub fn delete(world: &mut World, request: &Request) -> Outcome<Xml> {
     let id = request.required("SnapshotId")?;
     let snapshot = super::snapshot(world, id, request.account)?;
     if snapshot.owner != request.account {
-        return Err(Error::client("OperationNotPermitted", format!("The snapshot '{id}' is not owned by you.")));
+        return Err(Error::client(
+            "OperationNotPermitted",
+            format!("The snapshot '{id}' is not owned by you."),
+        ));
     }
     request.authorize(world)?;
     if let Some(image) = world.images.values().find(|image| image.uses(id)) {
-        return Err(Error::client("InvalidSnapshot.InUse", format!("The snapshot {id} is currently in use by {}", image.id)));
+        return Err(Error::client(
+            "InvalidSnapshot.InUse",
+            format!("The snapshot {id} is currently in use by {}", image.id),
+        ));
     }
     world.snapshots.remove(id);
     Ok(yes())
@@ -130,7 +145,9 @@ pub fn describe_tiers(world: &mut World, request: &Request) -> Outcome<Xml> {
         let values = |name: &str| match name {
             "snapshot-id" => Some(vec![snapshot.id.clone()]),
             "volume-id" => Some(vec![snapshot.volume_id.clone()]),
-            "last-tiering-operation" => Some(last_tiering(snapshot).into_iter().map(str::to_owned).collect()),
+            "last-tiering-operation" => {
+                Some(last_tiering(snapshot).into_iter().map(str::to_owned).collect())
+            }
             _ => None,
         };
         if hold(&filters, &snapshot.tags, values)? {

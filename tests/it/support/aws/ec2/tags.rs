@@ -27,7 +27,10 @@ fn check_resources(world: &mut World, request: &Request, ids: &[String]) -> Outc
 fn resources(request: &Request) -> Outcome<Vec<String>> {
     let ids = request.list("ResourceId");
     if ids.is_empty() {
-        return Err(Error::client("MissingParameter", "The request must contain the parameter resourceIdSet"));
+        return Err(Error::client(
+            "MissingParameter",
+            "The request must contain the parameter resourceIdSet",
+        ));
     }
     Ok(ids)
 }
@@ -35,7 +38,10 @@ fn resources(request: &Request) -> Outcome<Vec<String>> {
 pub fn create(world: &mut World, request: &Request) -> Outcome<Xml> {
     let (ids, tags) = (resources(request)?, tags_of(request, "Tag")?);
     if tags.is_empty() {
-        return Err(Error::client("MissingParameter", "The request must contain the parameter tagSet"));
+        return Err(Error::client(
+            "MissingParameter",
+            "The request must contain the parameter tagSet",
+        ));
     }
     check_resources(world, request, &ids)?;
     request.authorize(world)?;
@@ -43,7 +49,10 @@ pub fn create(world: &mut World, request: &Request) -> Outcome<Xml> {
         let here = tags_of_resource(world, id);
         let new = tags.keys().filter(|key| !here.contains_key(*key)).count();
         if here.keys().filter(|key| !key.starts_with("aws:")).count() + new > MAX_TAGS {
-            return Err(Error::client("TagLimitExceeded", "The maximum number of Tags for a resource has been reached."));
+            return Err(Error::client(
+                "TagLimitExceeded",
+                "The maximum number of Tags for a resource has been reached.",
+            ));
         }
         here.extend(tags.clone());
     }
@@ -54,7 +63,10 @@ pub fn delete(world: &mut World, request: &Request) -> Outcome<Xml> {
     let ids = resources(request)?;
     let mut wanted = Vec::new();
     for member in request.members("Tag") {
-        wanted.push((request.required(&format!("{member}.Key"))?, request.text(&format!("{member}.Value"))));
+        wanted.push((
+            request.required(&format!("{member}.Key"))?,
+            request.text(&format!("{member}.Value")),
+        ));
     }
     if wanted.iter().any(|(key, _)| key.starts_with("aws:")) {
         return Err(Error::invalid("Tag keys starting with 'aws:' are reserved for internal use"));
@@ -64,7 +76,9 @@ pub fn delete(world: &mut World, request: &Request) -> Outcome<Xml> {
     // A value that is said has to be the one that is there.
     let meant = |key: &str, value: &str| {
         let all = wanted.is_empty() && !key.starts_with("aws:");
-        all || wanted.iter().any(|(other, said)| *other == key && said.is_none_or(|said| said == value))
+        all || wanted
+            .iter()
+            .any(|(other, said)| *other == key && said.is_none_or(|said| said == value))
     };
     for id in &ids {
         tags_of_resource(world, id).retain(|key, value| !meant(key, value));
@@ -86,9 +100,19 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
     }
     request.authorize(world)?;
     let account = request.account;
-    let images = world.images.values().filter(|image| image.owner == account).map(|image| (&image.id, "image", &image.tags));
-    let snapshots = world.snapshots.values().filter(|one| one.owner == account).map(|one| (&one.id, "snapshot", &one.tags));
-    let all = images.chain(snapshots).flat_map(|(id, kind, tags)| tags.iter().map(move |(key, value)| (id, kind, key, value)));
+    let images = world
+        .images
+        .values()
+        .filter(|image| image.owner == account)
+        .map(|image| (&image.id, "image", &image.tags));
+    let snapshots = world
+        .snapshots
+        .values()
+        .filter(|one| one.owner == account)
+        .map(|one| (&one.id, "snapshot", &one.tags));
+    let all = images
+        .chain(snapshots)
+        .flat_map(|(id, kind, tags)| tags.iter().map(move |(key, value)| (id, kind, key, value)));
     let mut found = Vec::new();
     for (id, kind, key, value) in all {
         let values = |name: &str| {

@@ -24,7 +24,9 @@ fn buckets(world: &World, bucket: &str) -> Outcome<Arc<dyn Buckets>> {
     let buckets = world.buckets.clone().ok_or_else(|| refused("There are no buckets."))?;
     match buckets.region(bucket) {
         None => Err(refused(format!("The bucket {bucket} does not exist."))),
-        Some(region) if region != world.region => Err(refused(format!("The bucket {bucket} is in the Region {region}."))),
+        Some(region) if region != world.region => {
+            Err(refused(format!("The bucket {bucket} is in the Region {region}.")))
+        }
         Some(_) => Ok(buckets),
     }
 }
@@ -33,7 +35,9 @@ fn buckets(world: &World, bucket: &str) -> Outcome<Arc<dyn Buckets>> {
 fn may_store(world: &World, image: &Image, account: &str) -> bool {
     let of_snapshot = |id: &str| {
         let snapshot = world.snapshots.get(id);
-        snapshot.is_some_and(|snapshot| snapshot.owner == account || snapshot.permissions.users.contains(account))
+        snapshot.is_some_and(|snapshot| {
+            snapshot.owner == account || snapshot.permissions.users.contains(account)
+        })
     };
     let of_image = image.owner == account || image.launch.users.contains(account);
     of_image && image.mappings.iter().filter_map(Mapping::snapshot_id).all(of_snapshot)
@@ -51,7 +55,10 @@ pub fn store(world: &mut World, request: &Request) -> Outcome<Xml> {
         return Err(Error::not_yours(&format!("images: [{id}]")));
     }
     if found.virtualization_type != "hvm" || !has_volumes(&found) {
-        return Err(Error::client("UnsupportedOperation", "Only images that are backed by EBS can be stored, and only hvm."));
+        return Err(Error::client(
+            "UnsupportedOperation",
+            "Only images that are backed by EBS can be stored, and only hvm.",
+        ));
     }
     if found.size_gb() > LARGEST_GB {
         return Err(refused(format!("The image is larger than {LARGEST_GB} GB.")));
@@ -62,15 +69,26 @@ pub fn store(world: &mut World, request: &Request) -> Outcome<Xml> {
                        requests for the same AMI.";
         return Err(refused(message));
     }
-    let in_progress: u64 = world.tasks.iter().filter(running).filter(|task| task.account == request.account).map(|task| task.size_gb).sum();
+    let in_progress: u64 = world
+        .tasks
+        .iter()
+        .filter(running)
+        .filter(|task| task.account == request.account)
+        .map(|task| task.size_gb)
+        .sum();
     if in_progress + found.size_gb() > world.settings.store_quota_gb {
-        return Err(Error::client("ResourceLimitExceeded", format!("{in_progress} GB are being stored already.")));
+        return Err(Error::client(
+            "ResourceLimitExceeded",
+            format!("{in_progress} GB are being stored already."),
+        ));
     }
     let (bucket, path) = place.split_once('/').unwrap_or((place, ""));
     let path = path.trim_matches('/');
     let key = if path.is_empty() { format!("{id}.bin") } else { format!("{path}/{id}.bin") };
     if buckets(world, bucket)?.get(bucket, &key).map_err(refused)?.is_some() {
-        return Err(refused("The AMI already exists in the bucket. You can't create multiple copies of an AMI in the same S3 bucket."));
+        return Err(refused(
+            "The AMI already exists in the bucket. You can't create multiple copies of an AMI in the same S3 bucket.",
+        ));
     }
     world.tasks.push(StoreTask {
         image: id.to_owned(),
@@ -97,7 +115,9 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
         return Err(Error::invalid("There are more than 20 image ids."));
     }
     if !ids.is_empty() && request.text("MaxResults").is_some() {
-        return Err(Error::combination("The parameter imageIds cannot be used with the parameter maxResults"));
+        return Err(Error::combination(
+            "The parameter imageIds cannot be used with the parameter maxResults",
+        ));
     }
     let filters = filters(request)?;
     for name in ["MaxResults", "NextToken"] {
@@ -116,14 +136,22 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
         let wanted = if ids.is_empty() {
             hold(&filters, &Tags::new(), values)?
         } else {
-            ids.contains(&task.image) && shown.iter().all(|other| world.tasks[*other].image != task.image)
+            ids.contains(&task.image)
+                && shown.iter().all(|other| world.tasks[*other].image != task.image)
         };
         if wanted && task.account == request.account && task.started + WINDOW > world.now() {
             shown.push(number);
         }
     }
-    let places: Vec<(String, usize)> = shown.iter().map(|number| (format!("{:010}", u32::MAX as usize - number), *number)).collect();
-    let (page, token) = request.page(world, places.iter().map(|(place, number)| (place.as_str(), *number)).collect(), (1, 200))?;
+    let places: Vec<(String, usize)> = shown
+        .iter()
+        .map(|number| (format!("{:010}", u32::MAX as usize - number), *number))
+        .collect();
+    let (page, token) = request.page(
+        world,
+        places.iter().map(|(place, number)| (place.as_str(), *number)).collect(),
+        (1, 200),
+    )?;
     page.iter().for_each(|(_, number)| world.advance_store(*number));
     let mut xml = Xml::default();
     xml.list("storeImageTaskResultSet", page, |xml, (_, number)| {
@@ -149,20 +177,32 @@ pub fn restore(world: &mut World, request: &Request) -> Outcome<Xml> {
     }
     request.authorize(world)?;
     let object = buckets(world, bucket)?.get(bucket, key).map_err(refused)?;
-    let object = object.ok_or_else(|| refused(format!("There is no object {key} in the bucket {bucket}.")))?;
+    let object = object
+        .ok_or_else(|| refused(format!("There is no object {key} in the bucket {bucket}.")))?;
     let (stored, fails_with) = match read(&object) {
         Some(stored) => (stored, None),
         None if world.settings.restore_fails_late && wanted_name.is_some() => {
-            let nothing = super::super::tasks::Stored { image: Image::default(), snapshots: Default::default() };
+            let nothing = super::super::tasks::Stored {
+                image: Image::default(),
+                snapshots: Default::default(),
+            };
             (nothing, Some("The object is not an image that was stored.".to_owned()))
         }
         None => return Err(refused("The object is not an image that was stored.")),
     };
     let name = wanted_name.unwrap_or_else(|| stored.image.name.clone());
     checked_name(world, request.account, &name)?;
-    let in_progress: u64 = world.images.values().filter(|image| image.restored && image.state == "pending").map(Image::size_gb).sum();
+    let in_progress: u64 = world
+        .images
+        .values()
+        .filter(|image| image.restored && image.state == "pending")
+        .map(Image::size_gb)
+        .sum();
     if in_progress + stored.image.size_gb() > world.settings.restore_quota_gb {
-        return Err(Error::client("ResourceLimitExceeded", format!("{in_progress} GB are being restored already.")));
+        return Err(Error::client(
+            "ResourceLimitExceeded",
+            format!("{in_progress} GB are being restored already."),
+        ));
     }
     let id = stored.restore(world, request.account, &name, &tags, fails_with);
     let mut xml = Xml::default();

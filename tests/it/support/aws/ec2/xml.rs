@@ -61,7 +61,12 @@ impl Xml {
     }
 
     /// A list, which is there also when it is empty.
-    pub fn list<T>(&mut self, name: &str, items: impl IntoIterator<Item = T>, mut item: impl FnMut(&mut Self, T)) {
+    pub fn list<T>(
+        &mut self,
+        name: &str,
+        items: impl IntoIterator<Item = T>,
+        mut item: impl FnMut(&mut Self, T),
+    ) {
         let mut items = items.into_iter().peekable();
         if items.peek().is_none() {
             self.0 += &format!("<{name}/>");

@@ -1,0 +1,218 @@
+//! The directory that the task files are in.
+
+use std::fs::{self, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use super::task::{Earlier, TaskRecords, is_locked, read_header};
+use super::{Task, TaskHeader};
+use crate::base::{Error, ErrorKind, Result, hex};
+use crate::codec::sha256;
+
+/// Where tasks are kept: files called `<16 hex digits>.task`.
+#[derive(Clone, Debug)]
+pub struct StateDirectory(PathBuf);
+
+/// A task as it is found in the directory.
+#[derive(Clone, Debug)]
+pub struct TaskEntry {
+    /// Its file.
+    pub path: PathBuf,
+    /// What it is.
+    pub header: TaskHeader,
+    /// Whether a process works on it at the moment.
+    pub running: bool,
+}
+
+impl TaskEntry {
+    /// What was noted of it.
+    pub fn records(&self) -> Result<TaskRecords> {
+        TaskRecords::open(&self.path, u64::MAX)
+    }
+
+    /// Keeps others from working on it, until what is returned is dropped; `None` if somebody does,
+    /// or it is gone.
+    pub fn hold(&self) -> Result<Option<impl Sized + use<>>> {
+        match super::task::hold(&self.path) {
+            Err(error) if error.kind() == ErrorKind::Exists => Ok(None),
+            held => held,
+        }
+    }
+
+    /// Forgets it.
+    pub fn forget(&self) -> Result<()> {
+        fs::remove_file(&self.path).map_err(|cause| {
+            Error::io("cannot remove the state file", cause).at("state_file", self.path.display())
+        })
+    }
+}
+
+impl StateDirectory {
+    /// The directory `path`, which is made when something is written to it.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The file of the task that makes `target` (a URL or an absolute path): one at a time, so that
+    /// the same command finds what it began.
+    pub fn task_file(&self, target: &str) -> PathBuf {
+        self.0.join(format!("{}.task", &hex(&sha256::digest(target.as_bytes()))[..16]))
+    }
+
+    /// Fails if there is no room for `bytes` of notes: that should be known before the work begins.
+    pub fn check_room(&self, bytes: u64) -> Result<()> {
+        let there = self.0.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        // Whoever cannot say how much is free will say so when it is full.
+        let Ok(free) =
+            rustix::fs::statvfs(there).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+        else {
+            return Ok(());
+        };
+        if free < bytes {
+            return Err(Error::new(
+                ErrorKind::Io,
+                "there is too little room to remember how far the work got",
+            )
+            .at("state_directory", self.0.display())
+            .at("needed", bytes)
+            .at("free", free));
+        }
+        Ok(())
+    }
+
+    /// Begins or continues the task that makes `target`. See [`Task::begin`].
+    pub fn begin(
+        &self,
+        target: &str,
+        header: &TaskHeader,
+        anew: bool,
+        discard: &dyn Fn(&Earlier) -> Result<()>,
+    ) -> Result<Task> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|cause| {
+            Error::io("cannot make the state directory", cause)
+                .at("state_directory", self.0.display())
+        })?;
+        Task::begin(&self.task_file(target), header, anew, discard)
+    }
+
+    /// The tasks that are there, oldest first.
+    pub fn tasks(&self) -> Result<Vec<TaskEntry>> {
+        let failed = |cause| {
+            Error::io("cannot read the state directory", cause)
+                .at("state_directory", self.0.display())
+        };
+        let entries = match fs::read_dir(&self.0) {
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut tasks = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            if path.extension().is_none_or(|extension| extension != "task") {
+                continue;
+            }
+            // One that ends while we look is not there any more.
+            let Ok(file) = File::open(&path) else { continue };
+            if let Some(header) = read_header(&file).map_err(failed)? {
+                tasks.push(TaskEntry { running: is_locked(&file), header, path });
+            }
+        }
+        tasks.sort_by(|a, b| (&a.header.started, &a.path).cmp(&(&b.header.started, &b.path)));
+        Ok(tasks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{TaskKind, TaskRecord};
+    use super::*;
+
+    fn header(fingerprint: &str) -> TaskHeader {
+        TaskHeader {
+            kind: TaskKind::Store,
+            command: vec!["amistore".into(), "store".into()],
+            directory: "/".into(),
+            source: "image".into(),
+            target: "s3://bucket/a.bin".into(),
+            image_id: None,
+            started: "2026-01-01T00:00:00Z".into(),
+            nonce: String::new(),
+            fingerprint: fingerprint.into(),
+            settings: "s".into(),
+            expected: 1,
+        }
+    }
+
+    fn never(_: &Earlier) -> Result<()> {
+        panic!("nothing is discarded")
+    }
+
+    #[test]
+    fn a_task_is_continued_where_it_stopped() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = StateDirectory::new(root.path().join("new"));
+        assert!(directory.tasks().expect("lists").is_empty());
+        let mut task = directory.begin("t", &header("f"), false, &never).expect("begins");
+        task.note(&TaskRecord::Cell(vec![1])).expect("notes");
+        task.sync().expect("syncs");
+        task.note(&TaskRecord::Cell(vec![2])).expect("notes");
+        let busy = directory.begin("t", &header("f"), false, &never).err().expect("busy");
+        assert_eq!(busy.kind(), ErrorKind::Exists);
+        assert!(directory.tasks().expect("lists")[0].running);
+        drop(task);
+        // What was not flushed is lost, and half a record as well.
+        let path = directory.task_file("t");
+        let mut bytes = fs::read(&path).expect("reads");
+        bytes.extend_from_slice(&[9, 0, 0]);
+        fs::write(&path, bytes).expect("writes");
+        let mut task = directory.begin("t", &header("f"), false, &never).expect("continues");
+        assert!(task.is_resumed());
+        task.note(&TaskRecord::Failed("no power".into())).expect("notes");
+        task.sync().expect("syncs");
+        let records: Vec<_> =
+            task.earlier().expect("opens").map(|record| record.expect("reads")).collect();
+        assert_eq!(records, [TaskRecord::Cell(vec![1])]);
+        assert_eq!(task.records().expect("opens").count(), 2);
+        task.finish().expect("finishes");
+        assert!(directory.tasks().expect("lists").is_empty());
+    }
+
+    #[test]
+    fn room_is_looked_for_where_the_directory_will_be() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = StateDirectory::new(root.path().join("not/there/yet"));
+        assert!(directory.check_room(1).is_ok());
+        assert_eq!(
+            directory.check_room(u64::MAX).expect_err("too much").fact("needed"),
+            Some("18446744073709551615")
+        );
+    }
+
+    #[test]
+    fn a_task_of_something_else_is_discarded() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = StateDirectory::new(root.path());
+        drop(directory.begin("t", &header("one"), false, &never).expect("begins"));
+        let discarded = std::cell::RefCell::new(None);
+        let discard = |earlier: &Earlier| {
+            discarded.replace(Some(earlier.header.fingerprint.clone()));
+            Ok(())
+        };
+        let task = directory.begin("t", &header("two"), false, &discard);
+        assert!(!task.expect("begins").is_resumed());
+        assert_eq!(discarded.take().as_deref(), Some("one"));
+        // Of the same thing in another way it is kept, unless somebody says so.
+        let other = TaskHeader { settings: "other".into(), ..header("two") };
+        assert_eq!(
+            directory.begin("t", &other, false, &never).err().expect("refused").kind(),
+            ErrorKind::Usage
+        );
+        assert!(!directory.begin("t", &other, true, &discard).expect("begins").is_resumed());
+        assert_eq!(discarded.take().as_deref(), Some("two"));
+    }
+}

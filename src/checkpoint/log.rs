@@ -1,0 +1,152 @@
+//! A file of records that are appended and checked: what a crash cut off is not believed, and what
+//! came before it is.
+//!
+//! A record is: u32 length of what follows but the digest, u8 kind, payload, the first 8 bytes of
+//! the SHA-256 of kind and payload. Numbers are little-endian.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Take, Write};
+
+use crate::codec::sha256;
+
+/// Longer records are not written, and not believed.
+const MAX_RECORD: usize = 9 << 20;
+const DIGEST: usize = 8;
+
+/// The bytes of a record.
+pub(super) fn encode(kind: u8, payload: &[u8]) -> Vec<u8> {
+    debug_assert!(payload.len() < MAX_RECORD, "records are small");
+    let mut bytes = Vec::with_capacity(payload.len() + 5 + DIGEST);
+    bytes.extend_from_slice(&(payload.len() as u32 + 1).to_le_bytes());
+    bytes.push(kind);
+    bytes.extend_from_slice(payload);
+    let digest = sha256::digest(&bytes[4..]);
+    bytes.extend_from_slice(&digest[..DIGEST]);
+    bytes
+}
+
+/// Reads records from the start of a file, as far as they are whole.
+pub(super) struct Records {
+    input: BufReader<Take<File>>,
+    /// Where the last whole record ended.
+    end: u64,
+}
+
+impl Records {
+    /// At most `end` bytes of the file are looked at.
+    pub(super) fn new(file: File, end: u64) -> Self {
+        Self { input: BufReader::with_capacity(256 << 10, file.take(end)), end: 0 }
+    }
+
+    /// Where the records that were read end: what is behind it is not believed.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The next record; `None` at the end, or where something is torn.
+    pub(super) fn next(&mut self) -> std::io::Result<Option<(u8, Vec<u8>)>> {
+        let mut len = [0; 4];
+        if !self.fill(&mut len)? {
+            return Ok(None);
+        }
+        let len = u32::from_le_bytes(len) as usize;
+        if !(1..=MAX_RECORD).contains(&len) {
+            return Ok(None);
+        }
+        let mut body = vec![0; len + DIGEST];
+        if !self.fill(&mut body)? || sha256::digest(&body[..len])[..DIGEST] != body[len..] {
+            return Ok(None);
+        }
+        self.end += 4 + body.len() as u64;
+        body.truncate(len);
+        let kind = body.remove(0);
+        Ok(Some((kind, body)))
+    }
+
+    /// Whether there was enough to fill `buffer`.
+    fn fill(&mut self, buffer: &mut [u8]) -> std::io::Result<bool> {
+        match self.input.read_exact(buffer) {
+            Err(cause) if cause.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+            result => result.map(|()| true),
+        }
+    }
+}
+
+/// Appends records, in memory until they are flushed.
+pub(super) struct Appender {
+    file: File,
+    buffer: Vec<u8>,
+}
+
+impl Appender {
+    /// Appends at the file's position.
+    pub(super) fn new(file: File) -> Self {
+        Self { file, buffer: Vec::new() }
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn append(&mut self, kind: u8, payload: &[u8]) -> std::io::Result<()> {
+        self.buffer.extend_from_slice(&encode(kind, payload));
+        if self.buffer.len() >= 64 << 10 { self.flush() } else { Ok(()) }
+    }
+
+    /// Hands what was appended to the system, so that it survives this process.
+    pub(super) fn flush(&mut self) -> std::io::Result<()> {
+        self.file.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes what was appended to disk, so that it survives the machine.
+    pub(super) fn sync(&mut self) -> std::io::Result<()> {
+        self.flush()?;
+        self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, SeekFrom};
+
+    use super::*;
+
+    fn read(bytes: &[u8]) -> (Vec<(u8, Vec<u8>)>, u64) {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(bytes).expect("writes");
+        file.seek(SeekFrom::Start(0)).expect("seeks");
+        let mut records = Records::new(file, u64::MAX);
+        let mut found = Vec::new();
+        while let Some(record) = records.next().expect("reads") {
+            found.push(record);
+        }
+        (found, records.end())
+    }
+
+    #[test]
+    fn what_was_cut_off_anywhere_is_not_believed_and_the_rest_is() {
+        let whole = [encode(1, b"one"), encode(2, b""), encode(3, &[7; 1000])];
+        let bytes = whole.concat();
+        let ends: Vec<usize> =
+            whole.iter().scan(0, |end, record| Some((*end += record.len(), *end).1)).collect();
+        for cut in 0..=bytes.len() {
+            let (records, end) = read(&bytes[..cut]);
+            let expected = ends.iter().filter(|end| **end <= cut).count();
+            assert_eq!(records.len(), expected, "cut at {cut}");
+            assert_eq!(end as usize, if expected == 0 { 0 } else { ends[expected - 1] });
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_ends_what_is_believed() {
+        let whole = [encode(1, b"one"), encode(2, b"two")].concat();
+        let first = encode(1, b"one").len();
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x10;
+            assert_eq!(read(&bytes).0.len(), usize::from(at >= first), "byte {at}");
+        }
+    }
+}

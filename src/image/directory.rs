@@ -1,0 +1,309 @@
+//! An image as a directory: `image.json` and one sparse raw file for each snapshot. It is what
+//! stock tools unpack from an archive, and both a source and a target.
+
+use std::fs;
+use std::io::{ErrorKind as IoKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use super::{ImagePlace, ImageSource, ImageTarget};
+use crate::base::{Error, ErrorKind, Result, SnapshotId, VolumeSize};
+use crate::checkpoint::{Earlier, SharedTask};
+use crate::image::ImageDocument;
+use crate::localfs::{Durability, Overwrite, PartialFile};
+use crate::volume::{BlockSink, BlockSource, RawFileSink, RawFileSource};
+
+/// The metadata file.
+pub const IMAGE_JSON: &str = "image.json";
+/// Longer files are not even read.
+const READ_LIMIT: u64 = 9 << 20;
+
+/// An image directory as a source.
+pub struct ImageDirectory {
+    document: ImageDocument,
+    volumes: Vec<Arc<dyn BlockSource>>,
+}
+
+impl ImageDirectory {
+    /// Opens `path` and all raw files that its `image.json` names.
+    pub fn open(path: &Path) -> Result<Self> {
+        let json = path.join(IMAGE_JSON);
+        let failed = |cause: std::io::Error| {
+            let message = match cause.kind() {
+                IoKind::NotFound if path.is_dir() => {
+                    "this directory is no image directory: it has no image.json"
+                }
+                _ => "cannot read the image directory",
+            };
+            Error::io(message, cause).at("path", json.display())
+        };
+        let mut bytes = Vec::new();
+        fs::File::open(&json)
+            .and_then(|file| file.take(READ_LIMIT).read_to_end(&mut bytes))
+            .map_err(failed)?;
+        let document =
+            ImageDocument::parse(bytes).map_err(|error| error.at("path", json.display()))?;
+        let mut volumes: Vec<Arc<dyn BlockSource>> = Vec::new();
+        for snapshot in document.snapshots() {
+            let raw = path.join(snapshot.id.file_name());
+            let source =
+                RawFileSource::open(&raw).map_err(|error| error.at("snapshot", &snapshot.id))?;
+            document
+                .check_size(&snapshot.id, source.size())
+                .map_err(|error| error.at("path", raw.display()))?;
+            volumes.push(Arc::new(source));
+        }
+        Ok(Self { document, volumes })
+    }
+}
+
+impl ImageSource for ImageDirectory {
+    fn document(&self) -> &ImageDocument {
+        &self.document
+    }
+
+    fn volumes(&self) -> &[Arc<dyn BlockSource>] {
+        &self.volumes
+    }
+}
+
+/// An image directory as a target. Raw files grow under partial names; `image.json` comes last, so
+/// a directory that has one is whole.
+pub struct ImageDirectoryTarget {
+    path: PathBuf,
+    overwrite: Overwrite,
+    durability: Durability,
+    leftovers: Leftovers,
+    volumes: Vec<Arc<RawFileSink>>,
+    /// Declared after `volumes`: the partial files go first, then the directory, if it is ours and
+    /// empty.
+    created: CreatedDirectory,
+}
+
+/// A directory, existing or not, that images are restored to.
+#[derive(Clone, Debug)]
+pub struct DirectoryPlace {
+    /// The directory; its parent has to exist.
+    pub path: PathBuf,
+    /// Whether it may hold an image already.
+    pub overwrite: Overwrite,
+    /// Whether success means that the image is on disk.
+    pub durability: Durability,
+}
+
+impl ImagePlace for DirectoryPlace {
+    fn begin(
+        &self,
+        _document: &ImageDocument,
+        task: Option<&SharedTask>,
+    ) -> Result<Box<dyn ImageTarget>> {
+        let leftovers = task.map_or(Leftovers::Remove, |task| {
+            Leftovers::Keep(task.lock().unwrap_or_else(PoisonError::into_inner).header().tag())
+        });
+        Ok(Box::new(
+            ImageDirectoryTarget::create(&self.path, self.overwrite, self.durability)?
+                .leaving(leftovers),
+        ))
+    }
+
+    fn is_there(&self, document: &ImageDocument) -> bool {
+        ImageDirectory::open(&self.path)
+            .is_ok_and(|image| image.document().bytes() == document.bytes())
+    }
+
+    fn clean(&self, earlier: &Earlier) -> Result<()> {
+        ImageDirectoryTarget::clean(Path::new(&earlier.header.target), &earlier.header.tag())
+    }
+}
+
+/// What becomes of the volumes of a restore that was interrupted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Leftovers {
+    /// They vanish.
+    #[default]
+    Remove,
+    /// They wait under partial names with this tag to be continued, and those that wait are. The
+    /// tag stands for what is restored: blocks that are never written again must be those of the
+    /// same archive.
+    Keep(String),
+}
+
+/// A directory that is removed again if nothing came to stay in it.
+struct CreatedDirectory(Option<PathBuf>);
+
+impl Drop for CreatedDirectory {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Fails if something is in it, which is what is wanted.
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+impl ImageDirectoryTarget {
+    /// Begins to restore into `path`, which is made if it does not exist (its parent has to). An
+    /// `image.json` in it is an error of kind `Exists` unless it may be overwritten.
+    pub fn create(path: &Path, overwrite: Overwrite, durability: Durability) -> Result<Self> {
+        let failed =
+            |cause| Error::io("cannot make the image directory", cause).at("path", path.display());
+        let created = match fs::create_dir(path) {
+            Ok(()) => Some(path.to_owned()),
+            Err(cause) if cause.kind() == IoKind::AlreadyExists && path.is_dir() => None,
+            Err(cause) if cause.kind() == IoKind::AlreadyExists => {
+                return Err(Error::new(
+                    ErrorKind::Exists,
+                    "the target exists and is not a directory",
+                )
+                .at("path", path.display()));
+            }
+            Err(cause) => return Err(failed(cause)),
+        };
+        let json = path.join(IMAGE_JSON);
+        if overwrite == Overwrite::No && fs::symlink_metadata(&json).is_ok() {
+            return Err(Error::new(ErrorKind::Exists, "the directory holds an image already")
+                .at("path", json.display()));
+        }
+        let (path, leftovers) = (path.to_owned(), Leftovers::Remove);
+        Ok(Self {
+            path,
+            overwrite,
+            durability,
+            leftovers,
+            volumes: Vec::new(),
+            created: CreatedDirectory(created),
+        })
+    }
+
+    /// Says what becomes of volumes that are not finished.
+    #[must_use]
+    pub fn leaving(mut self, leftovers: Leftovers) -> Self {
+        self.leftovers = leftovers;
+        self
+    }
+
+    /// Gives a volume its partial name again, if the earlier run ended while it gave out names.
+    ///
+    /// Only then is there a partial `image.json`: it is written before the first volume gets its
+    /// name, and gets its own after the last. Without one, what is there is not ours.
+    fn take_back(&self, volume: &Path, tag: &str) -> Result<()> {
+        let partial = PartialFile::partial_path(volume, Some(tag));
+        let was_naming =
+            fs::symlink_metadata(PartialFile::partial_path(&self.path.join(IMAGE_JSON), Some(tag)))
+                .is_ok();
+        if !was_naming || fs::symlink_metadata(&partial).is_ok() {
+            return Ok(());
+        }
+        match fs::rename(volume, &partial) {
+            Err(cause) if cause.kind() != IoKind::NotFound => {
+                Err(Error::io("cannot continue the volume", cause).at("path", volume.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what an interrupted restore to `path` left behind under this tag.
+    pub fn clean(path: &Path, tag: &str) -> Result<()> {
+        let failed = |cause| {
+            Error::io("cannot remove what a restore left behind", cause).at("path", path.display())
+        };
+        let entries = match fs::read_dir(path) {
+            Err(cause) if cause.kind() == IoKind::NotFound => return Ok(()),
+            entries => entries.map_err(failed)?,
+        };
+        let ending = format!(".{tag}.partial");
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().to_string_lossy().ends_with(&ending) {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        // Fails if something else is in it, which is what is wanted.
+        let _ = fs::remove_dir(path);
+        Ok(())
+    }
+}
+
+impl ImageTarget for ImageDirectoryTarget {
+    fn create_volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Arc<dyn BlockSink>> {
+        let path = self.path.join(id.file_name());
+        let sink = match &self.leftovers {
+            Leftovers::Remove => RawFileSink::create(&path, size, self.overwrite, self.durability),
+            Leftovers::Keep(tag) => {
+                self.take_back(&path, tag)?;
+                RawFileSink::resume(&path, tag, size, self.overwrite, self.durability)
+            }
+        };
+        let sink = Arc::new(sink?);
+        self.volumes.push(sink.clone());
+        Ok(sink)
+    }
+
+    fn commit(mut self: Box<Self>, document: &ImageDocument) -> Result<()> {
+        let tag = match &self.leftovers {
+            Leftovers::Remove => None,
+            Leftovers::Keep(tag) => Some(tag.as_str()),
+        };
+        let json =
+            PartialFile::open(&self.path.join(IMAGE_JSON), tag, self.overwrite, self.durability)?;
+        json.file().set_len(0).and_then(|()| json.file().write_all(document.bytes())).map_err(
+            |cause| Error::io("cannot write image.json", cause).at("path", self.path.display()),
+        )?;
+        let into_sink = |sink| {
+            Arc::into_inner(sink)
+                .ok_or_else(|| Error::internal("a volume is committed while it is still written"))
+        };
+        let sinks = self.volumes.drain(..).map(into_sink).collect::<Result<Vec<_>>>()?;
+        // What takes long comes before the first name.
+        sinks.iter().try_for_each(RawFileSink::sync)?;
+        if self.overwrite == Overwrite::Yes {
+            // Metadata of the old image beside volumes of the new one would be an image that never
+            // was.
+            remove_if_there(&self.path.join(IMAGE_JSON))?;
+        }
+        let mut named = NamedVolumes { paths: Vec::new(), undo: self.overwrite == Overwrite::No };
+        for sink in sinks {
+            let path = sink.path().to_owned();
+            sink.rename()?;
+            named.paths.push(path);
+        }
+        json.rename()?;
+        // The image is there, whole. What can still fail is making its names durable, which is no
+        // reason to take it away.
+        named.undo = false;
+        let created = self.created.0.take();
+        if self.durability == Durability::Synced {
+            crate::localfs::sync_directory(&self.path.join(IMAGE_JSON))?;
+            if let Some(created) = created {
+                crate::localfs::sync_directory(&created)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Volumes that have their names already. Without their `image.json` they go again, unless they
+/// replaced others.
+struct NamedVolumes {
+    paths: Vec<PathBuf>,
+    undo: bool,
+}
+
+impl Drop for NamedVolumes {
+    fn drop(&mut self) {
+        if self.undo {
+            for path in &self.paths {
+                // The error that brought us here is the one to report.
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != IoKind::NotFound => {
+            Err(Error::io("cannot remove the old image.json", cause).at("path", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,334 @@
+//! A file that appears under its name whole, or not at all.
+//!
+//! It grows as `.NAME.partial` beside its target, locked, and is renamed at the end. An error or an
+//! interrupt removes it; a killed process leaves it behind, unlocked, and the next one to write the
+//! same target takes it over.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind as IoKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
+use rustix::io::Errno;
+
+use crate::base::{Error, ErrorKind, Result};
+
+/// What to do when the target exists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overwrite {
+    /// Fail, and leave it alone.
+    #[default]
+    No,
+    /// Replace it, at the end and at once.
+    Yes,
+}
+
+/// Whether success means that the data survives a power failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Data and name are on disk before success is reported.
+    #[default]
+    Synced,
+    /// The operating system writes them when it likes.
+    Cached,
+}
+
+/// A file on its way to its name.
+#[derive(Debug)]
+pub struct PartialFile {
+    file: File,
+    partial: PathBuf,
+    target: PathBuf,
+    overwrite: Overwrite,
+    durability: Durability,
+    /// It goes when it is dropped without having got its name.
+    vanishes: bool,
+}
+
+impl PartialFile {
+    /// Begins a file that will be called `target`. If that exists and must not be overwritten it is
+    /// an error of kind `Exists`; so is another process that writes it at the moment.
+    pub fn create(target: &Path, overwrite: Overwrite, durability: Durability) -> Result<Self> {
+        let this = Self::open(target, None, overwrite, durability)?;
+        this.file.set_len(0).map_err(|cause| {
+            Error::io("cannot create the file", cause).at("path", target.display())
+        })?;
+        Ok(this)
+    }
+
+    /// Continues a file that an earlier process left behind, or begins one: what is in it stays as
+    /// it is. With a `tag` the partial file is called `.NAME.TAG.partial`: what is found under that
+    /// name was begun for the same purpose.
+    pub fn open(
+        target: &Path,
+        tag: Option<&str>,
+        overwrite: Overwrite,
+        durability: Durability,
+    ) -> Result<Self> {
+        let failed = |cause: io::Error| {
+            Error::io("cannot create the file", cause).at("path", target.display())
+        };
+        if target.file_name().is_none() {
+            return Err(Error::usage("this path does not name a file").at("path", target.display()));
+        }
+        match fs::symlink_metadata(target) {
+            Ok(_) if overwrite == Overwrite::No => return Err(exists(target)),
+            Ok(found) if !found.is_file() => {
+                return Err(Error::usage("the target exists and is not a regular file")
+                    .at("path", target.display()));
+            }
+            Ok(_) => {}
+            Err(cause) if cause.kind() == IoKind::NotFound => {}
+            Err(cause) => return Err(failed(cause)),
+        }
+        let partial = Self::partial_path(target, tag);
+        let file = lock(&partial).map_err(failed)?;
+        let file = match file {
+            Locked::Ours(file) => file,
+            Locked::Busy => {
+                return Err(Error::new(ErrorKind::Exists, "another process is writing this file")
+                    .at("path", target.display()));
+            }
+            Locked::InTheWay => {
+                return Err(Error::new(
+                    ErrorKind::Exists,
+                    "a partial file is in the way, and cannot be told from one that is being written",
+                )
+                .at("path", target.display())
+                .at("partial_file", partial.display()));
+            }
+        };
+        Ok(Self { file, partial, target: target.to_owned(), overwrite, durability, vanishes: true })
+    }
+
+    /// From now on an error leaves the partial file where it is, to be continued.
+    pub fn keep(&mut self) {
+        self.vanishes = false;
+    }
+
+    /// Where the partial file of `target` is.
+    pub fn partial_path(target: &Path, tag: Option<&str>) -> PathBuf {
+        let mut partial = OsString::from(".");
+        partial.push(target.file_name().unwrap_or_default());
+        if let Some(tag) = tag {
+            partial.push(".");
+            partial.push(tag);
+        }
+        partial.push(".partial");
+        target.with_file_name(partial)
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The final path.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Writes data to disk, if that was asked for.
+    pub fn sync(&self) -> Result<()> {
+        match self.durability {
+            Durability::Synced => self.file.sync_all().map_err(|cause| {
+                Error::io("cannot write the file to disk", cause).at("path", self.target.display())
+            }),
+            Durability::Cached => Ok(()),
+        }
+    }
+
+    /// Gives the file its name. Syncs data and directory, if that was asked for.
+    pub fn commit(self) -> Result<()> {
+        let (target, durability) = (self.target.clone(), self.durability);
+        self.rename()?;
+        if durability == Durability::Synced {
+            sync_directory(&target)?;
+        }
+        Ok(())
+    }
+
+    /// Syncs data, if that was asked for, and gives the file its name, which is durable only when
+    /// the directory is synced.
+    pub fn rename(mut self) -> Result<()> {
+        self.sync()?;
+        let renamed = match self.overwrite {
+            Overwrite::Yes => fs::rename(&self.partial, &self.target),
+            Overwrite::No => rename_new(&self.partial, &self.target),
+        };
+        match renamed {
+            Ok(()) => self.vanishes = false,
+            Err(cause) if cause.kind() == IoKind::AlreadyExists => {
+                return Err(exists(&self.target));
+            }
+            Err(cause) => {
+                return Err(Error::io("cannot give the file its name", cause)
+                    .at("path", self.target.display()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if self.vanishes {
+            // Nothing better can be done than to leave a file whose name says that it is partial.
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+fn exists(target: &Path) -> Error {
+    Error::new(ErrorKind::Exists, "the file exists").at("path", target.display())
+}
+
+/// What came of the attempt to get the partial file for ourselves.
+enum Locked {
+    Ours(File),
+    /// Somebody holds it.
+    Busy,
+    /// It is there, and is somebody else's, or nobody can say whether it is held.
+    InTheWay,
+}
+
+/// Opens and locks the partial file, taking over one that nobody holds.
+fn lock(partial: &Path) -> io::Result<Locked> {
+    loop {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o666).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+        let file = match options.clone().create_new(true).open(partial) {
+            Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // Ours alone, because we made it; without locks nobody takes it over, either.
+                Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => file,
+                Err(Errno::AGAIN) => return Ok(Locked::Busy),
+                Err(cause) => return Err(cause.into()),
+            },
+            Err(cause) if cause.kind() == IoKind::AlreadyExists => match options.open(partial) {
+                Ok(file) if !is_ours(&file)? => return Ok(Locked::InTheWay),
+                Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => file,
+                    Err(Errno::AGAIN) => return Ok(Locked::Busy),
+                    Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => {
+                        return Ok(Locked::InTheWay);
+                    }
+                    Err(cause) => return Err(cause.into()),
+                },
+                Err(cause) if cause.kind() == IoKind::NotFound => continue,
+                Err(cause) => return Err(cause),
+            },
+            Err(cause) => return Err(cause),
+        };
+        // Whoever held it may have renamed or removed it between our open and our lock.
+        match fs::symlink_metadata(partial) {
+            Ok(named)
+                if (named.dev(), named.ino())
+                    == file.metadata().map(|own| (own.dev(), own.ino()))? =>
+            {
+                return Ok(Locked::Ours(file));
+            }
+            Ok(_) => {}
+            Err(cause) if cause.kind() == IoKind::NotFound => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+}
+
+/// Whether a file that was left behind may be emptied: a regular one of ours, without a second
+/// name.
+fn is_ours(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    Ok(metadata.is_file()
+        && metadata.nlink() == 1
+        && metadata.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// Renames without replacing; by a hard link where the file system has no such rename.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Makes the name of `path` durable.
+pub fn sync_directory(path: &Path) -> Result<()> {
+    let parent =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent).and_then(|directory| directory.sync_all()).map_err(|cause| {
+        Error::io("cannot write the directory to disk", cause).at("path", parent.display())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(directory)
+            .expect("lists")
+            .map(|entry| entry.expect("an entry").file_name().display().to_string())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_on_commit_and_vanishes_without() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = directory.path().join("a.bin");
+        let partial =
+            PartialFile::create(&target, Overwrite::No, Durability::Synced).expect("creates");
+        assert_eq!(names(directory.path()), [".a.bin.partial"]);
+        drop(partial);
+        assert_eq!(names(directory.path()), [""; 0]);
+        let partial =
+            PartialFile::create(&target, Overwrite::No, Durability::Synced).expect("creates");
+        partial.file().write_all(b"x").expect("writes");
+        partial.commit().expect("commits");
+        assert_eq!(names(directory.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn an_existing_file_is_replaced_only_when_asked() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = directory.path().join("a.bin");
+        let early =
+            PartialFile::create(&target, Overwrite::No, Durability::Cached).expect("creates");
+        fs::write(&target, b"theirs").expect("writes");
+        assert_eq!(early.commit().expect_err("exists").kind(), ErrorKind::Exists);
+        assert_eq!(
+            PartialFile::create(&target, Overwrite::No, Durability::Cached)
+                .expect_err("exists")
+                .kind(),
+            ErrorKind::Exists
+        );
+        PartialFile::create(&target, Overwrite::Yes, Durability::Cached)
+            .expect("creates")
+            .commit()
+            .expect("commits");
+        assert_eq!(fs::read(&target).expect("reads"), b"");
+        assert_eq!(names(directory.path()), ["a.bin"]);
+    }
+
+    #[test]
+    fn two_writers_of_one_file_do_not_meet_and_a_dead_one_is_taken_over() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = directory.path().join("a.bin");
+        fs::write(directory.path().join(".a.bin.partial"), b"left behind").expect("writes");
+        let first =
+            PartialFile::create(&target, Overwrite::No, Durability::Cached).expect("takes over");
+        assert_eq!(first.file().metadata().expect("metadata").len(), 0);
+        let second =
+            PartialFile::create(&target, Overwrite::No, Durability::Cached).expect_err("locked");
+        assert_eq!(second.kind(), ErrorKind::Exists);
+        first.commit().expect("commits");
+    }
+}

@@ -1,0 +1,127 @@
+//! Archives as files of a directory.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use super::{Creation, Listed, ObjectReader, ObjectStore, ObjectWriter};
+use crate::base::{Error, Result, rfc3339};
+use crate::localfs::{Durability, PartialFile};
+
+/// A directory whose files are archives. Keys are file names.
+#[derive(Clone, Debug)]
+pub struct DirectoryStore {
+    root: PathBuf,
+    durability: Durability,
+}
+
+impl DirectoryStore {
+    /// The directory `root`, which has to exist when an object is made or opened.
+    pub fn new(root: impl Into<PathBuf>, durability: Durability) -> Self {
+        Self { root: root.into(), durability }
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.root.join(key)
+    }
+}
+
+impl ObjectStore for DirectoryStore {
+    fn open(&self, key: &str) -> Result<Box<dyn ObjectReader>> {
+        Ok(Box::new(FileReader::open(&self.path(key))?))
+    }
+
+    fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {
+        Ok(Box::new(FileWriter(PartialFile::create(
+            &self.path(key),
+            creation.overwrite,
+            self.durability,
+        )?)))
+    }
+
+    fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
+        let failed =
+            |cause| Error::io("cannot list the directory", cause).at("path", self.root.display());
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            // A name that is no text is none that we gave.
+            let Some(name) = name.to_str() else { continue };
+            if name.starts_with(prefix) && name.ends_with(".bin") && !name.starts_with('.') {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        for key in names {
+            let metadata = std::fs::metadata(self.path(&key)).map_err(failed)?;
+            if metadata.is_file() {
+                let modified = rfc3339(metadata.modified().map_err(failed)?);
+                found(Listed {
+                    len: metadata.len(),
+                    modified,
+                    storage_class: None,
+                    metadata: BTreeMap::new(),
+                    key,
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file, read at any position by one descriptor.
+#[derive(Debug)]
+pub struct FileReader {
+    name: String,
+    file: File,
+    len: u64,
+}
+
+impl FileReader {
+    /// Opens a regular file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let failed = |cause| Error::io("cannot open the archive", cause).at("path", &name);
+        let file = File::open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(Error::usage(
+                "an archive is a regular file, and this is none; a pipe is read from `-`",
+            )
+            .at("path", &name));
+        }
+        Ok(Self { file, len: metadata.len(), name })
+    }
+}
+
+impl ObjectReader for FileReader {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(|cause| {
+            Error::io("cannot read the archive", cause).at("path", &self.name).at("offset", offset)
+        })
+    }
+}
+
+struct FileWriter(PartialFile);
+
+impl ObjectWriter for FileWriter {
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.file().write_all(bytes).map_err(|cause| {
+            Error::io("cannot write the archive", cause).at("path", self.0.target().display())
+        })
+    }
+
+    fn commit(self: Box<Self>) -> Result<()> {
+        self.0.commit()
+    }
+}

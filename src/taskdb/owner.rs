@@ -1,0 +1,122 @@
+//! Who works on tasks: a process, known by a file that it keeps locked. The system frees the lock
+//! when the process ends, whatever ends it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::base::{Error, Result, random};
+
+const EXTENSION: &str = "lock";
+
+/// Whoever works on tasks, until it is dropped.
+#[derive(Debug)]
+pub struct Owner {
+    name: String,
+    path: PathBuf,
+    // Locked as long as it is open.
+    _file: File,
+}
+
+impl Owner {
+    /// Takes a new name below the state directory, and removes what others left there.
+    pub fn register(state: &Path) -> Result<Self> {
+        let directory = directory(state);
+        let failed = |cause: std::io::Error| {
+            Error::io("cannot make a lock file", cause).at("directory", directory.display())
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
+        sweep(&directory);
+        loop {
+            let name = format!("{:016x}", random());
+            let path = path_of(&directory, &name);
+            let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)
+            {
+                Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => continue,
+                file => file.map_err(failed)?,
+            };
+            // Between these two somebody may have taken it for a file that was left.
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && is_named(&file, &path)
+            {
+                own().insert(name.clone());
+                return Ok(Self { name, path, _file: file });
+            }
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        own().remove(&self.name);
+        // Still locked: nobody else removes another one of this name. What cannot be removed is
+        // swept by the next.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether the owner of this name is at work.
+pub(super) fn is_alive(state: &Path, name: &str) -> bool {
+    // Whoever clears away files does not end this process.
+    if own().contains(name) {
+        return true;
+    }
+    match File::open(path_of(&directory(state), name)) {
+        Ok(file) => is_locked(&file),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => false,
+        // What cannot be looked at is left alone.
+        Err(_) => true,
+    }
+}
+
+/// The owners of this process.
+fn own() -> MutexGuard<'static, BTreeSet<String>> {
+    static OWN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    OWN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn directory(state: &Path) -> PathBuf {
+    state.join("runners")
+}
+
+fn path_of(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.{EXTENSION}"))
+}
+
+/// Shared, so that two who look at once do not take each other for the owner.
+fn is_locked(file: &File) -> bool {
+    flock(file, FlockOperation::NonBlockingLockShared).is_err()
+}
+
+fn is_named(file: &File, path: &Path) -> bool {
+    let identity = |metadata: std::io::Result<fs::Metadata>| {
+        metadata.ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    };
+    let own = identity(file.metadata());
+    own.is_some() && own == identity(fs::symlink_metadata(path))
+}
+
+/// Removes the files of owners that ended without a word.
+fn sweep(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_none_or(|extension| extension != EXTENSION) {
+            continue;
+        }
+        if let Ok(file) = File::open(&path)
+            && !is_locked(&file)
+            && is_named(&file, &path)
+        {
+            let _ = fs::remove_file(&path);
+        }
+    }
+}

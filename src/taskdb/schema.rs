@@ -1,0 +1,231 @@
+//! The file: how it is opened, what its tables are, and how rows are read.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior};
+
+use super::{Kind, NewTask, Origin, State, TaskRow};
+use crate::base::{Error, ErrorKind, Result};
+
+/// What this version writes, and the only one it reads.
+const VERSION: i64 = 3;
+/// How long others may keep us waiting.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const TABLES: &str = "
+CREATE TABLE task (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    image_id TEXT,
+    bucket TEXT,
+    object_key TEXT,
+    source TEXT NOT NULL,
+    target TEXT NOT NULL,
+    name TEXT,
+    reserved_id TEXT UNIQUE,
+    request TEXT,
+    scope TEXT,
+    size INTEGER NOT NULL,
+    restored_id TEXT,
+    state TEXT NOT NULL,
+    percent INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    started INTEGER NOT NULL,
+    ended INTEGER,
+    reason TEXT,
+    owner TEXT,
+    -- How often it was left because something has to come first, and when it is looked at again.
+    left_for INTEGER NOT NULL DEFAULT 0,
+    not_before INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX task_image ON task (image_id);
+CREATE INDEX task_state ON task (state);
+CREATE INDEX task_ended ON task (ended);
+
+CREATE TABLE signature (signature BLOB PRIMARY KEY, used INTEGER NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX signature_until ON signature (until);
+PRAGMA user_version = 3;
+";
+
+/// The columns that [`read`] reads, in its order.
+pub(super) const COLUMNS: &str = "id, kind, origin, image_id, bucket, object_key, source, target, name, reserved_id, request, scope, size, \
+     restored_id, state, percent, bytes, started, ended, reason, owner";
+
+/// The name of the file in the state directory.
+pub(super) fn path_in(state: &Path) -> PathBuf {
+    state.join("tasks.sqlite")
+}
+
+/// Opens the file, and makes it if there is none.
+pub(super) fn open(state: &Path) -> Result<Connection> {
+    let path = path_in(state);
+    let located = |error: Error| error.at("path", path.display());
+    DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(|cause| {
+        Error::io("cannot make the state directory", cause).at("state_directory", state.display())
+    })?;
+    // The files that SQLite makes beside it get its mode. One that is there is not opened: whoever
+    // closes it would let go all locks that this process has on it.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(located(Error::io("cannot make the record of tasks", cause)));
+        }
+        _ => {}
+    }
+    prepare(&path).map_err(located)
+}
+
+fn prepare(path: &Path) -> Result<Connection> {
+    let mut connection = Connection::open(path).map_err(failed)?;
+    connection.busy_timeout(PATIENCE).map_err(failed)?;
+    let version = user_version(&connection)?;
+    if version > VERSION {
+        return Err(newer(version));
+    }
+    // Several may open a new file at once, and for this change nobody is made to wait.
+    let mut attempts = 0;
+    loop {
+        let changed =
+            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
+        match changed {
+            Err(rusqlite::Error::SqliteFailure(cause, _))
+                if cause.code == ErrorCode::DatabaseBusy && attempts < 500 =>
+            {
+                attempts += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            changed => {
+                changed.map_err(failed)?;
+                break;
+            }
+        }
+    }
+    connection.execute_batch("PRAGMA synchronous = FULL").map_err(failed)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    match user_version(&transaction)? {
+        0 => transaction.execute_batch(TABLES).map_err(failed)?,
+        VERSION => {}
+        version if version < VERSION => return Err(older(version)),
+        version => return Err(newer(version)),
+    }
+    transaction.commit().map_err(failed)?;
+    let found: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+    if found != "ok" {
+        return Err(damaged().because(found));
+    }
+    Ok(connection)
+}
+
+fn user_version(connection: &Connection) -> Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)
+}
+
+fn newer(version: i64) -> Error {
+    Error::unsupported("the record of tasks was written by a newer amistore: use that one, or another state directory")
+        .at("version", version)
+        .at("known", VERSION)
+}
+
+fn older(version: i64) -> Error {
+    Error::unsupported(
+        "the record of tasks was written by an amistore before the first release: move this file away, and a new one is made",
+    )
+    .at("version", version)
+    .at("known", VERSION)
+}
+
+fn damaged() -> Error {
+    Error::corrupt(
+        "the record of tasks is damaged: move this file away, with those beside it whose names begin alike, and a new one is made",
+    )
+}
+
+/// What SQLite says, as an error of ours.
+pub(super) fn failed(cause: rusqlite::Error) -> Error {
+    let code = match &cause {
+        rusqlite::Error::SqliteFailure(error, _) => error.code,
+        // What is no word of ours.
+        rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
+            ErrorCode::DatabaseCorrupt
+        }
+        _ => ErrorCode::Unknown,
+    };
+    let error = match code {
+        ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt => damaged(),
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
+            Error::new(ErrorKind::Io, "the record of tasks is kept locked by another process")
+        }
+        ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
+            Error::new(ErrorKind::Denied, "cannot write the record of tasks")
+        }
+        ErrorCode::DiskFull => {
+            Error::new(ErrorKind::Io, "there is no room for the record of tasks")
+        }
+        _ => Error::new(ErrorKind::Io, "cannot use the record of tasks"),
+    };
+    error.because(cause)
+}
+
+/// A time in milliseconds, as it is kept.
+pub(super) fn millis(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+pub(super) fn time(millis: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// A row of [`COLUMNS`].
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
+    let number = |index: usize| -> rusqlite::Result<u64> {
+        Ok(u64::try_from(row.get::<_, i64>(index)?).unwrap_or(0))
+    };
+    Ok(TaskRow {
+        id: row.get(0)?,
+        task: NewTask {
+            kind: word(row, 1, &Kind::ALL, Kind::name)?,
+            origin: word(row, 2, &Origin::ALL, Origin::name)?,
+            image_id: row.get(3)?,
+            bucket: row.get(4)?,
+            object_key: row.get(5)?,
+            source: row.get(6)?,
+            target: row.get(7)?,
+            name: row.get(8)?,
+            reserved_id: row.get(9)?,
+            request: row.get(10)?,
+            scope: row.get(11)?,
+            size: number(12)?,
+        },
+        restored_id: row.get(13)?,
+        state: word(row, 14, &State::ALL, State::name)?,
+        percent: number(15)?.min(100) as u8,
+        bytes: number(16)?,
+        started: time(row.get(17)?),
+        ended: row.get::<_, Option<i64>>(18)?.map(time),
+        reason: row.get(19)?,
+        owner: row.get(20)?,
+    })
+}
+
+fn word<T: Copy>(
+    row: &Row<'_>,
+    index: usize,
+    known: &[T],
+    name: fn(T) -> &'static str,
+) -> rusqlite::Result<T> {
+    let text: String = row.get(index)?;
+    known.iter().copied().find(|value| name(*value) == text).ok_or_else(|| {
+        let unknown = format!("{text:?} is not known here");
+        rusqlite::Error::FromSqlConversionFailure(
+            index,
+            rusqlite::types::Type::Text,
+            unknown.into(),
+        )
+    })
+}
