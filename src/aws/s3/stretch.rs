@@ -536,7 +536,7 @@ impl Drop for S3Stretch {
     }
 }
 
-impl store::Stretch for S3Stretch {
+impl object::Stretch for S3Stretch {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.append(bytes)
     }
