@@ -229,7 +229,11 @@ impl<S: Service> Link<S> {
                 (state.client.clone(), state.generation)
             };
             let outcome = {
-                let _permit = self.0.limiter.acquire().await;
+                let _permit = tokio::select! {
+                    permit = self.0.limiter.acquire() => permit,
+                    // No request is under way that had to be waited for.
+                    () = self.0.options.cancel.cancelled() => return Err(Error::interrupted()),
+                };
                 self.attempt(silence, &make, client).await
             };
             let failure = match outcome {
@@ -269,8 +273,8 @@ impl<S: Service> Link<S> {
             self.0.options.observer.note(&Event::Retried { error: &error, attempt, delay });
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                // Nothing is under way that had to be waited for.
-                () = cancelled(&self.0.options.cancel, Duration::ZERO) => {}
+                // No request is under way that had to be waited for.
+                () = self.0.options.cancel.cancelled() => {}
             }
             attempt += 1;
         }

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use crate::base::{Cancel, Error, Result};
 
-/// How long a waiting caller may miss a cancellation.
-const PATIENCE: Duration = Duration::from_millis(50);
 /// Requests wait far more than they compute: TLS is their one load, and two threads carry more of
 /// it than two cores can compress.
 const THREADS: usize = 2;
@@ -35,8 +33,7 @@ impl Runtime {
         self.0.block_on(work)
     }
 
-    /// Runs `work` to its end, or until somebody cancels; then it has a while longer, and is
-    /// dropped.
+    /// Runs `work` to its end, or until `longer` after `cancel` is cancelled; then it is dropped.
     pub(super) fn wait<T>(
         &self,
         cancel: &Cancel,
@@ -65,10 +62,10 @@ impl Runtime {
     }
 }
 
-/// Returns when somebody cancelled, and a while after that.
+/// Completes `longer` after `cancel` is cancelled.
 pub(super) async fn cancelled(cancel: &Cancel, longer: Duration) {
-    while !cancel.is_cancelled() {
-        tokio::time::sleep(PATIENCE).await;
+    cancel.cancelled().await;
+    if !longer.is_zero() {
+        tokio::time::sleep(longer).await;
     }
-    tokio::time::sleep(longer).await;
 }

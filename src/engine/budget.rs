@@ -1,96 +1,107 @@
 //! A budget of bytes, and leases on it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
-
-use crate::base::{Cancel, Error, ErrorKind, Result};
+use crate::base::{Cancel, Error, ErrorKind, Monitor, Result};
 use crate::format::FrameLog;
 use crate::format::layout::MAX_SEEK_FRAMES;
 
-/// How long a waiting feeder may miss a cancellation.
-const PATIENCE: Duration = Duration::from_millis(50);
-
 /// Bytes that may be in flight. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Budget(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
+pub struct Budget {
     total: u64,
-    used: Mutex<u64>,
-    /// The part of `used` that was reserved: it does not come back while the feeder waits.
-    reserved: AtomicU64,
-    freed: Condvar,
+    used: Monitor<Used>,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    leased: u64,
+    /// The part of `leased` that was reserved: it does not come back while the feeder waits.
+    reserved: u64,
 }
 
 impl Budget {
     /// A budget of `total` bytes.
     pub fn new(total: u64) -> Self {
-        Self(Arc::new(Inner {
-            total,
-            used: Mutex::new(0),
-            reserved: AtomicU64::new(0),
-            freed: Condvar::new(),
-        }))
+        Self { total, used: Monitor::default() }
     }
 
     /// Waits until `bytes` are free and takes them. Only one thread of an operation may call this,
-    /// in the order in which what it takes is given back. More than the whole budget is cut to it.
+    /// in the order in which leases are given back. More than the whole budget is cut to it.
     pub fn lease(&self, bytes: u64, cancel: &Cancel) -> Result<Lease> {
-        let bytes = bytes.min(self.0.total);
-        let mut used = self.0.used.lock().unwrap_or_else(PoisonError::into_inner);
-        while self.0.total - *used < bytes {
-            cancel.check()?;
-            used =
-                self.0.freed.wait_timeout(used, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        *used += bytes;
-        Ok(Lease { budget: self.clone(), bytes, reserved: 0 })
+        let bytes = bytes.min(self.total);
+        self.used.wait(cancel, |used| {
+            (self.total - used.leased >= bytes).then(|| used.leased += bytes)
+        })?;
+        Ok(Lease(Some(Leased { budget: self.clone(), bytes, reserved: 0 })))
     }
 
-    /// Takes `bytes` for something that stays for long, if that leaves `floor` for what comes and
-    /// goes. Otherwise it is an error of kind `Limit`: the feeder would wait for itself.
+    /// Takes `bytes` for a long time, if `floor` bytes are left for leases that come and go.
+    /// Otherwise it is an error of kind `Limit`: the feeder would wait for itself.
     pub fn reserve(&self, bytes: u64, floor: u64, cancel: &Cancel) -> Result<Lease> {
-        let reserved = self.0.reserved.load(Ordering::SeqCst);
-        let wanted = reserved.saturating_add(bytes).saturating_add(floor);
-        if wanted > self.0.total {
+        let needed = self.used.lock().reserved.saturating_add(bytes).saturating_add(floor);
+        if needed > self.total {
             return Err(Error::new(
                 ErrorKind::Limit,
                 "the memory budget is too small for the block maps and indexes of this image",
             )
-            .at("missing_bytes", wanted - self.0.total));
+            .at("missing_bytes", needed - self.total));
         }
         let mut lease = self.lease(bytes, cancel)?;
-        lease.reserved = bytes;
-        self.0.reserved.fetch_add(bytes, Ordering::SeqCst);
+        if let Some(leased) = &mut lease.0 {
+            leased.reserved = bytes;
+            self.used.lock().reserved += bytes;
+        }
         Ok(lease)
     }
 
     /// Bytes that are leased now.
     pub fn in_use(&self) -> u64 {
-        *self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.lock().leased
     }
 }
 
 /// A part of a [`Budget`]; dropping it gives it back.
+#[derive(Debug, Default)]
+pub struct Lease(Option<Leased>);
+
 #[derive(Debug)]
-pub struct Lease {
+struct Leased {
     budget: Budget,
     bytes: u64,
     reserved: u64,
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.budget.0.reserved.fetch_sub(self.reserved, Ordering::SeqCst);
-        *self.budget.0.used.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
-        self.budget.0.freed.notify_one();
+impl Lease {
+    /// A lease of no bytes, of no budget.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Adds `other`, which is of the same budget: both are given back together.
+    pub fn merge(&mut self, mut other: Self) {
+        match (&mut self.0, &mut other.0) {
+            (Some(leased), Some(other)) => {
+                leased.bytes += std::mem::take(&mut other.bytes);
+                leased.reserved += std::mem::take(&mut other.reserved);
+            }
+            (None, _) => self.0 = other.0.take(),
+            (Some(_), None) => {}
+        }
     }
 }
 
-/// What the seek table takes while it grows: reserved volume by volume, until it is so long that
-/// there will be none.
+impl Drop for Leased {
+    fn drop(&mut self) {
+        {
+            let mut used = self.budget.used.lock();
+            used.leased -= self.bytes;
+            used.reserved -= self.reserved;
+        }
+        self.budget.used.notify_one();
+    }
+}
+
+/// The memory of the seek table while it grows: reserved volume by volume, until the table would be
+/// longer than the format allows and is left out.
 #[derive(Debug, Default)]
 pub(super) struct SeekTableLease {
     leases: Vec<Lease>,
@@ -128,29 +139,48 @@ mod tests {
             assert_eq!(second.join().expect("no panic").expect("room"), 5);
         });
         assert_eq!(budget.in_use(), 0);
-        assert_eq!(budget.lease(100, &cancel).expect("cut to the budget").bytes, 10);
+        let all = budget.lease(100, &cancel).expect("cut to the budget");
+        assert_eq!((all.0.as_ref().map(|leased| leased.bytes), budget.in_use()), (Some(10), 10));
     }
 
     #[test]
-    fn what_can_never_be_had_is_a_limit() {
+    fn merged_leases_are_given_back_together() {
+        let (budget, cancel) = (Budget::new(10), Cancel::new());
+        let mut lease = Lease::none();
+        for bytes in [3, 4] {
+            lease.merge(budget.lease(bytes, &cancel).expect("room"));
+        }
+        lease.merge(Lease::none());
+        assert_eq!(budget.in_use(), 7);
+        drop(lease);
+        assert_eq!(budget.in_use(), 0);
+    }
+
+    #[test]
+    fn a_reservation_that_leaves_too_little_is_a_limit() {
         let (budget, cancel) = (Budget::new(10), Cancel::new());
         assert_eq!(budget.reserve(8, 3, &cancel).expect_err("too much").kind(), ErrorKind::Limit);
-        let kept = budget.reserve(7, 3, &cancel).expect("room");
-        assert_eq!((kept.bytes, budget.in_use()), (7, 7));
-        // What is reserved never comes back by itself, so another one must not wait for it.
+        let reserved = budget.reserve(7, 3, &cancel).expect("room");
+        assert_eq!(budget.in_use(), 7);
+        // A reservation never comes back by itself, so another one must not wait for it.
         assert_eq!(
             budget.reserve(1, 3, &cancel).expect_err("too much together").fact("missing_bytes"),
             Some("1")
         );
-        drop(kept);
+        drop(reserved);
         assert!(budget.reserve(7, 3, &cancel).is_ok());
     }
 
     #[test]
-    fn a_waiting_lease_can_be_cancelled() {
+    fn cancelling_wakes_a_waiting_lease() {
         let (budget, cancel) = (Budget::new(1), Cancel::new());
-        let _held = budget.lease(1, &cancel).expect("room");
-        cancel.cancel();
-        assert!(budget.lease(1, &cancel).is_err());
+        let _lease = budget.lease(1, &cancel).expect("room");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| budget.lease(1, &cancel));
+            cancel.cancel();
+            let error = waiting.join().expect("no panic").expect_err("is cancelled");
+            assert_eq!(error.kind(), ErrorKind::Interrupted);
+        });
+        assert_eq!(budget.in_use(), 1);
     }
 }

@@ -48,15 +48,43 @@ pub use tail::check_tail;
 pub use unpack::{CheckReport, Purpose, RestoreLog, Selection, SinkFor, unpack};
 pub use written::WrittenCell;
 
-use crate::base::{Cancel, Observer};
+use crate::base::{Cancel, Error, Event, Observer, Stage, StageGuard};
 
-/// What every operation of the engine gets.
+/// The surroundings of an operation of the engine.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Threads and memory.
     pub plan: &'a Plan,
-    /// Hears what happens.
+    /// Receives the events of the operation.
     pub observer: &'a dyn Observer,
-    /// Asks to stop.
+    /// Stops the operation.
     pub cancel: &'a Cancel,
+}
+
+impl<'a> Context<'a> {
+    /// Reports that `stage` begins; its total is reported as it becomes known.
+    pub fn stage(&self, stage: Stage) -> StageGuard<'a> {
+        StageGuard::begin(self.observer, stage, None)
+    }
+
+    /// Reports that the total of the stage grew by `bytes` of volume data.
+    pub fn grew(&self, bytes: u64) {
+        self.observer.note(&Event::Grew { bytes });
+    }
+
+    /// Reports that `bytes` of volume data were handled, with `stored` bytes of archive for them.
+    pub fn advanced(&self, bytes: u64, stored: u64) {
+        self.observer.note(&Event::Advanced { bytes, stored });
+    }
+
+    /// Reports that `bytes` of volume data, with `stored` bytes of archive, are those of an earlier
+    /// run.
+    pub fn reused(&self, bytes: u64, stored: u64) {
+        self.observer.note(&Event::Reused { bytes, stored });
+    }
+
+    /// Reports that `error` was found and the work goes on.
+    pub fn damage(&self, error: &Error) {
+        self.observer.note(&Event::Damage { error });
+    }
 }

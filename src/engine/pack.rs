@@ -23,7 +23,7 @@ use crate::codec::zstd::Encoder;
 use crate::codec::{sha256, zero, zstd};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL, META_FRAME_RAW};
 use crate::format::{
-    BlockMap, CellFacts, CellRecord, Codec, Digest, Footer, Ledger, MetaRole, SlotBits,
+    BlockMap, CellFacts, CellRecord, Codec, Digest, Footer, IndexBuilder, MetaRole, SlotBits,
     VolumeEntry, tar,
 };
 use crate::image::ImageSource;
@@ -117,9 +117,9 @@ pub fn pack(
     log: PackLog<'_>,
     context: Context<'_>,
 ) -> Result<PackReport> {
-    context.observer.note(&Event::Started { stage: Stage::Store, total: None });
+    let stage = context.stage(Stage::Store);
     let packing = Packing { image, options, log: &log };
-    let Packed { mut ledger, volumes } = match writer.side_by_side() {
+    let Packed { mut index, volumes } = match writer.side_by_side() {
         Some(stretches) => side_by_side(&packing, stretches, context)?,
         None => {
             packing.lane(0..image.volumes().len(), &mut Output::Object(writer.as_mut()), context)?
@@ -130,21 +130,21 @@ pub fn pack(
         lib: zstd::library_version().to_owned(),
         name: "zstd".to_owned(),
     };
-    let tail = ledger.finish(&sha256::digest(image.document().bytes()), codec, &options.writer);
+    let tail = index.finish(&sha256::digest(image.document().bytes()), codec, &options.writer);
     writer.append(&tail.root_record)?;
     writer.append(&tail.footer)?;
-    for piece in ledger.seek_table() {
+    for piece in index.seek_table() {
         writer.append(&piece)?;
     }
-    context.observer.note(&Event::Finished { stage: Stage::Store });
-    context.observer.note(&Event::Started { stage: Stage::Sync, total: None });
+    stage.finish();
+    let stage = context.stage(Stage::Sync);
     context.cancel.check()?;
     writer.identify(&hex(&tail.root.content_root));
     writer.commit()?;
-    context.observer.note(&Event::Finished { stage: Stage::Sync });
+    stage.finish();
     Ok(PackReport {
         volumes,
-        archive_len: ledger.offset() + ledger.seek_table_len(),
+        archive_len: index.offset() + index.seek_table_len(),
         footer: tail.root,
     })
 }
@@ -158,7 +158,7 @@ pub(super) struct Packing<'a> {
 
 /// Volumes that were packed, and the books of their stretch.
 pub(super) struct Packed {
-    pub(super) ledger: Ledger,
+    pub(super) index: IndexBuilder,
     pub(super) volumes: Vec<VolumeReport>,
 }
 
@@ -201,7 +201,7 @@ impl Packing<'_> {
         context: Context<'_>,
     ) -> Result<Packed> {
         let held = output.held();
-        let mut ledger = Ledger::from_volume(volumes.start as u16);
+        let mut index = IndexBuilder::from_volume(volumes.start as u16);
         let mut reports = Vec::new();
         let mut volume_start = 0;
         let pool = Pool::default();
@@ -235,15 +235,15 @@ impl Packing<'_> {
                 match piece {
                     Piece::Meta { role, frame, raw_len, digest, lease } => {
                         output.append(&frame)?;
-                        ledger.meta_frame(role, frame.len() as u64, raw_len, digest);
+                        index.meta_frame(role, frame.len() as u64, raw_len, digest);
                         drop(lease);
                     }
                     Piece::Open { name, size } => {
-                        ledger.open_volume(name, size);
-                        volume_start = ledger.offset();
+                        index.open_volume(name, size);
+                        volume_start = index.offset();
                     }
                     Piece::Cell { bytes, cell, facts, earlier, lease } => {
-                        let made = MadeCell { volume: cell.volume, offset: ledger.offset(), facts };
+                        let made = MadeCell { volume: cell.volume, offset: index.offset(), facts };
                         match earlier {
                             Some(earlier) if earlier != made => {
                                 return Err(changed_since(cell.address));
@@ -252,7 +252,7 @@ impl Packing<'_> {
                             None => (self.log.note)(&made)?,
                         }
                         output.append(&bytes)?;
-                        ledger.cell(&made.facts)?;
+                        index.cell(&made.facts)?;
                         context.observer.note(&Event::Advanced {
                             bytes: made.facts.raw_len.into(),
                             stored: bytes.len() as u64,
@@ -260,38 +260,37 @@ impl Packing<'_> {
                         pool.put(bytes);
                         drop(lease);
                         if cell.ends_window {
-                            output.append(&ledger.close_window()?)?;
+                            output.append(&index.close_window()?)?;
                         }
                     }
                     Piece::Known { made, ends_window } => {
-                        if made.offset != ledger.offset() {
+                        if made.offset != index.offset() {
                             return Err(changed_since(made.facts.address));
                         }
                         output.pass(made.len())?;
-                        ledger.cell(&made.facts)?;
-                        context.observer.note(&Event::Kept {
+                        index.cell(&made.facts)?;
+                        context.observer.note(&Event::Reused {
                             bytes: made.facts.raw_len.into(),
                             stored: made.len(),
                         });
                         if ends_window {
-                            output.append(&ledger.close_window()?)?;
+                            output.append(&index.close_window()?)?;
                         }
                     }
                     Piece::Close { source } => {
-                        let entry = ledger.close_volume()?;
+                        let entry = index.close_volume()?;
                         // Pieces come in order: every cell of the volume has been read, and this
                         // look comes after the last read.
                         source
                             .check_unchanged()
                             .map_err(|error| error.at("snapshot", &entry.name))?;
-                        reports
-                            .push(VolumeReport { entry, stored: ledger.offset() - volume_start });
+                        reports.push(VolumeReport { entry, stored: index.offset() - volume_start });
                     }
                 }
                 Ok(())
             },
         )?;
-        Ok(Packed { ledger, volumes: reports })
+        Ok(Packed { index, volumes: reports })
     }
 }
 

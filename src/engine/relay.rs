@@ -11,7 +11,7 @@ use super::plan::IN_FLIGHT_FLOOR;
 use super::pool::Pool;
 use super::unpack::{Group, Worker, is_full, read_indexes};
 use super::{Budget, CellLog, Cells, Context, Lease, MadeCell, run_ordered};
-use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, Stage, VolumeSize, hex};
+use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, VolumeSize};
 use crate::codec::sha256;
 use crate::format::{CellFacts, Digest, FrameLog, MetaRole, WindowSlot};
 use crate::object::{Held, ObjectWriter};
@@ -64,10 +64,10 @@ enum Piece {
     CloseVolume(u16),
 }
 
-/// Carries `archive` into `writer`, and commits it. The first damage ends it, and nothing appears.
+/// Copies all bytes of `archive` to `writer`, which the caller commits. The first damage ends it.
 pub fn relay(
     archive: &Archive<'_>,
-    mut writer: Box<dyn ObjectWriter>,
+    writer: &mut dyn ObjectWriter,
     log: CellLog<'_, MadeCell>,
     context: Context<'_>,
 ) -> Result<()> {
@@ -133,7 +133,7 @@ pub fn relay(
                     books.cell(&made.facts);
                     writer.pass(made.len())?;
                     at += made.len();
-                    context.observer.note(&Event::Kept {
+                    context.observer.note(&Event::Reused {
                         bytes: made.facts.raw_len.into(),
                         stored: made.len(),
                     });
@@ -152,13 +152,6 @@ pub fn relay(
             .at("bytes", at)
             .at("expected", archive.reader().len()));
     }
-    writer.identify(&hex(&archive.footer().content_root));
-    context.cancel.check()?;
-    // Counters belong to a stage: without this those of the copy itself would be lost.
-    context.observer.note(&Event::Finished { stage: Stage::Copy });
-    context.observer.note(&Event::Started { stage: Stage::Sync, total: None });
-    writer.commit()?;
-    context.observer.note(&Event::Finished { stage: Stage::Sync });
     Ok(())
 }
 

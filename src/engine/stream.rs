@@ -21,8 +21,8 @@ use crate::format::layout::{
     ROOT_WINDOW, max_frame_len,
 };
 use crate::format::{
-    BlockMap, CellFacts, CellRecord, FOOTER_LEN, Footer, Ledger, MetaRole, Record, RecordKind,
-    RootRecord, SlotBits, tar,
+    BlockMap, CellFacts, CellRecord, FOOTER_LEN, Footer, IndexBuilder, MetaRole, Record,
+    RecordKind, RootRecord, SlotBits, tar,
 };
 use crate::image::ImageDocument;
 use crate::volume::BlockSink;
@@ -149,7 +149,7 @@ pub fn read_stream(
             summary = Some(
                 Feeder {
                     input,
-                    ledger: Ledger::new(),
+                    index: IndexBuilder::new(),
                     budget: &budget,
                     seek_table_lease: SeekTableLease::default(),
                     context,
@@ -274,7 +274,7 @@ impl<R: Read> Input<R> {
 
 struct Feeder<'a, R> {
     input: Input<R>,
-    ledger: Ledger,
+    index: IndexBuilder,
     budget: &'a Budget,
     seek_table_lease: SeekTableLease,
     context: Context<'a>,
@@ -332,9 +332,9 @@ impl<R: Read> Feeder<'_, R> {
         let role = if raw == tar::trailer() {
             MetaRole::End
         } else {
-            MetaRole::Volume(self.ledger.volume_index())
+            MetaRole::Volume(self.index.volume_index())
         };
-        self.ledger.meta_frame(role, self.input.offset - offset, raw.len() as u64, digest);
+        self.index.meta_frame(role, self.input.offset - offset, raw.len() as u64, digest);
         Ok((role != MetaRole::End).then_some(raw))
     }
 
@@ -346,7 +346,7 @@ impl<R: Read> Feeder<'_, R> {
     ) -> Result<()> {
         let offset = self.input.offset;
         let located = |error: Error| error.at("offset", offset);
-        let volume = self.ledger.volume_index();
+        let volume = self.index.volume_index();
         if usize::from(volume) >= MAX_VOLUMES {
             return Err(located(Error::corrupt(
                 "the archive has more volumes than the format allows",
@@ -389,11 +389,11 @@ impl<R: Read> Feeder<'_, R> {
         )?;
         let sink = sinks.volume(&name, map.size())?;
         self.context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
-        self.ledger.open_volume(name.clone(), map.size());
+        self.index.open_volume(name.clone(), map.size());
         self.cells(volume, &name, &map, sink).map_err(|error| {
             if error.kind() == ErrorKind::Corrupt { error.at("snapshot", &name) } else { error }
         })?;
-        self.ledger.close_volume()?;
+        self.index.close_volume()?;
         Ok(())
     }
 
@@ -475,7 +475,7 @@ impl<R: Read> Feeder<'_, R> {
 
     /// The S record has to be the one that the cells before it lead to.
     fn window_index(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.ledger.close_window()? == bytes {
+        if self.index.close_window()? == bytes {
             Ok(())
         } else {
             Err(Error::corrupt("the index of a window does not say what its cells say"))
@@ -498,13 +498,13 @@ impl<R: Read> Feeder<'_, R> {
         if !announced || record.volume != volume {
             return Err(two_views());
         }
-        self.ledger.cell(&CellFacts::new(record, bytes))
+        self.index.cell(&CellFacts::new(record, bytes))
     }
 
     fn tail(mut self, document: ImageDocument) -> Result<StreamSummary> {
         let root_offset = self.input.offset;
         let (prefix, bytes) = self.record()?;
-        let limit = (ROOT_HEAD + ROOT_WINDOW * self.ledger.windows()) as u64 + MAX_MANIFEST;
+        let limit = (ROOT_HEAD + ROOT_WINDOW * self.index.windows()) as u64 + MAX_MANIFEST;
         if prefix.kind != RecordKind::Root || prefix.len > limit {
             return Err(
                 Error::corrupt("the root record should stand here").at("offset", root_offset)
@@ -520,7 +520,7 @@ impl<R: Read> Feeder<'_, R> {
         let root = RootRecord::parse(&root_bytes, root_offset)
             .map_err(|error| error.at("offset", root_offset))?;
         let manifest = &root.manifest;
-        let expected = self.ledger.root(
+        let expected = self.index.root(
             &sha256::digest(document.bytes()),
             manifest.codec.clone(),
             &manifest.writer,
@@ -535,7 +535,7 @@ impl<R: Read> Feeder<'_, R> {
     }
 
     fn extra_records_and_footer(&mut self, root_offset: u64, root_len: u64) -> Result<Footer> {
-        self.ledger.record(root_len);
+        self.index.record(root_len);
         let start = self.input.offset;
         loop {
             let offset = self.input.offset;
@@ -554,19 +554,19 @@ impl<R: Read> Feeder<'_, R> {
                         "the footer does not lead to the root record",
                     )));
                 }
-                self.ledger.record(FOOTER_LEN as u64);
+                self.index.record(FOOTER_LEN as u64);
                 return Ok(footer);
             }
             check_extra_record(&prefix, MAX_EXTRA_RECORDS.saturating_sub(offset - start))
                 .map_err(located)?;
             self.input.read(prefix.len as usize - RECORD_PREFIX, &mut bytes)?;
-            self.ledger.record(prefix.len);
+            self.index.record(prefix.len);
         }
     }
 
     fn seek_table(&mut self) -> Result<()> {
         let mut found = Vec::new();
-        for expected in self.ledger.seek_table() {
+        for expected in self.index.seek_table() {
             let offset = self.input.offset;
             found.clear();
             self.input.read(expected.len(), &mut found)?;
@@ -595,7 +595,7 @@ impl<R: Read> Feeder<'_, R> {
     fn meta_frame(&mut self, role: MetaRole) -> Result<Vec<u8>> {
         let offset = self.input.offset;
         let (raw, digest) = self.read_meta_frame()?;
-        self.ledger.meta_frame(role, self.input.offset - offset, raw.len() as u64, digest);
+        self.index.meta_frame(role, self.input.offset - offset, raw.len() as u64, digest);
         Ok(raw)
     }
 

@@ -33,7 +33,7 @@ pub(super) fn side_by_side(
             match &mut whole {
                 None => whole = Some(lane),
                 Some(whole) => {
-                    whole.ledger.append(lane.ledger)?;
+                    whole.index.append(lane.index)?;
                     whole.volumes.extend(lane.volumes);
                 }
             }
@@ -48,7 +48,7 @@ fn pack_group(
     plan: &Plan,
     context: Context<'_>,
 ) -> Result<Vec<Packed>> {
-    let cancel = context.cancel.part();
+    let cancel = context.cancel.child();
     let context = Context { plan, cancel: &cancel, ..context };
     let lane = |volume: usize, mut stretch: Box<dyn Stretch>| {
         // Blocks alone do not say where, with several volumes under way.

@@ -196,7 +196,7 @@ pub fn unpack(
                     report.blocks += u64::from(cell.facts.present.count_ones());
                     books.cell(&cell.facts);
                     sink.confirm(&cell.delivered())?;
-                    context.observer.note(&Event::Kept { bytes, stored });
+                    context.observer.note(&Event::Reused { bytes, stored });
                 }
                 Piece::Cells { volume, sink, results, bytes, stored, lease } => {
                     drop(lease);

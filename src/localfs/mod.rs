@@ -1,11 +1,13 @@
-//! Local files, as far as the standard library does not go: files that appear whole or not at all,
-//! and where the holes are.
+//! Local files, beyond the standard library: files that appear whole or not at all, holes, and writes
+//! in pieces.
 //!
 //! It does not know blocks, volumes or archives.
 
 mod atomic_file;
 mod fiemap;
 mod holes;
+mod write;
 
 pub use atomic_file::{Durability, Overwrite, PartialFile, rename_new, sync_directory};
 pub use holes::written_ranges;
+pub use write::{write_all, write_all_at};

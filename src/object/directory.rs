@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::{Creation, Listed, ObjectReader, ObjectStore, ObjectWriter};
 use crate::base::{Error, Result, rfc3339};
-use crate::localfs::{Durability, PartialFile};
+use crate::localfs::{Durability, PartialFile, write_all};
 
 /// A directory whose files are archives. Keys are file names.
 #[derive(Clone, Debug)]
@@ -116,7 +115,7 @@ struct FileWriter(PartialFile);
 
 impl ObjectWriter for FileWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.0.file().write_all(bytes).map_err(|cause| {
+        write_all(self.0.file(), bytes).map_err(|cause| {
             Error::io("cannot write the archive", cause).at("path", self.0.target().display())
         })
     }

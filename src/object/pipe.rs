@@ -4,53 +4,51 @@ use std::fs::File;
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::time::Duration;
+use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::OFlags;
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::ObjectWriter;
-use crate::base::{Cancel, Error, ErrorKind, Result};
+use crate::base::{Cancel, CancelListener, Error, ErrorKind, Result};
 
-/// How long a quiet pipe may keep an interrupt waiting.
-const PATIENCE: Duration = Duration::from_millis(100);
-
-/// The end of a pipe that archives are read from. A read that finds nothing notices when it is
-/// cancelled.
-#[derive(Debug)]
+/// The end of a pipe that archives are read from. A read that waits for data ends at once when the
+/// token is cancelled.
 pub struct PipeReader {
     file: File,
-    cancel: Cancel,
+    wait: CancellablePoll,
 }
 
 impl PipeReader {
     /// Reads from standard input.
     pub fn stdin(cancel: Cancel) -> Result<Self> {
-        let fd = duplicate(std::io::stdin().as_fd())
-            .map_err(|cause| Error::io("cannot read standard input", cause))?;
-        Ok(Self { file: File::from(fd), cancel })
+        Self::new(std::io::stdin().as_fd(), cancel)
+            .map_err(|cause| Error::io("cannot read standard input", cause))
+    }
+
+    fn new(fd: impl AsFd, cancel: Cancel) -> std::io::Result<Self> {
+        Ok(Self { file: File::from(duplicate(fd)?), wait: CancellablePoll::new(cancel)? })
     }
 }
 
 impl Read for PipeReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        wait(&self.file, PollFlags::IN, &self.cancel)?;
-        if self.cancel.is_cancelled() {
+        self.wait.until_ready(&self.file, PollFlags::IN)?;
+        if self.wait.cancel.is_cancelled() {
             return Err(std::io::Error::other("interrupted"));
         }
         self.file.read(buffer)
     }
 }
 
-/// The end of a pipe that an archive is written to. What was written cannot be taken back: whoever
-/// reads it has to check that it ends with a footer, as every reader of the format does.
-#[derive(Debug)]
+/// The end of a pipe that an archive is written to. Written bytes cannot be taken back: the reader
+/// checks that they end with a footer, as every reader of the format does.
 pub struct PipeWriter {
     file: File,
     /// A reader at the other end decides how fast it goes.
     is_pipe: bool,
-    cancel: Cancel,
+    wait: CancellablePoll,
 }
 
 impl PipeWriter {
@@ -65,7 +63,8 @@ impl PipeWriter {
             ));
         }
         let kind = file.metadata().map_err(failed)?.file_type();
-        Ok(Self { file, is_pipe: kind.is_fifo() || kind.is_socket(), cancel })
+        let wait = CancellablePoll::new(cancel).map_err(failed)?;
+        Ok(Self { file, is_pipe: kind.is_fifo() || kind.is_socket(), wait })
     }
 }
 
@@ -75,9 +74,8 @@ impl ObjectWriter for PipeWriter {
             |cause| Error::io("cannot write the archive", cause).at("path", "standard output");
         let mut rest = bytes;
         while !rest.is_empty() {
-            self.cancel.check()?;
-            wait(&self.file, PollFlags::OUT, &self.cancel).map_err(failed)?;
-            self.cancel.check()?;
+            self.wait.until_ready(&self.file, PollFlags::OUT).map_err(failed)?;
+            self.wait.cancel.check()?;
             let written = match write_some(&self.file, self.is_pipe, rest) {
                 Ok(written) => written,
                 Err(cause) if cause.kind() == std::io::ErrorKind::Interrupted => 0,
@@ -127,18 +125,53 @@ fn duplicate(fd: impl AsFd) -> std::io::Result<OwnedFd> {
     fd.as_fd().try_clone_to_owned()
 }
 
-/// Waits until `file` is ready, has failed or ended, or somebody cancels.
-fn wait(file: &File, flags: PollFlags, cancel: &Cancel) -> std::io::Result<()> {
-    let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.subsec_nanos().into() };
-    loop {
-        // Whoever called asks again whether it was cancelled.
-        if cancel.is_cancelled() {
-            return Ok(());
+/// Waits for a descriptor and for a token at the same time.
+struct CancellablePoll {
+    cancel: Cancel,
+    /// Readable once the token is cancelled.
+    cancelled: Arc<OwnedFd>,
+    _listener: CancelListener,
+}
+
+impl CancellablePoll {
+    fn new(cancel: Cancel) -> std::io::Result<Self> {
+        let cancelled = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let signalled = cancelled.clone();
+        let listener = cancel.on_cancel(move || {
+            // It cannot fail: the counter is far from its end, and the descriptor is open.
+            let _ = rustix::io::write(&*signalled, &1_u64.to_ne_bytes());
+        });
+        Ok(Self { cancel, cancelled, _listener: listener })
+    }
+
+    /// Returns when `file` is ready, has failed or ended, or the token is cancelled: the caller
+    /// looks at the token.
+    fn until_ready(&self, file: &File, flags: PollFlags) -> std::io::Result<()> {
+        while !self.cancel.is_cancelled() {
+            let mut ends = [PollFd::new(file, flags), PollFd::new(&*self.cancelled, PollFlags::IN)];
+            match poll(&mut ends, None) {
+                Err(Errno::INTR) => {}
+                Ok(_) => break,
+                Err(cause) => return Err(cause.into()),
+            }
         }
-        match poll(&mut [PollFd::new(file, flags)], Some(&patience)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) => return Ok(()),
-            Err(cause) => return Err(cause.into()),
-        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_waits_for_data_ends_when_it_is_cancelled() {
+        let (silent, _open) = std::io::pipe().expect("a pipe");
+        let cancel = Cancel::new();
+        let mut reader = PipeReader::new(&silent, cancel.clone()).expect("a reader");
+        std::thread::scope(|scope| {
+            let read = scope.spawn(move || reader.read(&mut [0; 16]));
+            cancel.cancel();
+            assert!(read.join().expect("no panic").is_err());
+        });
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::resume::{NOTE, Work, abandon_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
-use crate::base::{Error, ErrorKind, Event, Result, Stage, hex};
+use crate::base::{Error, ErrorKind, Result, Stage, StageGuard, hex};
 use crate::checkpoint::TaskKind;
 use crate::engine::{Archive, CellLog, Context, MadeCell, NoSinks, read_stream, relay};
 use crate::format::Footer;
@@ -44,10 +44,10 @@ pub fn copy(
     let footer = archive.footer().clone();
     let archive_len = archive.reader().len();
     let copied = |present| Copied { present, ..plan_copy(archive) };
-    context.observer.note(&Event::Started { stage: Stage::Copy, total: None });
+    let stage = context.stage(Stage::Copy);
     let target = match target {
         ArchiveTarget::Stream(writer) => {
-            relay(archive, writer, CellLog::none(), context)?;
+            carry(archive, writer, CellLog::none(), stage, context)?;
             return Ok(copied(false));
         }
         ArchiveTarget::Object(target) => target,
@@ -63,7 +63,7 @@ pub fn copy(
         repeatable: true,
     };
     let run = |writer: Result<Box<dyn ObjectWriter>>, log: CellLog<'_, MadeCell>| match writer
-        .and_then(|writer| relay(archive, writer, log, context))
+        .and_then(|writer| carry(archive, writer, log, stage, context))
     {
         Err(error) if is_existing(&error) => same_archive(store, &key, &footer, archive_len, error),
         outcome => outcome.map(|()| false),
@@ -103,6 +103,24 @@ pub fn copy(
     Ok(copied(present))
 }
 
+/// Copies all bytes of the archive and commits them.
+fn carry(
+    archive: &Archive<'_>,
+    mut writer: Box<dyn ObjectWriter>,
+    log: CellLog<'_, MadeCell>,
+    stage: StageGuard<'_>,
+    context: Context<'_>,
+) -> Result<()> {
+    relay(archive, writer.as_mut(), log, context)?;
+    writer.identify(&hex(&archive.footer().content_root));
+    context.cancel.check()?;
+    stage.finish();
+    let stage = context.stage(Stage::Sync);
+    writer.commit()?;
+    stage.finish();
+    Ok(())
+}
+
 /// Whether the object that is there is the same archive; if not, that it is there is the error.
 fn same_archive(
     store: &dyn ObjectStore,
@@ -131,10 +149,10 @@ pub fn copy_stream(
     context: Context<'_>,
 ) -> Result<Copied> {
     let writer = Mutex::new(writer);
-    context.observer.note(&Event::Started { stage: Stage::Copy, total: None });
+    let stage = context.stage(Stage::Copy);
     let summary = read_stream(Tee { input, writer: &writer }, &mut NoSinks, context)?;
     let mut writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
-    context.observer.note(&Event::Finished { stage: Stage::Copy });
+    stage.finish();
     writer.identify(&hex(&summary.footer.content_root));
     context.cancel.check()?;
     writer.commit()?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::{BlockIndex, Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize};
+use crate::base::{BlockIndex, Error, ErrorKind, Result, SnapshotId, Stage, VolumeSize};
 use crate::engine::{Archive, Context, Purpose, RestoreLog, unpack};
 use crate::format::BlockMap;
 use crate::localfs::{Durability, Overwrite};
@@ -95,11 +95,11 @@ pub fn extract(
     }
     let file = Arc::new(RawFileSink::create(output, entry.size, overwrite, durability)?);
     run(archive, volume, file.clone(), context)?;
-    context.observer.note(&Event::Started { stage: Stage::Sync, total: None });
+    let stage = context.stage(Stage::Sync);
     Arc::into_inner(file)
         .ok_or_else(|| Error::internal("a volume is committed while it is still written"))?
         .commit()?;
-    context.observer.note(&Event::Finished { stage: Stage::Sync });
+    stage.finish();
     Ok(extracted)
 }
 
@@ -111,9 +111,9 @@ fn run(
 ) -> Result<()> {
     let mut sink = Some(sink);
     let mut sink_for = |index: u16| Ok(if index == volume { sink.take() } else { None });
-    context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
+    let stage = context.stage(Stage::Restore);
     unpack(archive, Purpose::Restore(&mut sink_for, RestoreLog::none()), context)?;
-    context.observer.note(&Event::Finished { stage: Stage::Restore });
+    stage.finish();
     Ok(())
 }
 

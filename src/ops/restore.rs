@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::resume::{NOTE_WITH_DIGESTS, Resumption, Work, is_existing};
-use crate::base::{BLOCK_BYTES, Error, Event, Result, SnapshotId, Stage, VolumeSize, hex};
+use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, Stage, VolumeSize, hex};
 use crate::checkpoint::TaskKind;
 use crate::engine::{
     Archive, Context, Purpose, RestoreLog, StreamSinks, read_stream, run_lanes, unpack,
@@ -122,7 +122,7 @@ fn run(
     for volume in &archive.root().manifest.volumes {
         sinks.push(Some(target.create_volume(&volume.name, volume.size)?));
     }
-    context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
+    let stage = context.stage(Stage::Restore);
     // What was noted of such volumes is told apart by volume, even if there is memory for one at a
     // time only.
     if target.lanes() > 1 {
@@ -132,7 +132,7 @@ fn run(
         let mut sink_for = |volume: u16| Ok(sinks[usize::from(volume)].take());
         unpack(archive, Purpose::Restore(&mut sink_for, log(None)?), context)?;
     }
-    context.observer.note(&Event::Finished { stage: Stage::Restore });
+    stage.finish();
     commit(target, archive.document(), context)?;
     Ok(plan_restore(archive))
 }
@@ -145,7 +145,7 @@ fn side_by_side(
     lanes: usize,
     context: Context<'_>,
 ) -> Result<()> {
-    let cancel = context.cancel.part();
+    let cancel = context.cancel.child();
     let context = Context { cancel: &cancel, ..context };
     let waiting = Mutex::new(sinks.into_iter().enumerate());
     let lane = || -> Result<()> {
@@ -187,11 +187,11 @@ pub fn restore_stream(
             target.as_mut().map(|target| target.create_volume(id, size)).transpose()
         }
     }
-    context.observer.note(&Event::Started { stage: Stage::Restore, total: None });
+    let stage = context.stage(Stage::Restore);
     let slot = Arc::new(Mutex::new(None));
     let summary =
         read_stream(input, &mut Sinks { make: Some(target), target: slot.clone() }, context)?;
-    context.observer.note(&Event::Finished { stage: Stage::Restore });
+    stage.finish();
     let target = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     commit(
         target.ok_or_else(|| Error::internal("a stream ended and there is no target"))?,
@@ -207,8 +207,8 @@ fn commit(
     context: Context<'_>,
 ) -> Result<()> {
     context.cancel.check()?;
-    context.observer.note(&Event::Started { stage: Stage::Sync, total: None });
+    let stage = context.stage(Stage::Sync);
     target.commit(document)?;
-    context.observer.note(&Event::Finished { stage: Stage::Sync });
+    stage.finish();
     Ok(())
 }

@@ -175,9 +175,9 @@ fn compare(
         Likeness::Whole => return Ok(present()),
         Likeness::Metadata => {}
     }
-    context.observer.note(&Event::Started { stage: Stage::Verify, total: None });
+    let stage = context.stage(Stage::Verify);
     let content = content_of(image, options, context)?;
-    context.observer.note(&Event::Finished { stage: Stage::Verify });
+    stage.finish();
     if content != archive.footer().content_root {
         return Err(other("the same image with other data"));
     }

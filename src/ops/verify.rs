@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::base::{Error, ErrorKind, Event, Result, Stage};
+use crate::base::{Error, ErrorKind, Result, Stage};
 use crate::engine::{
     Archive, CheckReport, Context, NoSinks, Purpose, Selection, check_tail, compare_volume,
     read_stream, unpack,
@@ -65,10 +65,10 @@ pub fn verify(
     selection: Selection,
     context: Context<'_>,
 ) -> Result<Verified> {
-    context.observer.note(&Event::Started { stage: Stage::Verify, total: None });
+    let stage = context.stage(Stage::Verify);
     let archive = match Archive::open(reader) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            context.observer.note(&Event::Damage { error: &error });
+            context.damage(&error);
             return Ok(Verified::unreadable(error, reader.len()));
         }
         archive => archive?,
@@ -79,18 +79,18 @@ pub fn verify(
         ..summarise(&archive, report)
     };
     for error in check_tail(&archive)? {
-        context.observer.note(&Event::Damage { error: &error });
+        context.damage(&error);
         verified.findings.push(error);
     }
-    context.observer.note(&Event::Finished { stage: Stage::Verify });
+    stage.finish();
     Ok(verified)
 }
 
 /// Checks a stream. The first damage is the only one that is found: behind it nothing is sure.
 pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Verified> {
-    context.observer.note(&Event::Started { stage: Stage::Verify, total: None });
+    let stage = context.stage(Stage::Verify);
     let outcome = read_stream(input, &mut NoSinks, context);
-    context.observer.note(&Event::Finished { stage: Stage::Verify });
+    stage.finish();
     match outcome {
         Ok(summary) => Ok(Verified {
             footer: Some(summary.footer),
@@ -104,7 +104,7 @@ pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Ve
             more_findings: 0,
         }),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            context.observer.note(&Event::Damage { error: &error });
+            context.damage(&error);
             Ok(Verified::unreadable(error, 0))
         }
         Err(error) => Err(error),
@@ -125,7 +125,7 @@ pub fn verify_against(
     let archive = Archive::open(reader)?;
     let mut differences = Vec::new();
     let mut differ = |error: Error| {
-        context.observer.note(&Event::Damage { error: &error });
+        context.damage(&error);
         differences.push(error);
     };
     let other = || Error::corrupt("the archive's image.json is not that of the source");

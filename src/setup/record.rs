@@ -163,7 +163,7 @@ impl Observer for Count {
                 self.done.fetch_add(*bytes, Ordering::Relaxed);
                 self.worked.fetch_add(*bytes, Ordering::Relaxed);
             }
-            Event::Kept { bytes, .. } if self.counts.load(Ordering::Relaxed) => {
+            Event::Reused { bytes, .. } if self.counts.load(Ordering::Relaxed) => {
                 self.done.fetch_add(*bytes, Ordering::Relaxed);
             }
             _ => {}
@@ -201,7 +201,7 @@ mod tests {
             Event::Advanced { bytes: 900, stored: 0 },
             Event::Started { stage: Stage::Store, total: None },
             Event::Grew { bytes: 500 },
-            Event::Kept { bytes: 100, stored: 0 },
+            Event::Reused { bytes: 100, stored: 0 },
             Event::Advanced { bytes: 150, stored: 0 },
         ] {
             observer.note(&event);

@@ -11,7 +11,7 @@ use super::{BlockSink, BlockSource};
 use crate::base::{BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, Result, VolumeSize, bits_of};
 use crate::codec::zero::is_zero;
 use crate::format::{BlockMap, Digest};
-use crate::localfs::{Durability, Overwrite, PartialFile, written_ranges};
+use crate::localfs::{Durability, Overwrite, PartialFile, write_all_at, written_ranges};
 
 /// A raw image or a block device, read by positions on one descriptor.
 ///
@@ -273,7 +273,7 @@ impl RawFileSink {
 
 impl RawFileSink {
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
-        self.0.file().write_all_at(data, offset).map_err(|cause| {
+        write_all_at(self.0.file(), data, offset).map_err(|cause| {
             Error::io("cannot write the disk image", cause)
                 .at("path", self.0.target().display())
                 .at("offset", offset)
@@ -380,7 +380,7 @@ impl BlockSink for DeviceSink {
     }
 
     fn write_data(&self, offset: u64, data: &[u8], _digests: &[Digest]) -> Result<()> {
-        self.file.write_all_at(data, offset).map_err(|cause| {
+        write_all_at(&self.file, data, offset).map_err(|cause| {
             Error::io("cannot write the block device", cause)
                 .at("path", self.path.display())
                 .at("offset", offset)

@@ -4,7 +4,7 @@
 //! block is written when EBS has confirmed it; whoever asks for that waits.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_ebs::primitives::ByteStream;
@@ -18,7 +18,7 @@ use super::super::body::{MeteredBody, Progress};
 use super::quota::SnapshotQuota;
 use super::snapshot::Sum;
 use super::{CompletedSnapshot, EbsLink, Quotas, is_unknown, print_digest, transfer_failure};
-use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Result, Retry, SnapshotId};
+use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Monitor, Result, Retry, SnapshotId};
 use crate::format::{Digest, ZERO_BLOCK_DIGEST};
 use crate::volume::{BlockSink, Delivered};
 
@@ -29,8 +29,6 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(180);
 const UNKNOWN_TO_SOME_FOR: Duration = Duration::from_secs(20);
 /// How often it is tried meanwhile.
 const KNOWN_YET: Duration = Duration::from_secs(1);
-/// How long a waiting caller may miss a cancellation.
-const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The memory that blocks on their way share.
 #[derive(Clone)]
@@ -63,8 +61,8 @@ struct Inner {
     /// snapshot is not known everywhere.
     known: OnceCell<()>,
     begun: Instant,
-    on_their_way: Mutex<OnTheirWay>,
-    arrived: Condvar,
+    /// Notified when a block has arrived or failed.
+    on_their_way: Monitor<OnTheirWay>,
     zeros: Bytes,
 }
 
@@ -89,12 +87,6 @@ fn retold(error: &Error) -> Error {
     if cause.is_empty() { retold } else { retold.because(cause) }
 }
 
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, OnTheirWay> {
-        self.on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl EbsSink {
     /// Writes to a snapshot that was begun and is not complete.
     pub fn new(
@@ -109,8 +101,7 @@ impl EbsSink {
             quota: quotas.of_snapshot(),
             known: OnceCell::new(),
             begun: Instant::now(),
-            on_their_way: Mutex::default(),
-            arrived: Condvar::new(),
+            on_their_way: Monitor::default(),
             zeros: Bytes::from(vec![0; BLOCK_BYTES as usize]),
         };
         Self {
@@ -148,7 +139,7 @@ impl EbsSink {
             Bytes::from(whole)
         };
         {
-            let mut state = inner.lock();
+            let mut state = inner.on_their_way.lock();
             state.check()?;
             state.blocks.insert(block);
         }
@@ -186,20 +177,10 @@ impl BlockSink for EbsSink {
         let inner = &self.sender.0;
         let blocks = cell.address.blocks();
         let range = blocks.first.0..blocks.first.0 + blocks.count;
-        let mut state = inner.lock();
-        loop {
-            state.check()?;
-            if state.blocks.range(range.clone()).next().is_none() {
-                break;
-            }
-            inner.link.options().cancel.check()?;
-            state = inner
-                .arrived
-                .wait_timeout(state, PATIENCE)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-        drop(state);
+        inner.on_their_way.wait(&inner.link.options().cancel, |state| match state.check() {
+            Err(error) => Some(Err(error)),
+            Ok(()) => state.blocks.range(range.clone()).next().is_none().then_some(Ok(())),
+        })??;
         let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
         cell.blocks().for_each(|(_, digest)| sum.add(&digest));
         Ok(())
@@ -223,7 +204,7 @@ impl Sender {
     async fn deliver(&self, block: u32, data: Bytes, digest: Digest, permit: OwnedSemaphorePermit) {
         let sent = self.send(block, data, digest).await;
         drop(permit);
-        let mut state = self.0.lock();
+        let mut state = self.0.on_their_way.lock();
         state.blocks.remove(&block);
         if let Err(error) = sent
             && state.failed.is_none()
@@ -231,7 +212,7 @@ impl Sender {
             state.failed = Some(error.at("snapshot_id", &self.0.snapshot_id).at("block", block));
         }
         drop(state);
-        self.0.arrived.notify_all();
+        self.0.on_their_way.notify_all();
     }
 
     async fn send(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {

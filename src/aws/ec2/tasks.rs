@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use super::Ec2Link;
 use super::describe::{self, items, tag_params, text, would};
 use crate::aws::ec2_query::Params;
-use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, Stage};
+use crate::base::{
+    Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, Stage, StageGuard,
+};
 
 /// A store that AWS does.
 #[derive(Clone, Debug)]
@@ -261,14 +263,14 @@ fn volume_bytes(image: &Value) -> u64 {
 /// Percentages as bytes of volumes, which never go back.
 struct Progress<'a> {
     observer: &'a dyn Observer,
-    stage: Stage,
+    stage: StageGuard<'a>,
     total: u64,
     done: u64,
 }
 
 impl<'a> Progress<'a> {
     fn new(observer: &'a dyn Observer, stage: Stage, total: u64) -> Self {
-        observer.note(&Event::Started { stage, total: None });
+        let stage = StageGuard::begin(observer, stage, None);
         let mut progress = Self { observer, stage, total: 0, done: 0 };
         progress.set_total(total);
         progress
@@ -291,6 +293,6 @@ impl<'a> Progress<'a> {
 
     fn finish(mut self) {
         self.at_percent(100);
-        self.observer.note(&Event::Finished { stage: self.stage });
+        self.stage.finish();
     }
 }

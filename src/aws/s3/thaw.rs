@@ -7,7 +7,7 @@ use aws_sdk_s3::types::{GlacierJobParameters, RestoreRequest, Tier};
 
 use super::super::error::classify;
 use super::store::{Head, S3Store};
-use crate::base::{Error, ErrorKind, Event, Result, Stage};
+use crate::base::{Error, ErrorKind, Event, Result, Stage, StageGuard};
 
 /// How fast, and how dear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl S3Store {
                 .at("storage_class", class)
                 .at("tier", thaw.tier.name()));
         }
-        options.observer.note(&Event::Started { stage: Stage::Thaw, total: None });
+        let stage = StageGuard::begin(options.observer.as_ref(), Stage::Thaw, None);
         while now != State::Readable {
             self.link.wait(async {
                 tokio::time::sleep(thaw.poll).await;
@@ -124,7 +124,7 @@ impl S3Store {
                 )));
             }
         }
-        options.observer.note(&Event::Finished { stage: Stage::Thaw });
+        stage.finish();
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use super::super::settings::{Place, Settings, archive_target, refuse_same_file};
 use super::in_bucket;
 use super::store::{refuse_existing, refuse_terminal};
 use crate::aws::s3::S3Store;
-use crate::base::{Error, ErrorKind, Event, Observer, Result, Stage};
+use crate::base::{Error, ErrorKind, Event, Observer, Result, Stage, StageGuard};
 use crate::engine::{Archive, Context};
 use crate::localfs::Overwrite;
 use crate::object::{Attributes, DirectoryStore, FileReader, ObjectReader, PipeReader, PipeWriter};
@@ -176,9 +176,7 @@ fn server_copy(
         Ok(reader.len() == archive.reader().len()
             && Archive::open(reader)?.footer().root == archive.footer().root)
     };
-    context
-        .observer
-        .note(&Event::Started { stage: Stage::Copy, total: Some(archive.reader().len()) });
+    let stage = StageGuard::begin(context.observer, Stage::Copy, Some(archive.reader().len()));
     match store.copy_from(key, (source, source_key, None), attributes, overwrite) {
         Err(error) if error.kind() == ErrorKind::Exists => {
             return if is_same(open()?.as_ref()).unwrap_or(false) {
@@ -203,7 +201,7 @@ fn server_copy(
         )
         .at("object", key));
     }
-    context.observer.note(&Event::Finished { stage: Stage::Copy });
+    stage.finish();
     Ok(ops::plan_copy(archive))
 }
 

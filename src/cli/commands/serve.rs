@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -16,9 +15,6 @@ use crate::server::{
     AccessKeys, Desk, DeskSettings, HttpServer, HttpSettings, Limits, TaskLimits, TlsFiles,
     Upstream, check_exposure, read_private,
 };
-
-/// How soon a signal is heard.
-const PATIENCE: Duration = Duration::from_millis(50);
 
 pub(in super::super) fn run(args: ServeArgs, settings: &Settings, console: &Console) -> Result<()> {
     // What is wrong with the doors is said before anything is opened behind them.
@@ -118,7 +114,7 @@ fn doors(args: &DoorArgs) -> Result<HttpSettings> {
     })
 }
 
-/// Answers until somebody asks to stop.
+/// Answers requests until the process is asked to stop.
 fn listen(
     doors: HttpSettings,
     desk: &Arc<Desk>,
@@ -131,9 +127,7 @@ fn listen(
         || format!("listening on {url}"),
         || json!({"Url": url, "Address": address.ip().to_string(), "Port": address.port(), "Pid": std::process::id()}),
     )?;
-    while !settings.cancel.is_cancelled() {
-        std::thread::sleep(PATIENCE);
-    }
+    settings.cancel.wait();
     server.stop();
     Ok(())
 }

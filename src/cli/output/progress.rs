@@ -177,7 +177,7 @@ impl Observer for Lines {
                 counters.bytes += bytes;
                 counters.stored += stored;
             }),
-            Event::Kept { bytes, stored } => self.count(&mut guard, |counters| {
+            Event::Reused { bytes, stored } => self.count(&mut guard, |counters| {
                 counters.bytes += bytes;
                 counters.kept += bytes;
                 counters.stored += stored;
@@ -299,7 +299,7 @@ impl Observer for Bar {
             }
             Event::Grew { bytes } => bar.inc_length(*bytes),
             Event::Advanced { bytes, .. } => bar.inc(*bytes),
-            Event::Kept { bytes, .. } => {
+            Event::Reused { bytes, .. } => {
                 bar.inc(*bytes);
                 // What was done before is no work of now.
                 bar.reset_eta();

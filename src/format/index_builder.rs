@@ -1,8 +1,8 @@
-//! Keeps the books of an archive while its pieces pass in order, and knows at the end what R, F and
-//! T have to say.
+//! Builds the index of an archive from its pieces, in their order: the S records, and at the end R,
+//! F and T.
 //!
-//! The packer writes what the ledger says; the readers compare it with what the archive says. One
-//! implementation for both means that they cannot disagree on what an index is.
+//! The packer writes the index that is built here, and the stream reader compares it with the one
+//! in the archive. One implementation serves both, so the two cannot disagree.
 
 use super::root::{Codec, Manifest, MetaFrame, MetaRole, RootRecord, VolumeEntry, WindowEntry};
 use super::{
@@ -12,7 +12,7 @@ use super::{
 use crate::base::{Bitmap8, Error, Result, SlotAddress, SnapshotId, VolumeSize};
 use crate::codec::sha256;
 
-/// What the ledger wants to know of a cell.
+/// The members of a cell that the index is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellFacts {
     /// The slot.
@@ -71,20 +71,20 @@ struct OpenWindow {
     content: WindowContent,
 }
 
-/// The end of an archive: what follows the last meta frame.
+/// The end of an archive: the records after the last meta frame.
 pub struct Tail {
     /// The R record.
     pub root_record: Vec<u8>,
     /// The F record.
     pub footer: Vec<u8>,
-    /// What the footer says.
+    /// The footer, decoded.
     pub root: Footer,
 }
 
-/// The books. Holds 96 bytes a window and 4 bytes a cell.
+/// Adds up pieces to an index. Takes 96 bytes of memory a window and 4 bytes a cell.
 #[derive(Default)]
-pub struct Ledger {
-    /// The volume that the books begin with.
+pub struct IndexBuilder {
+    /// Index of the first volume.
     first_volume: u16,
     offset: u64,
     meta: Vec<MetaFrame>,
@@ -94,23 +94,23 @@ pub struct Ledger {
     frames: FrameLog,
 }
 
-impl Ledger {
-    /// Books of an archive of which nothing is there yet.
+impl IndexBuilder {
+    /// The index of an empty archive.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Books of what begins with this volume, and will be [appended](Self::append) to those of what
-    /// stands before it. Offsets count from there.
+    /// The index of a segment that begins with this volume, and will be [appended](Self::append) to
+    /// that of the segments before it. Offsets count from the start of the segment.
     pub fn from_volume(first_volume: u16) -> Self {
         Self { first_volume, ..Self::default() }
     }
 
-    /// Takes over the books of what follows, all of whose volumes are closed.
+    /// Appends the index of the segment that follows. All volumes of both are closed.
     pub fn append(&mut self, other: Self) -> Result<()> {
         if other.first_volume != self.volume_index() || self.open.is_some() || other.open.is_some()
         {
-            return Err(Error::internal("books are appended that do not follow")
+            return Err(Error::internal("an index is appended to one that does not precede it")
                 .at("volume", other.first_volume));
         }
         let offset = self.offset;
@@ -132,22 +132,22 @@ impl Ledger {
         Ok(())
     }
 
-    /// Bytes of archive so far: where the next piece stands.
+    /// Bytes of archive so far: the offset of the next piece.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// How many windows are closed.
+    /// Number of closed windows.
     pub fn windows(&self) -> usize {
         self.windows.len()
     }
 
-    /// How many volumes are complete: the index of the one that is open, or comes next.
+    /// Index of the volume that is open, or comes next: the number of complete volumes.
     pub fn volume_index(&self) -> u16 {
         self.first_volume + self.volumes.len() as u16
     }
 
-    /// Notes a meta frame.
+    /// Adds a meta frame.
     pub fn meta_frame(&mut self, role: MetaRole, len: u64, raw_len: u64, digest: Digest) {
         self.meta.push(MetaFrame { offset: self.offset, len, raw_len, digest, role });
         self.frames.frame(len as u32, raw_len as u32);
@@ -170,7 +170,7 @@ impl Ledger {
         });
     }
 
-    /// Notes a cell of the open volume. Cells out of order, or of two windows without
+    /// Adds a cell of the open volume. Cells out of order, or of two windows without
     /// [`close_window`](Self::close_window) between them, are corrupt.
     pub fn cell(&mut self, cell: &CellFacts) -> Result<()> {
         let volume_index = self.volume_index();
@@ -269,7 +269,7 @@ impl Ledger {
         Ok(entry)
     }
 
-    /// The R record that these books lead to.
+    /// The R record of this index.
     pub fn root(&self, image_json: &Digest, codec: Codec, writer: &str) -> RootRecord {
         let manifest = Manifest {
             codec,
@@ -281,8 +281,7 @@ impl Ledger {
         RootRecord { manifest, windows: self.windows.clone() }
     }
 
-    /// Makes R and F, and notes them. What is left to write after them is
-    /// [`seek_table`](Self::seek_table).
+    /// Makes R and F, and adds them. They are followed by the [`seek_table`](Self::seek_table).
     pub fn finish(&mut self, image_json: &Digest, codec: Codec, writer: &str) -> Tail {
         let root = self.root(image_json, codec, writer);
         let root_record = root.encode();
@@ -298,13 +297,13 @@ impl Ledger {
         Tail { root_record, footer: footer.encode(), root: footer }
     }
 
-    /// Notes a record after the last meta frame.
+    /// Adds a record after the last meta frame.
     pub fn record(&mut self, len: u64) {
         self.frames.frame(len as u32, 0);
         self.offset += len;
     }
 
-    /// The seek table of what was noted so far, in pieces.
+    /// The seek table of all pieces so far, in parts.
     pub fn seek_table(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.frames.table()
     }
