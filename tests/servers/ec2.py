@@ -1,4 +1,4 @@
-"""The README's way from one partition to another, beside boto3 and the AWS CLI, and what is refused on the way.
+"""The way of docs/ec2.md from one partition to another, beside boto3 and the AWS CLI, and what is refused on the way.
 
     cargo build --release --bin amistore --example test_aws && python3 tests/servers/ec2.py
 
@@ -99,7 +99,7 @@ class Rig:
 
 
 def configuration(places, directory):
-    """A configuration file with a profile and a `services` section for each, as the README has it for two partitions."""
+    """A configuration file with a profile and a `services` section for each, as docs/ec2.md has it for two partitions."""
     config, credentials = directory / "config", directory / "credentials"
     with open(config, "w") as settings, open(credentials, "w") as keys:
         for name, aws in places.items():
@@ -196,7 +196,7 @@ def a_dry_run_writes_nothing(rig):
 
 
 def an_image_is_stored(rig):
-    """Step 1 of the README, and what stock tools find in the archive."""
+    """Step 1 of docs/ec2.md, and what stock tools find in the archive."""
     com = rig.com
     stored = rig.run("store", rig.image, f"s3://{com.bucket}/", "--source-profile", "com", "--target-profile", "com").json
     rig.key = f"{rig.image}.bin"

@@ -1,4 +1,4 @@
-"""The endpoint, driven by boto3 and the AWS CLI as they come from PyPI, and by the scripts of the README, word for word.
+"""The endpoint, driven by boto3 and the AWS CLI as they come from PyPI, and by the scripts of docs/serve.md, word for word.
 
     cargo build --release --bin amistore --example test_aws && python3 tests/servers/serve.py
     python3 tests/servers/serve.py it_is_killed_in_a_store    # some scenes
@@ -313,22 +313,22 @@ def the_aws_cli_does_it(rig, server):
     assert "already exists in the bucket" in rig.cli(server, "ec2", "create-store-image-task", "--image-id", id, "--bucket", BUCKET, expect=1)
 
 
-def readme_scripts():
-    """The blocks of the section that are whole scripts."""
-    section = (ROOT / "README.md").read_text().split("\n## Scripts that use EC2's API\n")[1].split("\n## ")[0]
+def documented_scripts():
+    """The scripts in the section "Scripts" of docs/serve.md."""
+    section = (ROOT / "docs/serve.md").read_text().split("\n## Scripts\n")[1].split("\n## ")[0]
     found = re.findall(r"```\w+\n(#!.*?)```", section, re.DOTALL)
     assert len(found) == 3, f"{len(found)} scripts"
     return found
 
 
-def the_scripts_of_the_readme(rig, server):
+def the_documented_scripts(rig, server):
     """All at the same time, each with an image of its own."""
     def ran(number, text):
-        id, snapshot = rig.image(f"of the README {number}", blocks=3)
+        id, snapshot = rig.image(f"of script {number}", blocks=3)
         script = rig.directory / f"script-{number}"
         script.write_text(text)
         script.chmod(0o755)
-        name = f"README {number}"
+        name = f"documented script {number}"
         path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(
             [script, id, BUCKET, name], env={**os.environ, **server.variables(), "PATH": path},
@@ -343,7 +343,7 @@ def the_scripts_of_the_readme(rig, server):
         assert server.client().describe_images(ImageIds=[restored])["Images"][0]["Name"] == name, done.stdout
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        list(pool.map(ran, *zip(*enumerate(readme_scripts()))))
+        list(pool.map(ran, *zip(*enumerate(documented_scripts()))))
 
 
 def the_record_has_all_of_them(rig, server):
@@ -622,7 +622,7 @@ SCENES = [
     more_than_may_wait_is_refused,
     without_forward_other_actions_are_refused,
     the_aws_cli_does_it,
-    the_scripts_of_the_readme,
+    the_documented_scripts,
     the_record_has_all_of_them,
     only_whoever_has_a_key,
     it_does_not_start_open_to_all,
