@@ -3,6 +3,7 @@
 mod architecture;
 mod aws_server;
 mod cli;
+mod documents;
 mod ec2;
 mod faults;
 mod format;
