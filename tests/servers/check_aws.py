@@ -1,4 +1,5 @@
-"""The AWS of the tests, as the libraries of AWS for Python see it, and beside moto where moto does what AWS does.
+"""The AWS of the tests, used by the Python libraries of AWS, and compared with moto where moto
+agrees with AWS.
 
     cargo build --example test_aws && python3 tests/servers/check_aws.py
 
@@ -36,7 +37,7 @@ class TestAws:
         self.account, self.region = described["account"], described["region"]
 
     def order(self, path, order=None, method=None):
-        """The answer of the admin interface. What is not an error is JSON."""
+        """The answer of the admin interface: JSON, unless it is an error."""
         separator = "&" if "?" in path else "?"
         url = f"{self.admin}{path}{separator}server={self.number}"
         data = None if order is None else json.dumps(order).encode()
@@ -142,7 +143,7 @@ def listed(ebs, snapshot):
         more = {"NextToken": page["NextToken"]}
 
 
-# What RegisterImage is asked for, and what DescribeImages says then.
+# Parameters of RegisterImage, and the answer of DescribeImages to them.
 IMAGE = {
     "Name": "check (1) [a]/b_c", "Description": "a & <b> \"c\" é", "Architecture": "x86_64", "VirtualizationType": "hvm",
     "RootDeviceName": "/dev/xvda", "EnaSupport": True, "SriovNetSupport": "simple", "BootMode": "uefi", "TpmSupport": "v2.0",
@@ -151,7 +152,9 @@ IMAGE = {
 
 
 def check_images(aws, snapshot):
-    """An image is registered, and is then what was registered; everything that can be changed is changed."""
+    """An image is registered and described with the same attributes; every attribute that can
+    change is changed.
+    """
     ec2 = aws.client("ec2")
     volume = {"SnapshotId": snapshot, "VolumeType": "gp3", "Iops": 4000, "Throughput": 250, "DeleteOnTermination": False, "VolumeSize": 20}
     mappings = [{"DeviceName": "/dev/xvda", "Ebs": volume}, {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}]
@@ -300,7 +303,7 @@ def same(one, other, *names):
 
 
 def check_beside_moto(aws):
-    """The same calls to moto: where it does what AWS does, both answer the same."""
+    """The same calls to moto: where it agrees with AWS, both answers are equal."""
     with servers.start("moto") as moto:
         clients = []
         for client in (aws.client, lambda service: boto3.client(service, endpoint_url=moto.endpoint, region_name="us-east-1",

@@ -1,10 +1,15 @@
-"""The way of docs/ec2.md from one partition to another, beside boto3 and the AWS CLI, and what is refused on the way.
+"""The commands of docs/ec2.md from one partition to another, compared with boto3 and the AWS CLI,
+and the refusals on the way.
 
     cargo build --release --bin amistore --example test_aws && python3 tests/servers/ec2.py
 
-Two AWSs of the tests (`test_aws.rs`) stand for two partitions: accounts, keys, Regions and endpoints of their own, which one configuration file names, as that of a user would. Images are made and looked at by boto3 and the AWS CLI, so that what amistore writes is what others read, and the other way round. With $COLDSNAP, or coldsnap on PATH, it reads what amistore restored, and amistore stores what it wrote.
+Two AWSs of the tests (`test_aws.rs`) stand for two partitions: accounts, keys, Regions and
+endpoints of their own, named by one configuration file, as that of a user would. boto3 and the AWS
+CLI make and inspect the images, so each side reads what the other wrote. With $COLDSNAP, or
+coldsnap on PATH, it reads what amistore restored, and amistore stores what it wrote.
 
-The programs are $AMISTORE and $TEST_AWS, else those of the target directory. Needs boto3, `aws` (PyPI awscli), moto[server,ec2], zstd and GNU tar.
+The programs are $AMISTORE and $TEST_AWS, else those of the target directory. Needs boto3, `aws`
+(PyPI awscli), moto[server,ec2], zstd and GNU tar.
 """
 
 import datetime
@@ -32,7 +37,9 @@ TAGS = {"team": "storage + more", "größe": "☃"}
 
 
 class Side:
-    """One of the two partitions: a profile, a bucket, and the clients of AWS that use the profile."""
+    """One of the two partitions: a profile, a bucket, and the clients of AWS that use the
+    profile.
+    """
 
     def __init__(self, name, aws, configuration):
         self.name, self.aws, self.bucket = name, aws, f"{name}-bucket"
@@ -43,7 +50,7 @@ class Side:
         return self.aws.client(service)
 
     def cli(self, *arguments):
-        """What the AWS CLI says, which finds its way by the profile alone."""
+        """Output of the AWS CLI, which gets nothing but the profile."""
         done = subprocess.run(
             ["aws", "--profile", self.name, "--output", "json", *map(str, arguments)],
             env={**os.environ, **self.environment},
@@ -68,7 +75,7 @@ class Side:
         return path
 
     def made(self):
-        """What a test must not change: the ids of all images and snapshots."""
+        """Ids of all images and snapshots, which a test must not change."""
         state = self.aws.order("/state")
         return [found["id"] for kind in ("images", "snapshots") for found in state[kind]]
 
@@ -90,7 +97,7 @@ class Rig:
         return self.directory / f"{self.fresh}-{name}"
 
     def refused(self, code, kind, *arguments):
-        """An error as JSON, which says the same as the exit code; and nothing was made."""
+        """An error as JSON that agrees with the exit code, after which nothing was made."""
         before = [(side.made(), side.keys()) for side in self.sides]
         error = self.run(*arguments, expect=code).events[-1]
         assert (error["exit_code"], error["kind"]) == (code, kind) and error["message"], error
@@ -99,7 +106,9 @@ class Rig:
 
 
 def configuration(places, directory):
-    """A configuration file with a profile and a `services` section for each, as docs/ec2.md has it for two partitions."""
+    """A configuration file with a profile and a `services` section for each, as docs/ec2.md has it
+    for two partitions.
+    """
     config, credentials = directory / "config", directory / "credentials"
     with open(config, "w") as settings, open(credentials, "w") as keys:
         for name, aws in places.items():
@@ -113,7 +122,9 @@ def configuration(places, directory):
 
 
 def digest(path):
-    """SHA-256 of the length and of all blocks that are not zeros, with their places: holes are not read."""
+    """SHA-256 of the length and of all blocks that are not zeros, with their offsets: holes are not
+    read.
+    """
     found = hashlib.sha256(str(os.stat(path).st_size).encode())
     with open(path, "rb") as file:
         for at, data in blocks_of(file):
@@ -123,7 +134,7 @@ def digest(path):
 
 
 def blocks_of(file):
-    """The blocks of a sparse file that are there, with their places."""
+    """The present blocks of a sparse file, with their indexes."""
     at = 0
     while True:
         try:
@@ -135,7 +146,7 @@ def blocks_of(file):
 
 
 def texts(value):
-    """What boto3 reads as a time, as the text that AWS sent."""
+    """A time of boto3 as the text that AWS sent."""
     match value:
         case datetime.datetime():
             utc = value.astimezone(datetime.timezone.utc)
@@ -196,7 +207,7 @@ def a_dry_run_writes_nothing(rig):
 
 
 def an_image_is_stored(rig):
-    """Step 1 of docs/ec2.md, and what stock tools find in the archive."""
+    """Step 1 of docs/ec2.md, and the archive as stock tools read it."""
     com = rig.com
     stored = rig.run("store", rig.image, f"s3://{com.bucket}/", "--source-profile", "com", "--target-profile", "com").json
     rig.key = f"{rig.image}.bin"
@@ -238,7 +249,7 @@ def an_image_is_stored(rig):
 
 
 def it_is_carried_across(rig):
-    """Step 2: with two sets of credentials, of which no side sees the other's."""
+    """Step 2: two sets of credentials, and no side sees those of the other."""
     com, gov = rig.sides
     source = f"s3://{com.bucket}/{rig.key}"
     copied = rig.run("copy", source, f"s3://{gov.bucket}/", "--source-profile", "com", "--target-profile", "gov").json
@@ -254,7 +265,9 @@ def it_is_carried_across(rig):
 
 
 def assert_restored(rig, side, restored, **expected):
-    """Content by raw dumps and digests, attributes by boto3 and the AWS CLI, and what was said of them."""
+    """Content by raw dumps and digests, attributes by boto3 and the AWS CLI, and the report on
+    them.
+    """
     image = side.image(restored["ImageId"])
     [by_cli] = side.cli("ec2", "describe-images", "--image-ids", restored["ImageId"])["Images"]
     assert by_cli == texts(image)
@@ -302,7 +315,7 @@ def it_becomes_an_image_there(rig):
     assert (restored["ArchivedImageId"], restored["Region"]) == (rig.image, "us-gov-west-1"), restored
     assert_restored(rig, gov, restored, Encrypted=True)
     assert len(gov.made()) == 3, gov.made()
-    # The name is taken now, and another one is not.
+    # The name is in use now; another one is free.
     rig.refused(EXISTS, "exists", "restore", url, "ec2", *sides)
     options = ["--source-profile", "com", "--target-profile", "gov", "--name", "web 2", "--description", "", "--volume-type", "/dev/sdb=gp3", "--iops", "/dev/sdb=3000"]
     across = rig.run("restore", f"s3://{com.bucket}/{rig.key}", "ec2", *options, "--volume-size", "/dev/sdb=5", "--no-tags", "--tag", "new=1").json
@@ -332,7 +345,7 @@ def bare_snapshots(rig):
     assert made["ImageId"] is None and len(made["Snapshots"]) == 2, made
     rig.loose |= {found["SnapshotId"] for found in made["Snapshots"]}
     assert len(com.client("ec2").describe_images(Owners=["self"])["Images"]) == images
-    # What amistore wrote, as boto3 reads it: each block, its checksum, and nothing between them.
+    # The snapshot of amistore, read by boto3: each block, its checksum, and nothing between them.
     ebs, [snapshot, _] = com.client("ebs"), [found["SnapshotId"] for found in made["Snapshots"]]
     listed = ebs.list_snapshot_blocks(SnapshotId=snapshot)["Blocks"]
     with open(rig.disks[0], "rb") as disk:
@@ -344,7 +357,7 @@ def bare_snapshots(rig):
 
 
 def the_old_one_retires(rig):
-    """Step 4, and that an archive of something else does not retire anything."""
+    """Step 4; an archive of another image retires nothing."""
     com = rig.com
     ec2, sides = com.client("ec2"), ["--source-profile", "com", "--target-profile", "com"]
     arguments = ["retire", rig.image, "--archive", f"s3://{com.bucket}/", *sides]
@@ -374,7 +387,7 @@ def the_old_one_retires(rig):
 def aws_does_it_itself(rig):
     com = rig.com
     for side in rig.sides:
-        # It answers a look later.
+        # The next request answers.
         side.aws.order("/settings", {"store_polls": 0, "restore_polls": 0})
     profile = ["--profile", "com"]
     assert rig.run("store", rig.image, f"s3://{com.bucket}/via/", *profile, "--via-aws", "--dry-run").json["DryRun"] is True
@@ -404,7 +417,7 @@ def refusals_say_why(rig):
     rig.refused(NOT_FOUND, "not_found", "restore", f"s3://{com.bucket}/no-such-key.bin", "ec2", *profile)
     rig.refused(USAGE, "usage", "store", "ami-1", url, *profile)
     assert rig.run("store", rig.image, "--archive", expect=USAGE).code == USAGE
-    # Another's private image is as good as none.
+    # A private image of another account is reported like a missing one.
     rig.refused(NOT_FOUND, "not_found", "store", rig.image, url, "--profile", "gov")
     archived = com.aws.order("/snapshot", {"size_gib": 1, "tier": "archive"})["id"]
     assert "archive tier" in rig.refused(IO, "io", "store", archived, url, *profile)["message"]
@@ -424,7 +437,7 @@ def refusals_say_why(rig):
         error = rig.refused(DENIED, "denied", *arguments, *profile)
         com.aws.order("/allow", {"operation": operation})
         assert operation.split(":")[1] in json.dumps(error), f"{operation}: {error}"
-    # What went wrong is in the archive: nothing of it becomes an image, and no snapshot stays.
+    # A damaged archive becomes no image, and no snapshot stays.
     damaged = bytearray(rig.archive.read_bytes())
     damaged[len(damaged) // 2] ^= 0x10
     com.client("s3").put_object(Bucket=com.bucket, Key="damaged.bin", Body=bytes(damaged))
@@ -435,7 +448,9 @@ def refusals_say_why(rig):
 
 
 def beside_coldsnap(rig):
-    """Both on the same server: what one wrote, the other reads. Optional: it takes long to build."""
+    """Both on the same server: each reads the snapshots of the other. Optional: it takes long to
+    build.
+    """
     coldsnap = os.environ.get("COLDSNAP") or shutil.which("coldsnap")
     if not coldsnap:
         print("  no coldsnap: what it reads and writes is not compared")
@@ -464,7 +479,9 @@ def beside_coldsnap(rig):
 
 
 def nothing_is_left(rig):
-    """No task, no open upload, nothing to clean; and no side was ever asked with the other's key."""
+    """No task, no open upload, nothing to clean; no side ever got a request with the key of the
+    other.
+    """
     assert program.unfinished(rig.environment, rig.state) == []
     assert rig.run("clean").json["Leftovers"] == []
     for side in rig.sides:
@@ -494,9 +511,14 @@ SCENES = [
 
 
 def beside_moto(directory):
-    """moto, which somebody else wrote: requests that it understands, and blocks that it has otherwise than EBS.
+    """moto, an independent implementation: requests that it understands, and blocks in which it
+    differs from EBS.
 
-    moto 5.2 deviates from AWS in what matters here. Blocks have 512 bytes, and that number is text in the answer of ListSnapshotBlocks. DescribeImageAttribute of uefiData fails with status 500. RegisterImage keeps name and description alone and makes snapshots of its own. There are no tasks of images. So no image can be stored from it or restored to it, and it has to be said: images are not tried, because what is asked first is where moto breaks.
+    moto 5.2 deviates from AWS in what matters here. Blocks have 512 bytes, and that number is text
+    in the answer of ListSnapshotBlocks. DescribeImageAttribute of uefiData fails with status 500.
+    RegisterImage keeps name and description alone and makes snapshots of its own. There are no
+    tasks of images. So no image can be stored from it or restored to it, and it has to be said:
+    images are not tried, because what is asked first is where moto breaks.
     """
     state, few = directory / "moto-state", ["--max-attempts", "2"]
     with servers.start("moto") as moto:
@@ -525,7 +547,7 @@ def beside_moto(directory):
         refused = run("restore", "s3://archives/moto.bin", "ec2", expect=UNSUPPORTED).events[-1]
         assert "blocks of another size" in refused["message"] and refused["context"]["block_size"] == 512, refused
         assert images() == before
-        # A name that is taken is seen before anything is made.
+        # A name in use is detected before anything is made.
         ec2.register_image(Name="for moto", RootDeviceName="/dev/xvda")
         assert run("restore", "s3://archives/moto.bin", "ec2", expect=EXISTS).events[-1]["kind"] == "exists"
 

@@ -1,9 +1,14 @@
-"""Stores from EC2 and restores to it, killed at any time: the same command again ends what was begun, and EC2 has what it should have, once.
+"""Stores from EC2 and restores to it, killed at any time: the repeated command completes the work,
+and EC2 has each result once.
 
     python3 ec2_kills.py
     KILLS_SEED=7 python3 ec2_kills.py    # other moments
 
-On an AWS of the tests, with some latency. Runs are killed at random in the time that an undisturbed run takes, by SIGKILL mostly and by SIGINT now and then, and exactly while the requests hang that make something: StartSnapshot, CompleteSnapshot, RegisterImage. In the end, by the server's own account: the same bytes; one image of each name and just its snapshots; no open upload; nothing registered twice; and few blocks put twice, which are those that were on their way.
+The AWS of the tests answers with some latency. Runs are killed at random moments of the duration of
+an undisturbed run, mostly by SIGKILL, sometimes by SIGINT, and exactly while a request hangs that
+makes something: StartSnapshot, CompleteSnapshot, RegisterImage. At the end the server has to have
+the same bytes; one image of each name with just its snapshots; no open upload; nothing registered
+twice; and few blocks put twice: those that were in flight.
 """
 
 import collections
@@ -29,10 +34,11 @@ BUCKET = "archives"
 INTERRUPTED = 130
 SLOWLY = ["--limit-rate", "60MiB", "--memory"]
 STORES, RESTORES, HANGS = 30, 30, 8
-# Blocks of each volume. They compress to a fifth, so that a store has some parts and a restore more blocks than that.
+# Blocks of each volume. They compress to a fifth: a store has some parts, and a restore has more
+# blocks than parts.
 VOLUMES = {"/dev/xvda": (1, 150), "/dev/sdb": (2, 100), "/dev/sdc": (1, 50)}
 BLOCKS = sum(count for _, count in VOLUMES.values())
-# How many blocks may be on their way, or confirmed and not yet noted, when a run is killed: at most, and on average.
+# Blocks in flight, or confirmed and not yet noted, when a run is killed: at most, and on average.
 ON_THEIR_WAY, ON_AVERAGE = 64, 24
 
 
@@ -56,7 +62,7 @@ class Rig:
         self.run(directory / "undisturbed", "store", self.image, self.archive)
         self.bytes = self.archive.read_bytes()
         self.s3.put_object(Bucket=BUCKET, Key="source.bin", Body=self.bytes)
-        # Where the time of the others goes is not looked at.
+        # The time of the others is not measured.
         aws.order("/calls", method="DELETE")
 
     def run(self, state, *arguments, **options):
@@ -73,11 +79,11 @@ class Rig:
         return sum(part["Size"] for parts in listed for part in parts.get("Parts", []))
 
     def restore(self, name, source=f"s3://{BUCKET}/source.bin"):
-        """The tag is on snapshots as well, and says whose they are."""
+        """Snapshots carry the tag as well: it identifies the restore that made them."""
         return ["restore", source, "ec2", "--name", name, "--tag", f"run={name}"]
 
     def made(self, name):
-        """What there is of a restore: images, and snapshots."""
+        """Images and snapshots of a restore."""
         state = self.aws.order("/state")
         return tuple([found for found in state[kind] if found["tags"].get("run") == name] for kind in ("images", "snapshots"))
 
@@ -95,7 +101,7 @@ class Rig:
         return set(mapped)
 
     def calls(self, operation, snapshots=None):
-        """Calls of an operation that were answered well, or whose answer nobody waited for."""
+        """Calls of an operation that succeeded, or whose client was gone before the answer."""
         return [call for call in self.aws.order("/log") if call["operation"] == operation and (snapshots is None or call["snapshot"] in snapshots)]
 
 
@@ -119,7 +125,7 @@ class Victim(kills.Victim):
 
 
 class Pace(kills.Pace):
-    """Ends runs by the signal that is wanted."""
+    """Ends runs by the chosen signal."""
 
     def ended(self, rig, state, arguments, share, sums, how):
         ended = Victim(rig.environment, state, arguments).end_after(share * self.seconds, how)
@@ -131,19 +137,22 @@ class Pace(kills.Pace):
 
 def moments(chance, count):
     for number, shares in kills.moments(chance, count):
-        # Ctrl-C has an end of its own, with time to note what it has.
+        # Ctrl-C ends a run in order, with time to note its progress.
         yield number, [(share, signal.SIGINT if chance.random() < 0.2 else signal.SIGKILL) for share in shares]
 
 
 def killed_stores(rig, chance):
-    """As with any source: parts that are up are not sent again, and their blocks are not read again."""
-    # The lanes read the same snapshots at the same time, where each listing of the one would replace the tokens of the others.
+    """As with any source: uploaded parts are not sent again, and their blocks are not read
+    again.
+    """
+    # The parallel runs read the same snapshots, where each listing of one would replace the tokens
+    # of the others.
     rig.aws.order("/settings", {"relist_replaces_tokens": False})
     sums = kills.Sums()
     key_of = lambda name: f"store-{name}.bin"
     # Every second one reads and sends two volumes at a time.
-    lanes = lambda number: ["160MiB", "--part-size", "5MiB", "--volumes-at-once", "2"] if isinstance(number, int) and number % 2 else ["96MiB"]
-    arguments = lambda name: ["store", rig.image, f"s3://{BUCKET}/{key_of(name)}", *SLOWLY, *lanes(name)]
+    options = lambda number: ["160MiB", "--part-size", "5MiB", "--volumes-at-once", "2"] if isinstance(number, int) and number % 2 else ["96MiB"]
+    arguments = lambda name: ["store", rig.image, f"s3://{BUCKET}/{key_of(name)}", *SLOWLY, *options(name)]
     pace = Pace(rig, arguments)
 
     def point(number, shares):
@@ -159,7 +168,7 @@ def killed_stores(rig, chance):
         assert not program.unfinished(rig.environment, state) and not rig.uploads(key), rig.uploads(key)
         rig.s3.delete_object(Bucket=BUCKET, Key=key)
 
-    kills.side_by_side(moments(chance, STORES), point, enough=lambda: sums.kills + sums.interruptions >= STORES)
+    kills.in_parallel(moments(chance, STORES), point, enough=lambda: sums.kills + sums.interruptions >= STORES)
     rig.aws.order("/settings", {"relist_replaces_tokens": True})
     assert sums.bytes_up and sums.bytes_not_read_again, f"kills came too early to show anything: {sums}"
     return sums
@@ -174,13 +183,13 @@ def killed_restores(rig, chance):
     def point(number, shares):
         state, name = rig.directory / f"restore-{number}", f"restore {number}"
         ended = [pace.ended(rig, state, arguments(name), share, sums, how) for share, how in shares]
-        # When it was killed, EC2 may have had all of it already.
+        # EC2 may have had everything before the run was killed.
         ran = rig.run(state, *arguments(name), expect=None)
         assert ran.code == program.OK or (ran.code == EXISTS and rig.made(name)[0]), ran.err.decode()
         sums.add(found_done=int(ran.code == EXISTS), bytes_not_sent_again=ran.total("kept_bytes"))
         mine[name] = (rig.assert_restored(state, name), sum(ended))
 
-    kills.side_by_side(moments(chance, RESTORES), point, enough=lambda: sums.kills + sums.interruptions >= RESTORES)
+    kills.in_parallel(moments(chance, RESTORES), point, enough=lambda: sums.kills + sums.interruptions >= RESTORES)
     puts, completed = collections.Counter(), collections.Counter()
     for call in rig.aws.order("/log"):
         if call["operation"] == "PutSnapshotBlock" and call["status"] == 201:
@@ -203,11 +212,13 @@ def killed_restores(rig, chance):
 
 
 def killed_while_it_hangs(rig, chance):
-    """The request that begins, completes or registers something is done, and its answer is on its way for ever: that is when it is killed. Or it hangs, and nothing is done."""
+    """The request that begins, completes or registers something is executed and its answer never
+    arrives, or it hangs without being executed: the run is killed in that moment.
+    """
     sums = kills.Sums()
     points = [(operation, kind, how) for operation in ("StartSnapshot", "CompleteSnapshot", "RegisterImage", "CreateTags", "DescribeSnapshots")
               for kind in ("Delay", "Hang") for how in (signal.SIGKILL, signal.SIGINT)]
-    # Half of them, of each something.
+    # Half of them, some of each kind.
     points = [point for number, point in enumerate(points) if number % 4 in (0, 3)]
     for number, (operation, kind, how) in enumerate(points):
         name, state = f"hangs {number}", rig.directory / f"hangs-{number}"
@@ -233,7 +244,9 @@ def killed_while_it_hangs(rig, chance):
 
 
 def given_up(rig, _):
-    """Killed, and then given up: `clean` lists just the snapshots that are there, and `clean --abort` deletes them."""
+    """Killed, and then given up: `clean` lists exactly the existing snapshots, and `clean --abort`
+    deletes them.
+    """
     state, name = rig.directory / "given-up", "given up"
     assert Victim(rig.environment, state, [*rig.restore(name), "--limit-rate", "20MiB"]).end_after(1.5, signal.SIGKILL)
     images, snapshots = rig.made(name)
@@ -249,7 +262,9 @@ def given_up(rig, _):
 
 
 def streams(rig, _):
-    """A stream cannot be continued. Cut off or interrupted, a restore deletes what it made; killed, it leaves snapshots that are not complete, which EBS gives up by itself."""
+    """A restore from a stream cannot be continued. Cut off or interrupted, it deletes its
+    snapshots; killed, it leaves incomplete snapshots, which EBS discards by itself.
+    """
     half = rig.bytes[: len(rig.bytes) * 2 // 3]
     left = []
     for how in ("cut off", signal.SIGINT, signal.SIGKILL):
@@ -261,7 +276,7 @@ def streams(rig, _):
         else:
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             with subprocess.Popen(program.command(*arguments), env=program.variables(rig.environment, state), stdin=subprocess.PIPE, **quiet) as process:
-                # It stays open after that, as that of a sender that hangs.
+                # It stays open after that, like the pipe of a sender that hangs.
                 feeder = threading.Thread(target=feed, args=(process.stdin, half))
                 feeder.start()
                 servers.wait_for(lambda: any(snapshot["put"] for snapshot in rig.made(name)[1]), 20)

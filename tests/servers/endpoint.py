@@ -1,6 +1,8 @@
-"""`amistore serve` as a test sees it: a process with an address, and clients of AWS that find it by their environment.
+"""`amistore serve` for tests: a process with an address, and clients of AWS that find it by their
+environment.
 
-The program is $AMISTORE, as in `program`. A server is ended with its standard streams; nothing that others started is touched.
+The program is $AMISTORE, as in `program`. A server is ended with its standard streams; nothing that
+others started is touched.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ import boto3
 import program
 
 START_SECONDS = 30
-# Clients may wait 10 seconds for their last answer; tasks write down what they have.
+# The drain timeout is 10 seconds for clients; tasks note their progress.
 STOP_SECONDS = 30
 
 
@@ -42,7 +44,7 @@ class Endpoint:
         self.url, self.port = self.said["Url"], self.said["Port"]
 
     def first_line(self):
-        """A server that never says that it is ready must not stop the suite for ever."""
+        """The time limit for a server that never reports that it is ready."""
         said = queue.Queue()
 
         threading.Thread(target=lambda: said.put(self.process.stdout.readline()), daemon=True).start()
@@ -53,11 +55,11 @@ class Endpoint:
         return self.log.read().decode(errors="replace")[-4000:]
 
     def variables(self, **changes):
-        """The environment of a client, which has keys of its own if the test says so."""
+        """The environment of a client, with keys of its own if the test gives some."""
         return {**self.environment, "AWS_ENDPOINT_URL_EC2": self.url, **changes}
 
     def client(self, service="ec2", config=None, **changes):
-        """boto3 as a script has it: everything comes from the environment."""
+        """boto3 as in a script: configured by the environment alone."""
         with unittest.mock.patch.dict(os.environ, self.variables(**changes)):
             return boto3.Session().client(service, config=config)
 
@@ -66,7 +68,7 @@ class Endpoint:
         self.process.wait(STOP_SECONDS)
 
     def stop(self, how=signal.SIGTERM):
-        """As systemd does it. The exit code, and it has to come in time."""
+        """Stops it as systemd does, within a time limit. Returns the exit code."""
         self.process.send_signal(how)
         return self.process.wait(STOP_SECONDS)
 
@@ -78,7 +80,7 @@ class Endpoint:
 
     @property
     def peak_memory(self):
-        """Bytes that were resident at most."""
+        """Peak resident bytes."""
         with open(f"/proc/{self.process.pid}/status") as status:
             [line] = [line for line in status if line.startswith("VmHWM:")]
         return int(line.split()[1]) << 10
@@ -86,7 +88,9 @@ class Endpoint:
 
 @contextlib.contextmanager
 def serving(environment, state, *arguments, **options):
-    """A server until the end of the block. If the block fails, what the server said is part of the failure."""
+    """A server until the end of the block. If the block fails, the output of the server is part of
+    the failure.
+    """
     server = Endpoint(environment, state, *arguments, **options)
     try:
         yield server

@@ -1,8 +1,10 @@
-"""amistore, the AWS CLI and boto3 against the servers of `servers.py`: each opens what the other made.
+"""amistore, the AWS CLI and boto3 against the servers of `servers.py`: each opens the objects of
+the other.
 
     python3 interop.py [SERVER ...]        # without names: all that are at hand
 
-Needs boto3, `aws` (PyPI awscli), zstd and GNU tar. What a server does not do as S3 does is left out, and said.
+Needs boto3, `aws` (PyPI awscli), zstd and GNU tar. Tests of features that a server lacks are
+skipped, with a note.
 """
 
 import contextlib
@@ -51,7 +53,7 @@ class Rig:
         return done.stdout
 
     def path(self, name):
-        """A place for a new file or directory."""
+        """The path of a new file or directory."""
         self.fresh += 1
         return self.directory / f"{self.fresh}-{name}"
 
@@ -66,7 +68,9 @@ class Rig:
 
 
 class Sources:
-    """An image of two volumes and a tiny one, and archives of them in files: what an upload should be, byte by byte."""
+    """An image of two volumes and a tiny one, and archives of them in files: the expected bytes of
+    an upload.
+    """
 
     def __init__(self, directory):
         self.directory = directory
@@ -139,14 +143,16 @@ def objects_say_what_they_are(rig):
             assert tags == [{"Key": "team", "Value": "storage + more"}], tags
 
 
-def volumes_are_stored_side_by_side(rig):
-    """The numbers of parts have gaps then. A store that does not take that says so before there is an object, and nothing is lost."""
+def volumes_are_stored_in_parallel(rig):
+    """Part numbers have gaps then. A store that refuses gaps does so before an object exists, and
+    nothing is lost.
+    """
     store = ["store", *rig.sources.large, "--memory", "512MiB", "--part-size", str(PART), f"s3://{BUCKET}/wide.bin"]
     stored = rig.run(*store, "--volumes-at-once", "2", expect=None)
     if stored.code == program.OK:
         assert rig.bytes_of("wide.bin") == rig.sources.archive.read_bytes()
         parts = rig.head("wide.bin")["ETag"].strip('"').partition("-")[2]
-        rig.note(f"volumes side by side: {parts or 'an unknown number of'} parts, whose numbers have gaps")
+        rig.note(f"volumes in parallel: {parts or 'an unknown number of'} parts, whose numbers have gaps")
         return
     assert stored.code == program.IO, stored.err.decode()
     rig.run(*store, "--volumes-at-once", "1", "--restart")
@@ -218,7 +224,7 @@ def what_is_there_is_kept(rig):
 
 def errors_are_told_apart(rig):
     small = rig.sources.small
-    # Of another kind than NoSuchKey: the bucket itself is not there.
+    # Another error than NoSuchKey: the bucket itself does not exist.
     rig.run("store", *small, "s3://no-such-bucket-here/x.bin", expect=NOT_FOUND)
     rig.run("verify", "s3://no-such-bucket-here/x.bin", expect=NOT_FOUND)
     rig.run("verify", f"s3://{BUCKET}/no-such-key.bin", expect=NOT_FOUND)
@@ -249,7 +255,9 @@ def errors_are_told_apart(rig):
 
 
 def nothing_is_left(rig):
-    """Of all of the above: no open upload, no task. A failed copy or store that could be continued is given up."""
+    """After all of the above: no open upload, no task. Failed copies and stores that could be
+    continued are given up.
+    """
     rig.run("clean", "--abort")
     assert not program.open_uploads(rig.server, BUCKET), program.open_uploads(rig.server, BUCKET)
     assert not program.unfinished(rig.environment, rig.state)
@@ -258,7 +266,7 @@ def nothing_is_left(rig):
 SCENES = [
     stored_objects_open_with_stock_tools,
     objects_say_what_they_are,
-    volumes_are_stored_side_by_side,
+    volumes_are_stored_in_parallel,
     uploads_of_others_are_read,
     files_streams_and_objects_are_copied,
     what_is_there_is_kept,
@@ -268,7 +276,9 @@ SCENES = [
 
 
 def between_two_services(one, other, directory, sources):
-    """Two endpoints and two credentials, from a configuration file: by options, and by what the profiles say themselves."""
+    """Two endpoints and two credentials, from a configuration file: by options, and by the profiles
+    themselves.
+    """
     directory.mkdir()
     config, credentials = directory / "config", directory / "credentials"
     with open(config, "w") as file:

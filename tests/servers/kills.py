@@ -1,9 +1,13 @@
-"""`kill -9` at any time, the network gone, the server hung: the same command again ends what was begun, and sends and fetches nothing twice.
+"""`kill -9` at any time, the network gone, the server hung: the repeated command completes the
+work, and sends and fetches nothing twice.
 
     python3 kills.py [SERVER]        # garage, unless said otherwise
     KILLS_SEED=7 python3 kills.py    # other moments
 
-Moments are chosen in two ways: at random in the time that an undisturbed run takes, and, through a proxy, just before and just after each request of a store. Afterwards the result is compared with that of an undisturbed run, byte by byte and hole by hole, and nothing may be left over: no task, no open upload, no partial file.
+Moments are chosen in two ways: at random in the duration of an undisturbed run, and, through a
+proxy, just before and just after each request of a store. The result is then compared with that of
+an undisturbed run, byte by byte and hole by hole, and nothing may be left: no task, no open upload,
+no partial file.
 """
 
 import concurrent.futures
@@ -25,16 +29,17 @@ from proxy import Proxy
 
 SEED = int(os.environ.get("KILLS_SEED", "20261121"))
 BUCKET = "archives"
-# Slow enough that there is a middle, and with memory for two parts on their way, so that the first is there long before the last.
+# Slow enough to have a middle, and with memory for two parts in flight, so the first arrives long
+# before the last.
 RATE = "50MiB"
 SLOWLY = ["--limit-rate", RATE, "--memory", "52MiB"]
-# How many are under way side by side: most of their time is waiting for the rate.
-LANES = 3
+# Parallel runs: they spend most of their time waiting for the rate limit.
+PARALLEL_RUNS = 3
 STORES, RESTORES, COPIES = 50, 50, 12
 
 
 class Rig:
-    """A server, an image, and what undisturbed runs make of it."""
+    """A server, an image, and the results of undisturbed runs."""
 
     def __init__(self, server, directory):
         self.server, self.directory = server, directory
@@ -63,7 +68,7 @@ class Rig:
         return [upload for upload in program.open_uploads(self.server, BUCKET) if upload["Key"] == key]
 
     def bytes_up(self, key):
-        """Bytes of the parts that the server has of unfinished uploads."""
+        """Bytes of the parts of unfinished uploads on the server."""
         client, up = self.server.client(), 0
         for upload in self.uploads(key):
             listed = client.list_parts(Bucket=BUCKET, Key=key, UploadId=upload["UploadId"])
@@ -111,13 +116,14 @@ class Victim:
         self.err.seek(0)
         text = self.err.read().decode(errors="replace")
         self.err.close()
-        # The run before may have been killed between its end and its exit: then the file or image is there, and nobody owes anything.
+        # The run before may have been killed between its end and its exit: then the file or image
+        # is complete.
         assert code in (program.OK, EXISTS, -9), f"a run that was to be killed ended with {code}:\n{text[-2000:]}"
         return code == -9
 
 
 class Sums:
-    """What is counted over all runs; several threads do."""
+    """Counters over all runs; several threads add to them."""
 
     def __init__(self):
         self.lock, self.counts = threading.Lock(), {}
@@ -135,35 +141,41 @@ class Sums:
         return ", ".join(shown(name.replace("_", " "), count) for name, count in sorted(self.counts.items()))
 
 
-def side_by_side(points, work, enough=lambda: False):
-    """Does `work` for every point, or until it is enough; the first failure ends it."""
-    with concurrent.futures.ThreadPoolExecutor(LANES) as lanes:
-        futures = [lanes.submit(lambda point=point: enough() or work(*point)) for point in points]
+def in_parallel(points, work, enough=lambda: False):
+    """Calls `work` for every point, or until `enough` holds; the first failure ends it."""
+    with concurrent.futures.ThreadPoolExecutor(PARALLEL_RUNS) as pool:
+        futures = [pool.submit(lambda point=point: enough() or work(*point)) for point in points]
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
         except BaseException:
-            lanes.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
 
 
 def moments(chance, count, earliest=0.02):
-    """For each point the shares of the undisturbed time after which it is killed: once, and sometimes several times in a row. There are more than are wanted, because some come too late."""
+    """For each point the shares of the undisturbed time after which the run is killed: once, or
+    several times in a row. There are more points than kills to make, because some come too late.
+    """
     return enumerate([[chance.uniform(earliest, 0.98) for _ in range(chance.choice([1, 1, 1, 2, 3]))] for _ in range(3 * count)])
 
 
 class Pace:
-    """How long a run takes while others run beside it, as far as that is known on a machine with other work."""
+    """The duration of a run while others run in parallel; an estimate on a machine with other
+    work.
+    """
 
     def __init__(self, rig, arguments_for):
-        names = [f"timed-{lane}" for lane in range(LANES)]
+        names = [f"timed-{number}" for number in range(PARALLEL_RUNS)]
         began = time.monotonic()
-        with concurrent.futures.ThreadPoolExecutor(LANES) as lanes:
-            list(lanes.map(lambda name: rig.run(rig.directory / name, *arguments_for(name)), names))
+        with concurrent.futures.ThreadPoolExecutor(PARALLEL_RUNS) as pool:
+            list(pool.map(lambda name: rig.run(rig.directory / name, *arguments_for(name)), names))
         self.seconds = time.monotonic() - began
 
     def killed(self, rig, state, arguments, share, sums):
-        """Starts a run and kills it after this share of the time. Whether it was killed, and not done before."""
+        """Starts a run and kills it after this share of the time. Whether it was killed, and not
+        done before.
+        """
         killed = Victim(rig.environment, state, arguments).kill_after(share * self.seconds)
         sums.add(kills=int(killed))
         if not killed:
@@ -185,12 +197,12 @@ def killed_stores(rig, chance):
         if ran.json["Outcome"] == "stored":
             sent, kept = ran.total("sent_bytes"), ran.total("kept_bytes")
             assert sent <= len(rig.bytes) - up, f"store {number}: {sent} bytes sent of {len(rig.bytes)}, although {up} were up\n{ran.err.decode()}"
-            # A cell at either end of a run of parts may belong to a part that is not up.
+            # A cell at either end of a run of parts may belong to a part that was not uploaded.
             assert kept >= up * 3 // 4 - 2 * PART, f"store {number}: {kept} bytes not read again, although {up} were up"
             sums.add(runs_resumed=int(up > 0), bytes_up=up, bytes_sent=sent, bytes_not_read_again=kept, bytes_of_archives=len(rig.bytes))
         rig.assert_stored(state, key)
 
-    side_by_side(moments(chance, STORES), point, enough=lambda: sums.kills >= STORES)
+    in_parallel(moments(chance, STORES), point, enough=lambda: sums.kills >= STORES)
     assert sums.kills >= STORES, sums
     assert sums.bytes_sent + sums.bytes_up <= sums.bytes_of_archives, sums
     assert sums.bytes_up > sums.bytes_of_archives // 5, f"kills came too early to show anything: {sums}"
@@ -199,7 +211,9 @@ def killed_stores(rig, chance):
 
 
 def killed_at_requests(rig, _):
-    """A store, killed just before each of its requests reaches the server, and just before each answer reaches it."""
+    """A store, killed just before each of its requests reaches the server, and just before each
+    answer reaches it.
+    """
     sums = Sums()
     with Proxy(rig.server.port) as proxy:
         environment = rig.server.environment(proxy.endpoint)
@@ -220,7 +234,7 @@ def killed_at_requests(rig, _):
                     begun.wait(10)
                     victim.kill()
                     dead.set()
-                # Whatever came later goes no further, and nobody notices who could try again.
+                # Later requests go no further, and no process is left to repeat them.
                 return at >= number and dead.wait(10)
 
             proxy.watch(**{f"on_{when}": stop})
@@ -236,14 +250,17 @@ def killed_at_requests(rig, _):
                 raise AssertionError(f"killed at the {when} of {line} (number {number}): {error}") from error
         sums.add(kills=int(killed))
 
-    side_by_side(points, point)
+    in_parallel(points, point)
     assert sums.kills >= len(points) - 4, f"{sums} of {len(points)}"
     rig.server.client().delete_object(Bucket=BUCKET, Key="counted.bin")
     return sums
 
 
 def killed_in_a_second_attempt(rig, _):
-    """The answer for a part gets lost, and the process is killed while it sends the part again. Garage then lists the first attempt and completes with neither; a new upload has to be begun."""
+    """The answer for a part is lost, and the process is killed while it sends the part again.
+    Garage then lists the first attempt and completes with neither: the repeated command begins a
+    new upload.
+    """
     key, state, sums = "second-attempt.bin", rig.directory / "second-attempt", Sums()
     arguments = [*rig.store(f"s3://{BUCKET}/{key}"), "--limit-rate", "20MiB"]
     with Proxy(rig.server.port) as proxy:
@@ -270,7 +287,10 @@ def killed_in_a_second_attempt(rig, _):
 
 
 def give_up_trial(rig, key, state, sums):
-    """Before a task is begun an upload is, only to see whether it can be aborted. Killed between the two, nobody remembers it: it has no parts, costs nothing, and `clean` finds it."""
+    """Before a task begins, an upload is created only to check that it can be aborted. If the
+    process is killed between the two, no task file names the upload: it has no parts, costs
+    nothing, and `clean` finds it.
+    """
     if program.unfinished(rig.environment, state) or not rig.uploads(key):
         return
     assert rig.bytes_up(key) == 0
@@ -292,12 +312,13 @@ def killed_restores(rig, chance):
         if all(pace.killed(rig, state, arguments, share, sums) for share in shares):
             partial = sum(allocated(path) for path in target.glob(".*.partial"))
             ran = rig.run(state, *arguments, expect=None)
-            # It may have been killed after its end, when the task was forgotten: what there is, is whole.
+            # It may have been killed after its end, without a task file: then the result is whole.
             whole_before = ran.code == EXISTS and not partial
             assert ran.code == program.OK or whole_before, ran.err.decode()
             if not whole_before:
                 received, kept = ran.total("received_bytes"), ran.total("kept_bytes")
-                # Bytes of volumes, most of which cannot be compressed; and the end of the archive and its indexes are read, kept or not.
+                # Bytes of volumes, most of them incompressible; the end of the archive and its
+                # indexes are always read.
                 wanted = ran.total("bytes") - kept
                 assert received <= wanted * 102 // 100 + (1 << 20), f"restore {number}: {received} received for {wanted}, {kept} kept"
                 sums.add(bytes_there=partial, bytes_kept=kept, bytes_received=received, bytes_of_archives=len(rig.bytes))
@@ -305,22 +326,24 @@ def killed_restores(rig, chance):
         rig.assert_nothing_left(state)
         shutil.rmtree(target)
 
-    # What is fetched ahead shares the rate, so little is written before the middle.
-    side_by_side(moments(chance, RESTORES, 0.2), point, enough=lambda: sums.kills >= RESTORES)
+    # Prefetched ranges share the rate, so little is written before the middle.
+    in_parallel(moments(chance, RESTORES, 0.2), point, enough=lambda: sums.kills >= RESTORES)
     assert sums.kills >= RESTORES, sums
     assert sums.bytes_kept > 2 * len(rig.bytes), f"kills came too early to show anything: {sums}"
-    # Blocks are noted after they are written, and a few are on their way when the end comes.
+    # Blocks are noted after they are written, and a few are in flight at the kill.
     assert sums.bytes_kept >= sums.bytes_there * 6 // 10, sums
     return sums
 
 
 def killed_while_naming(rig, _):
-    """A restore is killed while its files get their names, which takes too short a time to be met by chance: the same state is made by hand."""
+    """A restore is killed while its files get their final names. The moment is too short to be met
+    by chance, so its state is made by hand.
+    """
     finished = rig.directory / "restored-finished"
     arguments = ["restore", f"s3://{BUCKET}/source.bin", finished]
     state, begun = rig.directory / "naming", rig.directory / "naming-begun"
     kill_in_the_middle(rig, state, arguments)
-    # Partial files say what they are of: .NAME.TAG.partial
+    # Partial files name their archive: .NAME.TAG.partial
     tag = next(finished.glob(".*.raw.*.partial")).name.split(".")[-2]
     shutil.copytree(state, begun)
     rig.run(state, *arguments)
@@ -334,13 +357,15 @@ def killed_while_naming(rig, _):
         rig.run(state, *arguments)
         rig.assert_nothing_left(state)
         assert_same_image(finished, rig.restored)
-    # Without a task it is somebody's image, and stays.
+    # Without a task file the image is foreign, and stays.
     rig.run(state, *arguments, expect=EXISTS)
     return f"after each of {len(names)} names"
 
 
 def killed_copies(rig, chance):
-    """From a file, and from an object through here: both are continued. To a file: it begins anew, and leaves nothing either."""
+    """Copies from a file, and from an object through this machine, are continued. A copy to a file
+    starts over, and leaves nothing either.
+    """
     sums = Sums()
     source = f"s3://{BUCKET}/source.bin"
     pace = Pace(rig, lambda name: ["copy", "--no-server-copy", *SLOWLY, source, f"s3://{BUCKET}/{name}.bin"])
@@ -366,18 +391,20 @@ def killed_copies(rig, chance):
         sums.add(bytes_up=up, bytes_sent=sent, bytes_not_read_again=ran.total("kept_bytes"))
         rig.assert_stored(state, key)
 
-    side_by_side(moments(chance, COPIES), point, enough=lambda: sums.kills >= COPIES)
+    in_parallel(moments(chance, COPIES), point, enough=lambda: sums.kills >= COPIES)
     assert sums.kills >= COPIES and sums.bytes_up, sums
     return sums
 
 
 def network_gone(rig, _):
-    """The connection is cut in the middle, or the server hangs: an error in bounded time that says how to go on, and that is how it goes on."""
+    """The connection is cut in the middle, or the server hangs: an error in bounded time names the
+    command to continue with, and that command continues.
+    """
     sums = Sums()
     impatient = ["--max-attempts", "2", "--connect-timeout", "1", "--read-timeout", "2", "--limit-rate", "20MiB", "--memory", "52MiB"]
 
     def disturbed(environment, state, arguments, disturb):
-        """Runs it, and calls `disturb` when something is on its way."""
+        """Runs it, and calls `disturb` when requests are in flight."""
         timer = threading.Timer(1.0, disturb)
         timer.start()
         try:
@@ -410,7 +437,7 @@ def network_gone(rig, _):
         assert_same_image(rig.directory / "restored-cut", rig.restored)
         rig.assert_nothing_left(state)
 
-        # Gone for a moment only, it is a matter of another attempt.
+        # A short interruption costs one more attempt.
         patient = ["--connect-timeout", "1", "--read-timeout", "2", "--limit-rate", "20MiB"]
         blink = threading.Timer(1.0, lambda: (proxy.cut(), time.sleep(0.5), proxy.mend()))
         blink.start()
@@ -432,7 +459,7 @@ def kill_in_the_middle(rig, state, arguments):
 
 
 def given_up(rig, _):
-    """`clean --abort` after a kill: upload, partial volumes and tasks go."""
+    """`clean --abort` after a kill removes upload, partial volumes and task files."""
     state = rig.directory / "given-up"
     target = rig.directory / "restored-given-up"
     kill_in_the_middle(rig, state, rig.store(f"s3://{BUCKET}/given-up.bin"))
@@ -451,7 +478,9 @@ def given_up(rig, _):
 
 
 def source_changed(rig, _):
-    """Another source under the same name: the old upload is undone, and what is stored is the new source and nothing of the old."""
+    """Another source under the same name: the old upload is aborted, and the archive holds the new
+    source and nothing of the old.
+    """
     state, key = rig.directory / "changed", "changed.bin"
     disks = [rig.directory / "changed-root.raw", rig.disks[1]]
     subprocess.run(["cp", "--sparse=always", rig.disks[0], disks[0]], check=True)
@@ -483,7 +512,7 @@ def main(name="garage", *wanted):
             if wanted and scene.__name__ not in wanted:
                 continue
             start = time.monotonic()
-            # Each scene has moments of its own, whichever others run.
+            # The moments of a scene do not depend on which other scenes run.
             result = scene(rig, random.Random(f"{SEED} {scene.__name__}"))
             print(f"  {scene.__name__.replace('_', ' ')}: {result} ({time.monotonic() - start:.0f} s)", flush=True)
         leftovers = [path for path in pathlib.Path(directory).rglob("*.partial")]

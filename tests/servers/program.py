@@ -1,4 +1,4 @@
-"""amistore as a test sees it: a program with arguments, exit codes and JSON, and images to give it.
+"""amistore for tests: a program with arguments, exit codes and JSON, and images as its input.
 
 The program is $AMISTORE, else target/release/amistore. Every run is bounded in time.
 """
@@ -21,7 +21,7 @@ OK, NOT_FOUND, DENIED, CORRUPT, IO, EXISTS = 0, 3, 4, 5, 6, 9
 
 
 class Ran:
-    """What came of a run."""
+    """The result of a run."""
 
     def __init__(self, code, out, err):
         self.code, self.out, self.err = code, out, err
@@ -32,7 +32,9 @@ class Ran:
 
     @property
     def events(self):
-        """Progress, warnings and errors, in order. A process that was killed may leave half a line."""
+        """Progress, warnings and errors, in order. A process that was killed may leave half a
+        line.
+        """
         found = []
         for line in self.err.decode(errors="replace").splitlines():
             with contextlib.suppress(json.JSONDecodeError):
@@ -53,7 +55,9 @@ def variables(environment, state):
 
 
 def run(environment, state, *arguments, expect=OK, stdin=None):
-    """Runs amistore to its end; another exit code than `expect` is a failure of the test. None expects nothing."""
+    """Runs amistore to its end; another exit code than `expect` fails the test. None accepts
+    any.
+    """
     done = subprocess.run(
         command(*arguments),
         env=variables(environment, state),
@@ -69,7 +73,9 @@ def run(environment, state, *arguments, expect=OK, stdin=None):
 
 
 def make_disk(path, size, data, seed, zeros=2 << 20):
-    """A sparse disk: `data` bytes in runs here and there, an eighth of them text that compresses, and a run of written zeros."""
+    """A sparse disk: `data` bytes in runs here and there, an eighth of them text that compresses,
+    and a run of written zeros.
+    """
     chance = random.Random(seed)
     block = 512 << 10
     places = chance.sample(range(size // block), data // block + zeros // block)
@@ -95,7 +101,9 @@ def allocated(path):
 
 
 def assert_same_image(one, other):
-    """The same names, the same bytes, and the same bytes on disk, give or take what the file system adds for its own ends."""
+    """Compares names, bytes, and bytes on disk, with a tolerance for metadata of the file
+    system.
+    """
     names = sorted(os.listdir(one))
     assert names == sorted(os.listdir(other)), f"{names} and {sorted(os.listdir(other))}"
     for name in names:
@@ -105,7 +113,7 @@ def assert_same_image(one, other):
 
 
 def unfinished(environment, state):
-    """What `amistore tasks` lists and can be continued: of that there is a file."""
+    """Tasks in `amistore tasks` that can be continued: those with a task file."""
     listed = run(environment, state, "tasks").json
     return [task for tasks in listed.values() for task in tasks if task["StateFile"]]
 

@@ -1,11 +1,13 @@
-"""A network that breaks on request: passes TCP connections on to a server, counts HTTP requests, and can be cut.
+"""A network that breaks on request: passes TCP connections on to a server, counts HTTP requests,
+and can be cut.
 
     with Proxy(server.port) as proxy:
         proxy.cut()                       # connections break, new ones are refused
         proxy.mend()
         proxy.watch(on_request, on_answer)    # called with a number and a request line; True: it goes no further
 
-Requests are told from bodies by their first bytes after an answer: nobody here sends a second request before that.
+A request is recognised by the first bytes after an answer: the clients of these tests do not
+pipeline.
 """
 
 import contextlib
@@ -38,7 +40,9 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def watch(self, on_request=None, on_answer=None):
-        """From now on every request is counted from 1, and `on_request(number, line)` and `on_answer(number, line)` are asked whether it ends here."""
+        """Counts requests from 1 on; `on_request(number, line)` and `on_answer(number, line)`
+        decide whether a request ends here.
+        """
         with self.lock:
             self.count = 0
             self.lines = []
@@ -56,7 +60,7 @@ class Proxy:
 
     def cut(self):
         """Refuses connections and breaks those that there are."""
-        # Closing alone does not wake whoever waits in accept.
+        # Closing alone does not wake a thread in accept.
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()

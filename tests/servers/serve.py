@@ -1,11 +1,16 @@
-"""The endpoint, driven by boto3 and the AWS CLI as they come from PyPI, and by the scripts of docs/serve.md, word for word.
+"""The endpoint, driven by boto3 and the AWS CLI as they come from PyPI, and by the scripts of
+docs/serve.md, word for word.
 
     cargo build --release --bin amistore --example test_aws && python3 tests/servers/serve.py
     python3 tests/servers/serve.py it_is_killed_in_a_store    # some scenes
 
-The AWS of the tests (`test_aws.rs`) stands behind the server. Clients get nothing but an environment in which `AWS_ENDPOINT_URL_EC2` is the server. Then servers are killed in the middle of a store and of a restore and started again, and two of them share their tasks. What came of it is asked of the test's AWS itself.
+The AWS of the tests (`test_aws.rs`) stands behind the server. Clients get nothing but an
+environment in which `AWS_ENDPOINT_URL_EC2` is the server. Then servers are killed in the middle of
+a store and of a restore and started again, and two of them share their tasks. The results are read
+from the AWS of the tests itself.
 
-The programs are $AMISTORE and $TEST_AWS, else those of the target directory. Needs boto3, `aws` (PyPI awscli), curl and openssl.
+The programs are $AMISTORE and $TEST_AWS, else those of the target directory. Needs boto3, `aws`
+(PyPI awscli), curl and openssl.
 """
 
 import collections
@@ -36,14 +41,15 @@ from program import ROOT
 
 BUCKET = "archives"
 USAGE = 2
-# Of what is killed: enough for some parts, and slow enough to be met in the middle.
+# Blocks of images whose store is killed: enough for some parts, and slow enough to be met in the
+# middle.
 LARGE = 96
 SLOWLY = ["--limit-rate", "12MiB"]
 WAIT = {"Delay": 1, "MaxAttempts": 90}
 
 
 class Rig:
-    """The AWS behind the server, the server, and what clients of it see."""
+    """The AWS behind the server, the server, and its clients."""
 
     def __init__(self, aws, directory):
         self.aws, self.directory, self.state = aws, directory, directory / "state"
@@ -61,7 +67,7 @@ class Rig:
         return program.run(self.environment, state or self.state, *arguments, **options)
 
     def cli(self, server, *arguments, expect=0, **changes):
-        """What the AWS CLI says; or its error, if that is expected."""
+        """Output of the AWS CLI; or its error, if that is expected."""
         done = subprocess.run(
             ["aws", "--output", "json", *map(str, arguments)],
             env={**os.environ, **server.variables(**changes)}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
@@ -144,7 +150,7 @@ def boto3_restores_it(rig, server):
     [snapshot] = ec2.describe_snapshots(SnapshotIds=[mapping["Ebs"]["SnapshotId"]])["Snapshots"]
     assert snapshot["State"] == "completed" and tags(snapshot)["kind"] == "snapshot", snapshot
     assert rig.restored_of(made)["checksum"] == rig.snapshot(rig.snapshot_id)["checksum"]
-    # Everything else a script does with it: EC2 hears its own id.
+    # Other actions of a script: EC2 gets its own id.
     assert code(ec2.create_restore_image_task, Bucket=BUCKET, ObjectKey=rig.key, Name="web (restored)") == "InvalidAMIName.Duplicate"
     ec2.create_tags(Resources=[rig.restored], Tags=[{"Key": "later", "Value": "1"}])
     assert tags(ec2.describe_images(ImageIds=[rig.restored])["Images"][0])["later"] == "1"
@@ -225,7 +231,9 @@ def refusals_have_the_codes_of_ec2(rig, server):
 
 
 def what_fails_says_why(rig, _):
-    """A waiter ends with the failure, the reason is there to read, and the same may be asked for again."""
+    """A waiter ends with the failure, the reason can be read, and the same request may be made
+    again.
+    """
     with serving(rig.environment, rig.directory / "failing", "--forward", "--max-attempts", "2") as server:
         fails(rig, server.client())
         assert server.stop() == 0
@@ -338,7 +346,7 @@ def the_documented_scripts(rig, server):
         [made] = rig.images(name)
         assert rig.restored_of(made)["checksum"] == rig.snapshot(snapshot)["checksum"]
         assert rig.run("verify", f"s3://{BUCKET}/{id}.bin").json["Outcome"] == "ok"
-        # The last word is the new image.
+        # The last word of the output is the new image.
         restored = done.stdout.split()[-1]
         assert server.client().describe_images(ImageIds=[restored])["Images"][0]["Name"] == name, done.stdout
 
@@ -364,7 +372,7 @@ def the_record_has_all_of_them(rig, server):
                 assert re.search(r"^amistore_tasks\{.*\} \d+$", text, re.MULTILINE), text
 
 
-def only_whoever_has_a_key(rig, _):
+def only_clients_with_a_key(rig, _):
     keys, certificate, key = rig.directory / "keys", rig.directory / "certificate.pem", rig.directory / "key.pem"
     keys.write_text("[clients]\naws_access_key_id = CLIENT\naws_secret_access_key = their/own+secret\n")
     keys.chmod(0o600)
@@ -390,7 +398,7 @@ def only_whoever_has_a_key(rig, _):
             unsigned = server.client(config=botocore.config.Config(signature_version=botocore.UNSIGNED), **more)
             assert failure(unsigned.describe_store_image_tasks)[0] in (401, 403)
             if arguments:
-                # Who does not know the certificate does not speak to it.
+                # A client that does not know the certificate does not connect.
                 untrusting = server.client(config=botocore.config.Config(retries={"max_attempts": 0}), **right)
                 try:
                     untrusting.describe_store_image_tasks()
@@ -401,7 +409,7 @@ def only_whoever_has_a_key(rig, _):
 
 
 def a_signature_is_good_once(rig, ec2, certificate):
-    """What somebody has seen on its way is of no use to them, neither as it was nor changed."""
+    """A recorded request is useless to an attacker, unchanged and changed."""
     caught = []
     ec2.meta.events.register("before-send.ec2", lambda request, **_: caught.append(request))
     ec2.create_tags(Resources=[rig.image_id], Tags=[{"Key": "once", "Value": "1"}])
@@ -415,7 +423,8 @@ def a_signature_is_good_once(rig, ec2, certificate):
             urllib.request.urlopen(urllib.request.Request(request.url, sent, headers, method="POST"), timeout=10, context=trust)
             raise AssertionError(f"{sent} was accepted")
         except urllib.error.HTTPError as refused:
-            # As it was, and a moment later: it may be the client of the first one, and is asked to sign again.
+            # Unchanged, a moment later: its client may be that of the first one, so the answer is
+            # to sign again.
             expected = (503,) if sent == body else (400, 401, 403)
             assert refused.code in expected, (refused.code, refused.read())
     assert not {"once", "more"} & set(tags(ec2.describe_images(ImageIds=[rig.image_id])["Images"][0])), "it was done"
@@ -437,7 +446,7 @@ def until(ready, seconds=60):
 
 
 def again(server, *arguments):
-    """The same server, at the same place."""
+    """A server with the same address and state."""
     return serving(server.environment, server.state, *arguments, listen=f"127.0.0.1:{server.port}")
 
 
@@ -533,7 +542,7 @@ def it_is_killed_while_ec2_registers(rig, _):
 
 
 def two_servers_share_their_tasks(rig, _):
-    """Each task runs once, whoever took it on; and what a killed one had under way, the other ends."""
+    """Each task runs once, on either server; the survivor completes the tasks of a killed one."""
     state, arguments = rig.directory / "shared", ["--forward", "--max-tasks", "2", "--limit-rate", "16MiB"]
     images = [rig.image(f"shared {number}", 32) for number in range(6)]
     rig.aws.order("/calls", method="DELETE")
@@ -546,7 +555,7 @@ def two_servers_share_their_tasks(rig, _):
             stored(clients[1 - number % 2], id)
         for id, snapshot in images:
             read = collections.Counter(call["block"] for call in rig.calls("GetSnapshotBlock", snapshot))
-            # One is read to see whether the snapshot can be read at all.
+            # One block is read to check that the snapshot can be read.
             assert len(read) == 32 and sum(read.values()) <= 33, f"{id} was read more than once: {read}"
             assert rig.run("verify", f"s3://{BUCKET}/shared/{id}.bin").json["Outcome"] == "ok"
         late, snapshot = rig.image("of the killed one", LARGE)
@@ -562,7 +571,9 @@ def two_servers_share_their_tasks(rig, _):
 
 
 def a_command_does_not_spoil_a_task(rig, _):
-    """Somebody stores by hand what the server stores just now: that is refused, and the waiters of others wait on."""
+    """A store by hand of an image that the server is storing is refused, and the waiters of other
+    clients wait on.
+    """
     id, _ = rig.image("wanted by two", LARGE)
     state = rig.directory / "two"
     with serving(rig.environment, state, *SLOWLY) as server:
@@ -576,7 +587,9 @@ def a_command_does_not_spoil_a_task(rig, _):
 
 
 def memory_is_looked_at_before(rig, _):
-    """Either the default is enough for so many tasks, or the server says at once that it is not."""
+    """Either the default memory suffices for that many tasks, or the server reports at once that it
+    does not.
+    """
     try:
         with serving(rig.environment, rig.directory / "four", "--max-tasks", "4") as server:
             id, _ = rig.image("one of four", 4)
@@ -587,7 +600,7 @@ def memory_is_looked_at_before(rig, _):
 
 
 def it_stops_in_time(rig, _):
-    """With a task under way, which goes on when it is started again."""
+    """Stopped with a running task, which continues at the next start."""
     id, _ = rig.image("stopped", LARGE)
     state = rig.directory / "stopped"
     with serving(rig.environment, state, *SLOWLY) as server:
@@ -624,7 +637,7 @@ SCENES = [
     the_aws_cli_does_it,
     the_documented_scripts,
     the_record_has_all_of_them,
-    only_whoever_has_a_key,
+    only_clients_with_a_key,
     it_does_not_start_open_to_all,
     it_is_killed_in_a_store,
     it_is_killed_in_a_restore,
@@ -643,7 +656,7 @@ def main(*wanted):
         rig = Rig(aws, pathlib.Path(directory))
         with serving(rig.environment, rig.state, "--forward") as server:
             for scene in SCENES:
-                # The first makes what the others use.
+                # The first scene makes the image that the others use.
                 if wanted and scene is not SCENES[0] and scene.__name__ not in wanted:
                     continue
                 start = time.monotonic()

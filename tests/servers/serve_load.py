@@ -1,9 +1,13 @@
-"""Many clients ask the endpoint how far their tasks are, while it works on four of them.
+"""Many clients poll the endpoint for the state of their tasks, while it works on four of them.
 
     python3 serve_load.py                            # 200 clients for 20 seconds
     python3 serve_load.py --seconds 5 --clients 50   # as CI does it
 
-Each client has a connection of its own, which it keeps, and asks DescribeStoreImageTasks again `--pause` seconds after the answer. The four tasks are slow enough to outlast them. Latency is that of the whole exchange as one Python process sees it, and the machine is shared with the server, its tasks and their AWS, so it is an upper bound. Prints one object of JSON and one line; any answer but a list with the four tasks is a failure. Signatures are not needed on this machine.
+Each client has a connection of its own, which it keeps, and asks DescribeStoreImageTasks again
+`--pause` seconds after the answer. The four tasks are slow enough to outlast them. Latency is that
+of the whole exchange as one Python process sees it, and the machine is shared with the server, its
+tasks and their AWS, so it is an upper bound. Prints one object of JSON and one line; any answer but
+a list with the four tasks is a failure. Signatures are not needed on this machine.
 """
 
 import argparse
@@ -18,12 +22,12 @@ from endpoint import image, serving
 
 BUCKET, TASKS = "archives", 4
 FORM = b"Action=DescribeStoreImageTasks&Version=2016-11-15"
-# What answers may take at most, before it counts as an error.
-PATIENCE = 30
+# Seconds after which a missing answer counts as an error.
+ANSWER_TIMEOUT = 30
 
 
 class Client:
-    """One connection that is kept."""
+    """One persistent connection."""
 
     def __init__(self, port):
         self.port, self.latencies, self.errors, self.connections = port, [], [], 0
@@ -39,7 +43,7 @@ class Client:
             while time.monotonic() < until:
                 began = time.monotonic()
                 try:
-                    status, body = await asyncio.wait_for(self.ask(reader, writer), PATIENCE)
+                    status, body = await asyncio.wait_for(self.ask(reader, writer), ANSWER_TIMEOUT)
                 except (OSError, EOFError, TimeoutError, ValueError) as error:
                     self.errors.append(repr(error))
                     return

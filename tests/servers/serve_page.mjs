@@ -20,14 +20,14 @@ const args = [
   "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
-const PATIENCE = 20000;
+const ANSWER_TIMEOUT = 20000;
 
 async function looked(width, height, colorScheme) {
   const profile = mkdtempSync(join(tmpdir(), "serve-page-"));
-  const context = await chromium.launchPersistentContext(profile, { executablePath, args, headless: true, viewport: { width, height }, colorScheme, timeout: PATIENCE });
+  const context = await chromium.launchPersistentContext(profile, { executablePath, args, headless: true, viewport: { width, height }, colorScheme, timeout: ANSWER_TIMEOUT });
   try {
     const page = await context.newPage();
-    page.setDefaultTimeout(PATIENCE);
+    page.setDefaultTimeout(ANSWER_TIMEOUT);
     const complaints = [], strangers = [];
     page.on("console", (message) => { if (message.type() === "error" || message.type() === "warning") complaints.push(message.text()); });
     page.on("pageerror", (error) => complaints.push(String(error)));

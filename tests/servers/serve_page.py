@@ -2,7 +2,9 @@
 
     PLAYWRIGHT=/somewhere/node_modules/playwright-core python3 serve_page.py
 
-One task moves slowly, one waits, one is done, and one failed, with markup in the name of its place. What is looked at is in `serve_page.mjs`. $CHROMIUM is the browser (default chromium), $SCREENSHOTS a directory that keeps the pictures.
+One task moves slowly, one waits, one is done, and one failed, with markup in the name of its place.
+What is looked at is in `serve_page.mjs`. $CHROMIUM is the browser (default chromium), $SCREENSHOTS
+a directory that keeps the pictures.
 """
 
 import json

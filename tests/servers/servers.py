@@ -5,11 +5,16 @@
         server.client().list_objects_v2(Bucket="archives")      # boto3
         subprocess.run([...], env={**os.environ, **server.environment()})
 
-* moto: PyPI `moto[server,s3,s3crc32c]`. Everybody has it; it is forgiving, and answers some requests with wrong XML roots.
-* garage: a distributed store that is used in production. $GARAGE, or `garage` on PATH: `cargo install garage --version 2.5.0`.
-* localstack: PyPI `localstack`, in the interpreter that $LOCALSTACK_PYTHON names. Optional: it needs another Python than most systems have.
+* moto: PyPI `moto[server,s3,s3crc32c]`. It installs everywhere; it is forgiving, and answers some
+  requests with wrong XML roots.
+* garage: a distributed store that is used in production. $GARAGE, or `garage` on PATH: `cargo
+  install garage --version 2.5.0`.
+* localstack: PyPI `localstack`, in the interpreter that $LOCALSTACK_PYTHON names. Optional: it
+  needs another Python than most systems have.
 
-What a server does not do as S3 does stands in its `quirks`, so that a test can say what it leaves out. Servers listen on 127.0.0.1 only, keep everything in a temporary directory, and end with the block, however that ends.
+Differences from S3 stand in the `quirks` of a server, so that a test can name what it leaves out.
+Servers listen on 127.0.0.1 only, keep everything in a temporary directory, and end with the block,
+however that ends.
 """
 
 import contextlib
@@ -30,7 +35,7 @@ import botocore.config
 
 START_SECONDS = 90
 
-# What a server lacks or does otherwise.
+# Features that a server lacks or has in another form.
 NO_TAGS = "keeps no tags"
 NO_SIGNATURES = "does not check signatures"
 NO_CONDITIONS = "ignores If-None-Match"
@@ -51,7 +56,7 @@ class Server:
         return int(self.endpoint.rsplit(":", 1)[1])
 
     def environment(self, endpoint=None):
-        """The variables with which AWS tools reach it, and no other place."""
+        """The variables with which AWS tools reach it, and no other server."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -80,7 +85,7 @@ class Server:
 
     @contextlib.contextmanager
     def frozen(self):
-        """Stopped, as a machine that hangs: connections stay, and nobody answers."""
+        """Stopped, like a machine that hangs: connections stay open, without answers."""
         self.process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -89,7 +94,7 @@ class Server:
 
 
 def free_ports(count):
-    """Ports that nobody uses. All are held until all are chosen, so that they differ."""
+    """Free ports. All stay bound until all are chosen, so that they differ."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
@@ -102,7 +107,9 @@ def free_ports(count):
 
 @contextlib.contextmanager
 def running(name, command, directory, port, **variables):
-    """A process, from the moment that its port answers. Its last words are shown if it does not come up."""
+    """A process, from the first answer of its port on. If it does not start, its last output is
+    shown.
+    """
     log_path = os.path.join(directory, "log")
     with open(log_path, "wb") as log:
         process = subprocess.Popen(
