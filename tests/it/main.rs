@@ -17,3 +17,4 @@ mod stock_tools;
 mod support;
 mod vectors;
 mod volumes;
+mod words;
