@@ -5,12 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Paths that are not held to the glossary yet. The list only becomes shorter.
-const NOT_YET: [&str; 26] = [
+const NOT_YET: [&str; 25] = [
     "CHANGELOG.md",
     "benches/",
     "docs/architecture.md",
     "docs/performance.md",
-    "format-spec/",
     "src/aws/",
     "src/base/",
     "src/checkpoint/",
