@@ -3,12 +3,12 @@
 mod architecture;
 mod aws_server;
 mod cli;
-mod documents;
 mod ec2;
 mod faults;
 mod format;
 mod fuzz_smoke;
 mod golden;
+mod policies;
 mod query;
 mod s3;
 mod s3_server;
