@@ -1,4 +1,4 @@
-//! The body of an upload: counted as it goes, and no faster than is allowed.
+//! The body of an upload: reports the bytes that were sent, and obeys the bandwidth limit.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::Pace;
+use super::BandwidthLimit;
 use crate::base::{Event, Observer};
 
-/// Handed to the connection at once when nothing limits the rate.
+/// Bytes of a piece without a bandwidth limit.
 const PIECE: usize = 256 << 10;
 
-/// When something last moved, for whoever watches for stalls.
+/// When a request last moved a byte, for its idle timeout.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Arc<(Instant, AtomicU64)>);
 
@@ -26,7 +26,7 @@ impl Progress {
         Self(Arc::new((Instant::now(), AtomicU64::new(0))))
     }
 
-    /// Something moved, or will at `at`.
+    /// A byte moved, or will at `at`.
     pub(super) fn moved(&self, at: Instant) {
         self.0.1.fetch_max(
             at.saturating_duration_since(self.0.0).as_millis() as u64,
@@ -34,30 +34,30 @@ impl Progress {
         );
     }
 
-    /// How long nothing has moved.
-    pub(super) fn silence(&self) -> Duration {
+    /// The time since a byte last moved.
+    pub(super) fn idle(&self) -> Duration {
         self.0.0.elapsed().saturating_sub(Duration::from_millis(self.0.1.load(Ordering::Relaxed)))
     }
 }
 
-/// Bytes on their way up.
+/// The bytes of an upload.
 pub(super) struct MeteredBody {
     data: Bytes,
-    pace: Option<Pace>,
+    bandwidth: Option<BandwidthLimit>,
     progress: Progress,
     observer: Arc<dyn Observer>,
-    /// The next piece may not go earlier.
+    /// Until the next piece may be sent.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl MeteredBody {
     pub(super) fn sdk_body(
         data: Bytes,
-        pace: Option<Pace>,
+        bandwidth: Option<BandwidthLimit>,
         progress: Progress,
         observer: Arc<dyn Observer>,
     ) -> SdkBody {
-        SdkBody::from_body_1_x(Self { data, pace, progress, observer, pause: None })
+        SdkBody::from_body_1_x(Self { data, bandwidth, progress, observer, pause: None })
     }
 }
 
@@ -73,10 +73,10 @@ impl Body for MeteredBody {
             return Poll::Ready(None);
         }
         let mut piece = PIECE.min(self.data.len());
-        if let Some(pace) = self.pace.clone() {
-            piece = pace.piece().min(self.data.len());
+        if let Some(limit) = self.bandwidth.clone() {
+            piece = limit.piece().min(self.data.len());
             if self.pause.is_none() {
-                let at = pace.admit(piece as u64);
+                let at = limit.admit(piece as u64);
                 self.progress.moved(at);
                 self.pause = Some(Box::pin(sleep_until(at)));
             }

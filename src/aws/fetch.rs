@@ -1,5 +1,4 @@
-//! Something that is being fetched in the background, until somebody wants it or nobody does any
-//! more.
+//! A request in the background, whose result is read later or not at all.
 
 use std::future::Future;
 
@@ -8,7 +7,7 @@ use tokio::task::JoinHandle;
 use super::Runtime;
 use crate::base::{Error, Result};
 
-/// A fetch under way, or done. Dropped, it is given up.
+/// A fetch that runs or has ended. Dropping it aborts it.
 pub(super) struct Fetch<T>(JoinHandle<Result<T>>);
 
 impl<T> Drop for Fetch<T> {
@@ -18,7 +17,7 @@ impl<T> Drop for Fetch<T> {
 }
 
 impl<T: Send + 'static> Fetch<T> {
-    /// Begins.
+    /// Starts `work` in the background.
     pub(super) fn begin(
         runtime: &Runtime,
         work: impl Future<Output = Result<T>> + Send + 'static,
@@ -26,20 +25,20 @@ impl<T: Send + 'static> Fetch<T> {
         Self(runtime.spawn(work))
     }
 
-    /// Waits for the end.
+    /// Waits for the result.
     pub(super) async fn outcome(mut self) -> Result<T> {
-        (&mut self.0)
-            .await
-            .unwrap_or_else(|_| Err(Error::internal("a fetch was given up that was still wanted")))
+        (&mut self.0).await.unwrap_or_else(|_| {
+            Err(Error::internal("a fetch was aborted before its result was read"))
+        })
     }
 
-    /// Gives up all of them, and waits until none of them runs: no fetch outlives whoever began it.
-    pub(super) fn give_up(runtime: &Runtime, fetches: impl IntoIterator<Item = Self>) {
+    /// Aborts all of them and waits until none runs, so that no fetch outlives its reader.
+    pub(super) fn abort_all(runtime: &Runtime, fetches: impl IntoIterator<Item = Self>) {
         let fetches: Vec<Self> = fetches.into_iter().collect();
         fetches.iter().for_each(|fetch| fetch.0.abort());
         runtime.block_on(async {
             for mut fetch in fetches {
-                // Given up, or finished: either is an end.
+                // Aborted or finished.
                 let _ = (&mut fetch.0).await;
             }
         });

@@ -3,31 +3,32 @@
 //!
 //! The ports are synchronous and the SDK is not: each adapter hands its requests to the tasks of
 //! one small runtime ([`Runtime`]) and waits. Nothing here computes for long on those tasks.
-//! Requests are made by [`Link`]: it decides what is tried again and when, how many are under way,
-//! and how long one may be silent. The SDK's own retries are off, so that the two cannot multiply.
+//! A [`Session`] opens a [`Connection`] to each service. The connection repeats requests, limits
+//! how many are sent concurrently, and ends idle ones. The SDK's own retries are off, so that the
+//! two do not multiply.
 
 mod access;
 pub mod base64;
 mod body;
+mod connection;
 pub mod ebs;
 pub mod ec2;
 pub mod ec2_query;
+mod endpoint;
 mod error;
 mod fetch;
-mod limiter;
-mod link;
-mod pace;
+mod limits;
 mod partition;
-mod rate;
-mod retry;
 mod runtime;
 pub mod s3;
+mod session;
 pub mod sts;
 
 pub use access::{Access, Addressing, Credentials, StaticCredentials};
+pub use connection::{Connection, ConnectionOptions};
+pub use endpoint::Endpoint;
 pub use error::needs_other_credentials;
-pub use link::{Link, LinkOptions};
-pub use pace::Pace;
-pub use partition::{Partition, is_of_aws, partition_of};
-pub use retry::RetryPolicy;
+pub use limits::{BandwidthLimit, RetryPolicy};
+pub use partition::{Partition, partition_of};
 pub use runtime::Runtime;
+pub use session::{Compute, RequestSettings, Session};

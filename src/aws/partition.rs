@@ -1,26 +1,24 @@
-//! Partitions: the parts of AWS that share nothing, neither accounts nor snapshots nor host names.
+//! Partitions: the parts of AWS that share neither accounts nor snapshots nor host names.
 //!
 //! From botocore 1.44.5's `partitions.json`. By those data every partition has FIPS and dual-stack
-//! endpoints, so nothing here asks; what is not there fails to resolve.
-
-use super::access::host_of;
+//! endpoints, so none is refused here; a host that does not exist fails to resolve.
 
 /// A part of AWS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
     /// As in ARNs: `aws`, `aws-cn`.
     pub name: &'static str,
-    /// What host names end in.
+    /// The end of host names.
     pub dns_suffix: &'static str,
-    /// What host names with IPv6 addresses end in.
+    /// The end of host names with IPv6 addresses.
     pub dual_stack_suffix: &'static str,
-    /// What stands for the whole partition where a Region is asked for.
+    /// The pseudo Region of the whole partition; empty if it has none.
     global: &'static str,
-    /// What comes before the last two words of its Regions' names.
+    /// The part of its Regions' names before the last two words.
     areas: &'static [&'static str],
 }
 
-/// The commercial one first: a Region that nobody has heard of is taken for one of its.
+/// The commercial partition first: an unknown Region is taken for one of its Regions.
 const PARTITIONS: [Partition; 8] = [
     Partition {
         name: "aws",
@@ -80,8 +78,8 @@ const PARTITIONS: [Partition; 8] = [
     },
 ];
 
-/// The partition that a Region belongs to, by its name: a Region that is newer than this list is
-/// found by its likeness to others.
+/// The partition of a Region, by the form of its name, so that a Region newer than this list is
+/// found as well.
 pub fn partition_of(region: &str) -> Partition {
     let [commercial, ..] = PARTITIONS;
     PARTITIONS.into_iter().find(|partition| partition.has(region)).unwrap_or(commercial)
@@ -102,15 +100,12 @@ impl Partition {
     }
 }
 
-/// Whether an endpoint is one of AWS, in whatever partition: its own, for which nothing is said, or
-/// one that a network has for it.
-pub fn is_of_aws(endpoint: &str) -> bool {
-    let host = host_of(endpoint);
+/// Whether a host is one of AWS, in any partition: its own, or one that a network has for it.
+pub(super) fn is_aws_host(host: &str) -> bool {
     let ends_in = |suffix: &str| host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
-    endpoint.is_empty()
-        || PARTITIONS
-            .iter()
-            .any(|partition| ends_in(partition.dns_suffix) || ends_in(partition.dual_stack_suffix))
+    PARTITIONS
+        .iter()
+        .any(|partition| ends_in(partition.dns_suffix) || ends_in(partition.dual_stack_suffix))
 }
 
 #[cfg(test)]
@@ -118,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn regions_are_told_by_their_names() {
+    fn regions_belong_to_a_partition_by_their_names() {
         for (region, name) in [
             ("us-east-1", "aws"),
             ("mx-central-1", "aws"),
@@ -145,17 +140,14 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_aws_are_told_from_others() {
+    fn hosts_of_aws_are_recognised() {
         for host in [
             "ec2.us-east-1.amazonaws.com",
             "vpce-1-2.ec2.eu-west-1.vpce.amazonaws.com",
             "ec2.cn-north-1.amazonaws.com.cn",
             "ec2.eu-west-1.api.aws",
         ] {
-            assert!(
-                is_of_aws(&format!("https://{host}")) && is_of_aws(&format!("http://{host}:443/x")),
-                "{host}"
-            );
+            assert!(is_aws_host(host), "{host}");
         }
         for host in [
             "",
@@ -165,8 +157,7 @@ mod tests {
             "evilamazonaws.com",
             "ec2.amazonaws.com.evil.example",
         ] {
-            assert!(!is_of_aws(&format!("https://{host}")), "{host}");
+            assert!(!is_aws_host(host), "{host}");
         }
-        assert!(is_of_aws(""));
     }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::base::{Cancel, Error, Result};
 
-/// Requests wait far more than they compute: TLS is their one load, and two threads carry more of
-/// it than two cores can compress.
+/// Requests wait far more than they compute: their one load is TLS, and two threads encrypt more
+/// than two cores compress.
 const THREADS: usize = 2;
 
-/// A small runtime for requests. Clones share it; the last one ends it. It must not be used from
-/// within another runtime.
+/// The threads of requests. Clones share them; the last clone ends them. Must not be used from
+/// within another tokio runtime.
 #[derive(Clone)]
 pub struct Runtime(Arc<tokio::runtime::Runtime>);
 
@@ -33,18 +33,19 @@ impl Runtime {
         self.0.block_on(work)
     }
 
-    /// Runs `work` to its end, or until `longer` after `cancel` is cancelled; then it is dropped.
+    /// Runs `work` to its end. When `cancel` is set, `work` has `drain_timeout` to end, and is then
+    /// dropped.
     pub(super) fn wait<T>(
         &self,
         cancel: &Cancel,
-        longer: Duration,
+        drain_timeout: Duration,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         self.0.block_on(async {
             tokio::select! {
                 biased;
                 result = work => result,
-                () = cancelled(cancel, longer) => Err(Error::interrupted()),
+                () = cancelled(cancel, drain_timeout) => Err(Error::interrupted()),
             }
         })
     }
@@ -62,10 +63,10 @@ impl Runtime {
     }
 }
 
-/// Completes `longer` after `cancel` is cancelled.
-pub(super) async fn cancelled(cancel: &Cancel, longer: Duration) {
+/// Completes `drain_timeout` after `cancel` is set.
+pub(super) async fn cancelled(cancel: &Cancel, drain_timeout: Duration) {
     cancel.cancelled().await;
-    if !longer.is_zero() {
-        tokio::time::sleep(longer).await;
+    if !drain_timeout.is_zero() {
+        tokio::time::sleep(drain_timeout).await;
     }
 }

@@ -1,40 +1,39 @@
-//! STS, of which one thing is asked: whose credentials these are.
+//! STS, for GetCallerIdentity: the account of the credentials.
 
 use aws_config::{Region, SdkConfig};
 use aws_sdk_sts::Client;
 use aws_sdk_sts::config::Builder;
 
+use super::connection::Service;
 use super::error::classify;
-use super::link::Service;
-use super::{Access, Link};
+use super::{Access, Connection, Endpoint};
 use crate::base::{Error, ErrorKind, Result, Retry};
 
 /// The Security Token Service.
 #[derive(Clone, Copy, Debug)]
 pub struct Sts;
 
-/// One side's connection to STS.
-pub type StsLink = Link<Sts>;
+/// A connection to STS.
+pub type StsConnection = Connection<Sts>;
 
 impl Service for Sts {
     type Client = Client;
     const NAME: &'static str = "STS";
-    /// It is asked once.
+    /// One request is sent.
     const MAX_REQUESTS: usize = 1;
 
-    fn client(
-        config: &SdkConfig,
-        region: Region,
-        _endpoint: &str,
-        _access: &Access,
-    ) -> Result<Client> {
-        Ok(Client::from_conf(Builder::from(config).region(region).build()))
+    fn client(config: &SdkConfig, endpoint: &Endpoint, _access: &Access) -> Result<Client> {
+        let builder = Builder::from(config).region(Region::new(endpoint.region().to_owned()));
+        Ok(Client::from_conf(match endpoint.url() {
+            Some(url) => builder.endpoint_url(url).build(),
+            None => builder.build(),
+        }))
     }
 }
 
-impl StsLink {
-    /// The account of the credentials: 12 digits. Everybody may ask for it. `None` if the endpoint
-    /// is not AWS's and answers that it does not know.
+impl StsConnection {
+    /// The account of the credentials: 12 digits. Needs no permission. `None` if the endpoint is not
+    /// AWS's and does not know the action.
     pub fn account(&self) -> Result<Option<String>> {
         let make = |client: Client, _| async move {
             client
@@ -43,9 +42,9 @@ impl StsLink {
                 .await
                 .map_err(|error| classify("cannot find out whose credentials these are", error))
         };
-        // Whoever refuses these credentials may know them at another time.
+        // A service that refuses the credentials knows the action.
         let does_not_know = |error: &Error| {
-            let answered = !self.endpoint().is_empty() && error.fact("status").is_some();
+            let answered = self.endpoint().is_custom() && error.fact("status").is_some();
             answered
                 && error.retry() == Retry::No
                 && !matches!(error.kind(), ErrorKind::Denied | ErrorKind::Limit)

@@ -8,13 +8,12 @@ use super::args::{
     TierForm,
 };
 use super::settings::{Place, Settings, pair, parse_size, state_directory};
-use crate::aws::ec2::Ec2Link;
+use crate::aws::ec2::Ec2Connection;
 use crate::aws::s3::{Checksum, ObjectOptions, S3Location, S3Store, Thaw, ThawTier};
-use crate::aws::{Access, Addressing, Credentials, RetryPolicy};
+use crate::aws::{Access, Addressing, Compute, Credentials, RequestSettings, RetryPolicy, Session};
 use crate::base::{Error, Observer, Result};
 use crate::object::{Attributes, FileReader, ObjectReader};
 use crate::ops::Resumption;
-use crate::setup::{Compute, LinkSettings, Links};
 
 /// Which side of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,16 +23,16 @@ pub(super) enum Side {
 }
 
 /// What it takes to reach AWS.
-pub(super) struct Remote(Links);
+pub(super) struct Remote(Session);
 
 impl Remote {
     pub(super) fn new(settings: &Settings, observer: &Arc<dyn Observer>) -> Self {
-        Self(Links::new(observer.clone(), settings.cancel.clone()))
+        Self(Session::new(observer.clone(), settings.cancel.clone()))
     }
 
     /// EC2's control plane with these credentials.
-    pub(super) fn control(&self, access: &Access, link: &LinkArgs) -> Result<Ec2Link> {
-        self.0.control(access, &link.settings()?)
+    pub(super) fn control(&self, access: &Access, link: &LinkArgs) -> Result<Ec2Connection> {
+        self.0.ec2(access, &link.settings()?)
     }
 
     /// EC2 and EBS with these credentials.
@@ -101,7 +100,7 @@ pub(super) fn open_archive(
 
 impl LinkArgs {
     /// How requests are made.
-    pub(super) fn settings(&self) -> Result<LinkSettings> {
+    pub(super) fn settings(&self) -> Result<RequestSettings> {
         // As other AWS tools do: what is no number there says nothing.
         let variable =
             || std::env::var("AWS_MAX_ATTEMPTS").ok().and_then(|value| value.trim().parse().ok());
@@ -111,9 +110,9 @@ impl LinkArgs {
         if max_attempts == 0 || limit_rate == Some(0) {
             return Err(Error::usage("--max-attempts and --limit-rate have to be more than 0"));
         }
-        Ok(LinkSettings {
+        Ok(RequestSettings {
             retry: RetryPolicy { max_attempts, ..RetryPolicy::default() },
-            silence: Duration::from_secs(self.read_timeout.unwrap_or(60).max(1)),
+            idle_timeout: Duration::from_secs(self.read_timeout.unwrap_or(60).max(1)),
             limit_rate,
             expected_bucket_owner: self.expected_bucket_owner.clone(),
             request_payer: self.request_payer,

@@ -4,6 +4,7 @@
 //! TiB, whatever the fragmentation. It does not know which blocks are zero.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::base::{
     BLOCK_BYTES, Bitmap8, BlockIndex, CELL_BLOCKS, SLOTS_PER_WINDOW, SlotAddress, VolumeSize,
@@ -15,7 +16,7 @@ const EXTENT_CAP: usize = 32_768;
 /// The widest gap worth filling, in blocks.
 const MAX_FILLED_GAP: u32 = 64;
 
-/// The stored blocks of one volume.
+/// The stored blocks of one volume. Clones share the bitmaps that neither of them changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockMap {
     size: VolumeSize,
@@ -24,8 +25,8 @@ pub struct BlockMap {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Window {
-    present: Box<[Bitmap8]>,
-    fill: Option<Box<[Bitmap8]>>,
+    present: Arc<[Bitmap8]>,
+    fill: Option<Arc<[Bitmap8]>>,
 }
 
 impl Window {
@@ -34,8 +35,8 @@ impl Window {
     }
 }
 
-fn empty_bits() -> Box<[Bitmap8]> {
-    vec![0; SLOTS_PER_WINDOW as usize].into_boxed_slice()
+fn empty_bits() -> Arc<[Bitmap8]> {
+    Arc::new([0; SLOTS_PER_WINDOW as usize])
 }
 
 /// The bitmaps of one slot.
@@ -79,14 +80,14 @@ impl BlockMap {
 
     /// Adds blocks `first .. first + count`; those beyond the end of the volume are left out.
     pub fn insert(&mut self, first: u32, count: u32) {
-        self.for_slots(first, count, |window, slot, bits| window.present[slot] |= bits);
+        self.for_slots(first, count, |window, slot, bits| window.present_mut()[slot] |= bits);
     }
 
     /// Takes a block out.
     pub fn remove(&mut self, block: BlockIndex) {
         let address = block.slot();
         if let Some(window) = self.windows.get_mut(&address.window) {
-            window.present[usize::from(address.slot)] &= !(1 << block.bit());
+            window.present_mut()[usize::from(address.slot)] &= !(1 << block.bit());
             if window.present.iter().all(|bits| *bits == 0) {
                 self.windows.remove(&address.window);
             }
@@ -96,9 +97,9 @@ impl BlockMap {
     /// Sets the bitmaps of one slot.
     pub fn set(&mut self, address: SlotAddress, bits: SlotBits) {
         let window = self.windows.entry(address.window).or_insert_with(Window::empty);
-        window.present[usize::from(address.slot)] = bits.present;
+        window.present_mut()[usize::from(address.slot)] = bits.present;
         if bits.fill != 0 || window.fill.is_some() {
-            window.fill.get_or_insert_with(empty_bits)[usize::from(address.slot)] = bits.fill;
+            window.fill_mut()[usize::from(address.slot)] = bits.fill;
         }
     }
 
@@ -210,8 +211,8 @@ impl BlockMap {
             }
             for (first, count) in gaps {
                 self.for_slots(first, count, |window, slot, bits| {
-                    window.present[slot] |= bits;
-                    window.fill.get_or_insert_with(empty_bits)[slot] |= bits;
+                    window.present_mut()[slot] |= bits;
+                    window.fill_mut()[slot] |= bits;
                 });
             }
         }
@@ -241,6 +242,14 @@ impl BlockMap {
 }
 
 impl Window {
+    fn present_mut(&mut self) -> &mut [Bitmap8] {
+        Arc::make_mut(&mut self.present)
+    }
+
+    fn fill_mut(&mut self) -> &mut [Bitmap8] {
+        Arc::make_mut(self.fill.get_or_insert_with(empty_bits))
+    }
+
     fn bits(&self, slot: usize) -> SlotBits {
         SlotBits {
             present: self.present[slot],

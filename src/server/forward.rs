@@ -12,7 +12,7 @@ use super::http::{Body, Reply};
 use super::reserved::{parse, registered, renamed, unavailable};
 use super::times::milliseconds;
 use super::{Refusal, RestoreProgress, RestoredImage, Service};
-use crate::aws::ec2::Ec2Link;
+use crate::aws::ec2::Ec2Connection;
 use crate::aws::ec2_query::{MAX_ANSWER_BYTES, Params, Xml};
 use crate::base::{Result, fits_pattern};
 
@@ -42,7 +42,7 @@ pub trait Upstream: Send + Sync {
     fn ask(&self, action: &str, form: Bytes) -> Asked<'_>;
 }
 
-impl Upstream for Ec2Link {
+impl Upstream for Ec2Connection {
     fn ask(&self, action: &str, form: Bytes) -> Asked<'_> {
         let action = action.to_owned();
         Box::pin(async move {

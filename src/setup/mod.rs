@@ -4,7 +4,6 @@
 //! It does not know arguments, requests or output.
 
 mod bucket;
-mod links;
 mod memory;
 mod reason;
 mod record;
@@ -12,7 +11,6 @@ mod restore;
 mod store;
 
 pub use bucket::{look_at_bucket, task_target};
-pub use links::{Compute, LinkSettings, Links};
 pub use memory::{Resources, StorePlanned};
 pub use reason::{failure_reason, told};
 pub use record::Recorder;

@@ -8,7 +8,7 @@ use crate::ops::{self, Restored, Resumption};
 /// What the task of a restore is known by: one archive may be restored twice, under two names.
 pub fn restore_target(options: &Ec2Options, archive: &Archive<'_>) -> String {
     let (region, endpoint) = (options.ec2.region(), options.ec2.endpoint());
-    let at = if endpoint.is_empty() { String::new() } else { format!(" at {endpoint}") };
+    let at = if endpoint.is_custom() { format!(" at {endpoint}") } else { String::new() };
     let profile = options.ec2.profile().map(|profile| format!(" as {profile}")).unwrap_or_default();
     let name = options
         .edits

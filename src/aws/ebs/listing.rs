@@ -1,52 +1,71 @@
-//! The blocks of a snapshot, as ListSnapshotBlocks names them, and the tokens they are read with.
+//! ListSnapshotBlocks: pages of block indexes, and the block map made of them.
 //!
-//! Tokens are kept for the blocks that are being read and those that come next, not for the volume:
-//! those of 16 TiB would take gigabytes.
+//! A volume is listed twice. The first listing, here, gives the block map: one bit a block, kept by
+//! the [source](super::EbsSource). The second, in [`tokens`](super::tokens), gives the tokens of
+//! the blocks that are read next; all tokens of a 16 TiB volume would take gigabytes.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::quota::SnapshotQuota;
-use super::{EbsLink, odd, transfer_failure};
-use crate::base::{BLOCK_BYTES, Error, ErrorKind, Result, VolumeSize};
+use super::{EbsConnection, odd, transfer_failure};
+use crate::base::{BLOCK_BYTES, Error, Result, VolumeSize};
 use crate::format::BlockMap;
 
-/// Tokens are renewed so long before they end, or after three quarters of their time.
-const MARGIN: Duration = Duration::from_secs(60);
-/// A volume is listed in pieces of so many blocks at the same time (128 GiB), in at most so many.
-const PIECE: u32 = 1 << 18;
-const PIECES: u32 = 8;
-/// Refused tokens of pages that follow one another without a block in them: after so many it is
-/// given up. Each time the list was begun anew.
-const RENEWALS: u32 = 5;
+/// After its first page a volume is listed in sections of at least this many blocks (128 GiB), in
+/// parallel.
+const SECTION_BLOCKS: u32 = 1 << 18;
+/// Sections of a volume at most.
+const MAX_SECTIONS: u32 = 8;
+/// How often a listing begins anew at the same block because EBS refuses its page token.
+pub(super) const MAX_PAGE_RENEWALS: u32 = 5;
 
-/// A snapshot that is listed.
+/// The parameters of ListSnapshotBlocks requests for one snapshot.
 #[derive(Clone)]
 pub(super) struct Listing {
-    pub(super) link: EbsLink,
+    pub(super) link: EbsConnection,
     pub(super) snapshot_id: String,
     pub(super) quota: SnapshotQuota,
-    /// Blocks of a page at most.
-    pub(super) page: u32,
+    /// `MaxResults`: blocks of a page at most.
+    pub(super) page_blocks: u32,
 }
 
-/// One answer.
+/// One answer of ListSnapshotBlocks.
 pub(super) struct Page {
-    blocks: Vec<(u32, String)>,
-    next: Option<String>,
-    expires: Option<SystemTime>,
+    /// Block indexes, ascending, each with its token.
+    pub(super) blocks: Vec<(u32, String)>,
+    /// `NextToken`. A page may be empty and have one.
+    pub(super) next: Option<String>,
+    /// When the block tokens expire.
+    pub(super) expires: Option<SystemTime>,
     pub(super) size: VolumeSize,
 }
 
+/// A listing after its first page.
+#[derive(Clone)]
+pub(super) struct PartialMap {
+    /// The blocks of the first page.
+    map: BlockMap,
+    /// The first block that is not listed yet, and the page token; `None` if the first page is the
+    /// last.
+    next: Option<(u32, String)>,
+}
+
+impl PartialMap {
+    pub(super) fn size(&self) -> VolumeSize {
+        self.map.size()
+    }
+}
+
 impl Listing {
-    /// One page: from block `start`, or, with a token, where the page before ended.
+    /// Requests one page: from block `start`, or, with a page token, from the end of the page
+    /// before.
     pub(super) async fn page(&self, start: u32, token: Option<&str>) -> Result<Page> {
         let make = |client: aws_sdk_ebs::Client, progress: super::super::body::Progress| {
             let request = client
                 .list_snapshot_blocks()
                 .snapshot_id(&self.snapshot_id)
-                .max_results(self.page as i32);
+                .max_results(self.page_blocks as i32);
             let request = match token {
                 Some(token) => request.next_token(token),
                 None => request.starting_block_index(start as i32),
@@ -98,52 +117,70 @@ impl Listing {
         })
     }
 
-    /// All blocks that the snapshot holds. Large volumes are listed in several pieces at the same
-    /// time.
-    pub(super) async fn map(&self, size: VolumeSize) -> Result<BlockMap> {
-        let pieces = size.blocks().div_ceil(PIECE).clamp(1, PIECES);
-        let step = size.blocks().div_ceil(pieces);
+    /// Requests the first page of the volume.
+    pub(super) async fn begin(&self) -> Result<PartialMap> {
+        let page = self.page(0, None).await?;
+        let mut map = BlockMap::new(page.size);
+        insert(&mut map, &page, page.size.blocks());
+        let from = page.blocks.last().map_or(0, |(last, _)| last + 1);
+        Ok(PartialMap { map, next: page.next.map(|token| (from, token)) })
+    }
+
+    /// Requests the pages after the first, and returns all blocks of the snapshot. The rest of a
+    /// large volume is listed in several sections in parallel.
+    pub(super) async fn finish(&self, begun: PartialMap) -> Result<BlockMap> {
+        let PartialMap { map, next } = begun;
+        let Some((from, token)) = next else { return Ok(map) };
+        let end = map.size().blocks();
+        let sections = (end - from).div_ceil(SECTION_BLOCKS).clamp(1, MAX_SECTIONS);
+        let step = (end - from).div_ceil(sections);
+        let map = Arc::new(Mutex::new(map));
         let mut tasks = tokio::task::JoinSet::new();
-        for piece in 0..pieces {
-            let (listing, start, end) =
-                (self.clone(), piece * step, ((piece + 1) * step).min(size.blocks()));
-            tasks.spawn(async move { listing.runs(start, end, size).await });
+        let mut token = Some(token);
+        for section in 0..sections {
+            let start = from + section * step;
+            let (listing, map, token) = (self.clone(), map.clone(), token.take());
+            let section_end = start.saturating_add(step).min(end);
+            tasks.spawn(async move { listing.section(start, section_end, token, &map).await });
         }
-        let mut map = BlockMap::new(size);
-        while let Some(runs) = tasks.join_next().await {
-            let runs =
-                runs.map_err(|cause| Error::internal("a task of a listing ended").because(cause))??;
-            runs.into_iter().for_each(|(first, count)| map.insert(first, count));
+        while let Some(listed) = tasks.join_next().await {
+            listed
+                .map_err(|cause| Error::internal("a task of a listing ended").because(cause))??;
         }
+        let map = map.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(map)
     }
 
-    /// The listed blocks from `start` to `end`, as runs.
-    async fn runs(&self, start: u32, end: u32, size: VolumeSize) -> Result<Vec<(u32, u32)>> {
-        let mut runs: Vec<(u32, u32)> = Vec::new();
+    /// Inserts the listed blocks from `start` to `end` into `map`. `token` is a page token that
+    /// continues at `start`.
+    async fn section(
+        &self,
+        start: u32,
+        end: u32,
+        mut token: Option<String>,
+        map: &Mutex<BlockMap>,
+    ) -> Result<()> {
         let mut from = start;
-        let mut token: Option<String> = None;
-        // Refused tokens since the last block.
+        // Refused page tokens since the last block.
         let mut refused = 0;
         while from < end {
             let page = match self.page(from, token.as_deref()).await {
-                // The token of a page ends after an hour: begin again behind what is known.
-                Err(error) if token.is_some() && is_stale_page(&error) && refused < RENEWALS => {
+                // A page token expires after an hour: list again from the first missing block.
+                Err(error)
+                    if token.is_some() && is_stale_page(&error) && refused < MAX_PAGE_RENEWALS =>
+                {
                     token = None;
                     refused += 1;
                     continue;
                 }
                 page => page?,
             };
-            if page.size != size {
+            let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+            if page.size != map.size() {
                 return Err(odd("EBS says two sizes of one volume"));
             }
-            for (index, _) in page.blocks.iter().take_while(|(index, _)| *index < end) {
-                match runs.last_mut() {
-                    Some((first, count)) if *first + *count == *index => *count += 1,
-                    _ => runs.push((*index, 1)),
-                }
-            }
+            insert(&mut map, &page, end);
+            drop(map);
             if let Some((last, _)) = page.blocks.last() {
                 (from, refused) = (last + 1, 0);
             }
@@ -152,180 +189,29 @@ impl Listing {
                 None => break,
             }
         }
-        Ok(runs)
-    }
-}
-
-fn is_stale_page(error: &Error) -> bool {
-    error.fact("reason") == Some("INVALID_PAGE_TOKEN")
-}
-
-/// Whether a block was refused because its token is not good any more.
-pub(super) fn is_stale_block(error: &Error) -> bool {
-    error.fact("reason") == Some("INVALID_BLOCK_TOKEN")
-}
-
-/// Blocks that are being read. The tokens from the lowest of them on are wanted.
-#[derive(Clone, Default)]
-pub(super) struct Wanted(Arc<Mutex<BTreeSet<u32>>>);
-
-impl Wanted {
-    pub(super) fn add(&self, block: u32) -> WantedBlock {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(block);
-        WantedBlock { wanted: self.clone(), block }
-    }
-
-    fn lowest(&self) -> Option<u32> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).first().copied()
-    }
-}
-
-/// A block that is wanted until this is dropped.
-pub(super) struct WantedBlock {
-    wanted: Wanted,
-    block: u32,
-}
-
-impl Drop for WantedBlock {
-    fn drop(&mut self) {
-        self.wanted.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.block);
-    }
-}
-
-/// The tokens of a stretch of the volume: one listing, as far as it was read and is still of use.
-pub(super) struct Tokens {
-    listing: Listing,
-    wanted: Wanted,
-    state: tokio::sync::Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// Counts listings. A new one makes the tokens of the one before it invalid.
-    generation: u64,
-    /// Pages, ascending: where each begins and ends, and its tokens.
-    pages: VecDeque<Stretch>,
-    /// What leads to the next page, and the block from which on that lists; `None` before the first
-    /// page and after the last.
-    next: Option<(String, u32)>,
-    /// When the tokens are too old.
-    renew_at: Option<SystemTime>,
-}
-
-struct Stretch {
-    first: u32,
-    end: u32,
-    tokens: BTreeMap<u32, String>,
-}
-
-impl State {
-    fn covers(&self) -> Option<(u32, u32)> {
-        Some((self.pages.front()?.first, self.pages.back()?.end))
-    }
-
-    fn has_expired(&self) -> bool {
-        self.renew_at.is_some_and(|at| at <= SystemTime::now())
-    }
-}
-
-impl Tokens {
-    pub(super) fn new(listing: Listing, wanted: Wanted) -> Self {
-        Self { listing, wanted, state: tokio::sync::Mutex::default() }
-    }
-
-    /// The token of a block that the map names, and which listing it is of.
-    pub(super) async fn of(&self, block: u32, size: VolumeSize) -> Result<(String, u64)> {
-        let mut state = self.state.lock().await;
-        let mut refused = 0;
-        loop {
-            if state.has_expired() {
-                self.begin(&mut state);
-            }
-            match state.covers() {
-                Some((first, end)) if (first..end).contains(&block) => {
-                    let page = state.pages.iter().find(|page| block < page.end);
-                    let token = page.and_then(|page| page.tokens.get(&block)).cloned();
-                    let missing = || {
-                        Error::new(
-                            ErrorKind::Io,
-                            "EBS does not list a block any more that it listed before",
-                        )
-                        .at("block", block)
-                    };
-                    return Ok((token.ok_or_else(missing)?, state.generation));
-                }
-                Some((first, _)) if block < first => self.begin(&mut state),
-                None if state.next.as_ref().is_some_and(|(_, from)| block < *from) => {
-                    self.begin(&mut state)
-                }
-                // Far ahead, as when most of a store was done before: whoever is behind is not
-                // waited for.
-                Some((_, end))
-                    if block - end > 4 * self.listing.page
-                        && self.wanted.lowest().is_none_or(|lowest| lowest >= block) =>
-                {
-                    self.begin(&mut state);
-                }
-                _ => {}
-            }
-            match self.extend(&mut state, block, size).await {
-                // The token of a page ends after an hour.
-                Err(error) if is_stale_page(&error) && refused < RENEWALS => {
-                    refused += 1;
-                    self.begin(&mut state);
-                }
-                extended => extended?,
-            }
-        }
-    }
-
-    /// The tokens of this listing are not good any more.
-    pub(super) async fn refused(&self, generation: u64) {
-        let mut state = self.state.lock().await;
-        if state.generation == generation {
-            self.begin(&mut state);
-        }
-    }
-
-    /// A new listing, of which nothing is known yet.
-    fn begin(&self, state: &mut State) {
-        *state = State { generation: state.generation + 1, ..State::default() };
-    }
-
-    /// Reads one more page.
-    async fn extend(&self, state: &mut State, block: u32, size: VolumeSize) -> Result<()> {
-        let lowest = self.wanted.lowest().unwrap_or(block).min(block);
-        while state.pages.front().is_some_and(|page| page.end <= lowest) && state.pages.len() > 1 {
-            state.pages.pop_front();
-        }
-        // Pages may be empty. Where the listing stands is then not seen in them, and a lower block
-        // may be wanted meanwhile.
-        let from = state.next.as_ref().map_or(lowest, |(_, from)| *from);
-        let page =
-            self.listing.page(from, state.next.as_ref().map(|(token, _)| token.as_str())).await?;
-        let end = match (page.blocks.last(), &page.next) {
-            (_, None) => size.blocks(),
-            (Some((last, _)), Some(_)) => last + 1,
-            // A page may be empty although others follow.
-            (None, Some(_)) => from,
-        };
-        state.next = page.next.map(|token| (token, end));
-        state.renew_at =
-            [state.renew_at, page.expires.and_then(renewal)].into_iter().flatten().min();
-        if end > from {
-            state.pages.push_back(Stretch {
-                first: from,
-                end,
-                tokens: page.blocks.into_iter().collect(),
-            });
-        }
         Ok(())
     }
 }
 
-/// When tokens are renewed that end at `expires`; `None` if that cannot be, because a clock is
-/// wrong. Then the service says when.
-fn renewal(expires: SystemTime) -> Option<SystemTime> {
-    let left = expires.duration_since(SystemTime::now()).ok()?;
-    expires.checked_sub(MARGIN.min(left / 4))
+/// Inserts the blocks of a page that are below `end`.
+fn insert(map: &mut BlockMap, page: &Page, end: u32) {
+    let mut run: Option<(u32, u32)> = None;
+    for (index, _) in page.blocks.iter().take_while(|(index, _)| *index < end) {
+        match &mut run {
+            Some((first, count)) if *first + *count == *index => *count += 1,
+            _ => {
+                if let Some((first, count)) = run.replace((*index, 1)) {
+                    map.insert(first, count);
+                }
+            }
+        }
+    }
+    if let Some((first, count)) = run {
+        map.insert(first, count);
+    }
+}
+
+/// Whether EBS refused a page token.
+pub(super) fn is_stale_page(error: &Error) -> bool {
+    error.fact("reason") == Some("INVALID_PAGE_TOKEN")
 }

@@ -8,6 +8,7 @@ mod listing;
 mod quota;
 mod reader;
 mod snapshot;
+mod tokens;
 mod writer;
 
 use aws_config::{Region, SdkConfig};
@@ -20,9 +21,9 @@ use aws_sdk_ebs::types::error::{
     ValidationException,
 };
 
+use super::connection::Service;
 use super::error::{Failure, classify};
-use super::link::Service;
-use super::{Access, Link};
+use super::{Access, Connection, Endpoint};
 use crate::base::{Error, ErrorKind, Result, Retry};
 use crate::format::Digest;
 
@@ -37,8 +38,8 @@ pub use writer::{EbsSink, SendBuffers};
 #[derive(Clone, Copy, Debug)]
 pub struct Ebs;
 
-/// One side's connection to EBS.
-pub type EbsLink = Link<Ebs>;
+/// A connection to EBS.
+pub type EbsConnection = Connection<Ebs>;
 
 impl Service for Ebs {
     type Client = Client;
@@ -46,13 +47,12 @@ impl Service for Ebs {
     /// 5,000 requests a second, the most of an account, at 100 ms each.
     const MAX_REQUESTS: usize = 512;
 
-    fn client(
-        config: &SdkConfig,
-        region: Region,
-        _endpoint: &str,
-        _access: &Access,
-    ) -> Result<Client> {
-        Ok(Client::from_conf(Builder::from(config).region(region).build()))
+    fn client(config: &SdkConfig, endpoint: &Endpoint, _access: &Access) -> Result<Client> {
+        let builder = Builder::from(config).region(Region::new(endpoint.region().to_owned()));
+        Ok(Client::from_conf(match endpoint.url() {
+            Some(url) => builder.endpoint_url(url).build(),
+            None => builder.build(),
+        }))
     }
 }
 

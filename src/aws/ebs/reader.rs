@@ -1,7 +1,7 @@
 //! A snapshot as a volume that is read.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_sdk_ebs::primitives::ByteStream;
 use bytes::BytesMut;
@@ -10,10 +10,11 @@ use tokio::time::{sleep, sleep_until};
 use super::super::body::Progress;
 use super::super::error::Failure;
 use super::super::fetch::Fetch;
-use super::super::retry::random;
-use super::listing::{Listing, Tokens, Wanted, is_stale_block};
-use super::quota::{PAGE, SnapshotQuota, Spare};
-use super::{EbsLink, Quotas, odd, parse_digest, transfer_failure};
+use super::super::limits::random;
+use super::listing::{Listing, PartialMap};
+use super::quota::{PAGE_BLOCKS, SnapshotQuota, SpareBlocks};
+use super::tokens::{PendingReads, Tokens, is_stale_block};
+use super::{EbsConnection, Quotas, odd, parse_digest, transfer_failure};
 use crate::base::{
     BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, Retry, SnapshotId, VolumeSize,
 };
@@ -21,19 +22,27 @@ use crate::codec::sha256;
 use crate::format::{BlockMap, Digest};
 use crate::volume::BlockSource;
 
-/// Maps up to this memory are kept for the next who asks: volumes up to 4 TiB.
-const KEPT_MAP: u64 = 1 << 20;
+/// Blocks of the page that shows that a snapshot can be listed: the fewest that EBS takes.
+const PROBE_BLOCKS: u32 = 100;
 
 /// A snapshot, read block by block.
 pub struct EbsSource {
     fetcher: Fetcher,
     size: VolumeSize,
-    map: OnceLock<BlockMap>,
-    /// Blocks that are being fetched, or were, and wait to be read.
+    presence: Mutex<Presence>,
+    /// Blocks that were requested ahead of their read.
     ahead: Mutex<HashMap<u32, Fetch<Fetched>>>,
 }
 
-/// A block as it came, and what the service says of it.
+/// How far the volume is listed.
+enum Presence {
+    /// Its first page.
+    FirstPage(PartialMap),
+    /// All of it: 4 KiB for each 16 GiB that have blocks, at most 16 MiB.
+    Whole(BlockMap),
+}
+
+/// A block, and the digest that EBS gives for it.
 struct Fetched {
     data: BytesMut,
     digest: Digest,
@@ -47,32 +56,49 @@ struct Inner {
     size: VolumeSize,
     quota: SnapshotQuota,
     tokens: Tokens,
-    wanted: Wanted,
-    spare: Spare,
+    pending: PendingReads,
+    spare: SpareBlocks,
 }
 
 impl EbsSource {
-    /// Opens a snapshot: one request, which proves that it may be listed.
-    pub fn open(link: &EbsLink, id: &SnapshotId, quotas: &Quotas) -> Result<Self> {
-        let listing = Listing {
-            link: link.clone(),
-            snapshot_id: id.to_string(),
-            quota: quotas.of_snapshot(),
-            page: PAGE,
-        };
-        let first = Listing { page: 100, ..listing.clone() };
-        let size = link.wait(first.page(0, None))?.size;
-        let wanted = Wanted::default();
-        let (quota, tokens) = (listing.quota.clone(), Tokens::new(listing.clone(), wanted.clone()));
+    /// Opens a snapshot. Requests the first page of its blocks, which shows that it may be listed.
+    pub fn open(link: &EbsConnection, id: &SnapshotId, quotas: &Quotas) -> Result<Self> {
+        let listing = Self::listing(link, id, quotas, PAGE_BLOCKS);
+        let begun = link.wait(listing.begin())?;
+        let size = begun.size();
+        let pending = PendingReads::default();
+        let (quota, tokens) =
+            (listing.quota.clone(), Tokens::new(listing.clone(), pending.clone()));
         let fetcher = Fetcher(Arc::new(Inner {
             listing,
             size,
             quota,
             tokens,
-            wanted,
+            pending,
             spare: quotas.spare.clone(),
         }));
-        Ok(Self { fetcher, size, map: OnceLock::new(), ahead: Mutex::default() })
+        let presence = Mutex::new(Presence::FirstPage(begun));
+        Ok(Self { fetcher, size, presence, ahead: Mutex::default() })
+    }
+
+    /// The size of the volume of a snapshot that may be listed: one request with a short answer.
+    pub fn size_of(link: &EbsConnection, id: &SnapshotId, quotas: &Quotas) -> Result<VolumeSize> {
+        let listing = Self::listing(link, id, quotas, PROBE_BLOCKS);
+        Ok(link.wait(listing.page(0, None))?.size)
+    }
+
+    fn listing(
+        link: &EbsConnection,
+        id: &SnapshotId,
+        quotas: &Quotas,
+        page_blocks: u32,
+    ) -> Listing {
+        Listing {
+            link: link.clone(),
+            snapshot_id: id.to_string(),
+            quota: quotas.of_snapshot(),
+            page_blocks,
+        }
     }
 
     /// Reads the first block, if there is one: proves that blocks may be read, and, of an encrypted
@@ -82,7 +108,7 @@ impl EbsSource {
         self.read_at(BlockIndex(first.first).offset(), &mut vec![0; BLOCK_BYTES as usize])
     }
 
-    fn link(&self) -> &EbsLink {
+    fn link(&self) -> &EbsConnection {
         &self.fetcher.0.listing.link
     }
 
@@ -96,11 +122,11 @@ impl EbsSource {
 
     fn begin(&self, block: u32) -> Fetch<Fetched> {
         let fetcher = self.fetcher.clone();
-        // At once: tasks begin in any order, and a listing that begins with a later block would
-        // have to be made again for this one.
-        let wanted = fetcher.0.wanted.add(block);
+        // Before the task starts: tasks start in any order, and a listing that begins with a later
+        // block would have to be made again for this one.
+        let pending = fetcher.0.pending.add(block);
         Fetch::begin(self.link().runtime(), async move {
-            let _wanted = wanted;
+            let _pending = pending;
             fetcher.fetch(block).await
         })
     }
@@ -116,13 +142,14 @@ impl BlockSource for EbsSource {
     }
 
     fn block_map(&self) -> Result<BlockMap> {
-        if let Some(map) = self.map.get() {
-            return Ok(map.clone());
-        }
-        let map = self.link().wait(self.fetcher.0.listing.map(self.size))?;
-        if map.memory() <= KEPT_MAP {
-            return Ok(self.map.get_or_init(|| map).clone());
-        }
+        // Locked while it is listed, so that a second caller does not list again.
+        let mut presence = self.presence.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = match &*presence {
+            Presence::Whole(map) => return Ok(map.clone()),
+            Presence::FirstPage(begun) => begun.clone(),
+        };
+        let map = self.link().wait(self.fetcher.0.listing.finish(begun))?;
+        *presence = Presence::Whole(map.clone());
         Ok(map)
     }
 
@@ -214,7 +241,7 @@ impl Drop for EbsSource {
     /// No fetch outlives its source.
     fn drop(&mut self) {
         let fetches = std::mem::take(&mut *self.lock());
-        Fetch::give_up(self.link().runtime(), fetches.into_values());
+        Fetch::abort_all(self.link().runtime(), fetches.into_values());
     }
 }
 

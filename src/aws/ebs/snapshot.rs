@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{EbsLink, failure, is_unknown, odd, print_digest};
+use super::{EbsConnection, failure, is_unknown, odd, print_digest};
 use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, VolumeSize};
 use crate::format::Digest;
 
@@ -69,7 +69,7 @@ impl NewSnapshot {
 }
 
 /// Begins a snapshot.
-pub fn start_snapshot(link: &EbsLink, wanted: &NewSnapshot) -> Result<StartedSnapshot> {
+pub fn start_snapshot(link: &EbsConnection, wanted: &NewSnapshot) -> Result<StartedSnapshot> {
     let tags: Vec<_> = wanted
         .tags
         .iter()
@@ -102,7 +102,11 @@ pub fn start_snapshot(link: &EbsLink, wanted: &NewSnapshot) -> Result<StartedSna
 
 /// Completes a snapshot: EBS compares count and checksum with what it has. It is of use when EC2
 /// calls it completed, which comes later.
-pub fn complete_snapshot(link: &EbsLink, id: &SnapshotId, what: &CompletedSnapshot) -> Result<()> {
+pub fn complete_snapshot(
+    link: &EbsConnection,
+    id: &SnapshotId,
+    what: &CompletedSnapshot,
+) -> Result<()> {
     let count = i32::try_from(what.blocks)
         .map_err(|_| Error::internal("a volume has more blocks than it can have"))?;
     let make = |client: aws_sdk_ebs::Client, _| {

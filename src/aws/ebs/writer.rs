@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::super::body::{MeteredBody, Progress};
 use super::quota::SnapshotQuota;
 use super::snapshot::Sum;
-use super::{CompletedSnapshot, EbsLink, Quotas, is_unknown, print_digest, transfer_failure};
+use super::{CompletedSnapshot, EbsConnection, Quotas, is_unknown, print_digest, transfer_failure};
 use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Monitor, Result, Retry, SnapshotId};
 use crate::format::{Digest, ZERO_BLOCK_DIGEST};
 use crate::volume::{BlockSink, Delivered};
@@ -54,7 +54,7 @@ pub struct EbsSink {
 struct Sender(Arc<Inner>);
 
 struct Inner {
-    link: EbsLink,
+    link: EbsConnection,
     snapshot_id: SnapshotId,
     quota: SnapshotQuota,
     /// Set when the first block has arrived. Until then it goes alone, and is tried while the
@@ -90,7 +90,7 @@ fn retold(error: &Error) -> Error {
 impl EbsSink {
     /// Writes to a snapshot that was begun and is not complete.
     pub fn new(
-        link: &EbsLink,
+        link: &EbsConnection,
         snapshot_id: SnapshotId,
         quotas: &Quotas,
         buffers: &SendBuffers,
@@ -257,7 +257,7 @@ impl Sender {
             let options = inner.link.options();
             let body = MeteredBody::sdk_body(
                 data.clone(),
-                options.pace.clone(),
+                options.bandwidth.clone(),
                 progress.clone(),
                 options.observer.clone(),
             );

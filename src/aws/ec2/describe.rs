@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Ec2Link;
+use super::Ec2Connection;
 use crate::aws::ec2_query::Params;
 use crate::base::{Error, ErrorKind, ImageId, Result, SnapshotId};
 
@@ -48,7 +48,7 @@ pub(super) fn snapshots_of(image: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// Describes an image, disabled and deprecated ones included.
-pub(super) fn image(link: &Ec2Link, id: &ImageId) -> Result<Value> {
+pub(super) fn image(link: &Ec2Connection, id: &ImageId) -> Result<Value> {
     let params = Params::new()
         .list("ImageId", [id])
         .set("IncludeDisabled", true)
@@ -66,7 +66,7 @@ pub(super) fn image(link: &Ec2Link, id: &ImageId) -> Result<Value> {
 }
 
 /// Describes an image that was just made: for a while not every part of EC2 knows it.
-pub(super) fn new_image(link: &Ec2Link, id: &ImageId) -> Result<Value> {
+pub(super) fn new_image(link: &Ec2Connection, id: &ImageId) -> Result<Value> {
     let mut left = UNKNOWN_FOR;
     loop {
         match image(link, id) {
@@ -80,7 +80,7 @@ pub(super) fn new_image(link: &Ec2Link, id: &ImageId) -> Result<Value> {
 }
 
 /// The image of this name that the account owns, if there is one.
-pub(super) fn image_named(link: &Ec2Link, name: &str) -> Result<Option<Value>> {
+pub(super) fn image_named(link: &Ec2Connection, name: &str) -> Result<Option<Value>> {
     let filter = Params::new().set("Name", "name").list("Value", [escape_filter(name)]);
     let params = Params::new()
         .list("Owner", ["self"])
@@ -98,7 +98,7 @@ pub(super) fn image_named(link: &Ec2Link, name: &str) -> Result<Option<Value>> {
 
 /// The first item of a list that is looked for.
 fn find(
-    link: &Ec2Link,
+    link: &Ec2Connection,
     doing: &'static str,
     (action, member): (&'static str, &'static str),
     params: Params,
@@ -115,7 +115,7 @@ fn find(
 /// Asks for all pages of a list, as long as `goes_on` wants more. Pages may be empty although
 /// others follow.
 pub(super) fn pages(
-    link: &Ec2Link,
+    link: &Ec2Connection,
     doing: &'static str,
     action: &'static str,
     params: Params,
@@ -146,7 +146,7 @@ fn escape_filter(value: &str) -> String {
 
 /// Describes snapshots, in the order of `ids`. What is not known, or not to this account, is
 /// `None`.
-pub(super) fn snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Option<Value>>> {
+pub(super) fn snapshots(link: &Ec2Connection, ids: &[SnapshotId]) -> Result<Vec<Option<Value>>> {
     let mut found = Vec::new();
     for some in ids.chunks(SNAPSHOTS) {
         match describe_snapshots(link, some) {
@@ -173,7 +173,7 @@ pub(super) fn snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Option
         .collect())
 }
 
-fn describe_snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Value>> {
+fn describe_snapshots(link: &Ec2Connection, ids: &[SnapshotId]) -> Result<Vec<Value>> {
     let params = Params::new().list("SnapshotId", ids);
     let mut found = Vec::new();
     pages(link, "cannot describe snapshots", "DescribeSnapshots", params, |answer| {
@@ -184,7 +184,7 @@ fn describe_snapshots(link: &Ec2Link, ids: &[SnapshotId]) -> Result<Vec<Value>> 
 }
 
 /// Fails if these credentials may not describe snapshots.
-pub(super) fn may_describe_snapshots(link: &Ec2Link) -> Result<()> {
+pub(super) fn may_describe_snapshots(link: &Ec2Connection) -> Result<()> {
     let params = Params::new().list("Owner", ["self"]).set("MaxResults", 5);
     link.call("cannot describe snapshots", "DescribeSnapshots", params).map(drop)
 }
@@ -198,7 +198,7 @@ pub(super) fn would(answer: Result<Value>) -> Result<()> {
 }
 
 /// Whether a snapshot may be used by everybody. Such ones cannot be read by the direct APIs.
-pub(super) fn is_public(link: &Ec2Link, id: &SnapshotId) -> Result<bool> {
+pub(super) fn is_public(link: &Ec2Connection, id: &SnapshotId) -> Result<bool> {
     let filter = Params::new().set("Name", "snapshot-id").list("Value", [id]);
     let params = Params::new().list("RestorableBy", ["all"]).structures("Filter", [filter]);
     Ok(find(link, "cannot describe snapshots", ("DescribeSnapshots", "Snapshots"), params, |_| {
@@ -214,7 +214,7 @@ pub(super) fn is_unknown(error: &Error) -> bool {
 
 /// Asks about an image or snapshot, one attribute at a time, what describing it does not tell.
 pub(super) fn attribute(
-    link: &Ec2Link,
+    link: &Ec2Connection,
     action: &'static str,
     id: (&str, &str),
     attribute: &str,

@@ -1,6 +1,6 @@
 //! Requests of others, passed on to EC2 as they came, and its answers as they come.
 //!
-//! They run on the link's own threads, whoever waits for them. Nothing is repeated, and nothing is
+//! They run on the connection's own threads. Nothing is repeated, and nothing is
 //! read into: whoever asked knows whether it may be asked again.
 
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::error::classify;
 use super::client::RawAnswer;
-use super::{Ec2Client, Ec2Link};
+use super::{Ec2Client, Ec2Connection};
 use crate::base::{Error, ErrorKind, Result, Retry};
 
 /// The longest answer that is passed on.
@@ -49,30 +49,30 @@ impl Body for ForwardedBody {
     }
 }
 
-impl Ec2Link {
-    /// Sends `form`, signed with the credentials of this link, once. `action` is what it asks for.
-    /// A refusal is an answer; an error means that there is none, and then
-    /// nobody knows whether EC2 did what was asked for.
+impl Ec2Connection {
+    /// Sends `form` once, signed with the credentials of this connection. `action` is its action. A
+    /// refusal is an answer; after an error it is not known whether EC2 did what the form says.
     pub async fn forward(&self, action: &str, form: Bytes) -> Result<Forwarded> {
-        let (client, silence, action) = (self.client(), self.options().silence, action.to_owned());
+        let (client, idle_timeout, action) =
+            (self.client(), self.options().idle_timeout, action.to_owned());
         let (told, heard) = oneshot::channel();
         // It ends with its answer, or as soon as nobody wants it any more.
-        self.runtime().spawn(pass_on(client, silence, action, form, told));
+        self.runtime().spawn(pass_on(client, idle_timeout, action, form, told));
         heard.await.map_err(|_| Error::interrupted())?
     }
 }
 
 async fn pass_on(
     client: Ec2Client,
-    silence: Duration,
+    idle_timeout: Duration,
     action: String,
     form: Bytes,
     told: oneshot::Sender<Result<Forwarded>>,
 ) {
     let doing = "cannot pass the request on to EC2";
-    let answer = match tokio::time::timeout(silence, client.send(&action, form)).await {
+    let answer = match tokio::time::timeout(idle_timeout, client.send(&action, form)).await {
         Ok(answer) => answer.map_err(|error| classify(doing, error).error),
-        Err(_) => Err(silent(silence)),
+        Err(_) => Err(idle_for(idle_timeout)),
     };
     let RawAnswer { status, content_type, request_id, mut body } = match answer {
         Ok(answer) => answer,
@@ -88,8 +88,8 @@ async fn pass_on(
     }
     loop {
         let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
-        let piece = match tokio::time::timeout(silence, frame).await {
-            Err(_) => Err(silent(silence)),
+        let piece = match tokio::time::timeout(idle_timeout, frame).await {
+            Err(_) => Err(idle_for(idle_timeout)),
             Ok(None) => return,
             Ok(Some(Err(cause))) => {
                 Err(Error::new(ErrorKind::Io, "the answer of EC2 ended early").because(cause))
@@ -113,8 +113,8 @@ async fn pass_on(
     }
 }
 
-fn silent(silence: Duration) -> Error {
-    Error::new(ErrorKind::Io, "EC2 was silent for too long")
-        .at("seconds", silence.as_secs())
+fn idle_for(idle_timeout: Duration) -> Error {
+    Error::new(ErrorKind::Io, "EC2 was idle for too long")
+        .at("seconds", idle_timeout.as_secs())
         .retry_as(Retry::Transient)
 }

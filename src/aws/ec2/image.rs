@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::super::ebs::{EbsLink, EbsSource, Quotas, Requests};
+use super::super::ebs::{EbsConnection, EbsSource, Quotas, Requests};
 use super::super::needs_other_credentials;
 use super::describe::{self, Attribute, items, text};
-use super::{Ec2Link, partition_of};
+use super::{Ec2Connection, partition_of};
 use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
 use crate::image::ImageDocument;
 use crate::image::{ImageSource, Likeness};
@@ -63,8 +63,8 @@ pub struct Ec2Image {
 impl Ec2Image {
     /// Describes the source, and tries whether all of it can be read.
     pub fn open(
-        ec2: &Ec2Link,
-        ebs: &EbsLink,
+        ec2: &Ec2Connection,
+        ebs: &EbsConnection,
         quotas: &Quotas,
         source: &Ec2Source,
         observer: &dyn Observer,
@@ -87,7 +87,11 @@ impl Ec2Image {
                 .map_err(|error| error.at("image_id", id))?,
         };
         let described = describe::snapshots(ec2, &ids)?;
-        let opened = open_all(ec2, ebs, quotas, &ids, &described, Depth::Blocks)?;
+        let opened = for_all(ec2, &ids, &described, |id| {
+            let source = EbsSource::open(ebs, id, quotas)?;
+            source.try_block()?;
+            Ok(source)
+        })?;
         top.insert("SnapshotAttributes".to_owned(), snapshot_attributes(ec2, &ids, observer)?);
         top.insert("Snapshots".to_owned(), described.into_iter().flatten().collect());
         if let Some(image) = image {
@@ -118,14 +122,19 @@ impl Ec2Image {
 
     /// Finds out what can be found out in a few requests of whether an image can be stored: it is
     /// there and whole, and its snapshots may be listed. Gives the bytes of its volumes.
-    pub fn examine(ec2: &Ec2Link, ebs: &EbsLink, quotas: &Quotas, id: &ImageId) -> Result<u64> {
+    pub fn examine(
+        ec2: &Ec2Connection,
+        ebs: &EbsConnection,
+        quotas: &Quotas,
+        id: &ImageId,
+    ) -> Result<u64> {
         let image = describe::image(ec2, id)?;
         let located = |error: Error| error.at("image_id", id);
         check_image(&image).map_err(located)?;
         let ids = snapshot_ids(&image).map_err(located)?;
         let described = describe::snapshots(ec2, &ids)?;
-        let opened = open_all(ec2, ebs, quotas, &ids, &described, Depth::Lists)?;
-        Ok(opened.iter().map(|source| source.size().bytes()).sum())
+        let sizes = for_all(ec2, &ids, &described, |id| EbsSource::size_of(ebs, id, quotas))?;
+        Ok(sizes.into_iter().map(|size| size.bytes()).sum())
     }
 
     /// The requests that reading all of it takes.
@@ -291,7 +300,7 @@ fn warn_of_image(image: &Value, observer: &dyn Observer) {
 }
 
 /// What only DescribeImageAttribute tells.
-fn image_attributes(ec2: &Ec2Link, id: &ImageId, observer: &dyn Observer) -> Result<Value> {
+fn image_attributes(ec2: &Ec2Connection, id: &ImageId, observer: &dyn Observer) -> Result<Value> {
     let mut attributes = Map::new();
     let (mut of_owner, mut denied) = (Vec::new(), Vec::new());
     for name in ["launchPermission", "uefiData"] {
@@ -342,7 +351,7 @@ fn is_nothing(value: &Value) -> bool {
 
 /// Who may use the snapshots; those of others are left out.
 fn snapshot_attributes(
-    ec2: &Ec2Link,
+    ec2: &Ec2Connection,
     ids: &[SnapshotId],
     observer: &dyn Observer,
 ) -> Result<Value> {
@@ -367,35 +376,17 @@ fn snapshot_attributes(
     Ok(Value::Array(all))
 }
 
-/// How far a snapshot is tried.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Depth {
-    /// A page of its list.
-    Lists,
-    /// All of its list, and a block.
-    Blocks,
-}
-
-/// Opens all snapshots and tries each, or says of all that cannot be read why.
-fn open_all(
-    ec2: &Ec2Link,
-    ebs: &EbsLink,
-    quotas: &Quotas,
+/// Calls `open` for each snapshot, and names all that cannot be read in one error.
+fn for_all<T>(
+    ec2: &Ec2Connection,
     ids: &[SnapshotId],
     described: &[Option<Value>],
-    depth: Depth,
-) -> Result<Vec<EbsSource>> {
+    open: impl Fn(&SnapshotId) -> Result<T>,
+) -> Result<Vec<T>> {
     let mut opened = Vec::new();
     let mut problems: Vec<Error> = Vec::new();
     for (id, described) in ids.iter().zip(described) {
-        let source = check_snapshot(described.as_ref()).and_then(|()| {
-            let source = EbsSource::open(ebs, id, quotas)?;
-            if depth == Depth::Blocks {
-                source.try_block()?;
-            }
-            Ok(source)
-        });
-        match source {
+        match check_snapshot(described.as_ref()).and_then(|()| open(id)) {
             Ok(source) => opened.push(source),
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Internal) => {
                 return Err(error);
@@ -409,7 +400,7 @@ fn open_all(
     }
     let mut problems = problems.into_iter();
     let Some(first) = problems.next() else { return Ok(opened) };
-    // One is enough to refuse, but whoever mends them wants to know of all.
+    // One is enough to refuse; the user mends all of them at once.
     Err(problems.fold(first, |first, other| {
         first.at(
             "also",
@@ -451,7 +442,7 @@ fn check_snapshot(described: Option<&Value>) -> Result<()> {
 }
 
 /// Says why a snapshot cannot be read, if more is known than the service said.
-fn explain(ec2: &Ec2Link, id: &SnapshotId, described: Option<&Value>, error: Error) -> Error {
+fn explain(ec2: &Ec2Connection, id: &SnapshotId, described: Option<&Value>, error: Error) -> Error {
     if needs_other_credentials(&error) {
         return error;
     }

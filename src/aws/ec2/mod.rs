@@ -10,11 +10,11 @@ mod fidelity;
 mod finish;
 mod forward;
 mod image;
-mod link;
 mod permissions;
 mod place;
 mod registration;
 mod retire;
+mod service;
 mod target;
 mod tasks;
 
@@ -25,8 +25,8 @@ pub use edits::{DeviceChange, DeviceEdit, Edits};
 pub use fidelity::{Fidelity, FidelityItem};
 pub use forward::{Forwarded, ForwardedBody};
 pub use image::{Ec2Image, Ec2Source};
-pub use link::{Ec2, Ec2Link};
 pub use place::{Ec2Options, Ec2Place, Ec2Restored, Made, RestoredSnapshot, delete_snapshot};
 pub use retire::{RetireAction, RetirePlan, RetiredSnapshot, plan_retire, retire};
+pub use service::{Ec2, Ec2Connection};
 
 pub use tasks::{RestoreTask, StoreTask, restore_by_aws, store_by_aws};

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::describe::{items, text};
 use super::edits::Edits;
 use super::fidelity::FidelityItem;
-use super::{Ec2Link, partition_of};
+use super::{Ec2Connection, partition_of};
 use crate::aws::ec2_query::Params;
 use crate::base::{ImageId, Result, rfc3339};
 use crate::image::ImageDocument;
@@ -17,7 +17,7 @@ const IMAGE: &str = "image";
 
 /// Does what was asked for, and accounts for what was recorded.
 pub(super) fn apply(
-    ec2: &Ec2Link,
+    ec2: &Ec2Connection,
     id: &ImageId,
     document: &ImageDocument,
     edits: &Edits,
@@ -32,7 +32,7 @@ pub(super) fn apply(
 }
 
 fn launch_permissions(
-    ec2: &Ec2Link,
+    ec2: &Ec2Connection,
     id: &ImageId,
     attributes: &Value,
     edits: &Edits,
@@ -78,7 +78,7 @@ fn launch_permissions(
 }
 
 fn deprecation(
-    ec2: &Ec2Link,
+    ec2: &Ec2Connection,
     id: &ImageId,
     image: &Value,
     edits: &Edits,
@@ -112,7 +112,7 @@ fn deprecation(
 }
 
 fn protection(
-    ec2: &Ec2Link,
+    ec2: &Ec2Connection,
     id: &ImageId,
     image: &Value,
     edits: &Edits,

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use super::super::ebs::{EbsLink, Quotas};
-use super::Ec2Link;
+use super::super::ebs::{EbsConnection, Quotas};
+use super::Ec2Connection;
 use super::describe::{self, text};
 use super::edits::Edits;
 use super::fidelity::FidelityItem;
@@ -28,9 +28,9 @@ use crate::image::{ImagePlace, ImageTarget};
 #[derive(Clone)]
 pub struct Ec2Options {
     /// The control plane.
-    pub ec2: Ec2Link,
+    pub ec2: Ec2Connection,
     /// The data plane, in the same Region.
-    pub ebs: EbsLink,
+    pub ebs: EbsConnection,
     /// The account's limits.
     pub quotas: Quotas,
     /// Memory for blocks on their way, in bytes.
@@ -291,7 +291,7 @@ pub(super) fn planned_snapshot(document: &ImageDocument, id: &SnapshotId) -> Opt
 }
 
 /// Deletes a snapshot that nobody can continue, or names it.
-pub(super) fn delete_or_name(ec2: &Ec2Link, id: &str, observer: &dyn Observer) {
+pub(super) fn delete_or_name(ec2: &Ec2Connection, id: &str, observer: &dyn Observer) {
     if let Err(error) = delete_snapshot(ec2, id) {
         observer.note(&Event::Warning {
             message: format!("{id} was left behind and has to be deleted: {error}"),
@@ -300,7 +300,7 @@ pub(super) fn delete_or_name(ec2: &Ec2Link, id: &str, observer: &dyn Observer) {
 }
 
 /// Deletes a snapshot. Returns whether it is gone: one that an image uses stays.
-pub fn delete_snapshot(ec2: &Ec2Link, id: &str) -> Result<bool> {
+pub fn delete_snapshot(ec2: &Ec2Connection, id: &str) -> Result<bool> {
     match ec2.call(
         "cannot delete the snapshot",
         "DeleteSnapshot",

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::Ec2Link;
+use super::Ec2Connection;
 use super::describe::{self, items, text, would};
 use super::place::delete_snapshot;
 use crate::aws::ec2_query::Params;
@@ -62,7 +62,7 @@ pub struct RetiredSnapshot {
 
 /// Plans it. What EC2 would refuse is refused here: an image that is protected, or of somebody
 /// else.
-pub fn plan_retire(ec2: &Ec2Link, id: &ImageId, action: RetireAction) -> Result<RetirePlan> {
+pub fn plan_retire(ec2: &Ec2Connection, id: &ImageId, action: RetireAction) -> Result<RetirePlan> {
     let image = describe::image(ec2, id)?;
     let deregisters = matches!(action, RetireAction::Deregister { .. });
     if deregisters
@@ -131,7 +131,7 @@ pub fn plan_retire(ec2: &Ec2Link, id: &ImageId, action: RetireAction) -> Result<
 }
 
 /// Does what was planned. A snapshot that got another user meanwhile stays.
-pub fn retire(ec2: &Ec2Link, plan: &RetirePlan) -> Result<RetirePlan> {
+pub fn retire(ec2: &Ec2Connection, plan: &RetirePlan) -> Result<RetirePlan> {
     let id = &plan.image_id;
     let params = Params::new().set("ImageId", id);
     let located = |error: Error| error.at("image_id", id);
@@ -173,7 +173,7 @@ pub fn retire(ec2: &Ec2Link, plan: &RetirePlan) -> Result<RetirePlan> {
 }
 
 /// The other images of the account that use a snapshot.
-fn users(ec2: &Ec2Link, snapshot: &str, but: &ImageId) -> Result<Vec<String>> {
+fn users(ec2: &Ec2Connection, snapshot: &str, but: &ImageId) -> Result<Vec<String>> {
     let mut found = BTreeSet::new();
     let filter =
         Params::new().set("Name", "block-device-mapping.snapshot-id").list("Value", [snapshot]);

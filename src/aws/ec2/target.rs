@@ -291,8 +291,8 @@ impl ImageTarget for Ec2Target {
                     volume,
                     snapshot_id: started.snapshot_id.to_string(),
                     attempt,
-                    ebs_endpoint: options.ebs.endpoint(),
-                    ec2_endpoint: options.ec2.endpoint(),
+                    ebs_endpoint: options.ebs.endpoint().to_string(),
+                    ec2_endpoint: options.ec2.endpoint().to_string(),
                     region: options.ec2.region(),
                     profile: options.ec2.profile(),
                 })?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Ec2Link;
+use super::Ec2Connection;
 use super::describe::{self, items, tag_params, text, would};
 use crate::aws::ec2_query::Params;
 use crate::base::{
@@ -57,7 +57,7 @@ impl StoreTask {
     }
 
     /// Asks AWS whether it would do it. Nothing is done.
-    pub fn check(&self, ec2: &Ec2Link) -> Result<()> {
+    pub fn check(&self, ec2: &Ec2Connection) -> Result<()> {
         describe::image(ec2, &self.image_id)?;
         would(ec2.call(
             "AWS would not store the image",
@@ -81,7 +81,7 @@ impl RestoreTask {
     }
 
     /// Asks AWS whether it would do it. Nothing is done.
-    pub fn check(&self, ec2: &Ec2Link) -> Result<()> {
+    pub fn check(&self, ec2: &Ec2Connection) -> Result<()> {
         would(ec2.call(
             "AWS would not restore the object",
             "CreateRestoreImageTask",
@@ -100,7 +100,11 @@ fn is_repeated(error: &Error) -> bool {
 const NOT_THERE_YET: u32 = 30;
 
 /// Has AWS store an image, and waits for the end. Returns the object's key.
-pub fn store_by_aws(ec2: &Ec2Link, task: &StoreTask, observer: &dyn Observer) -> Result<String> {
+pub fn store_by_aws(
+    ec2: &Ec2Connection,
+    task: &StoreTask,
+    observer: &dyn Observer,
+) -> Result<String> {
     let image = describe::image(ec2, &task.image_id)?;
     let total = volume_bytes(&image);
     let located = |error: Error| error.at("image_id", &task.image_id).at("bucket", &task.bucket);
@@ -177,7 +181,7 @@ pub fn store_by_aws(ec2: &Ec2Link, task: &StoreTask, observer: &dyn Observer) ->
     Ok(key)
 }
 
-fn list_store_tasks(ec2: &Ec2Link, id: &ImageId) -> Result<Vec<Value>> {
+fn list_store_tasks(ec2: &Ec2Connection, id: &ImageId) -> Result<Vec<Value>> {
     let answer = ec2.call(
         "cannot follow the task",
         "DescribeStoreImageTasks",
@@ -189,7 +193,7 @@ fn list_store_tasks(ec2: &Ec2Link, id: &ImageId) -> Result<Vec<Value>> {
 /// Has AWS restore an object that it made, and waits until the image can be used. An interruption
 /// leaves it to AWS, which goes on.
 pub fn restore_by_aws(
-    ec2: &Ec2Link,
+    ec2: &Ec2Connection,
     task: &RestoreTask,
     observer: &dyn Observer,
 ) -> Result<(ImageId, Vec<SnapshotId>)> {

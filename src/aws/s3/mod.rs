@@ -25,6 +25,6 @@ pub use location::S3Location;
 pub use part_plan::{MAX_OBJECT, MAX_PARTS, MIN_PART, PartPlan};
 pub use preflight::Preflight;
 pub use relay::ServerCopy;
-pub use service::{S3, S3Link};
+pub use service::{S3, S3Connection};
 pub use store::{ObjectOptions, S3Store};
 pub use thaw::{Thaw, ThawTier};

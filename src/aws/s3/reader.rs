@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use super::super::body::Progress;
 use super::super::error::{Failure, classify};
 use super::super::fetch::Fetch;
-use super::S3Link;
+use super::S3Connection;
 use super::attributes::decode_metadata;
 use super::store::{S3Store, failed};
 use crate::base::{Error, ErrorKind, Result, Retry};
@@ -74,7 +74,7 @@ impl S3Reader {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn link(&self) -> &S3Link {
+    fn link(&self) -> &S3Connection {
         &self.store.link
     }
 
@@ -150,7 +150,7 @@ impl Drop for S3Reader {
     /// No fetch outlives its reader.
     fn drop(&mut self) {
         let tasks = std::mem::take(&mut *self.lock());
-        Fetch::give_up(self.link().runtime(), tasks.into_values());
+        Fetch::abort_all(self.link().runtime(), tasks.into_values());
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_s3::types::{ChecksumMode, RequestPayer, ServerSideEncryption, StorageClass};
 
 use super::super::error::{Failure, classify};
-use super::S3Link;
+use super::S3Connection;
 use super::checksum::Checksum;
 use super::reader::S3Reader;
 use super::writer::S3Writer;
@@ -82,7 +82,7 @@ impl ObjectOptions {
 /// A bucket. Keys are whole keys.
 #[derive(Clone)]
 pub struct S3Store {
-    pub(super) link: S3Link,
+    pub(super) link: S3Connection,
     pub(super) bucket: String,
     pub(super) options: ObjectOptions,
 }
@@ -104,7 +104,7 @@ pub(super) struct Head {
 
 impl S3Store {
     /// The bucket `bucket` over `link`.
-    pub fn new(link: S3Link, bucket: impl Into<String>, options: ObjectOptions) -> Self {
+    pub fn new(link: S3Connection, bucket: impl Into<String>, options: ObjectOptions) -> Self {
         Self { link, bucket: bucket.into(), options }
     }
 
@@ -132,12 +132,14 @@ impl S3Store {
             None if self.options.sse.as_deref().is_some_and(|kind| kind.starts_with("aws:kms")) => {
                 Ok(false)
             }
-            None => Ok(fits && self.link.endpoint().is_empty() && !self.bucket.ends_with("--x-s3")),
+            None => {
+                Ok(fits && !self.link.endpoint().is_custom() && !self.bucket.ends_with("--x-s3"))
+            }
         }
     }
 
     /// The connection.
-    pub fn link(&self) -> &S3Link {
+    pub fn link(&self) -> &S3Connection {
         &self.link
     }
 

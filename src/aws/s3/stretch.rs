@@ -108,7 +108,7 @@ impl Shared {
         ))?;
         *known = Some(upload.clone());
         let state = UploadState {
-            endpoint: self.store.link.endpoint(),
+            endpoint: self.store.link.endpoint().to_string(),
             region: self.store.link.region(),
             bucket: self.store.bucket.clone(),
             key: self.key.clone(),

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::super::base64;
 use super::super::body::{MeteredBody, Progress};
 use super::super::error::classify;
-use super::super::{LinkOptions, Pace};
+use super::super::{BandwidthLimit, ConnectionOptions};
 use super::checksum::Checksum;
 use super::store::{Head, S3Store};
 use crate::base::{Error, ErrorKind, Event, Result, hex, rfc3339};
@@ -162,7 +162,7 @@ impl Upload {
                 .set_expected_bucket_owner(options.owner());
             async move {
                 let sent = if signed {
-                    in_one_piece(len, link_options.pace.as_ref(), &progress).await;
+                    in_one_piece(len, link_options.bandwidth.as_ref(), &progress).await;
                     let sent = request.send().await;
                     link_options.observer.note(&Event::Sent { bytes: len });
                     sent
@@ -364,7 +364,7 @@ pub(super) async fn put_object(
             .set_expected_bucket_owner(options.owner());
         async move {
             let sent = if signed {
-                in_one_piece(len, link_options.pace.as_ref(), &progress).await;
+                in_one_piece(len, link_options.bandwidth.as_ref(), &progress).await;
                 let sent = request.send().await;
                 link_options.observer.note(&Event::Sent { bytes: len });
                 sent
@@ -384,14 +384,15 @@ pub(super) fn is_unreadable(error: &Error) -> bool {
     error.fact("status") == Some("200") && error.fact("code").is_none()
 }
 
-/// Bytes on their way up: in pieces that are counted and paced, or, to be signed, in one.
-fn body(data: Bytes, signed: bool, options: &LinkOptions, progress: &Progress) -> ByteStream {
+/// The bytes of an upload: in pieces that are counted and obey the bandwidth limit, or, to be
+/// signed, in one.
+fn body(data: Bytes, signed: bool, options: &ConnectionOptions, progress: &Progress) -> ByteStream {
     if signed {
         return ByteStream::from(data);
     }
     ByteStream::new(MeteredBody::sdk_body(
         data,
-        options.pace.clone(),
+        options.bandwidth.clone(),
         progress.clone(),
         options.observer.clone(),
     ))
@@ -399,10 +400,10 @@ fn body(data: Bytes, signed: bool, options: &LinkOptions, progress: &Progress) -
 
 /// A body that has to be signed goes in one piece, unseen: its time under the rate limit passes
 /// before, and it may be silent for as long as it takes at 64 KiB a second.
-async fn in_one_piece(len: u64, pace: Option<&Pace>, progress: &Progress) {
+async fn in_one_piece(len: u64, bandwidth: Option<&BandwidthLimit>, progress: &Progress) {
     let mut start = Instant::now();
-    if let Some(pace) = pace {
-        start = pace.admit(len);
+    if let Some(limit) = bandwidth {
+        start = limit.admit(len);
     }
     progress.moved(start + Duration::from_secs(len >> 16));
     sleep_until(start).await;

@@ -64,7 +64,7 @@ impl S3Writer {
                 PartPlan::of_size(earlier.state.part_size, memory.max(2 * earlier.state.part_size))
             }
             (None, Some(size)) => {
-                PartPlan::with_parts_of(size, at_most, memory, !store.link.endpoint().is_empty())
+                PartPlan::with_parts_of(size, at_most, memory, store.link.endpoint().is_custom())
             }
             (None, None) => PartPlan::new(PartPlan::with_borders(at_most, stretches.len()), memory),
         }?;

@@ -23,11 +23,12 @@ pub(in super::super) fn run(args: ServeArgs, settings: &Settings, console: &Cons
     let observer = console.observer();
     let remote = Remote::new(settings, &observer);
     let ec2 = remote.control(&args.sides.access(Side::Source), &args.sides.source_link())?;
-    if leads_to(&ec2.endpoint(), args.listen) {
+    let endpoint = ec2.endpoint();
+    if endpoint.url().is_some_and(|url| leads_to(url, args.listen)) {
         let error = Error::usage(
             "the endpoint of EC2 is this server itself: start it without AWS_ENDPOINT_URL_EC2, which is for its clients",
         );
-        return Err(error.at("endpoint", ec2.endpoint()));
+        return Err(error.at("endpoint", endpoint));
     }
     let region = ec2.region();
     let upstream = args.forward.then(|| Arc::new(ec2) as Arc<dyn Upstream>);

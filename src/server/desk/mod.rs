@@ -18,11 +18,11 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{
     Overview, Refusal, RestoreRequest, RestoredImage, Service, StorePage, StoreQuery, StoreRequest,
 };
-use crate::aws::s3::{ObjectOptions, S3Link};
-use crate::aws::{Access, Credentials, RetryPolicy};
+use crate::aws::s3::{ObjectOptions, S3Connection};
+use crate::aws::{Access, Compute, Credentials, RequestSettings, RetryPolicy, Session};
 use crate::base::{Cancel, Error, ErrorKind, ImageId, Observer, Result};
 use crate::checkpoint::StateDirectory;
-use crate::setup::{Compute, LinkSettings, Links, Recorder, Resources, told};
+use crate::setup::{Recorder, Resources, told};
 use crate::taskdb::{Ledger, Of, Owner, Rules};
 use tally::Tally;
 
@@ -62,7 +62,7 @@ pub struct DeskSettings {
     /// Credentials, Region and endpoint of EC2 and EBS.
     pub compute: Access,
     /// How requests to EC2 and EBS are made.
-    pub compute_link: LinkSettings,
+    pub compute_link: RequestSettings,
     /// The account of the credentials for EC2, if it is not to be asked for.
     pub account_id: Option<String>,
     /// Blocks a second that the account may read or write, if it is not what the Region gives.
@@ -70,7 +70,7 @@ pub struct DeskSettings {
     /// Credentials, Region and endpoint of S3.
     pub archive: Access,
     /// How requests to S3 are made.
-    pub archive_link: LinkSettings,
+    pub archive_link: RequestSettings,
     /// What is asked for with every object. The memory for parts is planned.
     pub objects: ObjectOptions,
     /// Whether archives may go to a bucket that everybody may read.
@@ -96,9 +96,9 @@ struct Shared {
     settings: DeskSettings,
     ledger: Arc<Ledger>,
     owner: Arc<Owner>,
-    links: Links,
+    session: Session,
     compute: Compute,
-    archive: S3Link,
+    archive: S3Connection,
     /// What this server is for, once that is known: others leave its tasks alone.
     scope: OnceLock<String>,
     /// When and why the account could not be found out.
@@ -134,10 +134,10 @@ impl Desk {
             .because(error)
         })?;
         let tally = Arc::new(Tally::new(settings.observer.clone()));
-        let links = Links::new(tally.clone(), settings.cancel.clone());
+        let session = Session::new(tally.clone(), settings.cancel.clone());
         let compute =
-            links.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
-        let archive = links.objects(settings.archive.clone(), &settings.archive_link)?;
+            session.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
+        let archive = session.s3(settings.archive.clone(), &settings.archive_link)?;
         let ledger = Arc::new(Ledger::open(settings.state.path())?);
         let owner = Arc::new(Owner::register(settings.state.path())?);
         let shared = Arc::new(Shared {
@@ -145,7 +145,7 @@ impl Desk {
             asked: Mutex::default(),
             ledger,
             owner,
-            links,
+            session,
             compute,
             archive,
             tally,
@@ -269,12 +269,16 @@ impl Shared {
         // Nobody waits for long: with credentials that can be used it is one short request.
         let link = &self.settings.compute_link;
         let retry = RetryPolicy { max_attempts: link.retry.max_attempts.min(2), ..link.retry };
-        let settings = LinkSettings { retry, silence: link.silence.min(ASK_AGAIN), ..link.clone() };
+        let settings = RequestSettings {
+            retry,
+            idle_timeout: link.idle_timeout.min(ASK_AGAIN),
+            ..link.clone()
+        };
         let access_to_sts = Access {
             connect_timeout: Some(access.connect_timeout.unwrap_or(ASK_AGAIN).min(ASK_AGAIN)),
             ..access.clone()
         };
-        if let Some(account) = self.links.account(&access_to_sts, &settings)? {
+        if let Some(account) = self.session.account(&access_to_sts, &settings)? {
             return Ok(account);
         }
         // Where nobody knows accounts, profiles tell them apart, and keys that stay.

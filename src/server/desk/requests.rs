@@ -172,7 +172,7 @@ impl Shared {
 
     /// The bucket of a request, to be looked at.
     fn bucket(&self, name: &str) -> S3Store {
-        let options = self.settings.archive_link.of_objects(self.settings.objects.clone());
+        let options = self.settings.archive_link.object_options(self.settings.objects.clone());
         S3Store::new(self.archive.clone(), name, options)
     }
 

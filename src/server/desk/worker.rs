@@ -11,15 +11,13 @@ use std::time::Duration;
 use super::requests::{RestoreWork, StoreWork};
 use super::{LEVEL, Shared, lock, share_of};
 use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Ec2Source};
-use crate::aws::needs_other_credentials;
+use crate::aws::{Compute, Session, needs_other_credentials};
 use crate::base::{BLOCK_BYTES, Error, Event, ImageId, Observer, Result};
 use crate::engine::{Archive, Context, PackOptions};
 use crate::localfs::Overwrite;
 use crate::object::{Attributes, ObjectStore};
 use crate::ops::Resumption;
-use crate::setup::{
-    Compute, Links, Recorder, StoreJob, failure_reason, restore_to_ec2, store_to_bucket, told,
-};
+use crate::setup::{Recorder, StoreJob, failure_reason, restore_to_ec2, store_to_bucket, told};
 use crate::taskdb::{Kind, TaskRow};
 
 /// Between two looks for work that other servers were asked for, or left.
@@ -202,10 +200,10 @@ fn expect(shared: &Shared, row: &TaskRow, bytes: u64) {
 }
 
 /// Connections of one task. The account's limits are those of all tasks.
-fn compute(shared: &Shared, links: &Links) -> Result<Compute> {
+fn compute(shared: &Shared, session: &Session) -> Result<Compute> {
     let settings = &shared.settings;
     let compute =
-        links.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
+        session.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
     Ok(Compute { quotas: shared.compute.quotas.clone(), ..compute })
 }
 
@@ -217,12 +215,12 @@ fn store(
 ) -> Result<()> {
     let settings = &shared.settings;
     let work: StoreWork = request(row)?;
-    let links = shared.links.heard_by(observer.clone());
-    let compute = compute(shared, &links)?;
+    let session = shared.session.observed_by(observer.clone());
+    let compute = compute(shared, &session)?;
     let source = Ec2Source::Image(ImageId::parse(&work.image_id)?);
     let image =
         Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source, observer.as_ref())?;
-    let bucket = links.bucket(
+    let bucket = session.bucket(
         &work.bucket,
         settings.archive.clone(),
         &settings.archive_link,
@@ -260,9 +258,9 @@ fn restore(
 ) -> Result<()> {
     let settings = &shared.settings;
     let work: RestoreWork = request(row)?;
-    let links = shared.links.heard_by(observer.clone());
-    let Compute { ec2, ebs, quotas } = compute(shared, &links)?;
-    let bucket = links.bucket(
+    let session = shared.session.observed_by(observer.clone());
+    let Compute { ec2, ebs, quotas } = compute(shared, &session)?;
+    let bucket = session.bucket(
         &work.bucket,
         settings.archive.clone(),
         &settings.archive_link,

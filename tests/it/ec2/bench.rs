@@ -3,9 +3,13 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use amistore::aws::ebs::{EbsLink, Quotas};
-use amistore::aws::ec2::{Ec2Image, Ec2Link, Ec2Options, Ec2Place, Ec2Restored, Ec2Source, Edits};
-use amistore::aws::{Access, Credentials, LinkOptions, RetryPolicy, Runtime, StaticCredentials};
+use amistore::aws::ebs::{EbsConnection, Quotas};
+use amistore::aws::ec2::{
+    Ec2Connection, Ec2Image, Ec2Options, Ec2Place, Ec2Restored, Ec2Source, Edits,
+};
+use amistore::aws::{
+    Access, ConnectionOptions, Credentials, RetryPolicy, Runtime, StaticCredentials,
+};
 use amistore::base::{Cancel, Error, Event, Observer, Result};
 use amistore::checkpoint::StateDirectory;
 use amistore::engine::{Archive, Context, PackOptions, Plan};
@@ -51,7 +55,7 @@ pub struct Bench {
     /// Bytes of memory for data in flight.
     pub memory: u64,
     /// To make connections takes longer than to use them.
-    pub links: OnceLock<(Ec2Link, EbsLink)>,
+    pub links: OnceLock<(Ec2Connection, EbsConnection)>,
 }
 
 impl Bench {
@@ -70,15 +74,15 @@ impl Bench {
     }
 
     /// Waits for nothing that tests need not wait for.
-    pub fn options(&self) -> LinkOptions {
-        LinkOptions {
+    pub fn options(&self) -> ConnectionOptions {
+        ConnectionOptions {
             retry: RetryPolicy {
                 max_attempts: 4,
                 base: Duration::from_millis(1),
                 cap: Duration::from_millis(4),
             },
-            silence: self.silence,
-            pace: None,
+            idle_timeout: self.silence,
+            bandwidth: None,
             observer: self.heard.clone(),
             cancel: Cancel::new(),
         }
@@ -98,23 +102,23 @@ impl Bench {
         }
     }
 
-    fn links(&self) -> &(Ec2Link, EbsLink) {
+    fn links(&self) -> &(Ec2Connection, EbsConnection) {
         self.links.get_or_init(|| {
-            let ec2 = Ec2Link::open(&self.runtime, self.access(), self.options())
+            let ec2 = Ec2Connection::open(&self.runtime, self.access(), self.options())
                 .expect("a configuration");
             (
                 ec2,
-                EbsLink::open(&self.runtime, self.access(), self.options())
+                EbsConnection::open(&self.runtime, self.access(), self.options())
                     .expect("a configuration"),
             )
         })
     }
 
-    pub fn ec2(&self) -> Ec2Link {
+    pub fn ec2(&self) -> Ec2Connection {
         self.links().0.clone()
     }
 
-    pub fn ebs(&self) -> EbsLink {
+    pub fn ebs(&self) -> EbsConnection {
         self.links().1.clone()
     }
 

@@ -5,9 +5,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amistore::aws::{Access, Credentials, RetryPolicy, StaticCredentials, needs_other_credentials};
+use amistore::aws::{
+    Access, Credentials, RequestSettings, RetryPolicy, Session, StaticCredentials,
+    needs_other_credentials,
+};
 use amistore::base::{Cancel, ErrorKind, NullObserver};
-use amistore::setup::{LinkSettings, Links};
 use serde_json::json;
 
 use super::setup::World;
@@ -213,13 +215,13 @@ fn whose_credentials_these_are_is_asked_of_sts() {
     let (aws, s3) = (TestAws::start(), TestS3::start());
     aws.add_key_of("210987654321", "AKIAOTHER", "other", None);
     s3.add_key(TestAws::ACCESS_KEY, TestAws::SECRET_KEY, None);
-    let links = Links::new(Arc::new(NullObserver), Cancel::new());
+    let links = Session::new(Arc::new(NullObserver), Cancel::new());
     let retry = RetryPolicy {
         max_attempts: 2,
         base: Duration::from_millis(1),
         cap: Duration::from_millis(1),
     };
-    let settings = LinkSettings { retry, ..LinkSettings::default() };
+    let settings = RequestSettings { retry, ..RequestSettings::default() };
     let account = |endpoint: &str, id: &str, secret: &str| {
         let keys = StaticCredentials {
             access_key_id: id.to_owned(),

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use amistore::engine::PackOptions;
+use amistore::object::{Creation, MemoryStore, ObjectStore};
+use amistore::ops::{self, ArchiveTarget};
+
 use super::bench::{BLOCKS, Bench, small_image, words};
 use crate::support::aws::{Content, Fault, FaultKind};
 use crate::support::image::by_ranges;
@@ -191,4 +195,46 @@ fn every_block_is_asked_for_once() {
     bench.store(&ami).expect("an archive");
     // One of each snapshot to see whether it can be read.
     assert_eq!(bench.aws.count("GetSnapshotBlock"), BLOCKS + 2);
+}
+
+/// Stores a snapshot with a plan made before, as a store to a bucket is. Gives the number of
+/// ListSnapshotBlocks requests.
+fn listings_of_a_store(bench: &Bench, snapshot: &str) -> u64 {
+    bench.aws.reset_calls();
+    let image = bench.open(snapshot).expect("opens");
+    bench
+        .with_context(|context| ops::plan_store(&image, &PackOptions::default(), context))
+        .expect("a plan");
+    let store = MemoryStore::default();
+    let writer = store.create("a.bin", Creation::default()).expect("a writer");
+    let packed = bench.with_context(|context| {
+        ops::store(&image, ArchiveTarget::Stream(writer), &PackOptions::default(), context)
+    });
+    packed.expect("packs");
+    bench.aws.count("ListSnapshotBlocks")
+}
+
+#[test]
+fn a_volume_is_listed_twice() {
+    let bench = Bench::new();
+    let small = bench.aws.snapshot_of(1, [0, 1, 9, 2047].map(|block| (block, Content::random(1))));
+    assert_eq!(listings_of_a_store(&bench, &small), 2, "one page");
+    let pages = bench.aws.snapshot_of(1, (0..23).map(|block| (block * 7, Content::random(1))));
+    bench.aws.set(|settings| settings.page_cap = Some(5));
+    assert_eq!(listings_of_a_store(&bench, &pages), 2 * 5, "five pages");
+}
+
+#[test]
+fn a_large_volume_is_listed_twice_whatever_its_size() {
+    let bench = Bench::new();
+    // 64 TiB with a block in every 8 TiB: one page.
+    let blocks = |step: u32| (0..8).map(move |index| (index * step + 5, Content::random(1)));
+    let sparse = bench.aws.snapshot_of(65_536, blocks(1 << 24));
+    assert_eq!(listings_of_a_store(&bench, &sparse), 2, "one page");
+    // 6 TiB in pages of two: what comes after the first page is listed in eight sections, of which
+    // each may end with a page that the next section lists as well.
+    let pages = bench.aws.snapshot_of(6144, blocks(1 << 20));
+    bench.aws.set(|settings| settings.page_cap = Some(2));
+    let lists = listings_of_a_store(&bench, &pages);
+    assert!((2 * 4..=2 * 4 + 8).contains(&lists), "{lists}");
 }

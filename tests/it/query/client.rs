@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
+use amistore::aws::Endpoint;
 use amistore::aws::ec2::Ec2Client;
 use amistore::aws::ec2_query::Params;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
@@ -93,8 +94,9 @@ impl Server {
             .region(Region::new("us-west-2"))
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .build();
-        Ec2Client::new(&config, Some("eu-central-1"), Some(&format!("http://{}", self.address)))
-            .expect("a client")
+        let url = format!("http://{}", self.address);
+        let endpoint = Endpoint::resolve(&config, "EC2", Some("eu-central-1"), Some(&url));
+        Ec2Client::new(&config, &endpoint.expect("an endpoint")).expect("a client")
     }
 }
 

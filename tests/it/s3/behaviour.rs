@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use amistore::aws::s3::{Checksum, ObjectOptions, Preflight, S3Store, Thaw, ThawTier};
-use amistore::aws::{LinkOptions, Pace};
+use amistore::aws::{BandwidthLimit, ConnectionOptions};
 use amistore::base::ErrorKind;
 use amistore::engine::Archive;
 use amistore::localfs::Overwrite;
@@ -459,7 +459,8 @@ fn a_rate_is_kept_both_ways() {
     let archive = image.pack(1, 2);
     let rate = 500_000;
     let least = Duration::from_secs_f64((archive.len() as f64 - 64e3) / rate as f64);
-    let options = || LinkOptions { pace: Some(Pace::new(rate)), ..bench.options() };
+    let options =
+        || ConnectionOptions { bandwidth: Some(BandwidthLimit::new(rate)), ..bench.options() };
     let bucket = bench.store_over(bench.link(options()));
     let started = Instant::now();
     store(&image, &bucket, "a.bin", None).expect("stores");

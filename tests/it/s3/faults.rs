@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use amistore::aws::LinkOptions;
+use amistore::aws::ConnectionOptions;
 use amistore::aws::s3::S3Store;
 use amistore::base::{Error, ErrorKind, Result, SnapshotId, VolumeSize};
 use amistore::engine::{Archive, Selection};
@@ -73,7 +73,7 @@ impl Drill {
         Self::with(work, |_| {})
     }
 
-    fn with(work: Work, change: impl FnOnce(&mut LinkOptions)) -> Self {
+    fn with(work: Work, change: impl FnOnce(&mut ConnectionOptions)) -> Self {
         let side_by_side = matches!(work, Work::SideBySide | Work::SideBySideWithTask);
         let (bench, image) = (Bench::new(), if side_by_side { wide_image() } else { image() });
         let archive = image.pack(1, 2);
@@ -374,7 +374,7 @@ fn a_request_that_stays_silent_is_given_up_and_made_again() {
         for work in [Work::StoreWithTask, Work::Copy, Work::Restore] {
             scope.spawn(move || {
                 let drill =
-                    Drill::with(work, |options| options.silence = Duration::from_millis(250));
+                    Drill::with(work, |options| options.idle_timeout = Duration::from_millis(250));
                 drill.calls();
                 let operations: BTreeSet<_> =
                     drill.bench.server.calls().iter().map(|call| call.operation).collect();

@@ -241,7 +241,7 @@ fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
     let attempt = |key: &str, moment: u64, with_task: bool| -> (Result<Stored>, u64) {
         let cancel = Cancel::new();
         let observer = Arc::new(Canceller(cancel.clone(), AtomicU64::new(0), moment));
-        let options = amistore::aws::LinkOptions {
+        let options = amistore::aws::ConnectionOptions {
             observer: observer.clone(),
             cancel: cancel.clone(),
             ..site.bench.options()

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amistore::aws::s3::{Checksum, ObjectOptions, S3Link, S3Store};
-use amistore::aws::{Access, Credentials, LinkOptions, RetryPolicy, Runtime, StaticCredentials};
+use amistore::aws::s3::{Checksum, ObjectOptions, S3Connection, S3Store};
+use amistore::aws::{
+    Access, ConnectionOptions, Credentials, RetryPolicy, Runtime, StaticCredentials,
+};
 use amistore::base::{Cancel, Event, NullObserver, Observer, Result};
 use amistore::checkpoint::StateDirectory;
 use amistore::engine::{Context, PackOptions, Plan};
@@ -73,15 +75,15 @@ impl Bench {
     }
 
     /// Waits for nothing that tests need not wait for.
-    pub fn options(&self) -> LinkOptions {
-        LinkOptions {
+    pub fn options(&self) -> ConnectionOptions {
+        ConnectionOptions {
             retry: RetryPolicy {
                 max_attempts: 4,
                 base: Duration::from_millis(1),
                 cap: Duration::from_millis(4),
             },
-            silence: Duration::from_secs(1),
-            pace: None,
+            idle_timeout: Duration::from_secs(1),
+            bandwidth: None,
             observer: self.heard.clone(),
             cancel: Cancel::new(),
         }
@@ -101,8 +103,8 @@ impl Bench {
         }
     }
 
-    pub fn link(&self, options: LinkOptions) -> S3Link {
-        S3Link::open(&self.runtime, self.access(), options).expect("a configuration")
+    pub fn link(&self, options: ConnectionOptions) -> S3Connection {
+        S3Connection::open(&self.runtime, self.access(), options).expect("a configuration")
     }
 
     /// The bucket, cut into small parts.
@@ -110,7 +112,7 @@ impl Bench {
         self.store_over(self.link(self.options()))
     }
 
-    pub fn store_over(&self, link: S3Link) -> S3Store {
+    pub fn store_over(&self, link: S3Connection) -> S3Store {
         S3Store::new(link, BUCKET, small_parts())
     }
 

@@ -254,7 +254,7 @@ fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
     let attempt = |key: &str, moment: u64, with_task: bool| -> Result<()> {
         let cancel = Cancel::new();
         let observer = Arc::new(Canceller(cancel.clone(), Mutex::new(moment)));
-        let options = amistore::aws::LinkOptions {
+        let options = amistore::aws::ConnectionOptions {
             observer: observer.clone(),
             cancel: cancel.clone(),
             ..bench.options()
@@ -318,7 +318,7 @@ fn interrupt_while_an_upload_is_begun(fault: FaultKind) {
     bench.server.fail(Fault::new(fault, When::CallOf("CreateMultipartUpload", 1)));
     let cancel = Cancel::new();
     let bucket = bench.store_over(
-        bench.link(amistore::aws::LinkOptions { cancel: cancel.clone(), ..bench.options() }),
+        bench.link(amistore::aws::ConnectionOptions { cancel: cancel.clone(), ..bench.options() }),
     );
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use amistore::aws::s3::ObjectOptions;
-use amistore::aws::{Access, Credentials, RetryPolicy, StaticCredentials};
+use amistore::aws::{Access, Credentials, RequestSettings, RetryPolicy, StaticCredentials};
 use amistore::base::{Cancel, ImageId, NullObserver};
 use amistore::checkpoint::StateDirectory;
 use amistore::engine::Archive;
@@ -13,7 +13,7 @@ use amistore::server::{
     Desk, DeskSettings, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Service,
     StoreQuery, StoreRequest, StoreResult, TaskLimits,
 };
-use amistore::setup::{LinkSettings, Resources};
+use amistore::setup::Resources;
 use amistore::taskdb::{Kind, Ledger, NewTask, Origin, Owner};
 use tempfile::TempDir;
 
@@ -67,8 +67,11 @@ impl Site {
             base: Duration::from_millis(1),
             cap: Duration::from_millis(4),
         };
-        let link =
-            LinkSettings { retry, silence: Duration::from_secs(5), ..LinkSettings::default() };
+        let link = RequestSettings {
+            retry,
+            idle_timeout: Duration::from_secs(5),
+            ..RequestSettings::default()
+        };
         DeskSettings {
             state: StateDirectory::new(self.directory.path()),
             resources: Resources { threads: 2, memory: 256 << 20 },

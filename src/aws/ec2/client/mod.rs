@@ -4,9 +4,8 @@
 //! own clients (signing, credentials and their cache, correction of a wrong clock, timeouts,
 //! connections), without the 1.2 million lines that know every parameter of every action: the forms
 //! and answers are in [`crate::aws::ec2_query`]. It does not repeat requests: that is decided in
-//! one place, [`super::super::Link`].
+//! one place, [`Connection`](super::super::Connection).
 
-mod endpoint;
 mod error;
 #[cfg(test)]
 mod tests;
@@ -47,6 +46,7 @@ use aws_types::region::{Region, SigningRegion};
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::aws::Endpoint;
 use crate::aws::ec2_query::Params;
 use crate::base::Result;
 
@@ -61,51 +61,48 @@ pub struct Ec2Client(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     plugins: RuntimePlugins,
-    place: endpoint::Place,
+    endpoint: Endpoint,
+    url: String,
 }
 
 impl Ec2Client {
-    /// A client with the credentials, connections and timeouts of `config`; its Region and endpoint
-    /// too, unless others are given. No request is made.
+    /// A client for `endpoint` with the credentials, connections and timeouts of `config`. Sends no
+    /// request.
     ///
     /// Without credentials in `config`, requests are not signed.
-    pub fn new(
-        config: &SdkConfig,
-        region: Option<&str>,
-        endpoint_url: Option<&str>,
-    ) -> Result<Self> {
-        let place = endpoint::place(config, region, endpoint_url)?;
+    pub fn new(config: &SdkConfig, endpoint: &Endpoint) -> Result<Self> {
+        let url = endpoint.ec2_url()?;
         let params = DefaultPluginParams::new()
-            .with_retry_partition_name(format!("ec2-{}", place.region))
+            .with_retry_partition_name(format!("ec2-{}", endpoint.region()))
             .with_behavior_version(
                 config.behavior_version().unwrap_or_else(BehaviorVersion::latest),
             )
             .with_is_aws_sdk(true);
         let ours = StaticRuntimePlugin::new()
-            .with_config(settings(config, &place).freeze())
-            .with_runtime_components(components(config, &place));
+            .with_config(settings(config, endpoint).freeze())
+            .with_runtime_components(components(config, &url));
         let mut plugins = RuntimePlugins::new()
             .with_client_plugins(default_plugins(params))
             .with_client_plugin(ours);
         if config.credentials_provider().is_none() {
             plugins = plugins.with_client_plugin(NoAuthRuntimePluginV2::new());
         }
-        Ok(Self(Arc::new(Inner { plugins, place })))
+        Ok(Self(Arc::new(Inner { plugins, endpoint: endpoint.clone(), url })))
     }
 
     /// The Region that requests are signed for.
     pub fn region(&self) -> &str {
-        &self.0.place.region
+        self.0.endpoint.region()
     }
 
     /// The URL that requests go to.
     pub fn endpoint_url(&self) -> &str {
-        &self.0.place.url
+        &self.0.url
     }
 
     /// Whether that URL was configured, and is not AWS's own for the Region.
     pub fn has_custom_endpoint(&self) -> bool {
-        self.0.place.is_custom
+        self.0.endpoint.is_custom()
     }
 
     /// Asks for `action` once, and reads the answer as [`crate::aws::ec2_query::answer()`] does.
@@ -157,8 +154,8 @@ impl Ec2Client {
     }
 }
 
-fn settings(config: &SdkConfig, place: &endpoint::Place) -> Layer {
-    let region = Region::new(place.region.clone());
+fn settings(config: &SdkConfig, endpoint: &Endpoint) -> Layer {
+    let region = Region::new(endpoint.region().to_owned());
     let mut settings = Layer::new("ec2");
     settings.store_put(SharedRequestSerializer::new(wire::Serializer));
     settings.store_put(ApiMetadata::new("ec2", env!("CARGO_PKG_VERSION")));
@@ -184,7 +181,7 @@ fn settings(config: &SdkConfig, place: &endpoint::Place) -> Layer {
     settings
 }
 
-fn components(config: &SdkConfig, place: &endpoint::Place) -> RuntimeComponentsBuilder {
+fn components(config: &SdkConfig, url: &str) -> RuntimeComponentsBuilder {
     let mut components = RuntimeComponentsBuilder::new("ec2");
     components.set_http_client(config.http_client());
     components.set_sleep_impl(config.sleep_impl());
@@ -193,7 +190,7 @@ fn components(config: &SdkConfig, place: &endpoint::Place) -> RuntimeComponentsB
         components.set_identity_cache(Some(cache));
     }
     components.set_endpoint_resolver(Some(SharedEndpointResolver::new(
-        StaticUriEndpointResolver::uri(place.url.clone()),
+        StaticUriEndpointResolver::uri(url.to_owned()),
     )));
     components.set_retry_strategy(Some(SharedRetryStrategy::new(NeverRetryStrategy::new())));
     if let Some(provider) = config.credentials_provider() {

@@ -87,8 +87,12 @@ fn config(service: Service) -> (Connection, SdkConfig) {
     (connection, config)
 }
 
+fn endpoint(config: &SdkConfig) -> Endpoint {
+    Endpoint::resolve(config, "EC2", None, None).expect("an endpoint")
+}
+
 async fn ask(config: &SdkConfig) -> Result<Value, Failure> {
-    let client = Ec2Client::new(config, None, None).expect("a client");
+    let client = Ec2Client::new(config, &endpoint(config)).expect("a client");
     client
         .call("DescribeImages", Params::new())
         .await
@@ -159,7 +163,7 @@ async fn an_answer_without_end_ends() {
 async fn a_wrong_clock_is_put_right() {
     let refused = "<Response><Errors><Error><Code>AuthFailure</Code><Message>No</Message></Error></Errors></Response>";
     let (connection, config) = config(Service { clock: 3600, ..service(401, Some(refused)) });
-    let client = Ec2Client::new(&config, None, None).expect("a client");
+    let client = Ec2Client::new(&config, &endpoint(&config)).expect("a client");
     for _ in 0..2 {
         // A clone, as whoever tries again has one.
         let error =

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use amistore::aws::ec2::Ec2Link;
+use amistore::aws::ec2::Ec2Connection;
 use amistore::aws::ec2_query::Params;
-use amistore::aws::{Access, Credentials, LinkOptions, RetryPolicy, Runtime, StaticCredentials};
+use amistore::aws::{
+    Access, ConnectionOptions, Credentials, RetryPolicy, Runtime, StaticCredentials,
+};
 use amistore::base::{Cancel, NullObserver};
 use amistore::server::{Answered, Asked, HttpSettings, Limits, RestoreProgress, Upstream};
 use bytes::Bytes;
@@ -303,7 +305,7 @@ fn nothing_is_done_to_an_image_that_is_not_there_yet() {
     assert!(lock(&fake.asked).is_empty());
 }
 
-fn link(aws: &TestAws, runtime: &Runtime) -> Ec2Link {
+fn link(aws: &TestAws, runtime: &Runtime) -> Ec2Connection {
     let credentials = StaticCredentials {
         access_key_id: TestAws::ACCESS_KEY.to_owned(),
         secret_access_key: TestAws::SECRET_KEY.to_owned(),
@@ -315,14 +317,14 @@ fn link(aws: &TestAws, runtime: &Runtime) -> Ec2Link {
         credentials: Credentials::Static(credentials),
         ..Access::default()
     };
-    let options = LinkOptions {
+    let options = ConnectionOptions {
         retry: RetryPolicy::default(),
-        silence: Duration::from_secs(5),
-        pace: None,
+        idle_timeout: Duration::from_secs(5),
+        bandwidth: None,
         observer: Arc::new(NullObserver),
         cancel: Cancel::new(),
     };
-    Ec2Link::open(runtime, access, options).expect("a configuration")
+    Ec2Connection::open(runtime, access, options).expect("a configuration")
 }
 
 #[test]

@@ -1,41 +1,40 @@
-//! A limit on requests a second, where the service has one: kept before it is met, and lowered
-//! where the service says less.
+//! A limit on requests a second, for services with a quota: requests wait for their turn, and a
+//! throttle lowers the rate.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Turns that were not used may be used later, but no more than come in this time.
+/// Unused turns can be used later, at most those of this time.
 const BURST: Duration = Duration::from_millis(100);
-/// After a step down no other follows for so long: requests that were under way together are
-/// throttled together.
+/// The least time between two steps down: requests that were sent together are throttled together.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Requests a second. Clones share the limit.
 #[derive(Clone, Debug)]
-pub(super) struct Rate(Arc<Mutex<State>>);
+pub(in super::super) struct RequestRate(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// What the quota says.
-    most: f64,
-    /// What the service lets through at the moment.
+    /// The quota, in requests a second.
+    quota: f64,
+    /// The rate that the service takes at the moment.
     current: f64,
     /// When the next turn comes.
     next: Option<Instant>,
     stepped_down: Option<Instant>,
 }
 
-impl Rate {
+impl RequestRate {
     /// At most `per_second`, which is more than 0.
-    pub(super) fn new(per_second: f64) -> Self {
-        let most = per_second.max(1.0);
-        Self(Arc::new(Mutex::new(State { most, current: most, next: None, stepped_down: None })))
+    pub(in super::super) fn new(per_second: f64) -> Self {
+        let quota = per_second.max(1.0);
+        Self(Arc::new(Mutex::new(State { quota, current: quota, next: None, stepped_down: None })))
     }
 
-    /// When the next request may be made. It counts from now on.
-    pub(super) fn turn(&self) -> Instant {
+    /// When the next request may be sent. The turn is taken by this call.
+    pub(in super::super) fn turn(&self) -> Instant {
         let mut state = self.lock();
         let now = Instant::now();
         let earliest = now.checked_sub(BURST).unwrap_or(now);
@@ -44,17 +43,17 @@ impl Rate {
         at.max(now)
     }
 
-    /// A request went through: within some five seconds without throttling the rate is back at the
+    /// A request succeeded: after about five seconds without a throttle the rate is back at the
     /// quota.
-    pub(super) fn succeeded(&self) {
+    pub(in super::super) fn succeeded(&self) {
         let mut state = self.lock();
-        if state.current < state.most {
-            state.current = (state.current + state.most / (5.0 * state.current)).min(state.most);
+        if state.current < state.quota {
+            state.current = (state.current + state.quota / (5.0 * state.current)).min(state.quota);
         }
     }
 
-    /// The service asked for less.
-    pub(super) fn throttled(&self) {
+    /// The service throttled a request: 30 % less.
+    pub(in super::super) fn throttled(&self) {
         let mut state = self.lock();
         let now = Instant::now();
         if state.stepped_down.is_none_or(|at| now - at >= SETTLE) {
@@ -73,8 +72,8 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn turns_come_at_the_rate_whoever_takes_them() {
-        let rate = Rate::new(100.0);
+    async fn clones_take_turns_at_one_rate() {
+        let rate = RequestRate::new(100.0);
         let start = Instant::now();
         let turns: Vec<Instant> = (0..300).map(|_| rate.clone().turn()).collect();
         assert_eq!(
@@ -87,8 +86,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_not_used_is_made_up_for_a_tenth_of_a_second() {
-        let rate = Rate::new(100.0);
+    async fn unused_turns_of_a_tenth_of_a_second_are_made_up() {
+        let rate = RequestRate::new(100.0);
         rate.turn();
         tokio::time::sleep(Duration::from_secs(5)).await;
         let now = Instant::now();
@@ -98,7 +97,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn throttling_lowers_the_rate_and_success_restores_it() {
-        let rate = Rate::new(1000.0);
+        let rate = RequestRate::new(1000.0);
         rate.throttled();
         rate.throttled();
         assert_eq!(rate.lock().current, 700.0);

@@ -1,87 +1,151 @@
-//! Where EC2 is: the endpoint that was configured, or AWS's own for a Region.
+//! The endpoint of a service: a URL that was configured, or AWS's own for the Region.
+//!
+//! Resolved once for each [connection](super::Connection), for all services alike.
 
 use aws_config::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;
 
-use super::super::super::partition::partition_of;
+use super::partition::{is_aws_host, partition_of};
 use crate::base::{Error, Result};
 
-/// How a request finds EC2.
+/// Where requests to a service go. Displayed as the configured URL; AWS's own endpoint is displayed
+/// as an empty string.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// What signatures name.
-    pub(super) region: String,
-    pub(super) url: String,
-    /// Whether somebody asked for this URL.
-    pub(super) is_custom: bool,
+pub struct Endpoint {
+    region: String,
+    url: Option<String>,
+    fips: bool,
+    dual_stack: bool,
 }
 
-/// The place for `region` and `endpoint` where they are given, and otherwise for what `config`
-/// found.
-///
-/// An endpoint comes, in this order, from `endpoint`, from code that made `config`, from
-/// `AWS_ENDPOINT_URL_EC2`, from `AWS_ENDPOINT_URL`, from the `ec2` part of the profile's `services`
-/// section, from the profile. `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` switches the last four off.
-pub(super) fn place(
-    config: &SdkConfig,
-    region: Option<&str>,
-    endpoint: Option<&str>,
-) -> Result<Place> {
-    let region = region.or_else(|| config.region().map(AsRef::as_ref));
-    let (fips, dual_stack) =
-        (config.use_fips().unwrap_or_default(), config.use_dual_stack().unwrap_or_default());
-    let Some(url) = endpoint.map(ToOwned::to_owned).or_else(|| configured(config)) else {
-        let Some(region) = region else {
-            return Err(Error::usage(
-                "no Region is known: give --region, set AWS_REGION, or name a profile that has one",
-            ));
-        };
-        return Ok(Place {
-            region: region.to_owned(),
-            url: of_region(region, fips, dual_stack)?,
-            is_custom: false,
-        });
-    };
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    if !rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')) {
-        return Err(Error::usage(
-            "an endpoint is a URL, such as https://ec2.example.com or http://127.0.0.1:4566",
-        )
-        .at("endpoint", url));
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.url.as_deref().unwrap_or_default())
     }
-    // As AWS's tools have it: nobody can say whether a URL is what was asked for.
-    for (asked, what) in [(fips, "FIPS"), (dual_stack, "dual-stack")] {
-        if asked {
-            return Err(Error::usage(format!(
-                "a {what} endpoint is asked for, and an endpoint is given"
-            ))
-            .at("endpoint", url));
+}
+
+impl Endpoint {
+    /// The endpoint of `service` (`EC2`, `EBS`, `S3` or `STS`). `region` and `url` come before
+    /// those of `config`.
+    ///
+    /// The URL comes, in this order, from `url`, from code that made `config`, from
+    /// `AWS_ENDPOINT_URL_<service>` or the service's part of the profile's `services` section, from
+    /// `AWS_ENDPOINT_URL`, from the profile. `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` switches the last
+    /// four off.
+    ///
+    /// Fails with `Usage` without a Region for AWS's own endpoint, for a URL that is not `http` or
+    /// `https`, and for a URL together with FIPS or dual-stack.
+    pub fn resolve(
+        config: &SdkConfig,
+        service: &'static str,
+        region: Option<&str>,
+        url: Option<&str>,
+    ) -> Result<Self> {
+        let region = region.or_else(|| config.region().map(AsRef::as_ref)).map(ToOwned::to_owned);
+        let (fips, dual_stack) =
+            (config.use_fips().unwrap_or_default(), config.use_dual_stack().unwrap_or_default());
+        let url = url.map(ToOwned::to_owned).or_else(|| configured(config, service));
+        let region = match (&url, region) {
+            (_, Some(region)) => region,
+            // A compatible service rarely checks it, but a signature names a Region.
+            (Some(_), None) => "us-east-1".to_owned(),
+            (None, None) => {
+                return Err(Error::usage(
+                    "no Region is known: give --region, set AWS_REGION, or name a profile that has one",
+                ));
+            }
+        };
+        if let Some(url) = &url {
+            check_url(url)?;
+            // As AWS's tools do: a URL does not say whether it is such an endpoint.
+            for (requested, kind) in [(fips, "FIPS"), (dual_stack, "dual-stack")] {
+                if requested {
+                    return Err(Error::usage(format!(
+                        "a {kind} endpoint is requested, and an endpoint URL is given"
+                    ))
+                    .at("endpoint", url));
+                }
+            }
+        }
+        Ok(Self { region, url, fips, dual_stack })
+    }
+
+    /// The Region that signatures name.
+    pub fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// The URL that was configured; `None` for AWS's own endpoint.
+    pub fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    /// Whether a URL was configured.
+    pub fn is_custom(&self) -> bool {
+        self.url.is_some()
+    }
+
+    /// Whether the host is one of AWS, in any partition.
+    pub fn is_aws(&self) -> bool {
+        self.url.as_deref().is_none_or(|url| is_aws_host(host_of(url)))
+    }
+
+    /// Whether requests leave this machine without TLS.
+    pub(super) fn is_exposed(&self) -> bool {
+        self.url.as_deref().is_some_and(|url| {
+            let host = host_of(url);
+            let is_local = host == "localhost" || host == "[" || host.starts_with("127.");
+            url.starts_with("http://") && !is_local
+        })
+    }
+
+    /// The URL of EC2: the configured one, or AWS's own.
+    pub(super) fn ec2_url(&self) -> Result<String> {
+        match &self.url {
+            Some(url) => Ok(url.clone()),
+            None => ec2_of_region(&self.region, self.fips, self.dual_stack),
         }
     }
-    // A compatible service rarely cares, but a signature names a Region.
-    Ok(Place { region: region.unwrap_or("us-east-1").to_owned(), url, is_custom: true })
 }
 
-fn configured(config: &SdkConfig) -> Option<String> {
+/// The URL that the environment or the configuration files have for a service.
+fn configured(config: &SdkConfig, service: &'static str) -> Option<String> {
     let general = || config.endpoint_url().map(ToOwned::to_owned);
     if config.get_origin("endpoint_url").is_client_config() {
         return general();
     }
     let key = ServiceConfigKey::builder()
-        .service_id("EC2")
+        .service_id(service)
         .env("AWS_ENDPOINT_URL")
         .profile("endpoint_url")
         .build()
         .ok()?;
     config
         .service_config()
-        .and_then(|service| service.load_config(key))
+        .and_then(|configured| configured.load_config(key))
         .or_else(general)
         .filter(|url| !url.is_empty())
 }
 
-/// AWS's own endpoint.
-fn of_region(region: &str, fips: bool, dual_stack: bool) -> Result<String> {
+fn check_url(url: &str) -> Result<()> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(()),
+        _ => Err(Error::usage(
+            "an endpoint is a URL, such as https://s3.example.com or http://127.0.0.1:9000",
+        )
+        .at("endpoint", url)),
+    }
+}
+
+/// The host of a URL. Of an IPv6 address it is the opening bracket.
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    rest.split(['/', ':']).next().unwrap_or_default()
+}
+
+/// AWS's own endpoint of EC2.
+fn ec2_of_region(region: &str, fips: bool, dual_stack: bool) -> Result<String> {
     let is_label = (1..=63).contains(&region.len())
         && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !region.starts_with('-')
@@ -240,7 +304,7 @@ mod tests {
             for (index, host) in hosts.into_iter().enumerate() {
                 let (fips, dual_stack) = (index & 2 != 0, index & 1 != 0);
                 assert_eq!(
-                    of_region(region, fips, dual_stack).expect(region),
+                    ec2_of_region(region, fips, dual_stack).expect(region),
                     format!("https://{host}"),
                     "{region} {fips} {dual_stack}"
                 );
@@ -261,7 +325,7 @@ mod tests {
             "a b",
             &"a".repeat(64),
         ] {
-            assert!(of_region(region, false, false).is_err(), "{region}");
+            assert!(ec2_of_region(region, false, false).is_err(), "{region}");
         }
     }
 
@@ -278,10 +342,15 @@ mod tests {
         }
     }
 
+    fn resolved(config: &SdkConfig, region: Option<&str>, url: Option<&str>) -> Result<Endpoint> {
+        Endpoint::resolve(config, "EC2", region, url)
+    }
+
     #[test]
     fn the_nearest_endpoint_wins() {
-        let url =
-            |config: &SdkConfig, endpoint| place(config, None, endpoint).expect("a place").url;
+        let url = |config: &SdkConfig, given| {
+            resolved(config, None, given).and_then(|endpoint| endpoint.ec2_url()).expect("a URL")
+        };
         let config = SdkConfig::builder()
             .region(Region::new("eu-west-1"))
             .service_config(Configured(None))
@@ -291,10 +360,10 @@ mod tests {
         let config =
             SdkConfig::builder().service_config(Configured(Some("http://service"))).build();
         assert_eq!(url(&config, Some("http://given")), "http://given");
-        let place = super::place(&config, None, None).expect("a place");
+        let endpoint = resolved(&config, None, None).expect("an endpoint");
         assert_eq!(
-            place,
-            Place { region: "us-east-1".into(), url: "http://service".into(), is_custom: true }
+            (endpoint.region(), endpoint.url(), endpoint.is_custom()),
+            ("us-east-1", Some("http://service"), true)
         );
         let config = config
             .into_builder()
@@ -305,30 +374,56 @@ mod tests {
         let config = config.into_builder().service_config(Configured(None)).build();
         assert_eq!(url(&config, None), "http://general");
         assert_eq!(
-            super::place(&config, Some("us-west-2"), None).expect("a place").region,
+            resolved(&config, Some("us-west-2"), None).expect("an endpoint").region(),
             "us-west-2"
         );
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn endpoints_that_cannot_be_are_refused() {
         let config = SdkConfig::builder().build();
-        assert!(place(&config, None, None).expect_err("no Region").message().contains("no Region"));
-        for bad in ["", "ec2.example.com", "ftp://x", "https://", "http:///x"] {
-            assert!(place(&config, None, Some(bad)).is_err(), "{bad}");
+        let error = resolved(&config, None, None).expect_err("no Region");
+        assert!(error.message().contains("no Region"));
+        for good in ["http://127.0.0.1:9000", "https://s3.example.com/path"] {
+            assert!(resolved(&config, None, Some(good)).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "localhost:9000",
+            "ec2.example.com",
+            "s3://bucket",
+            "ftp://x",
+            "https://",
+            "http:///x",
+        ] {
+            assert!(resolved(&config, None, Some(bad)).is_err(), "{bad}");
         }
         let fips = SdkConfig::builder().use_fips(true).build();
-        assert!(place(&fips, None, Some("http://x")).expect_err("both").message().contains("FIPS"));
+        let both = resolved(&fips, None, Some("http://x")).expect_err("both");
+        assert!(both.message().contains("FIPS"));
         let dual_stack = SdkConfig::builder().use_dual_stack(true).build();
-        assert!(
-            place(&dual_stack, None, Some("http://x"))
-                .expect_err("both")
-                .message()
-                .contains("dual-stack")
-        );
-        assert_eq!(
-            place(&fips, Some("us-west-2"), None).expect("a place").url,
-            "https://ec2-fips.us-west-2.amazonaws.com"
-        );
+        let both = resolved(&dual_stack, None, Some("http://x")).expect_err("both");
+        assert!(both.message().contains("dual-stack"));
+        let own = resolved(&fips, Some("us-west-2"), None).expect("an endpoint");
+        assert_eq!(own.ec2_url().expect("a URL"), "https://ec2-fips.us-west-2.amazonaws.com");
+    }
+
+    #[test]
+    fn hosts_of_aws_and_of_this_machine_are_recognised() {
+        let config = SdkConfig::builder().region(Region::new("us-east-1")).build();
+        let of = |url| resolved(&config, None, Some(url)).expect("an endpoint");
+        assert!(resolved(&config, None, None).expect("an endpoint").is_aws());
+        for (url, is_aws, is_exposed) in [
+            ("https://ec2.us-east-1.amazonaws.com", true, false),
+            ("http://ec2.us-east-1.amazonaws.com:443/x", true, true),
+            ("https://ec2.eu-west-1.api.aws", true, false),
+            ("http://127.0.0.1:9000", false, false),
+            ("http://[::1]:9000", false, false),
+            ("http://localhost", false, false),
+            ("http://s3.example.com", false, true),
+            ("https://evilamazonaws.com", false, false),
+        ] {
+            assert_eq!((of(url).is_aws(), of(url).is_exposed()), (is_aws, is_exposed), "{url}");
+        }
     }
 }

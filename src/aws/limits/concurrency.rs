@@ -1,5 +1,5 @@
-//! How many requests may be under way: twice as many as long as that carries more, and no more than
-//! that; half as many when the service asks for less, and from there one more each round.
+//! A limit on concurrent requests: slow start while throughput grows by 15 %, then one more each
+//! round; a throttle halves the limit, at most once a second.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,17 +7,17 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// After a step down no other follows for so long: requests that were under way together are
-/// throttled together.
+/// The least time between two steps down: requests that were sent together are throttled together.
 const SETTLE: Duration = Duration::from_secs(1);
-/// A step up has to carry so much more to be worth its connections and their memory.
+/// The throughput after a step up over that before it: less is not worth the connections and their
+/// memory.
 const GAIN: f64 = 1.15;
-/// Rounds without a step up, after which it is tried again: the network may have become another.
+/// Rounds after which a step up is tried again: the network may have changed.
 const PROBE: u32 = 20;
 
-/// An adaptive limit. Clones share it.
+/// An adaptive limit on concurrent requests. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Limiter(Arc<Inner>);
+pub(in super::super) struct ConcurrencyLimit(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -32,14 +32,14 @@ struct State {
     in_use: usize,
     stepped_down: Option<Instant>,
     round: Round,
-    /// The limit before the last step up, until it is known whether that was worth it; and what was
-    /// carried with it.
+    /// The limit before the last step up and its throughput in requests a second, until the round
+    /// after the step has ended.
     before: Option<(usize, f64)>,
     /// Rounds since the last step.
-    held: u32,
+    rounds: u32,
 }
 
-/// As many successes as the limit allows at once.
+/// A round ends after as many successes as the limit allows concurrently.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     begun: Option<Instant>,
@@ -50,9 +50,9 @@ impl Round {
     const NEW: Self = Self { begun: None, successes: 0 };
 }
 
-impl Limiter {
-    /// Begins with `start` requests at once and goes up to `max`.
-    pub(super) fn new(start: usize, max: usize) -> Self {
+impl ConcurrencyLimit {
+    /// Starts with `start` concurrent requests and goes up to `max`.
+    pub(in super::super) fn new(start: usize, max: usize) -> Self {
         let limit = start.clamp(1, max.max(1));
         let state = State {
             limit,
@@ -61,13 +61,13 @@ impl Limiter {
             stepped_down: None,
             round: Round::NEW,
             before: None,
-            held: 0,
+            rounds: 0,
         };
         Self(Arc::new(Inner { state: Mutex::new(state), freed: Notify::new() }))
     }
 
-    /// Waits for a place.
-    pub(super) async fn acquire(&self) -> Permit {
+    /// Waits until another request may be sent.
+    pub(in super::super) async fn acquire(&self) -> Permit {
         loop {
             let freed = self.0.freed.notified();
             {
@@ -84,7 +84,7 @@ impl Limiter {
     }
 
     /// A request succeeded.
-    pub(super) fn succeeded(&self) {
+    pub(in super::super) fn succeeded(&self) {
         let mut state = self.lock();
         state.round.successes += 1;
         if state.round.successes < state.limit {
@@ -97,8 +97,8 @@ impl Limiter {
         }
     }
 
-    /// The service asked for less.
-    pub(super) fn throttled(&self) {
+    /// The service throttled a request.
+    pub(in super::super) fn throttled(&self) {
         let mut state = self.lock();
         let now = Instant::now();
         if state.stepped_down.is_none_or(|at| now - at >= SETTLE) {
@@ -122,20 +122,21 @@ impl State {
             self.limit = (self.limit + 1).min(self.max);
             return;
         }
-        self.held += 1;
+        self.rounds += 1;
         match self.before.take() {
-            // The last step up was in vain.
-            Some((limit, carried)) if rate < carried * GAIN => (self.limit, self.held) = (limit, 0),
+            // The last step up gained nothing.
+            Some((limit, carried)) if rate < carried * GAIN => {
+                (self.limit, self.rounds) = (limit, 0)
+            }
             Some(_) => self.step_up(rate),
-            // The first round tells what there is to compare with; later ones, whether that is
-            // still so.
-            None if self.held == 1 || self.held >= PROBE => self.step_up(rate),
+            // The first round measures the throughput that a step up is compared with.
+            None if self.rounds == 1 || self.rounds >= PROBE => self.step_up(rate),
             None => {}
         }
     }
 
     fn step_up(&mut self, rate: f64) {
-        self.held = 1;
+        self.rounds = 1;
         if self.limit < self.max {
             self.before = Some((self.limit, rate));
             self.limit = (self.limit * 2).min(self.max);
@@ -143,9 +144,9 @@ impl State {
     }
 }
 
-/// A place among the requests under way.
+/// The permission to send one request; dropping it allows another.
 #[derive(Debug)]
-pub(super) struct Permit(Limiter);
+pub(in super::super) struct Permit(ConcurrencyLimit);
 
 impl Drop for Permit {
     fn drop(&mut self) {
@@ -158,9 +159,14 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    /// Makes `count` requests as fast as the limit allows: each takes `latency`, and no more than
-    /// one comes through every `gap`. Returns how long that takes.
-    async fn load(limiter: &Limiter, count: usize, latency: Duration, gap: Duration) -> Duration {
+    /// Sends `count` requests as fast as the limit allows: each takes `latency`, and one finishes
+    /// every `gap` at most. Returns the time until all have finished.
+    async fn load(
+        limiter: &ConcurrencyLimit,
+        count: usize,
+        latency: Duration,
+        gap: Duration,
+    ) -> Duration {
         let begun = Instant::now();
         let line = Arc::new(tokio::sync::Mutex::new(()));
         let mut tasks = tokio::task::JoinSet::new();
@@ -182,22 +188,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_limit_grows_as_long_as_more_is_carried() {
-        let limiter = Limiter::new(16, 512);
+    async fn the_limit_grows_while_throughput_grows() {
+        let limiter = ConcurrencyLimit::new(16, 512);
         // A hundred at once fill a line of 1,000 a second with 100 ms of latency.
         let took = load(&limiter, 8000, Duration::from_millis(100), Duration::from_millis(1)).await;
         assert!((64..=256).contains(&limiter.lock().limit), "{}", limiter.lock().limit);
         assert!(took < Duration::from_millis(9500), "{took:?}");
-        // One that carries as much whatever is under way needs no more than there were to begin
-        // with.
-        let limiter = Limiter::new(16, 512);
+        // A line whose throughput does not depend on the limit keeps the limit at its start.
+        let limiter = ConcurrencyLimit::new(16, 512);
         load(&limiter, 2000, Duration::from_millis(1), Duration::from_millis(1)).await;
         assert!(limiter.lock().limit <= 32, "{}", limiter.lock().limit);
     }
 
     #[tokio::test(start_paused = true)]
     async fn throttling_halves_the_limit_once_and_success_raises_it() {
-        let limiter = Limiter::new(8, 10);
+        let limiter = ConcurrencyLimit::new(8, 10);
         limiter.throttled();
         limiter.throttled();
         assert_eq!(limiter.lock().limit, 4);
@@ -209,8 +214,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn places_are_given_back_and_nobody_waits_for_ever() {
-        let limiter = Limiter::new(2, 2);
+    async fn permits_are_given_back_and_every_request_gets_one() {
+        let limiter = ConcurrencyLimit::new(2, 2);
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..50 {
             let limiter = limiter.clone();

@@ -1,32 +1,32 @@
-//! When a failed request is made again: a pure schedule.
+//! Pauses between the attempts of a request: a pure schedule.
 
 use std::time::Duration;
 
 use crate::base::Retry;
 
-/// How often and how patiently requests are repeated.
+/// Number of attempts, and the pauses between them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RetryPolicy {
-    /// Attempts of one request, the first included.
+    /// Attempts of one request, the first included: at least 1.
     pub max_attempts: u32,
-    /// The first pause after something broke; it doubles with each attempt.
+    /// The pause after the first attempt; it doubles with each attempt.
     pub base: Duration,
-    /// No pause is longer.
+    /// The longest pause.
     pub cap: Duration,
 }
 
 impl Default for RetryPolicy {
-    /// Ten attempts over about one minute for what broke, about two for throttling. An outage that
-    /// lasts longer ends the run, which can be continued.
+    /// Ten attempts: over about one minute for transient errors, about two for throttles. A longer
+    /// outage ends the run, which can be resumed.
     fn default() -> Self {
         Self { max_attempts: 10, base: Duration::from_millis(200), cap: Duration::from_secs(20) }
     }
 }
 
 impl RetryPolicy {
-    /// The pause after attempt `attempt` (counted from 1) failed in this way; `None` if there
-    /// should be no other. `random` is from 0 to 1: half of the pause is by chance, so that many
-    /// who failed together do not come back together.
+    /// The pause after attempt `attempt` (counted from 1) failed with this class; `None` after the
+    /// last attempt. `random` is from 0 to 1 and decides half of the pause, so that requests that
+    /// failed together are not repeated together.
     pub fn delay(&self, retry: Retry, attempt: u32, random: f64) -> Option<Duration> {
         if attempt >= self.max_attempts {
             return None;
@@ -34,7 +34,7 @@ impl RetryPolicy {
         let base = match retry {
             Retry::No => return None,
             Retry::Stale | Retry::Transient => self.base,
-            // Ten times: whoever is asked for less does not want to be asked again at once.
+            // Ten times: a service that throttles should not get the request again soon.
             Retry::Throttle => self.base * 10,
         };
         let full = base.saturating_mul(1 << (attempt - 1).min(16)).min(self.cap);
@@ -43,7 +43,7 @@ impl RetryPolicy {
 }
 
 /// A number from 0 to 1, good enough to spread pauses.
-pub(super) fn random() -> f64 {
+pub(in super::super) fn random() -> f64 {
     (crate::base::random() >> 11) as f64 / (1u64 << 53) as f64
 }
 
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_is_between_0_and_1() {
+    fn random_numbers_are_between_0_and_1() {
         assert!((0..1000).map(|_| random()).all(|random| (0.0..1.0).contains(&random)));
     }
 }

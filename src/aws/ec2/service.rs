@@ -1,13 +1,13 @@
-//! EC2 as a service that a link leads to.
+//! EC2 as a service of a connection.
 
 use std::time::Duration;
 
-use aws_config::{Region, SdkConfig};
+use aws_config::SdkConfig;
 use serde_json::Value;
 
+use super::super::connection::Service;
 use super::super::error::classify;
-use super::super::link::Service;
-use super::super::{Access, Link};
+use super::super::{Access, Connection, Endpoint};
 use super::client::Ec2Client;
 use crate::aws::ec2_query::Params;
 use crate::base::Result;
@@ -16,32 +16,23 @@ use crate::base::Result;
 #[derive(Clone, Copy, Debug)]
 pub struct Ec2;
 
-/// One side's connection to EC2.
-pub type Ec2Link = Link<Ec2>;
+/// A connection to EC2.
+pub type Ec2Connection = Connection<Ec2>;
 
 impl Service for Ec2 {
     type Client = Ec2Client;
     const NAME: &'static str = "EC2";
-    /// Requests come one after the other; what there is of them is far below EC2's limits.
+    /// Requests are sent one after the other, far below EC2's limits.
     const MAX_REQUESTS: usize = 8;
 
-    fn client(
-        config: &SdkConfig,
-        region: Region,
-        endpoint: &str,
-        _access: &Access,
-    ) -> Result<Ec2Client> {
-        Ec2Client::new(
-            config,
-            Some(region.as_ref()),
-            Some(endpoint).filter(|endpoint| !endpoint.is_empty()),
-        )
+    fn client(config: &SdkConfig, endpoint: &Endpoint, _access: &Access) -> Result<Ec2Client> {
+        Ec2Client::new(config, endpoint)
     }
 }
 
-impl Ec2Link {
-    /// Calls an action, again if that can help, and returns its answer with the member names of the
-    /// AWS CLI. `doing` says what could not be done if it fails.
+impl Ec2Connection {
+    /// Calls an action, repeats it if that can help, and returns its answer with the member names of
+    /// the AWS CLI. `doing` is the message of the error.
     pub(super) fn call(
         &self,
         doing: &'static str,
@@ -55,7 +46,7 @@ impl Ec2Link {
         self.wait(self.request(make)).map_err(|error| error.at("action", action))
     }
 
-    /// Waits, unless the operation is cancelled. Not longer than the longest pause between two
+    /// Sleeps, unless the operation is cancelled. At most for the longest pause between two
     /// attempts.
     pub(super) fn pause(&self, time: Duration) -> Result<()> {
         let time = time.min(self.options().retry.cap);

@@ -1,4 +1,4 @@
-//! A limit on bytes a second, shared by everybody who sends or receives.
+//! A limit on bytes a second, shared by all requests that send or receive.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,20 +7,20 @@ use tokio::time::Instant;
 
 /// Bytes a second. Clones share the limit.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub struct BandwidthLimit {
     bytes_per_second: u64,
-    /// When the bytes that were let through have taken their time.
+    /// When the next bytes may pass.
     next: Arc<Mutex<Option<Instant>>>,
 }
 
-impl Pace {
+impl BandwidthLimit {
     /// At most `bytes_per_second`, which is more than 0, on average over about a second.
     pub fn new(bytes_per_second: u64) -> Self {
         Self { bytes_per_second: bytes_per_second.max(1), next: Arc::default() }
     }
 
-    /// When `bytes` may pass. They count from now on.
-    pub(super) fn admit(&self, bytes: u64) -> Instant {
+    /// When `bytes` may pass. They are counted by this call.
+    pub(in super::super) fn admit(&self, bytes: u64) -> Instant {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let start = next.map_or(now, |next| next.max(now));
@@ -28,8 +28,8 @@ impl Pace {
         start
     }
 
-    /// How many bytes should pass at once: a tenth of a second's worth, within what sockets like.
-    pub(super) fn piece(&self) -> usize {
+    /// Bytes to pass at a time: those of a tenth of a second, from 1 KiB to 256 KiB.
+    pub(in super::super) fn piece(&self) -> usize {
         (self.bytes_per_second / 10).clamp(1 << 10, 256 << 10) as usize
     }
 }
@@ -39,12 +39,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_take_their_time_whoever_sends_them() {
-        let pace = Pace::new(1000);
-        let other = pace.clone();
-        let start = pace.admit(500);
+    fn clones_share_the_bandwidth() {
+        let limit = BandwidthLimit::new(1000);
+        let other = limit.clone();
+        let start = limit.admit(500);
         let second = other.admit(1000);
-        let third = pace.admit(1);
+        let third = limit.admit(1);
         assert_eq!(second - start, Duration::from_millis(500));
         assert_eq!(third - start, Duration::from_millis(1500));
     }
