@@ -67,7 +67,7 @@ impl Remote {
         access: Access,
         link: &LinkArgs,
         thaw: &ThawArgs,
-    ) -> Result<(S3Store, Box<dyn ObjectReader>)> {
+    ) -> Result<(S3Store, Arc<dyn ObjectReader>)> {
         if place.is_prefix() {
             return Err(Error::usage("this names a bucket or a prefix, and not an archive in it")
                 .at("place", place));
@@ -88,10 +88,10 @@ pub(super) fn open_archive(
     thaw: &ThawArgs,
     settings: &Settings,
     observer: &Arc<dyn Observer>,
-) -> Result<Option<Box<dyn ObjectReader>>> {
+) -> Result<Option<Arc<dyn ObjectReader>>> {
     match place {
         Place::Stdio => Ok(None),
-        Place::Path(path) => Ok(Some(Box::new(FileReader::open(path)?))),
+        Place::Path(path) => Ok(Some(Arc::new(FileReader::open(path)?))),
         Place::S3(place) => {
             Ok(Some(Remote::new(settings, observer).open(place, access, link, thaw)?.1))
         }

@@ -25,11 +25,7 @@ impl Books {
         self.fill += u64::from(facts.fill.count_ones());
     }
 
-    pub(super) fn close_window(
-        &mut self,
-        archive: &Archive<'_>,
-        entry: &WindowEntry,
-    ) -> Result<()> {
+    pub(super) fn close_window(&mut self, archive: &Archive, entry: &WindowEntry) -> Result<()> {
         let window = std::mem::take(&mut self.window);
         if window.has_data() {
             self.volume.add(entry.window, &entry.content);
@@ -44,8 +40,8 @@ impl Books {
         Ok(())
     }
 
-    pub(super) fn close_volume(&self, archive: &Archive<'_>, volume: u16) -> Result<()> {
-        let entry = archive.volume(volume);
+    pub(super) fn close_volume(&self, archive: &Archive, volume: u16) -> Result<()> {
+        let entry = archive.volume_entry(volume);
         let agree = (self.blocks, self.zero, self.fill) == (entry.blocks, entry.zero, entry.fill)
             && self.volume.digest() == entry.content;
         if self.damaged || agree {

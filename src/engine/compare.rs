@@ -24,12 +24,12 @@ struct Job {
 /// Compares states and bytes of all blocks with those of `source`, which has the same size. The
 /// archive itself has been verified. Returns what differs, and how much more does than is listed.
 pub fn compare_volume(
-    archive: &Archive<'_>,
+    archive: &Archive,
     volume: u16,
     source: &dyn BlockSource,
     context: Context<'_>,
 ) -> Result<(Vec<Error>, u64)> {
-    let entry = archive.volume(volume);
+    let entry = archive.volume_entry(volume);
     let map = source.block_map().map_err(|error| error.at("snapshot", &entry.name))?;
     let budget = Budget::new(context.plan.in_flight);
     let mut runs = Runs::default();
@@ -81,7 +81,7 @@ impl Runs {
 }
 
 fn feed(
-    archive: &Archive<'_>,
+    archive: &Archive,
     volume: u16,
     volume_source: &dyn BlockSource,
     map: &BlockMap,
@@ -130,7 +130,7 @@ fn feed(
 
 /// The blocks of a slot that differ.
 fn compare(
-    archive: &Archive<'_>,
+    archive: &Archive,
     volume: u16,
     source: &dyn BlockSource,
     job: Job,
@@ -166,7 +166,7 @@ fn compare(
         let mut known = Vec::new();
         source
             .read_blocks(block.offset(), &mut data[..len], &mut known)
-            .map_err(|error| error.at("snapshot", &archive.volume(volume).name))?;
+            .map_err(|error| error.at("snapshot", &archive.volume_entry(volume).name))?;
         data[len..].fill(0);
         bytes += len as u64;
         let same = match expected {

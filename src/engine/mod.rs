@@ -17,7 +17,6 @@ mod budget;
 mod cell;
 mod compare;
 mod content;
-mod foreign;
 mod lanes;
 mod log;
 mod made;
@@ -28,11 +27,10 @@ mod pool;
 mod relay;
 mod stream;
 mod stretches;
-mod tail;
 mod unpack;
 mod written;
 
-pub use archive::Archive;
+pub use archive::{Archive, check_tail};
 pub use budget::{Budget, Lease};
 pub use compare::compare_volume;
 pub use content::content_of;
@@ -44,7 +42,6 @@ pub use pipeline::run_ordered;
 pub use plan::{DEFAULT_MEMORY, Plan};
 pub use relay::relay;
 pub use stream::{NoSinks, StreamSinks, StreamSummary, read_stream};
-pub use tail::check_tail;
 pub use unpack::{CheckReport, Purpose, RestoreLog, Selection, SinkFor, unpack};
 pub use written::WrittenCell;
 

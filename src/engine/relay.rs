@@ -5,7 +5,8 @@
 //! what was checked. Like a pack it can be continued: cells that an earlier run appended, and that
 //! are still there, are neither read nor sent again.
 
-use super::archive::{Archive, twice};
+use super::archive::Archive;
+use super::archive::open::twice;
 use super::books::Books;
 use super::plan::IN_FLIGHT_FLOOR;
 use super::pool::Pool;
@@ -66,7 +67,7 @@ enum Piece {
 
 /// Copies all bytes of `archive` to `writer`, which the caller commits. The first damage ends it.
 pub fn relay(
-    archive: &Archive<'_>,
+    archive: &Archive,
     writer: &mut dyn ObjectWriter,
     log: CellLog<'_, MadeCell>,
     context: Context<'_>,
@@ -82,7 +83,7 @@ pub fn relay(
         }
     };
     // What the whole index says of itself comes first: later it could not be stopped any more.
-    let (findings, frames) = super::tail::check(archive)?;
+    let (findings, frames) = super::archive::check::check(archive)?;
     if let Some(error) = findings.into_iter().next() {
         return Err(error);
     }
@@ -156,7 +157,7 @@ pub fn relay(
 }
 
 struct Feeder<'a, 'e> {
-    archive: &'a Archive<'a>,
+    archive: &'a Archive,
     budget: &'a Budget,
     context: Context<'a>,
     earlier: Cells<'a, MadeCell>,
@@ -172,7 +173,7 @@ impl Feeder<'_, '_> {
         self.meta(MetaRole::Prologue)?;
         for volume in 0..archive.root().manifest.volumes.len() as u16 {
             (self.emit)(Job::OpenVolume)?;
-            let size = archive.volume(volume).size;
+            let size = archive.volume_entry(volume).size;
             let mut damage = None;
             let (_, stored) =
                 read_indexes(archive, volume, self.budget, self.context, &mut |error| {
@@ -293,7 +294,7 @@ fn agrees(made: &MadeCell, slot: &WindowSlot) -> bool {
         && made.len() == u64::from(slot.cell_len)
 }
 
-fn work(worker: &mut Worker, archive: &Archive<'_>, pool: &Pool, job: Job) -> Result<Piece> {
+fn work(worker: &mut Worker, archive: &Archive, pool: &Pool, job: Job) -> Result<Piece> {
     match job {
         Job::OpenVolume => Ok(Piece::OpenVolume),
         Job::CloseWindow(volume, window) => Ok(Piece::CloseWindow(volume, window)),

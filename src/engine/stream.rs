@@ -7,11 +7,13 @@
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 
-use super::archive::{check_extra_record, check_volumes, inflate_meta, read_document, two_views};
+use super::archive::check::two_views;
+use super::archive::detect;
+use super::archive::open::{check_extra_record, check_volumes, inflate_meta, read_document};
 use super::budget::SeekTableLease;
 use super::cell::{CellOpener, StoredCell, check_frames, deliver, delivered};
 use super::plan::IN_FLIGHT_FLOOR;
-use super::{Budget, Context, Lease, foreign, run_ordered};
+use super::{Budget, Context, Lease, run_ordered};
 use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, SnapshotId, VolumeSize};
 use crate::codec::sha256;
 use crate::format::frame::{self, EndFinder, FrameEnd, FrameHeader};
@@ -294,16 +296,16 @@ impl<R: Read> Feeder<'_, R> {
     fn prologue(&mut self) -> Result<ImageDocument> {
         let head = self.input.first_bytes()?;
         if !frame::begins(&head) {
-            return Err(foreign::not_an_archive(&head));
+            return Err(detect::not_an_archive(&head));
         }
         let mut bytes = Vec::new();
         loop {
             let first = bytes.is_empty();
             let raw = self
                 .meta_frame(MetaRole::Prologue)
-                .map_err(|error| if first { foreign::explain_first_frame(error) } else { error })?;
+                .map_err(|error| if first { detect::explain_first_frame(error) } else { error })?;
             if first && !raw.starts_with(b"image.json\0") {
-                return Err(foreign::other_zstd_data());
+                return Err(detect::other_zstd_data());
             }
             let whole = raw.len() == META_FRAME_RAW;
             bytes.extend_from_slice(&raw);
@@ -613,7 +615,7 @@ impl<R: Read> Feeder<'_, R> {
                 FrameEnd::Beyond(end) if end as u64 <= max_frame_len(META_FRAME_RAW as u64) => {
                     self.input.read(end - bytes.len(), &mut bytes)?;
                 }
-                _ => return Err(located(Error::corrupt(foreign::IMPOSSIBLE_META_FRAME))),
+                _ => return Err(located(Error::corrupt(detect::IMPOSSIBLE_META_FRAME))),
             }
         }
         let header = FrameHeader::parse(&bytes).map_err(located)?;
@@ -622,7 +624,7 @@ impl<R: Read> Feeder<'_, R> {
             || raw_len > META_FRAME_RAW as u64
             || bytes.len() as u64 > max_frame_len(raw_len)
         {
-            return Err(located(Error::corrupt(foreign::IMPOSSIBLE_META_FRAME)));
+            return Err(located(Error::corrupt(detect::IMPOSSIBLE_META_FRAME)));
         }
         let digest = sha256::digest(&bytes);
         Ok((inflate_meta(&bytes, raw_len).map_err(located)?, digest))

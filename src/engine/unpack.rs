@@ -9,7 +9,8 @@
 
 use std::sync::Arc;
 
-use super::archive::{Archive, add_to_map};
+use super::archive::Archive;
+use super::archive::index::add_to_map;
 use super::books::Books;
 use super::cell::{CellOpener, StoredCell, check_frames, deliver, locate};
 use super::plan::IN_FLIGHT_FLOOR;
@@ -147,7 +148,7 @@ impl OpenedCell {
 /// Restores or checks the volumes of an archive, one after the other, the cells of each in
 /// parallel.
 pub fn unpack(
-    archive: &Archive<'_>,
+    archive: &Archive,
     mut purpose: Purpose<'_>,
     context: Context<'_>,
 ) -> Result<CheckReport> {
@@ -257,7 +258,7 @@ pub fn unpack(
 }
 
 fn feed(
-    archive: &Archive<'_>,
+    archive: &Archive,
     purpose: &mut Purpose<'_>,
     earlier: Cells<'_, WrittenCell>,
     budget: &Budget,
@@ -347,13 +348,13 @@ fn feed(
 /// and how many bytes of the volume are stored. Cells come later, and the indexes are read again
 /// then: kept, those of a full volume of 64 TiB would take 700 MiB.
 pub(super) fn read_indexes(
-    archive: &Archive<'_>,
+    archive: &Archive,
     volume: u16,
     budget: &Budget,
     context: Context<'_>,
     damage: &mut dyn FnMut(Error) -> Result<()>,
 ) -> Result<(Vec<bool>, u64)> {
-    let entry = archive.volume(volume);
+    let entry = archive.volume_entry(volume);
     let windows = archive.root().windows_of(volume);
     let memory =
         windows.len() as u64 * BlockMap::BITMAP_MEMORY * if entry.fill > 0 { 2 } else { 1 };
@@ -391,7 +392,7 @@ pub(super) fn is_full(cells: usize, bytes: u64) -> bool {
 
 /// Puts cells that stand side by side into groups.
 struct GroupFeeder<'a> {
-    archive: &'a Archive<'a>,
+    archive: &'a Archive,
     budget: &'a Budget,
     context: Context<'a>,
     emit: &'a mut dyn FnMut(Job) -> Result<()>,
@@ -464,7 +465,7 @@ impl Worker {
     /// Looks whether a cell is where an earlier run wrote it; if not it is restored like any other.
     fn written(
         &mut self,
-        archive: &Archive<'_>,
+        archive: &Archive,
         group: &Group,
         written: &WrittenCell,
     ) -> Result<Piece> {
@@ -478,7 +479,8 @@ impl Worker {
             }
         } else {
             let found = read_back(sink.as_ref(), group.size, *address, data, &mut self.bytes);
-            if found.map_err(|error| error.at("snapshot", &archive.volume(group.volume).name))?
+            if found
+                .map_err(|error| error.at("snapshot", &archive.volume_entry(group.volume).name))?
                 != Some(written.content)
             {
                 return self.cells(archive, group, None);
@@ -499,14 +501,9 @@ impl Worker {
         })
     }
 
-    fn cells(
-        &mut self,
-        archive: &Archive<'_>,
-        group: &Group,
-        lease: Option<Lease>,
-    ) -> Result<Piece> {
+    fn cells(&mut self, archive: &Archive, group: &Group, lease: Option<Lease>) -> Result<Piece> {
         let (volume, sink) = (group.volume, group.sink.clone());
-        let name = &archive.volume(group.volume).name;
+        let name = &archive.volume_entry(group.volume).name;
         let bytes = group
             .cells
             .iter()
@@ -533,10 +530,10 @@ impl Worker {
     /// they are read once more, because a wrong bit on the way is no damage.
     pub(super) fn read(
         &mut self,
-        archive: &Archive<'_>,
+        archive: &Archive,
         group: &Group,
     ) -> Result<Vec<Result<OpenedCell>>> {
-        let located = |error: Error| error.at("snapshot", &archive.volume(group.volume).name);
+        let located = |error: Error| error.at("snapshot", &archive.volume_entry(group.volume).name);
         let start = group.cells.first().map_or(0, |(_, _, start)| *start);
         let stored: u64 = group.cells.iter().map(|(_, slot, _)| u64::from(slot.cell_len)).sum();
         let mut again = false;

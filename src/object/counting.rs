@@ -1,19 +1,20 @@
 //! Counts what is read of an object.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Attributes, ObjectReader};
 use crate::base::Result;
 
 /// An object whose reads are counted.
-pub struct CountingReader<R> {
-    inner: R,
+pub struct CountingReader {
+    inner: Arc<dyn ObjectReader>,
     bytes: AtomicU64,
 }
 
-impl<R: ObjectReader> CountingReader<R> {
+impl CountingReader {
     /// Counts the reads of `inner` from now on.
-    pub fn new(inner: R) -> Self {
+    pub fn new(inner: Arc<dyn ObjectReader>) -> Self {
         Self { inner, bytes: AtomicU64::new(0) }
     }
 
@@ -23,7 +24,7 @@ impl<R: ObjectReader> CountingReader<R> {
     }
 }
 
-impl<R: ObjectReader> ObjectReader for CountingReader<R> {
+impl ObjectReader for CountingReader {
     fn name(&self) -> &str {
         self.inner.name()
     }
@@ -47,31 +48,5 @@ impl<R: ObjectReader> ObjectReader for CountingReader<R> {
 
     fn attributes(&self) -> Attributes {
         self.inner.attributes()
-    }
-}
-
-impl ObjectReader for Box<dyn ObjectReader> {
-    fn name(&self) -> &str {
-        (**self).name()
-    }
-
-    fn len(&self) -> u64 {
-        (**self).len()
-    }
-
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        (**self).read_at(offset, buffer)
-    }
-
-    fn prefetch(&self, offset: u64, len: u64) {
-        (**self).prefetch(offset, len);
-    }
-
-    fn distrust(&self) {
-        (**self).distrust();
-    }
-
-    fn attributes(&self) -> Attributes {
-        (**self).attributes()
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Creation, Listed, ObjectReader, ObjectStore, ObjectWriter};
 use crate::base::{Error, Result, rfc3339};
@@ -28,8 +29,8 @@ impl DirectoryStore {
 }
 
 impl ObjectStore for DirectoryStore {
-    fn open(&self, key: &str) -> Result<Box<dyn ObjectReader>> {
-        Ok(Box::new(FileReader::open(&self.path(key))?))
+    fn open(&self, key: &str) -> Result<Arc<dyn ObjectReader>> {
+        Ok(Arc::new(FileReader::open(&self.path(key))?))
     }
 
     fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {

@@ -39,12 +39,12 @@ impl MemoryStore {
 }
 
 impl ObjectStore for MemoryStore {
-    fn open(&self, key: &str) -> Result<Box<dyn ObjectReader>> {
+    fn open(&self, key: &str) -> Result<Arc<dyn ObjectReader>> {
         let object = self.lock().get(key).cloned();
         let object = object.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "there is no such object").at("object", key)
         })?;
-        Ok(Box::new(MemoryReader {
+        Ok(Arc::new(MemoryReader {
             name: key.to_owned(),
             bytes: object.bytes,
             attributes: object.attributes,

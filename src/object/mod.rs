@@ -160,7 +160,7 @@ pub struct Listed {
 /// A place where archives live.
 pub trait ObjectStore: Send + Sync {
     /// Opens the object `key`; it is an error of kind `NotFound` if there is none.
-    fn open(&self, key: &str) -> Result<Box<dyn ObjectReader>>;
+    fn open(&self, key: &str) -> Result<Arc<dyn ObjectReader>>;
     /// Begins the object `key`. If it exists and must not be overwritten that is an error of kind
     /// `Exists`, now and again on `commit`.
     fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>>;

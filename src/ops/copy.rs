@@ -25,7 +25,7 @@ pub struct Copied {
 }
 
 /// What a copy would make; nothing is written.
-pub fn plan_copy(archive: &Archive<'_>) -> Copied {
+pub fn plan_copy(archive: &Archive) -> Copied {
     Copied {
         image_id: archive.document().image_id().map(ToString::to_string),
         archive_len: archive.reader().len(),
@@ -36,11 +36,7 @@ pub fn plan_copy(archive: &Archive<'_>) -> Copied {
 
 /// Copies `archive`, and checks all of it on the way. The copy is visible when this returns, and
 /// not before. One that is there already and is the same archive is no error.
-pub fn copy(
-    archive: &Archive<'_>,
-    target: ArchiveTarget<'_>,
-    context: Context<'_>,
-) -> Result<Copied> {
+pub fn copy(archive: &Archive, target: ArchiveTarget<'_>, context: Context<'_>) -> Result<Copied> {
     let footer = archive.footer().clone();
     let archive_len = archive.reader().len();
     let copied = |present| Copied { present, ..plan_copy(archive) };
@@ -105,7 +101,7 @@ pub fn copy(
 
 /// Copies all bytes of the archive and commits them.
 fn carry(
-    archive: &Archive<'_>,
+    archive: &Archive,
     mut writer: Box<dyn ObjectWriter>,
     log: CellLog<'_, MadeCell>,
     stage: StageGuard<'_>,
@@ -130,7 +126,7 @@ fn same_archive(
     exists: Error,
 ) -> Result<bool> {
     let reader = store.open(key)?;
-    let found = match Archive::open(reader.as_ref()) {
+    let found = match Archive::open(reader.clone()) {
         Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => None,
         archive => Some(archive?.footer().root),
     };

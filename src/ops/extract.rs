@@ -32,7 +32,7 @@ pub struct Extracted {
 }
 
 /// Finds the volume.
-fn find_volume(archive: &Archive<'_>, wanted: &Wanted) -> Result<u16> {
+fn find_volume(archive: &Archive, wanted: &Wanted) -> Result<u16> {
     let name = match wanted {
         Wanted::Device(device) => archive.document().snapshot_of(device)?.as_str(),
         Wanted::Snapshot(name) => name.as_str(),
@@ -49,9 +49,9 @@ fn find_volume(archive: &Archive<'_>, wanted: &Wanted) -> Result<u16> {
 }
 
 /// What an extraction would do; nothing is written.
-pub fn plan_extract(archive: &Archive<'_>, wanted: &Wanted) -> Result<Extracted> {
+pub fn plan_extract(archive: &Archive, wanted: &Wanted) -> Result<Extracted> {
     let volume = find_volume(archive, wanted)?;
-    let entry = archive.volume(volume);
+    let entry = archive.volume_entry(volume);
     let stored = archive
         .root()
         .windows_of(volume)
@@ -69,7 +69,7 @@ pub fn plan_extract(archive: &Archive<'_>, wanted: &Wanted) -> Result<Extracted>
 /// Writes one volume to `output`: a new sparse file, or, if overwriting is allowed, a block device,
 /// where absent blocks become zeros.
 pub fn extract(
-    archive: &Archive<'_>,
+    archive: &Archive,
     wanted: &Wanted,
     output: &Path,
     overwrite: Overwrite,
@@ -77,7 +77,7 @@ pub fn extract(
     context: Context<'_>,
 ) -> Result<Extracted> {
     let volume = find_volume(archive, wanted)?;
-    let entry = archive.volume(volume);
+    let entry = archive.volume_entry(volume);
     let extracted = plan_extract(archive, wanted)?;
     if let Some(device) = DeviceSink::open(output, entry.size)? {
         if overwrite == Overwrite::No {
@@ -104,7 +104,7 @@ pub fn extract(
 }
 
 fn run(
-    archive: &Archive<'_>,
+    archive: &Archive,
     volume: u16,
     sink: Arc<dyn BlockSink>,
     context: Context<'_>,
@@ -120,12 +120,12 @@ fn run(
 /// A device has no holes: what is absent in the archive is whatever was there before, unless it is
 /// written.
 fn write_absent_blocks(
-    archive: &Archive<'_>,
+    archive: &Archive,
     volume: u16,
     sink: &dyn BlockSink,
     context: Context<'_>,
 ) -> Result<()> {
-    let size = archive.volume(volume).size;
+    let size = archive.volume_entry(volume).size;
     let mut present = BlockMap::new(size);
     for window in archive.root().windows_of(volume) {
         for slot in archive.window_index(window)?.slots {

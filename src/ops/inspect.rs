@@ -51,7 +51,7 @@ pub struct MapCell {
 }
 
 /// Reads head and index of an archive. Nothing of the data is read, or checked.
-pub fn inspect(archive: &Archive<'_>) -> Result<Inspection> {
+pub fn inspect(archive: &Archive) -> Result<Inspection> {
     let reader = archive.reader();
     let mut volumes = Vec::new();
     let index_len: u64 =

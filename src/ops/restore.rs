@@ -55,14 +55,14 @@ impl Restored {
 }
 
 /// What a restore would do; nothing is written.
-pub fn plan_restore(archive: &Archive<'_>) -> Restored {
+pub fn plan_restore(archive: &Archive) -> Restored {
     Restored::new(archive.document(), archive.root(), archive.footer(), archive.reader().len())
 }
 
 /// Restores all volumes by random access. The image is visible when this returns, and not before;
 /// after an error nothing is left of it.
 pub fn restore(
-    archive: &Archive<'_>,
+    archive: &Archive,
     target: Box<dyn ImageTarget>,
     context: Context<'_>,
 ) -> Result<Restored> {
@@ -72,7 +72,7 @@ pub fn restore(
 /// The same, so that it can be continued: what was written is kept after an error, and is not
 /// written again by the next run. With other `settings` it cannot be continued.
 pub fn restore_resumable(
-    archive: &Archive<'_>,
+    archive: &Archive,
     place: &dyn ImagePlace,
     settings: &[&str],
     resumption: &Resumption,
@@ -112,7 +112,7 @@ pub fn restore_resumable(
 type LogOf<'a> = dyn Fn(Option<u16>) -> Result<RestoreLog<'static>> + Sync + 'a;
 
 fn run(
-    archive: &Archive<'_>,
+    archive: &Archive,
     mut target: Box<dyn ImageTarget>,
     log: &LogOf<'_>,
     context: Context<'_>,
@@ -139,7 +139,7 @@ fn run(
 
 /// Restores several volumes at a time. The first error ends all, and is the one that is returned.
 fn side_by_side(
-    archive: &Archive<'_>,
+    archive: &Archive,
     sinks: Vec<Option<Arc<dyn BlockSink>>>,
     log: &LogOf<'_>,
     lanes: usize,

@@ -158,7 +158,7 @@ fn compare(
     context: Context<'_>,
 ) -> Result<StoreOutcome> {
     let reader = store.open(key)?;
-    let archive = match Archive::open(reader.as_ref()) {
+    let archive = match Archive::open(reader.clone()) {
         Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
             return Err(exists.at("content", "no whole archive"));
         }

@@ -1,6 +1,7 @@
 //! Checks an archive without writing anything, alone or against the image it was made from.
 
 use std::io::Read;
+use std::sync::Arc;
 
 use crate::base::{Error, ErrorKind, Result, Stage};
 use crate::engine::{
@@ -61,12 +62,12 @@ impl Verified {
 /// Damage is collected, not returned as an error; an archive whose index is unreadable has one
 /// finding.
 pub fn verify(
-    reader: &dyn ObjectReader,
+    reader: Arc<dyn ObjectReader>,
     selection: Selection,
     context: Context<'_>,
 ) -> Result<Verified> {
     let stage = context.stage(Stage::Verify);
-    let archive = match Archive::open(reader) {
+    let archive = match Archive::open(reader.clone()) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             context.damage(&error);
             return Ok(Verified::unreadable(error, reader.len()));
@@ -114,11 +115,11 @@ pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Ve
 /// Checks an archive and compares it with an image: the metadata as far as the source says that it
 /// lasts, each volume block by block, absent, zero and data kept apart.
 pub fn verify_against(
-    reader: &dyn ObjectReader,
+    reader: Arc<dyn ObjectReader>,
     image: &dyn ImageSource,
     context: Context<'_>,
 ) -> Result<Verified> {
-    let mut verified = verify(reader, Selection::All, context)?;
+    let mut verified = verify(reader.clone(), Selection::All, context)?;
     if !verified.is_ok() {
         return Ok(verified);
     }
@@ -155,7 +156,7 @@ pub fn verify_against(
     Ok(verified)
 }
 
-fn summarise(archive: &Archive<'_>, report: CheckReport) -> Verified {
+fn summarise(archive: &Archive, report: CheckReport) -> Verified {
     Verified {
         footer: Some(archive.footer().clone()),
         image_id: archive.document().image_id().map(ToString::to_string),

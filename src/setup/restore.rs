@@ -6,7 +6,7 @@ use crate::engine::{Archive, Context};
 use crate::ops::{self, Restored, Resumption};
 
 /// What the task of a restore is known by: one archive may be restored twice, under two names.
-pub fn restore_target(options: &Ec2Options, archive: &Archive<'_>) -> String {
+pub fn restore_target(options: &Ec2Options, archive: &Archive) -> String {
     let (region, endpoint) = (options.ec2.region(), options.ec2.endpoint());
     let at = if endpoint.is_custom() { format!(" at {endpoint}") } else { String::new() };
     let profile = options.ec2.profile().map(|profile| format!(" as {profile}")).unwrap_or_default();
@@ -22,7 +22,7 @@ pub fn restore_target(options: &Ec2Options, archive: &Archive<'_>) -> String {
 /// Restores an archive to EC2, or goes on with that. `about_snapshots` is what was asked for of
 /// them: with other wishes it cannot be continued.
 pub fn restore_to_ec2(
-    archive: &Archive<'_>,
+    archive: &Archive,
     place: &Ec2Place,
     about_snapshots: &str,
     resumption: &Resumption,

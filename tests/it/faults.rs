@@ -259,7 +259,7 @@ fn a_failing_read_of_the_archive_is_an_error_and_never_damage() {
         let reader =
             FaultyReader { inner: MemoryReader::new("a", archive.clone()), fuse: fuse.clone() };
         let target = FaultyTarget::new(Fuse::never());
-        let result = Archive::open(&reader).and_then(|archive| {
+        let result = Archive::open(std::sync::Arc::new(reader)).and_then(|archive| {
             with_context(|context| ops::restore(&archive, Box::new(target.clone()), context))
         });
         (result.map(|_| ()), target.committed())
@@ -274,7 +274,7 @@ fn a_failing_read_of_the_archive_is_an_error_and_never_damage() {
     let verify = |fuse: &Fuse| {
         let reader =
             FaultyReader { inner: MemoryReader::new("a", archive.clone()), fuse: fuse.clone() };
-        with_context(|context| ops::verify(&reader, Selection::All, context))
+        with_context(|context| ops::verify(std::sync::Arc::new(reader), Selection::All, context))
     };
     let all = Fuse::never();
     assert!(verify(&all).expect("verifies").is_ok());
@@ -293,7 +293,7 @@ fn a_sink_that_fails_is_the_error_and_nothing_is_committed() {
     let ranged = |fuse: &Fuse| -> (Result<()>, bool) {
         let reader = MemoryReader::new("a", archive.clone());
         let target = FaultyTarget::new(fuse.clone());
-        let opened = Archive::open(&reader).expect("opens");
+        let opened = Archive::open(std::sync::Arc::new(reader)).expect("opens");
         let result =
             with_context(|context| ops::restore(&opened, Box::new(target.clone()), context));
         (result.map(|_| ()), target.committed())

@@ -1,6 +1,7 @@
 //! A bucket as a store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::types::{ChecksumMode, RequestPayer, ServerSideEncryption, StorageClass};
@@ -250,8 +251,8 @@ impl S3Store {
 }
 
 impl ObjectStore for S3Store {
-    fn open(&self, key: &str) -> Result<Box<dyn ObjectReader>> {
-        Ok(Box::new(S3Reader::open(self, key)?))
+    fn open(&self, key: &str) -> Result<Arc<dyn ObjectReader>> {
+        Ok(Arc::new(S3Reader::open(self, key)?))
     }
 
     fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {

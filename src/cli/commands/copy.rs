@@ -23,9 +23,9 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
     let observer = console.observer();
     let from = Place::parse(&args.from)?;
     let remote = Remote::new(settings, &observer);
-    let (source, reader): (Option<S3Store>, Box<dyn ObjectReader>) = match &from {
+    let (source, reader): (Option<S3Store>, Arc<dyn ObjectReader>) = match &from {
         Place::Stdio => return from_stream(&args, &remote, &observer, settings, console),
-        Place::Path(path) => (None, Box::new(FileReader::open(path)?)),
+        Place::Path(path) => (None, Arc::new(FileReader::open(path)?)),
         Place::S3(place) => {
             let link = args.sides.source_link();
             let (store, reader) =
@@ -33,7 +33,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
             (Some(store), reader)
         }
     };
-    let archive = Archive::open(reader.as_ref())?;
+    let archive = Archive::open(reader.clone())?;
     let (plan, part_memory) = settings.resources().plan_with_parts(1, reader.len())?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let name = object_name(&from, &archive);
@@ -164,7 +164,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
 
 /// The service copies by itself; what it copied is then opened, and has to be the same archive.
 fn server_copy(
-    archive: &Archive<'_>,
+    archive: &Archive,
     (source, source_key): (&S3Store, &str),
     (store, key): (&S3Store, &str),
     attributes: &Attributes,
@@ -172,14 +172,14 @@ fn server_copy(
     context: Context<'_>,
 ) -> Result<Copied> {
     let open = || crate::object::ObjectStore::open(store, key);
-    let is_same = |reader: &dyn ObjectReader| -> Result<bool> {
+    let is_same = |reader: Arc<dyn ObjectReader>| -> Result<bool> {
         Ok(reader.len() == archive.reader().len()
             && Archive::open(reader)?.footer().root == archive.footer().root)
     };
     let stage = StageGuard::begin(context.observer, Stage::Copy, Some(archive.reader().len()));
     match store.copy_from(key, (source, source_key, None), attributes, overwrite) {
         Err(error) if error.kind() == ErrorKind::Exists => {
-            return if is_same(open()?.as_ref()).unwrap_or(false) {
+            return if is_same(open()?).unwrap_or(false) {
                 Ok(Copied { present: true, ..ops::plan_copy(archive) })
             } else {
                 Err(error)
@@ -194,7 +194,7 @@ fn server_copy(
             copied?;
         }
     }
-    if !is_same(open()?.as_ref())? {
+    if !is_same(open()?)? {
         return Err(Error::new(
             ErrorKind::Io,
             "the copy that the service made is not the archive that was to be copied",
@@ -292,7 +292,7 @@ fn from_stream(
 }
 
 /// The name below a prefix or directory: the one it has, else the one it should have.
-fn object_name(from: &Place, archive: &Archive<'_>) -> String {
+fn object_name(from: &Place, archive: &Archive) -> String {
     let own = match from {
         Place::Stdio => None,
         Place::Path(path) => path.file_name().map(|name| name.to_string_lossy().into_owned()),

@@ -1,6 +1,7 @@
 //! `amistore extract`.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use super::super::args::ExtractArgs;
 use super::super::output::{Console, extracted, extracted_text, metadata, metadata_text};
@@ -28,8 +29,8 @@ pub(in super::super) fn run(
             "extract reads only what it needs, which a pipe does not allow: name a file, or use restore",
         ));
     };
-    let reader = CountingReader::new(reader);
-    let archive = Archive::open(&reader)?;
+    let reader = Arc::new(CountingReader::new(reader));
+    let archive = Archive::open(reader.clone())?;
     if let (Some(file), Place::Path(path)) = (&args.file, &place) {
         refuse_same_file(file, [path.as_path()])?;
     }

@@ -1,5 +1,7 @@
 //! `amistore inspect`.
 
+use std::sync::Arc;
+
 use super::super::args::InspectArgs;
 use super::super::output::{Console, inspection, inspection_text};
 use super::super::remote::open_archive;
@@ -32,8 +34,8 @@ pub(in super::super) fn run(
             (report, read)
         }
         Some(reader) => {
-            let reader = CountingReader::new(reader);
-            let report = ops::inspect(&Archive::open(&reader)?)?;
+            let reader = Arc::new(CountingReader::new(reader));
+            let report = ops::inspect(&Archive::open(reader.clone())?)?;
             (report, reader.bytes_read())
         }
     };

@@ -1,6 +1,7 @@
 //! `amistore ls`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::super::args::LsArgs;
 use super::super::output::{Console, listed, listed_text};
@@ -47,7 +48,7 @@ pub(in super::super) fn run(args: LsArgs, settings: &Settings, console: &Console
 fn described(directory: &Path, found: Listed) -> Listed {
     let open = || -> Result<_> {
         let reader = FileReader::open(&directory.join(&found.key))?;
-        let archive = Archive::open(&reader)?;
+        let archive = Archive::open(Arc::new(reader))?;
         let mut metadata = ops::image_metadata(archive.document());
         // Of a file that is the time it was written, which is listed.
         metadata.remove("ami-store-date");

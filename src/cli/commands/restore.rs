@@ -83,7 +83,7 @@ fn to_directory(
             })?
         }
         Some(reader) => {
-            let archive = Archive::open(reader.as_ref())?;
+            let archive = Archive::open(reader)?;
             if args.write.dry_run {
                 super::store::refuse_existing(
                     &args.target.join(crate::image::IMAGE_JSON),
@@ -117,7 +117,7 @@ fn to_directory(
 }
 
 /// What is known of a restore before it begins, but for its target.
-fn task_of(place: &Place, archive: &Archive<'_>) -> NewTask {
+fn task_of(place: &Place, archive: &Archive) -> NewTask {
     NewTask {
         image_id: archive.document().image_id().map(ToString::to_string),
         name: archive.document().name().map(ToOwned::to_owned),
@@ -206,7 +206,7 @@ fn to_ec2(
             })?
         }
         Some(reader) => {
-            let archive = Archive::open(reader.as_ref())?;
+            let archive = Archive::open(reader)?;
             if args.write.dry_run {
                 target.check(archive.document())?;
                 let mut requests = Requests::default();

@@ -62,7 +62,7 @@ pub(in super::super) fn run(
     let settings = &settings.with(settings.resources().beside_blocks(1));
     let plan = settings.reading_plan(&place)?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
-    let verified = ops::verify_against(reader.as_ref(), &image, context)?;
+    let verified = ops::verify_against(reader, &image, context)?;
     if !verified.is_ok() {
         let mut refused = Error::new(
             ErrorKind::Corrupt,

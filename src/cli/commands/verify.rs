@@ -39,9 +39,9 @@ pub(in super::super) fn run(
         None => ops::verify_stream(PipeReader::stdin(settings.cancel.clone())?, context)?,
         Some(reader) => match &args.against {
             Some(directory) => {
-                ops::verify_against(reader.as_ref(), &ImageDirectory::open(directory)?, context)?
+                ops::verify_against(reader, &ImageDirectory::open(directory)?, context)?
             }
-            None => ops::verify(reader.as_ref(), selection, context)?,
+            None => ops::verify(reader, selection, context)?,
         },
     };
     drop(observer);

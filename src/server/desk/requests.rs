@@ -110,7 +110,7 @@ impl Shared {
         let scope = self.scope().map_err(|error| refusal::of(&error))?;
         let store = self.bucket(&request.bucket);
         let reader = store.open(&request.object_key).map_err(|error| refusal::of(&error))?;
-        let archive = Archive::open(reader.as_ref()).map_err(|error| of_object(&error))?;
+        let archive = Archive::open(reader).map_err(|error| of_object(&error))?;
         let document = archive.document();
         let Some(name) = request.name.as_deref().or_else(|| document.name()).map(ToOwned::to_owned)
         else {

@@ -267,7 +267,7 @@ fn restore(
         settings.objects.clone(),
     )?;
     let reader = bucket.open(&work.object_key)?;
-    let archive = Archive::open(reader.as_ref())?;
+    let archive = Archive::open(reader)?;
     expect(
         shared,
         row,

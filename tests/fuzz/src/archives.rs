@@ -132,11 +132,11 @@ fn contents(sinks: Vec<(String, MemorySink)>) -> Contents {
 
 fn restored_by_ranges(bytes: &[u8]) -> Contents {
     let reader = StrictReader(MemoryReader::new("archive", bytes.to_vec()));
-    let archive = Archive::open(&reader).expect("what was accepted opens");
+    let archive = Archive::open(std::sync::Arc::new(reader)).expect("what was accepted opens");
     let mut sinks = Vec::new();
     let mut sink_for = |volume| -> Result<Option<Arc<dyn BlockSink>>> {
         let sink = MemorySink::default();
-        sinks.push((archive.volume(volume).name.to_string(), sink.clone()));
+        sinks.push((archive.volume_entry(volume).name.to_string(), sink.clone()));
         Ok(Some(Arc::new(sink)))
     };
     with_context(1, 1, |context| {
@@ -156,7 +156,7 @@ fn restored_from_stream(bytes: &[u8]) -> Contents {
 /// Verifies by ranges, all of it. Damage that is collected is damage that is returned.
 fn checked_by_ranges(bytes: &[u8]) -> Result<Digest> {
     let reader = StrictReader(MemoryReader::new("archive", bytes.to_vec()));
-    let archive = Archive::open(&reader)?;
+    let archive = Archive::open(std::sync::Arc::new(reader))?;
     let report =
         with_context(1, 1, |context| unpack(&archive, Purpose::Check(Selection::All), context))?;
     assert!(report.more_findings == 0 || !report.findings.is_empty());

@@ -125,7 +125,8 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
         vec![record_seed(0, 0, &cell.encode()), record_seed(1, 32 << 30, &index.encode())];
     for bytes in archive_seeds() {
         let reader = MemoryReader::new("seed", bytes.clone());
-        let archive = amistore::engine::Archive::open(&reader).expect("a valid archive");
+        let archive =
+            amistore::engine::Archive::open(std::sync::Arc::new(reader)).expect("a valid archive");
         let footer = archive.footer();
         let root = &bytes[footer.root_offset as usize..][..footer.root_len as usize];
         seeds.push(record_seed(2, footer.offset, &footer.encode()));

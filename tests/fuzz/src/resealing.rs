@@ -138,7 +138,7 @@ struct Pieces {
 
 fn take_apart(bytes: &[u8]) -> Pieces {
     let reader = MemoryReader::new("seed", bytes.to_vec());
-    let archive = Archive::open(&reader).expect("a valid archive");
+    let archive = Archive::open(std::sync::Arc::new(reader)).expect("a valid archive");
     let manifest = &archive.root().manifest;
     let volumes = manifest.volumes.iter().enumerate().map(|(volume, entry)| {
         let windows = archive.root().windows_of(volume as u16).iter().map(|window| {

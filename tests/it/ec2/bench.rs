@@ -189,7 +189,7 @@ impl Bench {
     /// Restores an archive so that it can be continued under `name`.
     pub fn restore(&self, archive: &[u8], name: &str, edits: &Edits) -> Result<Ec2Restored> {
         let reader = MemoryReader::new("a.bin", archive.to_vec());
-        let archive = Archive::open(&reader)?;
+        let archive = Archive::open(std::sync::Arc::new(reader))?;
         let place = self.place(edits);
         let settings = edits.about_snapshots();
         self.with_context(|context| {

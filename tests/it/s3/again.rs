@@ -37,7 +37,7 @@ fn two_images() -> (TestImage, TestImage) {
 
 fn restore(bench: &Bench, key: &str, target: &Path) -> Result<()> {
     let reader = bench.store().open(key)?;
-    let archive = Archive::open(reader.as_ref())?;
+    let archive = Archive::open(reader)?;
     let place = DirectoryPlace {
         path: target.to_owned(),
         overwrite: Overwrite::No,

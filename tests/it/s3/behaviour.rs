@@ -283,7 +283,7 @@ fn a_bucket_in_another_region_is_found_there() {
         let reader = S3Store::new(bench.link(bench.options()), "far", small_parts())
             .open("a.bin")
             .expect("opens");
-        assert!(Archive::open(reader.as_ref()).is_ok());
+        assert!(Archive::open(reader).is_ok());
     }
 }
 
@@ -317,7 +317,7 @@ fn a_frozen_object_is_said_to_be_so_and_can_be_thawed() {
         assert_eq!(bench.server.count("RestoreObject"), 0);
         bench.server.reset_calls();
         let reader = bucket.open("a.bin").expect("opens");
-        Archive::open(reader.as_ref()).expect("an archive");
+        Archive::open(reader).expect("an archive");
     }
 }
 
@@ -420,7 +420,7 @@ fn a_damaged_archive_is_not_carried_on() {
         damaged[at] ^= 4;
         bench.server.put_object(BUCKET, "a.bin", damaged, ServedOptions::default());
         let reader = bucket.open("a.bin").expect("opens");
-        let outcome = Archive::open(reader.as_ref()).and_then(|archive| {
+        let outcome = Archive::open(reader).and_then(|archive| {
             let (overwrite, attributes) = (Overwrite::No, Attributes::default());
             let target = ArchiveTarget::Object(ObjectTarget {
                 store: &bucket,
@@ -447,7 +447,7 @@ fn of_a_large_archive_little_is_fetched_to_look_at_it() {
     assert!(archive.len() > 12 << 20);
     bench.server.put_object(BUCKET, "a.bin", archive, ServedOptions::default());
     let reader = bench.store().open("a.bin").expect("opens");
-    ops::inspect(&Archive::open(reader.as_ref()).expect("opens")).expect("inspects");
+    ops::inspect(&Archive::open(reader).expect("opens")).expect("inspects");
     let calls = bench.server.calls();
     let fetched: u64 = calls.iter().map(|call| call.bytes_out).sum();
     assert!(fetched < 200 << 10 && calls.len() <= 6, "{fetched} bytes in {} requests", calls.len());

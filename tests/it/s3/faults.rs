@@ -106,7 +106,7 @@ impl Drill {
             }
             Work::Copy | Work::CopyWithTask => {
                 let reader = self.store.open("source.bin")?;
-                let archive = Archive::open(reader.as_ref())?;
+                let archive = Archive::open(reader)?;
                 let (overwrite, attributes) = (Overwrite::No, Attributes::default());
                 let target = ArchiveTarget::Object(ObjectTarget {
                     store: &self.store,
@@ -121,7 +121,7 @@ impl Drill {
             }
             Work::Restore => {
                 let reader = self.store.open("source.bin")?;
-                let archive = Archive::open(reader.as_ref())?;
+                let archive = Archive::open(reader)?;
                 let target = Collected::default();
                 let restored = with_context(|context| {
                     ops::restore(&archive, Box::new(target.clone()), context)
@@ -139,7 +139,7 @@ impl Drill {
             Work::Verify => {
                 let reader = self.store.open("source.bin")?;
                 let verified =
-                    with_context(|context| ops::verify(reader.as_ref(), Selection::All, context))?;
+                    with_context(|context| ops::verify(reader, Selection::All, context))?;
                 if !verified.is_ok() {
                     return Err(Error::corrupt(format!("{:?}", verified.findings)));
                 }

@@ -87,7 +87,7 @@ impl ImageSource for WatchedImage {
 /// Where the cells stand: volume, blocks, and bytes of the archive.
 fn cells(archive: &[u8]) -> Vec<(usize, std::ops::Range<u64>, std::ops::Range<u64>)> {
     let reader = MemoryReader::new("a", archive.to_vec());
-    let archive = Archive::open(&reader).expect("opens");
+    let archive = Archive::open(std::sync::Arc::new(reader)).expect("opens");
     let mut cells = Vec::new();
     for entry in &archive.root().windows {
         let mut at = entry.offset;
@@ -309,7 +309,7 @@ fn a_copy_that_was_interrupted_at_any_request_goes_on_there() {
     let attempt = |key: &str| -> Result<Copied> {
         let bucket = site.bench.store();
         let reader = bucket.open("source.bin")?;
-        let archive = Archive::open(reader.as_ref())?;
+        let archive = Archive::open(reader)?;
         let (overwrite, attributes, resumption) =
             (Overwrite::No, Attributes::default(), Some(site.bench.resumption(key)));
         let target = ArchiveTarget::Object(ObjectTarget {
@@ -489,7 +489,7 @@ fn two_processes_do_not_do_the_same_work() {
 /// Restores to a directory, so that it can be continued.
 fn restore(site: &Site, target: &Path) -> Result<()> {
     let reader = site.bench.store().open("source.bin")?;
-    let archive = Archive::open(reader.as_ref())?;
+    let archive = Archive::open(reader)?;
     let place = DirectoryPlace {
         path: target.to_owned(),
         overwrite: Overwrite::No,

@@ -191,7 +191,7 @@ fn a_store_completes_and_the_object_is_whole() {
     let object = site.s3.object(BUCKET, &key).expect("an object");
     assert_eq!(object.attributes.tags.get("k").map(String::as_str), Some("v w"));
     let reader = MemoryReader::new("a", object.bytes.to_vec());
-    let archive = Archive::open(&reader).expect("an archive");
+    let archive = Archive::open(std::sync::Arc::new(reader)).expect("an archive");
     assert_eq!(archive.root().manifest.volumes[0].blocks, u64::from(BLOCKS));
     let overview = desk.overview().expect("an overview");
     assert_eq!(

@@ -378,7 +378,7 @@ pub struct Anatomy {
 impl Anatomy {
     pub fn of(bytes: &[u8]) -> Self {
         let reader = MemoryReader::new("archive", bytes.to_vec());
-        let archive = Archive::open(&reader).expect("an archive");
+        let archive = Archive::open(std::sync::Arc::new(reader)).expect("an archive");
         let windows = archive
             .root()
             .windows

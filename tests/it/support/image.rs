@@ -174,7 +174,7 @@ fn with_context<T>(work: impl FnOnce(Context<'_>) -> T) -> T {
 /// Restores by random access.
 pub fn by_ranges(archive: &[u8]) -> Result<Unpacked> {
     let reader = MemoryReader::new("test", archive.to_vec());
-    let archive = amistore::engine::Archive::open(&reader)?;
+    let archive = amistore::engine::Archive::open(std::sync::Arc::new(reader))?;
     let collected = Collected::default();
     with_context(|context| ops::restore(&archive, Box::new(collected.clone()), context))?;
     Ok(collected.unpacked())
@@ -191,7 +191,8 @@ pub fn by_stream(archive: &[u8]) -> Result<Unpacked> {
 /// How verification by random access ends: nothing, or the kind of what is wrong.
 pub fn verdict(archive: &[u8]) -> Option<ErrorKind> {
     let reader = MemoryReader::new("test", archive.to_vec());
-    match with_context(|context| ops::verify(&reader, Selection::All, context)) {
+    match with_context(|context| ops::verify(std::sync::Arc::new(reader), Selection::All, context))
+    {
         Ok(verified) => (!verified.is_ok()).then_some(ErrorKind::Corrupt),
         Err(error) => Some(error.kind()),
     }

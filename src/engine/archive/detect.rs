@@ -7,7 +7,7 @@ use crate::format::layout::META_FRAME_RAW;
 use crate::object::ObjectReader;
 
 /// The error for something whose first bytes are not those of an archive.
-pub(super) fn not_an_archive(head: &[u8]) -> Error {
+pub(in super::super) fn not_an_archive(head: &[u8]) -> Error {
     let what = match head {
         [] => "an empty file",
         _ if head.len() < 4 => "a few bytes, too few to be anything",
@@ -35,7 +35,7 @@ pub(super) fn not_an_archive(head: &[u8]) -> Error {
 
 /// A zstd file without footer is either an archive that was cut short, or not ours at all; its
 /// first frame tells.
-pub(super) fn explain_missing_footer(reader: &dyn ObjectReader, error: Error) -> Error {
+pub(in super::super) fn explain_missing_footer(reader: &dyn ObjectReader, error: Error) -> Error {
     if error.fact("missing") != Some("footer") {
         return error;
     }
@@ -49,14 +49,14 @@ pub(super) fn explain_missing_footer(reader: &dyn ObjectReader, error: Error) ->
 }
 
 /// The error for zstd data that does not begin with our metadata.
-pub(super) fn other_zstd_data() -> Error {
+pub(in super::super) fn other_zstd_data() -> Error {
     Error::unsupported("this is not an amistore archive")
         .at("looks_like", "zstd data of something else")
 }
 
 /// In a stream the first frame is all there is to judge by: one that the format does not allow is
 /// somebody else's, one that is damaged may be ours.
-pub(super) fn explain_first_frame(error: Error) -> Error {
+pub(in super::super) fn explain_first_frame(error: Error) -> Error {
     if frame::is_foreign_header(&error) || error.message() == IMPOSSIBLE_META_FRAME {
         other_zstd_data().because(error)
     } else {
@@ -65,7 +65,7 @@ pub(super) fn explain_first_frame(error: Error) -> Error {
 }
 
 /// What is said of a meta frame whose length is out of range.
-pub(super) const IMPOSSIBLE_META_FRAME: &str = "a meta frame has an impossible length";
+pub(in super::super) const IMPOSSIBLE_META_FRAME: &str = "a meta frame has an impossible length";
 
 fn first_frame_is_ours(reader: &dyn ObjectReader) -> Result<bool> {
     let mut bytes = vec![0; reader.len().min(2 << 20) as usize];

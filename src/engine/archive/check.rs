@@ -1,18 +1,54 @@
-//! Checks what follows from the index of an archive alone.
+//! Checks that need the index of an archive alone: tar headers, end of the tar, content root, seek
+//! table.
 
 use super::Archive;
-use super::archive::twice;
+use super::open::{read_frame, read_meta, twice};
 use crate::base::{Error, ErrorKind, Result, SlotAddress};
 use crate::codec::sha256;
-use crate::format::{Digest, FOOTER_LEN, FrameLog, MetaRole, content_root};
+use crate::format::{BlockMap, Digest, FOOTER_LEN, FrameLog, MetaRole, content_root, tar};
 
-/// Checks what follows from the index alone: end of the tar, content root, seek table.
-pub fn check_tail(archive: &Archive<'_>) -> Result<Vec<Error>> {
+impl Archive {
+    /// Checks that the tar header of a volume lists the blocks of `map`, so that stock tools and
+    /// this reader see one disk.
+    pub fn check_header(&self, volume: u16, map: &BlockMap) -> Result<()> {
+        let name = &self.volume_entry(volume).name;
+        let mut expected = tar::volume_header(name, map);
+        for meta in self.meta(MetaRole::Volume(volume)) {
+            let located = |error: Error| error.at("snapshot", name).at("offset", meta.offset);
+            let raw = twice(self.reader(), || read_frame(self.reader(), meta)).map_err(located)?;
+            if expected.next().as_deref() != Some(&raw) {
+                return Err(located(two_views()));
+            }
+        }
+        match expected.next() {
+            None => Ok(()),
+            Some(_) => Err(two_views().at("snapshot", name)),
+        }
+    }
+
+    /// Checks the end of the tar.
+    pub fn check_trailer(&self) -> Result<()> {
+        if read_meta(self.reader(), &self.root().manifest.meta, MetaRole::End)? == tar::trailer() {
+            Ok(())
+        } else {
+            Err(Error::corrupt("the tar in the archive does not end as it should"))
+        }
+    }
+}
+
+pub(in super::super) fn two_views() -> Error {
+    Error::corrupt(
+        "the tar header of a volume does not say what the index says: stock tools would see another disk",
+    )
+}
+
+/// Checks end of the tar, content root and seek table. Damage is returned as findings.
+pub fn check_tail(archive: &Archive) -> Result<Vec<Error>> {
     check(archive).map(|(findings, _)| findings)
 }
 
-/// The same, with the frames that the index lists, if it can be read.
-pub(super) fn check(archive: &Archive<'_>) -> Result<(Vec<Error>, Option<FrameLog>)> {
+/// [`check_tail`], which also returns the frames that the index lists, unless the index is damaged.
+pub(in super::super) fn check(archive: &Archive) -> Result<(Vec<Error>, Option<FrameLog>)> {
     let mut findings = Vec::new();
     let mut note = |result: Result<()>| match result {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -41,7 +77,7 @@ pub(super) fn check(archive: &Archive<'_>) -> Result<(Vec<Error>, Option<FrameLo
 }
 
 /// All frames of the archive, as the index lists them.
-fn frames_of(archive: &Archive<'_>) -> Result<FrameLog> {
+fn frames_of(archive: &Archive) -> Result<FrameLog> {
     let mut frames = FrameLog::default();
     let meta = |frames: &mut FrameLog, role| {
         archive.meta(role).for_each(|meta| frames.frame(meta.len as u32, meta.raw_len as u32))
@@ -49,7 +85,7 @@ fn frames_of(archive: &Archive<'_>) -> Result<FrameLog> {
     meta(&mut frames, MetaRole::Prologue);
     for volume in 0..archive.root().manifest.volumes.len() as u16 {
         meta(&mut frames, MetaRole::Volume(volume));
-        let size = archive.volume(volume).size;
+        let size = archive.volume_entry(volume).size;
         for entry in archive.root().windows_of(volume) {
             for slot in archive.window_index(entry)?.slots {
                 let address = SlotAddress { window: entry.window, slot: slot.slot };
@@ -71,7 +107,7 @@ fn frames_of(archive: &Archive<'_>) -> Result<FrameLog> {
     Ok(frames)
 }
 
-fn check_seek_table(archive: &Archive<'_>, frames: &FrameLog) -> Result<()> {
+fn check_seek_table(archive: &Archive, frames: &FrameLog) -> Result<()> {
     let start = archive.footer().offset + FOOTER_LEN as u64;
     let wrong = |at: u64| {
         Error::corrupt("the seek table is not that of the archive's frames").at("offset", at)
