@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Time amistore against tools that do a similar job, on the same images (see images.py): pack, restore, verify.
+"""Time amistore against tools that do a similar job, on the same images (see images.py): pack,
+restore, verify.
 
-The runs of a round follow each other (A B C, B C A, ...), so that what slows the machine for a while slows all tools. Reported are medians of
-the rounds; a ratio is taken from the two runs of one round, and its median reported. Below 1, amistore needs less.
+The runs of a round follow each other (A B C, B C A, ...), so that a slow phase of the machine slows
+all tools. The report has medians of the rounds; a ratio is taken from the two runs of one round,
+and its median is reported. Below 1, amistore needs less.
+Before each run, untimed: outputs removed, sync, input read into the page cache (or dropped from it,
+with --cold). Once for each tool, untimed: the restored image is compared with the original.
 
-Before each run, untimed: outputs removed, sync, input read into the page cache (or dropped from it, with --cold).
-Once for each tool, untimed: what it restores is compared with the image.
-
-usage: compare.py [--images os,vol,sparse] [--rounds 5] [--only pack|restore|verify] [--amistore PATH] [--json OUT]
+usage: compare.py [--images os,vol,sparse] [--rounds 5] [--only pack|restore|verify]
+                  [--amistore PATH] [--json OUT]
 """
 import argparse
 import datetime
@@ -26,15 +28,16 @@ import time
 
 MIB = 1 << 20
 OPERATIONS = ("pack", "restore", "verify")
-# What would change the tools behind our back.
+# Variables that would change the options of the tools.
 SILENCED = ("AMISTORE_", "ZSTD_", "TAR_OPTIONS", "RESTIC_", "LC_", "LANG", "XZ_", "GZIP")
 SHELL = ["bash", "-o", "pipefail", "-c"] if shutil.which("bash") else ["sh", "-c"]
 
 
 class Row:
-    """One line of a table: a command, and whose archive it reads.
+    """One line of a table: a command, and the tool whose archive it reads.
 
-    In commands: {i} image, {d} and {n} its directory and file name, {a} archive, {r} an empty directory to restore to, {t} threads.
+    In commands: {i} image, {d} and {n} its directory and file name, {a} archive, {r} an empty
+    directory to restore to, {t} threads.
     """
 
     def __init__(self, name, command, needs, archive=None, prepare=None, of=None, sparse=True):
@@ -117,7 +120,7 @@ def written(descriptor, size):
 
 
 def warm(path):
-    """Reads what is written of a file, or of all in a directory, into the page cache."""
+    """Reads the written ranges of a file, or of all files in a directory, into the page cache."""
     buffer = bytearray(256 << 10)
     for name in files_in(path):
         with open(name, "rb", buffering=0) as file:
@@ -130,14 +133,18 @@ def warm(path):
 
 
 def chill(path):
-    """Drops a file, or all in a directory, from the page cache. Needs no root, but clean pages: call sync first."""
+    """Drops a file, or all in a directory, from the page cache. Needs no root, but clean pages:
+    call sync first.
+    """
     for name in files_in(path):
         with open(name, "rb", buffering=0) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def same(left, right):
-    """Whether two files read the same. Where both have holes nothing is read: else 64 GiB of zeros were compared for each tool."""
+    """Whether two files read the same. Where both have holes nothing is read: else 64 GiB of zeros
+    were compared for each tool.
+    """
     with open(left, "rb", buffering=0) as a, open(right, "rb", buffering=0) as b:
         a, b = a.fileno(), b.fileno()
         size = os.fstat(a).st_size
@@ -174,7 +181,7 @@ def read(path):
 
 
 def machine(options):
-    """What has to be known of the machine to judge a figure."""
+    """Facts about the machine that a figure depends on."""
     field = lambda text, name: next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith(name)), "")
     cpu = read("/proc/cpuinfo")
     mounts = [line.split() for line in read("/proc/self/mounts").splitlines()]
@@ -290,7 +297,7 @@ class Bench:
         return run
 
     def usable(self, table, image, all_tools=False):
-        """The rows whose tools are here, and whose output fits; says which do not."""
+        """The rows whose tools are here, and whose output fits; names the others."""
         selected = []
         for row in table:
             missing = [name for name in row.needs if name != "amistore" and not shutil.which(name)]
@@ -309,7 +316,7 @@ class Bench:
         return selected
 
     def image(self, image, operations, tables):
-        """All operations for one image. The archives of the last pack are what is restored and verified."""
+        """All operations for one image. The archives of the last pack are restored and verified."""
         name = os.path.basename(image).removesuffix(".raw")
         all_packers = {row.name: row for row in tables["pack"]}
         packed = {}
@@ -325,7 +332,8 @@ class Bench:
                 if run["code"]:
                     log("  failed: " + self.complaint())
             for number in range(self.options.rounds):
-                # Each round begins with another tool, so that none is always the first or always behind the same one.
+                # Each round begins with another tool, so that none is always the first or always
+                # behind the same one.
                 turn = number % max(len(table), 1)
                 for row in table[turn:] + table[:turn]:
                     if row.of and not packed.get(row.of):
@@ -379,7 +387,8 @@ class Bench:
         return lines
 
     def table(self, name, operation):
-        # A child starts with the peak of the process that made it, so nothing smaller than Python can be seen.
+        # A child starts with the peak of the process that made it, so nothing smaller than Python
+        # can be seen.
         floor = self.time(":")["peak"] * 1.05
         size = {"pack": "archive MiB", "restore": "on disk MiB", "verify": "archive MiB"}[operation]
         text = ["", "### %s: %s" % (name, operation), "", "| tool | wall s | CPU s | peak MiB | %s | wall, amistore -1 / tool | CPU, amistore -1 / tool |" % size, "|---|--:|--:|--:|--:|--:|--:|"]

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""A TCP proxy on 127.0.0.1 that delivers every byte later: the same delay in each direction, half of the round trip.
+"""A TCP proxy on 127.0.0.1 that delivers every byte later: the same delay in each direction, half
+of the round trip.
 
-What was read is put into a queue with the time at which it may go on, so the delay costs latency and not throughput. Each connection may have
-16 MiB on its way, as on a long link with large windows.
+Bytes enter a queue with the time of their delivery, so the delay costs latency and not throughput.
+Each connection may have 16 MiB in flight, like a long connection with large windows.
 
 usage: delay.py TARGET_PORT ROUND_TRIP_MS      prints its own port
 """

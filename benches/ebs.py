@@ -1,17 +1,26 @@
 #!/usr/bin/env python3
-"""Time amistore's reading and writing of snapshots, on an EBS of this machine with latency and with the quota of AWS.
+"""Time amistore's reads and writes of snapshots, on an EBS of this machine with latency and with the
+quota of AWS.
 
-The server is the AWS of the tests (tests/servers/test_aws.rs, release build): blocks are made when they are asked for and thrown away when they come,
-after their checksums were compared, so that neither takes memory or disk. Each snapshot allows 1,000 blocks a second, 500 MiB, as those of AWS do: the
-ceiling. Archives are files, so that nothing but EBS is waited for, and are written without sync, or objects of a bucket that the server keeps in memory.
+The server is the AWS of the tests (tests/servers/test_aws.rs, release build). It makes blocks when
+they are requested, and discards written ones after it compared their checksums, so that neither
+takes memory or disk. Each snapshot allows 1,000 blocks a second, 500 MiB, like those of AWS: the
+ceiling. Archives are files without sync, so that runs wait for EBS alone, or objects of a bucket in
+the memory of the server.
 
-* store: snapshots become an archive.                     `amistore store snap-... FILE`; one volume after the other
-* store to S3: the same into a bucket.                    `amistore store --volumes-at-once N snap-... s3://...`; the volumes side by side
-* restore: the archive becomes snapshots.                 `amistore restore --snapshots-only`; the volumes side by side
-* compare: all blocks are read and compared with the archive, and nothing is written.      `amistore retire --dry-run`
-* beside coldsnap, where it is there ($COLDSNAP or PATH): its download (to a raw file) and upload (of one).      A ratio is taken from the runs of one round; below 1, amistore needs less
+* store: snapshots become an archive, one volume after the other:
+  `amistore store snap-... FILE`
+* store to S3: snapshots become an object in a bucket, the volumes in parallel:
+  `amistore store --volumes-at-once N snap-... s3://...`
+* restore: the archive becomes snapshots, the volumes in parallel:
+  `amistore restore --snapshots-only`
+* compare: all blocks are read and compared with the archive, and nothing is written:
+  `amistore retire --dry-run`
+* coldsnap, if it is installed ($COLDSNAP or PATH): its download to a raw file, and its upload of
+  one. A ratio is taken from the runs of one round; below 1, amistore needs less.
 
-usage: ebs.py [--blocks 2048] [--rounds 2] [--latency 0,20,100] [--snapshots 1,2,4] [--memory 256MiB,1GiB] [--amistore PATH] [--test-aws PATH] [--json OUT]
+usage: ebs.py [--blocks 2048] [--rounds 2] [--latency 0,20,100] [--snapshots 1,2,4]
+              [--memory 256MiB,1GiB] [--amistore PATH] [--test-aws PATH] [--json OUT]
 """
 import argparse
 import json
@@ -33,7 +42,7 @@ GIB = 1 << 30
 LATENCY = 100
 BUCKET = "archives"
 KEY = "output.bin"
-SIDE_BY_SIDE = ("store to S3", "restore", "coldsnap upload")
+IN_PARALLEL = ("store to S3", "restore", "coldsnap upload")
 
 
 class Rig:
@@ -46,11 +55,15 @@ class Rig:
         aws.order("/bucket", {"name": BUCKET})
 
     def limits(self, latency):
-        """A second's worth may come at once; the quota of the account, 5,000 a second in us-east-1, is out of reach."""
+        """A second's worth may come at once; the quota of the account, 5,000 a second in us-east-1,
+        is out of reach.
+        """
         self.aws.order("/settings", {"latency_ms": latency, "snapshot_rate": {"burst": CEILING, "per_second": CEILING}})
 
     def snapshots(self, count, blocks):
-        """Ids, archive and image of so many snapshots. So much of each block cannot be compressed."""
+        """Ids, archive and image of so many snapshots. So much of each block cannot be
+        compressed.
+        """
         if (count, blocks) not in self.known:
             gib = -(-blocks * 2 * BLOCK // GIB)
             order = lambda number: {"size_gib": gib, "pattern": {"seed": 100 * count + number, "random": self.options.random, "count": blocks, "step": 2}}
@@ -114,23 +127,23 @@ def once(rig, bench, operation, count, blocks, latency, memory):
         run["code"] = -1
     gib = count * blocks * BLOCK / GIB
     run.update(operation=operation, snapshots=count, blocks=blocks, latency_ms=latency, memory=memory, gib=gib, throttled=refused, server_cpu=rig.cpu() - before, load=os.getloadavg()[0])
-    # What the machine spent on others than this run and its server.
+    # CPU time of other processes than this run and its server.
     run["others"] = max(0.0, run["others"] - run["server_cpu"] / max(run["wall"], 1e-3) / os.cpu_count())
     log("%s, %d x %d blocks, %d ms, %s: %s" % (operation, count, blocks, latency, memory, "%.2f s, %.2f s CPU" % (run["wall"], run["cpu"]) if run["code"] == 0 else "failed: " + bench.complaint()))
     return run
 
 
 def points(options):
-    """What is measured, once each: operation, snapshots, blocks of each, latency, memory."""
+    """The measured cases: operation, snapshots, blocks of each, latency, memory."""
     default, found = options.memory[0], []
-    # What is compared stands side by side, so that it has the same company.
+    # Compared cases follow each other, so that they run under the same load.
     for latency in options.latency:
         for operation, other in (("store", "coldsnap download"), ("restore", "coldsnap upload")):
             found += [(name, 1, options.blocks, latency, default) for name in ([operation, other] if options.coldsnap else [operation])]
     for operation in ("store", "restore"):
         found += [(operation, 1, options.blocks, LATENCY, memory) for memory in options.memory]
         found += [(operation, count, options.blocks // 2, LATENCY, default) for count in options.snapshots]
-    # Volumes side by side take memory for parts of each.
+    # Parallel volumes take memory for parts of each.
     found += [("store to S3", count, options.blocks // 2, LATENCY, options.memory[-1]) for count in options.snapshots]
     found += [("compare", 1, options.blocks, LATENCY, default)]
     return list(dict.fromkeys(found))
@@ -152,7 +165,7 @@ def table(runs, title, wanted):
         median = lambda of: statistics.median(of(run) for run in mine)
         rate = blocks * count / median(lambda run: run["wall"])
         # A store to a file reads one snapshot at a time, so its ceiling is that of one.
-        ceiling = CEILING * (count if operation in SIDE_BY_SIDE else 1)
+        ceiling = CEILING * (count if operation in IN_PARALLEL else 1)
         partners = {run["round"]: run for run in runs if operation in PARTNERS and key(run) == (PARTNERS[operation], *point[1:]) and run["code"] == 0}
         ratio = lambda name: "%.2f" % statistics.median(partners[run["round"]][name] / max(run[name], 1e-3) for run in mine if run["round"] in partners) if partners else ""
         lines.append("| %s | %d | %d | %s | %.2f | %.0f | %.0f %% | %.0f | %.2f (%.2f) | %.0f | %d | %s | %s |" % (

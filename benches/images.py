@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Make the disk images that compare.py packs. Needs no root; `os` needs mke2fs and debugfs (e2fsprogs).
+"""Make the disk images that compare.py packs. Needs no root; `os` needs mke2fs and debugfs
+(e2fsprogs).
 
-vol     4 GiB: 1 GiB of random bytes and 1 GiB of logs, JSON, CSV and database pages, as extents with holes between them
+vol     4 GiB: 1 GiB of random bytes and 1 GiB of logs, JSON, CSV and database pages, as extents
+        with holes between them
 sparse  64 GiB: 300 scattered writes of 4 to 64 KiB
-os      8 GiB: an ext4 file system with 2 GiB of this machine's /usr and a file of 256 MiB of written zeros
+os      8 GiB: an ext4 file system with 2 GiB of this machine's /usr and a file of 256 MiB of
+        written zeros
 
-vol and sparse are the same bytes everywhere; their SHA-256 is printed. os is the same only on the same machine.
+vol and sparse have the same bytes on every machine; their SHA-256 is printed. os depends on the
+machine.
 
-usage: images.py [--only vol,sparse,os] [--force] [DIR]          DIR: bench-work/data if not given
+usage: images.py [--only vol,sparse,os] [--force] [DIR]          default DIR: bench-work/data
 """
 import argparse
 import hashlib
@@ -29,7 +33,9 @@ CHUNK = 4 * MIB  # what one generator makes at a time
 
 
 class Source:
-    """Random choices that depend on the seed alone. Only random() and randbytes(): their sequences are fixed from Python 3.9 on."""
+    """Random choices that depend on the seed alone. Only random() and randbytes(): their sequences
+    are fixed from Python 3.9 on.
+    """
 
     def __init__(self, seed):
         self.random = random.Random(seed).random
@@ -48,7 +54,9 @@ class Source:
 
 
 def pools():
-    """What lines are made of. A skewed pool repeats its common members, so that drawing from it stays cheap."""
+    """Pools of words for lines. A skewed pool repeats its common members, so that drawing from it
+    stays cheap.
+    """
     source = Source(2026)
     syllables = "al ba con der es fi gra hol in jor ka lum men nor os pre qui res sto ter un ver wit xen yor zip".split()
     words = ["".join(source.some(syllables, 1 + source.below(4))) for _ in range(6000)]
@@ -172,7 +180,7 @@ def chunk(task):
 
 
 class Image:
-    """A sparse file under a temporary name, with a digest of what is written where."""
+    """A sparse file under a temporary name, with a digest of the written ranges."""
 
     def __init__(self, path, size):
         self.path, self.partial = path, path + ".part"
@@ -212,7 +220,8 @@ def make_vol(path):
     with multiprocessing.Pool() as workers:
         contents = workers.imap(chunk, tasks, chunksize=4)
         for number in order:
-            # Before a file some inodes and directory entries, after it a gap: most are short, some wide.
+            # Before a file some inodes and directory entries, after it a gap: most are short, some
+            # wide.
             image.write(at, b"".join(b"\xa4\x81\0\0" + source.bytes(12) + b"\0" * 240 for _ in range(64)))
             at += 16 * KIB
             for _ in chunks[number]:
@@ -244,7 +253,9 @@ BUDGET = 2 * GIB
 
 
 def sample(root, budget):
-    """Files and links of `root` that make up at most about `budget` bytes: all of them, or a share of them chosen by name."""
+    """Files and links of `root` that make up at most about `budget` bytes: all of them, or a share
+    of them chosen by name.
+    """
     found = []
     for folder, folders, names in os.walk(root):
         folders.sort()
@@ -268,7 +279,7 @@ def make_os(path):
         if not shutil.which(tool, path=environment["PATH"]):
             raise SystemExit("images.py: os.raw needs %s, of e2fsprogs" % tool)
     partial = path + ".part"
-    # mke2fs fills a file system from one folder, so what is chosen is copied to one.
+    # mke2fs fills a file system from one folder, so the chosen files are copied to one.
     with tempfile.TemporaryDirectory(prefix="os-tree-", dir=os.path.dirname(path)) as tree:
         for name in sample("/usr", BUDGET):
             target = tree + name
@@ -277,7 +288,8 @@ def make_os(path):
                 shutil.copy2(name, target, follow_symlinks=False)
             except OSError as error:
                 print("left out: %s" % error, file=sys.stderr)
-        # mke2fs leaves holes for zeros. So the file gets its blocks with other bytes, and the zeros are written to these afterwards.
+        # mke2fs leaves holes for zeros. So the file gets its blocks with other bytes, and the zeros
+        # are written to these afterwards.
         with open(tree + "/swapfile", "wb") as swap:
             for _ in range(ZEROS // MIB):
                 swap.write(b"swap" * (MIB // 4))

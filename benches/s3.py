@@ -1,15 +1,22 @@
 #!/usr/bin/env python3
-"""Time amistore against tools that move objects, on one S3 server of this machine, with and without latency.
+"""Time amistore against tools that move objects, on one S3 server of this machine, with and without
+latency.
 
-The server is Garage (see tests/servers/servers.py). The runs of a round follow each other (A B C, B C A, ...); a ratio is taken from the two runs
-of one round, and its median reported. Below 1, amistore needs less. What amistore moves it also checks, frame by frame, and that is in its times.
+The server is Garage (see tests/servers/servers.py). The runs of a round follow each other
+(A B C, B C A, ...); a ratio is taken from the two runs of one round, and its median is reported.
+Below 1, amistore needs less. amistore also checks each frame that it moves, and its times include
+that.
 
-* up: an archive that is there goes into the bucket.       `amistore copy` against `aws s3 cp`, `rclone`, `s5cmd`
-* down: it comes back as a file.                            the same
-* store: a disk image becomes an archive in the bucket.     `amistore store` against `tar | zstd` and `aws s3 cp -` from the pipe, and against doing it in two steps
-* restore: the archive becomes a disk image again.          `amistore restore` against `aws s3 cp -` into `zstd | tar`, and two steps
+* up: an existing archive goes into the bucket: `amistore copy` against `aws s3 cp`, `rclone`,
+  `s5cmd`
+* down: it comes back as a file: the same tools
+* store: a disk image becomes an archive in the bucket: `amistore store` against `tar | zstd` with
+  `aws s3 cp -` from the pipe, and against two steps
+* restore: the archive becomes a disk image again: `amistore restore` against `aws s3 cp -` into
+  `zstd | tar`, and against two steps
 
-usage: s3.py [--image bench-work/data/os.raw] [--rounds 3] [--latency 0,20,100] [--amistore PATH] [--json OUT]
+usage: s3.py [--image bench-work/data/os.raw] [--rounds 3] [--latency 0,20,100]
+             [--amistore PATH] [--json OUT]
 """
 import argparse
 import json
@@ -29,7 +36,7 @@ BUCKET = "bench"
 
 
 def rows(program, image, archive, work):
-    """Operation, tool, what it needs, command. In commands: {k} a fresh key, {o} a fresh path."""
+    """Operation, tool, its programs, command. In commands: {k} a fresh key, {o} a fresh path."""
     amistore = shlex.quote(program) + " --quiet"
     quoted, directory, name = shlex.quote(image), shlex.quote(os.path.dirname(image)), shlex.quote(os.path.basename(image))
     here = shlex.quote(archive)
@@ -71,7 +78,7 @@ def rclone_settings(environment):
 
 
 def right(operation, output, key, options, server, archive):
-    """Whether what came out is what it should be. Untimed."""
+    """Whether the output is correct. Untimed."""
     if operation == "down":
         return same(output, archive)
     if operation == "restore":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """An independent reader of amibin archives, written from format-spec/ alone.
 
-It reads an archive in two ways that share only the parsers of single structures (amibin_parts.py): Ranged follows the index
-(F, R, S, cells), Stream goes forward only and derives everything itself. "Section n", or just a number, means section n of
-format-spec/container.md.
+It reads an archive in two ways that share only the parsers of single structures (amibin_parts.py):
+Ranged follows the index (F, R, S, cells), Stream goes forward only and derives everything itself.
+"Section n", or just a number, means section n of format-spec/container.md.
 """
 import argparse
 import array
@@ -65,7 +65,7 @@ class Ranged:
         need(self.root_off + self.root_len <= self.foot and 32 <= self.root_len <= MAX_R, "byte %d: R is not where F says", self.foot)
 
     def read_root(self):
-        """3.5. The digest first: what it does not cover is not worth judging."""
+        """3.5. The digest first: bytes under a wrong digest are not judged."""
         h, off = hashlib.sha256(), self.root_off
         self.file.seek(off)
         for part in Source(self.file, off).chunks(self.root_len):
@@ -84,7 +84,9 @@ class Ranged:
         self.table = self.at(off + 32 + json_len, 96 * n_windows)
 
     def check_tiling(self):
-        """3.5: meta frames and windows stand in the order of section 2, without gap. Sorts them by volume."""
+        """3.5: meta frames and windows stand in the order of section 2, without gap. Sorts them by
+        volume.
+        """
         self.groups, self.windows = collections.defaultdict(list), collections.defaultdict(list)
         order = []
         for meta in self.manifest.metas:
@@ -120,7 +122,7 @@ class Ranged:
         return open_frame(frame, meta.raw, where)
 
     def read_index(self, w):
-        """3.4: the S record of a window, as (offset of the cell, what it inflates to, entry)."""
+        """3.4: the S record of a window, as (offset of the cell, its inflated length, entry)."""
         at, volume = w.off + w.cells_len, self.volumes[w.volume]
         where = "byte %d: index of window %d of volume %d" % (at, w.window, w.volume)
         s = self.at(at, w.index_len)
@@ -141,7 +143,7 @@ class Ranged:
         return out
 
     def check_header(self, volume):
-        """All S records of the volume, then the tar header they imply against the one that is stored (5.3)."""
+        """All S records of the volume, then the implied tar header against the stored one (5.3)."""
         volume.reset()
         for w in self.windows[volume.index]:
             data = 0
@@ -214,14 +216,18 @@ class Ranged:
 # ---- reader 2: from a stream
 
 class Stream:
-    """Forward only. Nothing is taken from R, F or T: all is derived on the way and then compared with them (8)."""
+    """Forward only. No value is taken from R, F or T: all are derived on the way and then compared
+    with them (8).
+    """
 
     def __init__(self, file):
         self.src, self.log, self.metas = Source(file), FrameLog(), []
         self.table, self.n_windows, self.volumes = hashlib.sha256(), 0, []
 
     def meta(self, role, volume=None):
-        """One meta frame. Its digest is only known from R, at the end; until then its size is all that bounds it."""
+        """One meta frame. Its digest is known only from R, at the end; until then only its size
+        bounds it.
+        """
         off = self.src.pos
         where = "byte %d: meta frame (%s)" % (off, role)
         frame, raw = read_frame(self.src, MAX_META, where)
@@ -261,7 +267,9 @@ class Stream:
         return self
 
     def volume_header(self, index, name):
-        """5.2: follow the chain of extension blocks; keep only the digest, for comparison when the cells are known."""
+        """5.2: follow the chain of extension blocks; keep only the digest, for comparison when the
+        cells are known.
+        """
         where, more, blocks, limit, h = "tar header of volume %d" % index, 1, 0, 1, hashlib.sha256()
         while more:
             raw = self.meta("volume", index)
@@ -281,7 +289,9 @@ class Stream:
         return Volume(index, name, size), h.digest()
 
     def volume_data(self, volume, sink):
-        """Windows of one volume: cells, then the S record they imply. The next meta frame ends the volume."""
+        """Windows of one volume: cells, then the S record they imply. The next meta frame ends the
+        volume.
+        """
         last_window = -1
         while self.src.peek(4) != FRAME_MAGIC:
             at = self.src.pos
@@ -334,7 +344,8 @@ class Stream:
             table.update(part)
         self.root = h.digest()
         self.log.add(root_len)
-        # R is judged only when F has confirmed its digest; so a flipped bit in it is corrupt, never "unsupported".
+        # R is judged only when F has confirmed its digest; so a flipped bit in it is corrupt, never
+        # "unsupported".
         head = read_extras(src, self.log)
         foot = src.pos - 16
         need(int.from_bytes(head[4:8], "little") == 120, "byte %d: footer of another length", foot)
@@ -353,7 +364,7 @@ class Stream:
         need(not src.file.read(1), "byte %d: bytes behind the end", src.pos)
 
 
-# ---- what to do with the blocks
+# ---- sinks for blocks
 
 class Writer:
     """Sparse raw files: data and zero blocks are written, fill and absent blocks stay holes."""

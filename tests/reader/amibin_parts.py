@@ -1,6 +1,8 @@
-"""The single structures of an amibin archive: frames, records, tar headers, manifest, image.json, and their rules.
+"""The single structures of an amibin archive: frames, records, tar headers, manifest, image.json,
+and their rules.
 
-Both readers in amibin.py use these. "Section n", or just a number, means section n of format-spec/container.md.
+Both readers in amibin.py use these. "Section n", or just a number, means section n of
+format-spec/container.md.
 """
 import array
 import collections
@@ -71,7 +73,9 @@ def popcount(n):
 
 
 class Source:
-    """Bytes in order, with the offset for messages. A short read is a truncated archive, never an empty value."""
+    """Bytes in order, with the offset for messages. A short read is a truncated archive, never an
+    empty value.
+    """
 
     def __init__(self, file, pos=0):
         self.file, self.pos, self.held = file, pos, b""
@@ -88,7 +92,7 @@ class Source:
         return b"".join(parts)
 
     def peek(self, n):
-        """What stands next; the following read must take at least as much."""
+        """The next bytes, without taking them; the following read must take at least as many."""
         self.held = self.read(n)
         self.pos -= n
         return self.held
@@ -107,7 +111,7 @@ def max_frame(raw):
 
 
 def inflate(frame, raw_len, where):
-    """At most raw_len bytes come out, whatever the frame holds; its header was checked to declare raw_len."""
+    """At most raw_len bytes come out of any frame; its header was checked to declare raw_len."""
     try:
         if ZSTD.__name__ == "zstandard":
             out = ZSTD.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW).decompress(frame, max_output_size=raw_len)
@@ -122,10 +126,11 @@ def inflate(frame, raw_len, where):
 
 
 def read_frame(src, max_raw, where):
-    """Walk one standard zstd frame (RFC 8878) and return its bytes and content size, without inflating (3.1).
+    """Walk one standard zstd frame (RFC 8878) and return its bytes and content size, without
+    inflating (3.1).
 
-    A frame does not say how long it is, so its block headers have to be followed; that also shows that a
-    data frame is one frame, and not several or one with something behind it.
+    A frame does not say how long it is, so its block headers have to be followed; that also shows
+    that a data frame is one frame, and not several or one with something behind it.
     """
     head = src.read(5)
     need(head[:4] == FRAME_MAGIC, "%s: no zstd frame", where)
@@ -157,7 +162,7 @@ def read_frame(src, max_raw, where):
 
 
 def is_foreign(file):
-    """Whether the first frame is not that of an archive (9); not sure enough if it is cut short or damaged."""
+    """Whether the first frame is foreign (9); False if it is cut short or damaged."""
     src = Source(file)
     try:
         if src.peek(4) != FRAME_MAGIC:
@@ -180,7 +185,9 @@ def open_frame(blob, raw_len, where):
 
 
 def read_prefix(head, at, kinds):
-    """3.2: the 16 bytes that begin every record. Returns kind, whole length, flags; kind None if it is not one of kinds."""
+    """3.2: the 16 bytes that begin every record. Returns kind, whole length, flags; kind None if it
+    is not one of kinds.
+    """
     tag, kind, version, flags = struct.unpack("<4sBBH", head[8:16])
     need(head[:4] == RECORD_MAGIC and tag == b"AMIB", "byte %d: no record where one must be", at)
     kind, length = chr(kind), int.from_bytes(head[4:8], "little") + 8
@@ -204,7 +211,9 @@ def block_len(size, index):
 
 
 def check_bits(volume, window, slot, present, zero, fill, where):
-    """3.3: bitmaps are subsets of each other and inside the volume (6). Returns what the cell inflates to."""
+    """3.3: bitmaps are subsets of each other and inside the volume (6). Returns the inflated length
+    of the cell.
+    """
     need(slot < WINDOW_SLOTS, "%s: slot %d is out of range", where, slot)
     need(0 < present < 256 and not zero & ~present and not fill & ~zero, "%s: bitmaps are impossible", where)
     last = (window * WINDOW_SLOTS + slot) * SLOT_BLOCKS + present.bit_length() - 1
@@ -251,12 +260,14 @@ def check_cell(c, digests, frame, volume, at, sink):
 
 
 def cell_content(c, digests):
-    """Section 7: what a cell adds to the content digest of its window."""
+    """Section 7: the share of a cell in the content digest of its window."""
     return struct.pack("<HH", c.slot, c.present & ~c.zero) + sha256(b"".join(digests)) if digests else b""
 
 
 class Volume:
-    """What the bitmaps say about one volume; enough to rebuild its tar header and its line in the manifest."""
+    """Totals of the bitmaps of one volume; enough to rebuild its tar header and its manifest
+    entry.
+    """
 
     def __init__(self, index, name, size):
         self.index, self.name, self.size = index, name, size
@@ -341,7 +352,9 @@ def padded(n):
 
 
 def prologue_sizes(buf):
-    """Sizes of image.json and FORMAT.txt as far as buf shows them, and how long the piece is at least."""
+    """Sizes of image.json and FORMAT.txt as far as buf shows them, and how long the piece is at
+    least.
+    """
     sizes, pos = [], 0
     for name, limit in (("image.json", MAX_IMAGE_JSON), ("FORMAT.txt", MAX_FORMAT_TXT)):
         if len(buf) < pos + 512:
@@ -377,11 +390,13 @@ def check_cut(raws, where):
 # ---- JSON: the manifest (4) and image.json
 
 class Other(str):
-    """A number that is too long to be any of ours. It is carried, but no rule accepts it."""
+    """A number too long for any member of this format. It is carried, but no rule accepts it."""
 
 
 def parse_json(blob, what):
-    """Strict JSON: UTF-8, one object, no NaN, no member twice (two readers might pick different ones), bounded depth."""
+    """Strict JSON: UTF-8, one object, no NaN, no member twice (two readers might pick different
+    ones), bounded depth.
+    """
     def pairs(items):
         out = dict(items)
         need(len(out) == len(items), "%s: a member stands twice in an object", what)
@@ -414,7 +429,9 @@ def parse_json(blob, what):
 
 
 def get(obj, name, kind, what, optional=False):
-    """A member of exactly this type; true is not 1, and 1.0 is not 1. null counts as absent, but not for the two main members."""
+    """A member of exactly this type; true is not 1, and 1.0 is not 1. null counts as absent, but
+    not for the two main members.
+    """
     if optional and (name not in obj or (obj[name] is None and name not in ("Image", "Snapshots"))):
         return None
     need(name in obj, "%s: %s is missing", what, name)
@@ -448,7 +465,7 @@ def check_names(names, what):
 
 
 def count_values(value):
-    """The value itself, and all that is in it."""
+    """The value itself, and all values inside it."""
     inside = value.values() if type(value) is dict else value if type(value) is list else ()
     return 1 + sum(map(count_values, inside))
 
@@ -497,7 +514,9 @@ class ImageJson:
 
 
 class Manifest:
-    """Section 4. What says that this archive is not for us comes first, because then nothing else can be judged."""
+    """Section 4. Members that make the archive unsupported come first, because then no other can be
+    judged.
+    """
 
     def __init__(self, blob):
         what = "manifest"

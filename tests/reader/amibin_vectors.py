@@ -7,7 +7,7 @@ from amibin_parts import BLOCK, ZEROS, Corrupt, Unsupported, sha256
 
 
 class Collector:
-    """What a vector tells about each volume: digest of the raw volume and the block lists."""
+    """Facts about each volume of a vector: digest of the raw volume and the block lists."""
 
     def __init__(self):
         self.volumes = []
@@ -40,7 +40,7 @@ class Collector:
 
 
 def joined(items):
-    """Block lists of a vector, as sorted runs that do not touch, however they were written."""
+    """Block lists of a vector, as sorted runs that do not touch, independent of their notation."""
     out = []
     for first, count in sorted([item, 1] if type(item) is int else item for item in items):
         if out and sum(out[-1]) == first:
@@ -62,7 +62,7 @@ def outcome_of(path, reader):
 
 
 def disagreement(want, outcome, got):
-    """None, or what a vector and a reader say differently."""
+    """None, or the first difference between a vector and a reader."""
     if want.get("outcome") != outcome:
         return "is %s (%s), expected %s" % (outcome, got if outcome != "ok" else "no fault found", want.get("outcome"))
     if outcome != "ok":
@@ -74,7 +74,8 @@ def disagreement(want, outcome, got):
         return "has %d volumes" % len(got["volumes"])
     for i, (a, b) in enumerate(zip(want["volumes"], got["volumes"])):
         lists = {kind: joined(a.get(kind, [])) for kind in ("data", "zero", "fill")}
-        # The text leaves open whether "zero" lists fill blocks too; both say the same, as "fill" is compared by itself.
+        # The text leaves open whether "zero" lists fill blocks too; both readings agree, as "fill"
+        # is compared by itself.
         if lists["zero"] == joined(b["zero"] + b["fill"]):
             lists["zero"] = b["zero"]
         found = {kind: b[kind] for kind in lists}

@@ -1,4 +1,5 @@
-"""Tests of the reader, with a tiny writer of its own (composed from format-spec/, sharing nothing with the reader).
+"""Tests of the reader, with a tiny writer of its own (composed from format-spec/, sharing nothing
+with the reader).
 
 Run: python3 tests/reader/test_amibin.py
 """
@@ -29,7 +30,7 @@ def H(data):
 
 
 def pack(data):
-    """One zstd frame as section 3.1 wants it: with content size and checksum."""
+    """One zstd frame by section 3.1: with content size and checksum."""
     if amibin.ZSTD.__name__ == "zstandard":
         return amibin.ZSTD.ZstdCompressor(level=1, write_checksum=True, write_content_size=True).compress(data)
     parameter = amibin.ZSTD.CompressionParameter
@@ -37,7 +38,7 @@ def pack(data):
 
 
 def raw_frame(declared, blocks, checksum=b"\0\0\0\0"):
-    """A frame by hand: (type, size, bytes) blocks under a header that declares what it likes."""
+    """A frame by hand: (type, size, bytes) blocks under a header with any declaration."""
     out = bytes.fromhex("28b52ffd") + b"\xa4" + struct.pack("<I", declared)
     for i, (kind, size, data) in enumerate(blocks):
         out += (size << 3 | kind << 1 | (i == len(blocks) - 1)).to_bytes(3, "little") + data
@@ -87,7 +88,9 @@ def image_for(volumes):
 
 
 def compose(volumes, image=None, extra=b"", patch=lambda what, value, *where: value):
-    """An archive of [(name, size, {block: data, or "zero", or "fill"})]. patch may change any part before it is sealed."""
+    """An archive of [(name, size, {block: data, or "zero", or "fill"})]. patch may change any part
+    before it is sealed.
+    """
     image = image_for(volumes) if image is None else image
     image = patch("image", image)
     out, frames, metas, windows, vols = bytearray(), [], [], b"", []
@@ -255,7 +258,9 @@ class Good(unittest.TestCase):
         self.assertEqual([o for o, _ in both(compose(SMALL, extra=extra))], ["ok", "ok"])
 
     def test_stock_tools(self):
-        """The archive of our own writer opens with zstd and tar, so our reading of section 5 is that of GNU tar."""
+        """The archive of our own writer opens with zstd and tar, so this reading of section 5
+        agrees with GNU tar.
+        """
         if not (shutil.which("zstd") and shutil.which("tar")):
             self.skipTest("needs zstd and GNU tar")
         with tempfile.TemporaryDirectory() as folder:
@@ -372,7 +377,7 @@ class Damaged(unittest.TestCase):
 
 
 class Hostile(unittest.TestCase):
-    """Archives whose digests are all right, and which lie elsewhere."""
+    """Archives with correct digests and a false value elsewhere."""
 
     def check(self, want, what, change, volumes=SMALL, **more):
         seen = []
@@ -460,7 +465,9 @@ class Hostile(unittest.TestCase):
         self.check("corrupt", "T", lambda t: b"")
 
     def test_two_views(self):
-        """The tar says something else than the index: name, size, mode, map, an entry too many, a member more."""
+        """The tar differs from the index: name, size, mode, map, an entry too many, a member
+        more.
+        """
         size = SMALL[0][1]
         for header in (sparse_head("snap-0X.raw", size, 2048, [0]), sparse_head("snap-01.raw", size + 512, 2048, [0]),
                        sparse_head("snap-01.raw", size, 512, [0]), sparse_head("snap-01.raw", size, 2048, []),
