@@ -2,7 +2,7 @@
 """Time amistore's reads and writes of snapshots, on an EBS of this machine with latency and with the
 quota of AWS.
 
-The server is the AWS of the tests (tests/servers/test_aws.rs, release build). It makes blocks when
+The server is the AWS of the tests (tests/aws-double, release build). It makes blocks when
 they are requested, and discards written ones after it compared their checksums, so that neither
 takes memory or disk. Each snapshot allows 1,000 blocks a second, 500 MiB, like those of AWS: the
 ceiling. Archives are files without sync, so that runs wait for EBS alone, or objects of a bucket in
@@ -20,7 +20,7 @@ the memory of the server.
   one. A ratio is taken from the runs of one round; below 1, amistore needs less.
 
 usage: ebs.py [--blocks 2048] [--rounds 2] [--latency 0,20,100] [--snapshots 1,2,4]
-              [--memory 256MiB,1GiB] [--amistore PATH] [--test-aws PATH] [--json OUT]
+              [--memory 256MiB,1GiB] [--amistore PATH] [--aws-double PATH] [--json OUT]
 """
 import argparse
 import json
@@ -185,11 +185,11 @@ def main():
     parser.add_argument("--snapshots", type=numbers, default=[1, 2, 4], metavar="N,...", help="growth, at %d ms" % LATENCY)
     parser.add_argument("--memory", type=lambda text: text.split(","), default=["256MiB", "1GiB"], metavar="SIZE,...")
     parser.add_argument("--amistore", default="target/release/amistore")
-    parser.add_argument("--test-aws", default="target/release/examples/test_aws")
+    parser.add_argument("--aws-double", default="target/release/aws-double")
     parser.add_argument("--coldsnap", default=os.environ.get("COLDSNAP") or shutil.which("coldsnap"))
     parser.add_argument("--json", metavar="OUT")
     options = parser.parse_args()
-    options.amistore, check_aws.PROGRAM = os.path.abspath(options.amistore), os.path.abspath(options.test_aws)
+    options.amistore, check_aws.PROGRAM = os.path.abspath(options.amistore), os.path.abspath(options.aws_double)
     options.threads, options.cold = os.cpu_count(), False
     os.makedirs(options.work, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.work) as work, check_aws.running("--s3") as [aws]:

@@ -4,8 +4,9 @@
 //! `cargo bench --bench kernels` takes less than a minute; a part of a name after `--` picks some
 //! of them. The whole tool is timed by `compare.py`.
 
+mod timer;
+
 use std::hint::black_box;
-use std::time::Duration;
 
 use amistore::base::{BLOCK_BYTES, SLOTS_PER_WINDOW, SlotAddress, VolumeSize};
 use amistore::codec::sha256::{self, Digest};
@@ -13,8 +14,8 @@ use amistore::codec::zero::is_zero;
 use amistore::codec::zstd::{Decoder, Encoder};
 use amistore::format::layout::DATA_FRAME_RAW;
 use amistore::format::{BlockMap, WindowIndex, WindowSlot};
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use sha2::{Digest as _, Sha256};
+use timer::{Timer, Work};
 
 const BLOCK: usize = BLOCK_BYTES as usize;
 const CELL: usize = DATA_FRAME_RAW;
@@ -79,90 +80,65 @@ impl Generator {
 }
 
 /// The lengths the pipeline works with: the blocks of a cell together, and a frame alone.
-fn sha256(criterion: &mut Criterion) {
+fn sha256(timer: &Timer) {
     let data = Generator(1).noise(CELL);
     let blocks: Vec<&[u8]> = data.chunks_exact(BLOCK).collect();
-    let mut group = criterion.benchmark_group("sha256");
-    group.throughput(Throughput::Bytes(CELL as u64));
-    group.bench_function("digest_many/8x512KiB", |bencher| {
-        let mut digests = [Digest::default(); 8];
-        bencher.iter(|| sha256::digest_many(black_box(&blocks), &mut digests));
+    let work = Work::Bytes(CELL as u64);
+    let mut digests = [Digest::default(); 8];
+    timer.time("sha256/digest_many/8x512KiB", work, || {
+        sha256::digest_many(black_box(&blocks), &mut digests);
     });
-    group
-        .bench_function("digest/4MiB", |bencher| bencher.iter(|| sha256::digest(black_box(&data))));
-    group.bench_function("sha2/8x512KiB", |bencher| {
-        bencher.iter(|| {
-            blocks
-                .iter()
-                .map(|block| Sha256::digest(black_box(block))[0])
-                .fold(0, |all, byte| all ^ byte)
-        });
+    timer.time("sha256/digest/4MiB", work, || sha256::digest(black_box(&data)));
+    timer.time("sha256/sha2/8x512KiB", work, || {
+        blocks
+            .iter()
+            .map(|block| Sha256::digest(black_box(block))[0])
+            .fold(0, |all, byte| all ^ byte)
     });
-    group.bench_function("sha2/4MiB", |bencher| bencher.iter(|| Sha256::digest(black_box(&data))));
-    group.finish();
+    timer.time("sha256/sha2/4MiB", work, || Sha256::digest(black_box(&data)));
 }
 
-/// All of a block has to be looked at when it is zero, or when only its end is not.
-fn zero(criterion: &mut Criterion) {
+/// All of a block has to be looked at when it is zero, or when only its end is not. Data ends at
+/// the first bytes: its time is the price of the test, and its rate means nothing.
+fn zero(timer: &Timer) {
     let zeros = vec![0; BLOCK];
     let mut late = zeros.clone();
     late[BLOCK - 1] = 1;
-    let mut group = criterion.benchmark_group("is_zero");
-    group.throughput(Throughput::Bytes(BLOCK as u64));
-    group.bench_function("zeros/512KiB", |bencher| bencher.iter(|| is_zero(black_box(&zeros))));
-    group.bench_function("last-byte-set/512KiB", |bencher| {
-        bencher.iter(|| is_zero(black_box(&late)))
-    });
-    group.finish();
-
-    // Ends at the first bytes, so it has no throughput: this is the price of asking, for data.
     let noise = Generator(2).noise(BLOCK);
-    criterion.bench_function("is_zero/data/512KiB", |bencher| {
-        bencher.iter(|| is_zero(black_box(&noise)))
-    });
+    let work = Work::Bytes(BLOCK as u64);
+    timer.time("is_zero/zeros/512KiB", work, || is_zero(black_box(&zeros)));
+    timer.time("is_zero/last-byte-set/512KiB", work, || is_zero(black_box(&late)));
+    timer.time("is_zero/data/512KiB", Work::Items(1), || is_zero(black_box(&noise)));
 }
 
-/// A whole cell, as the packer makes it. Sizes go to stderr: a speed without its ratio says little.
-fn zstd(criterion: &mut Criterion) {
-    let contents = [("log", Generator(3).log(CELL)), ("noise", Generator(4).noise(CELL))];
-    let mut frames = Vec::new();
-    let mut group = criterion.benchmark_group("zstd-encode/4MiB");
-    group.throughput(Throughput::Bytes(CELL as u64)).sampling_mode(SamplingMode::Flat);
-    for (name, raw) in &contents {
+/// A whole cell, as the packer makes it, with the length of the frame: a speed without its ratio
+/// says little.
+fn zstd(timer: &Timer) {
+    let work = Work::Bytes(CELL as u64);
+    for (name, raw) in [("log", Generator(3).log(CELL)), ("noise", Generator(4).noise(CELL))] {
         for level in LEVELS {
             let mut encoder = Encoder::new(level).expect("a level of the format");
             let mut frame = Vec::new();
-            encoder.encode(raw, &mut frame).expect("encodes");
-            eprintln!(
-                "zstd {name}, level {level}: {:.1} % of the input",
-                frame.len() as f64 * 100.0 / raw.len() as f64
-            );
-            group.bench_function(BenchmarkId::new(*name, level), |bencher| {
-                bencher.iter(|| encoder.encode(black_box(raw), &mut frame))
+            encoder.encode(&raw, &mut frame).expect("encodes");
+            let share = frame.len() as f64 * 100.0 / raw.len() as f64;
+            timer.time(&format!("zstd-encode/{name}/{level} ({share:.1} %)"), work, || {
+                encoder.encode(black_box(&raw), &mut frame)
             });
-            frames.push((name, level, frame));
+            // Level 1 stores noise, and so do the others: their frames are the same.
+            if name == "noise" && level > 1 {
+                continue;
+            }
+            let mut decoder = Decoder::new().expect("a decoder");
+            let mut decoded = Vec::new();
+            timer.time(&format!("zstd-decode/{name}/{level}"), work, || {
+                decoder.decode(black_box(&frame), CELL, &mut decoded).expect("decodes");
+            });
         }
     }
-    group.finish();
-
-    let mut group = criterion.benchmark_group("zstd-decode/4MiB");
-    group.throughput(Throughput::Bytes(CELL as u64));
-    for (name, level, frame) in &frames {
-        // Noise is kept as level 1 made it: the frames of all levels are the same.
-        if **name == "noise" && *level > 1 {
-            continue;
-        }
-        let mut decoder = Decoder::new().expect("a decoder");
-        let mut raw = Vec::new();
-        group.bench_function(BenchmarkId::new(**name, level), |bencher| {
-            bencher.iter(|| decoder.decode(black_box(frame), CELL, &mut raw).expect("decodes"));
-        });
-    }
-    group.finish();
 }
 
 /// The index of a full window: 16 GiB of volume in 176 KiB.
-fn window_index(criterion: &mut Criterion) {
+fn window_index(timer: &Timer) {
     let size = VolumeSize::new(u64::from(SLOTS_PER_WINDOW) * CELL as u64).expect("a size");
     let mut generator = Generator(5);
     let slots: Vec<WindowSlot> = (0..SLOTS_PER_WINDOW as u16)
@@ -183,16 +159,13 @@ fn window_index(criterion: &mut Criterion) {
         .collect();
     let cells_len = slots.iter().map(|slot| u64::from(slot.cell_len)).sum();
     let record = WindowIndex { volume: 0, window: 0, cells_len, content: [7; 32], slots }.encode();
-    let mut group = criterion.benchmark_group("window-index");
-    group.throughput(Throughput::Elements(u64::from(SLOTS_PER_WINDOW)));
-    group.bench_function("parse/4096", |bencher| {
-        bencher.iter(|| WindowIndex::parse(black_box(&record), size).expect("parses"))
+    timer.time("window-index/parse/4096", Work::Items(1), || {
+        WindowIndex::parse(black_box(&record), size).expect("parses")
     });
-    group.finish();
 }
 
 /// A fragmented volume of 1 TiB: runs of 1 to 32 blocks with gaps of as many.
-fn block_map(criterion: &mut Criterion) {
+fn block_map(timer: &Timer) {
     const LOOKUPS: usize = 4096;
     let size = VolumeSize::new(1 << 40).expect("a size");
     let mut generator = Generator(6);
@@ -219,34 +192,20 @@ fn block_map(criterion: &mut Criterion) {
         })
         .collect();
 
-    let mut group = criterion.benchmark_group("block-map/1TiB");
-    group.throughput(Throughput::Elements(runs.len() as u64));
-    group.bench_function("insert", |bencher| bencher.iter(build));
-    group.throughput(Throughput::Elements(LOOKUPS as u64));
-    group.bench_function("get", |bencher| {
-        bencher.iter(|| {
-            asked.iter().map(|address| u64::from(map.get(black_box(*address)).present)).sum::<u64>()
-        });
+    timer.time("block-map/1TiB/insert", Work::Items(runs.len() as u64), build);
+    timer.time("block-map/1TiB/get", Work::Items(LOOKUPS as u64), || {
+        asked.iter().map(|address| u64::from(map.get(black_box(*address)).present)).sum::<u64>()
     });
-    group.throughput(Throughput::Elements(extents));
-    group.bench_function("extents", |bencher| {
-        bencher
-            .iter(|| black_box(&map).extents().map(|extent| u64::from(extent.count)).sum::<u64>());
+    timer.time("block-map/1TiB/extents", Work::Items(extents), || {
+        black_box(&map).extents().map(|extent| u64::from(extent.count)).sum::<u64>()
     });
-    group.finish();
 }
 
 fn main() {
-    // Some twenty benchmarks: each may take two seconds.
-    let mut criterion = Criterion::default()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1200))
-        .sample_size(15)
-        .configure_from_args();
-    sha256(&mut criterion);
-    zero(&mut criterion);
-    zstd(&mut criterion);
-    window_index(&mut criterion);
-    block_map(&mut criterion);
-    criterion.final_summary();
+    let timer = Timer::from_args();
+    sha256(&timer);
+    zero(&timer);
+    zstd(&timer);
+    window_index(&timer);
+    block_map(&timer);
 }

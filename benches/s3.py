@@ -2,7 +2,7 @@
 """Time amistore against tools that move objects, on one S3 server of this machine, with and without
 latency.
 
-The server is Garage (see tests/servers/servers.py). The runs of a round follow each other
+The server is Garage (see tests/e2e/servers.py). The runs of a round follow each other
 (A B C, B C A, ...); a ratio is taken from the two runs of one round, and its median is reported.
 Below 1, amistore needs less. amistore also checks each frame that it moves, and its times include
 that.

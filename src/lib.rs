@@ -1,7 +1,7 @@
 //! amistore stores an Amazon Machine Image as one compressed, indexed, verifiable object, and
 //! restores it anywhere.
 //!
-//! The layers are drawn in `docs/architecture.md` and held by `tests/it/architecture.rs`.
+//! The layers are drawn in `docs/architecture.md` and held by `tests/core/architecture.rs`.
 //!
 //! Start at [`ops`].
 

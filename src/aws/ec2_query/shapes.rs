@@ -3,7 +3,7 @@
 //! A member that is not listed is a text and has the name of its element with a large first letter.
 //! Listed are members that have another name, that are not texts, and that are lists or structures
 //! even when they are empty. Taken from the API model of 2016-11-15 as botocore 1.44.5 has it;
-//! `tests/it/query` compares with what botocore makes of an answer that has every member.
+//! `tests/aws/query` compares with what botocore makes of an answer that has every member.
 
 use Shape::{Boolean, Integer, List, Structure, Text};
 

@@ -1,0 +1,106 @@
+//! The EC2, the EBS and the S3 of the tests as a program, for scripts, other tools and benchmarks.
+//!
+//! ```text
+//! cargo build --release -p amistore-aws-double
+//! target/release/aws-double [--s3] [--server REGION[,ACCOUNT[,ACCESS_KEY,SECRET_KEY]]]...
+//! ```
+//!
+//! It starts a server for each `--server` (one in us-east-1 if there is none), with `--s3` an S3
+//! beside each of them in which its store tasks keep their objects, and prints one line of JSON:
+//! where the servers and the admin interface are, and the variables with which AWS tools reach
+//! them. It ends when its standard input does. What the admin interface can do is in `admin`.
+
+mod admin;
+mod orders;
+
+use std::error::Error;
+use std::io::Read as _;
+use std::sync::Arc;
+
+use amistore_aws_double::aws::TestAws;
+use amistore_aws_double::s3::TestS3;
+use serde_json::{Value, json};
+
+/// One Region.
+pub struct Place {
+    /// Its EC2 and EBS.
+    pub aws: TestAws,
+    /// Its S3, with `--s3`.
+    pub s3: Option<TestS3>,
+    access_key: String,
+    secret_key: String,
+}
+
+impl Place {
+    fn start(description: &str, with_s3: bool) -> Result<Self, String> {
+        let words: Vec<&str> = description.split(',').collect();
+        let (region, account, keys) = match words.as_slice() {
+            [region] => (*region, TestAws::ACCOUNT, None),
+            [region, account] => (*region, *account, None),
+            [region, account, access_key, secret_key] => {
+                (*region, *account, Some((*access_key, *secret_key)))
+            }
+            _ => {
+                return Err(format!(
+                    "--server takes REGION[,ACCOUNT[,ACCESS_KEY,SECRET_KEY]], and not {description}"
+                ));
+            }
+        };
+        let s3 = with_s3.then(TestS3::start);
+        let mut builder = TestAws::builder().region(region).account(account);
+        if let Some(s3) = &s3 {
+            builder = builder.buckets(s3.buckets());
+        }
+        let aws = builder.start();
+        let (access_key, secret_key) = keys.unwrap_or((TestAws::ACCESS_KEY, TestAws::SECRET_KEY));
+        aws.add_key(access_key, secret_key, None);
+        // One key for everything, as it is with AWS.
+        s3.iter().for_each(|s3| s3.add_key(access_key, secret_key, None));
+        Ok(Self { aws, s3, access_key: access_key.to_owned(), secret_key: secret_key.to_owned() })
+    }
+
+    fn describe(&self) -> Value {
+        let (endpoint, region) = (self.aws.endpoint(), self.aws.region());
+        let s3 = self.s3.as_ref().map(TestS3::endpoint);
+        let mut environment = json!({
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        });
+        if let Some(s3) = &s3 {
+            environment["AWS_ENDPOINT_URL_S3"] = s3.clone().into();
+        }
+        json!({ "endpoint": endpoint, "region": region, "account": self.aws.account(), "s3": s3, "environment": environment })
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (mut with_s3, mut wanted) = (false, Vec::new());
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--s3" => with_s3 = true,
+            "--server" => wanted.push(arguments.next().ok_or("--server needs a Region")?),
+            other => return Err(format!("there is no option {other}").into()),
+        }
+    }
+    if wanted.is_empty() {
+        wanted.push(TestAws::REGION.to_owned());
+    }
+    let places = wanted
+        .iter()
+        .map(|description| Place::start(description, with_s3))
+        .collect::<Result<Vec<_>, _>>()?;
+    let places = Arc::new(places);
+    let admin = admin::start(Arc::clone(&places));
+    let servers: Vec<Value> = places.iter().map(Place::describe).collect();
+    println!("{}", json!({ "admin": admin.endpoint(), "servers": servers }));
+    let mut rest = Vec::new();
+    std::io::stdin().read_to_end(&mut rest)?;
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! One EC2, connections to it, a small image in it, and its archive.
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use amistore::aws::ebs::{EbsConnection, Quotas};
+use amistore::aws::ec2::{
+    Ec2Connection, Ec2Image, Ec2Options, Ec2Place, Ec2Restored, Ec2Source, Edits,
+};
+use amistore::aws::{
+    Access, ConnectionOptions, Credentials, RetryPolicy, Runtime, StaticCredentials,
+};
+use amistore::base::{Cancel, Error, Event, Observer, Result};
+use amistore::checkpoint::StateDirectory;
+use amistore::engine::{Archive, Context, PackOptions, Plan};
+use amistore::image::ImagePlace;
+use amistore::localfs::Overwrite;
+use amistore::object::{Attributes, MemoryReader, MemoryStore};
+use amistore::ops::{self, ArchiveTarget, ObjectTarget, Resumption};
+use amistore_aws_double::aws::{Content, Image, Mapping, Snapshot, TestAws};
+use tempfile::TempDir;
+
+use crate::support::ec2::assert_same;
+
+/// What was said while something was done.
+#[derive(Default)]
+pub struct Heard(Mutex<Vec<String>>);
+
+impl Heard {
+    /// What was said so far; it is forgotten.
+    pub fn take(&self) -> String {
+        std::mem::take(&mut *self.0.lock().expect("no panic")).join("\n")
+    }
+}
+
+impl Observer for Heard {
+    fn note(&self, event: &Event<'_>) {
+        let said = match event {
+            Event::Warning { message } => format!("warning: {message}"),
+            Event::Note { message } => format!("note: {message}"),
+            Event::Retried { error, .. } => format!("retried: {error:?}"),
+            _ => return,
+        };
+        self.0.lock().expect("no panic").push(said);
+    }
+}
+
+/// A server, and what is needed to talk to it.
+pub struct Bench {
+    pub aws: TestAws,
+    pub runtime: Runtime,
+    pub heard: Arc<Heard>,
+    pub directory: TempDir,
+    pub silence: Duration,
+    /// Bytes of memory for data in flight.
+    pub memory: u64,
+    /// To make connections takes longer than to use them.
+    pub links: OnceLock<(Ec2Connection, EbsConnection)>,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let (aws, runtime) = (TestAws::start(), Runtime::new().expect("threads"));
+        let directory = TempDir::new().expect("a directory");
+        Self {
+            aws,
+            runtime,
+            heard: Arc::default(),
+            directory,
+            silence: Duration::from_millis(500),
+            memory: 128 << 20,
+            links: OnceLock::new(),
+        }
+    }
+
+    /// Waits for nothing that tests need not wait for.
+    pub fn options(&self) -> ConnectionOptions {
+        ConnectionOptions {
+            retry: RetryPolicy {
+                max_attempts: 4,
+                base: Duration::from_millis(1),
+                cap: Duration::from_millis(4),
+            },
+            idle_timeout: self.silence,
+            bandwidth: None,
+            observer: self.heard.clone(),
+            cancel: Cancel::new(),
+        }
+    }
+
+    fn access(&self) -> Access {
+        let credentials = StaticCredentials {
+            access_key_id: TestAws::ACCESS_KEY.to_owned(),
+            secret_access_key: TestAws::SECRET_KEY.to_owned(),
+            session_token: None,
+        };
+        Access {
+            region: Some(self.aws.region()),
+            endpoint_url: Some(self.aws.endpoint()),
+            credentials: Credentials::Static(credentials),
+            ..Access::default()
+        }
+    }
+
+    fn links(&self) -> &(Ec2Connection, EbsConnection) {
+        self.links.get_or_init(|| {
+            let ec2 = Ec2Connection::open(&self.runtime, self.access(), self.options())
+                .expect("a configuration");
+            (
+                ec2,
+                EbsConnection::open(&self.runtime, self.access(), self.options())
+                    .expect("a configuration"),
+            )
+        })
+    }
+
+    pub fn ec2(&self) -> Ec2Connection {
+        self.links().0.clone()
+    }
+
+    pub fn ebs(&self) -> EbsConnection {
+        self.links().1.clone()
+    }
+
+    /// Opens an image, or snapshots, as a source.
+    pub fn open(&self, source: &str) -> Result<Ec2Image> {
+        let source = Ec2Source::parse(source).expect("a source")?;
+        Ec2Image::open(
+            &self.ec2(),
+            &self.ebs(),
+            &Quotas::new(&self.aws.region(), Some(100_000)),
+            &source,
+            self.heard.as_ref(),
+        )
+    }
+
+    pub fn with_context<T>(&self, work: impl FnOnce(Context<'_>) -> T) -> T {
+        let plan = Plan::new(2, self.memory, 1).expect("a plan");
+        work(Context { plan: &plan, observer: self.heard.as_ref(), cancel: &Cancel::new() })
+    }
+
+    /// Stores an image, or snapshots. Gives the archive.
+    pub fn store(&self, source: &str) -> Result<Vec<u8>> {
+        let image = self.open(source)?;
+        let store = MemoryStore::default();
+        let (key, overwrite, attributes) =
+            ("a.bin".to_owned(), Overwrite::No, Attributes::default());
+        let target = ObjectTarget {
+            store: &store,
+            key,
+            overwrite,
+            attributes,
+            at_most: 1 << 30,
+            stretches: Vec::new(),
+            resumption: None,
+        };
+        let stored = self.with_context(|context| {
+            ops::store(&image, ArchiveTarget::Object(target), &PackOptions::default(), context)
+        });
+        assert_eq!(stored.is_ok(), store.get("a.bin").is_some(), "a whole archive, or none");
+        stored?;
+        Ok(store.get("a.bin").expect("an archive").to_vec())
+    }
+
+    /// The place to restore to, with these wishes.
+    pub fn place(&self, edits: &Edits) -> Ec2Place {
+        Ec2Place::new(Ec2Options {
+            ec2: self.ec2(),
+            ebs: self.ebs(),
+            quotas: Quotas::new(&self.aws.region(), Some(100_000)),
+            memory: 8 << 20,
+            edits: edits.clone(),
+            observer: self.heard.clone(),
+        })
+    }
+
+    /// How work called `name` is remembered.
+    pub fn resumption(&self, name: &str) -> Resumption {
+        Resumption {
+            directory: StateDirectory::new(self.directory.path().join("state")),
+            command: vec!["amistore".to_owned(), "restore".to_owned()],
+            working_directory: "/".to_owned(),
+            source: "archive".to_owned(),
+            target: format!("ec2 {name}"),
+            restart: false,
+        }
+    }
+
+    /// Restores an archive so that it can be continued under `name`.
+    pub fn restore(&self, archive: &[u8], name: &str, edits: &Edits) -> Result<Ec2Restored> {
+        let reader = MemoryReader::new("a.bin", archive.to_vec());
+        let archive = Archive::open(std::sync::Arc::new(reader))?;
+        let place = self.place(edits);
+        let settings = edits.about_snapshots();
+        self.with_context(|context| {
+            ops::restore_resumable(&archive, &place, &[&settings], &self.resumption(name), context)
+        })?;
+        Ok(place.restored().expect("a result"))
+    }
+
+    /// Restores an archive front to back.
+    pub fn restore_stream(&self, archive: &[u8], edits: &Edits) -> Result<Ec2Restored> {
+        let place = self.place(edits);
+        self.with_context(|context| {
+            ops::restore_stream(archive, |document| place.begin(document, None), context)
+        })?;
+        Ok(place.restored().expect("a result"))
+    }
+
+    /// Unfinished work that is remembered.
+    pub fn tasks(&self) -> usize {
+        ops::describe_tasks(&StateDirectory::new(self.directory.path().join("state")))
+            .expect("tasks")
+            .len()
+    }
+}
+
+/// Two volumes: 14 blocks in four cells, and three blocks in two, zeros that were written among
+/// them.
+pub fn small_image(aws: &TestAws) -> String {
+    let root = (0..10).map(|index| (index, Content::random(1)));
+    let root = root.chain([
+        (12, Content::Zero),
+        (40, Content::bytes(b"forty")),
+        (41, Content::random(1)),
+        (2047, Content::random(1)),
+    ]);
+    let root = aws.add_snapshot(
+        Snapshot { tags: [("kind".to_owned(), "root".to_owned())].into(), ..Snapshot::new(1) }
+            .with(root),
+    );
+    let data = aws.snapshot_of(
+        2,
+        [(3, Content::bytes(b"three")), (8, Content::Zero), (9, Content::random(1))],
+    );
+    let mappings = vec![Mapping::of("/dev/xvda", &root), Mapping::of("/dev/sdb", &data)];
+    aws.add_image(Image {
+        mappings,
+        tags: [("team".to_owned(), "blue".to_owned())].into(),
+        ..Image::new("small image", &root)
+    })
+}
+
+/// Blocks of the small image, the zeros among them.
+pub const BLOCKS: u64 = 17;
+
+/// A server to restore to, and what is to be restored: the server it was stored from, the image's
+/// id there, and its archive.
+pub struct Restoration {
+    pub from: Bench,
+    pub ami: String,
+    pub archive: Vec<u8>,
+    pub to: Bench,
+}
+
+impl Restoration {
+    pub fn new() -> Self {
+        let from = Bench::new();
+        let ami = small_image(&from.aws);
+        let archive = from.store(&ami).expect("an archive");
+        Self { from, ami, archive, to: Bench::new() }
+    }
+
+    pub fn run(&self) -> Result<Ec2Restored> {
+        self.to.restore(&self.archive, "work", &Edits::default())
+    }
+
+    /// There is one image, it is the one that was stored, and there are no snapshots but its own.
+    pub fn assert_restored(&self, restored: &Ec2Restored) {
+        let id = restored.image_id.as_ref().expect("an image").as_str();
+        let images = self.to.aws.images();
+        assert_eq!(images.iter().map(|image| image.id.as_str()).collect::<Vec<_>>(), [id]);
+        let mut used: Vec<&str> =
+            images[0].mappings.iter().filter_map(|mapping| mapping.snapshot_id()).collect();
+        used.sort_unstable();
+        let snapshots = self.to.aws.snapshots();
+        assert_eq!(snapshots.iter().map(|snapshot| snapshot.id.as_str()).collect::<Vec<_>>(), used);
+        assert_same(&self.from.aws, &self.ami, &self.to.aws, id);
+        assert_eq!(self.to.tasks(), 0, "what is done is forgotten");
+    }
+
+    /// Removes what is there, as a user who begins anew.
+    pub fn sweep(&self) {
+        self.to.aws.clear_faults();
+        self.to.aws.images().iter().for_each(|image| self.to.aws.remove_image(&image.id));
+        self.to
+            .aws
+            .snapshots()
+            .iter()
+            .for_each(|snapshot| self.to.aws.remove_snapshot(&snapshot.id));
+        let _ = std::fs::remove_dir_all(self.to.directory.path().join("state"));
+        self.to.aws.reset_calls();
+        self.to.heard.take();
+    }
+}
+
+/// Everything that an error says.
+pub fn words(error: &Error) -> String {
+    format!("{error:?}")
+}

@@ -1,0 +1,481 @@
+//! Volumes that are stored side by side: the object is the one that is made of one after the other,
+//! whatever their lengths are, and however often the work was interrupted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use amistore::aws::s3::{Checksum, ObjectOptions};
+use amistore::base::{Cancel, ErrorKind, Event, Observer, Result, VolumeSize};
+use amistore::engine::PackOptions;
+use amistore::format::BlockMap;
+use amistore::image::ImageDocument;
+use amistore::image::ImageSource;
+use amistore::localfs::Overwrite;
+use amistore::object::Attributes;
+use amistore::ops::{self, ArchiveTarget, ObjectTarget};
+use amistore::volume::BlockSource;
+use amistore_aws_double::s3::{Fault, FaultKind, When};
+
+use super::setup::{
+    BUCKET, Bench, PART, small_parts, store, store_side_by_side, wide_image, with_cancel,
+};
+use crate::support::image::{BLOCK, Random, TestImage};
+use crate::support::wait::wait_until;
+
+/// What the service was sent: the number of each part, once for each time.
+fn sent(bench: &Bench) -> Vec<u32> {
+    let mut sent: Vec<u32> = bench
+        .server
+        .calls()
+        .iter()
+        .filter(|call| call.operation == "UploadPart")
+        .filter_map(|call| call.part_number)
+        .collect();
+    sent.sort_unstable();
+    sent
+}
+
+fn up(bench: &Bench) -> BTreeSet<u32> {
+    bench
+        .server
+        .open_uploads(BUCKET)
+        .first()
+        .map(|upload| upload.parts.keys().copied().collect())
+        .unwrap_or_default()
+}
+
+fn settle(bench: &Bench) {
+    wait_until("connections to end", || bench.server.open_connections() == 0);
+    bench.server.clear_faults();
+}
+
+fn is_done(bench: &Bench, key: &str, archive: &[u8]) {
+    let resumption = bench.resumption(key);
+    assert!(bench.bytes(key).is_some_and(|bytes| bytes == archive), "{key}");
+    assert_eq!(
+        (bench.open_uploads(), resumption.directory.task_file(&resumption.target).exists()),
+        (0, false),
+        "{key}"
+    );
+}
+
+#[test]
+fn the_object_is_the_same_whatever_the_lengths_of_the_volumes() {
+    let bench = Bench::new();
+    let mut random = Random(21);
+    let mut with_gaps = 0;
+    for round in 0..40 {
+        let volumes = (0..1 + random.below(8)).map(|_| {
+            let slots = [0, 1, 1, 2, 6][random.below(5) as usize];
+            let noise = [100, 3 << 10, 12 << 10, 30 << 10, 60 << 10][random.below(5) as usize];
+            (
+                80 * BLOCK as u64,
+                (0..slots).map(|slot| (8 * slot, random.noise(noise))).collect::<BTreeMap<_, _>>(),
+            )
+        });
+        let image = TestImage::new(volumes.collect());
+        // Memory for one volume at a time, for some, and for all.
+        let memory = [4, 6, 9, 40][round % 4] * PART;
+        let bucket =
+            bench.store().with_options(ObjectOptions { part_memory: memory, ..small_parts() });
+        let key = format!("{round}.bin");
+        bench.server.reset_calls();
+        store_side_by_side(&image, &bucket, &key, (round % 2 == 0).then(|| bench.resumption(&key)))
+            .expect("stores");
+        assert!(bench.bytes(&key).is_some_and(|bytes| bytes == image.pack(1, 2)), "round {round}");
+        let sent = sent(&bench);
+        assert!(sent.windows(2).all(|pair| pair[0] < pair[1]), "round {round}: each part once");
+        with_gaps += u32::from(!sent.iter().copied().eq(1..=sent.len() as u32));
+        assert_eq!(bench.open_uploads(), 0);
+    }
+    assert!(with_gaps > 20, "{with_gaps}");
+}
+
+#[test]
+fn no_part_but_the_last_is_shorter_than_planned() {
+    let bench = Bench::new();
+    bench.server.set_min_part_size(PART);
+    let image = wide_image();
+    store_side_by_side(&image, &bench.store(), "a.bin", None).expect("stores");
+    let parts = bench.server.object(BUCKET, "a.bin").expect("an object").parts.expect("parts");
+    assert!(
+        parts.len() > 4
+            && parts[..parts.len() - 1].iter().all(|len| (PART..2 * PART).contains(len)),
+        "{parts:?}"
+    );
+    assert!(bench.bytes("a.bin").is_some_and(|bytes| bytes == image.pack(1, 2)));
+}
+
+#[test]
+fn with_keys_of_kms_the_object_is_whole_and_an_interrupted_store_goes_on() {
+    let (bench, image) = (Bench::new(), wide_image());
+    let archive = image.pack(1, 2);
+    let bucket = || {
+        bench
+            .store()
+            .with_options(ObjectOptions { sse: Some("aws:kms".to_owned()), ..small_parts() })
+    };
+    bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
+    store_side_by_side(&image, &bucket(), "a.bin", Some(bench.resumption("a.bin")))
+        .expect_err("it is denied");
+    settle(&bench);
+    let up = up(&bench);
+    bench.server.reset_calls();
+    store_side_by_side(&image, &bucket(), "a.bin", Some(bench.resumption("a.bin")))
+        .expect("goes on");
+    is_done(&bench, "a.bin", &archive);
+    assert!(!up.is_empty() && sent(&bench).iter().all(|part| !up.contains(part)));
+}
+
+#[test]
+fn a_store_that_was_interrupted_at_any_request_goes_on_there() {
+    let (bench, image) = (Bench::new(), wide_image());
+    let archive = image.pack(1, 2);
+    store_side_by_side(&image, &bench.store(), "all.bin", Some(bench.resumption("all.bin")))
+        .expect("stores");
+    let parts = sent(&bench).len() as u64;
+    let places = (1..=parts)
+        .map(|nth| ("UploadPart", nth))
+        .chain([("CreateMultipartUpload", 1), ("CompleteMultipartUpload", 1)]);
+    let mut continued = 0;
+    for (index, (operation, nth)) in places.enumerate() {
+        // The next run has room for fewer volumes, or for more.
+        for memory in [4, 8, 40] {
+            let key = format!("{index}-{memory}.bin");
+            bench.server.reset_calls();
+            bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf(operation, nth)));
+            store_side_by_side(&image, &bench.store(), &key, Some(bench.resumption(&key)))
+                .expect_err("it is denied");
+            settle(&bench);
+            let up = up(&bench);
+            bench.server.reset_calls();
+            let bucket = bench
+                .store()
+                .with_options(ObjectOptions { part_memory: memory * PART, ..small_parts() });
+            store_side_by_side(&image, &bucket, &key, Some(bench.resumption(&key)))
+                .expect("goes on");
+            is_done(&bench, &key, &archive);
+            let sent = sent(&bench);
+            assert!(
+                sent.iter().all(|part| !up.contains(part)),
+                "{operation} {nth}: {up:?} were up, and {sent:?} were sent"
+            );
+            assert_eq!((sent.len() + up.len()) as u64, parts, "{operation} {nth}");
+            continued += up.len();
+        }
+    }
+    assert!(continued > 50, "{continued}");
+}
+
+#[test]
+fn a_store_that_is_interrupted_again_and_again_comes_to_its_end() {
+    let (bench, image) = (Bench::new(), wide_image());
+    let archive = image.pack(1, 2);
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        assert!(attempts < 40, "it does not get on");
+        bench.server.reset_calls();
+        // Every second part that is sent is refused.
+        bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 2)));
+        let outcome =
+            store_side_by_side(&image, &bench.store(), "a.bin", Some(bench.resumption("a.bin")));
+        settle(&bench);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    assert!(attempts > 3, "{attempts}");
+    is_done(&bench, "a.bin", &archive);
+}
+
+#[test]
+fn an_upload_that_is_gone_begins_anew() {
+    let (bench, image) = (Bench::new(), wide_image());
+    let archive = image.pack(1, 2);
+    for round in 0..3 {
+        let key = format!("{round}.bin");
+        bench.server.reset_calls();
+        bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
+        store_side_by_side(&image, &bench.store(), &key, Some(bench.resumption(&key)))
+            .expect_err("it is denied");
+        settle(&bench);
+        let upload = bench.server.open_uploads(BUCKET).remove(0);
+        bench.server.drop_upload(BUCKET, &upload.upload_id);
+        if round == 1 {
+            // The second run is interrupted as well: what the first one noted of cells is not in
+            // its upload.
+            bench.server.reset_calls();
+            bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 5)));
+            store_side_by_side(&image, &bench.store(), &key, Some(bench.resumption(&key)))
+                .expect_err("it is denied");
+            settle(&bench);
+        }
+        store_side_by_side(&image, &bench.store(), &key, Some(bench.resumption(&key)))
+            .expect("begins anew");
+        is_done(&bench, &key, &archive);
+    }
+}
+
+#[test]
+fn a_store_that_was_begun_one_by_one_is_not_continued_side_by_side() {
+    let (bench, image) = (Bench::new(), wide_image());
+    bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
+    store(&image, &bench.store(), "a.bin", Some(bench.resumption("a.bin")))
+        .expect_err("it is denied");
+    settle(&bench);
+    let up = up(&bench);
+    let error =
+        store_side_by_side(&image, &bench.store(), "a.bin", Some(bench.resumption("a.bin")))
+            .expect_err("other settings");
+    assert_eq!(error.kind(), ErrorKind::Usage, "{error:?}");
+    assert_eq!(self::up(&bench), up, "nothing is lost");
+    store(&image, &bench.store(), "a.bin", Some(bench.resumption("a.bin"))).expect("goes on");
+    is_done(&bench, "a.bin", &image.pack(1, 2));
+}
+
+/// Cancels at the nth event.
+struct Canceller(Cancel, Mutex<u64>);
+
+impl Observer for Canceller {
+    fn note(&self, _event: &Event<'_>) {
+        let mut left = self.1.lock().expect("no panic");
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.0.cancel();
+        }
+    }
+}
+
+#[test]
+fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
+    let (bench, image) = (Bench::new(), wide_image());
+    let archive = image.pack(1, 2);
+    let attempt = |key: &str, moment: u64, with_task: bool| -> Result<()> {
+        let cancel = Cancel::new();
+        let observer = Arc::new(Canceller(cancel.clone(), Mutex::new(moment)));
+        let options = amistore::aws::ConnectionOptions {
+            observer: observer.clone(),
+            cancel: cancel.clone(),
+            ..bench.options()
+        };
+        let bucket = bench
+            .store_over(bench.link(options))
+            .with_options(ObjectOptions { checksum: Some(Checksum::Md5), ..small_parts() });
+        let outcome = with_cancel(&cancel, observer.as_ref(), |context| {
+            let planned = ops::plan_store(&image, &PackOptions::default(), context)?;
+            let target = ArchiveTarget::Object(ObjectTarget {
+                store: &bucket,
+                key: key.to_owned(),
+                overwrite: Overwrite::No,
+                attributes: Attributes::default(),
+                at_most: planned.longest_archive,
+                stretches: planned.stretches(),
+                resumption: with_task.then(|| Box::new(bench.resumption(key))),
+            });
+            ops::store(&image, target, &PackOptions::default(), context)
+        });
+        drop(bucket);
+        settle(&bench);
+        outcome.map(drop)
+    };
+    let mut interrupted = 0;
+    for moment in 1..60 {
+        for with_task in [true, false] {
+            let key = format!("{moment}-{with_task}.bin");
+            if let Err(error) = attempt(&key, moment, with_task) {
+                interrupted += 1;
+                assert_eq!(error.kind(), ErrorKind::Interrupted, "event {moment}: {error:?}");
+                assert!(bench.bytes(&key).is_none_or(|bytes| bytes == archive), "event {moment}");
+                if !with_task {
+                    assert_eq!(bench.open_uploads(), 0, "event {moment}");
+                    continue;
+                }
+                let up = up(&bench);
+                bench.server.reset_calls();
+                attempt(&key, u64::MAX, true)
+                    .unwrap_or_else(|error| panic!("event {moment}: {error:?}"));
+                assert!(sent(&bench).iter().all(|part| !up.contains(part)), "event {moment}");
+            }
+            is_done(&bench, &key, &archive);
+        }
+    }
+    assert!(interrupted > 30, "{interrupted}");
+}
+
+#[test]
+fn an_upload_is_not_lost_whose_name_is_heard_after_the_interruption() {
+    // Heard late, and not at all: nobody waits for longer than a second here.
+    for millis in [700, 3000] {
+        interrupt_while_an_upload_is_begun(FaultKind::Late(std::time::Duration::from_millis(
+            millis,
+        )));
+    }
+}
+
+fn interrupt_while_an_upload_is_begun(fault: FaultKind) {
+    let (bench, image) = (Bench::new(), wide_image());
+    bench.server.fail(Fault::new(fault, When::CallOf("CreateMultipartUpload", 1)));
+    let cancel = Cancel::new();
+    let bucket = bench.store_over(
+        bench.link(amistore::aws::ConnectionOptions { cancel: cancel.clone(), ..bench.options() }),
+    );
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_until("it to be begun", || bench.open_uploads() == 1);
+            cancel.cancel();
+        });
+        let error = with_cancel(&cancel, &amistore::base::NullObserver, |context| {
+            let target = ArchiveTarget::Object(ObjectTarget {
+                store: &bucket,
+                key: "a.bin".to_owned(),
+                overwrite: Overwrite::No,
+                attributes: Attributes::default(),
+                at_most: ops::plan_store(&image, &PackOptions::default(), context)?.longest_archive,
+                stretches: Vec::new(),
+                resumption: None,
+            });
+            ops::store(&image, target, &PackOptions::default(), context)
+        });
+        assert_eq!(error.expect_err("it is interrupted").kind(), ErrorKind::Interrupted);
+    });
+    assert_eq!(
+        (bench.open_uploads(), bench.server.count("AbortMultipartUpload")),
+        (0, 1),
+        "{fault:?}"
+    );
+}
+
+/// Volumes that are read only while all of them are, or of which one fails.
+struct Meeting {
+    volumes: Vec<Arc<dyn BlockSource>>,
+    document: ImageDocument,
+}
+
+struct Met {
+    inner: Arc<dyn BlockSource>,
+    /// Where all that are read at the same time meet.
+    barrier: Option<Arc<std::sync::Barrier>>,
+    met: Mutex<bool>,
+}
+
+impl BlockSource for Met {
+    fn size(&self) -> VolumeSize {
+        self.inner.size()
+    }
+
+    fn block_map(&self) -> Result<BlockMap> {
+        self.inner.block_map()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        match &self.barrier {
+            None => return Err(amistore::base::Error::new(ErrorKind::Io, "the volume is gone")),
+            Some(barrier) => {
+                let first = !std::mem::replace(&mut *self.met.lock().expect("no panic"), true);
+                if first {
+                    barrier.wait();
+                }
+            }
+        }
+        self.inner.read_at(offset, buffer)
+    }
+
+    fn check_unchanged(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn identity(&self) -> Option<String> {
+        self.inner.identity()
+    }
+}
+
+impl Meeting {
+    fn of(image: &TestImage, barrier: impl Fn(usize) -> Option<Arc<std::sync::Barrier>>) -> Self {
+        let met = |(index, volume): (usize, &Arc<dyn BlockSource>)| {
+            Arc::new(Met { inner: volume.clone(), barrier: barrier(index), met: Mutex::new(false) })
+                as Arc<dyn BlockSource>
+        };
+        Self {
+            volumes: image.volumes().iter().enumerate().map(met).collect(),
+            document: image.document().clone(),
+        }
+    }
+}
+
+impl ImageSource for Meeting {
+    fn document(&self) -> &ImageDocument {
+        &self.document
+    }
+
+    fn volumes(&self) -> &[Arc<dyn BlockSource>] {
+        &self.volumes
+    }
+}
+
+#[test]
+fn volumes_are_read_at_the_same_time() {
+    let mut random = Random(5);
+    let volumes = (0..3).map(|_| {
+        (80 * BLOCK as u64, (0..6).map(|slot| (8 * slot, random.noise(20 << 10))).collect())
+    });
+    let (bench, image) = (Bench::new(), TestImage::new(volumes.collect()));
+    let barrier = Arc::new(std::sync::Barrier::new(3));
+    let meeting = Meeting::of(&image, |_| Some(barrier.clone()));
+    // One after the other they would wait for each other for ever.
+    store_side_by_side(&meeting, &bench.store(), "a.bin", None).expect("stores");
+    assert!(bench.bytes("a.bin").is_some_and(|bytes| bytes == image.pack(1, 2)));
+}
+
+#[test]
+fn a_volume_that_fails_ends_all_and_is_named() {
+    let (bench, image) = (Bench::new(), wide_image());
+    let alone = Arc::new(std::sync::Barrier::new(1));
+    for failing in 0..7 {
+        let key = format!("{failing}.bin");
+        let meeting = Meeting::of(&image, |index| (index != failing).then(|| alone.clone()));
+        for resumption in [None, Some(bench.resumption(&key))] {
+            let with_task = resumption.is_some();
+            let error = store_side_by_side(&meeting, &bench.store(), &key, resumption)
+                .expect_err("a volume is gone");
+            assert_eq!(
+                (error.kind(), error.message()),
+                (ErrorKind::Io, "the volume is gone"),
+                "{error:?}"
+            );
+            assert_eq!(
+                error.fact("snapshot"),
+                Some(format!("snap-{failing}").as_str()),
+                "{error:?}"
+            );
+            assert!(with_task || bench.open_uploads() == 0);
+            assert!(bench.bytes(&key).is_none());
+        }
+        store_side_by_side(&image, &bench.store(), &key, Some(bench.resumption(&key)))
+            .expect("goes on");
+        is_done(&bench, &key, &image.pack(1, 2));
+    }
+}
+
+#[test]
+fn a_checksum_that_forbids_gaps_is_refused_before_anything_is_sent() {
+    let (bench, image) = (Bench::new(), wide_image());
+    let error = with_cancel(&Cancel::new(), &amistore::base::NullObserver, |context| {
+        let bucket = bench
+            .store()
+            .with_options(ObjectOptions { checksum: Some(Checksum::Crc32c), ..small_parts() });
+        let planned = ops::plan_store(&image, &PackOptions::default(), context)?;
+        let target = ArchiveTarget::Object(ObjectTarget {
+            store: &bucket,
+            key: "a.bin".to_owned(),
+            overwrite: Overwrite::No,
+            attributes: Attributes::default(),
+            at_most: planned.longest_archive,
+            stretches: planned.stretches(),
+            resumption: None,
+        });
+        ops::store(&image, target, &PackOptions::default(), context)
+    });
+    assert_eq!(error.expect_err("refused").kind(), ErrorKind::Usage);
+    assert_eq!((bench.open_uploads(), sent(&bench).len()), (0, 0));
+}

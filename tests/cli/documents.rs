@@ -1,0 +1,153 @@
+//! Help, completions, manual pages.
+//!
+//! The help is compared with `tests/cli/snapshots`; to accept a change, run the tests with
+//! `AMISTORE_UPDATE_SNAPSHOTS=1` and read the difference.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::cli::Sandbox;
+
+const VERBS: [&str; 13] = [
+    "store",
+    "restore",
+    "retire",
+    "verify",
+    "extract",
+    "inspect",
+    "copy",
+    "ls",
+    "serve",
+    "tasks",
+    "clean",
+    "completions",
+    "man",
+];
+
+#[track_caller]
+fn matches_snapshot(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/cli/snapshots")
+        .join(format!("{name}.txt"));
+    if std::env::var_os("AMISTORE_UPDATE_SNAPSHOTS").is_some() {
+        fs::create_dir_all(path.parent().expect("a directory"))
+            .expect("the directory of snapshots");
+        fs::write(&path, text).expect("a snapshot to be written");
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        text == expected,
+        "the help of {name} is not that of {}; if it should be, run with AMISTORE_UPDATE_SNAPSHOTS=1:\n{text}",
+        path.display()
+    );
+}
+
+#[test]
+fn the_help_of_the_program_is_as_it_was() {
+    // Nothing here is a terminal, so the help is as wide as it is for a script.
+    let outcome = Sandbox::new().run(&["--help"]).succeeded();
+    assert_eq!(outcome.stderr, "");
+    assert!(outcome.text().starts_with("Example:\n  amistore store "));
+    matches_snapshot("help", &outcome.text());
+}
+
+#[test]
+fn the_help_of_each_verb_is_as_it_was() {
+    let sandbox = Sandbox::new();
+    for verb in VERBS {
+        let text = sandbox.run(&[verb, "--help"]).succeeded().text();
+        assert!(text.starts_with(&format!("Example:\n  amistore {verb}")), "{text}");
+        matches_snapshot(&format!("help-{verb}"), &text);
+    }
+}
+
+#[test]
+fn the_help_lists_every_verb() {
+    let text = Sandbox::new().run(&["--help"]).text();
+    assert!(VERBS.iter().all(|verb| text.contains(&format!("\n  {verb} "))), "{text}");
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    assert_eq!(
+        Sandbox::new().run(&["--version"]).succeeded().text(),
+        format!("amistore {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn a_call_without_arguments_shows_how_to_call() {
+    let outcome = Sandbox::new().run(&[]);
+    assert_eq!((outcome.code, outcome.stdout.len()), (2, 0));
+    outcome.says(&["Example:\n  amistore store ", "Usage: amistore"]);
+}
+
+#[test]
+fn completions_are_made_for_common_shells() {
+    let sandbox = Sandbox::new();
+    for (shell, words) in [
+        ("bash", "complete -F _amistore"),
+        ("zsh", "#compdef amistore"),
+        ("fish", "complete -c amistore"),
+    ] {
+        let text = sandbox.run(&["completions", shell]).succeeded().text();
+        assert!(text.contains(words), "{shell}: {text}");
+        assert!(VERBS.iter().all(|verb| text.contains(verb)), "{shell}");
+    }
+}
+
+#[test]
+fn bash_accepts_its_completions() {
+    let sandbox = Sandbox::new();
+    let outcome = sandbox.shell(
+        "command -v bash > /dev/null || exit 0; \"$AMISTORE\" completions bash > c; bash -n c",
+    );
+    assert_eq!(outcome.succeeded().stderr, "");
+}
+
+#[test]
+fn an_unknown_shell_is_refused() {
+    Sandbox::new().run(&["completions", "tcsh"]).failed(2, &["invalid value 'tcsh'", "bash"]);
+}
+
+#[test]
+fn manual_pages_are_printed() {
+    let sandbox = Sandbox::new();
+    for (args, title) in
+        [(&["man"][..], ".TH amistore 1"), (&["man", "store"], ".TH amistore-store 1")]
+    {
+        let text = sandbox.run(args).succeeded().text();
+        assert!(text.contains(title) && text.contains(".SH SYNOPSIS"), "{text}");
+    }
+}
+
+#[test]
+fn all_manual_pages_are_written() {
+    let sandbox = Sandbox::new();
+    sandbox.make_directory("pages");
+    sandbox.run(&["man", "--dir", "pages"]).succeeded();
+    let mut expected = vec!["pages/".to_owned(), "pages/amistore.1".to_owned()];
+    expected.extend(VERBS.map(|verb| format!("pages/amistore-{verb}.1")));
+    expected.sort();
+    assert_eq!(sandbox.left(&[]), expected);
+    assert!(
+        expected[1..].iter().all(|page| sandbox.read(page).starts_with(b".ie")),
+        "a page that is none"
+    );
+}
+
+#[test]
+fn a_manual_page_of_no_verb_is_not_found() {
+    Sandbox::new()
+        .run(&["man", "nonsense"])
+        .failed(3, &["there is no such command", "command: nonsense"]);
+}
+
+#[test]
+fn manual_pages_need_a_directory() {
+    let sandbox = Sandbox::new();
+    sandbox
+        .run(&["man", "--dir", "nowhere"])
+        .failed(3, &["cannot write the manual page", "path: nowhere/amistore.1"]);
+    assert!(sandbox.left(&[]).is_empty());
+}

@@ -1,0 +1,131 @@
+//! AWS's own store and restore tasks, begun and followed.
+
+use amistore_aws_double::aws::{Content, Image};
+use serde_json::json;
+
+use super::world::World;
+use crate::support::cli::Outcome;
+use crate::support::ec2::rich_image;
+
+const COM: [&str; 4] = ["--source-profile", "com", "--target-profile", "com"];
+const VIA: [&str; 2] = ["--via-aws", "--task-poll"];
+
+/// A world with a small image.
+fn world() -> (World, String) {
+    let world = World::new();
+    let snapshot = world.com.aws.snapshot_of(1, [(0, Content::bytes(b"boot")), (3, Content::Zero)]);
+    let ami = world.com.aws.add_image(Image::new("small", &snapshot));
+    world.com.aws.set(|settings| (settings.store_polls, settings.restore_polls) = (0, 0));
+    (world, ami)
+}
+
+fn via(args: &[&str]) -> Vec<String> {
+    [args, &VIA, &["1"], &COM].concat().iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn run(world: &World, args: &[&str]) -> Outcome {
+    let args = via(args);
+    world.run(&args.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn aws_stores_and_restores_an_image() {
+    let world = World::new();
+    let ami = rich_image(&world.com.aws);
+    world.com.aws.set(|settings| (settings.store_polls, settings.restore_polls) = (1, 1));
+    let stored = run(
+        &world,
+        &["store", &ami, "s3://images/by/aws/", "--s3-object-tag", "team=blue", "--output", "json"],
+    )
+    .succeeded()
+    .json();
+    let key = format!("by/aws/{ami}.bin");
+    assert_eq!(stored["S3objectKey"], json!(key));
+    assert!(world.com.s3.object("images", &key).is_some());
+    assert_eq!(world.com.aws.store_tasks()[0].tags["team"], "blue");
+    let object = format!("s3://images/{key}");
+    let args = [
+        "restore",
+        &object,
+        "ec2",
+        "--name",
+        "again",
+        "--tag",
+        "new=1",
+        "--output",
+        "json",
+        "--progress",
+        "json",
+    ];
+    let restored = run(&world, &args).succeeded();
+    assert!(restored.stderr.contains("\"finished\""), "{}", restored.stderr);
+    let id = restored.json()["ImageId"].as_str().expect("an image").to_owned();
+    let image = world.com.aws.image(&id).expect("there");
+    assert_eq!(
+        (image.name.as_str(), image.state.as_str(), image.tags["new"].as_str()),
+        ("again", "available", "1")
+    );
+    assert_eq!(
+        (world.com.aws.count("GetSnapshotBlock"), world.com.aws.count("PutSnapshotBlock")),
+        (0, 0)
+    );
+}
+
+#[test]
+fn the_reason_of_a_task_that_failed_is_said() {
+    let (world, ami) = world();
+    world.com.aws.fail_store("the bucket has gone away");
+    run(&world, &["store", &ami, "s3://images/"]).failed(6, &["the bucket has gone away", &ami]);
+}
+
+#[test]
+fn the_end_of_an_earlier_task_is_not_that_of_a_new_one() {
+    let (world, ami) = world();
+    world.com.aws.fail_store("no luck");
+    run(&world, &["store", &ami, "s3://images/"]).failed(6, &["no luck"]);
+    world.com.aws.set(|settings| settings.store_polls = 1);
+    run(&world, &["store", &ami, "s3://images/"]).succeeded();
+    assert!(world.com.s3.object("images", &format!("{ami}.bin")).is_some());
+}
+
+#[test]
+fn what_aws_refuses_is_said() {
+    let (world, ami) = world();
+    run(&world, &["store", &ami, "s3://images/"]).succeeded();
+    run(&world, &["store", &ami, "s3://images/"]).failed(6, &["already exists in the bucket"]);
+    run(&world, &["store", &ami, "s3://nowhere/"]).failed(6, &["nowhere"]);
+    run(&world, &["store", &ami, "s3://images/other-name.bin"])
+        .failed(2, &["AWS names the object itself"]);
+    run(&world, &["store", &ami, "a.bin"]).failed(2, &["buckets"]);
+    run(&world, &["restore", "s3://images/nothing.bin", "ec2"]).failed(6, &["nothing.bin"]);
+}
+
+#[test]
+fn an_object_of_aws_is_known_and_the_way_to_restore_it_named() {
+    let (world, ami) = world();
+    run(&world, &["store", &ami, "s3://images/"]).succeeded();
+    let object = format!("s3://images/{ami}.bin");
+    let refused = world.run(&[
+        "restore",
+        &object,
+        "ec2",
+        "--source-profile",
+        "com",
+        "--target-profile",
+        "com",
+    ]);
+    refused.failed(8, &["--via-aws"]);
+    assert_eq!(world.com.aws.count("StartSnapshot"), 0);
+}
+
+#[test]
+fn an_archive_of_ours_is_refused_by_aws() {
+    let (world, ami) = world();
+    world.run(&[&["store", &ami, "s3://images/"][..], &COM].concat()).succeeded();
+    let object = format!("s3://images/{ami}.bin");
+    run(&world, &["restore", &object, "ec2", "--name", "x y z"])
+        .failed(6, &["not an image that was stored"]);
+    world.com.aws.set(|settings| settings.restore_fails_late = true);
+    run(&world, &["restore", &object, "ec2", "--name", "x y z"])
+        .failed(6, &["not an image that was stored"]);
+}

@@ -1,0 +1,29 @@
+//! The program as its users see it: exit codes, messages, results, and what is left on disk.
+
+mod damage;
+mod documents;
+mod ec2;
+mod failures;
+mod foreign;
+mod interrupts;
+mod output;
+mod parts;
+mod s3;
+mod serve;
+mod sources;
+#[path = "../support"]
+mod support {
+    pub mod cli;
+    pub mod directory;
+    pub mod ec2;
+    #[expect(dead_code, reason = "the tests of the engine use the rest")]
+    pub mod image;
+    pub mod listing;
+    pub mod program;
+    #[expect(dead_code, reason = "the tests of the format use the rest")]
+    pub mod tools;
+    pub mod wait;
+}
+mod targets;
+mod tasks;
+mod volumes;

@@ -1,0 +1,301 @@
+//! Places in S3, as users of the program see them.
+
+use std::process::Command;
+use std::time::Duration;
+
+use amistore_aws_double::s3::{BucketOptions, Fault, FaultKind, ObjectOptions, TestS3, When};
+use serde_json::Value;
+
+use crate::support::cli::{IMAGE, Outcome, Running, Sandbox, wait_until};
+
+const BUCKET: &str = "images";
+
+/// A server with a bucket, and a sandbox with the sample image.
+struct Cloud {
+    server: TestS3,
+    sandbox: Sandbox,
+}
+
+impl Cloud {
+    fn new() -> Self {
+        let server = TestS3::start();
+        server.create_bucket(BUCKET);
+        server.set_min_part_size(1);
+        Self { server, sandbox: Sandbox::with_image() }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.sandbox.command(args);
+        for variable in [
+            "AWS_PROFILE",
+            "AWS_DEFAULT_REGION",
+            "AWS_SESSION_TOKEN",
+            "AWS_MAX_ATTEMPTS",
+            "AWS_CA_BUNDLE",
+            "HTTP_PROXY",
+            "http_proxy",
+        ] {
+            command.env_remove(variable);
+        }
+        command
+            .env("AWS_ENDPOINT_URL", self.server.endpoint())
+            .env("AWS_REGION", TestS3::REGION)
+            .env("AWS_ACCESS_KEY_ID", TestS3::ACCESS_KEY)
+            .env("AWS_SECRET_ACCESS_KEY", TestS3::SECRET_KEY)
+            .env("AWS_CONFIG_FILE", self.sandbox.path("aws-config"))
+            .env("AWS_SHARED_CREDENTIALS_FILE", self.sandbox.path("aws-credentials"))
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AMISTORE_STATE", self.sandbox.path("state"))
+            .env("AMISTORE_PART_SIZE", "256KiB");
+        command
+    }
+
+    fn start(&self, args: &[&str]) -> Running {
+        self.sandbox.start(&mut self.command(args))
+    }
+
+    fn run(&self, args: &[&str]) -> Outcome {
+        self.start(args).wait()
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        self.run(&[args, &["--output", "json"]].concat()).succeeded().json()
+    }
+
+    fn uploads(&self) -> usize {
+        self.server.open_uploads(BUCKET).len()
+    }
+
+    /// Stores until the fourth part, which is denied.
+    fn interrupted(&self) {
+        self.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
+        self.run(&["store", "image", "s3://images/p/"])
+            .failed(4, &["AccessDenied", "continue with: amistore store image s3://images/p/"]);
+        self.server.clear_faults();
+    }
+}
+
+fn key() -> String {
+    format!("p/{IMAGE}.bin")
+}
+
+#[test]
+fn an_image_goes_to_a_bucket_and_comes_back() {
+    let cloud = Cloud::new();
+    let url = format!("s3://images/{}", key());
+    cloud.run(&["store", "image", "s3://images/p/", "--s3-object-tag", "team=a b"]).succeeded();
+    cloud.sandbox.run(&["store", "image", "local.bin"]).succeeded();
+    let object = cloud.server.object(BUCKET, &key()).expect("an object");
+    assert!(object.bytes == cloud.sandbox.read("local.bin"));
+    assert_eq!(object.tags["team"], "a b");
+    assert_eq!(
+        (
+            object.user_metadata["ami-name"].as_str(),
+            object.parts.as_ref().is_some_and(|parts| parts.len() > 5)
+        ),
+        ("sample", true)
+    );
+    // Again: it is there, and nothing is sent.
+    cloud.server.reset_calls();
+    cloud.run(&["store", "image", "s3://images/p/"]).succeeded();
+    assert_eq!(cloud.server.count("UploadPart"), 0);
+    cloud.run(&["verify", &url, "--against", "image"]).succeeded();
+    cloud.run(&["restore", &url, "back"]).succeeded();
+    for name in ["image.json", "snap-0aaaaaaaaaaaaaaaa.raw"] {
+        assert!(
+            cloud.sandbox.read(&format!("back/{name}"))
+                == cloud.sandbox.read(&format!("image/{name}")),
+            "{name}"
+        );
+    }
+    let listed = cloud.json(&["ls", "s3://images/p/"]);
+    assert_eq!(listed["Archives"][0]["AmiName"], "sample", "{listed}");
+    cloud.run(&["inspect", &url]).succeeded();
+    cloud.run(&["extract", &url, "--image-json"]).succeeded();
+    assert_eq!(cloud.uploads(), 0);
+    let tasks = cloud.json(&["tasks"]);
+    let ended = tasks["StoreImageTaskResults"].as_array().expect("a list");
+    assert!(
+        ended
+            .iter()
+            .all(|task| task["StoreTaskState"] == "Completed" && task["ResumeCommand"].is_null()),
+        "{tasks}"
+    );
+    // Another image under this name is not replaced unasked.
+    cloud.sandbox.sample_image("other");
+    let json = String::from_utf8(cloud.sandbox.read("other/image.json"))
+        .expect("text")
+        .replace("sample", "changed");
+    cloud.sandbox.write("other/image.json", json);
+    cloud.run(&["store", "other", &url]).failed(9, &["exists", "--force"]);
+    cloud.run(&["store", "other", &url, "--force"]).succeeded();
+    assert!(
+        cloud.server.object(BUCKET, &key()).expect("an object").bytes
+            != cloud.sandbox.read("local.bin")
+    );
+}
+
+#[test]
+fn buckets_that_are_missing_public_or_of_others_are_refused() {
+    let cloud = Cloud::new();
+    let store = |bucket: &str, more: &[&str]| {
+        cloud.run(&[&["store", "image", &format!("s3://{bucket}/")], more].concat())
+    };
+    store("missing", &[]).failed(3, &["there is no such bucket"]);
+    cloud.server.create_bucket_with(
+        "open",
+        BucketOptions { policy_is_public: Some(true), ..BucketOptions::default() },
+    );
+    store("open", &[]).failed(4, &["public", "--allow-public-bucket"]);
+    store("open", &["--dry-run"]).failed(4, &["public"]);
+    store("images", &["--expected-bucket-owner", "999999999999"]).failed(4, &["bucket"]);
+    assert!(cloud.server.keys("open").is_empty() && cloud.server.keys(BUCKET).is_empty());
+    assert_eq!(cloud.server.count("UploadPart"), 0);
+    store("open", &["--allow-public-bucket"]).succeeded().says(&["warning"]);
+    cloud.server.create_bucket_with(
+        "far",
+        BucketOptions { region: "eu-west-1".to_owned(), ..BucketOptions::default() },
+    );
+    store("far", &[]).succeeded();
+    cloud.server.deny("AbortMultipartUpload");
+    cloud.server.create_bucket("third");
+    store("third", &[]).failed(4, &["begun and not aborted"]);
+}
+
+#[test]
+fn unfinished_work_is_listed_continued_and_given_up() {
+    let cloud = Cloud::new();
+    cloud.interrupted();
+    let tasks = cloud.json(&["tasks"]);
+    assert_eq!(
+        tasks["StoreImageTaskResults"].as_array().map(Vec::len),
+        Some(1),
+        "one task is listed once: {tasks}"
+    );
+    let task = &tasks["StoreImageTaskResults"][0];
+    assert_eq!(
+        (task["StoreTaskState"].as_str(), task["AmiId"].as_str()),
+        (Some("Failed"), Some(IMAGE)),
+        "{tasks}"
+    );
+    let found = cloud.json(&["clean"]);
+    assert_eq!(cloud.uploads(), 1, "{found}");
+    cloud.run(&["store", "image", "s3://images/p/"]).succeeded();
+    assert_eq!((cloud.uploads(), cloud.server.object(BUCKET, &key()).is_some()), (0, true));
+
+    let cloud = Cloud::new();
+    cloud.interrupted();
+    cloud.run(&["clean", "--abort"]).succeeded();
+    assert_eq!((cloud.uploads(), cloud.server.keys(BUCKET).len()), (0, 0));
+    let tasks = cloud.json(&["tasks"]);
+    let given_up = &tasks["StoreImageTaskResults"][0];
+    assert_eq!(
+        (given_up["StoreTaskState"].as_str(), given_up["ResumeCommand"].as_str()),
+        (Some("Failed"), None),
+        "{tasks}"
+    );
+}
+
+#[test]
+fn an_interrupt_ends_a_store_that_goes_on_later() {
+    let cloud = Cloud::new();
+    cloud.server.set_latency(Duration::from_millis(40));
+    let mut running = cloud.start(&["store", "image", "s3://images/p/"]);
+    wait_until("some parts", || {
+        cloud.server.open_uploads(BUCKET).iter().any(|upload| upload.parts.len() >= 2)
+    });
+    running.signal("INT");
+    assert_eq!(running.wait().code, 130);
+    assert_eq!(cloud.server.keys(BUCKET).len(), 0);
+    cloud.server.set_latency(Duration::ZERO);
+    let up = cloud.server.open_uploads(BUCKET).remove(0).parts;
+    cloud.server.reset_calls();
+    cloud.run(&["store", "image", "s3://images/p/"]).succeeded();
+    assert!(
+        cloud
+            .server
+            .calls()
+            .iter()
+            .filter_map(|call| call.part_number)
+            .all(|part| !up.contains_key(&part))
+    );
+    assert_eq!((cloud.uploads(), cloud.server.keys(BUCKET).len()), (0, 1));
+}
+
+#[test]
+fn credentials_that_expire_are_read_again() {
+    let cloud = Cloud::new();
+    let credentials = |id: &str| {
+        format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = secret-of-{id}\n")
+    };
+    cloud.server.add_key("AKIAFIRST", "secret-of-AKIAFIRST", None);
+    cloud.server.add_key("AKIASECOND", "secret-of-AKIASECOND", None);
+    cloud.sandbox.write("aws-credentials", credentials("AKIAFIRST"));
+    cloud.server.set_latency(Duration::from_millis(30));
+    let mut command = cloud.command(&["store", "image", "s3://images/p/"]);
+    let running = cloud
+        .sandbox
+        .start(command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY"));
+    wait_until("a part", || cloud.server.count("UploadPart") > 0);
+    cloud.sandbox.write("aws-credentials", credentials("AKIASECOND"));
+    cloud.server.expire_key("AKIAFIRST");
+    running.wait().succeeded();
+    let keys: Vec<_> =
+        cloud.server.calls().into_iter().filter_map(|call| call.access_key).collect();
+    assert!(
+        keys.iter().any(|key| key == "AKIAFIRST")
+            && keys.last().is_some_and(|key| key == "AKIASECOND")
+    );
+    // Without new ones it is an error that says what to do.
+    cloud.server.expire_key("AKIASECOND");
+    let mut command = cloud.command(&["ls", "s3://images/"]);
+    let running = cloud
+        .sandbox
+        .start(command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY"));
+    running.wait().failed(4, &["ExpiredToken", "fetch new credentials"]);
+}
+
+#[test]
+fn a_copy_keeps_what_is_known_of_the_object_and_lets_the_service_do_it() {
+    let cloud = Cloud::new();
+    cloud.run(&["store", "image", "s3://images/p/", "--s3-object-tag", "team=a b"]).succeeded();
+    let url = format!("s3://images/{}", key());
+    for (target, more) in [("served.bin", &[][..]), ("carried.bin", &["--no-server-copy"][..])] {
+        cloud.server.reset_calls();
+        cloud.run(&[&["copy", &url, &format!("s3://images/{target}")], more].concat()).succeeded();
+        let fetched: u64 = cloud.server.calls().iter().map(|call| call.bytes_out).sum();
+        let (from, to) = (
+            cloud.server.object(BUCKET, &key()).expect("one"),
+            cloud.server.object(BUCKET, target).expect("other"),
+        );
+        assert!(from.bytes == to.bytes);
+        assert_eq!(from.tags, to.tags);
+        let known = |object: &amistore_aws_double::s3::StoredObject| {
+            let mut metadata = object.user_metadata.clone();
+            metadata.remove("amistore-content-sha256");
+            metadata
+        };
+        assert_eq!(known(&from), known(&to));
+        assert_eq!(more.is_empty(), cloud.server.count("UploadPartCopy") > 0);
+        assert_eq!(more.is_empty(), fetched < from.bytes.len() as u64 / 2, "{fetched}");
+    }
+    // Damage is not carried on.
+    let mut bytes = cloud.server.object(BUCKET, &key()).expect("an object").bytes.to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    cloud.server.put_object(BUCKET, "damaged.bin", bytes, ObjectOptions::default());
+    cloud
+        .run(&["copy", "s3://images/damaged.bin", "s3://images/worse.bin", "--no-server-copy"])
+        .failed(5, &["snapshot"]);
+    assert!(cloud.server.object(BUCKET, "worse.bin").is_none() && cloud.uploads() == 0);
+}
+
+#[test]
+fn a_frozen_archive_says_how_to_thaw_it() {
+    let cloud = Cloud::new();
+    cloud.run(&["store", "image", "s3://images/p/"]).succeeded();
+    cloud.server.freeze(BUCKET, &key(), "DEEP_ARCHIVE");
+    let url = format!("s3://images/{}", key());
+    cloud.run(&["verify", &url]).failed(6, &["archive tier", "--thaw"]);
+    cloud.run(&["verify", &url, "--thaw", "bulk", "--wait", "--thaw-poll", "1"]).succeeded();
+}

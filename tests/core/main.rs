@@ -1,0 +1,19 @@
+//! Engine, format, object and image in memory and on disk. These tests need no feature of the
+//! crate.
+
+mod architecture;
+mod faults;
+mod format;
+mod fuzz_smoke;
+mod golden;
+mod policies;
+mod stock_tools;
+#[path = "../support"]
+mod support {
+    pub mod directory;
+    pub mod forge;
+    pub mod image;
+    pub mod tools;
+}
+mod vectors;
+mod words;

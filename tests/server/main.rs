@@ -1,0 +1,17 @@
+//! The endpoint: what it says to clients and does for them, and what is behind it, against the
+//! local AWS of the tests.
+
+mod caller;
+mod desk;
+mod face;
+mod fuzz;
+mod memory;
+#[path = "../support"]
+mod support {
+    #[cfg(feature = "cli")]
+    #[expect(dead_code, unused_imports, reason = "the tests of the program use the rest")]
+    pub mod cli;
+    #[expect(dead_code, reason = "the tests of the engine use the rest")]
+    pub mod image;
+    pub mod wait;
+}

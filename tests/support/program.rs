@@ -1,0 +1,32 @@
+//! The program, and the file systems it is run on.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::tools::memory_file_system;
+
+/// The program, ready for arguments, deaf to the environment of whoever runs the tests.
+pub fn amistore() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_amistore"));
+    for variable in [
+        "AMISTORE_OUTPUT",
+        "AMISTORE_PROGRESS",
+        "AMISTORE_MEMORY",
+        "AMISTORE_THREADS",
+        "AMISTORE_LEVEL",
+    ] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Directories on different file systems: the usual temporary one, one in memory, and those of
+/// `AMISTORE_TEST_DIRS`.
+pub fn file_systems() -> Vec<PathBuf> {
+    let mut directories = vec![std::env::temp_dir()];
+    directories.extend(memory_file_system());
+    if let Some(more) = std::env::var_os("AMISTORE_TEST_DIRS") {
+        directories.extend(std::env::split_paths(&more));
+    }
+    directories
+}

@@ -1,0 +1,37 @@
+//! Other people's tools.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Runs a command that has to succeed, and gives its standard output.
+pub fn succeed(command: &mut Command) -> Vec<u8> {
+    let output: Output = command.output().unwrap_or_else(|cause| panic!("{command:?}: {cause}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+/// Whether a tool is there. On a machine that is set up for it (`AMISTORE_REQUIRE_TOOLS=1`) a
+/// missing one is a failure; elsewhere the test says that it did nothing.
+pub fn has(tool: &str) -> bool {
+    let found =
+        Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+    assert!(
+        found || std::env::var_os("AMISTORE_REQUIRE_TOOLS").is_none(),
+        "{tool} is not installed"
+    );
+    if !found {
+        eprintln!("{tool} is not installed: nothing is tested with it");
+    }
+    found
+}
+
+/// A file system in memory, which takes files of 64 TiB.
+pub fn memory_file_system() -> Option<PathBuf> {
+    let directory = Path::new("/dev/shm");
+    directory.is_dir().then(|| directory.to_owned())
+}
