@@ -216,3 +216,52 @@ fn files_stay_readable() {
         assert!(text.starts_with("//!"), "{} does not say what it is for", path.display());
     }
 }
+
+/// Rooms that the drawing leaves out, because they are going away.
+const NOT_DRAWN: [&str; 1] = ["setup"];
+/// Rooms that still use a room of a group above theirs.
+const UPWARDS: [(&str, &str); 2] = [("object", "checkpoint"), ("image", "checkpoint")];
+
+/// The groups of the drawing in `docs/architecture.md`, highest first, and the rooms of each. The
+/// cells of a line are separated by two spaces or more.
+fn drawn_groups() -> Vec<Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    let text = fs::read_to_string(path).expect("reads");
+    let (_, section) = text.split_once("\n## The rooms\n").expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let known: Vec<&str> = LAYERS.iter().map(|(room, _)| *room).collect();
+    let mut groups: Vec<Vec<String>> = Vec::new();
+    for line in section.lines().filter_map(|line| line.strip_prefix("    ")) {
+        let Some((label, cells)) = line.split_at_checked(13) else { continue };
+        if !label.trim().is_empty() {
+            groups.push(Vec::new());
+        }
+        let rooms = cells.split("  ").map(str::trim).filter(|cell| known.contains(cell));
+        if let Some(group) = groups.last_mut() {
+            group.extend(rooms.map(ToOwned::to_owned));
+        }
+    }
+    groups
+}
+
+#[test]
+fn the_drawing_shows_every_room_in_its_group() {
+    let groups = drawn_groups();
+    let group_of = |room: &str| {
+        let holds = |group: &Vec<String>| group.iter().any(|drawn| drawn == room);
+        assert_eq!(
+            groups.iter().filter(|group| holds(group)).count(),
+            1,
+            "{room} is in the drawing of docs/architecture.md once"
+        );
+        groups.iter().position(holds).expect("counted")
+    };
+    for (room, uses) in LAYERS.iter().filter(|(room, _)| !NOT_DRAWN.contains(room)) {
+        for used in uses.iter().filter(|used| !NOT_DRAWN.contains(used)) {
+            assert!(
+                group_of(used) >= group_of(room) || UPWARDS.contains(&(*room, *used)),
+                "{room} is drawn below {used}, which it uses"
+            );
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! crate.
 
 mod architecture;
+mod circles;
 mod faults;
 mod format;
 mod fuzz_smoke;
