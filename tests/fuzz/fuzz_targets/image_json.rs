@@ -1,4 +1,4 @@
-//! `image.json`, as anybody may write it.
+//! `image.json` with any content.
 
 #![no_main]
 

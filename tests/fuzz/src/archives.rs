@@ -18,12 +18,15 @@ use amistore::volume::{BlockSink, BlockSource, MemorySink, MemorySource};
 
 use super::Choices;
 
-/// A document with everything a tool has to understand.
-pub const DOCUMENT: &str = r#"{"format": "amibin", "version": 1, "Image": {"ImageId": "ami-0123456789abcdef0", "Name": "web (v1)",
- "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-a", "VolumeSize": 17}}, {"DeviceName": "/dev/xvdb", "VirtualName": "ephemeral0"}]},
+/// A document with every member that a tool has to understand.
+pub const DOCUMENT: &str = r#"{"format": "amibin", "version": 1,
+ "Image": {"ImageId": "ami-0123456789abcdef0", "Name": "web (v1)",
+ "BlockDeviceMappings": [
+ {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-a", "VolumeSize": 17}},
+ {"DeviceName": "/dev/xvdb", "VirtualName": "ephemeral0"}]},
  "Snapshots": [{"SnapshotId": "snap-a", "VolumeSize": 17}, {"SnapshotId": "snap-b"}]}"#;
 
-/// Volumes in memory, and what `image.json` says of them.
+/// Volumes in memory, and their `image.json`.
 pub struct MemoryImage {
     document: ImageDocument,
     volumes: Vec<Arc<dyn BlockSource>>,
@@ -107,10 +110,10 @@ impl ObjectReader for StrictReader {
     }
 }
 
-/// What each volume holds, by name: blocks that were written, fill left out.
+/// Blocks of each volume by name: written ones, without fill.
 pub type Contents = Vec<(String, BTreeMap<u32, Vec<u8>>)>;
 
-/// Collects what a stream holds.
+/// Collects the content of a stream.
 #[derive(Default)]
 struct Collector(Vec<(String, MemorySink)>);
 

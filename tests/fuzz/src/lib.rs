@@ -1,8 +1,9 @@
-//! What holds for every input, however hostile: one function for each target.
+//! Properties that hold for every input, hostile ones included: one function for each target.
 //!
-//! The functions panic when something does not hold. They are run by `cargo fuzz` (`fuzz_targets/`)
-//! and, over seeded mutations, by `tests/core/fuzz_smoke.rs`, which includes this file; so it uses
-//! nothing but amistore's public interface, zstd as an oracle, and the standard library.
+//! The functions panic when a property does not hold. They are run by `cargo fuzz`
+//! (`fuzz_targets/`) and, over seeded mutations, by `tests/core/fuzz_smoke.rs`, which includes this
+//! file; so it uses nothing but amistore's public interface, zstd as an oracle, and the standard
+//! library.
 
 mod archives;
 mod parsers;

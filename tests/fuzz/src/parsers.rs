@@ -166,9 +166,8 @@ pub fn zstd_frame(data: &[u8]) {
             assert_eq!(oracle, Some(end));
             for len in [0, header.len, end / 2, end - 1] {
                 let more = frame::find_end(&data[..len]).expect("a prefix of a frame");
-                assert!(
-                    matches!(more, FrameEnd::Beyond(more) if more > len && more <= end.max(MAX_HEADER))
-                );
+                let longest = end.max(MAX_HEADER);
+                assert!(matches!(more, FrameEnd::Beyond(more) if more > len && more <= longest));
             }
             assert_eq!(frame::check(data, header.content_size).is_ok(), end == data.len());
             assert!(frame::check(&data[..end], header.content_size.wrapping_add(1)).is_err());
@@ -303,8 +302,10 @@ pub fn image_json(data: &[u8]) {
 pub fn json_seeds() -> Vec<Vec<u8>> {
     [
         DOCUMENT,
-        r#"{"Snapshots": [{"SnapshotId": "a"}, {"SnapshotId": "b", "VolumeSize": 18446744073709551615}]}"#,
-        r#"{"format": "amibin", "version": 1, "Image": {"ImageId": "ami-01234567"}, "x": [[[[1.5e300, null, true, "\ud83d\ude00"]]]]}"#,
+        r#"{"Snapshots": [{"SnapshotId": "a"},
+            {"SnapshotId": "b", "VolumeSize": 18446744073709551615}]}"#,
+        r#"{"format": "amibin", "version": 1, "Image": {"ImageId": "ami-01234567"},
+            "x": [[[[1.5e300, null, true, "\ud83d\ude00"]]]]}"#,
     ]
     .map(|json| json.as_bytes().to_vec())
     .to_vec()

@@ -18,7 +18,7 @@ use amistore::object::MemoryReader;
 use super::Choices;
 use super::archives::{both_readers, images, packed};
 
-/// What can be edited.
+/// A part of an archive that can be edited.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Part {
     ImageJson,
@@ -463,8 +463,9 @@ fn edited(request: Request, archive: &[u8]) -> Vec<u8> {
 }
 
 thread_local! {
-    /// Packing takes longer than what is done with an archive.
-    static ARCHIVES: Vec<Vec<u8>> = images().iter().map(|image| packed(image, false, 1, 3)).collect();
+    /// Packing takes longer than the checks of an archive.
+    static ARCHIVES: Vec<Vec<u8>> =
+        images().iter().map(|image| packed(image, false, 1, 3)).collect();
 }
 
 /// Input: flags and the number of an image, then up to four edits.
@@ -475,8 +476,8 @@ pub fn resealed(data: &[u8]) {
         let archive = &archives[request.image % archives.len()];
         let bytes = edited(request, archive);
         let root = both_readers(&bytes);
-        // What is put together without edits is what was packed; so a refusal is never for a fault
-        // of the assembly.
+        // An archive that is put together without edits equals the packed one; so a refusal is
+        // never for a fault of the assembly.
         if untouched {
             assert!(bytes == *archive && root.is_some());
         }
