@@ -3,6 +3,7 @@
 
 mod architecture;
 mod circles;
+mod documents;
 mod faults;
 mod format;
 mod fuzz_smoke;
