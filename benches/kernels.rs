@@ -1,4 +1,4 @@
-//! Throughput of what the work is made of: SHA-256, zero test, zstd, window index, block map. On
+//! Throughput of what the work is made of: SHA-256, zero test, zstd, group index, block map. On
 //! one thread.
 //!
 //! `cargo bench --bench kernels` takes less than a minute; a part of a name after `--` picks some
@@ -8,12 +8,12 @@ mod timer;
 
 use std::hint::black_box;
 
-use amistore::base::{BLOCK_BYTES, SLOTS_PER_WINDOW, SlotAddress, VolumeSize};
+use amistore::base::{BLOCK_BYTES, CELLS_PER_GROUP, CellAddress, VolumeSize};
 use amistore::codec::sha256::{self, Digest};
 use amistore::codec::zero::is_zero;
 use amistore::codec::zstd::{Decoder, Encoder};
 use amistore::format::layout::DATA_FRAME_RAW;
-use amistore::format::{BlockMap, WindowIndex, WindowSlot};
+use amistore::format::{BlockMap, CellEntry, GroupIndex};
 use sha2::{Digest as _, Sha256};
 use timer::{Timer, Work};
 
@@ -137,19 +137,19 @@ fn zstd(timer: &Timer) {
     }
 }
 
-/// The index of a full window: 16 GiB of volume in 176 KiB.
-fn window_index(timer: &Timer) {
-    let size = VolumeSize::new(u64::from(SLOTS_PER_WINDOW) * CELL as u64).expect("a size");
+/// The index of a full group: 16 GiB of volume in 176 KiB.
+fn group_index(timer: &Timer) {
+    let size = VolumeSize::new(u64::from(CELLS_PER_GROUP) * CELL as u64).expect("a size");
     let mut generator = Generator(5);
-    let slots: Vec<WindowSlot> = (0..SLOTS_PER_WINDOW as u16)
-        .map(|slot| {
+    let cells: Vec<CellEntry> = (0..CELLS_PER_GROUP as u16)
+        .map(|index| {
             let cell_len = 1_000_000 + generator.below(1_000_000) as u32;
             let present = 1 + generator.below(255) as u8;
             let zero = present & generator.next() as u8;
             let record_digest = generator.noise(32).try_into().expect("32 bytes");
-            WindowSlot {
+            CellEntry {
                 cell_len,
-                slot,
+                index,
                 present,
                 zero,
                 fill: zero & generator.next() as u8,
@@ -157,10 +157,10 @@ fn window_index(timer: &Timer) {
             }
         })
         .collect();
-    let cells_len = slots.iter().map(|slot| u64::from(slot.cell_len)).sum();
-    let record = WindowIndex { volume: 0, window: 0, cells_len, content: [7; 32], slots }.encode();
-    timer.time("window-index/parse/4096", Work::Items(1), || {
-        WindowIndex::parse(black_box(&record), size).expect("parses")
+    let cells_len = cells.iter().map(|cell| u64::from(cell.cell_len)).sum();
+    let record = GroupIndex { volume: 0, group: 0, cells_len, content: [7; 32], cells }.encode();
+    timer.time("group-index/parse/4096", Work::Items(1), || {
+        GroupIndex::parse(black_box(&record), size).expect("parses")
     });
 }
 
@@ -185,10 +185,10 @@ fn block_map(timer: &Timer) {
     };
     let map = build();
     let extents = map.extents().count() as u64;
-    let asked: Vec<SlotAddress> = (0..LOOKUPS)
-        .map(|_| SlotAddress {
-            window: generator.below(u64::from(size.windows())) as u32,
-            slot: generator.below(u64::from(SLOTS_PER_WINDOW)) as u16,
+    let asked: Vec<CellAddress> = (0..LOOKUPS)
+        .map(|_| CellAddress {
+            group: generator.below(u64::from(size.groups())) as u32,
+            index: generator.below(u64::from(CELLS_PER_GROUP)) as u16,
         })
         .collect();
 
@@ -206,6 +206,6 @@ fn main() {
     sha256(&timer);
     zero(&timer);
     zstd(&timer);
-    window_index(&timer);
+    group_index(&timer);
     block_map(&timer);
 }

@@ -21,6 +21,6 @@ pub use pattern::fits_pattern;
 pub use random::random;
 pub use time::rfc3339;
 pub use units::{
-    BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, MAX_VOLUMES, SLOTS_PER_WINDOW,
-    SlotAddress, VolumeSize, WINDOW_BLOCKS, bits_of, gib_rounded_up, hex, human_bytes,
+    BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, CELLS_PER_GROUP, CellAddress,
+    GROUP_BLOCKS, MAX_VOLUMES, VolumeSize, bits_of, gib_rounded_up, hex, human_bytes,
 };

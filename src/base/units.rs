@@ -6,17 +6,17 @@ use super::{Error, Result};
 
 /// Bytes of a block: the unit of EBS snapshots and of the format.
 pub const BLOCK_BYTES: u64 = 512 * 1024;
-/// Blocks of a slot: what one cell can hold.
+/// Blocks of a cell: the unit of compression.
 pub const CELL_BLOCKS: u32 = 8;
-/// Slots of a window.
-pub const SLOTS_PER_WINDOW: u32 = 4096;
-/// Blocks of a window: 16 GiB of address space.
-pub const WINDOW_BLOCKS: u32 = SLOTS_PER_WINDOW * CELL_BLOCKS;
+/// Cells of a group.
+pub const CELLS_PER_GROUP: u32 = 4096;
+/// Blocks of a group: 16 GiB of address space.
+pub const GROUP_BLOCKS: u32 = CELLS_PER_GROUP * CELL_BLOCKS;
 
 /// Most volumes of an archive: four times what EC2 attaches to an instance.
 pub const MAX_VOLUMES: usize = 256;
 
-/// One bit for each block of a slot, bit 0 for the first.
+/// One bit for each block of a cell, bit 0 for the first.
 pub type Bitmap8 = u8;
 
 /// The position of a block in its volume, counted in blocks. At most 2^27 - 1 (64 TiB).
@@ -29,15 +29,15 @@ impl BlockIndex {
         u64::from(self.0) * BLOCK_BYTES
     }
 
-    /// The slot that holds the block.
-    pub fn slot(self) -> SlotAddress {
-        SlotAddress {
-            window: self.0 / WINDOW_BLOCKS,
-            slot: (self.0 % WINDOW_BLOCKS / CELL_BLOCKS) as u16,
+    /// The cell that holds the block.
+    pub fn cell(self) -> CellAddress {
+        CellAddress {
+            group: self.0 / GROUP_BLOCKS,
+            index: (self.0 % GROUP_BLOCKS / CELL_BLOCKS) as u16,
         }
     }
 
-    /// The block's bit within its slot.
+    /// The block's bit within its cell.
     pub fn bit(self) -> u32 {
         self.0 % CELL_BLOCKS
     }
@@ -67,22 +67,22 @@ impl fmt::Display for BlockRange {
     }
 }
 
-/// The position of a slot in its volume.
+/// The position of a cell in its volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SlotAddress {
-    /// The window, counted from the start of the volume.
-    pub window: u32,
-    /// The slot within the window, below [`SLOTS_PER_WINDOW`].
-    pub slot: u16,
+pub struct CellAddress {
+    /// The group, counted from the start of the volume.
+    pub group: u32,
+    /// The cell, counted from the start of the group; below [`CELLS_PER_GROUP`].
+    pub index: u16,
 }
 
-impl SlotAddress {
-    /// The first block of the slot.
+impl CellAddress {
+    /// The first block of the cell.
     pub fn first_block(self) -> BlockIndex {
-        BlockIndex(self.window * WINDOW_BLOCKS + u32::from(self.slot) * CELL_BLOCKS)
+        BlockIndex(self.group * GROUP_BLOCKS + u32::from(self.index) * CELL_BLOCKS)
     }
 
-    /// All blocks of the slot.
+    /// All blocks of the cell.
     pub fn blocks(self) -> BlockRange {
         BlockRange { first: self.first_block(), count: CELL_BLOCKS }
     }
@@ -124,9 +124,9 @@ impl VolumeSize {
         self.0.div_ceil(BLOCK_BYTES) as u32
     }
 
-    /// How many windows the volume spans.
-    pub fn windows(self) -> u32 {
-        self.blocks().div_ceil(WINDOW_BLOCKS)
+    /// How many groups the volume spans.
+    pub fn groups(self) -> u32 {
+        self.blocks().div_ceil(GROUP_BLOCKS)
     }
 
     /// The length of a block in bytes: [`BLOCK_BYTES`], less for a short last block, 0 beyond the
@@ -135,15 +135,15 @@ impl VolumeSize {
         self.0.saturating_sub(block.offset()).min(BLOCK_BYTES)
     }
 
-    /// The bytes that the blocks of `bits` in `slot` have together.
-    pub fn slot_len(self, slot: SlotAddress, bits: Bitmap8) -> u64 {
-        let first = slot.first_block().0;
+    /// The bytes that the blocks of `bits` in `cell` have together.
+    pub fn cell_bytes(self, cell: CellAddress, bits: Bitmap8) -> u64 {
+        let first = cell.first_block().0;
         bits_of(bits).map(|bit| self.block_len(BlockIndex(first + bit))).sum()
     }
 
-    /// The bits of `slot` that lie within the volume.
-    pub fn slot_mask(self, slot: SlotAddress) -> Bitmap8 {
-        let inside = self.blocks().saturating_sub(slot.first_block().0).min(CELL_BLOCKS);
+    /// The bits of `cell` that lie within the volume.
+    pub fn cell_mask(self, cell: CellAddress) -> Bitmap8 {
+        let inside = self.blocks().saturating_sub(cell.first_block().0).min(CELL_BLOCKS);
         ((1u16 << inside) - 1) as u8
     }
 }
@@ -194,7 +194,7 @@ mod tests {
     fn addresses_and_indexes_agree() {
         for index in [0, 7, 8, 32_767, 32_768, 134_217_727] {
             let block = BlockIndex(index);
-            assert_eq!(block.slot().first_block().0 + block.bit(), index);
+            assert_eq!(block.cell().first_block().0 + block.bit(), index);
         }
     }
 
@@ -203,8 +203,8 @@ mod tests {
         let size = VolumeSize::new(BLOCK_BYTES * 2 + 512).expect("a valid size");
         assert_eq!(size.blocks(), 3);
         assert_eq!(size.block_len(BlockIndex(2)), 512);
-        assert_eq!(size.slot_mask(BlockIndex(0).slot()), 0b111);
-        assert_eq!(size.slot_len(BlockIndex(0).slot(), 0b101), BLOCK_BYTES + 512);
+        assert_eq!(size.cell_mask(BlockIndex(0).cell()), 0b111);
+        assert_eq!(size.cell_bytes(BlockIndex(0).cell(), 0b101), BLOCK_BYTES + 512);
     }
 
     #[test]

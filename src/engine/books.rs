@@ -3,12 +3,12 @@
 
 use super::Archive;
 use crate::base::{BlockIndex, Error, Result};
-use crate::format::{CellFacts, VolumeContent, WindowContent, WindowEntry};
+use crate::format::{CellFacts, GroupContent, GroupEntry, VolumeContent};
 
 /// The books of one volume: what its cells add up to.
 #[derive(Default)]
 pub(super) struct Books {
-    window: WindowContent,
+    group: GroupContent,
     volume: VolumeContent,
     blocks: u64,
     zero: u64,
@@ -19,20 +19,20 @@ pub(super) struct Books {
 
 impl Books {
     pub(super) fn cell(&mut self, facts: &CellFacts) {
-        self.window.add(facts);
+        self.group.add(facts);
         self.blocks += u64::from(facts.present.count_ones());
         self.zero += u64::from(facts.zero.count_ones());
         self.fill += u64::from(facts.fill.count_ones());
     }
 
-    pub(super) fn close_window(&mut self, archive: &Archive, entry: &WindowEntry) -> Result<()> {
-        let window = std::mem::take(&mut self.window);
+    pub(super) fn close_group(&mut self, archive: &Archive, entry: &GroupEntry) -> Result<()> {
+        let window = std::mem::take(&mut self.group);
         if window.has_data() {
-            self.volume.add(entry.window, &entry.content);
+            self.volume.add(entry.group, &entry.content);
         }
         if !self.damaged && window.digest() != entry.content {
             self.damaged = true;
-            return Err(archive.locate_window(
+            return Err(archive.locate_group(
                 Error::corrupt("the content digest of a window is not that of its blocks"),
                 entry,
             ));

@@ -2,7 +2,7 @@
 //! stored bytes become volume data.
 
 use crate::base::{
-    BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, Error, Result, SlotAddress, VolumeSize, bits_of,
+    BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CellAddress, Error, Result, VolumeSize, bits_of,
 };
 use crate::codec::zstd::Decoder;
 use crate::codec::{sha256, zero};
@@ -27,7 +27,7 @@ impl StoredCell<'_> {
 }
 
 /// Adds the blocks of a slot, unless a narrower range is known, and the offset of its cell.
-pub(super) fn locate(error: Error, address: SlotAddress, offset: u64) -> Error {
+pub(super) fn locate(error: Error, address: CellAddress, offset: u64) -> Error {
     let error =
         if error.fact("blocks").is_some() { error } else { error.at("blocks", address.blocks()) };
     error.at("offset", offset)
@@ -103,7 +103,7 @@ pub(super) fn blocks_of(
     raw: &[u8],
     present: Bitmap8,
     size: VolumeSize,
-    address: SlotAddress,
+    address: CellAddress,
 ) -> impl Iterator<Item = (u32, &[u8])> {
     let mut rest = raw;
     bits_of(present).map(move |bit| {

@@ -4,18 +4,18 @@
 use super::unpack::MAX_FINDINGS;
 use super::{Archive, Budget, Context, Lease, run_ordered};
 use crate::base::{
-    BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, Error, Event, Result, SlotAddress,
+    BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, CellAddress, Error, Event, Result,
     bits_of,
 };
 use crate::codec::{sha256, zero};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL_RECORD};
-use crate::format::{BlockMap, CellRecord, WindowSlot};
+use crate::format::{BlockMap, CellEntry, CellRecord};
 use crate::volume::BlockSource;
 
 struct Job {
-    address: SlotAddress,
+    address: CellAddress,
     /// The cell in the archive and where it stands, if there is one.
-    cell: Option<(WindowSlot, u64)>,
+    cell: Option<(CellEntry, u64)>,
     /// Blocks that are written in the source.
     written: Bitmap8,
     lease: Lease,
@@ -89,12 +89,12 @@ fn feed(
     context: Context<'_>,
     emit: &mut dyn FnMut(Job) -> Result<()>,
 ) -> Result<()> {
-    let mut source = map.slots().peekable();
+    let mut source = map.cells().peekable();
     let size = volume_source.size();
-    for window in archive.root().windows_of(volume) {
+    for window in archive.root().groups_of(volume) {
         let mut offset = window.offset;
-        for slot in archive.window_index(window)?.slots {
-            let address = SlotAddress { window: window.window, slot: slot.slot };
+        for slot in archive.group_index(window)?.cells {
+            let address = CellAddress { group: window.group, index: slot.index };
             while let Some((before, bits)) = source.next_if(|(next, _)| *next < address) {
                 emit(Job {
                     address: before,

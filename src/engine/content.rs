@@ -5,26 +5,26 @@ use std::sync::Arc;
 
 use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, PackOptions, run_ordered, stored_blocks};
-use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, Event, Result, SlotAddress, bits_of};
+use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, CellAddress, Event, Result, bits_of};
 use crate::codec::{sha256, zero};
 use crate::format::layout::DATA_FRAME_RAW;
-use crate::format::{Digest, VolumeContent, VolumeEntry, WindowContent, content_root};
+use crate::format::{Digest, GroupContent, VolumeContent, VolumeEntry, content_root};
 use crate::image::ImageSource;
 use crate::volume::BlockSource;
 
 struct Job {
     source: Arc<dyn BlockSource>,
-    address: SlotAddress,
+    address: CellAddress,
     present: Bitmap8,
-    ends_window: bool,
+    ends_group: bool,
     lease: Lease,
 }
 
 struct Done {
-    address: SlotAddress,
+    address: CellAddress,
     data: Bitmap8,
     content: Digest,
-    ends_window: bool,
+    ends_group: bool,
     bytes: u64,
     lease: Lease,
 }
@@ -60,15 +60,14 @@ fn volume_content(
     let map = stored_blocks(source.as_ref(), options, context)?;
     let _map_lease = budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel)?;
     context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
-    let (mut volume, mut window) = (VolumeContent::default(), WindowContent::default());
+    let (mut volume, mut window) = (VolumeContent::default(), GroupContent::default());
     run_ordered(
         context.plan.threads,
         context.cancel,
         |emit| {
-            let mut slots = map.slots().peekable();
+            let mut slots = map.cells().peekable();
             while let Some((address, bits)) = slots.next() {
-                let ends_window =
-                    slots.peek().is_none_or(|(next, _)| next.window != address.window);
+                let ends_group = slots.peek().is_none_or(|(next, _)| next.group != address.group);
                 let lease = budget.lease(DATA_FRAME_RAW as u64, context.cancel)?;
                 for bit in bits_of(bits.present & !bits.fill) {
                     let block = BlockIndex(address.first_block().0 + bit);
@@ -78,7 +77,7 @@ fn volume_content(
                     source: source.clone(),
                     address,
                     present: bits.present & !bits.fill,
-                    ends_window,
+                    ends_group,
                     lease,
                 })?;
             }
@@ -89,11 +88,11 @@ fn volume_content(
             Ok(move |job: Job| digest(job, &mut buffer))
         },
         |done: Done| {
-            window.add_data(done.address.slot, done.data, &done.content);
-            if done.ends_window {
+            window.add_data(done.address.index, done.data, &done.content);
+            if done.ends_group {
                 let window = std::mem::take(&mut window);
                 if window.has_data() {
-                    volume.add(done.address.window, &window.digest());
+                    volume.add(done.address.group, &window.digest());
                 }
             }
             context.observer.note(&Event::Advanced { bytes: done.bytes, stored: 0 });
@@ -129,7 +128,7 @@ fn digest(job: Job, buffer: &mut [u8]) -> Result<Done> {
         address: job.address,
         data,
         content,
-        ends_window: job.ends_window,
+        ends_group: job.ends_group,
         bytes,
         lease: job.lease,
     })

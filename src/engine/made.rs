@@ -1,7 +1,7 @@
 //! What is kept of a cell that was made, so that it need not be made again.
 
 use super::LoggedCell;
-use crate::base::SlotAddress;
+use crate::base::CellAddress;
 use crate::format::CellFacts;
 
 /// A cell of an archive: where it stands, and what the books want to know of it.
@@ -37,8 +37,8 @@ impl LoggedCell for MadeCell {
         let mut bytes = Vec::with_capacity(Self::ENCODED);
         bytes.extend_from_slice(&self.volume.to_le_bytes());
         bytes.extend_from_slice(&self.offset.to_le_bytes());
-        bytes.extend_from_slice(&facts.address.window.to_le_bytes());
-        bytes.extend_from_slice(&facts.address.slot.to_le_bytes());
+        bytes.extend_from_slice(&facts.address.group.to_le_bytes());
+        bytes.extend_from_slice(&facts.address.index.to_le_bytes());
         bytes.extend_from_slice(&facts.frame_len.to_le_bytes());
         bytes.extend_from_slice(&facts.raw_len.to_le_bytes());
         bytes.extend_from_slice(&[facts.present, facts.zero, facts.fill]);
@@ -58,9 +58,9 @@ impl LoggedCell for MadeCell {
             volume: u16::from_le_bytes(take(&mut rest)?),
             offset: u64::from_le_bytes(take(&mut rest)?),
             facts: CellFacts {
-                address: SlotAddress {
-                    window: u32::from_le_bytes(take(&mut rest)?),
-                    slot: u16::from_le_bytes(take(&mut rest)?),
+                address: CellAddress {
+                    group: u32::from_le_bytes(take(&mut rest)?),
+                    index: u16::from_le_bytes(take(&mut rest)?),
                 },
                 frame_len: u32::from_le_bytes(take(&mut rest)?),
                 raw_len: u32::from_le_bytes(take(&mut rest)?),
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_cell_comes_back_as_it_was() {
         let facts = CellFacts {
-            address: SlotAddress { window: 7, slot: 4095 },
+            address: CellAddress { group: 7, index: 4095 },
             frame_len: 1234,
             raw_len: 4 << 20,
             present: 0xFF,

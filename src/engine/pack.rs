@@ -16,14 +16,14 @@ use super::pool::Pool;
 use super::stretches::side_by_side;
 use super::{Budget, Cells, Context, Lease, MadeCell, run_ordered};
 use crate::base::{
-    Bitmap8, Error, ErrorKind, Event, Result, SlotAddress, SnapshotId, Stage, VolumeSize, bits_of,
+    Bitmap8, CellAddress, Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize, bits_of,
     hex,
 };
 use crate::codec::zstd::Encoder;
 use crate::codec::{sha256, zero, zstd};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL, META_FRAME_RAW};
 use crate::format::{
-    BlockMap, CellFacts, CellRecord, Codec, Digest, Footer, IndexBuilder, MetaRole, SlotBits,
+    BlockMap, CellBits, CellFacts, CellRecord, Codec, Digest, Footer, IndexBuilder, MetaRole,
     VolumeEntry, tar,
 };
 use crate::image::ImageSource;
@@ -88,23 +88,23 @@ enum Job {
     Meta { role: MetaRole, raw: Vec<u8>, lease: Lease },
     Open { name: SnapshotId, size: VolumeSize },
     Cell { source: Arc<dyn BlockSource>, cell: Cell, earlier: Option<MadeCell>, lease: Lease },
-    Known { made: MadeCell, ends_window: bool },
+    Known { made: MadeCell, ends_group: bool },
     Close { source: Arc<dyn BlockSource> },
 }
 
 #[derive(Clone, Copy)]
 struct Cell {
     volume: u16,
-    address: SlotAddress,
-    bits: SlotBits,
-    ends_window: bool,
+    address: CellAddress,
+    bits: CellBits,
+    ends_group: bool,
 }
 
 enum Piece {
     Meta { role: MetaRole, frame: Vec<u8>, raw_len: u64, digest: Digest, lease: Lease },
     Open { name: SnapshotId, size: VolumeSize },
     Cell { bytes: Vec<u8>, cell: Cell, facts: CellFacts, earlier: Option<MadeCell>, lease: Lease },
-    Known { made: MadeCell, ends_window: bool },
+    Known { made: MadeCell, ends_group: bool },
     Close { source: Arc<dyn BlockSource> },
 }
 
@@ -259,11 +259,11 @@ impl Packing<'_> {
                         });
                         pool.put(bytes);
                         drop(lease);
-                        if cell.ends_window {
-                            output.append(&index.close_window()?)?;
+                        if cell.ends_group {
+                            output.append(&index.close_group()?)?;
                         }
                     }
-                    Piece::Known { made, ends_window } => {
+                    Piece::Known { made, ends_group } => {
                         if made.offset != index.offset() {
                             return Err(changed_since(made.facts.address));
                         }
@@ -273,8 +273,8 @@ impl Packing<'_> {
                             bytes: made.facts.raw_len.into(),
                             stored: made.len(),
                         });
-                        if ends_window {
-                            output.append(&index.close_window()?)?;
+                        if ends_group {
+                            output.append(&index.close_group()?)?;
                         }
                     }
                     Piece::Close { source } => {
@@ -310,7 +310,7 @@ pub fn stored_blocks(
 }
 
 /// The bytes would not be those that are there already.
-fn changed_since(address: SlotAddress) -> Error {
+fn changed_since(address: CellAddress) -> Error {
     Error::new(ErrorKind::Io, "the source is not what it was when this store began")
         .at("blocks", address.blocks())
         .at("cannot_continue", true)
@@ -354,7 +354,7 @@ impl Feeder<'_, '_> {
             let _map_lease =
                 budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel).map_err(located)?;
             seek_table
-                .grow(map.slots().count() as u64, budget, IN_FLIGHT_FLOOR, context.cancel)
+                .grow(map.cells().count() as u64, budget, IN_FLIGHT_FLOOR, context.cancel)
                 .map_err(located)?;
             context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
             for raw in tar::volume_header(&snapshot.id, &map) {
@@ -365,11 +365,10 @@ impl Feeder<'_, '_> {
                 })?;
             }
             (self.emit)(Job::Open { name: snapshot.id.clone(), size: map.size() })?;
-            let mut slots = map.slots().peekable();
+            let mut slots = map.cells().peekable();
             while let Some((address, bits)) = slots.next() {
-                let ends_window =
-                    slots.peek().is_none_or(|(next, _)| next.window != address.window);
-                self.cell(source, Cell { volume, address, bits, ends_window }).map_err(located)?;
+                let ends_group = slots.peek().is_none_or(|(next, _)| next.group != address.group);
+                self.cell(source, Cell { volume, address, bits, ends_group }).map_err(located)?;
             }
             (self.emit)(Job::Close { source: source.clone() })?;
         }
@@ -390,7 +389,7 @@ impl Feeder<'_, '_> {
                 Err(changed_since(cell.address))
             }
             Some(made) if self.held.contains(made.offset, made.len()) => {
-                (self.emit)(Job::Known { made, ends_window: cell.ends_window })
+                (self.emit)(Job::Known { made, ends_group: cell.ends_group })
             }
             earlier => {
                 let lease = self.budget.lease(MAX_CELL as u64, self.context.cancel)?;
@@ -427,7 +426,7 @@ impl Worker<'_> {
             }
             Job::Open { name, size } => Ok(Piece::Open { name, size }),
             Job::Close { source } => Ok(Piece::Close { source }),
-            Job::Known { made, ends_window } => Ok(Piece::Known { made, ends_window }),
+            Job::Known { made, ends_group } => Ok(Piece::Known { made, ends_group }),
             Job::Cell { source, cell, earlier, lease } => {
                 let (bytes, facts) =
                     self.cell(source.as_ref(), cell.volume, cell.address, cell.bits)?;
@@ -440,11 +439,11 @@ impl Worker<'_> {
         &mut self,
         source: &dyn BlockSource,
         volume: u16,
-        address: SlotAddress,
-        bits: SlotBits,
+        address: CellAddress,
+        bits: CellBits,
     ) -> Result<(Vec<u8>, CellFacts)> {
         let size = source.size();
-        let raw_len = size.slot_len(address, bits.present) as usize;
+        let raw_len = size.cell_bytes(address, bits.present) as usize;
         let known = self
             .read(source, address, bits)
             .map_err(|error| error.at("blocks", address.blocks()))?;
@@ -480,8 +479,8 @@ impl Worker<'_> {
     fn read(
         &mut self,
         source: &dyn BlockSource,
-        address: SlotAddress,
-        bits: SlotBits,
+        address: CellAddress,
+        bits: CellBits,
     ) -> Result<Vec<Digest>> {
         let size = source.size();
         let mut known = Vec::new();
@@ -505,9 +504,9 @@ impl Worker<'_> {
         &self,
         raw_len: usize,
         data: Bitmap8,
-        bits: SlotBits,
+        bits: CellBits,
         known: &[Digest],
-        (size, address): (VolumeSize, SlotAddress),
+        (size, address): (VolumeSize, CellAddress),
     ) -> (Digest, Vec<Digest>) {
         let present = bits.present;
         let read = present & !bits.fill;
@@ -549,7 +548,7 @@ struct Run {
 }
 
 /// The present blocks of a slot as runs of one kind.
-fn runs(bits: SlotBits, size: VolumeSize, address: SlotAddress) -> Vec<Run> {
+fn runs(bits: CellBits, size: VolumeSize, address: CellAddress) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::with_capacity(4);
     let first = address.first_block();
     for bit in bits_of(bits.present) {
@@ -566,7 +565,7 @@ fn runs(bits: SlotBits, size: VolumeSize, address: SlotAddress) -> Vec<Run> {
     runs
 }
 
-fn zero_blocks(raw: &[u8], present: Bitmap8, size: VolumeSize, address: SlotAddress) -> Bitmap8 {
+fn zero_blocks(raw: &[u8], present: Bitmap8, size: VolumeSize, address: CellAddress) -> Bitmap8 {
     super::cell::blocks_of(raw, present, size, address)
         .filter(|(_, block)| zero::is_zero(block))
         .fold(0, |bits, (bit, _)| bits | 1 << bit)

@@ -12,9 +12,9 @@ use super::plan::IN_FLIGHT_FLOOR;
 use super::pool::Pool;
 use super::unpack::{Group, Worker, is_full, read_indexes};
 use super::{Budget, CellLog, Cells, Context, Lease, MadeCell, run_ordered};
-use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, VolumeSize};
+use crate::base::{CellAddress, Error, ErrorKind, Event, Result, VolumeSize};
 use crate::codec::sha256;
-use crate::format::{CellFacts, Digest, FrameLog, MetaRole, WindowSlot};
+use crate::format::{CellEntry, CellFacts, Digest, FrameLog, MetaRole};
 use crate::object::{Held, ObjectWriter};
 
 enum Job {
@@ -40,7 +40,7 @@ enum Job {
     },
     /// A cell that is there already.
     Known(MadeCell),
-    CloseWindow(u16, usize),
+    CloseGroup(u16, usize),
     CloseVolume(u16),
 }
 
@@ -61,7 +61,7 @@ enum Piece {
         lease: Lease,
     },
     Known(MadeCell),
-    CloseWindow(u16, usize),
+    CloseGroup(u16, usize),
     CloseVolume(u16),
 }
 
@@ -139,8 +139,8 @@ pub fn relay(
                         stored: made.len(),
                     });
                 }
-                Piece::CloseWindow(volume, window) => {
-                    books.close_window(archive, &archive.root().windows_of(volume)[window])?
+                Piece::CloseGroup(volume, window) => {
+                    books.close_group(archive, &archive.root().groups_of(volume)[window])?
                 }
                 Piece::CloseVolume(volume) => books.close_volume(archive, volume)?,
             }
@@ -185,13 +185,13 @@ impl Feeder<'_, '_> {
             }
             self.context.observer.note(&Event::Grew { bytes: stored });
             self.meta(MetaRole::Volume(volume))?;
-            for (number, window) in archive.root().windows_of(volume).iter().enumerate() {
+            for (number, window) in archive.root().groups_of(volume).iter().enumerate() {
                 archive.prefetch_indexes(volume, number);
                 let mut group =
                     Gathered { volume, size, cells: Vec::new(), earlier: Vec::new(), bytes: 0 };
                 let mut offset = window.offset;
-                for slot in archive.window_index(window)?.slots {
-                    let address = SlotAddress { window: window.window, slot: slot.slot };
+                for slot in archive.group_index(window)?.cells {
+                    let address = CellAddress { group: window.group, index: slot.index };
                     let at = offset;
                     offset += u64::from(slot.cell_len);
                     let same = |cell: &Result<MadeCell>| {
@@ -225,7 +225,7 @@ impl Feeder<'_, '_> {
                     window.index_len.into(),
                     Some(window.index_digest),
                 )?;
-                (self.emit)(Job::CloseWindow(volume, number))?;
+                (self.emit)(Job::CloseGroup(volume, number))?;
             }
             (self.emit)(Job::CloseVolume(volume))?;
         }
@@ -282,12 +282,12 @@ impl Feeder<'_, '_> {
 struct Gathered {
     volume: u16,
     size: VolumeSize,
-    cells: Vec<(SlotAddress, WindowSlot, u64)>,
+    cells: Vec<(CellAddress, CellEntry, u64)>,
     earlier: Vec<Option<MadeCell>>,
     bytes: u64,
 }
 
-fn agrees(made: &MadeCell, slot: &WindowSlot) -> bool {
+fn agrees(made: &MadeCell, slot: &CellEntry) -> bool {
     let facts = &made.facts;
     (facts.present, facts.zero, facts.fill) == (slot.present, slot.zero, slot.fill)
         && facts.record_digest == slot.record_digest
@@ -297,7 +297,7 @@ fn agrees(made: &MadeCell, slot: &WindowSlot) -> bool {
 fn work(worker: &mut Worker, archive: &Archive, pool: &Pool, job: Job) -> Result<Piece> {
     match job {
         Job::OpenVolume => Ok(Piece::OpenVolume),
-        Job::CloseWindow(volume, window) => Ok(Piece::CloseWindow(volume, window)),
+        Job::CloseGroup(volume, window) => Ok(Piece::CloseGroup(volume, window)),
         Job::CloseVolume(volume) => Ok(Piece::CloseVolume(volume)),
         Job::Known(made) => Ok(Piece::Known(made)),
         Job::Plain { offset, len, digest, lease } => {
@@ -334,7 +334,7 @@ fn work(worker: &mut Worker, archive: &Archive, pool: &Pool, job: Job) -> Result
             let raw = group
                 .cells
                 .iter()
-                .map(|(address, slot, _)| group.size.slot_len(*address, slot.present))
+                .map(|(address, slot, _)| group.size.cell_bytes(*address, slot.present))
                 .sum();
             let facts = worker
                 .read(archive, &group)?

@@ -14,17 +14,17 @@ use super::budget::SeekTableLease;
 use super::cell::{CellOpener, StoredCell, check_frames, deliver, delivered};
 use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, run_ordered};
-use crate::base::{Error, ErrorKind, Event, Result, SlotAddress, SnapshotId, VolumeSize};
+use crate::base::{CellAddress, Error, ErrorKind, Event, Result, SnapshotId, VolumeSize};
 use crate::codec::sha256;
 use crate::format::frame::{self, EndFinder, FrameEnd, FrameHeader};
 use crate::format::layout::{
-    DATA_FRAME_RAW, MAX_CELL_RECORD, MAX_EXTRA_RECORDS, MAX_FORMAT_TXT, MAX_IMAGE_JSON,
-    MAX_MANIFEST, MAX_VOLUMES, MAX_WINDOW_RECORD, META_FRAME_RAW, RECORD_PREFIX, ROOT_HEAD,
-    ROOT_WINDOW, max_frame_len,
+    DATA_FRAME_RAW, GROUP_ENTRY, MAX_CELL_RECORD, MAX_EXTRA_RECORDS, MAX_FORMAT_TXT,
+    MAX_GROUP_RECORD, MAX_IMAGE_JSON, MAX_MANIFEST, MAX_VOLUMES, META_FRAME_RAW, RECORD_PREFIX,
+    ROOT_HEAD, max_frame_len,
 };
 use crate::format::{
-    BlockMap, CellFacts, CellRecord, FOOTER_LEN, Footer, IndexBuilder, MetaRole, Record,
-    RecordKind, RootRecord, SlotBits, tar,
+    BlockMap, CellBits, CellFacts, CellRecord, FOOTER_LEN, Footer, IndexBuilder, MetaRole, Record,
+    RecordKind, RootRecord, tar,
 };
 use crate::image::ImageDocument;
 use crate::volume::BlockSink;
@@ -384,7 +384,7 @@ impl<R: Read> Feeder<'_, R> {
         }
         let _map_lease = self.budget.reserve(map.memory(), IN_FLIGHT_FLOOR, self.context.cancel)?;
         self.seek_table_lease.grow(
-            map.slots().count() as u64,
+            map.cells().count() as u64,
             self.budget,
             IN_FLIGHT_FLOOR,
             self.context.cancel,
@@ -427,12 +427,12 @@ impl<R: Read> Feeder<'_, R> {
     }
 
     fn read_cells(&mut self, volume: u16, map: &BlockMap, batch: &mut Batch) -> Result<()> {
-        let mut expected = map.slots();
+        let mut expected = map.cells();
         while Record::begins(&self.input.peek()?) {
             let offset = self.input.offset;
             let (kind, bytes) = self.cell_or_index().map_err(|error| at_offset(error, offset))?;
-            if kind == RecordKind::Window {
-                self.window_index(&bytes).map_err(|error| at_offset(error, offset))?;
+            if kind == RecordKind::Group {
+                self.group_index(&bytes).map_err(|error| at_offset(error, offset))?;
                 continue;
             }
             let record = CellRecord::parse(&bytes).map_err(|error| at_offset(error, offset))?;
@@ -464,7 +464,7 @@ impl<R: Read> Feeder<'_, R> {
         let prefix = Record::parse_prefix(&bytes)?;
         let limit = match prefix.kind {
             RecordKind::Cell => MAX_CELL_RECORD,
-            RecordKind::Window => MAX_WINDOW_RECORD,
+            RecordKind::Group => MAX_GROUP_RECORD,
             _ => return Err(Error::corrupt("a record stands where it must not")),
         };
         if prefix.len > limit as u64 {
@@ -476,8 +476,8 @@ impl<R: Read> Feeder<'_, R> {
     }
 
     /// The S record has to be the one that the cells before it lead to.
-    fn window_index(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.index.close_window()? == bytes {
+    fn group_index(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.index.close_group()? == bytes {
             Ok(())
         } else {
             Err(Error::corrupt("the index of a window does not say what its cells say"))
@@ -491,7 +491,7 @@ impl<R: Read> Feeder<'_, R> {
         bytes: &[u8],
         volume: u16,
         size: VolumeSize,
-        expected: Option<(SlotAddress, SlotBits)>,
+        expected: Option<(CellAddress, CellBits)>,
     ) -> Result<()> {
         record.check_within(size)?;
         let announced = expected.is_some_and(|(address, bits)| {
@@ -506,7 +506,7 @@ impl<R: Read> Feeder<'_, R> {
     fn tail(mut self, document: ImageDocument) -> Result<StreamSummary> {
         let root_offset = self.input.offset;
         let (prefix, bytes) = self.record()?;
-        let limit = (ROOT_HEAD + ROOT_WINDOW * self.index.windows()) as u64 + MAX_MANIFEST;
+        let limit = (ROOT_HEAD + GROUP_ENTRY * self.index.groups()) as u64 + MAX_MANIFEST;
         if prefix.kind != RecordKind::Root || prefix.len > limit {
             return Err(
                 Error::corrupt("the root record should stand here").at("offset", root_offset)

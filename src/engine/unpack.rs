@@ -17,11 +17,11 @@ use super::plan::IN_FLIGHT_FLOOR;
 use super::written::{WrittenCell, read_back};
 use super::{Budget, CellLog, Cells, Context, Lease, run_ordered};
 use crate::base::{
-    BlockIndex, CELL_BLOCKS, Error, ErrorKind, Event, Result, SlotAddress, VolumeSize, bits_of,
+    BlockIndex, CELL_BLOCKS, CellAddress, Error, ErrorKind, Event, Result, VolumeSize, bits_of,
 };
 use crate::codec::sha256;
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
-use crate::format::{BlockMap, CellFacts, CellRecord, Digest, WindowSlot};
+use crate::format::{BlockMap, CellEntry, CellFacts, CellRecord, Digest};
 use crate::volume::{BlockSink, Delivered};
 
 /// Cells are read in groups of about this many bytes: one read call and, above all, frames enough
@@ -96,7 +96,7 @@ enum Job {
         group: Group,
         written: WrittenCell,
     },
-    CloseWindow(u16, usize),
+    CloseGroup(u16, usize),
     CloseVolume(u16),
 }
 
@@ -105,7 +105,7 @@ pub(super) struct Group {
     pub(super) volume: u16,
     pub(super) size: VolumeSize,
     pub(super) sink: Option<Arc<dyn BlockSink>>,
-    pub(super) cells: Vec<(SlotAddress, WindowSlot, u64)>,
+    pub(super) cells: Vec<(CellAddress, CellEntry, u64)>,
     /// Whether the cells are read, or only their blocks written as zeros.
     pub(super) fetch: bool,
 }
@@ -127,7 +127,7 @@ enum Piece {
         bytes: u64,
         stored: u64,
     },
-    CloseWindow(u16, usize),
+    CloseGroup(u16, usize),
     CloseVolume(u16),
 }
 
@@ -179,7 +179,7 @@ pub fn unpack(
             Ok(move |job| match job {
                 Job::Damage(error) => Ok(Piece::Damage(error)),
                 Job::OpenVolume => Ok(Piece::OpenVolume),
-                Job::CloseWindow(volume, window) => Ok(Piece::CloseWindow(volume, window)),
+                Job::CloseGroup(volume, window) => Ok(Piece::CloseGroup(volume, window)),
                 Job::CloseVolume(volume) => Ok(Piece::CloseVolume(volume)),
                 Job::Cells { group, lease } => worker.cells(archive, &group, Some(lease)),
                 Job::Written { group, written } => worker.written(archive, &group, &written),
@@ -234,9 +234,9 @@ pub fn unpack(
                     }
                     context.observer.note(&Event::Advanced { bytes, stored });
                 }
-                Piece::CloseWindow(volume, window) if !sampled => {
+                Piece::CloseGroup(volume, window) if !sampled => {
                     if let Err(error) =
-                        books.close_window(archive, &archive.root().windows_of(volume)[window])
+                        books.close_group(archive, &archive.root().groups_of(volume)[window])
                     {
                         damage(&mut report, error)?;
                     }
@@ -246,7 +246,7 @@ pub fn unpack(
                         damage(&mut report, error)?;
                     }
                 }
-                Piece::CloseWindow(..) | Piece::CloseVolume(_) => {}
+                Piece::CloseGroup(..) | Piece::CloseVolume(_) => {}
             }
             Ok(())
         },
@@ -291,15 +291,15 @@ fn feed(
         // However small the share, a volume with cells is not called good without a look at one of
         // them.
         let cells: u64 =
-            archive.root().windows_of(volume).iter().map(|window| u64::from(window.entries)).sum();
+            archive.root().groups_of(volume).iter().map(|window| u64::from(window.entries)).sum();
         let chosen = random.next() % cells.max(1);
         let mut count = 0;
-        for (number, window) in archive.root().windows_of(volume).iter().enumerate() {
+        for (number, window) in archive.root().groups_of(volume).iter().enumerate() {
             if !readable[number] {
                 continue;
             }
             archive.prefetch_indexes(volume, number);
-            let slots = archive.window_index(window)?.slots;
+            let slots = archive.group_index(window)?.cells;
             let mut feeder = GroupFeeder {
                 archive,
                 budget,
@@ -312,7 +312,7 @@ fn feed(
             };
             let mut offset = window.offset;
             for slot in slots {
-                let address = SlotAddress { window: window.window, slot: slot.slot };
+                let address = CellAddress { group: window.group, index: slot.index };
                 let at = offset;
                 offset += u64::from(slot.cell_len);
                 count += 1;
@@ -336,7 +336,7 @@ fn feed(
                 }
             }
             feeder.flush()?;
-            emit(Job::CloseWindow(volume, number))?;
+            emit(Job::CloseGroup(volume, number))?;
         }
         emit(Job::CloseVolume(volume))?;
     }
@@ -355,7 +355,7 @@ pub(super) fn read_indexes(
     damage: &mut dyn FnMut(Error) -> Result<()>,
 ) -> Result<(Vec<bool>, u64)> {
     let entry = archive.volume_entry(volume);
-    let windows = archive.root().windows_of(volume);
+    let windows = archive.root().groups_of(volume);
     let memory =
         windows.len() as u64 * BlockMap::BITMAP_MEMORY * if entry.fill > 0 { 2 } else { 1 };
     let _lease = budget
@@ -365,7 +365,7 @@ pub(super) fn read_indexes(
     let mut readable = Vec::with_capacity(windows.len());
     for (number, window) in windows.iter().enumerate() {
         archive.prefetch_indexes(volume, number);
-        match archive.window_index(window) {
+        match archive.group_index(window) {
             Ok(index) => {
                 add_to_map(&index, &mut map);
                 readable.push(true);
@@ -397,13 +397,13 @@ struct GroupFeeder<'a> {
     context: Context<'a>,
     emit: &'a mut dyn FnMut(Job) -> Result<()>,
     template: (u16, VolumeSize, Option<Arc<dyn BlockSink>>),
-    cells: Vec<(SlotAddress, WindowSlot, u64)>,
+    cells: Vec<(CellAddress, CellEntry, u64)>,
     bytes: u64,
     fetch: bool,
 }
 
 impl GroupFeeder<'_> {
-    fn add(&mut self, cell: (SlotAddress, WindowSlot, u64), fetch: bool) -> Result<()> {
+    fn add(&mut self, cell: (CellAddress, CellEntry, u64), fetch: bool) -> Result<()> {
         let len = u64::from(cell.1.cell_len);
         let adjacent =
             self.cells.last().is_none_or(|(_, last, at)| at + u64::from(last.cell_len) == cell.2);
@@ -417,11 +417,7 @@ impl GroupFeeder<'_> {
     }
 
     /// A cell that an earlier run wrote goes alone.
-    fn written(
-        &mut self,
-        cell: (SlotAddress, WindowSlot, u64),
-        written: WrittenCell,
-    ) -> Result<()> {
+    fn written(&mut self, cell: (CellAddress, CellEntry, u64), written: WrittenCell) -> Result<()> {
         self.flush()?;
         let (volume, size, sink) = self.template.clone();
         (self.emit)(Job::Written {
@@ -496,7 +492,7 @@ impl Worker {
         Ok(Piece::Kept {
             sink: sink.clone(),
             cell,
-            bytes: group.size.slot_len(*address, slot.present),
+            bytes: group.size.cell_bytes(*address, slot.present),
             stored: slot.cell_len.into(),
         })
     }
@@ -507,7 +503,7 @@ impl Worker {
         let bytes = group
             .cells
             .iter()
-            .map(|(address, slot, _)| group.size.slot_len(*address, slot.present))
+            .map(|(address, slot, _)| group.size.cell_bytes(*address, slot.present))
             .sum();
         if !group.fetch {
             for (address, slot, _) in &group.cells {
@@ -608,8 +604,8 @@ impl Worker {
 
 fn read_record(
     bytes: &[u8],
-    slot: &WindowSlot,
-    address: SlotAddress,
+    slot: &CellEntry,
+    address: CellAddress,
     volume: u16,
 ) -> Result<CellRecord> {
     if sha256::digest(bytes) != slot.record_digest {
@@ -627,11 +623,11 @@ fn read_record(
 }
 
 /// What the books want to know of a cell that was not read, because it has no data.
-fn facts_without_data(address: SlotAddress, slot: &WindowSlot, size: VolumeSize) -> CellFacts {
+fn facts_without_data(address: CellAddress, slot: &CellEntry, size: VolumeSize) -> CellFacts {
     CellFacts {
         address,
         frame_len: slot.frame_len(),
-        raw_len: size.slot_len(address, slot.present) as u32,
+        raw_len: size.cell_bytes(address, slot.present) as u32,
         present: slot.present,
         zero: slot.zero,
         fill: slot.fill,
@@ -641,7 +637,7 @@ fn facts_without_data(address: SlotAddress, slot: &WindowSlot, size: VolumeSize)
 }
 
 /// Writes the zero blocks of a cell that was not read.
-fn write_zeros(address: SlotAddress, slot: &WindowSlot, group: &Group) -> Result<()> {
+fn write_zeros(address: CellAddress, slot: &CellEntry, group: &Group) -> Result<()> {
     let Some(sink) = &group.sink else { return Ok(()) };
     for bit in bits_of(slot.zero & !slot.fill) {
         let block = BlockIndex(address.first_block().0 + bit);

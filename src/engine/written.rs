@@ -1,7 +1,7 @@
 //! What is kept of a cell that was restored, so that it need not be fetched again.
 
 use super::LoggedCell;
-use crate::base::{Bitmap8, BlockIndex, Result, SlotAddress, VolumeSize, bits_of};
+use crate::base::{Bitmap8, BlockIndex, CellAddress, Result, VolumeSize, bits_of};
 use crate::codec::sha256;
 use crate::format::Digest;
 use crate::volume::BlockSink;
@@ -12,7 +12,7 @@ pub struct WrittenCell {
     /// The volume it belongs to.
     pub volume: u16,
     /// The slot.
-    pub address: SlotAddress,
+    pub address: CellAddress,
     /// The digest of the digests of its data blocks.
     pub content: Digest,
     /// Those digests, for targets that cannot be read back.
@@ -35,8 +35,8 @@ impl LoggedCell for WrittenCell {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(Self::ENCODED);
         bytes.extend_from_slice(&self.volume.to_le_bytes());
-        bytes.extend_from_slice(&self.address.window.to_le_bytes());
-        bytes.extend_from_slice(&self.address.slot.to_le_bytes());
+        bytes.extend_from_slice(&self.address.group.to_le_bytes());
+        bytes.extend_from_slice(&self.address.index.to_le_bytes());
         bytes.extend_from_slice(&self.content);
         bytes.extend_from_slice(self.digests.as_flattened());
         bytes
@@ -51,9 +51,9 @@ impl LoggedCell for WrittenCell {
         let (digests, []) = digests.as_chunks() else { return None };
         let ([v0, v1, w0, w1, w2, w3, s0, s1], content) =
             (bytes.first_chunk()?, bytes.last_chunk()?);
-        let address = SlotAddress {
-            window: u32::from_le_bytes([*w0, *w1, *w2, *w3]),
-            slot: u16::from_le_bytes([*s0, *s1]),
+        let address = CellAddress {
+            group: u32::from_le_bytes([*w0, *w1, *w2, *w3]),
+            index: u16::from_le_bytes([*s0, *s1]),
         };
         Some(Self {
             volume: u16::from_le_bytes([*v0, *v1]),
@@ -69,7 +69,7 @@ impl LoggedCell for WrittenCell {
 pub(super) fn read_back(
     sink: &dyn BlockSink,
     size: VolumeSize,
-    address: SlotAddress,
+    address: CellAddress,
     data: Bitmap8,
     buffer: &mut Vec<u8>,
 ) -> Result<Option<Digest>> {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_cell_comes_back_as_it_was() {
-        let address = SlotAddress { window: 70_000, slot: 4095 };
+        let address = CellAddress { group: 70_000, index: 4095 };
         for digests in [vec![], vec![[6; 32], [7; 32]]] {
             let cell = WrittenCell { volume: 3, address, content: [5; 32], digests };
             assert_eq!(WrittenCell::decode(&cell.encode()), Some(cell.clone()));

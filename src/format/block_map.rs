@@ -1,14 +1,14 @@
-//! Which blocks of a volume are stored: one bit a block, only for windows that have any.
+//! Which blocks of a volume are stored: one bit a block, only for groups that have any.
 //!
-//! 4 KiB for each non-empty window and as much again if it has fill blocks: at most 32 MiB for 64
+//! 4 KiB for each non-empty group and as much again if it has fill blocks: at most 32 MiB for 64
 //! TiB, whatever the fragmentation. It does not know which blocks are zero.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{
-    BLOCK_BYTES, Bitmap8, BlockIndex, CELL_BLOCKS, SLOTS_PER_WINDOW, SlotAddress, VolumeSize,
-    WINDOW_BLOCKS,
+    BLOCK_BYTES, Bitmap8, BlockIndex, CELL_BLOCKS, CELLS_PER_GROUP, CellAddress, GROUP_BLOCKS,
+    VolumeSize,
 };
 
 /// More extents than this and gaps are filled. Go's reader stops at 42,991, bsdtar's at more (5.3).
@@ -20,28 +20,28 @@ const MAX_FILLED_GAP: u32 = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockMap {
     size: VolumeSize,
-    windows: BTreeMap<u32, Window>,
+    groups: BTreeMap<u32, Group>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Window {
+struct Group {
     present: Arc<[Bitmap8]>,
     fill: Option<Arc<[Bitmap8]>>,
 }
 
-impl Window {
+impl Group {
     fn empty() -> Self {
         Self { present: empty_bits(), fill: None }
     }
 }
 
 fn empty_bits() -> Arc<[Bitmap8]> {
-    Arc::new([0; SLOTS_PER_WINDOW as usize])
+    Arc::new([0; CELLS_PER_GROUP as usize])
 }
 
-/// The bitmaps of one slot.
+/// The bitmaps of one cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SlotBits {
+pub struct CellBits {
     /// Blocks in the cell.
     pub present: Bitmap8,
     /// Blocks of the cell that are absent in the source.
@@ -65,12 +65,12 @@ impl Extent {
 }
 
 impl BlockMap {
-    /// What a window takes in memory, in bytes; and as much again if it has fill blocks.
-    pub const BITMAP_MEMORY: u64 = SLOTS_PER_WINDOW as u64;
+    /// What a group takes in memory, in bytes; and as much again if it has fill blocks.
+    pub const BITMAP_MEMORY: u64 = CELLS_PER_GROUP as u64;
 
     /// A map without blocks.
     pub fn new(size: VolumeSize) -> Self {
-        Self { size, windows: BTreeMap::new() }
+        Self { size, groups: BTreeMap::new() }
     }
 
     /// The size of the volume.
@@ -80,70 +80,70 @@ impl BlockMap {
 
     /// Adds blocks `first .. first + count`; those beyond the end of the volume are left out.
     pub fn insert(&mut self, first: u32, count: u32) {
-        self.for_slots(first, count, |window, slot, bits| window.present_mut()[slot] |= bits);
+        self.for_cells(first, count, |group, cell, bits| group.present_mut()[cell] |= bits);
     }
 
     /// Takes a block out.
     pub fn remove(&mut self, block: BlockIndex) {
-        let address = block.slot();
-        if let Some(window) = self.windows.get_mut(&address.window) {
-            window.present_mut()[usize::from(address.slot)] &= !(1 << block.bit());
-            if window.present.iter().all(|bits| *bits == 0) {
-                self.windows.remove(&address.window);
+        let address = block.cell();
+        if let Some(group) = self.groups.get_mut(&address.group) {
+            group.present_mut()[usize::from(address.index)] &= !(1 << block.bit());
+            if group.present.iter().all(|bits| *bits == 0) {
+                self.groups.remove(&address.group);
             }
         }
     }
 
-    /// Sets the bitmaps of one slot.
-    pub fn set(&mut self, address: SlotAddress, bits: SlotBits) {
-        let window = self.windows.entry(address.window).or_insert_with(Window::empty);
-        window.present_mut()[usize::from(address.slot)] = bits.present;
-        if bits.fill != 0 || window.fill.is_some() {
-            window.fill_mut()[usize::from(address.slot)] = bits.fill;
+    /// Sets the bitmaps of one cell.
+    pub fn set(&mut self, address: CellAddress, bits: CellBits) {
+        let group = self.groups.entry(address.group).or_insert_with(Group::empty);
+        group.present_mut()[usize::from(address.index)] = bits.present;
+        if bits.fill != 0 || group.fill.is_some() {
+            group.fill_mut()[usize::from(address.index)] = bits.fill;
         }
     }
 
-    /// The bitmaps of one slot.
-    pub fn get(&self, address: SlotAddress) -> SlotBits {
-        self.windows
-            .get(&address.window)
-            .map_or_else(SlotBits::default, |window| window.bits(usize::from(address.slot)))
+    /// The bitmaps of one cell.
+    pub fn get(&self, address: CellAddress) -> CellBits {
+        self.groups
+            .get(&address.group)
+            .map_or_else(CellBits::default, |group| group.bits(usize::from(address.index)))
     }
 
-    /// The slots that have stored blocks, ascending.
-    pub fn slots(&self) -> impl Iterator<Item = (SlotAddress, SlotBits)> + '_ {
-        self.windows.keys().flat_map(|window| self.slots_of(*window))
+    /// The cells that have stored blocks, ascending.
+    pub fn cells(&self) -> impl Iterator<Item = (CellAddress, CellBits)> + '_ {
+        self.groups.keys().flat_map(|group| self.cells_of(*group))
     }
 
-    /// The windows that have stored blocks, ascending.
-    pub fn windows(&self) -> impl Iterator<Item = u32> + '_ {
-        self.windows.keys().copied()
+    /// The groups that have stored blocks, ascending.
+    pub fn groups(&self) -> impl Iterator<Item = u32> + '_ {
+        self.groups.keys().copied()
     }
 
-    /// The slots of one window that have stored blocks, ascending.
-    pub fn slots_of(&self, window: u32) -> impl Iterator<Item = (SlotAddress, SlotBits)> + '_ {
-        let bits = self.windows.get(&window);
-        (0..SLOTS_PER_WINDOW as u16).filter_map(move |slot| {
-            let bits = bits?.bits(usize::from(slot));
-            (bits.present != 0).then_some((SlotAddress { window, slot }, bits))
+    /// The cells of one group that have stored blocks, ascending.
+    pub fn cells_of(&self, group: u32) -> impl Iterator<Item = (CellAddress, CellBits)> + '_ {
+        let bits = self.groups.get(&group);
+        (0..CELLS_PER_GROUP as u16).filter_map(move |cell| {
+            let bits = bits?.bits(usize::from(cell));
+            (bits.present != 0).then_some((CellAddress { group, index: cell }, bits))
         })
     }
 
     /// How many blocks are stored, fill included.
     pub fn stored_blocks(&self) -> u64 {
-        self.windows.values().map(|window| count(&window.present)).sum()
+        self.groups.values().map(|group| count(&group.present)).sum()
     }
 
     /// How many blocks are fill.
     pub fn fill_blocks(&self) -> u64 {
-        self.windows.values().filter_map(|window| window.fill.as_deref()).map(count).sum()
+        self.groups.values().filter_map(|group| group.fill.as_deref()).map(count).sum()
     }
 
     /// What the stored blocks have together, in bytes: the length of the tar member.
     pub fn stored_bytes(&self) -> u64 {
         let last = BlockIndex(self.size.blocks() - 1);
         let whole = self.stored_blocks() * BLOCK_BYTES;
-        if self.get(last.slot()).present >> last.bit() & 1 == 1 {
+        if self.get(last.cell()).present >> last.bit() & 1 == 1 {
             whole - BLOCK_BYTES + self.size.block_len(last)
         } else {
             whole
@@ -153,7 +153,7 @@ impl BlockMap {
     /// Runs of stored blocks, ascending and coalesced.
     pub fn extents(&self) -> impl Iterator<Item = Extent> + '_ {
         let mut runs = self
-            .slots()
+            .cells()
             .flat_map(|(address, bits)| runs_of(address.first_block().0, bits.present))
             .peekable();
         std::iter::from_fn(move || {
@@ -167,7 +167,7 @@ impl BlockMap {
 
     /// What the map takes in memory, in bytes.
     pub fn memory(&self) -> u64 {
-        let bitmaps = self.windows.values().map(|window| 1 + u64::from(window.fill.is_some()));
+        let bitmaps = self.groups.values().map(|group| 1 + u64::from(group.fill.is_some()));
         bitmaps.sum::<u64>() * Self::BITMAP_MEMORY
     }
 
@@ -193,13 +193,13 @@ impl BlockMap {
         }
         let Some(exponent) = narrower.iter().position(|gaps| extents - gaps <= cap) else { return };
         debug_assert!(1 << exponent <= MAX_FILLED_GAP);
-        // A window at a time: a list of all gaps could be larger than the map.
-        let windows: Vec<u32> = self.windows().collect();
+        // A group at a time: a list of all gaps could be larger than the map.
+        let groups: Vec<u32> = self.groups().collect();
         let mut last = None;
-        for window in windows {
+        for group in groups {
             let mut gaps = Vec::new();
             for extent in self
-                .slots_of(window)
+                .cells_of(group)
                 .flat_map(|(address, bits)| runs_of(address.first_block().0, bits.present))
             {
                 if let Some(end) = last
@@ -210,38 +210,38 @@ impl BlockMap {
                 }
             }
             for (first, count) in gaps {
-                self.for_slots(first, count, |window, slot, bits| {
-                    window.present_mut()[slot] |= bits;
-                    window.fill_mut()[slot] |= bits;
+                self.for_cells(first, count, |group, cell, bits| {
+                    group.present_mut()[cell] |= bits;
+                    group.fill_mut()[cell] |= bits;
                 });
             }
         }
     }
 
-    fn for_slots(
+    fn for_cells(
         &mut self,
         first: u32,
         count: u32,
-        mut change: impl FnMut(&mut Window, usize, Bitmap8),
+        mut change: impl FnMut(&mut Group, usize, Bitmap8),
     ) {
         let end = first.saturating_add(count).min(self.size.blocks());
         let mut block = first;
         while block < end {
-            let address = BlockIndex(block).slot();
-            let window = self.windows.entry(address.window).or_insert_with(Window::empty);
-            let window_end = end.min((address.window + 1).saturating_mul(WINDOW_BLOCKS));
-            while block < window_end {
+            let address = BlockIndex(block).cell();
+            let group = self.groups.entry(address.group).or_insert_with(Group::empty);
+            let group_end = end.min((address.group + 1).saturating_mul(GROUP_BLOCKS));
+            while block < group_end {
                 let bit = block % CELL_BLOCKS;
-                let run = (window_end - block).min(CELL_BLOCKS - bit);
+                let run = (group_end - block).min(CELL_BLOCKS - bit);
                 let bits = (((1u16 << run) - 1) << bit) as Bitmap8;
-                change(window, (block % WINDOW_BLOCKS / CELL_BLOCKS) as usize, bits);
+                change(group, (block % GROUP_BLOCKS / CELL_BLOCKS) as usize, bits);
                 block += run;
             }
         }
     }
 }
 
-impl Window {
+impl Group {
     fn present_mut(&mut self) -> &mut [Bitmap8] {
         Arc::make_mut(&mut self.present)
     }
@@ -250,10 +250,10 @@ impl Window {
         Arc::make_mut(self.fill.get_or_insert_with(empty_bits))
     }
 
-    fn bits(&self, slot: usize) -> SlotBits {
-        SlotBits {
-            present: self.present[slot],
-            fill: self.fill.as_ref().map_or(0, |fill| fill[slot]),
+    fn bits(&self, cell: usize) -> CellBits {
+        CellBits {
+            present: self.present[cell],
+            fill: self.fill.as_ref().map_or(0, |fill| fill[cell]),
         }
     }
 }
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn extents_are_coalesced_over_slots_and_windows() {
+    fn extents_are_coalesced_over_cells_and_groups() {
         let mut map = BlockMap::new(size(100_000));
         map.insert(5, 20);
         map.insert(25, 1);
@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(map.stored_blocks(), 38);
         map.remove(BlockIndex(99_999));
         assert_eq!(extents(&map), [(5, 21), (32_760, 16)]);
-        assert_eq!(map.windows().collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(map.groups().collect::<Vec<_>>(), [0, 1]);
     }
 
     #[test]
@@ -323,23 +323,23 @@ mod tests {
         map.fill_gaps_above(4);
         assert_eq!(extents(&map), [(0, 5), (8, 1), (20, 1), (200, 1)]);
         assert_eq!(map.fill_blocks(), 2);
-        assert_eq!(map.get(BlockIndex(0).slot()), SlotBits { present: 0b11111, fill: 0b01010 });
+        assert_eq!(map.get(BlockIndex(0).cell()), CellBits { present: 0b11111, fill: 0b01010 });
     }
 
     #[test]
-    fn gaps_between_windows_are_filled_as_well() {
+    fn gaps_between_groups_are_filled_as_well() {
         let mut map = BlockMap::new(size(100_000));
         map.insert(0, 1);
-        map.insert(WINDOW_BLOCKS - 2, 1);
-        map.insert(WINDOW_BLOCKS + 1, 1);
+        map.insert(GROUP_BLOCKS - 2, 1);
+        map.insert(GROUP_BLOCKS + 1, 1);
         map.fill_gaps_above(2);
-        assert_eq!(extents(&map), [(0, 1), (WINDOW_BLOCKS - 2, 4)]);
+        assert_eq!(extents(&map), [(0, 1), (GROUP_BLOCKS - 2, 4)]);
         assert_eq!(map.fill_blocks(), 2);
         // A hole in every other place becomes one extent.
-        let mut dense = BlockMap::new(size(WINDOW_BLOCKS.into()));
-        (0..WINDOW_BLOCKS / 2).for_each(|index| dense.insert(index * 2, 1));
+        let mut dense = BlockMap::new(size(GROUP_BLOCKS.into()));
+        (0..GROUP_BLOCKS / 2).for_each(|index| dense.insert(index * 2, 1));
         dense.fill_gaps_above(10);
-        assert_eq!(extents(&dense), [(0, WINDOW_BLOCKS - 1)]);
+        assert_eq!(extents(&dense), [(0, GROUP_BLOCKS - 1)]);
     }
 
     #[test]

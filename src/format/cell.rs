@@ -1,9 +1,9 @@
 //! The C record: what stands before each data frame (3.3).
 
 use super::Digest;
-use super::layout::{CELL_HEAD, DATA_FRAME_RAW, MAX_WINDOWS, max_frame_len};
+use super::layout::{CELL_HEAD, DATA_FRAME_RAW, MAX_GROUPS, max_frame_len};
 use super::record::{Record, RecordKind};
-use crate::base::{Bitmap8, Error, Result, SLOTS_PER_WINDOW, SlotAddress, VolumeSize};
+use crate::base::{Bitmap8, CELLS_PER_GROUP, CellAddress, Error, Result, VolumeSize};
 use crate::codec::sha256;
 
 /// SHA-256 of 524,288 zero bytes.
@@ -17,8 +17,8 @@ pub const ZERO_BLOCK_DIGEST: Digest = [
 pub struct CellRecord {
     /// The volume, counted from 0.
     pub volume: u16,
-    /// The slot whose blocks the frame holds.
-    pub address: SlotAddress,
+    /// The cell whose blocks the frame holds.
+    pub address: CellAddress,
     /// Bytes of the data frame.
     pub frame_len: u32,
     /// Bytes it inflates to.
@@ -49,8 +49,8 @@ impl CellRecord {
         );
         let mut bytes = Record::begin(RecordKind::Cell, Self::len_of(self.present, self.zero));
         bytes.extend_from_slice(&self.volume.to_le_bytes());
-        bytes.extend_from_slice(&self.address.slot.to_le_bytes());
-        bytes.extend_from_slice(&self.address.window.to_le_bytes());
+        bytes.extend_from_slice(&self.address.index.to_le_bytes());
+        bytes.extend_from_slice(&self.address.group.to_le_bytes());
         bytes.extend_from_slice(&self.frame_len.to_le_bytes());
         bytes.extend_from_slice(&self.raw_len.to_le_bytes());
         for bitmap in [self.present, self.zero, self.fill, 0] {
@@ -64,16 +64,16 @@ impl CellRecord {
     /// Reads one whole record and checks all that can be checked without knowing the volume.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut fields = Record::open(bytes, RecordKind::Cell)?;
-        let (volume, slot, window) = (fields.u16()?, fields.u16()?, fields.u32()?);
+        let (volume, cell, group) = (fields.u16()?, fields.u16()?, fields.u32()?);
         let (frame_len, raw_len) = (fields.u32()?, fields.u32()?);
         let (present, zero, fill) = (fields.bitmap()?, fields.bitmap()?, fields.bitmap()?);
         fields.reserved(2)?;
         let frame_digest = fields.bytes()?;
         check_bitmaps(present, zero, fill)?;
-        if u32::from(slot) >= SLOTS_PER_WINDOW || window >= MAX_WINDOWS {
+        if u32::from(cell) >= CELLS_PER_GROUP || group >= MAX_GROUPS {
             return Err(Error::corrupt("a cell lies outside of any volume")
-                .at("window", window)
-                .at("slot", slot));
+                .at("group", group)
+                .at("cell", cell));
         }
         if raw_len as usize > DATA_FRAME_RAW || u64::from(frame_len) > max_frame_len(raw_len.into())
         {
@@ -94,7 +94,7 @@ impl CellRecord {
         }
         Ok(Self {
             volume,
-            address: SlotAddress { window, slot },
+            address: CellAddress { group, index: cell },
             frame_len,
             raw_len,
             present,
@@ -107,8 +107,8 @@ impl CellRecord {
 
     /// Checks that the cell lies within a volume of `size` and holds the bytes it should.
     pub fn check_within(&self, size: VolumeSize) -> Result<()> {
-        check_slot(self.address, self.present, size)?;
-        let expected = size.slot_len(self.address, self.present);
+        check_cell(self.address, self.present, size)?;
+        let expected = size.cell_bytes(self.address, self.present);
         if u64::from(self.raw_len) != expected {
             return Err(Error::corrupt("a cell does not hold the bytes of its blocks")
                 .at("raw_len", self.raw_len)
@@ -135,11 +135,11 @@ pub(super) fn check_bitmaps(present: Bitmap8, zero: Bitmap8, fill: Bitmap8) -> R
 }
 
 /// Checks that the blocks of `present` lie within a volume of `size`.
-pub(super) fn check_slot(address: SlotAddress, present: Bitmap8, size: VolumeSize) -> Result<()> {
-    if address.window >= size.windows() || present & !size.slot_mask(address) != 0 {
+pub(super) fn check_cell(address: CellAddress, present: Bitmap8, size: VolumeSize) -> Result<()> {
+    if address.group >= size.groups() || present & !size.cell_mask(address) != 0 {
         return Err(Error::corrupt("a block lies beyond the end of its volume")
-            .at("window", address.window)
-            .at("slot", address.slot)
+            .at("group", address.group)
+            .at("cell", address.index)
             .at("volume_size", size.bytes()));
     }
     Ok(())
@@ -152,7 +152,7 @@ mod tests {
     fn record() -> CellRecord {
         CellRecord {
             volume: 1,
-            address: SlotAddress { window: 2, slot: 3 },
+            address: CellAddress { group: 2, index: 3 },
             frame_len: 70,
             raw_len: 3 * 524_288,
             present: 0b1011,
@@ -180,8 +180,8 @@ mod tests {
         for change in [
             (|r: &mut CellRecord| r.zero = 0b0100) as fn(&mut CellRecord),
             |r| r.fill = 0b0001,
-            |r| r.address.slot = 4096,
-            |r| r.address.window = 4096,
+            |r| r.address.index = 4096,
+            |r| r.address.group = 4096,
             |r| r.raw_len = 4_194_305,
             |r| r.frame_len = 5 << 20,
             |r| r.block_digests[1] = ZERO_BLOCK_DIGEST,

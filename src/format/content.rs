@@ -5,21 +5,21 @@ use super::{CellFacts, Digest, VolumeEntry};
 use crate::base::Bitmap8;
 use crate::codec::sha256;
 
-/// The digest of a window: of its cells with data, in order. 36 bytes of input for each.
+/// The digest of a group: of its cells with data, in order. 36 bytes of input for each.
 #[derive(Clone, Debug, Default)]
-pub struct WindowContent(Vec<u8>);
+pub struct GroupContent(Vec<u8>);
 
-impl WindowContent {
+impl GroupContent {
     /// Adds the next cell; one without data changes nothing.
     pub fn add(&mut self, cell: &CellFacts) {
-        self.add_data(cell.address.slot, cell.present & !cell.zero, &cell.content);
+        self.add_data(cell.address.index, cell.present & !cell.zero, &cell.content);
     }
 
-    /// Adds the next slot by its data blocks and the digest of their digests; without data it
+    /// Adds the next cell by its data blocks and the digest of their digests; without data it
     /// changes nothing.
-    pub fn add_data(&mut self, slot: u16, data: Bitmap8, content: &Digest) {
+    pub fn add_data(&mut self, cell: u16, data: Bitmap8, content: &Digest) {
         if data != 0 {
-            self.0.extend_from_slice(&slot.to_le_bytes());
+            self.0.extend_from_slice(&cell.to_le_bytes());
             self.0.extend_from_slice(&u16::from(data).to_le_bytes());
             self.0.extend_from_slice(content);
         }
@@ -36,14 +36,14 @@ impl WindowContent {
     }
 }
 
-/// The digest of a volume: of its windows with data, in order. 36 bytes of input for each.
+/// The digest of a volume: of its groups with data, in order. 36 bytes of input for each.
 #[derive(Clone, Debug, Default)]
 pub struct VolumeContent(Vec<u8>);
 
 impl VolumeContent {
-    /// Adds the next window that has data.
-    pub fn add(&mut self, window: u32, content: &Digest) {
-        self.0.extend_from_slice(&window.to_le_bytes());
+    /// Adds the next group that has data.
+    pub fn add(&mut self, group: u32, content: &Digest) {
+        self.0.extend_from_slice(&group.to_le_bytes());
         self.0.extend_from_slice(content);
     }
 

@@ -4,19 +4,19 @@
 //! The packer writes the index that is built here, and the stream reader compares it with the one
 //! in the archive. One implementation serves both, so the two cannot disagree.
 
-use super::root::{Codec, Manifest, MetaFrame, MetaRole, RootRecord, VolumeEntry, WindowEntry};
+use super::root::{Codec, GroupEntry, Manifest, MetaFrame, MetaRole, RootRecord, VolumeEntry};
 use super::{
-    CellRecord, Digest, FOOTER_LEN, Footer, FrameLog, VolumeContent, WindowContent, WindowIndex,
-    WindowSlot, content_root,
+    CellEntry, CellRecord, Digest, FOOTER_LEN, Footer, FrameLog, GroupContent, GroupIndex,
+    VolumeContent, content_root,
 };
-use crate::base::{Bitmap8, Error, Result, SlotAddress, SnapshotId, VolumeSize};
+use crate::base::{Bitmap8, CellAddress, Error, Result, SnapshotId, VolumeSize};
 use crate::codec::sha256;
 
 /// The members of a cell that the index is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellFacts {
-    /// The slot.
-    pub address: SlotAddress,
+    /// The cell.
+    pub address: CellAddress,
     /// Length of the data frame.
     pub frame_len: u32,
     /// What it inflates to.
@@ -61,14 +61,14 @@ struct OpenVolume {
     zero: u64,
     fill: u64,
     content: VolumeContent,
-    last_window: Option<u32>,
-    window: Option<OpenWindow>,
+    last_group: Option<u32>,
+    group: Option<OpenGroup>,
 }
 
-struct OpenWindow {
+struct OpenGroup {
     offset: u64,
-    index: WindowIndex,
-    content: WindowContent,
+    index: GroupIndex,
+    content: GroupContent,
 }
 
 /// The end of an archive: the records after the last meta frame.
@@ -81,14 +81,14 @@ pub struct Tail {
     pub root: Footer,
 }
 
-/// Adds up pieces to an index. Takes 96 bytes of memory a window and 4 bytes a cell.
+/// Adds up pieces to an index. Takes 96 bytes of memory a group and 4 bytes a cell.
 #[derive(Default)]
 pub struct IndexBuilder {
     /// Index of the first volume.
     first_volume: u16,
     offset: u64,
     meta: Vec<MetaFrame>,
-    windows: Vec<WindowEntry>,
+    groups: Vec<GroupEntry>,
     volumes: Vec<VolumeEntry>,
     open: Option<OpenVolume>,
     frames: FrameLog,
@@ -120,11 +120,11 @@ impl IndexBuilder {
                 .into_iter()
                 .map(|frame| MetaFrame { offset: frame.offset + offset, ..frame }),
         );
-        self.windows.extend(
+        self.groups.extend(
             other
-                .windows
+                .groups
                 .into_iter()
-                .map(|window| WindowEntry { offset: window.offset + offset, ..window }),
+                .map(|group| GroupEntry { offset: group.offset + offset, ..group }),
         );
         self.volumes.extend(other.volumes);
         self.frames.append(other.frames);
@@ -137,9 +137,9 @@ impl IndexBuilder {
         self.offset
     }
 
-    /// Number of closed windows.
-    pub fn windows(&self) -> usize {
-        self.windows.len()
+    /// Number of closed groups.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
     }
 
     /// Index of the volume that is open, or comes next: the number of complete volumes.
@@ -165,13 +165,13 @@ impl IndexBuilder {
             zero: 0,
             fill: 0,
             content,
-            last_window: None,
-            window: None,
+            last_group: None,
+            group: None,
         });
     }
 
-    /// Adds a cell of the open volume. Cells out of order, or of two windows without
-    /// [`close_window`](Self::close_window) between them, are corrupt.
+    /// Adds a cell of the open volume. Cells out of order, or of two groups without
+    /// [`close_group`](Self::close_group) between them, are corrupt.
     pub fn cell(&mut self, cell: &CellFacts) -> Result<()> {
         let volume_index = self.volume_index();
         let volume = self
@@ -179,42 +179,42 @@ impl IndexBuilder {
             .as_mut()
             .ok_or_else(|| Error::corrupt("a cell stands outside of a volume"))?;
         let address = cell.address;
-        if volume.window.is_none() {
-            if volume.last_window.is_some_and(|last| last >= address.window) {
-                return Err(Error::corrupt("the windows of a volume are not in order")
-                    .at("window", address.window));
+        if volume.group.is_none() {
+            if volume.last_group.is_some_and(|last| last >= address.group) {
+                return Err(Error::corrupt("the groups of a volume are not in order")
+                    .at("group", address.group));
             }
-            let index = WindowIndex {
+            let index = GroupIndex {
                 volume: volume_index,
-                window: address.window,
+                group: address.group,
                 cells_len: 0,
                 content: [0; 32],
-                slots: Vec::new(),
+                cells: Vec::new(),
             };
-            volume.window =
-                Some(OpenWindow { offset: self.offset, index, content: WindowContent::default() });
+            volume.group =
+                Some(OpenGroup { offset: self.offset, index, content: GroupContent::default() });
         }
-        let Some(window) = &mut volume.window else {
-            return Err(Error::internal("a window was opened and is not there"));
+        let Some(group) = &mut volume.group else {
+            return Err(Error::internal("a group was opened and is not there"));
         };
-        if window.index.window != address.window
-            || window.index.slots.last().is_some_and(|last| last.slot >= address.slot)
+        if group.index.group != address.group
+            || group.index.cells.last().is_some_and(|last| last.index >= address.index)
         {
             return Err(Error::corrupt("the cells of a volume are not in order")
-                .at("window", address.window)
-                .at("slot", address.slot));
+                .at("group", address.group)
+                .at("cell", address.index));
         }
         let cell_len = cell.record_len() + cell.frame_len;
-        window.index.slots.push(WindowSlot {
+        group.index.cells.push(CellEntry {
             cell_len,
-            slot: address.slot,
+            index: address.index,
             present: cell.present,
             zero: cell.zero,
             fill: cell.fill,
             record_digest: cell.record_digest,
         });
-        window.index.cells_len += u64::from(cell_len);
-        window.content.add(cell);
+        group.index.cells_len += u64::from(cell_len);
+        group.content.add(cell);
         volume.blocks += u64::from(cell.present.count_ones());
         volume.zero += u64::from(cell.zero.count_ones());
         volume.fill += u64::from(cell.fill.count_ones());
@@ -223,27 +223,27 @@ impl IndexBuilder {
         Ok(())
     }
 
-    /// Ends the open window and returns its S record.
-    pub fn close_window(&mut self) -> Result<Vec<u8>> {
+    /// Ends the open group and returns its S record.
+    pub fn close_group(&mut self) -> Result<Vec<u8>> {
         let volume = self.open.as_mut();
-        let (volume, mut window) = volume
-            .and_then(|volume| volume.window.take().map(|window| (volume, window)))
-            .ok_or_else(|| Error::corrupt("a window index stands where no window ends"))?;
-        window.index.content = window.content.digest();
-        let record = window.index.encode();
-        if window.content.has_data() {
-            volume.content.add(window.index.window, &window.index.content);
+        let (volume, mut group) = volume
+            .and_then(|volume| volume.group.take().map(|group| (volume, group)))
+            .ok_or_else(|| Error::corrupt("a group index stands where no group ends"))?;
+        group.index.content = group.content.digest();
+        let record = group.index.encode();
+        if group.content.has_data() {
+            volume.content.add(group.index.group, &group.index.content);
         }
-        volume.last_window = Some(window.index.window);
-        self.windows.push(WindowEntry {
-            volume: window.index.volume,
-            window: window.index.window,
-            offset: window.offset,
-            cells_len: window.index.cells_len,
+        volume.last_group = Some(group.index.group);
+        self.groups.push(GroupEntry {
+            volume: group.index.volume,
+            group: group.index.group,
+            offset: group.offset,
+            cells_len: group.index.cells_len,
             index_len: record.len() as u32,
-            entries: window.index.slots.len() as u32,
+            entries: group.index.cells.len() as u32,
             index_digest: sha256::digest(&record),
-            content: window.index.content,
+            content: group.index.content,
         });
         self.frames.frame(record.len() as u32, 0);
         self.offset += record.len() as u64;
@@ -254,8 +254,8 @@ impl IndexBuilder {
     pub fn close_volume(&mut self) -> Result<VolumeEntry> {
         let volume =
             self.open.take().ok_or_else(|| Error::corrupt("a volume ends that did not begin"))?;
-        if volume.window.is_some() {
-            return Err(Error::corrupt("a volume ends without the index of its last window"));
+        if volume.group.is_some() {
+            return Err(Error::corrupt("a volume ends without the index of its last group"));
         }
         let entry = VolumeEntry {
             name: volume.name,
@@ -278,7 +278,7 @@ impl IndexBuilder {
             meta: self.meta.clone(),
             content_root: content_root(image_json, &self.volumes),
         };
-        RootRecord { manifest, windows: self.windows.clone() }
+        RootRecord { manifest, groups: self.groups.clone() }
     }
 
     /// Makes R and F, and adds them. They are followed by the [`seek_table`](Self::seek_table).

@@ -1,6 +1,6 @@
 //! Constants of the layout and its limits (sections 1, 3 and 6).
 
-use crate::base::{BLOCK_BYTES, CELL_BLOCKS, SLOTS_PER_WINDOW, VolumeSize, WINDOW_BLOCKS};
+use crate::base::{BLOCK_BYTES, CELL_BLOCKS, CELLS_PER_GROUP, GROUP_BLOCKS, VolumeSize};
 
 pub use crate::base::MAX_VOLUMES;
 
@@ -9,8 +9,8 @@ pub const FORMAT_NAME: &str = "amibin";
 /// The format version this crate writes and reads.
 pub const FORMAT_VERSION: u64 = 1;
 
-/// Most windows of a volume: 64 TiB of 16 GiB each.
-pub const MAX_WINDOWS: u32 = (VolumeSize::MAX / (BLOCK_BYTES * WINDOW_BLOCKS as u64)) as u32;
+/// Most groups of a volume: 64 TiB of 16 GiB each.
+pub const MAX_GROUPS: u32 = (VolumeSize::MAX / (BLOCK_BYTES * GROUP_BLOCKS as u64)) as u32;
 /// Longest `image.json`, in bytes.
 pub const MAX_IMAGE_JSON: u64 = 8 << 20;
 /// Longest `FORMAT.txt`, in bytes.
@@ -28,20 +28,20 @@ pub const RECORD_PREFIX: usize = 16;
 /// Length of a C record without its digests.
 pub const CELL_HEAD: usize = 72;
 /// Length of an S record without its entries.
-pub const WINDOW_HEAD: usize = 72;
-/// Length of an entry of an S record.
-pub const WINDOW_SLOT: usize = 44;
+pub const GROUP_HEAD: usize = 72;
+/// Length of an entry of an S record: one cell.
+pub const CELL_ENTRY: usize = 44;
 /// Length of an R record before the manifest.
 pub const ROOT_HEAD: usize = 32;
-/// Length of a window entry of an R record.
-pub const ROOT_WINDOW: usize = 96;
+/// Length of an entry of an R record: one group.
+pub const GROUP_ENTRY: usize = 96;
 /// Longest C record.
 pub const MAX_CELL_RECORD: usize = CELL_HEAD + 32 * CELL_BLOCKS as usize;
 /// Longest S record.
-pub const MAX_WINDOW_RECORD: usize = WINDOW_HEAD + WINDOW_SLOT * SLOTS_PER_WINDOW as usize;
+pub const MAX_GROUP_RECORD: usize = GROUP_HEAD + CELL_ENTRY * CELLS_PER_GROUP as usize;
 /// Longest manifest.
 pub const MAX_MANIFEST: u64 = 16 << 20;
-/// Longest R record: room for the longest manifest and all windows of 256 volumes of 64 TiB.
+/// Longest R record: room for the longest manifest and all groups of 256 volumes of 64 TiB.
 pub const MAX_ROOT_RECORD: u64 = 128 << 20;
 /// Most bytes of unknown records between R and F.
 pub const MAX_EXTRA_RECORDS: u64 = 1 << 20;

@@ -9,23 +9,23 @@ mod cell;
 mod content;
 mod footer;
 pub mod frame;
+mod group;
 mod index_builder;
 pub mod layout;
 mod record;
 mod root;
 mod seek_table;
 pub mod tar;
-mod window;
 
-pub use block_map::{BlockMap, Extent, SlotBits};
+pub use block_map::{BlockMap, CellBits, Extent};
 pub use cell::{CellRecord, ZERO_BLOCK_DIGEST};
-pub use content::{VolumeContent, WindowContent, content_root};
+pub use content::{GroupContent, VolumeContent, content_root};
 pub use footer::{FOOTER_LEN, Footer};
+pub use group::{CellEntry, GroupIndex};
 pub use index_builder::{CellFacts, IndexBuilder, Tail};
 pub use record::{Record, RecordKind};
-pub use root::{Codec, Manifest, MetaFrame, MetaRole, RootRecord, VolumeEntry, WindowEntry};
+pub use root::{Codec, GroupEntry, Manifest, MetaFrame, MetaRole, RootRecord, VolumeEntry};
 pub use seek_table::{FrameLog, seek_table_len};
-pub use window::{WindowIndex, WindowSlot};
 
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];

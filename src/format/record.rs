@@ -14,9 +14,9 @@ const FLAG_CRITICAL: u16 = 1 << 15;
 pub enum RecordKind {
     /// C: a cell.
     Cell,
-    /// S: the index of a window.
-    Window,
-    /// R: manifest and table of windows.
+    /// S: the index of a group.
+    Group,
+    /// R: manifest and table of groups.
     Root,
     /// F: the footer.
     Footer,
@@ -28,7 +28,7 @@ impl RecordKind {
     fn letter(self) -> u8 {
         match self {
             Self::Cell => b'C',
-            Self::Window => b'S',
+            Self::Group => b'S',
             Self::Root => b'R',
             Self::Footer => b'F',
             Self::Unknown(letter) => letter,
@@ -68,7 +68,7 @@ impl Record {
         }
         let kind = match letter {
             b'C' => RecordKind::Cell,
-            b'S' => RecordKind::Window,
+            b'S' => RecordKind::Group,
             b'R' => RecordKind::Root,
             b'F' => RecordKind::Footer,
             other if flags & FLAG_CRITICAL != 0 => {
@@ -162,10 +162,10 @@ impl<'a> Fields<'a> {
         Ok(u64::from_le_bytes(self.bytes()?))
     }
 
-    /// A bitmap of a slot: 16 bits, of which version 1 uses 8.
+    /// A bitmap of a cell: 16 bits, of which version 1 uses 8.
     pub(super) fn bitmap(&mut self) -> Result<u8> {
         u8::try_from(self.u16()?)
-            .map_err(|_| Error::corrupt("a bitmap has bits beyond the 8 blocks of a slot"))
+            .map_err(|_| Error::corrupt("a bitmap has bits beyond the 8 blocks of a cell"))
     }
 
     /// Reserved bytes, which have to be zero.

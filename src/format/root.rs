@@ -1,4 +1,4 @@
-//! The R record: manifest and table of windows (3.5 and 4).
+//! The R record: manifest and table of groups (3.5 and 4).
 
 use std::collections::HashSet;
 
@@ -6,14 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Digest;
 use super::layout::{
-    FORMAT_NAME, FORMAT_VERSION, MAX_FORMAT_TXT, MAX_IMAGE_JSON, MAX_MANIFEST, MAX_VOLUMES,
-    MAX_WINDOW_RECORD, META_FRAME_RAW, ROOT_HEAD, ROOT_WINDOW, WINDOW_HEAD, WINDOW_SLOT,
+    CELL_ENTRY, FORMAT_NAME, FORMAT_VERSION, GROUP_ENTRY, GROUP_HEAD, MAX_FORMAT_TXT,
+    MAX_GROUP_RECORD, MAX_IMAGE_JSON, MAX_MANIFEST, MAX_VOLUMES, META_FRAME_RAW, ROOT_HEAD,
     max_frame_len,
 };
 use super::record::{Record, RecordKind};
 use crate::base::{
-    BLOCK_BYTES, CELL_BLOCKS, Error, Result, SLOTS_PER_WINDOW, SnapshotId, VolumeSize,
-    WINDOW_BLOCKS,
+    BLOCK_BYTES, CELL_BLOCKS, CELLS_PER_GROUP, Error, GROUP_BLOCKS, Result, SnapshotId, VolumeSize,
 };
 
 /// What a meta frame is part of.
@@ -85,13 +84,13 @@ pub struct Manifest {
     pub content_root: Digest,
 }
 
-/// A window in the table of windows.
+/// A group in the table of groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WindowEntry {
+pub struct GroupEntry {
     /// The volume, counted from 0.
     pub volume: u16,
-    /// The window.
-    pub window: u32,
+    /// The group.
+    pub group: u32,
     /// Where its first C record stands.
     pub offset: u64,
     /// Bytes from there to its S record.
@@ -102,11 +101,11 @@ pub struct WindowEntry {
     pub entries: u32,
     /// SHA-256 of the S record.
     pub index_digest: Digest,
-    /// Content digest of the window (7).
+    /// Content digest of the group (7).
     pub content: Digest,
 }
 
-impl WindowEntry {
+impl GroupEntry {
     /// Where the S record stands.
     pub fn index_offset(&self) -> u64 {
         self.offset + self.cells_len
@@ -118,8 +117,8 @@ impl WindowEntry {
 pub struct RootRecord {
     /// The manifest.
     pub manifest: Manifest,
-    /// The windows, by volume and window.
-    pub windows: Vec<WindowEntry>,
+    /// The groups, by volume and group.
+    pub groups: Vec<GroupEntry>,
 }
 
 impl RootRecord {
@@ -129,32 +128,32 @@ impl RootRecord {
         json.resize(json.len().next_multiple_of(8), b' ');
         let mut bytes = Record::begin(
             RecordKind::Root,
-            ROOT_HEAD + json.len() + ROOT_WINDOW * self.windows.len(),
+            ROOT_HEAD + json.len() + GROUP_ENTRY * self.groups.len(),
         );
         bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&(self.windows.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&(self.groups.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&(self.manifest.meta.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&json);
-        for window in &self.windows {
-            bytes.extend_from_slice(&window.volume.to_le_bytes());
+        for group in &self.groups {
+            bytes.extend_from_slice(&group.volume.to_le_bytes());
             bytes.extend_from_slice(&[0; 2]);
-            bytes.extend_from_slice(&window.window.to_le_bytes());
-            bytes.extend_from_slice(&window.offset.to_le_bytes());
-            bytes.extend_from_slice(&window.cells_len.to_le_bytes());
-            bytes.extend_from_slice(&window.index_len.to_le_bytes());
-            bytes.extend_from_slice(&window.entries.to_le_bytes());
-            bytes.extend_from_slice(&window.index_digest);
-            bytes.extend_from_slice(&window.content);
+            bytes.extend_from_slice(&group.group.to_le_bytes());
+            bytes.extend_from_slice(&group.offset.to_le_bytes());
+            bytes.extend_from_slice(&group.cells_len.to_le_bytes());
+            bytes.extend_from_slice(&group.index_len.to_le_bytes());
+            bytes.extend_from_slice(&group.entries.to_le_bytes());
+            bytes.extend_from_slice(&group.index_digest);
+            bytes.extend_from_slice(&group.content);
         }
         bytes
     }
 
-    /// Reads the record that stands at `offset`, and checks that meta frames and windows tile
+    /// Reads the record that stands at `offset`, and checks that meta frames and groups tile
     /// everything before it.
     pub fn parse(bytes: &[u8], offset: u64) -> Result<Self> {
         let mut fields = Record::open(bytes, RecordKind::Root)?;
-        let (json_len, windows, meta) =
+        let (json_len, groups, meta) =
             (fields.u32()?, fields.u32()? as usize, fields.u32()? as usize);
         fields.reserved(4)?;
         if u64::from(json_len) > MAX_MANIFEST || json_len % 8 != 0 {
@@ -163,9 +162,9 @@ impl RootRecord {
             );
         }
         let json = fields.slice(json_len as usize)?;
-        if windows.checked_mul(ROOT_WINDOW) != Some(fields.remaining()) {
-            return Err(Error::corrupt("the table of windows has not the length it says")
-                .at("windows", windows));
+        if groups.checked_mul(GROUP_ENTRY) != Some(fields.remaining()) {
+            return Err(Error::corrupt("the table of groups has not the length it says")
+                .at("groups", groups));
         }
         let manifest = ManifestJson::parse(json)?;
         if manifest.meta.len() != meta {
@@ -173,16 +172,16 @@ impl RootRecord {
                 "the manifest has not the number of meta frames that its record says",
             ));
         }
-        let mut table = Vec::with_capacity(windows);
-        for _ in 0..windows {
+        let mut table = Vec::with_capacity(groups);
+        for _ in 0..groups {
             let volume = fields.u16()?;
             fields.reserved(2)?;
-            let (window, offset, cells_len) = (fields.u32()?, fields.u64()?, fields.u64()?);
+            let (group, offset, cells_len) = (fields.u32()?, fields.u64()?, fields.u64()?);
             let (index_len, entries) = (fields.u32()?, fields.u32()?);
             let (index_digest, content) = (fields.bytes()?, fields.bytes()?);
-            table.push(WindowEntry {
+            table.push(GroupEntry {
                 volume,
-                window,
+                group,
                 offset,
                 cells_len,
                 index_len,
@@ -191,43 +190,43 @@ impl RootRecord {
                 content,
             });
         }
-        let root = Self { manifest, windows: table };
-        root.check_windows()?;
+        let root = Self { manifest, groups: table };
+        root.check_groups()?;
         root.check_tiling(offset)?;
         Ok(root)
     }
 
-    /// The windows of one volume.
-    pub fn windows_of(&self, volume: u16) -> &[WindowEntry] {
-        let start = self.windows.partition_point(|window| window.volume < volume);
-        let end = self.windows.partition_point(|window| window.volume <= volume);
-        &self.windows[start..end]
+    /// The groups of one volume.
+    pub fn groups_of(&self, volume: u16) -> &[GroupEntry] {
+        let start = self.groups.partition_point(|group| group.volume < volume);
+        let end = self.groups.partition_point(|group| group.volume <= volume);
+        &self.groups[start..end]
     }
 
-    fn check_windows(&self) -> Result<()> {
+    fn check_groups(&self) -> Result<()> {
         let mut last = None;
-        for entry in &self.windows {
+        for entry in &self.groups {
             let wrong = |what: &str| {
-                Error::corrupt(what).at("volume", entry.volume).at("window", entry.window)
+                Error::corrupt(what).at("volume", entry.volume).at("group", entry.group)
             };
             let volume = self.manifest.volumes.get(usize::from(entry.volume));
-            if volume.is_none_or(|volume| entry.window >= volume.size.windows()) {
-                return Err(wrong("a window lies outside the volumes of the archive"));
+            if volume.is_none_or(|volume| entry.group >= volume.size.groups()) {
+                return Err(wrong("a group lies outside the volumes of the archive"));
             }
             if last
-                .replace((entry.volume, entry.window))
-                .is_some_and(|last| last >= (entry.volume, entry.window))
+                .replace((entry.volume, entry.group))
+                .is_some_and(|last| last >= (entry.volume, entry.group))
             {
-                return Err(wrong("the windows of the archive are not in order"));
+                return Err(wrong("the groups of the archive are not in order"));
             }
-            let expected = WINDOW_HEAD as u64 + WINDOW_SLOT as u64 * u64::from(entry.entries);
+            let expected = GROUP_HEAD as u64 + CELL_ENTRY as u64 * u64::from(entry.entries);
             if entry.entries == 0
-                || entry.entries > SLOTS_PER_WINDOW
+                || entry.entries > CELLS_PER_GROUP
                 || expected != u64::from(entry.index_len)
             {
-                return Err(wrong("a window index has an impossible length"));
+                return Err(wrong("a group index has an impossible length"));
             }
-            debug_assert!(entry.index_len as usize <= MAX_WINDOW_RECORD);
+            debug_assert!(entry.index_len as usize <= MAX_GROUP_RECORD);
         }
         Ok(())
     }
@@ -276,8 +275,8 @@ impl RootRecord {
         take_meta(MetaRole::Prologue, MAX_IMAGE_JSON + MAX_FORMAT_TXT + 4 * 512, &mut step)?;
         for volume in 0..self.manifest.volumes.len() as u16 {
             take_meta(MetaRole::Volume(volume), u64::MAX, &mut step)?;
-            for window in self.windows_of(volume) {
-                step(window.offset, [window.cells_len, window.index_len.into()])?;
+            for group in self.groups_of(volume) {
+                step(group.offset, [group.cells_len, group.index_len.into()])?;
             }
         }
         take_meta(MetaRole::End, 1024, &mut step)?;
@@ -434,7 +433,7 @@ impl From<&Manifest> for ManifestJson {
             meta: meta.collect(),
             version: FORMAT_VERSION,
             volumes: volumes.collect(),
-            window_blocks: WINDOW_BLOCKS.into(),
+            window_blocks: GROUP_BLOCKS.into(),
             writer: manifest.writer.clone(),
         }
     }
@@ -467,10 +466,10 @@ impl ManifestJson {
         }
         let parsed: Self = serde_json::from_slice(json).map_err(wrong)?;
         if (parsed.block_size, parsed.cell_blocks, parsed.window_blocks)
-            != (BLOCK_BYTES, CELL_BLOCKS.into(), WINDOW_BLOCKS.into())
+            != (BLOCK_BYTES, CELL_BLOCKS.into(), GROUP_BLOCKS.into())
         {
             return Err(Error::unsupported(
-                "the archive has another geometry than 512 KiB blocks, cells of 8 and windows of 32,768",
+                "the archive has another geometry than 512 KiB blocks, cells of 8 and groups of 32,768",
             ));
         }
         if parsed.codec.name != "zstd" {
@@ -561,7 +560,7 @@ mod tests {
             volumes: Vec::new(),
             content_root: [2; 32],
         };
-        (RootRecord { manifest, windows: Vec::new() }, at)
+        (RootRecord { manifest, groups: Vec::new() }, at)
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub fn plan_extract(archive: &Archive, wanted: &Wanted) -> Result<Extracted> {
     let entry = archive.volume_entry(volume);
     let stored = archive
         .root()
-        .windows_of(volume)
+        .groups_of(volume)
         .iter()
         .map(|window| window.cells_len + u64::from(window.index_len))
         .sum();
@@ -127,10 +127,10 @@ fn write_absent_blocks(
 ) -> Result<()> {
     let size = archive.volume_entry(volume).size;
     let mut present = BlockMap::new(size);
-    for window in archive.root().windows_of(volume) {
-        for slot in archive.window_index(window)?.slots {
+    for window in archive.root().groups_of(volume) {
+        for slot in archive.group_index(window)?.cells {
             let first =
-                crate::base::SlotAddress { window: window.window, slot: slot.slot }.first_block().0;
+                crate::base::CellAddress { group: window.group, index: slot.index }.first_block().0;
             crate::base::bits_of(slot.present & !slot.fill)
                 .for_each(|bit| present.insert(first + bit, 1));
         }

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use crate::base::{Result, SLOTS_PER_WINDOW, WINDOW_BLOCKS};
+use crate::base::{CELLS_PER_GROUP, GROUP_BLOCKS, Result};
 use crate::engine::{Archive, Context, NoSinks, read_stream};
 use crate::format::{Codec, Footer, RootRecord, VolumeEntry};
 use crate::image::ImageDocument;
@@ -55,15 +55,15 @@ pub fn inspect(archive: &Archive) -> Result<Inspection> {
     let reader = archive.reader();
     let mut volumes = Vec::new();
     let index_len: u64 =
-        archive.root().windows.iter().map(|window| u64::from(window.index_len)).sum();
+        archive.root().groups.iter().map(|window| u64::from(window.index_len)).sum();
     let detailed = index_len <= MAP_INDEX_LIMIT;
     for (index, entry) in archive.root().manifest.volumes.iter().enumerate() {
         let mut picture = Picture::new(entry.size.blocks().into());
-        for window in archive.root().windows_of(index as u16) {
+        for window in archive.root().groups_of(index as u16) {
             if detailed {
-                for slot in archive.window_index(window)?.slots {
-                    let block = u64::from(window.window) * u64::from(WINDOW_BLOCKS)
-                        + u64::from(slot.slot) * 8;
+                for slot in archive.group_index(window)?.cells {
+                    let block = u64::from(window.group) * u64::from(GROUP_BLOCKS)
+                        + u64::from(slot.index) * 8;
                     picture.add(
                         block,
                         8,
@@ -74,11 +74,11 @@ pub fn inspect(archive: &Archive) -> Result<Inspection> {
             } else {
                 // Cells of a window over its whole length: coarse, but 16 GiB are a small part of a
                 // picture this large.
-                let blocks = u64::from(WINDOW_BLOCKS);
+                let blocks = u64::from(GROUP_BLOCKS);
                 picture.add(
-                    u64::from(window.window) * blocks,
+                    u64::from(window.group) * blocks,
                     blocks,
-                    blocks * u64::from(window.entries) / u64::from(SLOTS_PER_WINDOW),
+                    blocks * u64::from(window.entries) / u64::from(CELLS_PER_GROUP),
                     0,
                 );
             }
@@ -114,7 +114,7 @@ pub fn inspect_stream(input: impl Read + Send, context: Context<'_>) -> Result<I
 
 fn volume(root: &RootRecord, index: usize) -> VolumeInspection {
     let stored = root
-        .windows_of(index as u16)
+        .groups_of(index as u16)
         .iter()
         .map(|window| window.cells_len + u64::from(window.index_len))
         .sum();

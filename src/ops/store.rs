@@ -13,7 +13,7 @@ use crate::engine::{
     Archive, Context, MadeCell, PackLog, PackOptions, PackReport, content_of, pack, stored_blocks,
 };
 use crate::format::Footer;
-use crate::format::layout::{FORMAT_VERSION, MAX_CELL_RECORD, WINDOW_SLOT};
+use crate::format::layout::{CELL_ENTRY, FORMAT_VERSION, MAX_CELL_RECORD};
 use crate::image::ImageDocument;
 use crate::image::{ImageSource, Likeness};
 use crate::object::{Creation, ObjectStore};
@@ -291,12 +291,12 @@ pub fn plan_store(
         let map = stored_blocks(source.as_ref(), options, context)
             .map_err(|error| error.at("snapshot", &snapshot.id))?;
         let (blocks, extents, cells) =
-            (map.stored_blocks(), map.extents().count() as u64, map.slots().count() as u64);
+            (map.stored_blocks(), map.extents().count() as u64, map.cells().count() as u64);
         // Data that cannot be compressed, and all the records: what a part size has to be planned
         // for.
         let volume = map.stored_bytes()
             + map.stored_bytes() / 256
-            + cells * (MAX_CELL_RECORD + WINDOW_SLOT + 16) as u64
+            + cells * (MAX_CELL_RECORD + CELL_ENTRY + 16) as u64
             + extents * 24
             + (1 << 20);
         longest += volume;

@@ -5,7 +5,7 @@
 mod memory;
 mod raw_file;
 
-use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, Result, SlotAddress, VolumeSize, bits_of};
+use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, CellAddress, Result, VolumeSize, bits_of};
 use crate::format::{BlockMap, Digest, ZERO_BLOCK_DIGEST};
 
 pub use memory::{MemorySink, MemorySource};
@@ -78,8 +78,8 @@ pub trait BlockSink: Send + Sync {
 /// What a sink got of a cell.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivered<'a> {
-    /// The slot.
-    pub address: SlotAddress,
+    /// The cell.
+    pub address: CellAddress,
     /// Blocks with data.
     pub data: Bitmap8,
     /// Blocks that were written and are zero.
@@ -91,7 +91,7 @@ pub struct Delivered<'a> {
 impl<'a> Delivered<'a> {
     /// What a sink gets of a cell with these bitmaps. Fill blocks stay absent.
     pub fn new(
-        address: SlotAddress,
+        address: CellAddress,
         (present, zero, fill): (Bitmap8, Bitmap8, Bitmap8),
         digests: &'a [Digest],
     ) -> Self {

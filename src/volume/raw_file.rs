@@ -164,10 +164,10 @@ pub fn scan_zero_blocks(
     cancel: &Cancel,
 ) -> Result<()> {
     let kept = Mutex::new(Ok(BlockMap::new(map.size())));
-    let slots = Mutex::new(map.slots());
+    let cells = Mutex::new(map.cells());
     let failed = AtomicBool::new(false);
     let next = || {
-        slots
+        cells
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .next()
@@ -202,7 +202,7 @@ pub fn scan_zero_blocks(
             });
         }
     });
-    drop(slots);
+    drop(cells);
     *map = kept.into_inner().unwrap_or_else(PoisonError::into_inner)?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use amistore::codec::sha256;
 use amistore::engine::Archive;
-use amistore::format::{Footer, MetaRole, RootRecord, WindowIndex};
+use amistore::format::{Footer, GroupIndex, MetaRole, RootRecord};
 use amistore::object::MemoryReader;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -364,35 +364,35 @@ fn numbers(seed: u64, blocks: u64) -> impl Iterator<Item = u64> {
 pub struct Anatomy {
     pub root: RootRecord,
     pub footer: Footer,
-    windows: Vec<WindowIndex>,
+    groups: Vec<GroupIndex>,
 }
 
 impl Anatomy {
     pub fn of(bytes: &[u8]) -> Self {
         let reader = MemoryReader::new("archive", bytes.to_vec());
         let archive = Archive::open(std::sync::Arc::new(reader)).expect("an archive");
-        let windows = archive
+        let groups = archive
             .root()
-            .windows
+            .groups
             .iter()
-            .map(|entry| archive.window_index(entry).expect("an index"))
+            .map(|entry| archive.group_index(entry).expect("an index"))
             .collect();
-        Self { root: archive.root().clone(), footer: archive.footer().clone(), windows }
+        Self { root: archive.root().clone(), footer: archive.footer().clone(), groups }
     }
 
-    /// Offset and length of the C record and of the data frame of a cell, counted within a window
+    /// Offset and length of the C record and of the data frame of a cell, counted within a group
     /// of the table.
-    pub fn cell(&self, window: usize, cell: usize) -> [(usize, usize); 2] {
-        let slots = &self.windows[window].slots;
-        let before: u64 = slots[..cell].iter().map(|slot| u64::from(slot.cell_len)).sum();
-        let record = (self.root.windows[window].offset + before) as usize;
-        let record_len = slots[cell].record_len() as usize;
-        [(record, record_len), (record + record_len, slots[cell].frame_len() as usize)]
+    pub fn cell(&self, group: usize, cell: usize) -> [(usize, usize); 2] {
+        let cells = &self.groups[group].cells;
+        let before: u64 = cells[..cell].iter().map(|cell| u64::from(cell.cell_len)).sum();
+        let record = (self.root.groups[group].offset + before) as usize;
+        let record_len = cells[cell].record_len() as usize;
+        [(record, record_len), (record + record_len, cells[cell].frame_len() as usize)]
     }
 
     /// Offset and length of an S record.
-    pub fn index(&self, window: usize) -> (usize, usize) {
-        let entry = &self.root.windows[window];
+    pub fn index(&self, group: usize) -> (usize, usize) {
+        let entry = &self.root.groups[group];
         (entry.index_offset() as usize, entry.index_len as usize)
     }
 

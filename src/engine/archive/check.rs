@@ -3,7 +3,7 @@
 
 use super::Archive;
 use super::open::{read_frame, read_meta, twice};
-use crate::base::{Error, ErrorKind, Result, SlotAddress};
+use crate::base::{CellAddress, Error, ErrorKind, Result};
 use crate::codec::sha256;
 use crate::format::{BlockMap, Digest, FOOTER_LEN, FrameLog, MetaRole, content_root, tar};
 
@@ -86,14 +86,14 @@ fn frames_of(archive: &Archive) -> Result<FrameLog> {
     for volume in 0..archive.root().manifest.volumes.len() as u16 {
         meta(&mut frames, MetaRole::Volume(volume));
         let size = archive.volume_entry(volume).size;
-        for entry in archive.root().windows_of(volume) {
-            for slot in archive.window_index(entry)?.slots {
-                let address = SlotAddress { window: entry.window, slot: slot.slot };
+        for entry in archive.root().groups_of(volume) {
+            for slot in archive.group_index(entry)?.cells {
+                let address = CellAddress { group: entry.group, index: slot.index };
                 frames.cell(
                     slot.present,
                     slot.zero,
                     slot.frame_len(),
-                    size.slot_len(address, slot.present) as u32,
+                    size.cell_bytes(address, slot.present) as u32,
                 );
             }
             frames.frame(entry.index_len, 0);

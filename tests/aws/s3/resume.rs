@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use amistore::base::{
-    Cancel, ErrorKind, Event, Observer, Result, SlotAddress, VolumeSize, WINDOW_BLOCKS,
+    Cancel, CellAddress, ErrorKind, Event, GROUP_BLOCKS, Observer, Result, VolumeSize,
 };
 use amistore::checkpoint::{TaskHeader, TaskKind};
 use amistore::engine::{Archive, PackOptions};
@@ -89,17 +89,17 @@ fn cells(archive: &[u8]) -> Vec<(usize, std::ops::Range<u64>, std::ops::Range<u6
     let reader = MemoryReader::new("a", archive.to_vec());
     let archive = Archive::open(std::sync::Arc::new(reader)).expect("opens");
     let mut cells = Vec::new();
-    for entry in &archive.root().windows {
+    for entry in &archive.root().groups {
         let mut at = entry.offset;
-        for slot in archive.window_index(entry).expect("an index").slots {
+        for cell in archive.group_index(entry).expect("an index").cells {
             let first =
-                u64::from(SlotAddress { window: entry.window, slot: slot.slot }.first_block().0);
+                u64::from(CellAddress { group: entry.group, index: cell.index }.first_block().0);
             cells.push((
                 usize::from(entry.volume),
                 first..first + 8,
-                at..at + u64::from(slot.cell_len),
+                at..at + u64::from(cell.cell_len),
             ));
-            at += u64::from(slot.cell_len);
+            at += u64::from(cell.cell_len);
         }
     }
     cells
@@ -522,11 +522,10 @@ fn restored_right(site: &Site, target: &Path) {
 
 #[test]
 fn a_restore_that_was_interrupted_at_any_request_goes_on_there() {
-    // What stands in different windows is fetched by different requests.
+    // What stands in different groups is fetched by different requests.
     let mut random = Random(12);
-    let blocks = (0..7).map(|window| (window * WINDOW_BLOCKS, random.noise(60 << 10))).collect();
-    let site =
-        Site::of(TestImage::new(vec![(u64::from(7 * WINDOW_BLOCKS) * BLOCK as u64, blocks)]));
+    let blocks = (0..7).map(|group| (group * GROUP_BLOCKS, random.noise(60 << 10))).collect();
+    let site = Site::of(TestImage::new(vec![(u64::from(7 * GROUP_BLOCKS) * BLOCK as u64, blocks)]));
     let server = &site.bench.server;
     server.put_object(BUCKET, "source.bin", site.archive.clone(), ObjectOptions::default());
     let directory = site.bench.directory.path();

@@ -1,20 +1,20 @@
 //! The parsers that work on slices.
 
-use amistore::base::{BLOCK_BYTES, Error, ErrorKind, SlotAddress, SnapshotId, VolumeSize};
+use amistore::base::{BLOCK_BYTES, CellAddress, Error, ErrorKind, SnapshotId, VolumeSize};
 use amistore::codec::zstd::{Decoder, Encoder};
 use amistore::format::frame::{self, FrameEnd, FrameHeader, MAX_HEADER};
 use amistore::format::layout::{MAX_FRAME_WINDOW, MAX_VOLUMES, RECORD_PREFIX};
 use amistore::format::tar::{
     VolumeHeaderReader, parse_prologue, prologue, prologue_len, volume_header,
 };
-use amistore::format::{BlockMap, CellRecord, Footer, Record, RootRecord, WindowIndex, WindowSlot};
+use amistore::format::{BlockMap, CellEntry, CellRecord, Footer, GroupIndex, Record, RootRecord};
 use amistore::image::ImageDocument;
 use amistore::object::MemoryReader;
 
 use super::Choices;
 use super::archives::{DOCUMENT, archive_seeds};
 
-/// Volume sizes at the edges: one sector, a short last block, just over a window, the largest.
+/// Volume sizes at the edges: one sector, a short last block, just over a group, the largest.
 const SIZES: [u64; 4] = [512, 3 * BLOCK_BYTES + 512, (16 << 30) + 512, VolumeSize::MAX];
 
 fn volume_size(bytes: u64) -> VolumeSize {
@@ -54,11 +54,11 @@ pub fn records(data: &[u8]) {
         },
         1 => {
             let size = VolumeSize::new(parameter).unwrap_or(volume_size(VolumeSize::MAX));
-            match WindowIndex::parse(bytes, size) {
+            match GroupIndex::parse(bytes, size) {
                 Ok(index) => {
                     assert_eq!(index.encode(), bytes);
-                    assert!(index.window < size.windows());
-                    assert!(index.slots.iter().all(|slot| slot.frame_len() > 0));
+                    assert!(index.group < size.groups());
+                    assert!(index.cells.iter().all(|cell| cell.frame_len() > 0));
                 }
                 Err(error) => container_error(&error),
             }
@@ -79,9 +79,9 @@ pub fn records(data: &[u8]) {
                 );
                 for volume in 0..root.manifest.volumes.len() as u16 {
                     assert!(
-                        root.windows_of(volume)
+                        root.groups_of(volume)
                             .iter()
-                            .all(|window| window.index_offset() <= parameter)
+                            .all(|group| group.index_offset() <= parameter)
                     );
                 }
             }
@@ -97,7 +97,7 @@ fn record_seed(kind: u8, parameter: u64, record: &[u8]) -> Vec<u8> {
 pub fn record_seeds() -> Vec<Vec<u8>> {
     let cell = CellRecord {
         volume: 1,
-        address: SlotAddress { window: 2, slot: 3 },
+        address: CellAddress { group: 2, index: 3 },
         frame_len: 70,
         raw_len: 3 * BLOCK_BYTES as u32,
         present: 0b1011,
@@ -106,20 +106,20 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
         frame_digest: [1; 32],
         block_digests: vec![[2; 32], [3; 32]],
     };
-    let slot = |slot, present, zero| WindowSlot {
+    let cell_entry = |index, present, zero| CellEntry {
         cell_len: 300,
-        slot,
+        index,
         present,
         zero,
         fill: 0,
-        record_digest: [slot as u8; 32],
+        record_digest: [index as u8; 32],
     };
-    let index = WindowIndex {
+    let index = GroupIndex {
         volume: 3,
-        window: 1,
+        group: 1,
         cells_len: 600,
         content: [9; 32],
-        slots: vec![slot(0, 1, 0), slot(4095, 0x81, 0x80)],
+        cells: vec![cell_entry(0, 1, 0), cell_entry(4095, 0x81, 0x80)],
     };
     let mut seeds =
         vec![record_seed(0, 0, &cell.encode()), record_seed(1, 32 << 30, &index.encode())];

@@ -9,9 +9,9 @@ use amistore::codec::zstd::{Decoder, Encoder};
 use amistore::engine::Archive;
 use amistore::format::layout::META_FRAME_RAW;
 use amistore::format::{
-    BlockMap, CellFacts, CellRecord, Codec, Footer, FrameLog, Manifest, MetaFrame, MetaRole,
-    RootRecord, SlotBits, VolumeContent, VolumeEntry, WindowContent, WindowEntry, WindowIndex,
-    WindowSlot, content_root, tar,
+    BlockMap, CellBits, CellEntry, CellFacts, CellRecord, Codec, Footer, FrameLog, GroupContent,
+    GroupEntry, GroupIndex, Manifest, MetaFrame, MetaRole, RootRecord, VolumeContent, VolumeEntry,
+    content_root, tar,
 };
 use amistore::object::MemoryReader;
 
@@ -31,7 +31,7 @@ pub enum Part {
     CellRaw,
     CellFrame,
     CellRecord,
-    Window,
+    Group,
     Trailer,
     Root,
     Extra,
@@ -50,7 +50,7 @@ const PARTS: [Part; 16] = [
     Part::CellRaw,
     Part::CellFrame,
     Part::CellRecord,
-    Part::Window,
+    Part::Group,
     Part::Trailer,
     Part::Root,
     Part::Extra,
@@ -117,15 +117,15 @@ struct Cell {
     frame: Vec<u8>,
 }
 
-struct Window {
-    window: u32,
+struct Group {
+    group: u32,
     cells: Vec<Cell>,
 }
 
 struct Volume {
     name: SnapshotId,
     size: VolumeSize,
-    windows: Vec<Window>,
+    groups: Vec<Group>,
 }
 
 /// A valid archive, taken apart.
@@ -141,21 +141,21 @@ fn take_apart(bytes: &[u8]) -> Pieces {
     let archive = Archive::open(std::sync::Arc::new(reader)).expect("a valid archive");
     let manifest = &archive.root().manifest;
     let volumes = manifest.volumes.iter().enumerate().map(|(volume, entry)| {
-        let windows = archive.root().windows_of(volume as u16).iter().map(|window| {
-            let mut at = window.offset as usize;
-            let slots = archive.window_index(window).expect("a valid index").slots;
-            let cells = slots.iter().map(|slot| {
+        let groups = archive.root().groups_of(volume as u16).iter().map(|group| {
+            let mut at = group.offset as usize;
+            let entries = archive.group_index(group).expect("a valid index").cells;
+            let cells = entries.iter().map(|cell| {
                 let (record, frame) =
-                    bytes[at..][..slot.cell_len as usize].split_at(slot.record_len() as usize);
-                at += slot.cell_len as usize;
+                    bytes[at..][..cell.cell_len as usize].split_at(cell.record_len() as usize);
+                at += cell.cell_len as usize;
                 Cell {
                     record: CellRecord::parse(record).expect("a valid record"),
                     frame: frame.to_vec(),
                 }
             });
-            Window { window: window.window, cells: cells.collect() }
+            Group { group: group.group, cells: cells.collect() }
         });
-        Volume { name: entry.name.clone(), size: entry.size, windows: windows.collect() }
+        Volume { name: entry.name.clone(), size: entry.size, groups: groups.collect() }
     });
     Pieces {
         image_json: archive.document().bytes().to_vec(),
@@ -272,15 +272,15 @@ impl Assembler {
         (encoded, frame, said.unwrap_or(record))
     }
 
-    fn volume(&mut self, index: u16, volume: &Volume, table: &mut Vec<WindowEntry>) -> VolumeEntry {
+    fn volume(&mut self, index: u16, volume: &Volume, table: &mut Vec<GroupEntry>) -> VolumeEntry {
         let size = self
             .choice(Part::VolumeSize)
             .and_then(|bytes| VolumeSize::new(bytes).ok())
             .unwrap_or(volume.size);
         let mut map = BlockMap::new(size);
-        let mut windows = Vec::new();
-        for window in &volume.windows {
-            let mut cells: Vec<_> = window.cells.iter().map(|cell| self.cell(cell, size)).collect();
+        let mut groups = Vec::new();
+        for group in &volume.groups {
+            let mut cells: Vec<_> = group.cells.iter().map(|cell| self.cell(cell, size)).collect();
             match (self.choice(Part::CellOrder), cells.len()) {
                 (None, _) | (_, 0) => {}
                 (Some(choice), len) if choice % 3 == 0 => cells.swap(0, len - 1),
@@ -289,12 +289,12 @@ impl Assembler {
                 }
                 (Some(choice), len) => cells.push(cells[(choice >> 8) as usize % len].clone()),
             }
-            windows.push((window.window, cells));
+            groups.push((group.group, cells));
         }
-        for (_, cells) in &windows {
+        for (_, cells) in &groups {
             for (_, _, said) in cells.iter().filter(|(_, _, said)| said.check_within(size).is_ok())
             {
-                map.set(said.address, SlotBits { present: said.present, fill: said.fill });
+                map.set(said.address, CellBits { present: said.present, fill: said.fill });
             }
         }
         let mut header: Vec<u8> = tar::volume_header(&volume.name, &map).flatten().collect();
@@ -302,42 +302,42 @@ impl Assembler {
         self.append_meta(MetaRole::Volume(index), &header);
         let mut content = VolumeContent::default();
         let (mut blocks, mut zero, mut fill) = (0, 0, 0);
-        for (window, cells) in windows {
+        for (group, cells) in groups {
             let offset = self.bytes.len() as u64;
-            let mut slots = Vec::new();
-            let mut window_content = WindowContent::default();
+            let mut entries = Vec::new();
+            let mut group_content = GroupContent::default();
             for (encoded, frame, said) in &cells {
                 self.append_record(encoded);
                 self.frames.frame(frame.len() as u32, said.raw_len);
                 self.bytes.extend_from_slice(frame);
-                slots.push(WindowSlot {
+                entries.push(CellEntry {
                     cell_len: (encoded.len() + frame.len()) as u32,
-                    slot: said.address.slot,
+                    index: said.address.index,
                     present: said.present,
                     zero: said.zero,
                     fill: said.fill,
                     record_digest: sha256::digest(encoded),
                 });
-                window_content.add(&CellFacts::new(said, encoded));
+                group_content.add(&CellFacts::new(said, encoded));
                 blocks += u64::from(said.present.count_ones());
                 zero += u64::from(said.zero.count_ones());
                 fill += u64::from(said.fill.count_ones());
             }
             let moved =
-                cells.first().map(|(_, _, said)| said.address.window).filter(|_| self.follow);
-            let (window, cells_len) = (moved.unwrap_or(window), self.bytes.len() as u64 - offset);
-            let digest = window_content.digest();
-            if window_content.has_data() {
-                content.add(window, &digest);
+                cells.first().map(|(_, _, said)| said.address.group).filter(|_| self.follow);
+            let (group, cells_len) = (moved.unwrap_or(group), self.bytes.len() as u64 - offset);
+            let digest = group_content.digest();
+            if group_content.has_data() {
+                content.add(group, &digest);
             }
-            let s = WindowIndex { volume: index, window, cells_len, content: digest, slots };
-            let entries = s.slots.len() as u32;
-            let s = self.edit_record(Part::Window, s.encode());
+            let s = GroupIndex { volume: index, group, cells_len, content: digest, cells: entries };
+            let entries = s.cells.len() as u32;
+            let s = self.edit_record(Part::Group, s.encode());
             self.append_record(&s);
             let (index_len, index_digest) = (s.len() as u32, sha256::digest(&s));
-            table.push(WindowEntry {
+            table.push(GroupEntry {
                 volume: index,
-                window,
+                group,
                 offset,
                 cells_len,
                 index_len,
@@ -362,10 +362,10 @@ impl Assembler {
         let mut prologue = tar::prologue(&image_json, tar::format_text().as_bytes());
         self.edit(Part::Prologue, &mut prologue);
         self.append_meta(MetaRole::Prologue, &prologue);
-        let mut windows = Vec::new();
+        let mut groups = Vec::new();
         let mut volumes = Vec::new();
         for (index, volume) in pieces.volumes.iter().enumerate() {
-            volumes.push(self.volume(index as u16, volume, &mut windows));
+            volumes.push(self.volume(index as u16, volume, &mut groups));
         }
         let mut trailer = tar::trailer();
         self.edit(Part::Trailer, &mut trailer);
@@ -379,7 +379,7 @@ impl Assembler {
             content_root,
         };
         let root_offset = self.bytes.len() as u64;
-        let root = self.edit_record(Part::Root, RootRecord { manifest, windows }.encode());
+        let root = self.edit_record(Part::Root, RootRecord { manifest, groups }.encode());
         self.append_record(&root);
         if self.edits.iter().any(|edit| edit.part == Part::Extra) {
             // A vendor's record, which may stand here.
@@ -488,7 +488,7 @@ pub fn resealed(data: &[u8]) {
 /// images.
 pub const SIZED_PARTS: &[(Part, u16)] = &[
     (Part::CellRecord, 72),
-    (Part::Window, 80),
+    (Part::Group, 80),
     (Part::Root, 1500),
     (Part::TarHeader, 512),
     (Part::Prologue, 140),
