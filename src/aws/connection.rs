@@ -9,7 +9,7 @@ use aws_config::SdkConfig;
 
 use super::body::Progress;
 use super::error::Failure;
-use super::limits::{ConcurrencyLimit, random};
+use super::limits::ConcurrencyLimit;
 use super::runtime::cancelled;
 use super::{Access, BandwidthLimit, Endpoint, RetryPolicy, Runtime};
 use crate::base::{Cancel, Error, ErrorKind, Event, Observer, Result, Retry};
@@ -256,7 +256,8 @@ impl<S: Service> Connection<S> {
                 }
                 Retry::No | Retry::Transient => {}
             }
-            let Some(delay) = self.0.options.retry.delay(error.retry(), attempt, random()) else {
+            let Some(delay) = self.0.options.retry.delay(error.retry(), attempt, fastrand::f64())
+            else {
                 return Err(self.finish(error, attempt));
             };
             self.0.options.observer.note(&Event::Retried { error: &error, attempt, delay });

@@ -18,7 +18,7 @@ pub use event::{Event, NullObserver, Observer, Stage, StageGuard};
 pub use ids::{DeviceName, ImageId, SnapshotId, check_image_name};
 pub use monitor::Monitor;
 pub use pattern::fits_pattern;
-pub use random::random;
+pub use random::random_id;
 pub use time::rfc3339;
 pub use units::{
     BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, CELLS_PER_GROUP, CellAddress,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::base::{Error, ErrorKind, Event, Observer, Result, hex, random, rfc3339};
+use crate::base::{Error, ErrorKind, Event, Observer, Result, hex, random_id, rfc3339};
 use crate::checkpoint::{
     Earlier, SharedTask, StateDirectory, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords,
 };
@@ -69,7 +69,7 @@ impl Resumption {
             target: self.target.clone(),
             image_id: work.image_id.clone(),
             started: rfc3339(SystemTime::now()),
-            nonce: nonce(),
+            nonce: format!("{:032x}", random_id()?),
             fingerprint: digest(work.fingerprint),
             settings: digest(work.settings),
             expected: work.expected,
@@ -91,11 +91,6 @@ impl Resumption {
         }
         Ok(RunningTask(Arc::new(Mutex::new(task))))
     }
-}
-
-/// What nobody else has.
-fn nonce() -> String {
-    format!("{:016x}{:016x}", random(), random())
 }
 
 /// A digest of texts, each with its length.

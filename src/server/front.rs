@@ -20,7 +20,7 @@ use super::metrics::{Metrics, Opened};
 use super::signature::{Signed, Verified, Verifier};
 use super::{Refusal, Service, pages};
 use crate::aws::ec2_query::{MAX_FORM_BYTES, Params, refusal};
-use crate::base::{hex, random};
+use crate::base::random_id;
 
 /// Questions to AWS at a time: what CreateStoreImageTask and CreateRestoreImageTask check.
 const SLOW: usize = 24;
@@ -416,9 +416,10 @@ fn refused(said: &Refusal, id: &str) -> Reply {
     reply
 }
 
-/// A random id in the form of a UUID.
+/// A random id in the form of a UUID; zeros if the operating system gives no random bits: the id
+/// only connects an answer with its line in the log.
 fn request_id() -> String {
-    let digits = hex(&[random().to_be_bytes(), random().to_be_bytes()].concat());
+    let digits = format!("{:032x}", random_id().unwrap_or_default());
     format!(
         "{}-{}-4{}-8{}-{}",
         &digits[..8],

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::base::{Error, Result, random};
+use crate::base::{Error, Result, random_id};
 
 const EXTENSION: &str = "lock";
 
@@ -32,7 +32,7 @@ impl Owner {
         DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
         sweep(&directory);
         loop {
-            let name = format!("{:016x}", random());
+            let name = format!("{:016x}", random_id()? as u64);
             let path = path_of(&directory, &name);
             let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)
             {

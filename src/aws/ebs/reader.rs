@@ -10,7 +10,6 @@ use tokio::time::{sleep, sleep_until};
 use super::super::body::Progress;
 use super::super::error::Failure;
 use super::super::fetch::Fetch;
-use super::super::limits::random;
 use super::listing::{Listing, PartialMap};
 use super::quota::{PAGE_BLOCKS, SnapshotQuota, SpareBlocks};
 use super::tokens::{PendingReads, Tokens, is_stale_block};
@@ -218,7 +217,8 @@ impl EbsSource {
         loop {
             let error =
                 Error::corrupt("a block is not what EBS says that it is: its checksum is wrong");
-            let Some(delay) = options.retry.delay(Retry::Transient, attempt, random()) else {
+            let Some(delay) = options.retry.delay(Retry::Transient, attempt, fastrand::f64())
+            else {
                 return Err(self.locate(error.at("attempts", attempt), block));
             };
             options.observer.note(&Event::Retried { error: &error, attempt, delay });
@@ -260,7 +260,7 @@ impl Fetcher {
                         let Some(pause) = inner.listing.link.options().retry.delay(
                             Retry::Transient,
                             refused,
-                            random(),
+                            fastrand::f64(),
                         ) else {
                             let message = "EBS refuses the tokens that it gave, again and again: every listing replaces them, so something else may be reading the snapshot";
                             return Err(Error::new(ErrorKind::Io, message)

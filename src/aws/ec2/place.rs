@@ -214,7 +214,7 @@ impl ImagePlace for Ec2Place {
         }
         self.check(document)?;
         self.check_access()?;
-        Ok(Box::new(Ec2Target::new(self.clone(), document, task)))
+        Ok(Box::new(Ec2Target::new(self.clone(), document, task)?))
     }
 
     fn is_there(&self, document: &ImageDocument) -> bool {

@@ -16,7 +16,7 @@ use super::place::{
 use super::registration::wanted_tags;
 use crate::aws::ec2_query::Params;
 use crate::base::{
-    BLOCK_BYTES, Error, ErrorKind, Event, Result, SnapshotId, VolumeSize, hex, random,
+    BLOCK_BYTES, Error, ErrorKind, Event, Result, SnapshotId, VolumeSize, hex, random_id,
 };
 use crate::checkpoint::{SharedTask, SnapshotState, TaskRecord};
 use crate::codec::sha256;
@@ -75,17 +75,17 @@ impl Ec2Target {
         place: Ec2Place,
         document: &ImageDocument,
         task: Option<&SharedTask>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        Ok(Self {
             task: task.cloned(),
-            nonce: nonce(task),
+            nonce: nonce(task)?,
             buffers: SendBuffers::new(place.options.memory),
             volumes: Vec::new(),
             items: Vec::new(),
             committed: false,
             document: document.clone(),
             place,
-        }
+        })
     }
 
     fn options(&self) -> &Ec2Options {
@@ -370,10 +370,10 @@ impl Drop for Ec2Target {
     }
 }
 
-/// What makes client tokens of one restore differ from those of another: for a task always the
-/// same, so that a start that was repeated finds the same snapshot.
-fn nonce(task: Option<&SharedTask>) -> String {
-    match task {
+/// The part of client tokens that differs between restores. A task has one for its whole life, so
+/// that a repeated start finds the same snapshot.
+fn nonce(task: Option<&SharedTask>) -> Result<String> {
+    Ok(match task {
         Some(task) => {
             let task = task.lock().unwrap_or_else(PoisonError::into_inner);
             let header = task.header();
@@ -382,6 +382,6 @@ fn nonce(task: Option<&SharedTask>) -> String {
                 header.fingerprint, header.settings, header.started, header.nonce, header.target
             )
         }
-        None => format!("{:x} {:x} {}", random(), random(), std::process::id()),
-    }
+        None => format!("{:032x}", random_id()?),
+    })
 }

@@ -10,4 +10,3 @@ pub use bandwidth::BandwidthLimit;
 pub(super) use concurrency::ConcurrencyLimit;
 pub(super) use request_rate::RequestRate;
 pub use retry::RetryPolicy;
-pub(super) use retry::random;

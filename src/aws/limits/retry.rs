@@ -42,11 +42,6 @@ impl RetryPolicy {
     }
 }
 
-/// A number from 0 to 1, good enough to spread pauses.
-pub(in super::super) fn random() -> f64 {
-    (crate::base::random() >> 11) as f64 / (1u64 << 53) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,10 +61,5 @@ mod tests {
         assert_eq!(pauses, [Some(100), Some(200), Some(400), Some(800), Some(1000), None]);
         assert_eq!(policy.delay(Retry::Throttle, 1, 0.0), Some(Duration::from_millis(500)));
         assert_eq!(policy.delay(Retry::No, 1, 1.0), None);
-    }
-
-    #[test]
-    fn random_numbers_are_between_0_and_1() {
-        assert!((0..1000).map(|_| random()).all(|random| (0.0..1.0).contains(&random)));
     }
 }

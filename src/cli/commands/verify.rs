@@ -4,7 +4,7 @@ use super::super::args::VerifyArgs;
 use super::super::output::{Console, verified, verified_text};
 use super::super::remote::open_archive;
 use super::super::settings::{Place, Settings, parse_percent};
-use crate::base::{Error, Result, random};
+use crate::base::{Error, Result};
 use crate::engine::Selection;
 use crate::image::ImageDirectory;
 use crate::object::PipeReader;
@@ -20,7 +20,9 @@ pub(in super::super) fn run(
     let observer = console.observer();
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let selection = match &args.sample {
-        Some(share) => Selection::Sample { fraction: parse_percent(share)?, seed: random() },
+        Some(share) => {
+            Selection::Sample { fraction: parse_percent(share)?, seed: fastrand::u64(..) }
+        }
         None => Selection::All,
     };
     let shown = place.shown("standard input");

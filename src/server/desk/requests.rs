@@ -6,7 +6,7 @@ use super::super::{Refusal, RestoreRequest, StoreRequest};
 use super::{Shared, refusal};
 use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Edits};
 use crate::aws::s3::{S3Location, S3Store};
-use crate::base::{Error, ErrorKind, ImageId, Result, check_image_name, random};
+use crate::base::{Error, ErrorKind, ImageId, Result, check_image_name, random_id};
 use crate::engine::Archive;
 use crate::object::ObjectStore;
 use crate::setup::{look_at_bucket, restore_target, task_target, told};
@@ -222,7 +222,7 @@ fn of_object(error: &Error) -> Refusal {
     }
 }
 
-/// An id that no image has: 68 random bits, as EC2's own.
+/// An id of an image to come: 68 random bits, as in EC2's own ids.
 fn reserve() -> Result<ImageId> {
-    ImageId::parse(&format!("ami-{:016x}{:x}", random(), random() & 0xF))
+    ImageId::parse(&format!("ami-{:017x}", random_id()? >> 60))
 }
