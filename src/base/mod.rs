@@ -19,7 +19,7 @@ pub use ids::{DeviceName, ImageId, SnapshotId, check_image_name};
 pub use monitor::Monitor;
 pub use pattern::fits_pattern;
 pub use random::random_id;
-pub use time::rfc3339;
+pub use time::{rfc3339, rfc3339_millis};
 pub use units::{
     BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, CELLS_PER_GROUP, CellAddress,
     GROUP_BLOCKS, MAX_VOLUMES, VolumeSize, bits_of, gib_rounded_up, hex, human_bytes,

@@ -1,38 +1,31 @@
-//! Times as they are printed.
+//! Times as text: RFC 3339 in UTC.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-/// A time as RFC 3339 in UTC, whole seconds: `2025-10-08T01:31:45Z`. Times before 1970 are printed
-/// as 1970.
+use jiff::Timestamp;
+
+/// A time in whole seconds: `2025-10-08T01:31:45Z`. Times out of range are printed as the nearest in
+/// range, which is from 1970 to `9999-12-30T22:00:00Z`, the end of jiff's.
 pub fn rfc3339(time: SystemTime) -> String {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        rest / 3600,
-        rest % 3600 / 60,
-        rest % 60
-    )
+    format!("{:.0}", timestamp(time))
 }
 
-/// Year, month and day of a day counted from 1970-01-01, by eras of 400 years that begin on 1
-/// March.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+/// A time in milliseconds, as EC2 prints it: `2025-10-08T01:31:45.007Z`. The range is that of
+/// [`rfc3339`].
+pub fn rfc3339_millis(time: SystemTime) -> String {
+    format!("{:.3}", timestamp(time))
+}
+
+fn timestamp(time: SystemTime) -> Timestamp {
+    if time < SystemTime::UNIX_EPOCH {
+        return Timestamp::UNIX_EPOCH;
+    }
+    Timestamp::try_from(time).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 
@@ -47,5 +40,19 @@ mod tests {
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
         }
+    }
+
+    #[test]
+    fn fractions_are_cut_off_and_not_rounded() {
+        let time = UNIX_EPOCH + Duration::from_nanos(1_759_887_105_999_999_999);
+        assert_eq!(rfc3339(time), "2025-10-08T01:31:45Z");
+        assert_eq!(rfc3339_millis(time), "2025-10-08T01:31:45.999Z");
+    }
+
+    #[test]
+    fn times_out_of_range_are_printed_as_the_nearest_in_range() {
+        assert_eq!(rfc3339(UNIX_EPOCH - Duration::from_secs(1)), "1970-01-01T00:00:00Z");
+        let far = UNIX_EPOCH + Duration::from_secs(1 << 40);
+        assert_eq!(rfc3339(far), "9999-12-30T22:00:00Z");
     }
 }

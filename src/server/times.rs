@@ -1,47 +1,27 @@
 //! Times as the protocols write and read them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
-use crate::base::rfc3339;
+pub(super) use crate::base::rfc3339_millis as milliseconds;
 
-/// As EC2 prints it: `2026-01-01T01:01:01.001Z`.
-pub(super) fn milliseconds(time: SystemTime) -> String {
-    let millis = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_millis());
-    format!("{}.{millis:03}Z", rfc3339(time).trim_end_matches('Z'))
-}
+/// The date of a signature: `20260101T010101Z`.
+const SIGNED: &str = "%Y%m%dT%H%M%SZ";
 
-/// As signatures have it, `20260101T010101Z`, in seconds since 1970.
+/// Reads the date of a signature, in seconds since 1970. `None` if the text is not a date in
+/// exactly this form.
 pub(super) fn signed_at(text: &str) -> Option<i64> {
-    let bytes = text.as_bytes();
-    let shape = bytes.len() == 16 && bytes[8] == b'T' && bytes[15] == b'Z';
-    if !shape
-        || !bytes.iter().enumerate().all(|(at, byte)| matches!(at, 8 | 15) || byte.is_ascii_digit())
-    {
-        return None;
-    }
-    let part = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
-    let (year, month, day) = (part(0, 4)?, part(4, 6)?, part(6, 8)?);
-    let (hour, minute, second) = (part(9, 11)?, part(11, 13)?, part(13, 15)?);
-    if !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || hour > 23
-        || minute > 59
-        || second > 60
-    {
-        return None;
-    }
-    // Days by years that begin in March, so that the day that leap years have is their last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days =
-        365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
+    let time = DateTime::strptime(SIGNED, text).ok()?.to_zoned_datetime(TimeZone::UTC).ok()?;
+    // The crate also reads signs, white space and numbers without leading zeros.
+    (time.strftime(SIGNED).to_string() == text).then(|| time.timestamp().as_second())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::base::rfc3339;
 
     #[test]
     fn a_time_that_is_written_is_read() {
@@ -52,15 +32,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_none() {
+    fn a_text_that_is_not_a_time_is_none() {
         for text in [
             "",
             "20260101T010101",
             "2026-1-01T01:01Z",
             "20261301T010101Z",
+            "20260230T010101Z",
             "20260101T240101Z",
             "2026é101T01010Z",
             "+0260101T010101Z",
+            " 20260101T010101Z",
         ] {
             assert_eq!(signed_at(text), None, "{text}");
         }
