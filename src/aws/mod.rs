@@ -19,6 +19,7 @@ mod error;
 mod fetch;
 mod limits;
 mod partition;
+pub mod percent;
 mod runtime;
 pub mod s3;
 mod session;

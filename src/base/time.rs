@@ -4,8 +4,8 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-/// A time in whole seconds: `2025-10-08T01:31:45Z`. Times out of range are printed as the nearest in
-/// range, which is from 1970 to `9999-12-30T22:00:00Z`, the end of jiff's.
+/// A time in whole seconds: `2025-10-08T01:31:45Z`. A time before 1970 is printed as 1970, one
+/// after `9999-12-30T22:00:00Z`, the end of jiff's range, as that.
 pub fn rfc3339(time: SystemTime) -> String {
     format!("{:.0}", timestamp(time))
 }

@@ -3,8 +3,12 @@
 //! A form that is encoded and decoded is the same. Decoding has limits and refuses what is not a
 //! form; it does not judge names.
 
-use std::fmt::{Display, Write};
+use std::borrow::Cow;
+use std::fmt::Display;
 
+use percent_encoding::{percent_decode, utf8_percent_encode};
+
+use super::super::percent::RESERVED;
 use crate::base::{Error, ErrorKind, Result};
 
 /// The version of the EC2 API.
@@ -139,41 +143,27 @@ fn pair(form: &mut String, name: &str, value: &str) {
     if !form.is_empty() {
         form.push('&');
     }
-    escape(form, name);
+    form.push_str(&escape(name));
     form.push('=');
-    escape(form, value);
+    form.push_str(&escape(value));
 }
 
-fn escape(form: &mut String, text: &str) {
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                form.push(char::from(byte))
-            }
-            b' ' => form.push('+'),
-            _ => _ = write!(form, "%{byte:02X}"),
-        }
-    }
+fn escape(text: &str) -> String {
+    utf8_percent_encode(text, RESERVED).to_string().replace("%20", "+")
 }
 
+/// The text of a name or value. The crate lets a `%` without two digits pass; it is an error here.
 fn unescape(text: &[u8]) -> Result<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.iter();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => match (rest.next().and_then(digit), rest.next().and_then(digit)) {
-                (Some(high), Some(low)) => high << 4 | low,
-                _ => return Err(Error::usage("the form has a % without two hexadecimal digits")),
-            },
-            byte => *byte,
-        });
+    let is_escape = |rest: &[u8]| {
+        rest.first_chunk::<2>().is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.split(|byte| *byte == b'%').skip(1).all(is_escape) {
+        return Err(Error::usage("the form has a % without two hexadecimal digits"));
     }
-    String::from_utf8(bytes).map_err(|_| Error::usage("the form is not UTF-8"))
-}
-
-fn digit(byte: &u8) -> Option<u8> {
-    char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    let spaced: Vec<u8> =
+        text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    let text = percent_decode(&spaced).decode_utf8();
+    text.map(Cow::into_owned).map_err(|_| Error::usage("the form is not UTF-8"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::utf8_percent_encode;
+
 use super::super::base64;
+use super::super::percent::RESERVED;
 use crate::base::{Error, ErrorKind, Result};
 
 /// S3 counts the bytes of names and values.
@@ -132,26 +135,17 @@ fn decode_quoted(payload: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Tags as the header `x-amz-tagging` wants them: a URL-encoded query.
+/// The value of the header `x-amz-tagging`: the tags as a query. `None` without tags.
 pub(super) fn encode_tags(tags: &BTreeMap<String, String>) -> Option<String> {
     let pairs: Vec<String> = tags
         .iter()
-        .map(|(key, value)| format!("{}={}", percent_encode(key, ""), percent_encode(value, "")))
+        .map(|(key, value)| {
+            let (key, value) =
+                (utf8_percent_encode(key, RESERVED), utf8_percent_encode(value, RESERVED));
+            format!("{key}={value}")
+        })
         .collect();
     (!pairs.is_empty()).then(|| pairs.join("&"))
-}
-
-/// Text as it stands in a URL. What is in `also` stays as it is, beside what always does.
-pub(super) fn percent_encode(text: &str, also: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
-            }
-            byte if also.as_bytes().contains(&byte) => char::from(byte).to_string(),
-            byte => format!("%{byte:02X}"),
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use percent_encoding::utf8_percent_encode;
 use tokio::task::JoinSet;
 
 use super::super::error::classify;
+use super::super::percent::RESERVED_IN_PATH;
 use super::Checksum;
-use super::attributes::{encode_metadata, encode_tags, percent_encode};
+use super::attributes::{encode_metadata, encode_tags};
 use super::store::{Head, S3Store};
 use super::upload::{Identity, SentPart, Upload, identify, is_unreadable};
 use crate::base::{Error, ErrorKind, Event, Result};
@@ -106,7 +108,8 @@ impl S3Store {
         overwrite: Overwrite,
     ) -> Result<()> {
         let piece = PIECE.max(from.len.div_ceil(super::MAX_PARTS).next_multiple_of(1 << 20));
-        let encoded = percent_encode(&format!("{}/{source_key}", source.bucket), "/");
+        let copied = format!("{}/{source_key}", source.bucket);
+        let encoded = utf8_percent_encode(&copied, RESERVED_IN_PATH).to_string();
         let mut tasks = JoinSet::new();
         for (index, start) in
             (0..from.len).step_by(usize::try_from(piece).unwrap_or(usize::MAX)).enumerate()
