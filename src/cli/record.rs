@@ -7,7 +7,7 @@ use super::output::Console;
 use super::settings::state_directory;
 use crate::base::{ErrorKind, Observer, Result};
 use crate::setup::{Recorder, failure_reason};
-use crate::taskdb::{Ledger, NewTask, Owner};
+use crate::taskdb::{NewTask, Owner, TaskDb};
 
 /// Does some work, and records that it began, how far it is and how it ended. Where that cannot be
 /// recorded the work is done all the same.
@@ -33,7 +33,7 @@ pub(super) fn recorded<T>(
 }
 
 struct Run {
-    ledger: Arc<Ledger>,
+    task_db: Arc<TaskDb>,
     owner: Arc<Owner>,
     id: i64,
     recorder: Recorder,
@@ -42,26 +42,26 @@ struct Run {
 impl Run {
     fn begin(state: Option<&Path>, task: &NewTask, observer: &Arc<dyn Observer>) -> Result<Self> {
         let state = state_directory(state)?;
-        let ledger = Arc::new(Ledger::open(state.path())?);
+        let task_db = Arc::new(TaskDb::open(state.path())?);
         let owner = Arc::new(Owner::register(state.path())?);
-        let id = ledger.begin(task, &owner)?;
-        let recorder = Recorder::start(ledger.clone(), owner.clone(), (id, 0), observer.clone())?;
-        Ok(Self { ledger, owner, id, recorder })
+        let id = task_db.begin(task, &owner)?;
+        let recorder = Recorder::start(task_db.clone(), owner.clone(), (id, 0), observer.clone())?;
+        Ok(Self { task_db, owner, id, recorder })
     }
 
     fn end<T>(self, outcome: &Result<T>) -> Result<()> {
-        let Self { ledger, owner, id, recorder } = self;
+        let Self { task_db, owner, id, recorder } = self;
         // The last of its progress comes before its end.
         drop(recorder);
         match outcome {
-            Ok(_) => ledger.complete(id, &owner),
+            Ok(_) => task_db.complete(id, &owner),
             // Another process does it, and will tell how it ends.
             Err(error)
                 if error.kind() == ErrorKind::Exists && error.fact("state_file").is_some() =>
             {
-                ledger.forget(id, &owner)
+                task_db.forget(id, &owner)
             }
-            Err(error) => ledger.fail(id, &owner, &failure_reason(error)),
+            Err(error) => task_db.fail(id, &owner, &failure_reason(error)),
         }
     }
 }

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use super::http::{Body, Reply};
-use super::reserved::{parse, registered, renamed, unavailable};
+use super::image_ids::{parse, registered, renamed, unavailable};
 use super::times::milliseconds;
 use super::{Refusal, RestoreProgress, RestoredImage, Service};
 use crate::aws::ec2::Ec2Connection;

@@ -21,8 +21,8 @@ pub(super) struct Metrics {
     durations: Mutex<BTreeMap<&'static str, Durations>>,
     open: AtomicU64,
     connections: AtomicU64,
-    turned_away: AtomicU64,
-    made_room: AtomicU64,
+    rejected: AtomicU64,
+    evicted: AtomicU64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -33,9 +33,9 @@ struct Durations {
 }
 
 /// A connection, for as long as it is open.
-pub(super) struct Opened(Arc<Metrics>);
+pub(super) struct OpenConnection(Arc<Metrics>);
 
-impl Drop for Opened {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -43,20 +43,20 @@ impl Drop for Opened {
 
 impl Metrics {
     /// Counts a connection.
-    pub(super) fn opened(self: Arc<Self>) -> Opened {
+    pub(super) fn opened(self: Arc<Self>) -> OpenConnection {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.connections.fetch_add(1, Ordering::Relaxed);
-        Opened(self)
+        OpenConnection(self)
     }
 
     /// Counts a connection that there was no place for.
-    pub(super) fn turned_away(&self) {
-        self.turned_away.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn rejected(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a connection that had to leave for another one.
-    pub(super) fn made_room(&self) {
-        self.made_room.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn evicted(&self) {
+        self.evicted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request. `action` is one of a few.
@@ -118,13 +118,13 @@ impl Metrics {
                 "http_connections_refused_total",
                 "counter",
                 "Connections beyond the limit.",
-                self.turned_away.load(Ordering::Relaxed),
+                self.rejected.load(Ordering::Relaxed),
             ),
             (
                 "http_connections_evicted_total",
                 "counter",
                 "Idle connections that made room for others.",
-                self.made_room.load(Ordering::Relaxed),
+                self.evicted.load(Ordering::Relaxed),
             ),
         ] {
             family(&mut text, name, kind, help);

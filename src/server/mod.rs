@@ -7,20 +7,19 @@
 //! restore anything itself.
 
 mod actions;
-mod desk;
 mod forward;
-mod front;
-mod guard;
 mod http;
+mod image_ids;
 mod metrics;
+mod origin;
 mod pages;
 mod refusal;
-mod reserved;
+mod router;
 mod service;
 mod signature;
+mod task_service;
 mod times;
 
-pub use desk::{Desk, DeskSettings, TaskLimits};
 pub use forward::{Answered, Asked, Upstream};
 pub use http::{HttpServer, HttpSettings, Limits, TlsFiles, check_exposure};
 pub use service::{
@@ -28,3 +27,4 @@ pub use service::{
     StoreQuery, StoreRequest, StoreResult,
 };
 pub use signature::{AccessKeys, read_private};
+pub use task_service::{TaskLimits, TaskService, TaskServiceSettings};

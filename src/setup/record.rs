@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::base::{Error, Event, Observer, Result, Stage};
-use crate::taskdb::{Ledger, Owner};
+use crate::taskdb::{Owner, TaskDb};
 
 /// Between two notes.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ impl Recorder {
     /// Begins to note how far the task `id` of `owner` is, of which `percent` were told before.
     /// What is heard is passed on to `inner`.
     pub fn start(
-        ledger: Arc<Ledger>,
+        task_db: Arc<TaskDb>,
         owner: Arc<Owner>,
         (id, percent): (i64, u8),
         inner: Arc<dyn Observer>,
@@ -64,7 +64,7 @@ impl Recorder {
         let noted = count.clone();
         let thread = std::thread::Builder::new()
             .name("amistore-record".to_owned())
-            .spawn(move || noted.write(&ledger, &owner, id));
+            .spawn(move || noted.write(&task_db, &owner, id));
         let thread = thread.map_err(|cause| {
             Error::io("cannot start the thread that keeps the record of tasks", cause)
         })?;
@@ -117,14 +117,14 @@ impl Count {
         self.percent.fetch_max(percent, Ordering::Relaxed).max(percent)
     }
 
-    fn write(&self, ledger: &Ledger, owner: &Owner, id: i64) {
+    fn write(&self, task_db: &TaskDb, owner: &Owner, id: i64) {
         let mut noted = (0, 0);
         let mut ended = lock(&self.ended);
         loop {
             let over = *ended;
             drop(ended);
             let now = (self.percent(), self.done.load(Ordering::Relaxed));
-            if now != noted && ledger.advance(id, owner, now.0, now.1).is_ok() {
+            if now != noted && task_db.advance(id, owner, now.0, now.1).is_ok() {
                 noted = now;
             }
             if over {
@@ -185,13 +185,13 @@ mod tests {
     #[test]
     fn progress_is_that_of_the_work_and_is_noted_at_the_end_at_the_latest() {
         let state = tempfile::tempdir().expect("a directory");
-        let ledger = Arc::new(Ledger::open(state.path()).expect("a record"));
+        let task_db = Arc::new(TaskDb::open(state.path()).expect("a record"));
         let owner = Arc::new(Owner::register(state.path()).expect("an owner"));
-        let id = ledger
+        let id = task_db
             .begin(&NewTask::new(Kind::Store, Origin::Command, "a", "b"), &owner)
             .expect("begins");
         let recorder =
-            Recorder::start(ledger.clone(), owner.clone(), (id, 7), Arc::new(NullObserver))
+            Recorder::start(task_db.clone(), owner.clone(), (id, 7), Arc::new(NullObserver))
                 .expect("starts");
         let observer = recorder.observer();
         assert_eq!(recorder.percent(), 7);
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(recorder.percent(), 25);
         observer.note(&Event::Advanced { bytes: 4750, stored: 0 });
         drop(recorder);
-        let row = ledger.recent(1).expect("rows").remove(0);
+        let row = task_db.recent(1).expect("rows").remove(0);
         assert_eq!((row.percent, row.bytes), (99, 5000), "100 is for its end");
     }
 }

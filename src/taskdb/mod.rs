@@ -6,7 +6,7 @@
 //! process ended. It does not know how work is done or continued: that is in the task files beside
 //! it.
 
-mod ledger;
+mod database;
 mod owner;
 mod pages;
 mod schema;
@@ -16,12 +16,12 @@ mod tests;
 
 use std::time::{Duration, SystemTime};
 
-pub use ledger::{Conflict, Ledger, Of, Rules};
+pub use database::{Conflict, Rules, ScopeFilter, TaskDb};
 pub use owner::Owner;
 pub use pages::{Filter, Page, newest_of_each, page};
 
 /// Tasks are listed for so long after their end, as by EC2.
-pub const KEPT_FOR: Duration = Duration::from_secs(31 * 86_400);
+pub const LISTED_FOR: Duration = Duration::from_secs(31 * 86_400);
 
 /// What sort of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::params;
 
-use super::Ledger;
+use super::TaskDb;
 use super::schema::{millis, time};
 use crate::base::Result;
 
@@ -13,7 +13,7 @@ use crate::base::Result;
 /// may have waited since then.
 const KEPT: Duration = Duration::from_secs(600);
 
-impl Ledger {
+impl TaskDb {
     /// Notes that a signature is used, which is not valid any more at `until`. Returns when it was
     /// used before, if it was.
     pub fn use_signature(

@@ -40,15 +40,15 @@ fn command(image: &str) -> NewTask {
     NewTask { origin: Origin::Command, scope: None, request: None, ..store(image, "b") }
 }
 
-fn opened(directory: &TempDir) -> (Ledger, Owner) {
+fn opened(directory: &TempDir) -> (TaskDb, Owner) {
     (
-        Ledger::open(directory.path()).expect("a record"),
+        TaskDb::open(directory.path()).expect("a record"),
         Owner::register(directory.path()).expect("an owner"),
     )
 }
 
-fn enqueue(ledger: &Ledger, task: &NewTask) -> i64 {
-    ledger.enqueue(task, &RULES).expect("no error").expect("no conflict")
+fn enqueue(task_db: &TaskDb, task: &NewTask) -> i64 {
+    task_db.enqueue(task, &RULES).expect("no error").expect("no conflict")
 }
 
 fn change(directory: &Path, statement: &str) {
@@ -75,7 +75,7 @@ fn a_task_is_claimed_once_and_ends_as_its_owner_says() {
     // Nobody ends what another works on.
     one.complete(b, &first).expect("no error");
     one.advance(a, &first, 100, 77).expect("notes");
-    let rows = other.stores(&Of::Scope(SCOPE), &["ami-1".to_owned()]).expect("rows");
+    let rows = other.stores(&ScopeFilter::Scope(SCOPE), &["ami-1".to_owned()]).expect("rows");
     assert_eq!((rows[0].percent, rows[0].bytes, rows[0].state.shown()), (99, 77, "InProgress"));
     one.complete(a, &first).expect("ends");
     other.fail(b, &second, "no more room").expect("ends");
@@ -91,15 +91,15 @@ fn a_task_is_claimed_once_and_ends_as_its_owner_says() {
 #[test]
 fn many_who_claim_at_once_get_each_task_once() {
     let directory = TempDir::new().expect("a directory");
-    let (ledger, _) = opened(&directory);
+    let (task_db, _) = opened(&directory);
     let asked: Vec<i64> =
-        (0..20).map(|number| enqueue(&ledger, &store(&format!("ami-{number}"), "b"))).collect();
+        (0..20).map(|number| enqueue(&task_db, &store(&format!("ami-{number}"), "b"))).collect();
     let mut claimed: Vec<i64> = std::thread::scope(|scope| {
         let claim = || {
-            let (ledger, owner) = opened(&directory);
+            let (task_db, owner) = opened(&directory);
             let mut mine = Vec::new();
-            while let Some(row) = ledger.claim(SCOPE, &owner).expect("no error") {
-                ledger.complete(row.id, &owner).expect("ends");
+            while let Some(row) = task_db.claim(SCOPE, &owner).expect("no error") {
+                task_db.complete(row.id, &owner).expect("ends");
                 mine.push(row.id);
             }
             mine
@@ -114,28 +114,28 @@ fn many_who_claim_at_once_get_each_task_once() {
 #[test]
 fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
     let directory = TempDir::new().expect("a directory");
-    let ((ledger, gone), (_, next)) = (opened(&directory), opened(&directory));
-    let asked = enqueue(&ledger, &store("ami-1", "b"));
-    assert_eq!(ledger.claim(SCOPE, &gone).expect("no error").expect("a task").id, asked);
-    let run = ledger.begin(&command("ami-2"), &gone).expect("begins");
-    assert_eq!(ledger.claim(SCOPE, &next).expect("no error"), None, "its owner is there");
+    let ((task_db, gone), (_, next)) = (opened(&directory), opened(&directory));
+    let asked = enqueue(&task_db, &store("ami-1", "b"));
+    assert_eq!(task_db.claim(SCOPE, &gone).expect("no error").expect("a task").id, asked);
+    let run = task_db.begin(&command("ami-2"), &gone).expect("begins");
+    assert_eq!(task_db.claim(SCOPE, &next).expect("no error"), None, "its owner is there");
     drop(gone);
-    let rows = ledger.recent(10).expect("rows");
+    let rows = task_db.recent(10).expect("rows");
     assert_eq!((rows[0].id, rows[0].state), (run, State::Failed));
     assert!(rows[0].reason.as_ref().is_some_and(|reason| reason.contains("without a word")));
     assert_eq!((rows[1].id, rows[1].state.shown()), (asked, "InProgress"));
-    assert_eq!(ledger.claim(SCOPE, &next).expect("no error").expect("a task").id, asked);
-    ledger.postpone(asked, &next, "the weather").expect("releases");
-    assert_eq!(ledger.unfinished().expect("counts"), (1, 0));
-    assert_eq!(ledger.recent(10).expect("rows")[1].reason.as_deref(), Some("the weather"));
+    assert_eq!(task_db.claim(SCOPE, &next).expect("no error").expect("a task").id, asked);
+    task_db.postpone(asked, &next, "the weather").expect("releases");
+    assert_eq!(task_db.unfinished().expect("counts"), (1, 0));
+    assert_eq!(task_db.recent(10).expect("rows")[1].reason.as_deref(), Some("the weather"));
     assert_eq!(
-        ledger.claim("elsewhere", &next).expect("no error"),
+        task_db.claim("elsewhere", &next).expect("no error"),
         None,
         "it is for another account"
     );
-    assert_eq!(ledger.claim(SCOPE, &next).expect("no error"), None, "it rests");
-    ledger.rouse(SCOPE).expect("wakes it");
-    assert_eq!(ledger.claim(SCOPE, &next).expect("no error").expect("a task").reason, None);
+    assert_eq!(task_db.claim(SCOPE, &next).expect("no error"), None, "it rests");
+    task_db.rouse(SCOPE).expect("wakes it");
+    assert_eq!(task_db.claim(SCOPE, &next).expect("no error").expect("a task").reason, None);
 }
 
 #[test]
@@ -158,46 +158,48 @@ fn files_of_owners_that_are_gone_are_removed_by_the_next() {
 #[test]
 fn of_one_image_one_store_at_a_time_is_taken_on() {
     let directory = TempDir::new().expect("a directory");
-    let (ledger, owner) = opened(&directory);
-    let run = ledger.begin(&command("ami-1"), &owner).expect("begins");
+    let (task_db, owner) = opened(&directory);
+    let run = task_db.begin(&command("ami-1"), &owner).expect("begins");
     assert_eq!(
-        ledger.enqueue(&store("ami-1", "other"), &RULES).expect("no error"),
+        task_db.enqueue(&store("ami-1", "other"), &RULES).expect("no error"),
         Err(Conflict::Storing)
     );
-    ledger.complete(run, &owner).expect("ends");
-    enqueue(&ledger, &store("ami-1", "other"));
+    task_db.complete(run, &owner).expect("ends");
+    enqueue(&task_db, &store("ami-1", "other"));
     assert_eq!(
-        ledger.check(&store("ami-1", "b"), &RULES).expect("no error"),
+        task_db.check(&store("ami-1", "b"), &RULES).expect("no error"),
         Some(Conflict::Storing)
     );
-    enqueue(&ledger, &restore("name", "ami-r1"));
-    let taken = ledger.enqueue(&restore("name", "ami-r2"), &RULES).expect("no error");
+    enqueue(&task_db, &restore("name", "ami-r1"));
+    let taken = task_db.enqueue(&restore("name", "ami-r2"), &RULES).expect("no error");
     assert_eq!(taken, Err(Conflict::Name("ami-r1".into())));
 }
 
 #[test]
 fn limits_are_those_of_what_waits_and_of_bytes_under_way() {
     let directory = TempDir::new().expect("a directory");
-    let (ledger, owner) = opened(&directory);
+    let (task_db, owner) = opened(&directory);
     let few = Rules { max_queued: 2, max_bytes: 1 };
-    enqueue(&ledger, &store("ami-1", "b"));
+    enqueue(&task_db, &store("ami-1", "b"));
     assert_eq!(
-        ledger.check(&store("ami-2", "b"), &few).expect("no error"),
+        task_db.check(&store("ami-2", "b"), &few).expect("no error"),
         Some(Conflict::Bytes(1 << 30))
     );
     assert_eq!(
-        ledger.check(&restore("n", "ami-r"), &few).expect("no error"),
+        task_db.check(&restore("n", "ami-r"), &few).expect("no error"),
         None,
         "the first one may be larger"
     );
-    enqueue(&ledger, &store("ami-2", "b"));
+    enqueue(&task_db, &store("ami-2", "b"));
     assert_eq!(
-        ledger.check(&store("ami-3", "b"), &few).expect("no error"),
+        task_db.check(&store("ami-3", "b"), &few).expect("no error"),
         Some(Conflict::Queued(2))
     );
-    ledger.claim(SCOPE, &owner).expect("no error").expect("a task");
+    task_db.claim(SCOPE, &owner).expect("no error").expect("a task");
     assert_eq!(
-        ledger.check(&store("ami-3", "b"), &Rules { max_bytes: 1 << 40, ..few }).expect("no error"),
+        task_db
+            .check(&store("ami-3", "b"), &Rules { max_bytes: 1 << 40, ..few })
+            .expect("no error"),
         None
     );
 }
@@ -205,59 +207,60 @@ fn limits_are_those_of_what_waits_and_of_bytes_under_way() {
 #[test]
 fn the_old_are_forgotten_and_reserved_ids_are_kept() {
     let directory = TempDir::new().expect("a directory");
-    let (ledger, owner) = opened(&directory);
+    let (task_db, owner) = opened(&directory);
     for task in [restore("one", "ami-r1"), restore("two", "ami-r2"), store("ami-1", "b")] {
-        enqueue(&ledger, &task);
-        let id = ledger.claim(SCOPE, &owner).expect("no error").expect("a task").id;
+        enqueue(&task_db, &task);
+        let id = task_db.claim(SCOPE, &owner).expect("no error").expect("a task").id;
         if task.name.as_deref() == Some("one") {
-            ledger.note_image(id, &owner, "ami-real").expect("notes");
+            task_db.note_image(id, &owner, "ami-real").expect("notes");
         }
-        ledger.complete(id, &owner).expect("ends");
+        task_db.complete(id, &owner).expect("ends");
     }
-    let waiting = enqueue(&ledger, &store("ami-2", "b"));
-    let old = millis(SystemTime::now() - KEPT_FOR - Duration::from_secs(1));
+    let waiting = enqueue(&task_db, &store("ami-2", "b"));
+    let old = millis(SystemTime::now() - LISTED_FOR - Duration::from_secs(1));
     change(
         directory.path(),
         &format!("UPDATE task SET started = {old}, ended = {old} WHERE ended IS NOT NULL"),
     );
     assert_eq!(
-        ledger.recent(10).expect("rows").iter().map(|row| row.id).collect::<Vec<_>>(),
+        task_db.recent(10).expect("rows").iter().map(|row| row.id).collect::<Vec<_>>(),
         [waiting]
     );
     // A server that is never stopped forgets, too.
-    enqueue(&ledger, &store("ami-3", "b"));
-    let kept = ledger.reserved(&Of::Scope(SCOPE), "ami-r1").expect("no error").expect("kept");
+    enqueue(&task_db, &store("ami-3", "b"));
+    let kept =
+        task_db.reserved(&ScopeFilter::Scope(SCOPE), "ami-r1").expect("no error").expect("kept");
     assert_eq!(kept.restored_id.as_deref(), Some("ami-real"));
-    assert_eq!(ledger.reserved(&Of::Scope(SCOPE), "ami-r2").expect("no error"), None);
-    assert_eq!(ledger.recent(10).expect("rows").len(), 2);
+    assert_eq!(task_db.reserved(&ScopeFilter::Scope(SCOPE), "ami-r2").expect("no error"), None);
+    assert_eq!(task_db.recent(10).expect("rows").len(), 2);
 }
 
 #[test]
 fn a_scope_has_tasks_and_limits_of_its_own() {
     let directory = TempDir::new().expect("a directory");
-    let (ledger, owner) = opened(&directory);
+    let (task_db, owner) = opened(&directory);
     let theirs = |task: NewTask| NewTask { scope: Some("else where".into()), ..task };
     let rules = Rules { max_queued: 1, max_bytes: 1 << 30 };
-    let taken = |task: &NewTask| ledger.enqueue(task, &rules).expect("no error");
+    let taken = |task: &NewTask| task_db.enqueue(task, &rules).expect("no error");
     taken(&theirs(store("ami-1", "b"))).expect("taken on");
     taken(&store("ami-1", "b")).expect("others store an image of this id as well");
     assert_eq!(taken(&store("ami-2", "b")), Err(Conflict::Queued(1)));
-    assert_eq!(ledger.stores(&Of::Scope(SCOPE), &[]).expect("rows").len(), 1);
-    enqueue(&ledger, &theirs(restore("web", "ami-r1")));
-    assert_eq!(ledger.reserved(&Of::Scope(SCOPE), "ami-r1").expect("no error"), None);
+    assert_eq!(task_db.stores(&ScopeFilter::Scope(SCOPE), &[]).expect("rows").len(), 1);
+    enqueue(&task_db, &theirs(restore("web", "ami-r1")));
+    assert_eq!(task_db.reserved(&ScopeFilter::Scope(SCOPE), "ami-r1").expect("no error"), None);
     assert!(
-        ledger.reserved(&Of::Place("where"), "ami-r1").expect("no error").is_some(),
+        task_db.reserved(&ScopeFilter::Endpoints("where"), "ami-r1").expect("no error").is_some(),
         "of whatever account"
     );
-    assert_eq!(ledger.stores(&Of::Place("where"), &[]).expect("rows").len(), 1);
+    assert_eq!(task_db.stores(&ScopeFilter::Endpoints("where"), &[]).expect("rows").len(), 1);
     // What nobody comes for does not wait for ever.
-    let old = millis(SystemTime::now() - KEPT_FOR - Duration::from_secs(1));
+    let old = millis(SystemTime::now() - LISTED_FOR - Duration::from_secs(1));
     change(
         directory.path(),
         &format!("UPDATE task SET started = {old} WHERE scope = 'else where'"),
     );
-    ledger.begin(&command("ami-3"), &owner).expect("begins");
-    let given_up: Vec<TaskRow> = ledger
+    task_db.begin(&command("ami-3"), &owner).expect("begins");
+    let given_up: Vec<TaskRow> = task_db
         .recent(10)
         .expect("rows")
         .into_iter()
@@ -277,8 +280,8 @@ fn a_signature_is_used_once_whoever_is_asked_and_forgotten_when_it_is_not_valid_
     let ((one, _), (other, _)) = (opened(&directory), opened(&directory));
     let (soon, past) =
         (SystemTime::now() + Duration::from_secs(60), SystemTime::now() - Duration::from_secs(700));
-    let uses = |ledger: &Ledger, byte: u8, until| {
-        ledger.use_signature(&[byte; 32], until).expect("no error").is_none()
+    let uses = |task_db: &TaskDb, byte: u8, until| {
+        task_db.use_signature(&[byte; 32], until).expect("no error").is_none()
     };
     assert!(uses(&one, 1, soon) && !uses(&other, 1, soon) && uses(&other, 2, soon));
     let before = other.use_signature(&[1; 32], soon).expect("no error").expect("it was used");
@@ -299,11 +302,11 @@ fn a_signature_is_used_once_whoever_is_asked_and_forgotten_when_it_is_not_valid_
 #[test]
 fn nothing_is_written_to_a_file_that_is_gone() {
     let directory = TempDir::new().expect("a directory");
-    let (ledger, _) = opened(&directory);
-    enqueue(&ledger, &store("ami-1", "b"));
+    let (task_db, _) = opened(&directory);
+    enqueue(&task_db, &store("ami-1", "b"));
     std::fs::rename(path_in(directory.path()), directory.path().join("away")).expect("is moved");
     for _ in 0..2 {
-        let error = ledger.enqueue(&store("ami-2", "b"), &RULES).expect_err("it would be lost");
+        let error = task_db.enqueue(&store("ami-2", "b"), &RULES).expect_err("it would be lost");
         assert!(
             error.kind() == ErrorKind::Io && error.message().contains("removed or replaced"),
             "{error:?}"
@@ -321,8 +324,8 @@ fn nothing_is_written_to_a_file_that_is_gone() {
 fn whoever_has_the_record_open_keeps_its_locks() {
     use std::os::unix::fs::MetadataExt;
     let directory = TempDir::new().expect("a directory");
-    let ledgers = [opened(&directory), opened(&directory)];
-    enqueue(&ledgers[1].0, &store("ami-1", "b"));
+    let task_dbs = [opened(&directory), opened(&directory)];
+    enqueue(&task_dbs[1].0, &store("ami-1", "b"));
     let number =
         format!(":{} ", std::fs::metadata(path_in(directory.path())).expect("there").ino());
     let locks = std::fs::read_to_string("/proc/locks").expect("the locks of the system");
@@ -337,8 +340,8 @@ fn whoever_has_the_record_open_keeps_its_locks() {
 #[test]
 fn nobody_else_may_read_the_file() {
     let directory = TempDir::new().expect("a directory");
-    let (ledger, _) = opened(&directory);
-    enqueue(&ledger, &store("ami-1", "b"));
+    let (task_db, _) = opened(&directory);
+    enqueue(&task_db, &store("ami-1", "b"));
     for name in ["tasks.sqlite", "tasks.sqlite-wal"] {
         let mode =
             std::fs::metadata(directory.path().join(name)).expect("there").permissions().mode();
@@ -352,7 +355,7 @@ fn a_newer_or_damaged_file_is_refused_and_named() {
     drop(opened(&directory));
     let path = path_in(directory.path()).display().to_string();
     change(directory.path(), "PRAGMA user_version = 4");
-    let error = Ledger::open(directory.path()).err().expect("newer");
+    let error = TaskDb::open(directory.path()).err().expect("newer");
     assert_eq!(
         (error.kind(), error.fact("path"), error.fact("version")),
         (ErrorKind::Unsupported, Some(path.as_str()), Some("4"))
@@ -361,7 +364,7 @@ fn a_newer_or_damaged_file_is_refused_and_named() {
         [b"this is no database, and not a short one either: ".repeat(100), vec![0xFF; 50_000]]
     {
         std::fs::write(&path, content).expect("writes");
-        let error = Ledger::open(directory.path()).err().expect("damaged");
+        let error = TaskDb::open(directory.path()).err().expect("damaged");
         assert_eq!(
             (error.kind(), error.fact("path")),
             (ErrorKind::Corrupt, Some(path.as_str())),
@@ -374,11 +377,11 @@ fn a_newer_or_damaged_file_is_refused_and_named() {
 #[test]
 fn a_file_that_was_damaged_inside_is_refused() {
     let directory = TempDir::new().expect("a directory");
-    let (ledger, _) = opened(&directory);
+    let (task_db, _) = opened(&directory);
     for number in 0..200 {
-        enqueue(&ledger, &NewTask { size: 0, ..store(&format!("ami-{number}"), "b") });
+        enqueue(&task_db, &NewTask { size: 0, ..store(&format!("ami-{number}"), "b") });
         if number == 90 {
-            ledger
+            task_db
                 .claim(SCOPE, &Owner::register(directory.path()).expect("an owner"))
                 .expect("no error");
         }
@@ -387,7 +390,7 @@ fn a_file_that_was_damaged_inside_is_refused() {
             "UPDATE task SET state = 'failed', ended = 9999999999999 WHERE state = 'queued'",
         );
     }
-    drop(ledger);
+    drop(task_db);
     let path = path_in(directory.path());
     change(directory.path(), "PRAGMA wal_checkpoint(TRUNCATE)");
     let mut bytes = std::fs::read(&path).expect("reads");
@@ -395,7 +398,7 @@ fn a_file_that_was_damaged_inside_is_refused() {
         bytes[at] ^= 0x55;
     }
     std::fs::write(&path, bytes).expect("writes");
-    let error = Ledger::open(directory.path()).err().expect("damaged");
+    let error = TaskDb::open(directory.path()).err().expect("damaged");
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
 }
 

@@ -2,10 +2,10 @@
 //! local AWS of the tests.
 
 mod caller;
-mod desk;
 mod face;
 mod fuzz;
 mod memory;
+mod task_service;
 #[path = "../support"]
 mod support {
     #[cfg(feature = "cli")]

@@ -12,14 +12,14 @@ use super::super::settings::{Settings, state_directory};
 use crate::aws::s3::ObjectOptions;
 use crate::base::{Error, Observer, Result};
 use crate::server::{
-    AccessKeys, Desk, DeskSettings, HttpServer, HttpSettings, Limits, TaskLimits, TlsFiles,
-    Upstream, check_exposure, read_private,
+    AccessKeys, HttpServer, HttpSettings, Limits, TaskLimits, TaskService, TaskServiceSettings,
+    TlsFiles, Upstream, check_exposure, read_private,
 };
 
 pub(in super::super) fn run(args: ServeArgs, settings: &Settings, console: &Console) -> Result<()> {
     // What is wrong with the doors is said before anything is opened behind them.
-    let doors = HttpSettings { listen: args.listen, ..doors(&args.doors)? };
-    check_exposure(&doors)?;
+    let http = HttpSettings { listen: args.listen, ..http_settings(&args.doors)? };
+    check_exposure(&http)?;
     let observer = console.observer();
     let remote = Remote::new(settings, &observer);
     let ec2 = remote.control(&args.sides.access(Side::Source), &args.sides.source_link())?;
@@ -32,11 +32,11 @@ pub(in super::super) fn run(args: ServeArgs, settings: &Settings, console: &Cons
     }
     let region = ec2.region();
     let upstream = args.forward.then(|| Arc::new(ec2) as Arc<dyn Upstream>);
-    let desk = Desk::start(desk(&args, settings, observer)?)?;
-    let listened = listen(HttpSettings { region, upstream, ..doors }, &desk, settings, console);
+    let service = TaskService::start(task_settings(&args, settings, observer)?)?;
+    let listened = listen(HttpSettings { region, upstream, ..http }, &service, settings, console);
     // Also when nobody could be let in: what was begun stays in progress, and the next server goes
     // on with it.
-    desk.stop();
+    service.stop();
     listened
 }
 
@@ -54,25 +54,25 @@ fn leads_to(url: &str, listen: SocketAddr) -> bool {
 
 /// Who does the work: EC2 and EBS are the side of the source, buckets that of the target, whichever
 /// way the bytes go.
-fn desk(
+fn task_settings(
     args: &ServeArgs,
     settings: &Settings,
     observer: Arc<dyn Observer>,
-) -> Result<DeskSettings> {
+) -> Result<TaskServiceSettings> {
     if !args.object.s3_object_tag.is_empty() {
         return Err(Error::usage(
             "tags of objects come with each request: as S3ObjectTags, and not as --s3-object-tag",
         ));
     }
-    Ok(DeskSettings {
+    Ok(TaskServiceSettings {
         state: state_directory(args.state.as_deref())?,
         resources: settings.resources(),
         compute: args.sides.access(Side::Source),
-        compute_link: args.sides.source_link().settings()?,
+        compute_requests: args.sides.source_link().settings()?,
         account_id: args.account_id.clone(),
         account_rate: args.ebs.ebs_account_rate,
         archive: args.sides.access(Side::Target),
-        archive_link: args.sides.link.settings()?,
+        archive_requests: args.sides.link.settings()?,
         objects: ObjectOptions {
             stretches_at_once: args.volumes_at_once,
             ..args.object.options(0)?
@@ -89,7 +89,7 @@ fn desk(
     })
 }
 
-fn doors(args: &DoorArgs) -> Result<HttpSettings> {
+fn http_settings(args: &DoorArgs) -> Result<HttpSettings> {
     let keys = args.access_keys.as_deref().map(AccessKeys::load).transpose()?;
     let password = args.status_password_file.as_deref().map(|path| {
         let text = read_private(path, "the password")?;
@@ -117,12 +117,12 @@ fn doors(args: &DoorArgs) -> Result<HttpSettings> {
 
 /// Answers requests until the process is asked to stop.
 fn listen(
-    doors: HttpSettings,
-    desk: &Arc<Desk>,
+    http: HttpSettings,
+    service: &Arc<TaskService>,
     settings: &Settings,
     console: &Console,
 ) -> Result<()> {
-    let server = HttpServer::start(doors, desk.clone())?;
+    let server = HttpServer::start(http, service.clone())?;
     let (url, address) = (server.url(), server.address());
     console.line(
         || format!("listening on {url}"),

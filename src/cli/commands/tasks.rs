@@ -5,7 +5,7 @@ use super::super::output::{Console, tasks, tasks_text};
 use super::super::settings::state_directory;
 use crate::base::{Result, rfc3339};
 use crate::ops::{self, TaskProgress};
-use crate::taskdb::{Ledger, State, TaskRow};
+use crate::taskdb::{State, TaskDb, TaskRow};
 
 /// A task that is listed.
 pub(in super::super) enum Entry {
@@ -62,8 +62,8 @@ impl Entry {
 pub(in super::super) fn run(args: TasksArgs, console: &Console) -> Result<()> {
     let directory = state_directory(args.state.as_deref())?;
     // Whoever only looks makes no record.
-    let rows = if Ledger::is_in(directory.path()) {
-        Ledger::open(directory.path())?.recent(usize::MAX)?
+    let rows = if TaskDb::is_in(directory.path()) {
+        TaskDb::open(directory.path())?.recent(usize::MAX)?
     } else {
         Vec::new()
     };

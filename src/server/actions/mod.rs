@@ -8,7 +8,7 @@ mod restore;
 mod store;
 mod tasks;
 
-use super::reserved::Names;
+use super::image_ids::ImageIds;
 use super::{Refusal, Service};
 use crate::aws::ec2_query::{Params, VERSION, Xml};
 use arguments::{Arguments, shown};
@@ -70,8 +70,8 @@ fn version(params: &Params) -> Result<(), Refusal> {
 }
 
 /// An image that is asked for by EC2's id, or by one that was reserved for it.
-fn image_id(text: &str, names: &mut Names<'_>) -> Result<crate::base::ImageId, Refusal> {
-    let id = super::reserved::parse(text).ok_or_else(|| {
+fn image_id(text: &str, names: &mut ImageIds<'_>) -> Result<crate::base::ImageId, Refusal> {
+    let id = super::image_ids::parse(text).ok_or_else(|| {
         Refusal::client(
             "InvalidAMIID.Malformed",
             format!("Invalid id: \"{}\" (expecting \"ami-...\")", shown(text)),

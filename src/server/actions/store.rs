@@ -1,6 +1,6 @@
 //! CreateStoreImageTask.
 
-use super::super::reserved::Names;
+use super::super::image_ids::ImageIds;
 use super::super::{Refusal, Service, StoreRequest};
 use super::arguments::Arguments;
 use super::{TagRules, bucket, image_id, object_key, tags};
@@ -18,7 +18,7 @@ pub(super) fn answer(
     let place = arguments.require("Bucket")?;
     let tags = tags(arguments.items("S3ObjectTag")?, &TAGS)?;
     arguments.finish()?;
-    let image_id = image_id(&image, &mut Names::new(service))?;
+    let image_id = image_id(&image, &mut ImageIds::new(service))?;
     let (name, path) = place.split_once('/').unwrap_or((&place, ""));
     bucket(name)?;
     let path = path.trim_end_matches('/');

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::reserved::Names;
+use super::super::image_ids::ImageIds;
 use super::super::times::milliseconds;
 use super::super::{Refusal, Service, StorePage, StoreQuery};
 use super::arguments::{Arguments, shown};
@@ -48,7 +48,7 @@ pub(super) fn answer(
     };
     read_filters(filters, &mut query)?;
     arguments.finish()?;
-    let mut names = Names::new(service);
+    let mut names = ImageIds::new(service);
     for id in &ids {
         let id = image_id(id, &mut names)?;
         if !query.image_ids.contains(&id) {
@@ -129,10 +129,10 @@ fn after(token: &str, binding: &str) -> Result<String, Refusal> {
     })
 }
 
-fn written(page: StorePage, names: &Names<'_>, binding: &str) -> Xml {
+fn written(page: StorePage, names: &ImageIds<'_>, binding: &str) -> Xml {
     let items = page.tasks.into_iter().map(|task| {
         Xml::new()
-            .text("amiId", names.asked(&task.image_id))
+            .text("amiId", names.requested(&task.image_id))
             .text("taskStartTime", milliseconds(task.started))
             .text("bucket", task.bucket)
             .text("s3objectKey", task.object_key)

@@ -5,9 +5,9 @@
 //! never holds up whoever only asks how far a task is. It does not know what requests mean: that is
 //! [`super::front`].
 
-mod patience;
+mod connections;
 mod reply;
-mod seats;
+mod timeouts;
 mod tls;
 
 use std::convert::Infallible;
@@ -27,13 +27,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::front::Front;
+use super::router::Router;
 use super::{AccessKeys, Service, Upstream};
 use crate::base::{Error, Result};
-use patience::Patient;
+pub(super) use connections::ConnectionHandle;
+use connections::{Connection, Connections};
 pub(super) use reply::{Body, Reply};
-pub(super) use seats::Sitter;
-use seats::{Seat, Seats};
+use timeouts::WriteTimeout;
 
 /// The longest head of a request. S3 and EC2 allow 8 KiB of headers.
 const MAX_HEAD_BYTES: usize = 32 << 10;
@@ -44,7 +44,7 @@ const WORKERS: usize = 2;
 /// Threads that questions to the service wait on; more than `front` admits at a time.
 pub(super) const BLOCKING_THREADS: usize = 64;
 /// Clients at a time that are told why they are turned away; over TLS that takes a handshake.
-const TURNED_AWAY: usize = 32;
+const MAX_REJECTIONS: usize = 32;
 /// What a client hears for whom there is no connection left.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/xml;charset=UTF-8\r\ncontent-length: 163\r\nconnection: close\r\nretry-after: 1\r\n\r\n\
 <Response><Errors><Error><Code>RequestLimitExceeded</Code><Message>too many connections: try again</Message></Error></Errors><RequestID>none</RequestID></Response>";
@@ -120,12 +120,12 @@ pub struct HttpServer {
     address: SocketAddr,
     secure: bool,
     stop: watch::Sender<bool>,
-    patience: Duration,
+    drain_timeout: Duration,
     runtime: Option<tokio::runtime::Runtime>,
     accepting: Option<tokio::task::JoinHandle<()>>,
     /// Kept to the end: what is behind it has threads of its own, which must not be waited for on
     /// those of the server.
-    _front: Arc<Front>,
+    _router: Arc<Router>,
 }
 
 impl HttpServer {
@@ -152,26 +152,26 @@ impl HttpServer {
             .local_addr()
             .map_err(|cause| Error::io("cannot listen", cause).at("address", listen))?;
         let (stop, stopping) = watch::channel(false);
-        let patience = limits.stop;
-        let front = Arc::new(Front::new(settings, address, service));
-        let seats = Seats::new(limits.connections);
-        let doors = Doors {
-            front: front.clone(),
+        let drain_timeout = limits.stop;
+        let router = Arc::new(Router::new(settings, address, service));
+        let connections = Connections::new(limits.connections);
+        let acceptor = Acceptor {
+            router: router.clone(),
             tls,
-            seats,
-            turned_away: Semaphore::new(TURNED_AWAY),
+            connections,
+            rejected: Semaphore::new(MAX_REJECTIONS),
             limits,
             stopping,
         };
-        let accepting = Some(runtime.spawn(Arc::new(doors).accept(listener)));
+        let accepting = Some(runtime.spawn(Arc::new(acceptor).accept(listener)));
         Ok(Self {
             address,
             secure,
             stop,
-            patience,
+            drain_timeout,
             runtime: Some(runtime),
             accepting,
-            _front: front,
+            _router: router,
         })
     }
 
@@ -193,11 +193,12 @@ impl HttpServer {
     fn end(&mut self) {
         // Nobody listens if all is over already.
         let _ = self.stop.send(true);
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.drain_timeout;
         if let (Some(runtime), Some(accepting)) = (self.runtime.take(), self.accepting.take()) {
-            let patience = self.patience;
+            let drain_timeout = self.drain_timeout;
             // Whoever is not done by then is not waited for.
-            let _ = runtime.block_on(async { tokio::time::timeout(patience, accepting).await });
+            let _ =
+                runtime.block_on(async { tokio::time::timeout(drain_timeout, accepting).await });
             runtime.shutdown_timeout(deadline.saturating_duration_since(Instant::now()));
         }
     }
@@ -228,16 +229,16 @@ pub fn check_exposure(settings: &HttpSettings) -> Result<()> {
 }
 
 /// What all connections share.
-struct Doors {
-    front: Arc<Front>,
+struct Acceptor {
+    router: Arc<Router>,
     tls: Option<TlsAcceptor>,
-    seats: Arc<Seats>,
-    turned_away: Semaphore,
+    connections: Arc<Connections>,
+    rejected: Semaphore,
     limits: Limits,
     stopping: watch::Receiver<bool>,
 }
 
-impl Doors {
+impl Acceptor {
     /// Takes connections until the server stops, and then waits for those that are open.
     async fn accept(self: Arc<Self>, listener: TcpListener) {
         let mut stopping = self.stopping.clone();
@@ -254,27 +255,30 @@ impl Doors {
             }
         }
         drop(listener);
-        self.seats.all_left().await;
+        self.connections.all_closed().await;
     }
 
     /// A connection from its beginning to its end.
     async fn open(self: Arc<Self>, stream: TcpStream, peer: IpAddr) {
         // What is written is written whole: waiting for more only delays it.
         let _ = stream.set_nodelay(true);
-        let Some(seat) = self.seats.take(peer) else {
-            self.front.metrics().turned_away();
-            return self.turn_away(stream).await;
+        let Some(connection) = self.connections.take(peer) else {
+            self.router.metrics().rejected();
+            return self.reject(stream).await;
         };
         tokio::select! {
             biased;
-            () = seat.asked_to_leave() => self.front.metrics().made_room(),
-            () = self.serve(stream, &seat) => {}
+            () = connection.evicted() => self.router.metrics().evicted(),
+            () = self.serve(stream, &connection) => {}
         }
     }
 
-    async fn serve(&self, stream: TcpStream, seat: &Seat) {
+    async fn serve(&self, stream: TcpStream, connection: &Connection) {
         match &self.tls {
-            None => self.answer(Patient::new(stream, self.limits.answer), seat.sitter()).await,
+            None => {
+                self.answer(WriteTimeout::new(stream, self.limits.answer), connection.handle())
+                    .await
+            }
             // One that does not finish its greeting is let go.
             Some(tls) => {
                 let mut stopping = self.stopping.clone();
@@ -283,22 +287,23 @@ impl Doors {
                     () = stopped(&mut stopping) => return,
                 };
                 if let Ok(Ok(stream)) = greeted {
-                    self.answer(Patient::new(stream, self.limits.answer), seat.sitter()).await;
+                    self.answer(WriteTimeout::new(stream, self.limits.answer), connection.handle())
+                        .await;
                 }
             }
         }
     }
 
-    async fn answer<S>(&self, stream: S, sitter: Sitter)
+    async fn answer<S>(&self, stream: S, handle: ConnectionHandle)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let _opened = self.front.opened();
-        let front = self.front.clone();
+        let _opened = self.router.opened();
+        let router = self.router.clone();
         let service = service_fn(move |request: Request<Incoming>| {
-            let (front, sitter) = (front.clone(), sitter.clone());
+            let (router, handle) = (router.clone(), handle.clone());
             async move {
-                Ok::<Response<Body>, Infallible>(front.answer(request, sitter).await.response())
+                Ok::<Response<Body>, Infallible>(router.answer(request, handle).await.response())
             }
         });
         let connection = http1::Builder::new()
@@ -320,8 +325,8 @@ impl Doors {
     }
 
     /// Says why, to whoever listens within a second. Of many at a time only some are told.
-    async fn turn_away(&self, stream: TcpStream) {
-        let Ok(_told) = self.turned_away.try_acquire() else { return };
+    async fn reject(&self, stream: TcpStream) {
+        let Ok(_told) = self.rejected.try_acquire() else { return };
         let say = async {
             match &self.tls {
                 None => say_full(stream).await,

@@ -187,9 +187,9 @@ fn there_are_so_many_connections_and_not_more() {
         stream.write_all(&sent).expect("writes");
     }
     wait_until("three to be answered", || lock(&bench.memory.heard).len() == 3);
-    let turned_away = read(&mut bench.connect());
-    assert_eq!((turned_away.status, turned_away.header("retry-after")), (503, Some("1")));
-    assert!(turned_away.body.contains("RequestLimitExceeded"));
+    let rejected = read(&mut bench.connect());
+    assert_eq!((rejected.status, rejected.header("retry-after")), (503, Some("1")));
+    assert!(rejected.body.contains("RequestLimitExceeded"));
     bench.memory.let_go();
     assert!(asking.iter_mut().all(|stream| read(stream).status == 200));
     assert_eq!(bench.get("/healthz", &[]).status, 200);

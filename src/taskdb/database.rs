@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use rusqlite::{Connection, OptionalExtension, Params, Transaction, TransactionBehavior, params};
 
 use super::schema::{COLUMNS, failed, millis, open, path_in, read};
-use super::{KEPT_FOR, Kind, NewTask, Origin, Owner, State, TaskRow, owner};
+use super::{Kind, LISTED_FOR, NewTask, Origin, Owner, State, TaskRow, owner};
 use crate::base::{Error, ErrorKind, Result};
 
 /// What is said of a run of the program that ended without a word.
@@ -18,7 +18,7 @@ const LOST: &str = "the process ended without a word; the same command goes on w
 const NOBODY: &str = "no server came for it in 31 days; ask again";
 
 /// The record of tasks. Many may have it open, in many processes.
-pub struct Ledger {
+pub struct TaskDb {
     state: PathBuf,
     /// The file that is open, by device and number: somebody may remove it, or put another one
     /// there.
@@ -39,14 +39,14 @@ pub struct Rules {
 
 /// Whose tasks are asked for. A scope is who and where, with a space between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of<'a> {
+pub enum ScopeFilter<'a> {
     /// Those of one scope.
     Scope(&'a str),
     /// Those of everybody there, as long as nobody knows who asks.
-    Place(&'a str),
+    Endpoints(&'a str),
 }
 
-impl Of<'_> {
+impl ScopeFilter<'_> {
     /// A pattern of SQLite's `GLOB`: in scopes nothing of it means anything but itself.
     fn pattern(&self) -> String {
         let plain = |text: &str| {
@@ -60,7 +60,7 @@ impl Of<'_> {
         };
         match self {
             Self::Scope(scope) => plain(scope),
-            Self::Place(place) => format!("* {}", plain(place)),
+            Self::Endpoints(place) => format!("* {}", plain(place)),
         }
     }
 }
@@ -78,7 +78,7 @@ pub enum Conflict {
     Bytes(u64),
 }
 
-impl Ledger {
+impl TaskDb {
     /// Opens the record in a state directory, and makes it if there is none.
     ///
     /// One that a newer version wrote is an error of kind `Unsupported`, a damaged one of kind
@@ -211,7 +211,7 @@ impl Ledger {
 
     /// Store tasks as EC2 knows them, of an image into a bucket, of servers and of runs of the
     /// program: those of these images, or all.
-    pub fn stores(&self, of: &Of<'_>, image_ids: &[String]) -> Result<Vec<TaskRow>> {
+    pub fn stores(&self, of: &ScopeFilter<'_>, image_ids: &[String]) -> Result<Vec<TaskRow>> {
         self.settle()?;
         let shown = "kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL AND (scope IS NULL OR scope GLOB ?2) AND (ended IS NULL OR ended >= ?1)";
         if image_ids.is_empty() {
@@ -241,7 +241,7 @@ impl Ledger {
     }
 
     /// The restore that promised an id.
-    pub fn reserved(&self, of: &Of<'_>, reserved_id: &str) -> Result<Option<TaskRow>> {
+    pub fn reserved(&self, of: &ScopeFilter<'_>, reserved_id: &str) -> Result<Option<TaskRow>> {
         self.settle()?;
         Ok(self
             .select("reserved_id = ?1 AND scope GLOB ?2", params![reserved_id, of.pattern()])?
@@ -340,7 +340,7 @@ fn now() -> i64 {
 
 /// What ended before is not shown any more.
 fn oldest() -> i64 {
-    now().saturating_sub(i64::try_from(KEPT_FOR.as_millis()).unwrap_or(i64::MAX))
+    now().saturating_sub(i64::try_from(LISTED_FOR.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn signed(number: u64) -> i64 {

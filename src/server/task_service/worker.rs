@@ -62,10 +62,10 @@ pub(super) fn work(shared: &Arc<Shared>) {
 
 /// A task for this server. Without a task nobody is asked for the account.
 fn claim(shared: &Shared) -> Result<Option<TaskRow>> {
-    if shared.scope.get().is_none() && !shared.ledger.is_anything_waiting()? {
+    if shared.scope.get().is_none() && !shared.task_db.is_anything_waiting()? {
         return Ok(None);
     }
-    shared.ledger.claim(shared.scope()?, &shared.owner)
+    shared.task_db.claim(shared.scope()?, &shared.owner)
 }
 
 fn wait(shared: &Shared) {
@@ -76,15 +76,15 @@ fn wait(shared: &Shared) {
 }
 
 fn warn(shared: &Shared, message: String) {
-    shared.tally.note(&Event::Warning { message });
+    shared.counters.note(&Event::Warning { message });
 }
 
 fn run(shared: &Arc<Shared>, row: &TaskRow) {
     let begun = Recorder::start(
-        shared.ledger.clone(),
+        shared.task_db.clone(),
         shared.owner.clone(),
         (row.id, row.percent),
-        shared.tally.clone(),
+        shared.counters.clone(),
     );
     let outcome = begun.and_then(|recorder| {
         let observer = recorder.observer();
@@ -101,11 +101,11 @@ fn run(shared: &Arc<Shared>, row: &TaskRow) {
     match ending {
         Ending::Left => {}
         Ending::Completed => {
-            shared.tally.ended(true);
-            shared.tally.note(&Event::Note { message: format!("{what} is completed") });
+            shared.counters.ended(true);
+            shared.counters.note(&Event::Note { message: format!("{what} is completed") });
         }
         Ending::Failed(reason) => {
-            shared.tally.ended(false);
+            shared.counters.ended(false);
             warn(shared, format!("{what} failed: {reason}"));
         }
         Ending::Postponed(reason) => warn(shared, format!("{what} waits for {reason}")),
@@ -130,10 +130,10 @@ fn note(shared: &Shared, row: &TaskRow, ending: &Ending) {
     for attempt in 1_u32.. {
         let (id, owner) = (row.id, shared.owner.as_ref());
         let noted = match ending {
-            Ending::Completed => shared.ledger.complete(id, owner),
-            Ending::Left => shared.ledger.release(id, owner),
-            Ending::Postponed(reason) => shared.ledger.postpone(id, owner, reason),
-            Ending::Failed(reason) => shared.ledger.fail(id, owner, reason),
+            Ending::Completed => shared.task_db.complete(id, owner),
+            Ending::Left => shared.task_db.release(id, owner),
+            Ending::Postponed(reason) => shared.task_db.postpone(id, owner, reason),
+            Ending::Failed(reason) => shared.task_db.fail(id, owner, reason),
         };
         match noted {
             Ok(()) => return,
@@ -203,7 +203,7 @@ fn expect(shared: &Shared, row: &TaskRow, bytes: u64) {
 fn compute(shared: &Shared, session: &Session) -> Result<Compute> {
     let settings = &shared.settings;
     let compute =
-        session.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
+        session.compute(&settings.compute, &settings.compute_requests, settings.account_rate)?;
     Ok(Compute { quotas: shared.compute.quotas.clone(), ..compute })
 }
 
@@ -223,7 +223,7 @@ fn store(
     let bucket = session.bucket(
         &work.bucket,
         settings.archive.clone(),
-        &settings.archive_link,
+        &settings.archive_requests,
         settings.objects.clone(),
     )?;
     let planned = share_of(settings).beside_blocks(LEVEL).plan_store(
@@ -263,7 +263,7 @@ fn restore(
     let bucket = session.bucket(
         &work.bucket,
         settings.archive.clone(),
-        &settings.archive_link,
+        &settings.archive_requests,
         settings.objects.clone(),
     )?;
     let reader = bucket.open(&work.object_key)?;
@@ -286,7 +286,7 @@ fn restore(
         Ec2Place::new(Ec2Options { ec2, ebs, quotas, memory, edits, observer: observer.clone() });
     let (noting, id) = (shared.clone(), row.id);
     let place = place.telling(Arc::new(move |restored| match &restored.image_id {
-        Some(image_id) => noting.ledger.note_image(id, &noting.owner, image_id.as_str()),
+        Some(image_id) => noting.task_db.note_image(id, &noting.owner, image_id.as_str()),
         None => Ok(()),
     }));
     let context = Context { plan: &plan, observer: observer.as_ref(), cancel: &settings.cancel };

@@ -14,7 +14,7 @@ impl Shared {
     pub(super) fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal> {
         let image_ids: Vec<String> = query.image_ids.iter().map(ToString::to_string).collect();
         let rows = self
-            .told_of(|of| self.ledger.stores(of, &image_ids))
+            .with_scope(|of| self.task_db.stores(of, &image_ids))
             .map_err(|error| refusal::of_record(&error))?;
         let filter =
             Filter { states: query.states.clone(), buckets: query.buckets.clone(), image_ids };
@@ -30,7 +30,7 @@ impl Shared {
 
     pub(super) fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal> {
         let row = self
-            .told_of(|of| self.ledger.reserved(of, reserved.as_str()))
+            .with_scope(|of| self.task_db.reserved(of, reserved.as_str()))
             .map_err(|error| refusal::of_record(&error))?;
         row.map(|row| restored(reserved, row))
             .transpose()
@@ -38,9 +38,9 @@ impl Shared {
     }
 
     pub(super) fn overview(&self) -> Result<Overview, Refusal> {
-        let read = || Ok::<_, Error>((self.ledger.recent(SHOWN)?, self.ledger.unfinished()?));
+        let read = || Ok::<_, Error>((self.task_db.recent(SHOWN)?, self.task_db.unfinished()?));
         let (rows, (queued, running)) = read().map_err(|error| refusal::of_record(&error))?;
-        let told = self.tally.told();
+        let told = self.counters.snapshot();
         Ok(Overview {
             tasks: rows.into_iter().map(|row| self.shown(row)).collect(),
             queued,

@@ -11,7 +11,7 @@ use crate::aws::base64;
 
 /// Whether the request names this machine as its host. A browser that was sent here by the name of
 /// another machine does not.
-pub(super) fn is_at_home(headers: &HeaderMap) -> bool {
+pub(super) fn names_loopback(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
     host.is_some_and(|host| is_loopback(host_of(host))) && hosts.next().is_none()
@@ -32,7 +32,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// Whether a browser makes the request for a page of another site. Such a form is sent without
 /// asking us first.
-pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
+pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let site = text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
     let host = text(HOST.as_str()).unwrap_or_default();
@@ -43,7 +43,7 @@ pub(super) fn is_from_elsewhere(headers: &HeaderMap) -> bool {
 }
 
 /// Whether the request has the password, under any user's name.
-pub(super) fn admits_password(headers: &HeaderMap, password: &str) -> bool {
+pub(super) fn has_password(headers: &HeaderMap, password: &str) -> bool {
     let said = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let decoded = said
         .get(..6)
@@ -82,7 +82,7 @@ mod tests {
             "[::1]:80",
             "[::ffff:127.0.0.1]",
         ] {
-            assert!(is_at_home(&headers(&[("host", host)])), "{host}");
+            assert!(names_loopback(&headers(&[("host", host)])), "{host}");
         }
         for host in [
             "",
@@ -93,9 +93,9 @@ mod tests {
             "[::2]",
             "evil@127.0.0.1",
         ] {
-            assert!(!is_at_home(&headers(&[("host", host)])), "{host}");
+            assert!(!names_loopback(&headers(&[("host", host)])), "{host}");
         }
-        assert!(!is_at_home(&headers(&[])));
+        assert!(!names_loopback(&headers(&[])));
     }
 
     #[test]
@@ -106,29 +106,29 @@ mod tests {
             vec![host, ("origin", "http://127.0.0.1:8673")],
             vec![host, ("sec-fetch-site", "same-origin")],
         ] {
-            assert!(!is_from_elsewhere(&headers(&ours)), "{ours:?}");
+            assert!(!is_cross_site(&headers(&ours)), "{ours:?}");
         }
         for theirs in ["null", "http://evil.example", "http://127.0.0.1:8674", "127.0.0.1:8673"] {
-            assert!(is_from_elsewhere(&headers(&[host, ("origin", theirs)])), "{theirs}");
+            assert!(is_cross_site(&headers(&[host, ("origin", theirs)])), "{theirs}");
         }
         for site in ["cross-site", "same-site", "?"] {
-            assert!(is_from_elsewhere(&headers(&[host, ("sec-fetch-site", site)])), "{site}");
+            assert!(is_cross_site(&headers(&[host, ("sec-fetch-site", site)])), "{site}");
         }
     }
 
     #[test]
     fn the_password_is_compared_whole() {
         // Of `user:pass:word`, as RFC 7617 has it: only the first colon divides.
-        assert!(admits_password(
+        assert!(has_password(
             &headers(&[("authorization", "Basic dXNlcjpwYXNzOndvcmQ=")]),
             "pass:word"
         ));
         for said in
             ["", "Basic", "Basic ", "Basic !", "Bearer dXNlcjpwYXNzOndvcmQ=", "Basic dXNlcg=="]
         {
-            assert!(!admits_password(&headers(&[("authorization", said)]), "pass:word"), "{said}");
+            assert!(!has_password(&headers(&[("authorization", said)]), "pass:word"), "{said}");
         }
-        assert!(!admits_password(
+        assert!(!has_password(
             &headers(&[("authorization", "Basic dXNlcjpwYXNzOndvcmQ=")]),
             "pass:words"
         ));

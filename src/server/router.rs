@@ -14,9 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::actions::Action;
 use super::forward::{Plan, Upstream};
-use super::guard::{admits_password, is_at_home, is_from_elsewhere};
-use super::http::{HttpSettings, Reply, Sitter};
-use super::metrics::{Metrics, Opened};
+use super::http::{ConnectionHandle, HttpSettings, Reply};
+use super::metrics::{Metrics, OpenConnection};
+use super::origin::{has_password, is_cross_site, names_loopback};
 use super::signature::{Signed, Verified, Verifier};
 use super::{Refusal, Service, pages};
 use crate::aws::ec2_query::{MAX_FORM_BYTES, Params, refusal};
@@ -40,7 +40,7 @@ const SMALL_FORM_BYTES: u64 = 64 << 10;
 const LONG_FORMS: usize = 32;
 
 /// What answers requests.
-pub(super) struct Front {
+pub(super) struct Router {
     service: Arc<dyn Service>,
     upstream: Option<Arc<dyn Upstream>>,
     verifier: Option<Verifier>,
@@ -61,7 +61,7 @@ struct Trace {
     action: &'static str,
 }
 
-impl Front {
+impl Router {
     pub(super) fn new(
         settings: HttpSettings,
         address: SocketAddr,
@@ -88,7 +88,7 @@ impl Front {
     }
 
     /// Counts a connection for as long as what is returned lives.
-    pub(super) fn opened(&self) -> Opened {
+    pub(super) fn opened(&self) -> OpenConnection {
         self.metrics.clone().opened()
     }
 
@@ -96,14 +96,14 @@ impl Front {
     pub(super) async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        sitter: Sitter,
+        handle: ConnectionHandle,
     ) -> Reply {
         let began = Instant::now();
         let trace = Trace { id: request_id(), action: "page" };
-        let (id, front) = (trace.id.clone(), self.clone());
+        let (id, router) = (trace.id.clone(), self.clone());
         let handled = tokio::spawn(async move {
             let mut trace = trace;
-            let reply = match front.route(request, &sitter, &mut trace).await {
+            let reply = match router.route(request, &handle, &mut trace).await {
                 Ok(reply) => reply,
                 Err(refusal) => refused(&refusal, &trace.id),
             };
@@ -118,13 +118,13 @@ impl Front {
     async fn route(
         self: Arc<Self>,
         request: Request<Incoming>,
-        sitter: &Sitter,
+        handle: &ConnectionHandle,
         trace: &mut Trace,
     ) -> Result<Reply, Refusal> {
         let path = request.uri().path();
         if request.method() == Method::POST && path == "/" {
             trace.action = "unknown";
-            return self.protocol(request, sitter, trace).await;
+            return self.protocol(request, handle, trace).await;
         }
         if path == "/healthz" {
             return Ok(Reply::new(200, "text/plain", "ok\n"));
@@ -140,7 +140,7 @@ impl Front {
                 "an action is asked for by POST, signed in the header Authorization and not in the URL",
             ));
         }
-        self.page(path, request.headers(), sitter).await
+        self.page(path, request.headers(), handle).await
     }
 
     /// The status page and its like: for this machine, or for whoever has the password.
@@ -148,10 +148,10 @@ impl Front {
         &self,
         path: &str,
         headers: &HeaderMap,
-        sitter: &Sitter,
+        handle: &ConnectionHandle,
     ) -> Result<Reply, Refusal> {
         let missing = || Refusal::new(404, "NotFound", "there is nothing here");
-        if self.is_local && !is_at_home(headers) {
+        if self.is_local && !names_loopback(headers) {
             return Err(Refusal::new(
                 403,
                 "InvalidHost",
@@ -159,7 +159,7 @@ impl Front {
             ));
         }
         match &self.status_password {
-            Some(password) if !admits_password(headers, password) => {
+            Some(password) if !has_password(headers, password) => {
                 let reply = Reply::new(
                     401,
                     "text/plain",
@@ -178,7 +178,7 @@ impl Front {
         if !matches!(path, "/tasks.json" | "/metrics") {
             return Err(missing());
         }
-        let busy = sitter.busy();
+        let busy = handle.begin_request();
         let service = self.service.clone();
         let overview = blocking(&self.quick, move || service.overview()).await?;
         let reply = match path {
@@ -196,14 +196,14 @@ impl Front {
     async fn protocol(
         &self,
         request: Request<Incoming>,
-        sitter: &Sitter,
+        handle: &ConnectionHandle,
         trace: &mut Trace,
     ) -> Result<Reply, Refusal> {
         let (parts, body) = request.into_parts();
         self.admit(&parts)?;
         let form = self.body(body).await?;
         let verified = self.verify(&parts, &form)?;
-        let busy = sitter.busy();
+        let busy = handle.begin_request();
         let params = Params::decode(&form)
             .map_err(|error| Refusal::client("MalformedQueryString", error.message()))?;
         let action = asked_for(&params)?;
@@ -259,14 +259,14 @@ impl Front {
 
     /// What can be said before the body is read.
     fn admit(&self, parts: &Parts) -> Result<(), Refusal> {
-        if self.verifier.is_none() && !is_at_home(&parts.headers) {
+        if self.verifier.is_none() && !names_loopback(&parts.headers) {
             return Err(Refusal::new(
                 403,
                 "InvalidHost",
                 "without --access-keys this server is for this machine: ask for it by its address or as localhost",
             ));
         }
-        if is_from_elsewhere(&parts.headers) {
+        if is_cross_site(&parts.headers) {
             return Err(Refusal::new(
                 403,
                 "UnauthorizedOperation",

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 /// All connections.
-pub(super) struct Seats {
+pub(super) struct Connections {
     count: usize,
     taken: Mutex<Taken>,
     /// Somebody left.
@@ -19,7 +19,7 @@ pub(super) struct Seats {
 struct Taken {
     /// Counts what happens: a seat, or the end of an answer.
     now: u64,
-    seats: HashMap<u64, Place>,
+    connections: HashMap<u64, Place>,
 }
 
 struct Place {
@@ -48,23 +48,23 @@ impl Peer {
 }
 
 /// A connection, until it is dropped.
-pub(super) struct Seat {
-    seats: Arc<Seats>,
+pub(super) struct Connection {
+    connections: Arc<Connections>,
     number: u64,
     leave: Arc<Notify>,
 }
 
 /// What asks that its connection be left alone.
 #[derive(Clone)]
-pub(in super::super) struct Sitter {
-    seats: Arc<Seats>,
+pub(in super::super) struct ConnectionHandle {
+    connections: Arc<Connections>,
     number: u64,
 }
 
 /// As long as this is there, the connection is left alone.
-pub(in super::super) struct Busy(Sitter);
+pub(in super::super) struct RequestGuard(ConnectionHandle);
 
-impl Seats {
+impl Connections {
     pub(super) fn new(count: usize) -> Arc<Self> {
         Arc::new(Self { count: count.max(1), taken: Mutex::default(), left: Notify::new() })
     }
@@ -75,16 +75,16 @@ impl Seats {
 
     /// Takes a seat. If there is none left, somebody for whom nothing is done has to leave; `None`
     /// if all are being answered.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Seat> {
+    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Connection> {
         let mut taken = self.lock();
-        if taken.seats.len() >= self.count {
+        if taken.connections.len() >= self.count {
             let number = taken.least()?;
-            taken.seats.remove(&number)?.leave.notify_one();
+            taken.connections.remove(&number)?.leave.notify_one();
         }
         let leave = Arc::new(Notify::new());
         taken.now += 1;
         let number = taken.now;
-        taken.seats.insert(
+        taken.connections.insert(
             number,
             Place {
                 peer: Peer::of(address),
@@ -93,12 +93,12 @@ impl Seats {
                 leave: leave.clone(),
             },
         );
-        Some(Seat { seats: self.clone(), number, leave })
+        Some(Connection { connections: self.clone(), number, leave })
     }
 
     /// Returns when nobody is there any more.
-    pub(super) async fn all_left(&self) {
-        while !self.lock().seats.is_empty() {
+    pub(super) async fn all_closed(&self) {
+        while !self.lock().connections.is_empty() {
             self.left.notified().await;
         }
     }
@@ -109,7 +109,7 @@ impl Taken {
     /// that has most, and of its connections the one that has been idle for longest.
     fn least(&self) -> Option<u64> {
         let idle = || {
-            self.seats
+            self.connections
                 .iter()
                 .filter_map(|(number, place)| Some((place, place.idle_since?, *number)))
         };
@@ -123,44 +123,44 @@ impl Taken {
     }
 }
 
-impl Seat {
+impl Connection {
     /// Returns when the connection has to end.
-    pub(super) async fn asked_to_leave(&self) {
+    pub(super) async fn evicted(&self) {
         self.leave.notified().await;
     }
 
-    pub(super) fn sitter(&self) -> Sitter {
-        Sitter { seats: self.seats.clone(), number: self.number }
+    pub(super) fn handle(&self) -> ConnectionHandle {
+        ConnectionHandle { connections: self.connections.clone(), number: self.number }
     }
 }
 
-impl Drop for Seat {
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.seats.lock().seats.remove(&self.number);
-        self.seats.left.notify_one();
+        self.connections.lock().connections.remove(&self.number);
+        self.connections.left.notify_one();
     }
 }
 
-impl Sitter {
+impl ConnectionHandle {
     /// A request is being answered, of somebody who may ask.
-    pub(in super::super) fn busy(&self) -> Busy {
+    pub(in super::super) fn begin_request(&self) -> RequestGuard {
         self.set(|_| None);
-        Busy(self.clone())
+        RequestGuard(self.clone())
     }
 
     /// What outlives its connection finds no seat.
     fn set(&self, idle_since: impl FnOnce(u64) -> Option<u64>) {
-        let mut taken = self.seats.lock();
+        let mut taken = self.connections.lock();
         taken.now += 1;
         let now = taken.now;
-        if let Some(place) = taken.seats.get_mut(&self.number) {
+        if let Some(place) = taken.connections.get_mut(&self.number) {
             place.idle_since = idle_since(now);
             place.is_known = true;
         }
     }
 }
 
-impl Drop for Busy {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         self.0.set(Some);
     }
@@ -172,8 +172,8 @@ mod tests {
 
     use super::*;
 
-    async fn has_to_leave(seat: &Seat) -> bool {
-        tokio::time::timeout(Duration::from_millis(1), seat.asked_to_leave()).await.is_ok()
+    async fn has_to_leave(connection: &Connection) -> bool {
+        tokio::time::timeout(Duration::from_millis(1), connection.evicted()).await.is_ok()
     }
 
     fn from(address: &str) -> IpAddr {
@@ -182,48 +182,51 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_was_idle_for_longest_makes_room_and_nobody_who_is_answered() {
-        let seats = Seats::new(3);
-        let take = || seats.take(from("10.0.0.1"));
-        let [one, two, three] = [take(), take(), take()].map(|seat| seat.expect("a seat"));
+        let connections = Connections::new(3);
+        let take = || connections.take(from("10.0.0.1"));
+        let [one, two, three] =
+            [take(), take(), take()].map(|connection| connection.expect("a connection"));
         // The first one is being answered, the second one was.
-        let first = one.sitter().busy();
-        drop(two.sitter().busy());
+        let first = one.handle().begin_request();
+        drop(two.handle().begin_request());
         let four = take().expect("the place of the third, who never asked");
         assert!(
             has_to_leave(&three).await && !has_to_leave(&one).await && !has_to_leave(&two).await
         );
         // What goes on without a connection takes nobody's seat.
-        drop(three.sitter().busy());
-        let others = [two.sitter().busy(), four.sitter().busy()];
+        drop(three.handle().begin_request());
+        let others = [two.handle().begin_request(), four.handle().begin_request()];
         assert!(take().is_none(), "all are being answered");
         drop((two, three, four));
         assert!(!has_to_leave(&one).await);
-        assert!(tokio::time::timeout(Duration::from_secs(1), seats.all_left()).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), connections.all_closed()).await.is_err()
+        );
         drop(one);
-        seats.all_left().await;
+        connections.all_closed().await;
         drop((first, others));
-        assert!(seats.lock().seats.is_empty());
+        assert!(connections.lock().connections.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn whoever_takes_most_makes_room_for_others() {
-        let seats = Seats::new(5);
-        let quiet = seats.take(from("10.0.0.1")).expect("a seat");
-        let known = seats.take(from("10.0.0.3")).expect("a seat");
-        drop(known.sitter().busy());
+        let connections = Connections::new(5);
+        let quiet = connections.take(from("10.0.0.1")).expect("a connection");
+        let known = connections.take(from("10.0.0.3")).expect("a connection");
+        drop(known.handle().begin_request());
         // One site, however many addresses it has.
-        let greedy: Vec<Seat> = (0..20)
-            .map(|at| seats.take(from(&format!("2001:db8::{at}"))).expect("a seat"))
+        let greedy: Vec<Connection> = (0..20)
+            .map(|at| connections.take(from(&format!("2001:db8::{at}"))).expect("a connection"))
             .collect();
-        let other = seats.take(from("10.0.0.2")).expect("a seat");
+        let other = connections.take(from("10.0.0.2")).expect("a connection");
         assert!(
             !has_to_leave(&quiet).await
                 && !has_to_leave(&other).await
                 && !has_to_leave(&known).await
         );
         let mut gone = 0;
-        for seat in &greedy {
-            gone += usize::from(has_to_leave(seat).await);
+        for connection in &greedy {
+            gone += usize::from(has_to_leave(connection).await);
         }
         assert_eq!(gone, 18);
     }

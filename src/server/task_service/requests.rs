@@ -83,8 +83,13 @@ impl Shared {
         let rules = self.rules(self.settings.limits.store_bytes);
         // Not the last word, but said before an upload is tried.
         self.check(&task, &rules)?;
-        look_at_bucket(&store, &object_key, self.settings.allow_public_bucket, self.tally.as_ref())
-            .map_err(|error| refusal::of(&error))?;
+        look_at_bucket(
+            &store,
+            &object_key,
+            self.settings.allow_public_bucket,
+            self.counters.as_ref(),
+        )
+        .map_err(|error| refusal::of(&error))?;
         match store.exists(&object_key) {
             Ok(true) => return Err(refusal::already_stored()),
             Ok(false) => {}
@@ -135,7 +140,7 @@ impl Shared {
             quotas: self.compute.quotas.clone(),
             memory: NOTHING_IS_SENT,
             edits: work.edits(),
-            observer: self.tally.clone(),
+            observer: self.counters.clone(),
         };
         let place = Ec2Place::new(options.clone());
         place.check(document).map_err(|error| match (error.kind(), error.fact("image_id")) {
@@ -172,12 +177,12 @@ impl Shared {
 
     /// The bucket of a request, to be looked at.
     fn bucket(&self, name: &str) -> S3Store {
-        let options = self.settings.archive_link.object_options(self.settings.objects.clone());
+        let options = self.settings.archive_requests.object_options(self.settings.objects.clone());
         S3Store::new(self.archive.clone(), name, options)
     }
 
     fn check(&self, task: &NewTask, rules: &Rules) -> Result<(), Refusal> {
-        match self.ledger.check(task, rules).map_err(|error| refusal::of_record(&error))? {
+        match self.task_db.check(task, rules).map_err(|error| refusal::of_record(&error))? {
             Some(conflict) => {
                 Err(refusal::of_conflict(conflict, task.name.as_deref().unwrap_or_default()))
             }
@@ -186,7 +191,8 @@ impl Shared {
     }
 
     fn enqueue(&self, task: &NewTask, rules: &Rules) -> Result<(), Refusal> {
-        let taken = self.ledger.enqueue(task, rules).map_err(|error| refusal::of_record(&error))?;
+        let taken =
+            self.task_db.enqueue(task, rules).map_err(|error| refusal::of_record(&error))?;
         taken.map_err(|conflict| {
             refusal::of_conflict(conflict, task.name.as_deref().unwrap_or_default())
         })?;

@@ -10,11 +10,11 @@ use amistore::checkpoint::StateDirectory;
 use amistore::engine::Archive;
 use amistore::object::MemoryReader;
 use amistore::server::{
-    Desk, DeskSettings, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Service,
-    StoreQuery, StoreRequest, StoreResult, TaskLimits,
+    Refusal, RestoreProgress, RestoreRequest, RestoredImage, Service, StoreQuery, StoreRequest,
+    StoreResult, TaskLimits, TaskService, TaskServiceSettings,
 };
 use amistore::setup::Resources;
-use amistore::taskdb::{Kind, Ledger, NewTask, Origin, Owner};
+use amistore::taskdb::{Kind, NewTask, Origin, Owner, TaskDb};
 use amistore_aws_double::aws::{
     Content, Fault as AwsFault, FaultKind as AwsFaultKind, Image, Snapshot, TestAws,
 };
@@ -50,7 +50,7 @@ impl Site {
         ImageId::parse(&self.aws.add_image(Image::new(name, &snapshot))).expect("an id")
     }
 
-    fn settings(&self) -> DeskSettings {
+    fn settings(&self) -> TaskServiceSettings {
         let access = |endpoint: String, id: &str, secret: &str| Access {
             region: Some(TestAws::REGION.to_owned()),
             endpoint_url: Some(endpoint),
@@ -72,15 +72,15 @@ impl Site {
             idle_timeout: Duration::from_secs(5),
             ..RequestSettings::default()
         };
-        DeskSettings {
+        TaskServiceSettings {
             state: StateDirectory::new(self.directory.path()),
             resources: Resources { threads: 2, memory: 256 << 20 },
             compute: access(self.aws.endpoint(), TestAws::ACCESS_KEY, TestAws::SECRET_KEY),
-            compute_link: link.clone(),
+            compute_requests: link.clone(),
             account_id: None,
             account_rate: Some(100_000),
             archive: access(self.s3.endpoint(), TestS3::ACCESS_KEY, TestS3::SECRET_KEY),
-            archive_link: link,
+            archive_requests: link,
             objects: ObjectOptions { part_size: Some(PART), ..ObjectOptions::default() },
             allow_public_bucket: false,
             limits: TaskLimits::default(),
@@ -90,12 +90,12 @@ impl Site {
         }
     }
 
-    fn desk(&self) -> Arc<Desk> {
-        Desk::start(self.settings()).expect("a desk")
+    fn service(&self) -> Arc<TaskService> {
+        TaskService::start(self.settings()).expect("a service")
     }
 
-    fn desk_with(&self, limits: TaskLimits) -> Arc<Desk> {
-        Desk::start(DeskSettings { limits, ..self.settings() }).expect("a desk")
+    fn service_with(&self, limits: TaskLimits) -> Arc<TaskService> {
+        TaskService::start(TaskServiceSettings { limits, ..self.settings() }).expect("a service")
     }
 
     fn bytes(&self, bucket: &str, key: &str) -> Vec<u8> {
@@ -128,32 +128,32 @@ fn restore_request(key: &str, name: &str) -> RestoreRequest {
     }
 }
 
-fn tasks(desk: &Desk) -> Vec<StoreResult> {
-    desk.store_tasks(&StoreQuery { limit: 100, ..StoreQuery::default() }).expect("tasks").tasks
+fn tasks(service: &TaskService) -> Vec<StoreResult> {
+    service.store_tasks(&StoreQuery { limit: 100, ..StoreQuery::default() }).expect("tasks").tasks
 }
 
-fn task(desk: &Desk, image: &ImageId) -> StoreResult {
+fn task(service: &TaskService, image: &ImageId) -> StoreResult {
     let query = StoreQuery { image_ids: vec![image.clone()], limit: 100, ..StoreQuery::default() };
-    let mut found = desk.store_tasks(&query).expect("tasks").tasks;
+    let mut found = service.store_tasks(&query).expect("tasks").tasks;
     assert_eq!(found.len(), 1, "the newest of an image");
     found.remove(0)
 }
 
 /// Waits for the end of the newest store of an image.
-fn ended(desk: &Desk, image: &ImageId) -> StoreResult {
-    wait_until("the store to end", || task(desk, image).state != "InProgress");
-    task(desk, image)
+fn ended(service: &TaskService, image: &ImageId) -> StoreResult {
+    wait_until("the store to end", || task(service, image).state != "InProgress");
+    task(service, image)
 }
 
 #[track_caller]
-fn completed(desk: &Desk, image: &ImageId) -> StoreResult {
-    let result = ended(desk, image);
+fn completed(service: &TaskService, image: &ImageId) -> StoreResult {
+    let result = ended(service, image);
     assert_eq!((result.state, result.percent, result.reason.as_deref()), ("Completed", 100, None));
     result
 }
 
-fn restored(desk: &Desk, reserved: &ImageId) -> RestoredImage {
-    let find = || desk.restored(reserved).expect("no error").expect("ours");
+fn restored(service: &TaskService, reserved: &ImageId) -> RestoredImage {
+    let find = || service.restored(reserved).expect("no error").expect("ours");
     wait_until("the restore to end", || find().progress != RestoreProgress::Pending);
     find()
 }
@@ -165,25 +165,25 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, Refusal>, status: u16, code: &
     assert!(refusal.message.contains(words), "{refusal:?}");
 }
 
-fn stored(site: &Site, desk: &Desk, name: &str) -> (ImageId, String) {
+fn stored(site: &Site, service: &TaskService, name: &str) -> (ImageId, String) {
     let image = site.image(name);
-    let key = desk.create_store(&store_request(&image, BUCKET), false).expect("taken on");
-    completed(desk, &image);
+    let key = service.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    completed(service, &image);
     (image, key)
 }
 
 #[test]
 fn a_store_completes_and_the_object_is_whole() {
     let site = Site::new();
-    let desk = site.desk();
+    let service = site.service();
     let image = site.image("web");
     assert_eq!(
-        desk.create_store(&store_request(&image, BUCKET), true).expect("it would be"),
+        service.create_store(&store_request(&image, BUCKET), true).expect("it would be"),
         format!("a/b/{image}.bin")
     );
-    assert!(tasks(&desk).is_empty(), "a dry run is not remembered");
-    let key = desk.create_store(&store_request(&image, BUCKET), false).expect("taken on");
-    let result = completed(&desk, &image);
+    assert!(tasks(&service).is_empty(), "a dry run is not remembered");
+    let key = service.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    let result = completed(&service, &image);
     assert_eq!(
         (result.image_id.as_str(), result.bucket.as_str(), result.object_key.as_str()),
         (image.as_str(), BUCKET, key.as_str())
@@ -193,7 +193,7 @@ fn a_store_completes_and_the_object_is_whole() {
     let reader = MemoryReader::new("a", object.bytes.to_vec());
     let archive = Archive::open(std::sync::Arc::new(reader)).expect("an archive");
     assert_eq!(archive.root().manifest.volumes[0].blocks, u64::from(BLOCKS));
-    let overview = desk.overview().expect("an overview");
+    let overview = service.overview().expect("an overview");
     assert_eq!(
         (overview.completed, overview.failed, overview.queued, overview.running),
         (1, 0, 0, 0)
@@ -208,9 +208,9 @@ fn a_store_completes_and_the_object_is_whole() {
 #[test]
 fn what_cannot_be_stored_is_refused_at_once_and_in_the_words_of_ec2() {
     let site = Site::new();
-    let desk = site.desk();
+    let service = site.service();
     let store =
-        |image: &ImageId, bucket: &str| desk.create_store(&store_request(image, bucket), false);
+        |image: &ImageId, bucket: &str| service.create_store(&store_request(image, bucket), false);
     let unknown = ImageId::parse("ami-0123456789abcdef0").expect("an id");
     refused(store(&unknown, BUCKET), 400, "InvalidAMIID.NotFound", "does not exist");
     let image = site.image("web");
@@ -233,9 +233,9 @@ fn what_cannot_be_stored_is_refused_at_once_and_in_the_words_of_ec2() {
     refused(store(&image, BUCKET), 400, "InvalidRequest", "The AMI already exists in the bucket.");
     site.aws.deny("DescribeImages");
     refused(store(&image, BUCKET), 403, "UnauthorizedOperation", "");
-    assert!(tasks(&desk).is_empty());
+    assert!(tasks(&service).is_empty());
     refused(
-        desk.store_tasks(&StoreQuery {
+        service.store_tasks(&StoreQuery {
             after: Some("nonsense".into()),
             limit: 1,
             ..StoreQuery::default()
@@ -250,12 +250,12 @@ fn what_cannot_be_stored_is_refused_at_once_and_in_the_words_of_ec2() {
 fn of_one_image_one_store_runs_whoever_does_it_and_to_whatever_bucket() {
     let site = Site::new();
     site.hold_stores();
-    let (desk, other) = (site.desk(), site.desk());
+    let (service, other) = (site.service(), site.service());
     let image = site.image("web");
-    desk.create_store(&store_request(&image, BUCKET), false).expect("taken on");
-    for desk in [&desk, &other] {
+    service.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    for service in [&service, &other] {
         for dry_run in [false, true] {
-            let again = desk.create_store(&store_request(&image, "second"), dry_run);
+            let again = service.create_store(&store_request(&image, "second"), dry_run);
             refused(
                 again,
                 400,
@@ -266,7 +266,7 @@ fn of_one_image_one_store_runs_whoever_does_it_and_to_whatever_bucket() {
     }
     // A run of the program counts as well.
     let by_command = site.image("by command");
-    let ledger = Ledger::open(site.directory.path()).expect("a record");
+    let task_db = TaskDb::open(site.directory.path()).expect("a record");
     let owner = Owner::register(site.directory.path()).expect("an owner");
     let run = NewTask {
         image_id: Some(by_command.to_string()),
@@ -274,15 +274,15 @@ fn of_one_image_one_store_runs_whoever_does_it_and_to_whatever_bucket() {
         object_key: Some("x.bin".to_owned()),
         ..NewTask::new(Kind::Store, Origin::Command, by_command.as_str(), "s3://images/x.bin")
     };
-    ledger.begin(&run, &owner).expect("begins");
+    task_db.begin(&run, &owner).expect("begins");
     refused(
-        desk.create_store(&store_request(&by_command, BUCKET), false),
+        service.create_store(&store_request(&by_command, BUCKET), false),
         400,
         "InvalidRequest",
         "already in progress",
     );
     drop(owner);
-    desk.create_store(&store_request(&by_command, BUCKET), false).expect("it is gone");
+    service.create_store(&store_request(&by_command, BUCKET), false).expect("it is gone");
     site.s3.clear_faults();
 }
 
@@ -290,26 +290,27 @@ fn of_one_image_one_store_runs_whoever_does_it_and_to_whatever_bucket() {
 fn limits_of_what_waits_and_of_bytes_are_kept() {
     let site = Site::new();
     site.hold_stores();
-    let desk = site.desk_with(TaskLimits { max_tasks: 1, max_queued: 1, ..TaskLimits::default() });
+    let service =
+        site.service_with(TaskLimits { max_tasks: 1, max_queued: 1, ..TaskLimits::default() });
     let images: Vec<ImageId> =
         (0..3).map(|number| site.image(&format!("image {number}"))).collect();
-    desk.create_store(&store_request(&images[0], BUCKET), false).expect("it runs");
-    wait_until("it to run", || desk.overview().expect("an overview").running == 1);
-    desk.create_store(&store_request(&images[1], BUCKET), false).expect("it waits");
+    service.create_store(&store_request(&images[0], BUCKET), false).expect("it runs");
+    wait_until("it to run", || service.overview().expect("an overview").running == 1);
+    service.create_store(&store_request(&images[1], BUCKET), false).expect("it waits");
     refused(
-        desk.create_store(&store_request(&images[2], BUCKET), false),
+        service.create_store(&store_request(&images[2], BUCKET), false),
         400,
         "ResourceLimitExceeded",
         "wait",
     );
-    let overview = desk.overview().expect("an overview");
+    let overview = service.overview().expect("an overview");
     assert_eq!((overview.running, overview.queued, overview.tasks.len()), (1, 1, 2));
     assert!(overview.tasks[0].queued && !overview.tasks[1].queued);
     assert_eq!(
-        tasks(&desk).iter().map(|task| task.state).collect::<Vec<_>>(),
+        tasks(&service).iter().map(|task| task.state).collect::<Vec<_>>(),
         ["InProgress", "InProgress"]
     );
-    let small = site.desk_with(TaskLimits { store_bytes: 2 << 30, ..TaskLimits::default() });
+    let small = site.service_with(TaskLimits { store_bytes: 2 << 30, ..TaskLimits::default() });
     refused(
         small.create_store(&store_request(&images[2], BUCKET), false),
         400,
@@ -324,27 +325,27 @@ fn a_server_that_is_stopped_in_the_middle_goes_on_and_makes_the_same_bytes() {
     let site = Site::new();
     site.hold_stores();
     let image = site.image("web");
-    let desk = site.desk();
-    let key = desk.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    let service = site.service();
+    let key = service.create_store(&store_request(&image, BUCKET), false).expect("taken on");
     wait_until("parts", || {
         site.s3.open_uploads(BUCKET).iter().any(|upload| upload.parts.len() >= 4)
     });
-    wait_until("progress to be noted", || task(&desk, &image).percent > 0);
-    desk.stop();
-    assert_eq!(task(&desk, &image).state, "InProgress", "it is not over");
-    assert_eq!(desk.overview().expect("an overview").queued, 1);
-    drop(desk);
+    wait_until("progress to be noted", || task(&service, &image).percent > 0);
+    service.stop();
+    assert_eq!(task(&service, &image).state, "InProgress", "it is not over");
+    assert_eq!(service.overview().expect("an overview").queued, 1);
+    drop(service);
     // Killed instead: the next one had begun it, and its lock is free.
-    let ledger = Ledger::open(site.directory.path()).expect("a record");
+    let task_db = TaskDb::open(site.directory.path()).expect("a record");
     let killed = Owner::register(site.directory.path()).expect("an owner");
-    let scope = ledger.recent(1).expect("rows")[0].task.scope.clone().expect("a scope");
-    ledger.claim(&scope, &killed).expect("no error").expect("the task");
-    drop((killed, ledger));
+    let scope = task_db.recent(1).expect("rows")[0].task.scope.clone().expect("a scope");
+    task_db.claim(&scope, &killed).expect("no error").expect("the task");
+    drop((killed, task_db));
     site.s3.clear_faults();
     let sent = site.s3.count("UploadPart");
     let read = site.aws.count("GetSnapshotBlock");
-    let desk = site.desk();
-    completed(&desk, &image);
+    let service = site.service();
+    completed(&service, &image);
     let bytes = site.bytes(BUCKET, &key);
     assert!(site.s3.open_uploads(BUCKET).is_empty());
     let parts = bytes.len().div_ceil(PART as usize);
@@ -353,38 +354,39 @@ fn a_server_that_is_stopped_in_the_middle_goes_on_and_makes_the_same_bytes() {
         site.aws.count("GetSnapshotBlock") - read <= u64::from(BLOCKS),
         "no block is read twice"
     );
-    desk.create_store(&store_request(&image, "second"), false).expect("taken on");
-    completed(&desk, &image);
+    service.create_store(&store_request(&image, "second"), false).expect("taken on");
+    completed(&service, &image);
     assert_eq!(site.bytes("second", &key), bytes, "as if nobody had stopped");
-    assert_eq!(tasks(&desk).len(), 2, "each of them once");
+    assert_eq!(tasks(&service).len(), 2, "each of them once");
 }
 
 #[test]
-fn two_desks_on_one_state_directory_do_each_task_once() {
+fn two_services_on_one_state_directory_do_each_task_once() {
     let site = Site::new();
-    let desks = [site.desk(), site.desk()];
+    let services = [site.service(), site.service()];
     let images: Vec<ImageId> =
         (0..6).map(|number| site.image(&format!("image {number}"))).collect();
     for (number, image) in images.iter().enumerate() {
-        desks[number % 2].create_store(&store_request(image, BUCKET), false).expect("taken on");
+        services[number % 2].create_store(&store_request(image, BUCKET), false).expect("taken on");
     }
-    images.iter().for_each(|image| drop(completed(&desks[0], image)));
-    let done: u64 = desks.iter().map(|desk| desk.overview().expect("an overview").completed).sum();
+    images.iter().for_each(|image| drop(completed(&services[0], image)));
+    let done: u64 =
+        services.iter().map(|service| service.overview().expect("an overview").completed).sum();
     assert_eq!(
         (done, site.s3.count("CompleteMultipartUpload"), site.s3.keys(BUCKET).len()),
         (6, 6, 6)
     );
-    assert_eq!(tasks(&desks[1]), tasks(&desks[0]));
+    assert_eq!(tasks(&services[1]), tasks(&services[0]));
 }
 
 #[test]
 fn a_store_that_fails_says_why_and_is_continued_by_whoever_asks_again() {
     let site = Site::new();
-    let desk = site.desk();
+    let service = site.service();
     let image = site.image("web");
     site.s3.fail(Fault::new(FaultKind::AccessDenied, When::NextPart(7, 1)));
-    desk.create_store(&store_request(&image, BUCKET), false).expect("taken on");
-    let result = ended(&desk, &image);
+    service.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    let result = ended(&service, &image);
     let reason = result.reason.expect("a reason");
     assert_eq!(result.state, "Failed");
     assert!(
@@ -394,20 +396,20 @@ fn a_store_that_fails_says_why_and_is_continued_by_whoever_asks_again() {
     assert!(reason.chars().count() <= 500 && !reason.contains('\n'), "{reason}");
     let sent = site.s3.count("UploadPart");
     let again = StoreRequest { tags: Vec::new(), ..store_request(&image, BUCKET) };
-    desk.create_store(&again, false).expect("taken on");
-    completed(&desk, &image);
+    service.create_store(&again, false).expect("taken on");
+    completed(&service, &image);
     assert!(site.s3.count("UploadPart") > sent);
-    assert_eq!(desk.overview().expect("an overview").failed, 1);
+    assert_eq!(service.overview().expect("an overview").failed, 1);
 }
 
 #[test]
 fn a_task_whose_credentials_end_waits_for_others() {
     let site = Site::new();
-    let desk = site.desk();
+    let service = site.service();
     let (image, next) = (site.image("web"), site.image("next"));
     site.s3.fail(Fault::new(FaultKind::ExpiredToken, When::NextPart(7, 2)));
-    desk.create_store(&store_request(&image, BUCKET), false).expect("taken on");
-    let shown = || desk.overview().expect("an overview").tasks.pop().expect("a task");
+    service.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    let shown = || service.overview().expect("an overview").tasks.pop().expect("a task");
     wait_until("it to wait", || shown().reason.is_some());
     let waiting = shown();
     assert!(
@@ -417,12 +419,12 @@ fn a_task_whose_credentials_end_waits_for_others() {
             )
     );
     // Scripts are told what is true: it is not over.
-    let result = task(&desk, &image);
+    let result = task(&service, &image);
     assert_eq!((result.state, result.reason), ("InProgress", None));
-    desk.create_store(&store_request(&next, BUCKET), false).expect("taken on");
-    completed(&desk, &image);
-    completed(&desk, &next);
-    let overview = desk.overview().expect("an overview");
+    service.create_store(&store_request(&next, BUCKET), false).expect("taken on");
+    completed(&service, &image);
+    completed(&service, &next);
+    let overview = service.overview().expect("an overview");
     assert_eq!((overview.completed, overview.failed), (2, 0));
     assert!(overview.tasks.iter().all(|task| task.reason.is_none()));
 }
@@ -430,7 +432,7 @@ fn a_task_whose_credentials_end_waits_for_others() {
 #[test]
 fn a_task_that_waits_for_credentials_holds_no_other_up() {
     let site = Site::new();
-    let desk = site.desk_with(TaskLimits { max_tasks: 1, ..TaskLimits::default() });
+    let service = site.service_with(TaskLimits { max_tasks: 1, ..TaskLimits::default() });
     let (image, next) = (site.image("web"), site.image("next"));
     let mappings = site.aws.image(image.as_str()).expect("there").mappings;
     let snapshot =
@@ -442,13 +444,13 @@ fn a_task_that_waits_for_credentials_holds_no_other_up() {
             .block(9)
             .always(),
     );
-    desk.create_store(&store_request(&image, BUCKET), false).expect("taken on");
-    wait_until("it to wait", || desk.overview().expect("an overview").tasks[0].reason.is_some());
-    desk.create_store(&store_request(&next, BUCKET), false).expect("taken on");
-    completed(&desk, &next);
-    assert_eq!(task(&desk, &image).state, "InProgress");
+    service.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    wait_until("it to wait", || service.overview().expect("an overview").tasks[0].reason.is_some());
+    service.create_store(&store_request(&next, BUCKET), false).expect("taken on");
+    completed(&service, &next);
+    assert_eq!(task(&service, &image).state, "InProgress");
     site.aws.clear_faults();
-    completed(&desk, &image);
+    completed(&service, &image);
 }
 
 #[test]
@@ -464,10 +466,10 @@ fn whoever_comes_with_other_keys_of_the_account_goes_on_and_nobody_else() {
             session_token: None,
         };
         let compute = Access { credentials: Credentials::Static(keys), ..settings.compute.clone() };
-        Desk::start(DeskSettings { compute, ..settings }).expect("a desk")
+        TaskService::start(TaskServiceSettings { compute, ..settings }).expect("a service")
     };
     let image = site.image("web");
-    let first = site.desk();
+    let first = site.service();
     site.hold_stores();
     first.create_store(&store_request(&image, BUCKET), false).expect("taken on");
     wait_until("it to be under way", || site.s3.count("UploadPart") > 3);
@@ -476,7 +478,7 @@ fn whoever_comes_with_other_keys_of_the_account_goes_on_and_nobody_else() {
     site.s3.clear_faults();
     site.aws.expire_key(TestAws::ACCESS_KEY);
     // Whoever comes with the old key can do nothing, and says what is true.
-    let late = site.desk();
+    let late = site.service();
     wait_until("it to ask whose key it is", || site.aws.count("GetCallerIdentity") > 1);
     assert_eq!(task(&late, &image).state, "InProgress");
     let refusal = late
@@ -497,20 +499,20 @@ fn whoever_comes_with_other_keys_of_the_account_goes_on_and_nobody_else() {
     completed(&second, &image);
     // Who says which account it is need not ask.
     let account = Some("210987654321".to_owned());
-    let said =
-        Desk::start(DeskSettings { account_id: account, ..site.settings() }).expect("a desk");
+    let said = TaskService::start(TaskServiceSettings { account_id: account, ..site.settings() })
+        .expect("a service");
     assert_eq!(tasks(&said), []);
 }
 
 #[test]
 fn a_restore_gives_a_reserved_id_and_then_the_real_image() {
     let site = Site::new();
-    let desk = site.desk();
-    let (image, key) = stored(&site, &desk, "web");
+    let service = site.service();
+    let (image, key) = stored(&site, &service, "web");
     let request = restore_request(&key, "web again");
-    desk.create_restore(&request, true).expect("it would be");
-    let reserved = desk.create_restore(&request, false).expect("taken on");
-    let made = restored(&desk, &reserved);
+    service.create_restore(&request, true).expect("it would be");
+    let reserved = service.create_restore(&request, false).expect("taken on");
+    let made = restored(&service, &reserved);
     assert_eq!(
         (made.progress, made.percent, made.name.as_deref()),
         (RestoreProgress::Available, 100, Some("web again"))
@@ -529,15 +531,16 @@ fn a_restore_gives_a_reserved_id_and_then_the_real_image() {
     assert_eq!(new.tags.get("of").map(String::as_str), Some("image"));
     assert_eq!(snapshot(&new).tags.get("of").map(String::as_str), Some("snapshot"));
     let unknown = ImageId::parse("ami-0123456789abcdef0").expect("an id");
-    assert_eq!(desk.restored(&unknown).expect("no error"), None);
+    assert_eq!(service.restored(&unknown).expect("no error"), None);
 }
 
 #[test]
 fn what_cannot_be_restored_is_refused_at_once() {
     let site = Site::new();
-    let desk = site.desk();
-    let (image, key) = stored(&site, &desk, "web");
-    let restore = |key: &str, name: &str| desk.create_restore(&restore_request(key, name), false);
+    let service = site.service();
+    let (image, key) = stored(&site, &service, "web");
+    let restore =
+        |key: &str, name: &str| service.create_restore(&restore_request(key, name), false);
     refused(
         restore(&key, "web"),
         400,
@@ -576,21 +579,21 @@ enum Last {
 fn a_restore_that_was_killed_anywhere_behind_its_registration_makes_no_second_image() {
     for last in [Last::Registered, Last::Noted, Last::Forgotten] {
         let site = Site::new();
-        let desk = site.desk();
-        let (_, key) = stored(&site, &desk, "web");
+        let service = site.service();
+        let (_, key) = stored(&site, &service, "web");
         // The first was a question whether it would be; the answer to the second does not come.
         site.aws.fail(
             AwsFault::on("RegisterImage", AwsFaultKind::Delay(Duration::from_secs(60))).nth(2),
         );
         let reserved =
-            desk.create_restore(&restore_request(&key, "web again"), false).expect("taken on");
+            service.create_restore(&restore_request(&key, "web again"), false).expect("taken on");
         wait_until("the registration", || site.aws.images().len() == 2);
-        desk.stop();
+        service.stop();
         assert_eq!(
-            desk.restored(&reserved).expect("no error").expect("ours").progress,
+            service.restored(&reserved).expect("no error").expect("ours").progress,
             RestoreProgress::Pending
         );
-        drop(desk);
+        drop(service);
         site.aws.clear_faults();
         let id = site
             .aws
@@ -601,20 +604,20 @@ fn a_restore_that_was_killed_anywhere_behind_its_registration_makes_no_second_im
             .id;
         let state = StateDirectory::new(site.directory.path());
         if last != Last::Registered {
-            let (ledger, killed) = (
-                Ledger::open(state.path()).expect("a record"),
+            let (task_db, killed) = (
+                TaskDb::open(state.path()).expect("a record"),
                 Owner::register(state.path()).expect("an owner"),
             );
-            let scope = ledger.recent(1).expect("rows")[0].task.scope.clone().expect("a scope");
-            let row = ledger.claim(&scope, &killed).expect("no error").expect("the task");
-            ledger.note_image(row.id, &killed, &id).expect("notes");
+            let scope = task_db.recent(1).expect("rows")[0].task.scope.clone().expect("a scope");
+            let row = task_db.claim(&scope, &killed).expect("no error").expect("the task");
+            task_db.note_image(row.id, &killed, &id).expect("notes");
             if last == Last::Forgotten {
                 state.tasks().expect("tasks")[0].forget().expect("forgets");
             }
         }
         let sent = site.aws.count("PutSnapshotBlock");
-        let desk = site.desk();
-        let made = restored(&desk, &reserved);
+        let service = site.service();
+        let made = restored(&service, &reserved);
         assert_eq!((made.progress, made.reason), (RestoreProgress::Available, None), "{last:?}");
         assert_eq!(made.image_id.as_ref().map(ImageId::as_str), Some(id.as_str()), "{last:?}");
         assert_eq!(
@@ -631,7 +634,7 @@ fn a_restore_that_was_killed_anywhere_behind_its_registration_makes_no_second_im
 fn runs_of_the_program_are_listed_as_tasks_of_the_server_are() {
     let site = Site::new();
     site.s3.add_key(TestAws::ACCESS_KEY, TestAws::SECRET_KEY, None);
-    let desk = site.desk();
+    let service = site.service();
     let image = site.image("web");
     let sandbox = crate::support::cli::Sandbox::new();
     let program = |args: &[&str]| {
@@ -657,10 +660,10 @@ fn runs_of_the_program_are_listed_as_tasks_of_the_server_are() {
         sandbox.start(&mut command).wait().succeeded()
     };
     program(&["store", image.as_str(), "s3://second/x/"]);
-    let told = completed(&desk, &image);
+    let told = completed(&service, &image);
     assert_eq!((told.bucket.as_str(), told.object_key), ("second", format!("x/{image}.bin")));
-    desk.create_store(&store_request(&image, BUCKET), false).expect("taken on");
-    assert_eq!(completed(&desk, &image).bucket, BUCKET, "the newest of the image");
+    service.create_store(&store_request(&image, BUCKET), false).expect("taken on");
+    assert_eq!(completed(&service, &image).bucket, BUCKET, "the newest of the image");
     program(&["restore", &format!("s3://second/x/{image}.bin"), "ec2", "--name", "by command"]);
     let listed = program(&["tasks", "--output", "json"]).json();
     let stores = listed["StoreImageTaskResults"].as_array().expect("a list");

@@ -7,13 +7,13 @@ use super::{Refusal, RestoreProgress, RestoredImage, Service};
 use crate::base::ImageId;
 
 /// What became of the reserved ids of one request.
-pub(super) struct Names<'a> {
+pub(super) struct ImageIds<'a> {
     service: &'a dyn Service,
     /// Reserved, and EC2's own.
     known: Vec<(String, String)>,
 }
 
-impl<'a> Names<'a> {
+impl<'a> ImageIds<'a> {
     pub(super) fn new(service: &'a dyn Service) -> Self {
         Self { service, known: Vec::new() }
     }
@@ -32,7 +32,7 @@ impl<'a> Names<'a> {
     }
 
     /// The id by which this image was asked for.
-    pub(super) fn asked<'b>(&'b self, id: &'b str) -> &'b str {
+    pub(super) fn requested<'b>(&'b self, id: &'b str) -> &'b str {
         self.known.iter().find(|(_, real)| real == id).map_or(id, |(reserved, _)| reserved)
     }
 }

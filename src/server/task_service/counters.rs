@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::base::{Event, Observer};
 
 /// Counts, and passes on what is worth a line in a log.
-pub(super) struct Tally {
+pub(super) struct Counters {
     inner: Arc<dyn Observer>,
     bytes: AtomicU64,
     transferred: AtomicU64,
@@ -16,7 +16,7 @@ pub(super) struct Tally {
 }
 
 /// The numbers of a tally.
-pub(super) struct Told {
+pub(super) struct CountersSnapshot {
     pub(super) bytes: u64,
     pub(super) transferred: u64,
     pub(super) retries: u64,
@@ -24,7 +24,7 @@ pub(super) struct Told {
     pub(super) failed: u64,
 }
 
-impl Tally {
+impl Counters {
     pub(super) fn new(inner: Arc<dyn Observer>) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
@@ -43,9 +43,9 @@ impl Tally {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn told(&self) -> Told {
+    pub(super) fn snapshot(&self) -> CountersSnapshot {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Told {
+        CountersSnapshot {
             bytes: read(&self.bytes),
             transferred: read(&self.transferred),
             retries: read(&self.retries),
@@ -55,7 +55,7 @@ impl Tally {
     }
 }
 
-impl Observer for Tally {
+impl Observer for Counters {
     fn note(&self, event: &Event<'_>) {
         match event {
             Event::Advanced { bytes, .. } => {

@@ -4,9 +4,9 @@
 //! Whatever ends a server, the next one on the same state directory goes on where it stopped;
 //! several of them share the work. It does not know HTTP.
 
+mod counters;
 mod refusal;
 mod requests;
-mod tally;
 mod views;
 mod worker;
 
@@ -23,8 +23,8 @@ use crate::aws::{Access, Compute, Credentials, RequestSettings, RetryPolicy, Ses
 use crate::base::{Cancel, Error, ErrorKind, ImageId, Observer, Result};
 use crate::checkpoint::StateDirectory;
 use crate::setup::{Recorder, Resources, told};
-use crate::taskdb::{Ledger, Of, Owner, Rules};
-use tally::Tally;
+use crate::taskdb::{Owner, Rules, ScopeFilter, TaskDb};
+use counters::Counters;
 
 /// The level at which servers compress.
 const LEVEL: i32 = 1;
@@ -54,7 +54,7 @@ impl Default for TaskLimits {
 
 /// What a desk needs.
 #[derive(Clone)]
-pub struct DeskSettings {
+pub struct TaskServiceSettings {
     /// Where tasks are recorded, and unfinished work is remembered.
     pub state: StateDirectory,
     /// Threads that compute, and memory of all tasks together: each gets its part of the memory.
@@ -62,7 +62,7 @@ pub struct DeskSettings {
     /// Credentials, Region and endpoint of EC2 and EBS.
     pub compute: Access,
     /// How requests to EC2 and EBS are made.
-    pub compute_link: RequestSettings,
+    pub compute_requests: RequestSettings,
     /// The account of the credentials for EC2, if it is not to be asked for.
     pub account_id: Option<String>,
     /// Blocks a second that the account may read or write, if it is not what the Region gives.
@@ -70,7 +70,7 @@ pub struct DeskSettings {
     /// Credentials, Region and endpoint of S3.
     pub archive: Access,
     /// How requests to S3 are made.
-    pub archive_link: RequestSettings,
+    pub archive_requests: RequestSettings,
     /// What is asked for with every object. The memory for parts is planned.
     pub objects: ObjectOptions,
     /// Whether archives may go to a bucket that everybody may read.
@@ -79,22 +79,22 @@ pub struct DeskSettings {
     pub limits: TaskLimits,
     /// What `amistore tasks` shows as the command that continues the work.
     pub command: Vec<String>,
-    /// Asks everything to stop; [`Desk::stop`] sets it. It must not be a part of another one.
+    /// Asks everything to stop; [`TaskService::stop`] sets it. It must not be a part of another one.
     pub cancel: Cancel,
     /// Hears of warnings, notes and repeated requests of all tasks.
     pub observer: Arc<dyn Observer>,
 }
 
 /// Takes requests, and works on them until it is stopped or dropped.
-pub struct Desk {
+pub struct TaskService {
     shared: Arc<Shared>,
     workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What requests and workers share.
 struct Shared {
-    settings: DeskSettings,
-    ledger: Arc<Ledger>,
+    settings: TaskServiceSettings,
+    task_db: Arc<TaskDb>,
     owner: Arc<Owner>,
     session: Session,
     compute: Compute,
@@ -103,7 +103,7 @@ struct Shared {
     scope: OnceLock<String>,
     /// When and why the account could not be found out.
     asked: Mutex<Option<(Instant, Error)>>,
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     /// Tasks that are worked on, by their number.
     running: Mutex<HashMap<i64, Recorder>>,
     /// Workers wait here.
@@ -111,10 +111,10 @@ struct Shared {
     wake: Condvar,
 }
 
-impl Desk {
+impl TaskService {
     /// Opens the record of tasks and starts to work on what is in it. No request is made before
     /// there is a task.
-    pub fn start(settings: DeskSettings) -> Result<Arc<Self>> {
+    pub fn start(settings: TaskServiceSettings) -> Result<Arc<Self>> {
         let limits = settings.limits;
         if limits.max_tasks == 0 || limits.max_queued == 0 {
             return Err(Error::usage(
@@ -133,22 +133,25 @@ impl Desk {
             )
             .because(error)
         })?;
-        let tally = Arc::new(Tally::new(settings.observer.clone()));
-        let session = Session::new(tally.clone(), settings.cancel.clone());
-        let compute =
-            session.compute(&settings.compute, &settings.compute_link, settings.account_rate)?;
-        let archive = session.s3(settings.archive.clone(), &settings.archive_link)?;
-        let ledger = Arc::new(Ledger::open(settings.state.path())?);
+        let counters = Arc::new(Counters::new(settings.observer.clone()));
+        let session = Session::new(counters.clone(), settings.cancel.clone());
+        let compute = session.compute(
+            &settings.compute,
+            &settings.compute_requests,
+            settings.account_rate,
+        )?;
+        let archive = session.s3(settings.archive.clone(), &settings.archive_requests)?;
+        let task_db = Arc::new(TaskDb::open(settings.state.path())?);
         let owner = Arc::new(Owner::register(settings.state.path())?);
         let shared = Arc::new(Shared {
             scope: OnceLock::new(),
             asked: Mutex::default(),
-            ledger,
+            task_db,
             owner,
             session,
             compute,
             archive,
-            tally,
+            counters,
             running: Mutex::default(),
             idle: Mutex::default(),
             wake: Condvar::new(),
@@ -157,17 +160,17 @@ impl Desk {
         if let Some(account) = &shared.settings.account_id {
             shared.know(account)?;
         }
-        let desk = Self { shared: shared.clone(), workers: Mutex::default() };
+        let service = Self { shared: shared.clone(), workers: Mutex::default() };
         for number in 0..limits.max_tasks {
             let shared = shared.clone();
             let worker = std::thread::Builder::new()
                 .name(format!("amistore-task-{number}"))
                 .spawn(move || worker::work(&shared));
-            lock(&desk.workers).push(worker.map_err(|cause| {
+            lock(&service.workers).push(worker.map_err(|cause| {
                 Error::io("cannot start the threads that work on tasks", cause)
             })?);
         }
-        Ok(Arc::new(desk))
+        Ok(Arc::new(service))
     }
 
     /// Stops all work, and returns when nobody works any more. Tasks stay in progress: the next
@@ -183,13 +186,13 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for TaskService {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-impl Service for Desk {
+impl Service for TaskService {
     fn create_store(&self, request: &StoreRequest, dry_run: bool) -> Result<String, Refusal> {
         self.shared.create_store(request, dry_run)
     }
@@ -216,13 +219,13 @@ impl Service for Desk {
         until: SystemTime,
     ) -> Result<Option<SystemTime>, Refusal> {
         self.shared
-            .ledger
+            .task_db
             .use_signature(signature, until)
             .map_err(|error| refusal::of_record(&error))
     }
 
     fn release_signature(&self, signature: &[u8; 32]) -> Result<(), Refusal> {
-        self.shared.ledger.release_signature(signature).map_err(|error| refusal::of_record(&error))
+        self.shared.task_db.release_signature(signature).map_err(|error| refusal::of_record(&error))
     }
 }
 
@@ -260,14 +263,14 @@ impl Shared {
     fn know(&self, who: &str) -> Result<&str> {
         let scope = format!("{who} {}", self.place());
         // These may be other credentials than those that were refused.
-        self.ledger.rouse(&scope)?;
+        self.task_db.rouse(&scope)?;
         Ok(self.scope.get_or_init(|| scope))
     }
 
     fn who(&self) -> Result<String> {
         let access = &self.settings.compute;
         // Nobody waits for long: with credentials that can be used it is one short request.
-        let link = &self.settings.compute_link;
+        let link = &self.settings.compute_requests;
         let retry = RetryPolicy { max_attempts: link.retry.max_attempts.min(2), ..link.retry };
         let settings = RequestSettings {
             retry,
@@ -306,10 +309,10 @@ impl Shared {
 
     /// Whose tasks are told of. Nobody is asked for that: how far a task is can be told without
     /// AWS.
-    fn told_of<T>(&self, tell: impl FnOnce(&Of<'_>) -> T) -> T {
+    fn with_scope<T>(&self, tell: impl FnOnce(&ScopeFilter<'_>) -> T) -> T {
         match self.scope.get() {
-            Some(scope) => tell(&Of::Scope(scope)),
-            None => tell(&Of::Place(&self.place())),
+            Some(scope) => tell(&ScopeFilter::Scope(scope)),
+            None => tell(&ScopeFilter::Endpoints(&self.place())),
         }
     }
 
@@ -327,7 +330,7 @@ fn unknown(cause: &Error) -> Error {
 }
 
 /// What one task may take.
-fn share_of(settings: &DeskSettings) -> Resources {
+fn share_of(settings: &TaskServiceSettings) -> Resources {
     Resources {
         threads: settings.resources.threads,
         memory: settings.resources.memory / settings.limits.max_tasks.max(1) as u64,
