@@ -1,7 +1,7 @@
-//! Which blocks of a volume are stored: one bit a block, only for groups that have any.
+//! The stored blocks of a volume: one bit a block, for groups that have any.
 //!
-//! 4 KiB for each non-empty group and as much again if it has fill blocks: at most 32 MiB for 64
-//! TiB, whatever the fragmentation. It does not know which blocks are zero.
+//! Memory: 4 KiB for each non-empty group and as much again if it has fill blocks, so at most 32
+//! MiB for 64 TiB, however fragmented. It does not know which blocks are zero.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Extent {
 }
 
 impl BlockMap {
-    /// What a group takes in memory, in bytes; and as much again if it has fill blocks.
+    /// Bytes of memory for a group; twice as many if it has fill blocks.
     pub const BITMAP_MEMORY: u64 = CELLS_PER_GROUP as u64;
 
     /// A map without blocks.
@@ -83,7 +83,7 @@ impl BlockMap {
         self.for_cells(first, count, |group, cell, bits| group.present_mut()[cell] |= bits);
     }
 
-    /// Takes a block out.
+    /// Removes a block.
     pub fn remove(&mut self, block: BlockIndex) {
         let address = block.cell();
         if let Some(group) = self.groups.get_mut(&address.group) {
@@ -139,7 +139,7 @@ impl BlockMap {
         self.groups.values().filter_map(|group| group.fill.as_deref()).map(count).sum()
     }
 
-    /// What the stored blocks have together, in bytes: the length of the tar member.
+    /// Bytes of all stored blocks: the length of the tar member.
     pub fn stored_bytes(&self) -> u64 {
         let last = BlockIndex(self.size.blocks() - 1);
         let whole = self.stored_blocks() * BLOCK_BYTES;
@@ -165,14 +165,14 @@ impl BlockMap {
         })
     }
 
-    /// What the map takes in memory, in bytes.
+    /// Bytes of memory that the map takes.
     pub fn memory(&self) -> u64 {
         let bitmaps = self.groups.values().map(|group| 1 + u64::from(group.fill.is_some()));
         bitmaps.sum::<u64>() * Self::BITMAP_MEMORY
     }
 
-    /// Stores short gaps as fill blocks if there are more extents than common tar readers take
-    /// (5.3). A function of the map alone.
+    /// Turns short gaps into fill blocks if there are more extents than common tar readers accept
+    /// (5.3). The result depends on the map alone.
     pub fn fill_gaps(&mut self) {
         self.fill_gaps_above(EXTENT_CAP);
     }

@@ -1,4 +1,4 @@
-//! The C record: what stands before each data frame (3.3).
+//! The C record, in front of each data frame (3.3).
 
 use super::Digest;
 use super::layout::{CELL_HEAD, DATA_FRAME_RAW, MAX_GROUPS, max_frame_len};
@@ -12,7 +12,7 @@ pub const ZERO_BLOCK_DIGEST: Digest = [
     0xe3, 0x6d, 0x5d, 0x18, 0xd5, 0x46, 0x92, 0x7d, 0x30, 0xda, 0xad, 0x6d, 0x7f, 0xda, 0x15, 0x41,
 ];
 
-/// A cell's record: where it belongs, what its frame holds, and the digests of both.
+/// The record of a cell: its address, the contents of its frame, and the digests of both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellRecord {
     /// The volume, counted from 0.
@@ -61,7 +61,7 @@ impl CellRecord {
         bytes
     }
 
-    /// Reads one whole record and checks all that can be checked without knowing the volume.
+    /// Reads one whole record. Checks everything that does not depend on the size of the volume.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut fields = Record::open(bytes, RecordKind::Cell)?;
         let (volume, cell, group) = (fields.u16()?, fields.u16()?, fields.u32()?);
@@ -82,7 +82,9 @@ impl CellRecord {
                 .at("raw_len", raw_len));
         }
         if fields.remaining() != 32 * (present & !zero).count_ones() as usize {
-            return Err(Error::corrupt("a cell record has not one digest for each data block"));
+            return Err(Error::corrupt(
+                "a cell record does not have one digest for each data block",
+            ));
         }
         let mut block_digests = Vec::with_capacity(8);
         while fields.remaining() > 0 {
@@ -105,12 +107,13 @@ impl CellRecord {
         })
     }
 
-    /// Checks that the cell lies within a volume of `size` and holds the bytes it should.
+    /// Checks that the cell lies within a volume of `size`, and that its raw length is that of its
+    /// blocks.
     pub fn check_within(&self, size: VolumeSize) -> Result<()> {
         check_cell(self.address, self.present, size)?;
         let expected = size.cell_bytes(self.address, self.present);
         if u64::from(self.raw_len) != expected {
-            return Err(Error::corrupt("a cell does not hold the bytes of its blocks")
+            return Err(Error::corrupt("the raw length of a cell is not that of its blocks")
                 .at("raw_len", self.raw_len)
                 .at("expected", expected));
         }

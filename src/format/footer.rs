@@ -1,4 +1,4 @@
-//! The F record: the fixed end that leads to everything else (3.6).
+//! The F record: 128 bytes at the end, from which a reader finds the R record (3.6).
 
 use super::Digest;
 use super::record::{Record, RecordKind};
@@ -13,13 +13,13 @@ const END_MAGIC: &[u8; 8] = b"AMIBEND1";
 pub struct Footer {
     /// Offset of the R record.
     pub root_offset: u64,
-    /// Its length.
+    /// Length of the R record.
     pub root_len: u64,
     /// SHA-256 of the R record: the root.
     pub root: Digest,
     /// The content root (7).
     pub content_root: Digest,
-    /// Where this record stands.
+    /// Offset of this record.
     pub offset: u64,
 }
 
@@ -44,11 +44,11 @@ impl Footer {
         let (root, content_root, own_offset) = (fields.bytes()?, fields.bytes()?, fields.u64()?);
         fields.reserved(16)?;
         if &fields.bytes::<8>()? != END_MAGIC || fields.remaining() != 0 {
-            return Err(Error::corrupt("the footer does not end as a footer does"));
+            return Err(Error::corrupt("the footer does not end with its magic"));
         }
         if own_offset != offset || root_offset.checked_add(root_len).is_none_or(|end| end > offset)
         {
-            return Err(Error::corrupt("the footer does not fit the place where it stands")
+            return Err(Error::corrupt("the footer belongs to another offset")
                 .at("says", own_offset)
                 .at("stands_at", offset));
         }

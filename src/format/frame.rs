@@ -1,5 +1,5 @@
-//! What has to be known of a zstd frame without inflating it: its header, and where it ends (3.1,
-//! RFC 8878).
+//! The header of a zstd frame and the position of its end, found without inflating it (3.1, RFC
+//! 8878).
 
 use super::layout::MAX_FRAME_WINDOW;
 use crate::base::{Error, Result};
@@ -15,16 +15,16 @@ pub const MAX_HEADER: usize = 4 + 1 + 1 + 8;
 pub struct FrameHeader {
     /// Length of the header.
     pub len: usize,
-    /// What the frame inflates to, by its own word.
+    /// Bytes that the frame inflates to, as the header says.
     pub content_size: u64,
 }
 
-/// Where a frame ends.
+/// The end of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameEnd {
     /// After this many bytes.
     At(usize),
-    /// Not before this many bytes, which is more than there are.
+    /// Beyond the input: the frame has at least this many bytes.
     Beyond(usize),
 }
 
@@ -34,12 +34,12 @@ pub fn begins(bytes: &[u8]) -> bool {
 }
 
 impl FrameHeader {
-    /// Reads a header, and refuses frames the format does not allow: without content size or
-    /// checksum, with a dictionary, with a large window. `None` if more bytes are needed.
+    /// Reads a header. Refuses frames that the format does not allow: without content size or
+    /// checksum, with a dictionary, with a window above 8 MiB. `None` if more bytes are needed.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>> {
         let Some(descriptor) = bytes.get(4).copied() else { return Ok(None) };
         if !begins(bytes) {
-            return Err(Error::corrupt("no zstd frame stands here"));
+            return Err(Error::corrupt("there is no zstd frame here"));
         }
         let single_segment = descriptor & 0x20 != 0;
         let refuse = |what: &str| Err(Error::corrupt(format!("a zstd frame {what}{NOT_ALLOWED}")));
@@ -84,8 +84,8 @@ pub fn find_end(bytes: &[u8]) -> Result<FrameEnd> {
     EndFinder::default().find(bytes)
 }
 
-/// Finds the end of a frame that comes in pieces. It goes over each block once: a frame may have a
-/// block for every 3 bytes, and to begin anew with each would take the square of that.
+/// Finds the end of a frame that comes in pieces. It visits each block once: a frame may have a
+/// block for every 3 bytes, and a new start with each piece would take quadratic time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EndFinder {
     /// The next block header; 0 before the frame header was read.
@@ -93,7 +93,7 @@ pub struct EndFinder {
 }
 
 impl EndFinder {
-    /// Looks for the end in `bytes`, which begin with those of the call before.
+    /// Looks for the end in `bytes`, which begin with the bytes of the call before.
     pub fn find(&mut self, bytes: &[u8]) -> Result<FrameEnd> {
         if self.at == 0 {
             let Some(header) = FrameHeader::parse(bytes)? else {
@@ -131,7 +131,7 @@ pub fn is_foreign_header(error: &Error) -> bool {
     error.message().ends_with(NOT_ALLOWED)
 }
 
-/// Checks that `bytes` are exactly one frame that inflates, by its own word, to `raw_len` bytes.
+/// Checks that `bytes` are exactly one frame whose header says `raw_len` bytes of content.
 pub fn check(bytes: &[u8], raw_len: u64) -> Result<()> {
     let header = FrameHeader::parse(bytes)?
         .ok_or_else(|| Error::corrupt("a zstd frame ends in its header"))?;
@@ -189,10 +189,7 @@ mod tests {
                 FrameEnd::At(end) => break assert_eq!((end, have), (frame.len(), frame.len())),
                 FrameEnd::Beyond(more) => have = more.min(frame.len()),
             }
-            assert!(
-                finder.at >= before && finder.at <= have,
-                "what was walked is not walked again"
-            );
+            assert!(finder.at >= before && finder.at <= have, "no block is visited twice");
             calls += 1;
         }
         assert!(calls > 299_000);

@@ -85,8 +85,10 @@ impl GroupIndex {
             || entries > CELLS_PER_GROUP
             || fields.remaining() != CELL_ENTRY * entries as usize
         {
-            return Err(Error::corrupt("a group index has not the number of entries it says")
-                .at("entries", entries));
+            return Err(Error::corrupt(
+                "a group index does not have the number of entries in its head",
+            )
+            .at("entries", entries));
         }
         let mut cells: Vec<CellEntry> = Vec::with_capacity(entries as usize);
         for _ in 0..entries {

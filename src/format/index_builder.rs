@@ -4,7 +4,8 @@
 //! The packer writes the index that is built here, and the stream reader compares it with the one
 //! in the archive. One implementation serves both, so the two cannot disagree.
 
-use super::root::{Codec, GroupEntry, Manifest, MetaFrame, MetaRole, RootRecord, VolumeEntry};
+use super::manifest::{Codec, Manifest, MetaFrame, MetaRole, VolumeEntry};
+use super::root::{GroupEntry, RootRecord};
 use super::{
     CellEntry, CellRecord, Digest, FOOTER_LEN, Footer, FrameLog, GroupContent, GroupIndex,
     VolumeContent, content_root,

@@ -1,4 +1,4 @@
-//! The prefix of records, and the careful reading and writing of fixed-width fields (3.2).
+//! The prefix that all records share, and their fixed-width little-endian fields (3.2).
 
 use super::layout::RECORD_PREFIX;
 use crate::base::{Error, Result, hex};
@@ -20,7 +20,7 @@ pub enum RecordKind {
     Root,
     /// F: the footer.
     Footer,
-    /// A kind this version does not know, and that may be skipped.
+    /// A kind that this version does not know and may skip.
     Unknown(u8),
 }
 
@@ -36,7 +36,7 @@ impl RecordKind {
     }
 }
 
-/// What the prefix of a record says.
+/// The prefix of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The kind.
@@ -51,8 +51,8 @@ impl Record {
         bytes.starts_with(&RECORD_MAGIC.to_le_bytes())
     }
 
-    /// Reads a prefix of [`RECORD_PREFIX`] bytes. An unknown critical kind and an unknown record
-    /// version are unsupported, all else that is wrong is corrupt.
+    /// Reads a prefix of [`RECORD_PREFIX`] bytes. Unknown critical kinds and unknown record versions
+    /// are errors of kind `Unsupported`, all others of kind `Corrupt`.
     pub fn parse_prefix(bytes: &[u8]) -> Result<Self> {
         let mut fields = Fields::new(bytes);
         let (magic, len, signature) = (fields.u32()?, fields.u32()?, fields.bytes::<4>()?);
@@ -73,7 +73,7 @@ impl Record {
             b'F' => RecordKind::Footer,
             other if flags & FLAG_CRITICAL != 0 => {
                 return Err(Error::unsupported(
-                    "the archive has a record that this version must not ignore and does not know",
+                    "the archive has a critical record of a kind that this version does not know",
                 )
                 .at("kind", (other as char).escape_default()));
             }
@@ -97,12 +97,12 @@ impl Record {
     pub(super) fn open(bytes: &[u8], kind: RecordKind) -> Result<Fields<'_>> {
         let record = Self::parse_prefix(bytes)?;
         if record.kind != kind {
-            return Err(Error::corrupt("a record of another kind stands here")
+            return Err(Error::corrupt("a record is of another kind than expected")
                 .at("expected", kind.letter() as char)
                 .at("found", (record.kind.letter() as char).escape_default()));
         }
         if record.len != bytes.len() as u64 {
-            return Err(Error::corrupt("a record has not the length it says")
+            return Err(Error::corrupt("the length of a record is not the one in its prefix")
                 .at("says", record.len)
                 .at("has", bytes.len()));
         }
@@ -122,7 +122,8 @@ impl Record {
     }
 }
 
-/// Reads little-endian fields from a slice, front to back. Running out of bytes is corrupt.
+/// Reads little-endian fields from a slice, front to back. Too few bytes are an error of kind
+/// `Corrupt`.
 pub(super) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

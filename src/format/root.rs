@@ -1,88 +1,13 @@
 //! The R record: manifest and table of groups (3.5 and 4).
 
-use std::collections::HashSet;
-
-use serde::{Deserialize, Serialize};
-
 use super::Digest;
 use super::layout::{
-    CELL_ENTRY, FORMAT_NAME, FORMAT_VERSION, GROUP_ENTRY, GROUP_HEAD, MAX_FORMAT_TXT,
-    MAX_GROUP_RECORD, MAX_IMAGE_JSON, MAX_MANIFEST, MAX_VOLUMES, META_FRAME_RAW, ROOT_HEAD,
-    max_frame_len,
+    CELL_ENTRY, GROUP_ENTRY, GROUP_HEAD, MAX_FORMAT_TXT, MAX_GROUP_RECORD, MAX_IMAGE_JSON,
+    MAX_MANIFEST, META_FRAME_RAW, ROOT_HEAD, max_frame_len,
 };
+use super::manifest::{Manifest, MetaRole};
 use super::record::{Record, RecordKind};
-use crate::base::{
-    BLOCK_BYTES, CELL_BLOCKS, CELLS_PER_GROUP, Error, GROUP_BLOCKS, Result, SnapshotId, VolumeSize,
-};
-
-/// What a meta frame is part of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetaRole {
-    /// `image.json` and `FORMAT.txt`.
-    Prologue,
-    /// The tar header of this volume.
-    Volume(u16),
-    /// The end of the tar.
-    End,
-}
-
-/// A zstd frame without volume data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetaFrame {
-    /// Where it stands.
-    pub offset: u64,
-    /// Its length.
-    pub len: u64,
-    /// What it inflates to.
-    pub raw_len: u64,
-    /// SHA-256 of the frame as stored.
-    pub digest: Digest,
-    /// What it is part of.
-    pub role: MetaRole,
-}
-
-/// A volume in the manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VolumeEntry {
-    /// The snapshot id.
-    pub name: SnapshotId,
-    /// Size of the volume.
-    pub size: VolumeSize,
-    /// Stored blocks, fill included.
-    pub blocks: u64,
-    /// Zero blocks, fill included.
-    pub zero: u64,
-    /// Fill blocks.
-    pub fill: u64,
-    /// Content digest (7).
-    pub content: Digest,
-}
-
-/// What made the frames.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Codec {
-    /// Compression level.
-    pub level: i64,
-    /// Version of libzstd.
-    pub lib: String,
-    /// `zstd`.
-    pub name: String,
-}
-
-/// The manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
-    /// What made the frames.
-    pub codec: Codec,
-    /// Tool and version that made the archive.
-    pub writer: String,
-    /// The volumes, in order.
-    pub volumes: Vec<VolumeEntry>,
-    /// The meta frames, by offset.
-    pub meta: Vec<MetaFrame>,
-    /// The content root (7).
-    pub content_root: Digest,
-}
+use crate::base::{CELLS_PER_GROUP, Error, Result};
 
 /// A group in the table of groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +16,7 @@ pub struct GroupEntry {
     pub volume: u16,
     /// The group.
     pub group: u32,
-    /// Where its first C record stands.
+    /// Offset of its first C record.
     pub offset: u64,
     /// Bytes from there to its S record.
     pub cells_len: u64,
@@ -106,7 +31,7 @@ pub struct GroupEntry {
 }
 
 impl GroupEntry {
-    /// Where the S record stands.
+    /// Offset of the S record.
     pub fn index_offset(&self) -> u64 {
         self.offset + self.cells_len
     }
@@ -124,7 +49,7 @@ pub struct RootRecord {
 impl RootRecord {
     /// The record's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut json = ManifestJson::from(&self.manifest).to_bytes();
+        let mut json = self.manifest.to_json();
         json.resize(json.len().next_multiple_of(8), b' ');
         let mut bytes = Record::begin(
             RecordKind::Root,
@@ -163,13 +88,15 @@ impl RootRecord {
         }
         let json = fields.slice(json_len as usize)?;
         if groups.checked_mul(GROUP_ENTRY) != Some(fields.remaining()) {
-            return Err(Error::corrupt("the table of groups has not the length it says")
-                .at("groups", groups));
+            return Err(Error::corrupt(
+                "the table of groups does not have the length in its record",
+            )
+            .at("groups", groups));
         }
-        let manifest = ManifestJson::parse(json)?;
+        let manifest = Manifest::parse(json)?;
         if manifest.meta.len() != meta {
             return Err(Error::corrupt(
-                "the manifest has not the number of meta frames that its record says",
+                "the manifest does not have the number of meta frames in its record",
             ));
         }
         let mut table = Vec::with_capacity(groups);
@@ -291,255 +218,9 @@ impl RootRecord {
     }
 }
 
-/// The manifest as JSON. Members stand in alphabetical order, because that is the order of the
-/// bytes.
-#[derive(Serialize, Deserialize)]
-struct ManifestJson {
-    block_size: u64,
-    cell_blocks: u64,
-    codec: Codec,
-    content_root: HexDigest,
-    features: Vec<String>,
-    format: String,
-    meta: Vec<MetaJson>,
-    version: u64,
-    volumes: Vec<VolumeJson>,
-    window_blocks: u64,
-    writer: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct MetaJson {
-    len: u64,
-    off: u64,
-    raw: u64,
-    role: String,
-    sha256: HexDigest,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    volume: Option<u16>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct VolumeJson {
-    blocks: u64,
-    content: HexDigest,
-    fill: u64,
-    name: String,
-    size: u64,
-    zero: u64,
-}
-
-/// The members that say whether the others can be understood at all.
-#[derive(Deserialize)]
-struct Heading {
-    features: Features,
-    format: String,
-    version: u64,
-}
-
-/// The first feature, if there is one: a hostile manifest may list millions, and one is enough to
-/// stop.
-struct Features(Option<String>);
-
-impl<'de> Deserialize<'de> for Features {
-    fn deserialize<D: serde::Deserializer<'de>>(
-        deserializer: D,
-    ) -> std::result::Result<Self, D::Error> {
-        struct First;
-        impl<'de> serde::de::Visitor<'de> for First {
-            type Value = Features;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an array of strings")
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(
-                self,
-                mut names: A,
-            ) -> std::result::Result<Features, A::Error> {
-                let first = names.next_element::<String>()?;
-                while names.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-                Ok(Features(first))
-            }
-        }
-        deserializer.deserialize_seq(First)
-    }
-}
-
-#[derive(Clone, Copy)]
-struct HexDigest(Digest);
-
-impl Serialize for HexDigest {
-    fn serialize<S: serde::Serializer>(
-        &self,
-        serializer: S,
-    ) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_str(&crate::base::hex(&self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for HexDigest {
-    fn deserialize<D: serde::Deserializer<'de>>(
-        deserializer: D,
-    ) -> std::result::Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = || serde::de::Error::custom("a digest is 64 lower-case hex digits");
-        if text.len() != 64
-            || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-        {
-            return Err(wrong());
-        }
-        let mut digest = [0; 32];
-        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
-            *byte = str::from_utf8(pair)
-                .ok()
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                .ok_or_else(wrong)?;
-        }
-        Ok(Self(digest))
-    }
-}
-
-impl From<&Manifest> for ManifestJson {
-    fn from(manifest: &Manifest) -> Self {
-        let meta = manifest.meta.iter().map(|frame| MetaJson {
-            len: frame.len,
-            off: frame.offset,
-            raw: frame.raw_len,
-            role: match frame.role {
-                MetaRole::Prologue => "prologue",
-                MetaRole::Volume(_) => "volume",
-                MetaRole::End => "end",
-            }
-            .to_owned(),
-            sha256: HexDigest(frame.digest),
-            volume: if let MetaRole::Volume(volume) = frame.role { Some(volume) } else { None },
-        });
-        let volumes = manifest.volumes.iter().map(|volume| VolumeJson {
-            blocks: volume.blocks,
-            content: HexDigest(volume.content),
-            fill: volume.fill,
-            name: volume.name.to_string(),
-            size: volume.size.bytes(),
-            zero: volume.zero,
-        });
-        Self {
-            block_size: BLOCK_BYTES,
-            cell_blocks: CELL_BLOCKS.into(),
-            codec: manifest.codec.clone(),
-            content_root: HexDigest(manifest.content_root),
-            features: Vec::new(),
-            format: FORMAT_NAME.to_owned(),
-            meta: meta.collect(),
-            version: FORMAT_VERSION,
-            volumes: volumes.collect(),
-            window_blocks: GROUP_BLOCKS.into(),
-            writer: manifest.writer.clone(),
-        }
-    }
-}
-
-impl ManifestJson {
-    fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("strings, numbers and lists always serialise")
-    }
-
-    fn parse(json: &[u8]) -> Result<Manifest> {
-        let wrong = |cause: serde_json::Error| {
-            Error::corrupt("the manifest is not the JSON that the format wants").because(cause)
-        };
-        let heading: Heading = serde_json::from_slice(json).map_err(wrong)?;
-        if heading.format != FORMAT_NAME {
-            return Err(Error::corrupt("the manifest names another format")
-                .at("format", heading.format.escape_debug()));
-        }
-        if heading.version != FORMAT_VERSION {
-            return Err(Error::unsupported("the archive has another format version")
-                .at("version", heading.version)
-                .at("supported", FORMAT_VERSION));
-        }
-        if let Some(feature) = heading.features.0 {
-            return Err(Error::unsupported(
-                "the archive uses a feature that this version does not know",
-            )
-            .at("feature", feature.escape_debug()));
-        }
-        let parsed: Self = serde_json::from_slice(json).map_err(wrong)?;
-        if (parsed.block_size, parsed.cell_blocks, parsed.window_blocks)
-            != (BLOCK_BYTES, CELL_BLOCKS.into(), GROUP_BLOCKS.into())
-        {
-            return Err(Error::unsupported(
-                "the archive has another geometry than 512 KiB blocks, cells of 8 and groups of 32,768",
-            ));
-        }
-        if parsed.codec.name != "zstd" {
-            return Err(Error::unsupported("the archive is compressed by another codec than zstd")
-                .at("codec", parsed.codec.name.escape_debug()));
-        }
-        if parsed.volumes.len() > MAX_VOLUMES {
-            return Err(Error::corrupt("the archive has more volumes than the format allows")
-                .at("volumes", parsed.volumes.len()));
-        }
-        let mut names = HashSet::new();
-        let mut volumes = Vec::with_capacity(parsed.volumes.len());
-        for volume in parsed.volumes {
-            let wrong =
-                |what: &str| Error::corrupt(what).at("snapshot", volume.name.escape_debug());
-            let name = SnapshotId::parse(&volume.name)
-                .map_err(|_| wrong("a volume has a name that the format does not allow"))?;
-            if !names.insert(volume.name.to_ascii_lowercase()) {
-                return Err(wrong("two volumes have the same name"));
-            }
-            let size = VolumeSize::new(volume.size)
-                .map_err(|cause| wrong("a volume has an impossible size").because(cause))?;
-            if volume.fill > volume.zero
-                || volume.zero > volume.blocks
-                || volume.blocks > size.blocks().into()
-            {
-                return Err(wrong("the block counts of a volume contradict each other"));
-            }
-            volumes.push(VolumeEntry {
-                name,
-                size,
-                blocks: volume.blocks,
-                zero: volume.zero,
-                fill: volume.fill,
-                content: volume.content.0,
-            });
-        }
-        let mut meta = Vec::with_capacity(parsed.meta.len());
-        for frame in parsed.meta {
-            let role = match (frame.role.as_str(), frame.volume) {
-                ("prologue", None) => MetaRole::Prologue,
-                ("volume", Some(volume)) => MetaRole::Volume(volume),
-                ("end", None) => MetaRole::End,
-                _ => {
-                    return Err(Error::corrupt(
-                        "a meta frame has a role that the format does not know",
-                    )
-                    .at("role", frame.role.escape_debug()));
-                }
-            };
-            meta.push(MetaFrame {
-                offset: frame.off,
-                len: frame.len,
-                raw_len: frame.raw,
-                digest: frame.sha256.0,
-                role,
-            });
-        }
-        Ok(Manifest {
-            codec: parsed.codec,
-            writer: parsed.writer,
-            volumes,
-            meta,
-            content_root: parsed.content_root.0,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::manifest::{Codec, MetaFrame};
     use super::*;
 
     fn root(raw_lens: &[u64]) -> (RootRecord, u64) {

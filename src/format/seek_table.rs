@@ -1,4 +1,4 @@
-//! The zstd seek table at the end, for tools that know nothing of us (3.7).
+//! The zstd seek table at the end, for zstd tools that do not know the format (3.7).
 
 use super::CellRecord;
 use super::layout::MAX_SEEK_FRAMES;
@@ -16,8 +16,8 @@ pub fn seek_table_len(frames: u64) -> u64 {
     HEAD + 8 * frames + TAIL
 }
 
-/// Remembers the lengths of all frames, in 4 bytes a cell: at most 32 MiB, because beyond 2^24
-/// frames there is no seek table.
+/// The lengths of all frames, in 4 bytes a cell: at most 32 MiB, because an archive of more than
+/// 2^24 frames has no seek table.
 #[derive(Clone, Debug, Default)]
 pub struct FrameLog {
     /// A cell: `CELL`, digests (4 bits), blocks (4 bits), length of the data frame (23 bits). Any
@@ -31,7 +31,7 @@ pub struct FrameLog {
 const CHUNK: usize = 1 << 16;
 
 impl FrameLog {
-    /// Notes a cell.
+    /// Adds a cell.
     pub fn cell(&mut self, present: Bitmap8, zero: Bitmap8, frame_len: u32, raw_len: u32) {
         let (digests, blocks) = ((present & !zero).count_ones(), present.count_ones());
         if u64::from(raw_len) == u64::from(blocks) * BLOCK_BYTES && frame_len < 1 << 23 {
@@ -42,10 +42,10 @@ impl FrameLog {
         }
     }
 
-    /// What a cell costs in memory, in bytes.
+    /// Bytes of memory for a cell.
     pub const CELL_MEMORY: u64 = 4;
 
-    /// Notes one frame; records inflate to 0 bytes.
+    /// Adds one frame. A record inflates to 0 bytes.
     pub fn frame(&mut self, len: u32, raw_len: u32) {
         debug_assert!(len < CELL && raw_len < CELL);
         self.add(1, &[len, raw_len]);
@@ -67,7 +67,7 @@ impl FrameLog {
         }
     }
 
-    /// Notes the frames of what follows.
+    /// Appends the frames of the archive part that follows.
     pub fn append(&mut self, other: Self) {
         self.frames += other.frames;
         if self.frames <= MAX_SEEK_FRAMES {
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packed_and_plain_entries_say_the_same() {
+    fn packed_and_plain_entries_are_equal() {
         let mut packed = FrameLog::default();
         packed.frame(700, 3072);
         packed.cell(0b111, 0b100, 70, 3 << 19);

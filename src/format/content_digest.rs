@@ -1,4 +1,4 @@
-//! Content digests (7): what an archive holds, whatever made it.
+//! Content digests (7): equal for archives of the same data, whatever wrote them.
 
 use super::layout::FORMAT_VERSION;
 use super::{CellFacts, Digest, VolumeEntry};
@@ -10,12 +10,12 @@ use crate::codec::sha256;
 pub struct GroupContent(Vec<u8>);
 
 impl GroupContent {
-    /// Adds the next cell; one without data changes nothing.
+    /// Adds the next cell. A cell without data changes nothing.
     pub fn add(&mut self, cell: &CellFacts) {
         self.add_data(cell.address.index, cell.present & !cell.zero, &cell.content);
     }
 
-    /// Adds the next cell by its data blocks and the digest of their digests; without data it
+    /// Adds the next cell: its data blocks and the digest of their digests. A cell without data
     /// changes nothing.
     pub fn add_data(&mut self, cell: u16, data: Bitmap8, content: &Digest) {
         if data != 0 {
@@ -53,7 +53,7 @@ impl VolumeContent {
     }
 }
 
-/// The digest of everything.
+/// The content root: the digest of `image.json` and of all volumes.
 pub fn content_root(image_json: &Digest, volumes: &[VolumeEntry]) -> Digest {
     let mut input = format!("AMIB content v{FORMAT_VERSION}\0").into_bytes();
     input.extend_from_slice(image_json);
