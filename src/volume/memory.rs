@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::sink::for_zeros;
 use super::{BlockSink, BlockSource};
 use crate::base::{BLOCK_BYTES, BlockIndex, Result, VolumeSize};
 use crate::format::{BlockMap, Digest};
@@ -15,7 +16,7 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
-    /// A volume of `size` with these blocks. Blocks are cut or padded with zeros to their length.
+    /// A volume of `size` with these blocks, each cut or padded with zeros to its length.
     pub fn new(size: VolumeSize, blocks: impl IntoIterator<Item = (u32, Vec<u8>)>) -> Self {
         let fit = |(index, mut data): (u32, Vec<u8>)| {
             data.resize(size.block_len(BlockIndex(index)) as usize, 0);
@@ -61,12 +62,12 @@ impl BlockSource for MemorySource {
     }
 
     fn identity(&self) -> Option<String> {
-        // What is in memory does not change, and does not outlive the process.
+        // The address serves: the blocks do not change, and do not outlive the process.
         Some(format!("memory:{:p}", Arc::as_ptr(&self.blocks)))
     }
 }
 
-/// A volume that remembers which blocks were written. Clones share it.
+/// A volume that keeps the written blocks. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct MemorySink(Arc<Mutex<BTreeMap<u32, Vec<u8>>>>);
 
@@ -79,7 +80,7 @@ impl MemorySink {
 
 impl BlockSink for MemorySink {
     fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
-        super::for_zeros(offset, len, |offset, zeros| self.write_data(offset, zeros, &[]))
+        for_zeros(offset, len, |offset, zeros| self.write_data(offset, zeros, &[]))
     }
 
     fn write_data(&self, offset: u64, data: &[u8], _digests: &[Digest]) -> Result<()> {

@@ -1,40 +1,39 @@
-//! Volumes as raw files and block devices.
+//! Volumes as raw files. Block devices are read the same way.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind as IoKind, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use super::sink::for_zeros;
 use super::{BlockSink, BlockSource};
-use crate::base::{BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, Result, VolumeSize, bits_of};
+use crate::base::{BLOCK_BYTES, Error, ErrorKind, Result, VolumeSize};
 use crate::codec::zero::is_zero;
 use crate::format::{BlockMap, Digest};
 use crate::localfs::{Durability, Overwrite, PartialFile, write_all_at, written_ranges};
 
 /// A raw image or a block device, read by positions on one descriptor.
 ///
-/// A regular file has holes where the file system has none written; a block device has no holes.
-/// Reading never changes what is a hole.
+/// A regular file has a hole where nothing was written; a block device has no holes. Reading never
+/// changes a hole.
 #[derive(Debug)]
 pub struct RawFileSource {
     path: PathBuf,
     file: File,
     size: VolumeSize,
     /// Length and time of the last change; `None` for a device.
-    state: Option<State>,
+    state: Option<FileState>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct State {
+struct FileState {
     len: u64,
     modified: (i64, i64),
-    /// Unlike the time of modification, nobody can set it back.
+    /// Unlike the time of modification it cannot be set back.
     changed: (i64, i64),
 }
 
-impl State {
+impl FileState {
     fn of(file: &File) -> std::io::Result<Self> {
         let metadata = file.metadata()?;
         let (modified, changed) =
@@ -51,13 +50,13 @@ impl RawFileSource {
         let mut file = File::open(path).map_err(failed)?;
         let kind = file.metadata().map_err(failed)?.file_type();
         let (len, state) = if kind.is_file() {
-            let state = State::of(&file).map_err(failed)?;
+            let state = FileState::of(&file).map_err(failed)?;
             (state.len, Some(state))
         } else if kind.is_block_device() {
             (file.seek(SeekFrom::End(0)).map_err(failed)?, None)
         } else {
             return Err(Error::usage(
-                "a disk image is a regular file or a block device, and this is neither",
+                "the disk image is neither a regular file nor a block device",
             )
             .at("path", path.display()));
         };
@@ -70,8 +69,8 @@ impl RawFileSource {
         Ok(Self { path: path.to_owned(), file, size, state })
     }
 
-    /// The disk image format that the first bytes belong to, if it is a known one that is not raw.
-    /// A guess: a raw disk may hold anything.
+    /// The disk image format that the first bytes belong to; `None` if they are of no known format
+    /// but raw. A guess: a raw disk may begin with any bytes.
     pub fn foreign_format(&self) -> Option<&'static str> {
         foreign_format(&self.file)
     }
@@ -125,11 +124,12 @@ impl BlockSource for RawFileSource {
 
     fn check_unchanged(&self) -> Result<()> {
         let failed = |cause| {
-            Error::io("cannot look at the disk image", cause).at("path", self.path.display())
+            Error::io("cannot read the state of the disk image", cause)
+                .at("path", self.path.display())
         };
         let same = match self.state {
-            Some(state) => state == State::of(&self.file).map_err(failed)?,
-            // A device has no time of change, but it has a size.
+            Some(state) => state == FileState::of(&self.file).map_err(failed)?,
+            // A device has a size but no time of change.
             None => self.size.bytes() == (&self.file).seek(SeekFrom::End(0)).map_err(failed)?,
         };
         if same {
@@ -142,8 +142,8 @@ impl BlockSource for RawFileSource {
 
     fn identity(&self) -> Option<String> {
         let metadata = self.file.metadata().ok()?;
-        let State { len, modified, changed } = self.state?;
-        // Not the number of the device: it may be another one after a reboot.
+        let FileState { len, modified, changed } = self.state?;
+        // Without the number of the device, which may change at a reboot.
         Some(format!(
             "{}:{len}:{}.{}:{}.{}",
             metadata.ino(),
@@ -155,64 +155,12 @@ impl BlockSource for RawFileSource {
     }
 }
 
-/// Takes blocks that read as zeros out of `map`, by reading all of them, on `threads` threads. For
-/// images whose holes got lost.
-pub fn scan_zero_blocks(
-    source: &dyn BlockSource,
-    map: &mut BlockMap,
-    threads: usize,
-    cancel: &Cancel,
-) -> Result<()> {
-    let kept = Mutex::new(Ok(BlockMap::new(map.size())));
-    let cells = Mutex::new(map.cells());
-    let failed = AtomicBool::new(false);
-    let next = || {
-        cells
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .next()
-            .filter(|_| !failed.load(Ordering::Relaxed))
-    };
-    let scan = || -> Result<()> {
-        let mut buffer = vec![0; BLOCK_BYTES as usize];
-        while let Some((address, mut bits)) = next() {
-            cancel.check()?;
-            for bit in bits_of(bits.present) {
-                let block = BlockIndex(address.first_block().0 + bit);
-                let data = &mut buffer[..source.size().block_len(block) as usize];
-                source.read_at(block.offset(), data)?;
-                bits.present &= !(u8::from(is_zero(data)) << bit);
-            }
-            if bits.present != 0
-                && let Ok(kept) = &mut *kept.lock().unwrap_or_else(PoisonError::into_inner)
-            {
-                kept.set(address, bits);
-            }
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                if let Err(error) = scan()
-                    && !failed.swap(true, Ordering::Relaxed)
-                {
-                    *kept.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
-                }
-            });
-        }
-    });
-    drop(cells);
-    *map = kept.into_inner().unwrap_or_else(PoisonError::into_inner)?;
-    Ok(())
-}
-
 /// A sparse raw file. Blocks that are not written stay holes.
 #[derive(Debug)]
 pub struct RawFileSink(PartialFile);
 
 impl RawFileSink {
-    /// Begins a file of `size` that will be called `path`.
+    /// Begins a file of `size` whose final name is `path`.
     pub fn create(
         path: &Path,
         size: VolumeSize,
@@ -222,8 +170,8 @@ impl RawFileSink {
         Self::sized(PartialFile::create(path, overwrite, durability)?, size)
     }
 
-    /// Continues what an earlier process left of the file under the same `tag`, or begins it. What
-    /// is written stays there after an error, too.
+    /// Continues the partial file that an earlier process left under the same `tag`, or begins one.
+    /// After an error the partial file stays, to be continued.
     pub fn resume(
         path: &Path,
         tag: &str,
@@ -250,28 +198,26 @@ impl RawFileSink {
         Ok(Self(partial))
     }
 
-    /// The name it will have.
+    /// The final name.
     pub fn path(&self) -> &Path {
         self.0.target()
     }
 
-    /// Writes data to disk, if that was asked for.
+    /// Writes data to disk if the durability is `Synced`.
     pub fn sync(&self) -> Result<()> {
         self.0.sync()
     }
 
-    /// Gives the file its name.
+    /// Gives the file its final name.
     pub fn commit(self) -> Result<()> {
         self.0.commit()
     }
 
-    /// Gives the file its name, which is durable only when its directory is synced.
+    /// Gives the file its final name. The name is durable once the directory is synced.
     pub fn rename(self) -> Result<()> {
         self.0.rename()
     }
-}
 
-impl RawFileSink {
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
         write_all_at(self.0.file(), data, offset).map_err(|cause| {
             Error::io("cannot write the disk image", cause)
@@ -289,9 +235,9 @@ impl BlockSink for RawFileSink {
         Ok(())
     }
 
-    /// Not by `fallocate`: an unwritten extent is a hole to whoever stores the image next.
+    /// Not by `fallocate`: a later store of the image takes an unwritten extent for a hole.
     fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
-        super::for_zeros(offset, len, |offset, zeros| self.write(offset, zeros))
+        for_zeros(offset, len, |offset, zeros| self.write(offset, zeros))
     }
 
     fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
@@ -305,14 +251,13 @@ impl BlockSink for RawFileSink {
     }
 }
 
-/// The unit in which file systems allocate.
+/// The allocation unit of common file systems, in bytes.
 const PAGE: usize = 4096;
-/// Fewer zero pages than this are not worth a hole: they would cost a system call, and a fragment,
-/// to save little.
+/// The shortest hole, in pages. A shorter one costs a system call and a fragment, and saves little.
 const HOLE_PAGES: usize = 4;
 
-/// The parts of `data` that are worth writing to a file that reads as zeros elsewhere: all but
-/// longer runs of zero pages.
+/// The parts of `data` to write to a file that reads as zeros elsewhere: all but runs of at least
+/// [`HOLE_PAGES`] zero pages.
 fn written_runs(data: &[u8]) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
     let mut at = 0;
     let is_hole = move |at: usize| {
@@ -331,61 +276,6 @@ fn written_runs(data: &[u8]) -> impl Iterator<Item = std::ops::Range<usize>> + '
         }
         Some(start..at.min(data.len()))
     })
-}
-
-/// A block device that is overwritten in place. It has no holes and cannot be undone: absent blocks
-/// have to be written as zeros, and a failure leaves it half written.
-#[derive(Debug)]
-pub struct DeviceSink {
-    path: PathBuf,
-    file: File,
-}
-
-impl DeviceSink {
-    /// Opens the device `path` for a volume of `size`; `None` if it is no block device.
-    pub fn open(path: &Path, size: VolumeSize) -> Result<Option<Self>> {
-        let failed =
-            |cause| Error::io("cannot open the block device", cause).at("path", path.display());
-        match std::fs::metadata(path) {
-            Ok(metadata) if metadata.file_type().is_block_device() => {}
-            _ => return Ok(None),
-        }
-        // O_EXCL on a device fails if it is mounted or otherwise in use.
-        let flags = rustix::fs::OFlags::EXCL.bits() as i32;
-        let mut file =
-            std::os::unix::fs::OpenOptionsExt::custom_flags(OpenOptions::new().write(true), flags)
-                .open(path)
-                .map_err(failed)?;
-        let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        if len < size.bytes() {
-            return Err(Error::usage("the block device is smaller than the volume")
-                .at("path", path.display())
-                .at("device_size", len)
-                .at("volume_size", size.bytes()));
-        }
-        Ok(Some(Self { path: path.to_owned(), file }))
-    }
-
-    /// Waits until everything is on the device.
-    pub fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(|cause| {
-            Error::io("cannot write the block device", cause).at("path", self.path.display())
-        })
-    }
-}
-
-impl BlockSink for DeviceSink {
-    fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
-        super::for_zeros(offset, len, |offset, zeros| self.write_data(offset, zeros, &[]))
-    }
-
-    fn write_data(&self, offset: u64, data: &[u8], _digests: &[Digest]) -> Result<()> {
-        write_all_at(&self.file, data, offset).map_err(|cause| {
-            Error::io("cannot write the block device", cause)
-                .at("path", self.path.display())
-                .at("offset", offset)
-        })
-    }
 }
 
 #[cfg(test)]
