@@ -1,4 +1,4 @@
-//! Identifiers and names, checked once when they come in.
+//! Identifiers and names, checked when they enter the program.
 
 use std::fmt;
 

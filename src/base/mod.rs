@@ -1,4 +1,4 @@
-//! Words that every layer shares: errors, events, units, identifiers, cancellation.
+//! Types that every layer shares: errors, events, units, identifiers, cancellation.
 //!
 //! It does not do I/O, start threads or know any wire or file format.
 

@@ -1,10 +1,11 @@
-//! Patterns in filters.
+//! Patterns in the filters of EC2.
 
-/// EC2 takes no longer value of a filter.
+/// Longest value of a filter that EC2 accepts, in characters.
 const MAX_CHARACTERS: usize = 255;
 
-/// Whether a text fits what EC2's filters take: `*` stands for any characters, `?` for one, and
-/// behind a backslash both for themselves. Nothing fits a pattern of more than 255 characters.
+/// Whether `text` matches `pattern` by the rules of EC2's filters: `*` stands for any characters,
+/// `?` for one, and each for itself after a backslash. A pattern of more than 255 characters
+/// matches nothing.
 pub fn fits_pattern(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());
@@ -12,7 +13,7 @@ pub fn fits_pattern(pattern: &str, text: &str) -> bool {
     if pattern.len() > MAX_CHARACTERS {
         return false;
     }
-    // Whether all text up to each place fits the pattern so far.
+    // `reached[n]`: the first n characters of the text match the pattern so far.
     let mut reached = vec![false; text.len() + 1];
     reached[0] = true;
     let mut at = 0;
@@ -20,14 +21,12 @@ pub fn fits_pattern(pattern: &str, text: &str) -> bool {
         let escaped =
             pattern.get(at + 1).filter(|next| char == '\\' && matches!(next, '*' | '?' | '\\'));
         let mut next = vec![false; text.len() + 1];
-        for place in 0..=text.len() {
-            next[place] = match (char, escaped) {
-                ('*', _) => reached[place] || place > 0 && next[place - 1],
-                ('?', _) => place > 0 && reached[place - 1],
-                (_, Some(escaped)) => {
-                    place > 0 && reached[place - 1] && text[place - 1] == *escaped
-                }
-                (char, None) => place > 0 && reached[place - 1] && text[place - 1] == char,
+        for end in 0..=text.len() {
+            next[end] = match (char, escaped) {
+                ('*', _) => reached[end] || end > 0 && next[end - 1],
+                ('?', _) => end > 0 && reached[end - 1],
+                (_, Some(escaped)) => end > 0 && reached[end - 1] && text[end - 1] == *escaped,
+                (char, None) => end > 0 && reached[end - 1] && text[end - 1] == char,
             };
         }
         at += 1 + usize::from(escaped.is_some());

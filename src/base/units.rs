@@ -1,4 +1,5 @@
-//! Numbers that could be mixed up, each with its own type, and the geometry of format version 1.
+//! Numbers with a type of their own, so that they cannot be mixed up, and the geometry of format
+//! version 1.
 
 use std::fmt;
 
@@ -24,7 +25,7 @@ pub type Bitmap8 = u8;
 pub struct BlockIndex(pub u32);
 
 impl BlockIndex {
-    /// Where the block starts in its volume, in bytes.
+    /// Offset of the block in its volume, in bytes.
     pub fn offset(self) -> u64 {
         u64::from(self.0) * BLOCK_BYTES
     }
@@ -54,7 +55,7 @@ impl fmt::Display for BlockIndex {
 pub struct BlockRange {
     /// The first block.
     pub first: BlockIndex,
-    /// How many.
+    /// Number of blocks.
     pub count: u32,
 }
 
@@ -119,12 +120,12 @@ impl VolumeSize {
         self.0
     }
 
-    /// How many blocks the volume has, a short last one included. At most 2^27.
+    /// Number of blocks, a short last one included. At most 2^27.
     pub fn blocks(self) -> u32 {
         self.0.div_ceil(BLOCK_BYTES) as u32
     }
 
-    /// How many groups the volume spans.
+    /// Number of groups.
     pub fn groups(self) -> u32 {
         self.blocks().div_ceil(GROUP_BLOCKS)
     }
@@ -135,7 +136,7 @@ impl VolumeSize {
         self.0.saturating_sub(block.offset()).min(BLOCK_BYTES)
     }
 
-    /// The bytes that the blocks of `bits` in `cell` have together.
+    /// Bytes of all blocks of `bits` in `cell`.
     pub fn cell_bytes(self, cell: CellAddress, bits: Bitmap8) -> u64 {
         let first = cell.first_block().0;
         bits_of(bits).map(|bit| self.block_len(BlockIndex(first + bit))).sum()

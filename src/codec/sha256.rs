@@ -34,7 +34,7 @@ mod ni;
 #[cfg(test)]
 mod tests;
 
-/// The stand-in where there is no kernel: an engine that cannot exist.
+/// Other architectures have no kernel: an engine that cannot exist.
 #[cfg(not(target_arch = "x86_64"))]
 mod ni {
     use super::{Block, State};
@@ -58,7 +58,7 @@ use ni::Engine;
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];
 
-/// What one compression takes in.
+/// The input of one compression.
 type Block = [u8; 64];
 
 /// The chaining value, its words a to h in the order of the instructions: f, e, b, a and h, g, d,
@@ -71,7 +71,7 @@ const INITIAL: State = [
     [0x5be0_cd19, 0x1f83_d9ab, 0xa54f_f53a, 0x3c6e_f372],
 ];
 
-/// How many messages advance together. Three lanes were measured at 3.75 GB/s, two at 3.59 and one
+/// Messages that advance together. Three lanes were measured at 3.75 GB/s, two at 3.59 and one
 /// at 1.81; four ranged from 3.1 to 3.75 with the order the compiler happened to choose, since
 /// their vectors far exceed the sixteen registers.
 const LANES: usize = 3;
@@ -125,7 +125,7 @@ fn alone(engine: Engine, data: &[u8]) -> Digest {
 
 /// All slices through the lanes of the kernel. The lengths of the arguments are equal.
 ///
-/// What costs most is a long message left to run alone at the end, at half the speed of two. So
+/// The worst case is a long message that runs alone at the end, at half the speed of two. So
 /// the longest slices start first; and once the longest message has as many blocks to go as all
 /// others together, it goes on to its end with one companion after the other, while the rest
 /// pause. Two lanes do nearly as much as three, so that loses next to nothing.
@@ -139,8 +139,8 @@ fn interleaved(engine: Engine, inputs: &[&[u8]], out: &mut [Digest]) {
             large.as_mut_slice()
         }
     };
-    for (i, place) in order.iter_mut().enumerate() {
-        *place = i;
+    for (i, entry) in order.iter_mut().enumerate() {
+        *entry = i;
     }
     order.sort_unstable_by_key(|&i| Reverse(inputs[i].len()));
 
@@ -205,7 +205,7 @@ fn interleaved(engine: Engine, inputs: &[&[u8]], out: &mut [Digest]) {
         for l in (0..width).rev() {
             lanes[l].advance(count);
             if lanes[l].left() == 0 {
-                out[lanes[l].slot] = lanes[l].digest();
+                out[lanes[l].input] = lanes[l].digest();
                 busy -= 1;
                 lanes.swap(l, busy);
             }
@@ -213,15 +213,16 @@ fn interleaved(engine: Engine, inputs: &[&[u8]], out: &mut [Digest]) {
     }
 }
 
-/// How many blocks a message of `len` bytes has: with it go a closing bit and an 8-byte length.
+/// Number of blocks of a message of `len` bytes with its padding: a closing bit and an 8-byte
+/// length.
 fn block_count(len: usize) -> usize {
     (len + 8) / 64 + 1
 }
 
 /// One message on its way through the kernel.
 struct Lane<'a> {
-    /// Which input this is, and so where the digest goes.
-    slot: usize,
+    /// Index of the input, and of its digest.
+    input: usize,
     state: State,
     /// The whole blocks of the message that are still to do: these come first, in place.
     body: &'a [Block],
@@ -234,9 +235,9 @@ struct Lane<'a> {
 impl<'a> Lane<'a> {
     /// A lane with nothing to do.
     const IDLE: Self =
-        Self { slot: 0, state: INITIAL, body: &[], tail: [[0; 64]; 2], tail_done: 2 };
+        Self { input: 0, state: INITIAL, body: &[], tail: [[0; 64]; 2], tail_done: 2 };
 
-    fn start(slot: usize, message: &'a [u8]) -> Self {
+    fn start(input: usize, message: &'a [u8]) -> Self {
         let (body, rest) = message.as_chunks();
         let mut tail = [[0; 64]; 2];
 
@@ -249,7 +250,7 @@ impl<'a> Lane<'a> {
         let bits = (message.len() as u64) << 3;
         tail[1][56..].copy_from_slice(&bits.to_be_bytes());
 
-        Self { slot, state: INITIAL, body, tail, tail_done }
+        Self { input, state: INITIAL, body, tail, tail_done }
     }
 
     /// How many blocks are still to do.
@@ -257,7 +258,7 @@ impl<'a> Lane<'a> {
         self.body.len() + self.tail.len() - self.tail_done
     }
 
-    /// The blocks to do next that lie side by side; none when the message is finished.
+    /// The next contiguous blocks; none when the message is finished.
     fn blocks(&self) -> &[Block] {
         first_of(self.body, &self.tail[self.tail_done..])
     }

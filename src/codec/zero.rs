@@ -1,12 +1,12 @@
-//! Whether a slice is all zeros: for leaving empty blocks out before any work is spent on them.
+//! The zero test: finds blocks of zeros before any work is spent on them.
 //!
-//! Safe code in a shape the compiler turns into vectors. It does not take a constant time: it
-//! stops early where it can, and data that is not zero mostly ends at the first 16 bytes.
+//! Safe code in a shape that the compiler vectorises. Its time depends on the data: it stops at the
+//! first chunk with a set bit, for most data within the first 16 bytes.
 
-/// How much is looked at between two decisions to stop.
+/// Bytes between two decisions to stop.
 const CHUNK: usize = 1024;
 
-/// What the end of a slice is compared with.
+/// Compared with the rest of a slice.
 static ZEROS: [u8; CHUNK] = [0; CHUNK];
 
 /// Whether every byte of `data` is zero; true for an empty slice.
@@ -20,7 +20,7 @@ pub fn is_zero(data: &[u8]) -> bool {
     {
         return false;
     }
-    // No way out within a chunk: that is what lets the loop over it be vectors throughout.
+    // No exit within a chunk, so that the loop over it vectorises.
     let (chunks, rest) = data.as_chunks::<CHUNK>();
     chunks.iter().all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
         && *rest == ZEROS[..rest.len()]

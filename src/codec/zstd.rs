@@ -1,9 +1,8 @@
-//! zstd frames made and opened in one shot.
+//! zstd frames, compressed and decompressed in one call.
 //!
-//! A frame from [`Encoder::encode`] has its content size and an XXH64 checksum and depends on
-//! nothing but its input, the level and the version of libzstd; that is what makes archives
-//! reproducible. It does not look at skippable frames, and does not bound what it is given: callers
-//! have checked lengths and digests before.
+//! A frame from [`Encoder::encode`] has its content size and an XXH64 checksum, and depends only on
+//! its input, the level and the version of libzstd: archives are reproducible. It does not know
+//! skippable frames, and does not bound its input: callers check lengths and digests before.
 
 use ::zstd::bulk::{Compressor, Decompressor};
 
@@ -13,12 +12,12 @@ use crate::base::{Error, Result};
 /// MiB of data can use.
 pub const LEVELS: std::ops::RangeInclusive<i32> = 1..=19;
 
-/// Data that level 1 cannot shrink by 1/64 is kept as level 1 made it. zstd stores it raw there, at
-/// several GB/s; level 19 would try at 5 MB/s, to the same end.
+/// Data that level 1 cannot shrink by 1/64 keeps the frame of level 1, which stores it raw at
+/// several GB/s. Level 19 would try at 5 MB/s, with the same result.
 const WORTH_MORE: usize = 64;
 
-/// Up to this level the attempt itself is as cheap as a probe: level 3 takes noise at 4 GiB/s. A
-/// probe would cost compressible data a third of the time of level 3 on top (measured).
+/// The highest level without a probe. Level 3 stores noise at 4 GiB/s, as fast as a probe would
+/// find it; for compressible data a probe costs a third of the time of level 3 (measured).
 const CHEAP_LEVEL: i32 = 5;
 
 /// The version of libzstd that is linked in, such as `1.5.7`.
@@ -31,10 +30,10 @@ pub fn frame_bound(raw_len: usize) -> usize {
     ::zstd::zstd_safe::compress_bound(raw_len)
 }
 
-/// Makes frames of one level. Holds 0.2 MiB (level 1) to 30 MiB (level 19) of working memory.
+/// Compresses frames at one level. Working memory: 0.2 MiB at level 1 to 30 MiB at level 19.
 pub struct Encoder {
     level: i32,
-    /// Present above [`CHEAP_LEVEL`]: finds out whether the data can be compressed at all.
+    /// Present above [`CHEAP_LEVEL`]: tells whether the data is compressible.
     probe: Option<Compressor<'static>>,
     main: Compressor<'static>,
 }
@@ -92,7 +91,7 @@ fn run(compressor: &mut Compressor<'static>, raw: &[u8], frame: &mut Vec<u8>) ->
         .map_err(|cause| Error::internal("zstd failed to compress").because(cause))
 }
 
-/// Opens frames. Holds 0.2 MiB of working memory.
+/// Decompresses frames. Working memory: 0.2 MiB.
 pub struct Decoder(Decompressor<'static>);
 
 impl Decoder {
@@ -103,8 +102,8 @@ impl Decoder {
             .map_err(|cause| Error::internal("cannot set up zstd").because(cause))
     }
 
-    /// Replaces the content of `raw` by what `frame` inflates to, which has to be exactly `raw_len`
-    /// bytes; anything else is corrupt. Never writes more than `raw_len` bytes.
+    /// Replaces the content of `raw` by the content of `frame`. Any length but `raw_len` is an error
+    /// of kind `Corrupt`. Never writes more than `raw_len` bytes.
     pub fn decode(&mut self, frame: &[u8], raw_len: usize, raw: &mut Vec<u8>) -> Result<()> {
         raw.clear();
         if raw.capacity() < raw_len {

@@ -1,5 +1,5 @@
-//! An image as a directory: `image.json` and one sparse raw file for each snapshot. It is what
-//! stock tools unpack from an archive, and both a source and a target.
+//! An image as a directory: `image.json` and one sparse raw file for each snapshot. Stock tools
+//! unpack an archive to the same files. It is both a source and a target.
 
 use std::fs;
 use std::io::{ErrorKind as IoKind, Read, Write};
@@ -15,7 +15,8 @@ use crate::volume::{BlockSink, BlockSource, RawFileSink, RawFileSource};
 
 /// The metadata file.
 pub const IMAGE_JSON: &str = "image.json";
-/// Longer files are not even read.
+/// Longest `image.json` that is read, in bytes; above the limit of the document, so that its error
+/// says why.
 const READ_LIMIT: u64 = 9 << 20;
 
 /// An image directory as a source.

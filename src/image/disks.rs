@@ -1,4 +1,4 @@
-//! Plain disks that are to become an image.
+//! An image made from plain disks.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::base::{DeviceName, Error, Result};
 use crate::image::{DiskDraft, ImageDocument, ImageDraft};
 use crate::volume::{BlockSource, RawFileSource};
 
-/// Raw images or block devices, and metadata made for them.
+/// Raw images or block devices, and the metadata made for them.
 pub struct PlainDisks {
     document: ImageDocument,
     volumes: Vec<Arc<dyn BlockSource>>,

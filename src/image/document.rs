@@ -1,5 +1,5 @@
-//! `image.json` as it is read: bytes that are carried unchanged, and the few members a tool has to
-//! understand.
+//! `image.json`: its bytes, which every copy keeps unchanged, and the few members that the program
+//! reads.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -50,7 +50,7 @@ impl ImageDocument {
             return Err(wrong("it is longer than 8 MiB"));
         }
         let value = super::json::parse(&bytes)
-            .map_err(|cause| wrong("it is not JSON as the format wants it").because(cause))?;
+            .map_err(|cause| wrong("it is not JSON in the form of the format").because(cause))?;
         let top = value.as_object().ok_or_else(|| wrong("it is not a JSON object"))?;
         match top.get("format") {
             None => {}
@@ -122,12 +122,12 @@ impl ImageDocument {
         Ok(Self { image_id, name, mappings, snapshots, value, bytes })
     }
 
-    /// The bytes, as they came.
+    /// The bytes that were parsed.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The whole document, for people and programs that want more than the members below.
+    /// The whole document.
     pub fn value(&self) -> &Value {
         &self.value
     }
@@ -152,7 +152,7 @@ impl ImageDocument {
         &self.snapshots
     }
 
-    /// The name an archive of this image gets: `<ami-id>.bin`, or `<snapshot-id>.bin` for bare
+    /// The name of an archive of this image: `<ami-id>.bin`, or `<snapshot-id>.bin` for bare
     /// snapshots.
     pub fn archive_name(&self) -> String {
         let id = self.image_id.as_ref().map(ImageId::as_str);
@@ -169,7 +169,7 @@ impl ImageDocument {
             .and_then(|snapshot| snapshot.volume_gib);
         match expected {
             Some(gib) if gib != gib_rounded_up(size.bytes()) => {
-                Err(Error::usage("the raw disk has not the size that image.json says: it may be cut short, or belong to another snapshot")
+                Err(Error::usage("the size of the raw disk is not the one in image.json: the disk may be cut short, or belong to another snapshot")
                     .at("snapshot", id)
                     .at("size", size.bytes())
                     .at("volume_size_gib", gib))
@@ -209,8 +209,8 @@ fn wrong(what: &str) -> Error {
     Error::usage(format!("image.json cannot be used: {what}"))
 }
 
-/// Adds a snapshot, if there is room. Every one is looked for among those before it, so the limit
-/// has to hold on the way and not only at the end.
+/// Adds a snapshot within the limit. Each is compared with all before it, so the limit is checked at
+/// each and not at the end: otherwise a long list would take quadratic time.
 fn add(snapshots: &mut Vec<SnapshotEntry>, snapshot: SnapshotEntry) -> Result<()> {
     if snapshots.len() == crate::base::MAX_VOLUMES {
         return Err(Error::new(

@@ -1,4 +1,4 @@
-//! `image.json` for disks that never were an AMI.
+//! `image.json` for disks that were never an AMI.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use crate::base::{
 };
 use crate::codec::sha256;
 
-/// What is known of an image made from plain disks.
+/// The metadata of an image made from plain disks.
 #[derive(Clone, Debug)]
 pub struct ImageDraft {
     /// The AMI name.
@@ -17,7 +17,7 @@ pub struct ImageDraft {
     pub image_id: Option<ImageId>,
     /// The description.
     pub description: Option<String>,
-    /// `x86_64`, `arm64`, `i386` or another word of EC2's.
+    /// `x86_64`, `arm64`, `i386` or another architecture of EC2.
     pub architecture: String,
     /// `legacy-bios`, `uefi` or `uefi-preferred`.
     pub boot_mode: Option<String>,
@@ -28,16 +28,16 @@ pub struct ImageDraft {
 /// A plain disk.
 #[derive(Clone, Debug)]
 pub struct DiskDraft {
-    /// The device it becomes.
+    /// Its device name in the image.
     pub device: DeviceName,
     /// Its size.
     pub size: VolumeSize,
 }
 
 impl ImageDraft {
-    /// Makes the document of an image of these disks, the root device first. Ids that are not given
-    /// derive from the draft, so that the same call makes the same archive: they name the image as
-    /// it was described; what is in it is named by the content digest.
+    /// Builds the document of an image of these disks, the root device first. Missing ids derive
+    /// from the draft, so that equal calls make equal archives: such an id names the description of
+    /// the image; the content digest names its data.
     pub fn build(&self, disks: &[DiskDraft]) -> Result<ImageDocument> {
         check_image_name(&self.name)?;
         let mut devices = std::collections::HashSet::new();

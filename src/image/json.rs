@@ -1,8 +1,7 @@
-//! JSON as the format wants it: no member twice, not too deep, not too many values.
+//! The strict JSON of the format: no duplicate members, bounded depth, bounded number of values.
 //!
-//! Readers differ in which of two equal members they take, so what one tool checked another would
-//! not see. And 8 MiB of `[[],[],…` compress to nothing, but cost a hundred times their length as
-//! values.
+//! Readers differ in which of two equal members they take, so two tools would see two documents.
+//! And 8 MiB of `[[],[],…` compress to a few bytes, but take a hundred times their length as values.
 
 use std::fmt;
 
@@ -24,9 +23,9 @@ pub(super) fn parse(bytes: &[u8]) -> serde_json::Result<Value> {
 }
 
 struct Strict<'a> {
-    /// How many more values there may be.
+    /// Remaining number of values.
     left: &'a mut usize,
-    /// How many objects and arrays are around this value.
+    /// Objects and arrays around this value.
     depth: usize,
 }
 

@@ -1,12 +1,9 @@
-//! Asks the file system which parts of a file were written (FIEMAP).
+//! Lists the written extents of a file (FIEMAP).
 //!
-//! Unlike SEEK_DATA it tells unwritten extents from written ones whatever is in the page cache:
+//! Unlike SEEK_DATA it tells unwritten extents from written ones regardless of the page cache:
 //! measured on ext4, two SEEK_DATA maps of one unchanged file differed by 31 blocks of 10,873.
 
-#![expect(
-    unsafe_code,
-    reason = "an ioctl without a safe wrapper; this module is all there is of it"
-)]
+#![expect(unsafe_code, reason = "an ioctl without a safe wrapper; all of it is in this module")]
 
 use std::fs::File;
 use std::ops::Range;
@@ -51,7 +48,7 @@ struct Request {
 const FS_IOC_FIEMAP: Opcode = opcode::read_write::<Head>(b'f', 11);
 
 /// Calls `found` with each written range of the file, ascending, after flushing it. `Ok(false)` if
-/// the file system cannot tell.
+/// the file system has no FIEMAP.
 pub(super) fn written_ranges(
     file: &File,
     len: u64,
@@ -76,7 +73,7 @@ pub(super) fn written_ranges(
     let mut request = Box::new(Request { head, extents: [blank; BATCH] });
     loop {
         // SAFETY: the kernel reads the head and writes at most `extent_count` extents behind it,
-        // which is what the struct has room for; any bit pattern is valid in its fields.
+        // which the struct has room for; any bit pattern is valid in its fields.
         let answer = unsafe { ioctl(file, Updater::<FS_IOC_FIEMAP, Request>::new(&mut request)) };
         match answer {
             Ok(()) => {}
@@ -96,7 +93,7 @@ pub(super) fn written_ranges(
             if extent.flags & EXTENT_LAST != 0 || end >= len {
                 return Ok(true);
             }
-            // A zero-length extent would make us ask the same question for ever.
+            // A zero-length extent would repeat the same request for ever.
             request.head.start = end.max(request.head.start + 1);
         }
         if mapped == 0 {

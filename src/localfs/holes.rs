@@ -1,8 +1,8 @@
-//! Which parts of a file were written.
+//! The written parts of a sparse file.
 //!
-//! The answer depends on the file alone, not on what was read of it before: FIEMAP where the file
-//! system has it, and otherwise SEEK_DATA after its clean pages were dropped, because SEEK_DATA
-//! takes a cached page of an unwritten extent for data. It does not read the file.
+//! The answer depends on the file alone, not on earlier reads: FIEMAP where the file system has it,
+//! otherwise SEEK_DATA after the clean pages are dropped, because SEEK_DATA reports a cached page of
+//! an unwritten extent as data. It does not read the file.
 
 use std::fs::File;
 use std::ops::Range;
@@ -16,8 +16,7 @@ use crate::base::{Error, Result};
 /// Calls `found` with each written range of the first `len` bytes of a regular file: ascending, not
 /// empty, not coalesced. Flushes the file.
 pub fn written_ranges(file: &File, len: u64, mut found: impl FnMut(Range<u64>)) -> Result<()> {
-    let failed =
-        |cause: Errno| Error::io("cannot find out which parts of the file are written", cause);
+    let failed = |cause: Errno| Error::io("cannot list the written parts of the file", cause);
     let mut found = |range: Range<u64>| {
         if range.start < range.end {
             found(range);
@@ -42,7 +41,7 @@ fn by_seeking(file: &File, len: u64, mut found: impl FnMut(Range<u64>)) -> Resul
         let start = match seek(file, SeekFrom::Data(at)) {
             Ok(start) => start,
             Err(Errno::NXIO) => return Ok(()),
-            // No notion of holes: all of it is data.
+            // A file system without holes: all of it is data.
             Err(Errno::INVAL) if at == 0 => {
                 found(0..len);
                 return Ok(());

@@ -1,5 +1,5 @@
-//! Local files, beyond the standard library: files that appear whole or not at all, holes, and writes
-//! in pieces.
+//! Local files beyond the standard library: files that appear whole or not at all, the holes of
+//! sparse files, and writes in pieces that stay in the cache.
 //!
 //! It does not know blocks, volumes or archives.
 

@@ -109,7 +109,7 @@ fn what_is_neither_file_nor_device_is_no_disk() {
     for place in ["/dev/xvda=/dev/null", "/dev/xvda=."] {
         sandbox
             .run(&["store", "--disk", place, "--name", "sample", "a.bin"])
-            .failed(2, &["a regular file or a block device, and this is neither"]);
+            .failed(2, &["neither a regular file nor a block device"]);
     }
     assert!(sandbox.left(&[]).is_empty());
 }

@@ -1,12 +1,12 @@
 //! The SHA-NI kernel: several SHA-256 compressions interleaved on one core.
 //!
 //! The one module with `unsafe` in it. Its surface is safe: an [`Engine`] exists only on a CPU
-//! that was seen to have the instructions, and [`Engine::compress`] takes whole blocks by slice,
+//! that has the instructions, and [`Engine::compress`] takes whole blocks by slice,
 //! so no caller can hand it a wrong pointer or a wrong length.
 
 #![expect(
     unsafe_code,
-    reason = "the SHA instructions are only there as intrinsics; this kernel is all there is of them"
+    reason = "the SHA instructions exist only as intrinsics; all of them are in this kernel"
 )]
 
 use core::arch::x86_64::{
