@@ -1,7 +1,7 @@
-//! The answer to an action as JSON, with the names that AWS's tools print.
+//! The answer to an action as JSON, with the member names of AWS's tools.
 //!
-//! Nothing that EC2 says in elements is lost: an element that is not known becomes a member all the
-//! same, and a value that is not of its shape stays a text. Times stay as sent.
+//! No element of EC2 is lost: an unknown element becomes a member too, and a value that is not of
+//! its shape stays a text. Times are not converted.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use super::shapes::{self, Member, Shape};
 use super::xml::{Element, malformed, parse};
 use crate::base::Result;
 
-/// Reads the answer to `action`. It is an object; the id of the request is left out.
+/// Reads the answer to `action`: an object, without the id of the request.
 ///
-/// Of an unknown element the name begins with a large letter; it is an array if all its children
-/// are called `item`, an object if it has other children, and a text otherwise.
-/// An element that stands more than once becomes an array of what it holds.
+/// The name of an unknown element gets a capital first letter; its value is an array if all its
+/// children are called `item`, an object if it has other children, and a text otherwise.
+/// A repeated element becomes an array of its values.
 pub fn answer(action: &str, body: &[u8]) -> Result<Value> {
     let mut root = parse(body)?;
-    // Not more: an emulator may get the name wrong. But the page of a proxy is not an answer
-    // without images.
+    // Only the ending, because an emulator may get the name wrong. Without this check the page of a
+    // proxy would be an answer without images.
     if !root.name.ends_with("Response") || root.name == "Response" || root.name == "ErrorResponse" {
-        return Err(malformed("is not one of EC2"));
+        return Err(malformed("is not an answer of EC2"));
     }
     root.children.retain(|child| child.name != "requestId");
     Ok(object(root, shapes::answer(action)))
@@ -68,7 +68,7 @@ fn object(element: Element<'_>, members: &[Member]) -> Value {
     Value::Object(found.into_iter().map(|(name, values)| (name, only(values))).collect())
 }
 
-/// Lists become one list.
+/// Joins lists to one list; other values become the elements of one.
 fn joined(values: Vec<Value>) -> Value {
     if values.iter().all(Value::is_array) {
         let lists = values.into_iter().flat_map(|value| match value {
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_kept() {
+    fn unknown_elements_stay() {
         let value = read(
             "DescribeImages",
             "<imagesSet><item><imageId>ami-1</imageId><newText>a</newText><newNothing/><newSet><item><x>1</x></item><item><y>2</y></item></newSet>\
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_of_its_shape_is_kept() {
+    fn values_of_another_shape_stay() {
         let ebs = "<volumeSize>big</volumeSize><iops/><encrypted>maybe</encrypted><throughput><x>1</x></throughput>";
         let mapping = format!("<item><ebs>{ebs}</ebs></item><item><ebs>none</ebs></item>");
         let value = read(
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_stand_twice_are_one_list() {
+    fn repeated_lists_are_one_list() {
         let value = read(
             "DescribeTags",
             "<tagSet><item><key>a</key></item></tagSet><tagSet><item><key>b</key></item></tagSet>",
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_others_are_not_answers() {
+    fn pages_of_proxies_are_not_answers() {
         for page in [
             "<html><body>Log in</body></html>",
             "<Response><Errors/></Response>",

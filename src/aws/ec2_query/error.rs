@@ -1,26 +1,26 @@
-//! What a service says when it refuses.
+//! The error answers of a service.
 
 use std::fmt;
 
 use super::xml::{Element, parse};
 
-/// A refusal: what EC2 calls it, what it says, and under which number its support finds it.
+/// An error answer: EC2's code, its message, and the id of the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceError {
-    /// Such as `InvalidAMIID.NotFound`. The HTTP status, if the body says nothing: `503`.
+    /// Such as `InvalidAMIID.NotFound`; the HTTP status, such as `503`, if the body has no code.
     pub code: String,
-    /// For people. The phrase of the HTTP status, if the body says nothing.
+    /// For people; the phrase of the HTTP status if the body has no code.
     pub message: String,
     /// The id of the request, if the body has it.
     pub request_id: Option<String>,
 }
 
 impl ServiceError {
-    /// Reads the body of an answer with `status`. Anything can be read: a proxy or a load balancer
-    /// answers with what it likes.
+    /// Reads the body of an answer with `status`. Never fails: a proxy or a load balancer may answer
+    /// in any format.
     ///
     /// EC2 writes `Response/Errors/Error`, other services of the same protocol
-    /// `ErrorResponse/Error`, and S3's gateways `Error` alone. Of several errors the first counts.
+    /// `ErrorResponse/Error`, and S3's gateways `Error` alone. The first of several errors counts.
     pub fn read(status: u16, body: &[u8]) -> Self {
         parse(body).ok().and_then(|root| Self::said(&root)).unwrap_or_else(|| Self {
             code: status.to_string(),
@@ -64,7 +64,7 @@ impl fmt::Display for ServiceError {
 
 impl std::error::Error for ServiceError {}
 
-/// RFC 9110, 15: those that services and what stands before them send.
+/// The phrases of RFC 9110, 15, for the statuses that services, proxies and load balancers send.
 fn phrase(status: u16) -> &'static str {
     match status {
         301 => "Moved Permanently",

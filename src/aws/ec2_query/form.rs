@@ -1,7 +1,7 @@
-//! Parameters of a request, and the form they travel in.
+//! Parameters of a request, and their form encoding.
 //!
-//! A form that is encoded and decoded is the same. Decoding has limits and refuses what is not a
-//! form; it does not judge names.
+//! Decoding an encoded form returns equal parameters. Decoding has limits and refuses malformed
+//! forms; it does not check names.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -13,10 +13,10 @@ use crate::base::{Error, ErrorKind, Result};
 
 /// The version of the EC2 API.
 pub const VERSION: &str = "2016-11-15";
-/// The longest form that is decoded. `UefiData`, the longest parameter there is, has 64,000
+/// Longest form that is decoded, in bytes. EC2's longest parameter, `UefiData`, has 64,000
 /// characters.
 pub const MAX_FORM_BYTES: usize = 1 << 20;
-/// The most parameters of a form that is decoded.
+/// Most parameters of a form that is decoded.
 pub const MAX_FORM_PARAMS: usize = 10_000;
 
 /// Named values in the order they are sent: `ImageId.1`, `BlockDeviceMapping.1.Ebs.SnapshotId`.
@@ -63,8 +63,8 @@ impl Params {
         self
     }
 
-    /// Adds a list of structures: `name.1.Member`. A structure without members takes no number: EC2
-    /// counts what is sent.
+    /// Adds a list of structures: `name.1.Member`. A structure without members takes no number,
+    /// because EC2 counts the structures that it receives.
     #[must_use]
     pub fn structures(mut self, name: &str, items: impl IntoIterator<Item = Params>) -> Self {
         for (index, item) in items.into_iter().filter(|item| !item.0.is_empty()).enumerate() {
@@ -105,7 +105,7 @@ impl Params {
         form
     }
 
-    /// Reads a form. A name without `=` has an empty value; nothing between two `&` is skipped, as
+    /// Reads a form. A name without `=` has an empty value; an empty pair (`&&`) is skipped, as
     /// servers do.
     pub fn decode(form: &[u8]) -> Result<Self> {
         if form.len() > MAX_FORM_BYTES {
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_a_form_is_refused() {
+    fn malformed_forms_are_refused() {
         for (form, word) in [
             ("a=%", "hexadecimal"),
             ("a=%4", "hexadecimal"),

@@ -1,17 +1,13 @@
-//! The words of EC2's Query protocol: a form goes out, XML comes back.
+//! EC2's Query protocol: requests are forms, answers are XML.
 //!
-//! Requests are [`Params`], encoded as a form. Answers become JSON with the member names that the
-//! AWS CLI prints ([`answer()`]), which are those of `image.json`; a member that this
-//! version does not know is kept under the name it would have. Failures become a [`ServiceError`].
-//! Who answers instead of asking writes with [`Xml`] and [`refusal()`].
+//! A client encodes [`Params`] as a form. An answer becomes JSON with the member names of the AWS
+//! CLI ([`answer()`]), which are those of `image.json`; a member that this version does not know
+//! stays, under the name by the same rule. A failure becomes a [`ServiceError`]. A server writes
+//! its answers with [`Xml`] and [`refusal()`].
 //!
-//! Everything here takes what a stranger sent: no input panics, none makes memory grow beyond the
-//! stated limits, and no external entity exists. It does not know operations' parameters, it does
-//! not sign, and it does no I/O.
-//!
-//! The XML is read with `xmlparser`, a tokenizer without dependencies and without `unsafe` that the
-//! S3 client is built on anyway. What it leaves to its caller (whether
-//! tags match, entities, limits) is in one file, `xml.rs`.
+//! All input is untrusted: no input panics, none takes more memory than the stated limits, and
+//! there are no external entities. It does not know the parameters of operations, does not sign,
+//! and does no I/O.
 
 mod answer;
 mod error;

@@ -1,16 +1,16 @@
-//! What EC2's answers are made of, as far as it does not follow from them.
+//! The shapes of EC2's answers that do not follow from the XML.
 //!
-//! A member that is not listed is a text and has the name of its element with a large first letter.
-//! Listed are members that have another name, that are not texts, and that are lists or structures
-//! even when they are empty. Taken from the API model of 2016-11-15 as botocore 1.44.5 has it;
-//! `tests/aws/query` compares with what botocore makes of an answer that has every member.
+//! A member that is not listed is a text, named like its element with a capital first letter.
+//! Listed are members with another name, members that are not texts, and lists and structures that
+//! may be empty. Source: the API model of 2016-11-15 in botocore 1.44.5; `tests/aws/query` compares
+//! with botocore's result for an answer that has every member.
 
 use Shape::{Boolean, Integer, List, Structure, Text};
 
-/// What an element holds.
+/// The shape of an element's content.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape {
-    /// Nothing is known about it: a text if it has no children.
+    /// A text, or an unknown shape if the element has children.
     Text,
     /// A whole number.
     Integer,
@@ -86,7 +86,7 @@ const SNAPSHOT: Shape = Structure(&[
 
 const RETURN: Member = ("return", "Return", Boolean);
 
-/// The members of the answer to `action`. Of an action that is not listed nothing is known.
+/// The members of the answer to `action`; empty for an unknown action.
 pub(super) fn answer(action: &str) -> &'static [Member] {
     match action {
         "DescribeImages" => &[("imagesSet", "Images", List(&IMAGE))],

@@ -1,7 +1,7 @@
-//! Answers as EC2 writes them: what a server of the protocol says.
+//! Answers in EC2's XML, for a server of the protocol.
 //!
-//! Whatever text goes in, what comes out is well-formed: markup is escaped, and a character that
-//! XML 1.0 cannot carry becomes U+FFFD.
+//! The output is well-formed for every text: markup is escaped, and a character that XML 1.0 cannot
+//! carry becomes U+FFFD.
 
 use std::fmt::{Display, Write};
 
@@ -14,7 +14,7 @@ const HEAD: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 pub struct Xml(String);
 
 impl Xml {
-    /// Nothing yet.
+    /// No elements.
     pub fn new() -> Self {
         Self::default()
     }
@@ -28,7 +28,7 @@ impl Xml {
         self
     }
 
-    /// Adds `<name>text</name>` if there is a text: what is absent has no element.
+    /// Adds `<name>text</name>` if there is a text; `None` adds no element.
     #[must_use]
     pub fn text_some(self, name: &str, text: Option<impl Display>) -> Self {
         match text {
@@ -48,8 +48,8 @@ impl Xml {
         self
     }
 
-    /// Adds a list. One without items is written all the same: some clients take a missing list for
-    /// a missing answer.
+    /// Adds a list. An empty list has its element too: some clients take a missing list for a
+    /// missing answer.
     #[must_use]
     pub fn list(self, name: &str, items: impl IntoIterator<Item = Xml>) -> Self {
         let items = items.into_iter().fold(Self::new(), |list, item| list.inside("item", &item));
@@ -71,7 +71,7 @@ impl Xml {
     }
 }
 
-/// The whole answer of a refusal.
+/// The whole answer of an error.
 pub fn refusal(code: &str, message: &str, request_id: &str) -> String {
     let error = Xml::new().text("Code", code).text("Message", message);
     let errors = Xml::new().inside("Error", &error);
@@ -86,7 +86,7 @@ fn escape(xml: &mut String, text: &str) {
             '>' => xml.push_str("&gt;"),
             '&' => xml.push_str("&amp;"),
             '"' => xml.push_str("&quot;"),
-            // A reader makes a line feed of it, unless it is written so.
+            // A reader turns a bare carriage return into a line feed.
             '\r' => xml.push_str("&#13;"),
             '\t' | '\n' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'.. => {
                 xml.push(char)
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_answers_are_read_back() {
         let text = "a<b>&\"'\r\n\t ü\u{10FFFF}]]>";
         let xml = Xml::new().text("imageId", text).text_some("name", None::<&str>);
         let body = Xml::new().list("imagesSet", [xml]).response("DescribeImages", "id");
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_items_is_there() {
+    fn an_empty_list_has_its_element() {
         let body = Xml::new().list("imagesSet", []).response("DescribeImages", "id");
         assert!(body.contains("<imagesSet/>"), "{body}");
         assert_eq!(
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_xml_cannot_carry_is_replaced() {
+    fn characters_that_xml_cannot_carry_are_replaced() {
         let body = refusal("Code", "a\0b\u{1b}c\u{FFFE}d", "id");
         let read = ServiceError::read(400, body.as_bytes());
         assert_eq!(

@@ -1,8 +1,14 @@
-//! XML as a tree of names and texts, from a stranger.
+//! Untrusted XML as a tree of names and texts.
 //!
-//! Attributes, prefixes, comments and processing instructions are left out: EC2 says nothing with
-//! them. There is no document type, so no entity but the five that XML defines.
-//! A text beside elements is dropped.
+//! Attributes, prefixes, comments and processing instructions are dropped: EC2 does not use them.
+//! So is a text beside elements. A document type is an error, so the only entities are the five
+//! that XML defines.
+//!
+//! The tokens come from `xmlparser`, on which the S3 client depends as well; matching tags,
+//! entities and limits are done here. A tree crate in its place, roxmltree 0.21, is not
+//! bounded by its limit of nodes: it compares each attribute of an element with all others, and
+//! copies the namespaces in scope to each element that declares one. Measured: 379 KiB with 40,000
+//! attributes took 3 s (the tokenizer 1 ms), 289 KiB with 1,000 namespaces 43 s and 41 MiB.
 
 use std::borrow::Cow;
 
@@ -10,12 +16,11 @@ use xmlparser::{ElementEnd, Token, Tokenizer};
 
 use crate::base::{Error, ErrorKind, Result};
 
-/// The longest answer that is read. A page of 1,000 images takes about 4 MiB.
+/// Longest answer, in bytes. A page of 1,000 images takes about 4 MiB.
 pub const MAX_ANSWER_BYTES: usize = 32 << 20;
-/// The most elements of an answer. A page of 1,000 images, each with 40 devices and 50 tags, has
-/// 700,000.
+/// Most elements of an answer. A page of 1,000 images, each with 40 devices and 50 tags, has 700,000.
 pub const MAX_ELEMENTS: usize = 1_000_000;
-/// The deepest nesting of elements; the outermost counts as 1. EC2's deepest is 7.
+/// Deepest nesting of elements; the outermost counts as 1. EC2's deepest is 7.
 pub const MAX_DEPTH: usize = 32;
 
 /// One element.
@@ -34,7 +39,7 @@ impl Element<'_> {
     }
 }
 
-/// Reads a document: one element, and nothing but white space and comments around it.
+/// Reads a document: one element, with only white space and comments around it.
 pub(super) fn parse(bytes: &[u8]) -> Result<Element<'_>> {
     if bytes.len() > MAX_ANSWER_BYTES {
         return Err(too("long").at("bytes", bytes.len()).at("limit", MAX_ANSWER_BYTES));
@@ -50,7 +55,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Element<'_>> {
     }
 }
 
-/// An error about the answer: another attempt may bring a better one.
+/// An error about the answer, of kind `Io`: another attempt may get a good one.
 pub(super) fn malformed(what: &str) -> Error {
     Error::new(ErrorKind::Io, format!("the answer {what}"))
 }
@@ -61,7 +66,7 @@ fn too(what: &str) -> Error {
 
 struct Reader<'a> {
     root: Option<Element<'a>>,
-    /// With the whole name, which the end has to repeat.
+    /// Open elements with prefix and local name, which the end tag has to repeat.
     open: Vec<(Element<'a>, &'a str, &'a str)>,
     left: usize,
 }
@@ -136,7 +141,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Line ends as XML has them.
+/// Normalises line ends as XML 1.0, 2.11 demands.
 fn lines(text: &str) -> Cow<'_, str> {
     if text.contains('\r') {
         Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
@@ -155,9 +160,9 @@ fn unescape(text: &str) -> Result<Cow<'_, str>> {
     let mut rest = &*text;
     while let Some((before, after)) = rest.split_once('&') {
         plain.push_str(before);
-        // The longest reference is &#x10FFFF; or one with leading zeros, which nobody writes.
+        // The longest reference without leading zeros is &#x10FFFF;.
         let Some((name, after)) = after.split_once(';').filter(|(name, _)| name.len() <= 16) else {
-            return Err(malformed("has an & that begins nothing"));
+            return Err(malformed("has an & that begins no reference"));
         };
         plain.push(match name {
             "lt" => '<',
@@ -173,7 +178,7 @@ fn unescape(text: &str) -> Result<Cow<'_, str>> {
     Ok(Cow::Owned(plain))
 }
 
-/// `#65`, `#x41`: a character that XML allows.
+/// The character of `#65` or `#x41`, if XML allows it.
 fn character(name: &str) -> Option<char> {
     let number = name.strip_prefix('#')?;
     let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
@@ -190,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_what_xml_says_they_are() {
+    fn texts_are_read_by_the_rules_of_xml() {
         let root = parse(
             "\u{feff}<?xml version=\"1.0\"?><!-- c --><p:a x='1'>1 &lt;&amp;&#65;&#x1F600;<![CDATA[<&amp;>]]>\r\n2<?p i?></p:a>\n"
                 .as_bytes(),
@@ -203,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_plain_xml_is_refused() {
+    fn malformed_xml_is_refused() {
         for bad in [
             "",
             " ",
