@@ -49,8 +49,11 @@ impl SnapshotId {
         if first && rest && text.len() <= 91 {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::usage("not a snapshot id: letters, digits, `.`, `_`, `-`, first a letter or digit, at most 91 characters")
-                .at("snapshot", text.escape_debug()))
+            Err(Error::usage(
+                "not a snapshot id: letters, digits, `.`, `_`, `-`, first a letter or digit, \
+                 at most 91 characters",
+            )
+            .at("snapshot", text.escape_debug()))
         }
     }
 
@@ -82,8 +85,11 @@ impl DeviceName {
         if (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Error::usage("not a device name: 1 to 255 printable characters without spaces, such as /dev/xvda")
-                .at("device", text.escape_debug()))
+            Err(Error::usage(
+                "not a device name: 1 to 255 printable characters without spaces, \
+                 such as /dev/xvda",
+            )
+            .at("device", text.escape_debug()))
         }
     }
 

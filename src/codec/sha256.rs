@@ -71,10 +71,10 @@ const INITIAL: State = [
     [0x5be0_cd19, 0x1f83_d9ab, 0xa54f_f53a, 0x3c6e_f372],
 ];
 
-/// Messages that advance together. Three lanes were measured at 3.75 GB/s, two at 3.59 and one
+/// Messages that advance together. Three chains were measured at 3.75 GB/s, two at 3.59 and one
 /// at 1.81; four ranged from 3.1 to 3.75 with the order the compiler happened to choose, since
 /// their vectors far exceed the sixteen registers.
-const LANES: usize = 3;
+const CHAINS: usize = 3;
 
 /// Batches up to this size are put in order on the stack.
 const SMALL_BATCH: usize = 32;
@@ -110,25 +110,25 @@ fn portable(inputs: &[&[u8]], out: &mut [Digest]) {
     }
 }
 
-/// One slice through one lane of the kernel, without the cost of scheduling.
+/// One slice through one chain of the kernel, without the cost of scheduling.
 fn alone(engine: Engine, data: &[u8]) -> Digest {
-    let mut lane = Lane::start(0, data);
+    let mut chain = Chain::start(0, data);
     loop {
-        let count = lane.blocks().len();
+        let count = chain.blocks().len();
         if count == 0 {
-            return lane.digest();
+            return chain.digest();
         }
-        engine.compress([lane.feed()], count);
-        lane.advance(count);
+        engine.compress([chain.feed()], count);
+        chain.advance(count);
     }
 }
 
-/// All slices through the lanes of the kernel. The lengths of the arguments are equal.
+/// All slices through the chains of the kernel. The lengths of the arguments are equal.
 ///
 /// The worst case is a long message that runs alone at the end, at half the speed of two. So
 /// the longest slices start first; and once the longest message has as many blocks to go as all
 /// others together, it goes on to its end with one companion after the other, while the rest
-/// pause. Two lanes do nearly as much as three, so that loses next to nothing.
+/// pause. Two chains do nearly as much as three, so that loses next to nothing.
 fn interleaved(engine: Engine, inputs: &[&[u8]], out: &mut [Digest]) {
     let mut small = [0; SMALL_BATCH];
     let mut large;
@@ -147,67 +147,67 @@ fn interleaved(engine: Engine, inputs: &[&[u8]], out: &mut [Digest]) {
     let mut waiting = order.iter().copied().peekable();
     // The blocks left in the whole batch.
     let mut left: usize = inputs.iter().map(|input| block_count(input.len())).sum();
-    // The busy lanes come first, without gaps. The one to spare is for a message that must start
+    // The busy chains come first, without gaps. The one to spare is for a message that must start
     // while all others are under way.
-    let mut lanes = [const { Lane::IDLE }; LANES + 1];
+    let mut chains = [const { Chain::IDLE }; CHAINS + 1];
     let mut busy = 0;
     while left > 0 {
-        while busy < LANES
+        while busy < CHAINS
             && let Some(i) = waiting.next()
         {
-            lanes[busy] = Lane::start(i, inputs[i]);
+            chains[busy] = Chain::start(i, inputs[i]);
             busy += 1;
         }
 
-        // If a message has half of all blocks left, it is the longest lane or the next to start.
+        // If a message has half of all blocks left, it is the longest chain or the next to start.
         let next_left = waiting.peek().map_or(0, |&i| block_count(inputs[i].len()));
         if 2 * next_left >= left
             && let Some(i) = waiting.next()
         {
-            lanes[busy] = Lane::start(i, inputs[i]);
+            chains[busy] = Chain::start(i, inputs[i]);
             busy += 1;
         }
         let mut longest = 0;
         for l in 1..busy {
-            if lanes[l].left() > lanes[longest].left() {
+            if chains[l].left() > chains[longest].left() {
                 longest = l;
             }
         }
-        let longest_left = lanes[longest].left();
+        let longest_left = chains[longest].left();
         let (width, until_half) = if 2 * longest_left >= left {
             if longest != 0 {
-                lanes.swap(0, longest);
+                chains.swap(0, longest);
             }
             (busy.min(2), usize::MAX)
         } else {
             // No further than to where a message comes to have half: each step takes a block per
-            // lane off what is left, and one off the longest lane. At least three lanes are busy
-            // here, since of two, one has half; and the lane to spare is not, since its message
+            // chain off what is left, and one off the longest chain. At least three chains are busy
+            // here, since of two, one has half; and the chain to spare is not, since its message
             // keeps its half to the end.
-            let lane = (left - 2 * longest_left).div_ceil(busy - 2);
+            let chain = (left - 2 * longest_left).div_ceil(busy - 2);
             let next = (left - 2 * next_left).div_ceil(busy);
-            (busy, lane.min(next))
+            (busy, chain.min(next))
         };
 
-        // As far as the lane that is first to need attention.
-        let running = &mut lanes[..width];
-        let count = running.iter().map(|lane| lane.blocks().len()).fold(until_half, usize::min);
+        // As far as the chain that is first to need attention.
+        let running = &mut chains[..width];
+        let count = running.iter().map(|chain| chain.blocks().len()).fold(until_half, usize::min);
         match running {
             [] => {}
             [a] => engine.compress([a.feed()], count),
             [a, b] => engine.compress([a.feed(), b.feed()], count),
             [a, b, c] => engine.compress([a.feed(), b.feed(), c.feed()], count),
-            _ => unreachable!("more lanes run than the kernel has"),
+            _ => unreachable!("more chains run than the kernel has"),
         }
         left -= width * count;
 
-        // Backwards, so that the lane swapped in from the end has been seen already, or paused.
+        // Backwards, so that the chain swapped in from the end has been seen already, or paused.
         for l in (0..width).rev() {
-            lanes[l].advance(count);
-            if lanes[l].left() == 0 {
-                out[lanes[l].input] = lanes[l].digest();
+            chains[l].advance(count);
+            if chains[l].left() == 0 {
+                out[chains[l].input] = chains[l].digest();
                 busy -= 1;
-                lanes.swap(l, busy);
+                chains.swap(l, busy);
             }
         }
     }
@@ -220,7 +220,7 @@ fn block_count(len: usize) -> usize {
 }
 
 /// One message on its way through the kernel.
-struct Lane<'a> {
+struct Chain<'a> {
     /// Index of the input, and of its digest.
     input: usize,
     state: State,
@@ -232,8 +232,8 @@ struct Lane<'a> {
     tail_done: usize,
 }
 
-impl<'a> Lane<'a> {
-    /// A lane with nothing to do.
+impl<'a> Chain<'a> {
+    /// A chain with nothing to do.
     const IDLE: Self =
         Self { input: 0, state: INITIAL, body: &[], tail: [[0; 64]; 2], tail_done: 2 };
 

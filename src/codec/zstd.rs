@@ -102,8 +102,8 @@ impl Decoder {
             .map_err(|cause| Error::internal("cannot set up zstd").because(cause))
     }
 
-    /// Replaces the content of `raw` by the content of `frame`. Any length but `raw_len` is an error
-    /// of kind `Corrupt`. Never writes more than `raw_len` bytes.
+    /// Replaces the content of `raw` by that of `frame`. Any length but `raw_len` is an error of
+    /// kind `Corrupt`. Never writes more than `raw_len` bytes.
     pub fn decode(&mut self, frame: &[u8], raw_len: usize, raw: &mut Vec<u8>) -> Result<()> {
         raw.clear();
         if raw.capacity() < raw_len {
@@ -128,7 +128,7 @@ use bounded::Bounded;
 
 #[expect(
     unsafe_code,
-    reason = "zstd-safe's WriteBuf is an unsafe trait; the alternative is zeroing 4 MiB before every decode"
+    reason = "WriteBuf is an unsafe trait; a safe one would zero 4 MiB before every decode"
 )]
 mod bounded {
     use zstd::zstd_safe::WriteBuf;

@@ -163,10 +163,8 @@ mod tests {
             Encoder::new(1).expect("encoder").encode(&raw, &mut frame).expect("encodes");
             check(&frame, raw.len() as u64).expect("one frame");
             for len in (0..frame.len()).step_by(frame.len() / 50 + 1) {
-                assert!(
-                    matches!(find_end(&frame[..len]).expect("a prefix"), FrameEnd::Beyond(more) if more > len),
-                    "{len}"
-                );
+                let end = find_end(&frame[..len]).expect("a prefix");
+                assert!(matches!(end, FrameEnd::Beyond(more) if more > len), "{len}");
             }
             let len = frame.len();
             frame.extend_from_slice(b"more");

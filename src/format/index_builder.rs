@@ -20,7 +20,7 @@ pub struct CellFacts {
     pub address: CellAddress,
     /// Length of the data frame.
     pub frame_len: u32,
-    /// What it inflates to.
+    /// Length of its content.
     pub raw_len: u32,
     /// Blocks in the cell.
     pub present: Bitmap8,

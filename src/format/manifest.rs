@@ -261,7 +261,7 @@ impl Manifest {
             != (BLOCK_BYTES, CELL_BLOCKS.into(), GROUP_BLOCKS.into())
         {
             return Err(Error::unsupported(
-                "the archive has another geometry than 512 KiB blocks, cells of 8 and groups of 32,768",
+                "the archive has another geometry than 512 KiB blocks, 8 a cell, 32,768 a group",
             ));
         }
         if parsed.codec.name != "zstd" {

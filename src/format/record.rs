@@ -51,8 +51,8 @@ impl Record {
         bytes.starts_with(&RECORD_MAGIC.to_le_bytes())
     }
 
-    /// Reads a prefix of [`RECORD_PREFIX`] bytes. Unknown critical kinds and unknown record versions
-    /// are errors of kind `Unsupported`, all others of kind `Corrupt`.
+    /// Reads a prefix of [`RECORD_PREFIX`] bytes. Unknown critical kinds and record versions are
+    /// errors of kind `Unsupported`, all others of kind `Corrupt`.
     pub fn parse_prefix(bytes: &[u8]) -> Result<Self> {
         let mut fields = Fields::new(bytes);
         let (magic, len, signature) = (fields.u32()?, fields.u32()?, fields.bytes::<4>()?);

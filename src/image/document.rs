@@ -168,12 +168,13 @@ impl ImageDocument {
             .find(|snapshot| &snapshot.id == id)
             .and_then(|snapshot| snapshot.volume_gib);
         match expected {
-            Some(gib) if gib != gib_rounded_up(size.bytes()) => {
-                Err(Error::usage("the size of the raw disk is not the one in image.json: the disk may be cut short, or belong to another snapshot")
-                    .at("snapshot", id)
-                    .at("size", size.bytes())
-                    .at("volume_size_gib", gib))
-            }
+            Some(gib) if gib != gib_rounded_up(size.bytes()) => Err(Error::usage(
+                "the size of the raw disk is not the one in image.json: the disk may be cut \
+                     short, or belong to another snapshot",
+            )
+            .at("snapshot", id)
+            .at("size", size.bytes())
+            .at("volume_size_gib", gib)),
             _ => Ok(()),
         }
     }
@@ -209,8 +210,8 @@ fn wrong(what: &str) -> Error {
     Error::usage(format!("image.json cannot be used: {what}"))
 }
 
-/// Adds a snapshot within the limit. Each is compared with all before it, so the limit is checked at
-/// each and not at the end: otherwise a long list would take quadratic time.
+/// Adds a snapshot within the limit. Each is compared with all before it, so the limit is checked
+/// at each and not at the end: otherwise a long list would take quadratic time.
 fn add(snapshots: &mut Vec<SnapshotEntry>, snapshot: SnapshotEntry) -> Result<()> {
     if snapshots.len() == crate::base::MAX_VOLUMES {
         return Err(Error::new(
@@ -293,9 +294,12 @@ mod tests {
     #[test]
     fn volumes_follow_the_mappings_and_then_the_list_of_snapshots() {
         let document = parse(
-            r#"{"Image": {"ImageId": "ami-01234567", "Name": "abc", "New": {"Member": 1.50}, "BlockDeviceMappings": [
-                {"DeviceName": "/dev/xvdb", "Ebs": {"SnapshotId": "snap-b"}}, {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-a"}},
-                {"DeviceName": "/dev/xvdc", "Ebs": {"SnapshotId": "snap-b"}}, {"DeviceName": "/dev/xvdd", "VirtualName": "ephemeral0"}]},
+            r#"{"Image": {"ImageId": "ami-01234567", "Name": "abc", "New": {"Member": 1.50}, 
+                "BlockDeviceMappings": [
+                {"DeviceName": "/dev/xvdb", "Ebs": {"SnapshotId": "snap-b"}},
+                {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-a"}},
+                {"DeviceName": "/dev/xvdc", "Ebs": {"SnapshotId": "snap-b"}},
+                {"DeviceName": "/dev/xvdd", "VirtualName": "ephemeral0"}]},
               "Snapshots": [{"SnapshotId": "snap-c"}, {"SnapshotId": "snap-a", "VolumeSize": 8}]}"#,
         )
         .expect("a good document");
@@ -350,7 +354,8 @@ mod tests {
             (r#"{"Image": {"ImageId": "ami-1"}}"#, "image id"),
             (r#"{"Image": {"ImageId": "ami-01234567", "Name": "a"}}"#, "AMI name"),
             (
-                r#"{"Image": {"ImageId": "ami-01234567", "BlockDeviceMappings": [{"DeviceName": "a"}, {"DeviceName": "a"}]}}"#,
+                r#"{"Image": {"ImageId": "ami-01234567",
+                    "BlockDeviceMappings": [{"DeviceName": "a"}, {"DeviceName": "a"}]}}"#,
                 "one device name",
             ),
             (r#"{"Snapshots": [{"SnapshotId": "a"}, {"SnapshotId": "a"}]}"#, "one id"),

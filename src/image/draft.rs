@@ -82,9 +82,8 @@ impl ImageDraft {
         let mut snapshots = Vec::new();
         for (index, disk) in disks.iter().enumerate() {
             let (id, gib) = (derived("snap", index), gib_rounded_up(disk.size.bytes()));
-            mappings.push(
-                json!({"DeviceName": disk.device.as_str(), "Ebs": {"DeleteOnTermination": true, "SnapshotId": id, "VolumeSize": gib}}),
-            );
+            let ebs = json!({"DeleteOnTermination": true, "SnapshotId": id, "VolumeSize": gib});
+            mappings.push(json!({"DeviceName": disk.device.as_str(), "Ebs": ebs}));
             snapshots.push(json!({"SnapshotId": id, "VolumeSize": gib}));
         }
         image.insert("ImageId".to_owned(), json!(image_id));
@@ -128,7 +127,11 @@ mod tests {
         let first = draft().build(&disks()).expect("builds");
         assert_eq!(first.bytes(), draft().build(&disks()).expect("builds").bytes());
         let text = str::from_utf8(first.bytes()).expect("text");
-        assert!(text.starts_with("{\n  \"Image\": {\n    \"Architecture\": \"arm64\",\n    \"BlockDeviceMappings\": ["), "{text}");
+        let start = r#"{
+  "Image": {
+    "Architecture": "arm64",
+    "BlockDeviceMappings": ["#;
+        assert!(text.starts_with(start), "{text}");
         assert_eq!(first.snapshots()[1].volume_gib, Some(2));
     }
 

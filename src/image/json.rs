@@ -1,7 +1,8 @@
 //! The strict JSON of the format: no duplicate members, bounded depth, bounded number of values.
 //!
 //! Readers differ in which of two equal members they take, so two tools would see two documents.
-//! And 8 MiB of `[[],[],…` compress to a few bytes, but take a hundred times their length as values.
+//! And 8 MiB of `[[],[],…` compress to a few bytes, but take a hundred times their length as
+//! values.
 
 use std::fmt;
 

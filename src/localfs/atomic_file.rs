@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::base::{Error, ErrorKind, Result};
 
-/// What to do when the target exists.
+/// Whether an existing target is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overwrite {
     /// Fail, and leave it alone.
@@ -94,7 +94,7 @@ impl PartialFile {
             Locked::InTheWay => {
                 return Err(Error::new(
                     ErrorKind::Exists,
-                    "a partial file is in the way, and cannot be told from one that is being written",
+                    "a partial file is in the way, and another process may be writing it",
                 )
                 .at("path", target.display())
                 .at("partial_file", partial.display()));

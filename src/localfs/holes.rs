@@ -1,8 +1,8 @@
 //! The written parts of a sparse file.
 //!
 //! The answer depends on the file alone, not on earlier reads: FIEMAP where the file system has it,
-//! otherwise SEEK_DATA after the clean pages are dropped, because SEEK_DATA reports a cached page of
-//! an unwritten extent as data. It does not read the file.
+//! otherwise SEEK_DATA after the clean pages are dropped, because SEEK_DATA reports a cached page
+//! of an unwritten extent as data. It does not read the file.
 
 use std::fs::File;
 use std::ops::Range;

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
-/// The most bytes of one write. Measured on ext4 with 512 KiB of L2 a core: a `pwrite` of 1 to 4 MiB
-/// from memory outside of L2 cost 2 to 2.5 times the CPU of the same bytes in pieces of 256 KiB, and
-/// two threads that wrote one file spent 11 % of their time spinning on the inode's lock, which a
-/// write holds to its end.
+/// The most bytes of one write. Measured on ext4 with 512 KiB of L2 a core: a `pwrite` of 1 to 4
+/// MiB from memory outside of L2 cost 2 to 2.5 times the CPU of the same bytes in pieces of 256
+/// KiB, and two threads that wrote one file spent 11 % of their time spinning on the inode's lock,
+/// which a write holds to its end.
 const MAX_WRITE: usize = 256 << 10;
 
 /// Writes all of `bytes` at `offset` of `file`.

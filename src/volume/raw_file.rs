@@ -189,11 +189,15 @@ impl RawFileSink {
         partial.file().set_len(size.bytes()).map_err(|cause| {
             let message = match cause.kind() {
                 IoKind::FileTooLarge | IoKind::InvalidInput => {
-                    "the file system cannot hold a file of this size (ext4 ends at 16 TiB; XFS does not)"
+                    "the file system cannot hold a file of this size \
+                     (ext4 ends at 16 TiB; XFS does not)"
                 }
                 _ => "cannot set the size of the disk image",
             };
-            Error::new(ErrorKind::Io, message).because(cause).at("path", path.display()).at("size", size.bytes())
+            Error::new(ErrorKind::Io, message)
+                .because(cause)
+                .at("path", path.display())
+                .at("size", size.bytes())
         })?;
         Ok(Self(partial))
     }

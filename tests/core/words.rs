@@ -5,14 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Paths that are not held to the glossary yet. The list only becomes shorter.
-const NOT_YET: [&str; 20] = [
+const NOT_YET: [&str; 17] = [
     "src/aws/",
     "src/base/",
     "src/checkpoint/",
     "src/cli/",
-    "src/codec/",
     "src/engine/",
-    "src/format/",
     "src/image/",
     "src/localfs/",
     "src/object/",
@@ -20,7 +18,6 @@ const NOT_YET: [&str; 20] = [
     "src/server/",
     "src/setup/",
     "src/taskdb/",
-    "src/volume/",
     "tests/aws",
     "tests/cli/",
     "tests/core/",

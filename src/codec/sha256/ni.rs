@@ -51,37 +51,42 @@ impl Engine {
         able.then_some(Self(()))
     }
 
-    /// Feeds the first `count` blocks of every lane into the state of that lane.
+    /// Feeds the first `count` blocks of every chain into the state of that chain.
     ///
     /// # Panics
     ///
-    /// If a lane holds fewer than `count` blocks.
-    pub(super) fn compress<const N: usize>(self, lanes: [(&mut State, &[Block]); N], count: usize) {
-        // SAFETY: `compress_lanes` is safe but for the CPU features it is compiled with. An
+    /// If a chain holds fewer than `count` blocks.
+    pub(super) fn compress<const N: usize>(
+        self,
+        chains: [(&mut State, &[Block]); N],
+        count: usize,
+    ) {
+        // SAFETY: `compress_chains` is safe but for the CPU features it is compiled with. An
         // `Engine` is made only by `detect`, which saw all of them (the private field keeps
         // every other module from making one).
-        unsafe { compress_lanes(lanes, count) }
+        unsafe { compress_chains(chains, count) }
     }
 }
 
-/// The interleaved compression. One lane is a chain of 32 dependent `sha256rnds2` per block, each
-/// of which waits for the one before; lanes are independent, so their chains fill those waits.
+/// The interleaved compression. One message is a chain of 32 dependent `sha256rnds2` per block,
+/// each of which waits for the one before; messages are independent, so their chains fill those
+/// waits.
 ///
 /// Its speed depends on the order in which the compiler leaves the instructions: short of
-/// registers, it may pull the lanes apart again. Small changes here have cost a quarter, so
+/// registers, it may pull the chains apart again. Small changes here have cost a quarter, so
 /// measure after any, and after a change of compiler.
 #[target_feature(enable = "sha,sse2,ssse3,sse4.1")]
-fn compress_lanes<const N: usize>(lanes: [(&mut State, &[Block]); N], count: usize) {
+fn compress_chains<const N: usize>(chains: [(&mut State, &[Block]); N], count: usize) {
     // Plain loops here and below: a closure given to `array::map` would be compiled with these
     // CPU features, `map` itself without them, and so the one could not be inlined into the other.
     let mut abef = [_mm_setzero_si128(); N];
     let mut cdgh = [_mm_setzero_si128(); N];
     let mut blocks: [&[Block]; N] = [&[]; N];
-    for (l, (state, lane)) in lanes.iter().enumerate() {
+    for (l, (state, chain)) in chains.iter().enumerate() {
         abef[l] = load(&state[0]);
         cdgh[l] = load(&state[1]);
         // The length is checked here, once, and not at every block of the loop below.
-        blocks[l] = &lane[..count];
+        blocks[l] = &chain[..count];
     }
 
     #[expect(
@@ -90,10 +95,10 @@ fn compress_lanes<const N: usize>(lanes: [(&mut State, &[Block]); N], count: usi
     )]
     for at in 0..count {
         let (abef_before, cdgh_before) = (abef, cdgh);
-        // The last sixteen schedule words of each lane: `w[q % 4][l]` holds words 4q to 4q + 3.
+        // The last sixteen schedule words of each chain: `w[q % 4][l]` holds words 4q to 4q + 3.
         let mut w = [[_mm_setzero_si128(); N]; 4];
 
-        // Four rounds of every lane, with the schedule words they use made just before. Written
+        // Four rounds of every chain, with the schedule words they use made just before. Written
         // as a macro, not a loop: `q` is then a constant, and `w` is registers, not memory.
         macro_rules! quad {
             ($q:literal) => {{
@@ -138,7 +143,7 @@ fn compress_lanes<const N: usize>(lanes: [(&mut State, &[Block]); N], count: usi
         }
     }
 
-    for (l, (state, _)) in lanes.into_iter().enumerate() {
+    for (l, (state, _)) in chains.into_iter().enumerate() {
         store(&mut state[0], abef[l]);
         store(&mut state[1], cdgh[l]);
     }

@@ -91,7 +91,7 @@ fn every_short_length_alone_and_in_company() {
     for (len, input) in all.iter().enumerate() {
         check(&[input]);
         assert_eq!(digest(input), <Digest>::from(Sha256::digest(input)));
-        // A window of lengths, so that lanes end at neighbouring points.
+        // A window of lengths, so that chains end at neighbouring points.
         check(&all[len..all.len().min(len + 6)]);
     }
     check(&all);
@@ -118,7 +118,7 @@ fn random_batches() {
 }
 
 #[test]
-fn batches_around_the_size_kept_on_the_stack() {
+fn batches_around_the_size_of_the_stack_array() {
     let mut random = Random(7);
     let pool = random.bytes(1000);
     for count in [SMALL_BATCH - 1, SMALL_BATCH, SMALL_BATCH + 1, 200] {
@@ -141,8 +141,8 @@ fn equal_lengths() {
 #[test]
 fn block_counts_agree_with_the_padding() {
     for len in 0..300 {
-        let lane = Lane::start(0, &[0; 300][..len]);
-        assert_eq!(lane.left(), block_count(len), "{len} bytes");
+        let chain = Chain::start(0, &[0; 300][..len]);
+        assert_eq!(chain.left(), block_count(len), "{len} bytes");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The tar archive that stock tools see (5): its headers, made from names, sizes and block maps, and
+//! The tar archive that stock tools see (5): headers made from names, sizes and block maps, and
 //! read back.
 //!
 //! Headers are the tar crate's, of GNU's kind. The bytes of a header are a function of name, size

@@ -11,15 +11,21 @@ use crate::format::layout::{FORMAT_VERSION, MAX_FORMAT_TXT, MAX_IMAGE_JSON};
 /// `FORMAT.txt`: explains an archive to a reader who has nothing but the archive.
 pub fn format_text() -> String {
     format!(
-        "This is an amibin archive, format version {FORMAT_VERSION}: an Amazon Machine Image in one file.\n\
+        "This is an amibin archive, format version {FORMAT_VERSION}: \
+         an Amazon Machine Image in one file.\n\
          \n\
          To unpack it with common tools:  zstd -dc FILE | tar -xSf -\n\
-         image.json holds the metadata, in the words of EC2's DescribeImages and DescribeSnapshots.\n\
-         Each <snapshot-id>.raw is a sparse raw disk image; image.json says which device it belongs to.\n\
+         image.json holds the metadata, \
+         in the words of EC2's DescribeImages and DescribeSnapshots.\n\
+         Each <snapshot-id>.raw is a sparse raw disk image; \
+         image.json says which device it belongs to.\n\
          \n\
-         The file is a series of zstd frames. Skippable frames with the magic number 0x184D2A5B and the\n\
-         letters AMIB hold an index and SHA-256 digests of every frame and of every 512 KiB block that was\n\
-         written, so that blocks can be found and checked alone. The format is published as a part of the\n\
+         The file is a series of zstd frames. \
+         Skippable frames with the magic number 0x184D2A5B and the\n\
+         letters AMIB hold an index and SHA-256 digests \
+         of every frame and of every 512 KiB block that was\n\
+         written, so that blocks can be found and checked alone. \
+         The format is published as a part of the\n\
          program amistore, in the folder format-spec.\n"
     )
 }
