@@ -93,7 +93,8 @@ mod tests {
 
     fn read(action: &str, inside: &str) -> Value {
         let body = format!(
-            "<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>1</requestId>{inside}</{action}Response>"
+            "<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">\
+             <requestId>1</requestId>{inside}</{action}Response>"
         );
         answer(action, body.as_bytes()).expect("reads")
     }
@@ -102,26 +103,34 @@ mod tests {
     fn unknown_elements_stay() {
         let value = read(
             "DescribeImages",
-            "<imagesSet><item><imageId>ami-1</imageId><newText>a</newText><newNothing/><newSet><item><x>1</x></item><item><y>2</y></item></newSet>\
-             <newThing><item>1</item><other>2</other></newThing><again>1</again><again>2</again></item></imagesSet><newList><item>a</item></newList>",
+            "<imagesSet><item><imageId>ami-1</imageId><newText>a</newText><newNothing/>\
+             <newSet><item><x>1</x></item><item><y>2</y></item></newSet>\
+             <newThing><item>1</item><other>2</other></newThing><again>1</again><again>2</again>\
+             </item></imagesSet><newList><item>a</item></newList>",
         );
         let image = json!({
-            "ImageId": "ami-1", "NewText": "a", "NewNothing": "", "NewSet": [{"X": "1"}, {"Y": "2"}], "NewThing": {"Item": "1", "Other": "2"}, "Again": ["1", "2"],
+            "ImageId": "ami-1", "NewText": "a", "NewNothing": "",
+            "NewSet": [{"X": "1"}, {"Y": "2"}], "NewThing": {"Item": "1", "Other": "2"},
+            "Again": ["1", "2"],
         });
         assert_eq!(value, json!({"Images": [image], "NewList": ["a"]}));
     }
 
     #[test]
     fn values_of_another_shape_stay() {
-        let ebs = "<volumeSize>big</volumeSize><iops/><encrypted>maybe</encrypted><throughput><x>1</x></throughput>";
+        let ebs = "<volumeSize>big</volumeSize><iops/>\
+                   <encrypted>maybe</encrypted><throughput><x>1</x></throughput>";
         let mapping = format!("<item><ebs>{ebs}</ebs></item><item><ebs>none</ebs></item>");
         let value = read(
             "DescribeImages",
             &format!(
-                "<imagesSet><item><blockDeviceMapping>{mapping}</blockDeviceMapping><tagSet>t</tagSet></item></imagesSet>"
+                "<imagesSet><item><blockDeviceMapping>{mapping}</blockDeviceMapping>\
+                 <tagSet>t</tagSet></item></imagesSet>"
             ),
         );
-        let ebs = json!({"VolumeSize": "big", "Iops": "", "Encrypted": "maybe", "Throughput": {"X": "1"}});
+        let ebs = json!({
+            "VolumeSize": "big", "Iops": "", "Encrypted": "maybe", "Throughput": {"X": "1"},
+        });
         assert_eq!(
             value["Images"][0],
             json!({"BlockDeviceMappings": [{"Ebs": ebs}, {"Ebs": "none"}], "Tags": "t"})
@@ -132,7 +141,9 @@ mod tests {
     fn numbers_have_64_bits_and_space_around_them() {
         let value = read(
             "DescribeSnapshots",
-            "<snapshotSet><item><fullSnapshotSizeInBytes> 9223372036854775807\n</fullSnapshotSizeInBytes><volumeSize>9223372036854775808</volumeSize></item></snapshotSet>",
+            "<snapshotSet><item>\
+             <fullSnapshotSizeInBytes> 9223372036854775807\n</fullSnapshotSizeInBytes>\
+             <volumeSize>9223372036854775808</volumeSize></item></snapshotSet>",
         );
         assert_eq!(
             value["Snapshots"][0],

@@ -16,8 +16,8 @@ pub struct ServiceError {
 }
 
 impl ServiceError {
-    /// Reads the body of an answer with `status`. Never fails: a proxy or a load balancer may answer
-    /// in any format.
+    /// Reads the body of an answer with `status`. Never fails: a proxy or a load balancer may
+    /// answer in any format.
     ///
     /// EC2 writes `Response/Errors/Error`, other services of the same protocol
     /// `ErrorResponse/Error`, and S3's gateways `Error` alone. The first of several errors counts.
@@ -104,25 +104,29 @@ mod tests {
 
     #[test]
     fn every_form_of_refusal_is_read() {
-        let inside = "<Code>InvalidAMIID.NotFound</Code><Message>The image id &apos;[ami-1]&apos; does not exist</Message>";
-        let told =
+        let inside = "<Code>InvalidAMIID.NotFound</Code>\
+                      <Message>The image id &apos;[ami-1]&apos; does not exist</Message>";
+        let read =
             error("InvalidAMIID.NotFound", "The image id '[ami-1]' does not exist", Some("ea96"));
         for body in [
             format!(
-                "<?xml version=\"1.0\"?>\n<Response><Errors><Error>{inside}</Error></Errors><RequestID>ea96</RequestID></Response>"
+                "<?xml version=\"1.0\"?>\n<Response>\
+                 <Errors><Error>{inside}</Error></Errors><RequestID>ea96</RequestID></Response>"
             ),
             format!(
-                "<Response><Errors><Error>{inside}</Error><Error><Code>Other</Code></Error></Errors><RequestID>ea96</RequestID></Response>"
+                "<Response><Errors><Error>{inside}</Error>\
+                 <Error><Code>Other</Code></Error></Errors><RequestID>ea96</RequestID></Response>"
             ),
             format!(
-                "<ErrorResponse xmlns=\"x\"><Error><Type>Sender</Type>{inside}</Error><RequestId>ea96</RequestId></ErrorResponse>"
+                "<ErrorResponse xmlns=\"x\"><Error><Type>Sender</Type>{inside}</Error>\
+                 <RequestId>ea96</RequestId></ErrorResponse>"
             ),
             format!("<Error>{inside}<RequestId>ea96</RequestId></Error>"),
         ] {
-            assert_eq!(ServiceError::read(400, body.as_bytes()), told, "{body}");
+            assert_eq!(ServiceError::read(400, body.as_bytes()), read, "{body}");
         }
         assert_eq!(
-            told.to_string(),
+            read.to_string(),
             "The image id '[ami-1]' does not exist (InvalidAMIID.NotFound)"
         );
     }

@@ -65,7 +65,8 @@ impl Xml {
     pub fn response(&self, action: &str, request_id: &str) -> String {
         let id = Self::new().text("requestId", request_id);
         format!(
-            "{HEAD}<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/{VERSION}/\">{}{}</{action}Response>",
+            "{HEAD}<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/{VERSION}/\">\
+             {}{}</{action}Response>",
             id.0, self.0
         )
     }

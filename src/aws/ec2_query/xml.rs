@@ -18,7 +18,8 @@ use crate::base::{Error, ErrorKind, Result};
 
 /// Longest answer, in bytes. A page of 1,000 images takes about 4 MiB.
 pub const MAX_ANSWER_BYTES: usize = 32 << 20;
-/// Most elements of an answer. A page of 1,000 images, each with 40 devices and 50 tags, has 700,000.
+/// Most elements of an answer. A page of 1,000 images, each with 40 devices and 50 tags, has
+/// 700,000.
 pub const MAX_ELEMENTS: usize = 1_000_000;
 /// Deepest nesting of elements; the outermost counts as 1. EC2's deepest is 7.
 pub const MAX_DEPTH: usize = 32;
@@ -186,7 +187,10 @@ fn character(name: &str) -> Option<char> {
         return None;
     }
     let character = char::from_u32(u32::from_str_radix(digits, radix).ok()?)?;
-    let allowed = matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    let allowed = matches!(
+        character,
+        '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..
+    );
     allowed.then_some(character)
 }
 
@@ -197,7 +201,8 @@ mod tests {
     #[test]
     fn texts_are_read_by_the_rules_of_xml() {
         let root = parse(
-            "\u{feff}<?xml version=\"1.0\"?><!-- c --><p:a x='1'>1 &lt;&amp;&#65;&#x1F600;<![CDATA[<&amp;>]]>\r\n2<?p i?></p:a>\n"
+            "\u{feff}<?xml version=\"1.0\"?><!-- c --><p:a x='1'>\
+             1 &lt;&amp;&#65;&#x1F600;<![CDATA[<&amp;>]]>\r\n2<?p i?></p:a>\n"
                 .as_bytes(),
         );
         let root = root.expect("reads");
