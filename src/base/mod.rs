@@ -9,6 +9,7 @@ mod ids;
 mod monitor;
 mod pattern;
 mod random;
+mod task;
 mod time;
 mod units;
 
@@ -19,6 +20,7 @@ pub use ids::{DeviceName, ImageId, SnapshotId, check_image_name};
 pub use monitor::Monitor;
 pub use pattern::fits_pattern;
 pub use random::random_id;
+pub use task::{TaskKind, TaskState};
 pub use time::{rfc3339, rfc3339_millis};
 pub use units::{
     BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CELL_BLOCKS, CELLS_PER_GROUP, CellAddress,

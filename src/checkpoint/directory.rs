@@ -1,46 +1,46 @@
-//! The directory that the task files are in.
+//! The directory of the task files.
 
 use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::task::{Earlier, TaskRecords, is_locked, read_header};
-use super::{Task, TaskHeader};
+use super::file::{PriorTask, TaskFile, TaskHeader, TaskRecords, lock, read_header};
 use crate::base::{Error, ErrorKind, Result, hex};
 use crate::codec::sha256;
+use crate::localfs::is_locked;
 
-/// Where tasks are kept: files called `<16 hex digits>.task`.
+/// The state directory. Its task files are named `<16 hex digits>.task`.
 #[derive(Clone, Debug)]
 pub struct StateDirectory(PathBuf);
 
-/// A task as it is found in the directory.
+/// An unfinished task in the state directory.
 #[derive(Clone, Debug)]
 pub struct TaskEntry {
     /// Its file.
     pub path: PathBuf,
-    /// What it is.
+    /// Its header.
     pub header: TaskHeader,
-    /// Whether a process works on it at the moment.
+    /// Whether a process works on it.
     pub running: bool,
 }
 
 impl TaskEntry {
-    /// What was noted of it.
+    /// Its records.
     pub fn records(&self) -> Result<TaskRecords> {
         TaskRecords::open(&self.path, u64::MAX)
     }
 
-    /// Keeps others from working on it, until what is returned is dropped; `None` if somebody does,
-    /// or it is gone.
-    pub fn hold(&self) -> Result<Option<impl Sized + use<>>> {
-        match super::task::hold(&self.path) {
+    /// Locks the task until the returned value is dropped; `None` if another process works on it,
+    /// or it does not exist any more.
+    pub fn lock(&self) -> Result<Option<impl Sized + use<>>> {
+        match lock(&self.path) {
             Err(error) if error.kind() == ErrorKind::Exists => Ok(None),
-            held => held,
+            locked => locked,
         }
     }
 
-    /// Forgets it.
-    pub fn forget(&self) -> Result<()> {
+    /// Removes its file.
+    pub fn remove(&self) -> Result<()> {
         fs::remove_file(&self.path).map_err(|cause| {
             Error::io("cannot remove the state file", cause).at("state_file", self.path.display())
         })
@@ -48,26 +48,26 @@ impl TaskEntry {
 }
 
 impl StateDirectory {
-    /// The directory `path`, which is made when something is written to it.
+    /// The directory `path`, which is created when the first task begins.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The file of the task that makes `target` (a URL or an absolute path): one at a time, so that
-    /// the same command finds what it began.
+    /// The file of the task with this `target` (a URL or an absolute path). There is one for each
+    /// target, so the same command finds the task that it began.
     pub fn task_file(&self, target: &str) -> PathBuf {
         self.0.join(format!("{}.task", &hex(&sha256::digest(target.as_bytes()))[..16]))
     }
 
-    /// Fails if there is no room for `bytes` of notes: that should be known before the work begins.
+    /// Fails if the file system has less than `bytes` free. Called before the work begins.
     pub fn check_room(&self, bytes: u64) -> Result<()> {
         let there = self.0.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        // Whoever cannot say how much is free will say so when it is full.
+        // A file system that does not report its free space reports an error when it is full.
         let Ok(free) =
             rustix::fs::statvfs(there).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
         else {
@@ -85,22 +85,22 @@ impl StateDirectory {
         Ok(())
     }
 
-    /// Begins or continues the task that makes `target`. See [`Task::begin`].
+    /// Begins or continues the task with this `target`; see [`TaskFile::begin`].
     pub fn begin(
         &self,
         target: &str,
         header: &TaskHeader,
         anew: bool,
-        discard: &dyn Fn(&Earlier) -> Result<()>,
-    ) -> Result<Task> {
+        discard: &dyn Fn(&PriorTask) -> Result<()>,
+    ) -> Result<TaskFile> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|cause| {
             Error::io("cannot make the state directory", cause)
                 .at("state_directory", self.0.display())
         })?;
-        Task::begin(&self.task_file(target), header, anew, discard)
+        TaskFile::begin(&self.task_file(target), header, anew, discard)
     }
 
-    /// The tasks that are there, oldest first.
+    /// All unfinished tasks, oldest first.
     pub fn tasks(&self) -> Result<Vec<TaskEntry>> {
         let failed = |cause| {
             Error::io("cannot read the state directory", cause)
@@ -116,7 +116,7 @@ impl StateDirectory {
             if path.extension().is_none_or(|extension| extension != "task") {
                 continue;
             }
-            // One that ends while we look is not there any more.
+            // The task may have ended since the directory was read.
             let Ok(file) = File::open(&path) else { continue };
             if let Some(header) = read_header(&file).map_err(failed)? {
                 tasks.push(TaskEntry { running: is_locked(&file), header, path });
@@ -129,8 +129,13 @@ impl StateDirectory {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{TaskKind, TaskRecord};
+    use super::super::Record;
     use super::*;
+    use crate::base::TaskKind;
+
+    fn record(byte: u8) -> Record {
+        Record { kind: b'C', payload: vec![byte] }
+    }
 
     fn header(fingerprint: &str) -> TaskHeader {
         TaskHeader {
@@ -148,7 +153,7 @@ mod tests {
         }
     }
 
-    fn never(_: &Earlier) -> Result<()> {
+    fn never(_: &PriorTask) -> Result<()> {
         panic!("nothing is discarded")
     }
 
@@ -158,27 +163,27 @@ mod tests {
         let directory = StateDirectory::new(root.path().join("new"));
         assert!(directory.tasks().expect("lists").is_empty());
         let mut task = directory.begin("t", &header("f"), false, &never).expect("begins");
-        task.note(&TaskRecord::Cell(vec![1])).expect("notes");
+        task.append(&record(1)).expect("appends");
         task.sync().expect("syncs");
-        task.note(&TaskRecord::Cell(vec![2])).expect("notes");
+        task.append(&record(2)).expect("appends");
         let busy = directory.begin("t", &header("f"), false, &never).err().expect("busy");
         assert_eq!(busy.kind(), ErrorKind::Exists);
         assert!(directory.tasks().expect("lists")[0].running);
         drop(task);
-        // What was not flushed is lost, and half a record as well.
+        // A record that was not flushed is lost, and half a record as well.
         let path = directory.task_file("t");
         let mut bytes = fs::read(&path).expect("reads");
         bytes.extend_from_slice(&[9, 0, 0]);
         fs::write(&path, bytes).expect("writes");
         let mut task = directory.begin("t", &header("f"), false, &never).expect("continues");
         assert!(task.is_resumed());
-        task.note(&TaskRecord::Failed("no power".into())).expect("notes");
+        task.append(&Record { kind: b'E', payload: b"no power".to_vec() }).expect("appends");
         task.sync().expect("syncs");
         let records: Vec<_> =
             task.earlier().expect("opens").map(|record| record.expect("reads")).collect();
-        assert_eq!(records, [TaskRecord::Cell(vec![1])]);
+        assert_eq!(records, [record(1)]);
         assert_eq!(task.records().expect("opens").count(), 2);
-        task.finish().expect("finishes");
+        task.remove().expect("removes");
         assert!(directory.tasks().expect("lists").is_empty());
     }
 
@@ -199,14 +204,14 @@ mod tests {
         let directory = StateDirectory::new(root.path());
         drop(directory.begin("t", &header("one"), false, &never).expect("begins"));
         let discarded = std::cell::RefCell::new(None);
-        let discard = |earlier: &Earlier| {
-            discarded.replace(Some(earlier.header.fingerprint.clone()));
+        let discard = |prior: &PriorTask| {
+            discarded.replace(Some(prior.header.fingerprint.clone()));
             Ok(())
         };
         let task = directory.begin("t", &header("two"), false, &discard);
         assert!(!task.expect("begins").is_resumed());
         assert_eq!(discarded.take().as_deref(), Some("one"));
-        // Of the same thing in another way it is kept, unless somebody says so.
+        // With other settings it is kept, unless it is to be begun anew.
         let other = TaskHeader { settings: "other".into(), ..header("two") };
         assert_eq!(
             directory.begin("t", &other, false, &never).err().expect("refused").kind(),

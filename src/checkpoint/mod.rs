@@ -1,20 +1,14 @@
-//! What survives a killed process: one small file for each piece of unfinished work.
+//! Checkpoints: one small file for each unfinished task, which survives a killed process.
 //!
-//! A file holds what the work is, and what of it was done, in the order it was done. It is believed
-//! as far as its records are whole; whoever continues the work compares it with what is really
-//! there. It does not know stores or images.
+//! A task file has a header that identifies the task, and a journal of records in the order in
+//! which they were written. A record is a kind and bytes; their meaning belongs to the use case
+//! that writes them. Reading stops at the first record that is torn or damaged. The module does
+//! not know stores, images or services.
 
 mod directory;
-mod log;
-mod task;
-
-use std::sync::{Arc, Mutex};
+mod file;
+mod journal;
 
 pub use directory::{StateDirectory, TaskEntry};
-pub use task::{
-    Earlier, PartRecord, Piece, SnapshotState, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords,
-    UploadState,
-};
-
-/// A task that several share.
-pub type SharedTask = Arc<Mutex<Task>>;
+pub use file::{PriorTask, TaskFile, TaskHeader, TaskRecords};
+pub use journal::Record;

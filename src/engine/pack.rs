@@ -27,7 +27,7 @@ use crate::format::{
     VolumeEntry, tar,
 };
 use crate::image::ImageSource;
-use crate::object::{Held, ObjectWriter, Stretch};
+use crate::object::{ByteRanges, ObjectWriter, SegmentWriter};
 use crate::volume::{BlockSource, scan_zero_blocks};
 
 /// What can be chosen.
@@ -119,7 +119,7 @@ pub fn pack(
 ) -> Result<PackReport> {
     let stage = context.stage(Stage::Store);
     let packing = Packing { image, options, log: &log };
-    let Packed { mut index, volumes } = match writer.side_by_side() {
+    let Packed { mut index, volumes } = match writer.parallel() {
         Some(stretches) => side_by_side(&packing, stretches, context)?,
         None => {
             packing.lane(0..image.volumes().len(), &mut Output::Object(writer.as_mut()), context)?
@@ -165,7 +165,7 @@ pub(super) struct Packed {
 /// Where bytes go.
 pub(super) enum Output<'a> {
     Object(&'a mut dyn ObjectWriter),
-    Stretch(&'a mut dyn Stretch),
+    Stretch(&'a mut dyn SegmentWriter),
 }
 
 impl Output<'_> {
@@ -176,17 +176,17 @@ impl Output<'_> {
         }
     }
 
-    fn held(&self) -> Arc<Held> {
+    fn stored(&self) -> Arc<ByteRanges> {
         match self {
-            Self::Object(writer) => writer.held(),
-            Self::Stretch(stretch) => stretch.held(),
+            Self::Object(writer) => writer.stored(),
+            Self::Stretch(stretch) => stretch.stored(),
         }
     }
 
-    fn pass(&mut self, len: u64) -> Result<()> {
+    fn skip(&mut self, len: u64) -> Result<()> {
         match self {
-            Self::Object(writer) => writer.pass(len),
-            Self::Stretch(stretch) => stretch.pass(len),
+            Self::Object(writer) => writer.skip(len),
+            Self::Stretch(stretch) => stretch.skip(len),
         }
     }
 }
@@ -200,7 +200,7 @@ impl Packing<'_> {
         output: &mut Output<'_>,
         context: Context<'_>,
     ) -> Result<Packed> {
-        let held = output.held();
+        let held = output.stored();
         let mut index = IndexBuilder::from_volume(volumes.start as u16);
         let mut reports = Vec::new();
         let mut volume_start = 0;
@@ -267,7 +267,7 @@ impl Packing<'_> {
                         if made.offset != index.offset() {
                             return Err(changed_since(made.facts.address));
                         }
-                        output.pass(made.len())?;
+                        output.skip(made.len())?;
                         index.cell(&made.facts)?;
                         context.observer.note(&Event::Reused {
                             bytes: made.facts.raw_len.into(),
@@ -323,7 +323,7 @@ struct Feeder<'a, 'e> {
     log: &'a PackLog<'a>,
     /// Of the volume that is fed.
     earlier: Cells<'static, MadeCell>,
-    held: &'a Held,
+    held: &'a ByteRanges,
     emit: &'e mut dyn FnMut(Job) -> Result<()>,
 }
 

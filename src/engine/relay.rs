@@ -15,7 +15,7 @@ use super::{Budget, CellLog, Cells, Context, Lease, MadeCell, run_ordered};
 use crate::base::{CellAddress, Error, ErrorKind, Event, Result, VolumeSize};
 use crate::codec::sha256;
 use crate::format::{CellEntry, CellFacts, Digest, FrameLog, MetaRole};
-use crate::object::{Held, ObjectWriter};
+use crate::object::{ByteRanges, ObjectWriter};
 
 enum Job {
     OpenVolume,
@@ -73,7 +73,7 @@ pub fn relay(
     context: Context<'_>,
 ) -> Result<()> {
     let CellLog { earlier, mut note } = log;
-    let held = writer.held();
+    let held = writer.stored();
     let budget = Budget::new(context.plan.in_flight);
     let located = |error: Error| {
         if error.kind() == ErrorKind::Corrupt {
@@ -132,7 +132,7 @@ pub fn relay(
                 }
                 Piece::Known(made) => {
                     books.cell(&made.facts);
-                    writer.pass(made.len())?;
+                    writer.skip(made.len())?;
                     at += made.len();
                     context.observer.note(&Event::Reused {
                         bytes: made.facts.raw_len.into(),
@@ -161,7 +161,7 @@ struct Feeder<'a, 'e> {
     budget: &'a Budget,
     context: Context<'a>,
     earlier: Cells<'a, MadeCell>,
-    held: &'a Held,
+    held: &'a ByteRanges,
     emit: &'e mut dyn FnMut(Job) -> Result<()>,
 }
 
@@ -314,7 +314,7 @@ fn work(worker: &mut Worker, archive: &Archive, pool: &Pool, job: Job) -> Result
                 })?,
                 None => {
                     let bytes = read()?;
-                    archive.reader().distrust();
+                    archive.reader().drop_cache();
                     if read()? != bytes {
                         let differ = Error::new(
                             ErrorKind::Io,

@@ -10,17 +10,17 @@
 use super::pack::{Output, Packed, Packing};
 use super::{Context, Plan, run_lanes};
 use crate::base::{Error, Result};
-use crate::object::{SideBySide, Stretch};
+use crate::object::{ParallelWriter, SegmentWriter};
 
 /// Packs as many volumes at a time as there is memory for, in the order of the archive. The first
 /// error ends all, and is the one that is returned.
 pub(super) fn side_by_side(
     packing: &Packing<'_>,
-    stretches: &mut dyn SideBySide,
+    stretches: &mut dyn ParallelWriter,
     context: Context<'_>,
 ) -> Result<Packed> {
     let count = packing.image.volumes().len();
-    let (lanes, plan) = context.plan.divided(stretches.lanes().min(count));
+    let (lanes, plan) = context.plan.divided(stretches.workers().min(count));
     let mut whole: Option<Packed> = None;
     for first in (0..count).step_by(lanes) {
         let group = first..count.min(first + lanes);
@@ -44,13 +44,13 @@ pub(super) fn side_by_side(
 
 fn pack_group(
     packing: &Packing<'_>,
-    begun: Vec<(usize, Box<dyn Stretch>)>,
+    begun: Vec<(usize, Box<dyn SegmentWriter>)>,
     plan: &Plan,
     context: Context<'_>,
 ) -> Result<Vec<Packed>> {
     let cancel = context.cancel.child();
     let context = Context { plan, cancel: &cancel, ..context };
-    let lane = |volume: usize, mut stretch: Box<dyn Stretch>| {
+    let lane = |volume: usize, mut stretch: Box<dyn SegmentWriter>| {
         // Blocks alone do not say where, with several volumes under way.
         let located = |error: Error| match (error.fact("blocks"), error.fact("snapshot")) {
             (Some(_), None) => {

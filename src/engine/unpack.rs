@@ -548,7 +548,7 @@ impl Worker {
                 return Ok(results.into_iter().map(|result| result.map_err(located)).collect());
             }
             again = true;
-            archive.reader().distrust();
+            archive.reader().drop_cache();
         }
     }
 

@@ -1,14 +1,13 @@
-//! An image as a directory: `image.json` and one sparse raw file for each snapshot. Stock tools
-//! unpack an archive to the same files. It is both a source and a target.
+//! An image directory: `image.json` and one sparse raw file for each snapshot, the layout that
+//! stock tools unpack from an archive. It is both a source and a destination.
 
 use std::fs;
 use std::io::{ErrorKind as IoKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use super::{ImagePlace, ImageSource, ImageTarget};
+use super::{ImageDestination, ImageSource, ImageWriter, RestoreRecord, ResumableRestore};
 use crate::base::{Error, ErrorKind, Result, SnapshotId, VolumeSize};
-use crate::checkpoint::{Earlier, SharedTask};
 use crate::image::ImageDocument;
 use crate::localfs::{Durability, Overwrite, PartialFile};
 use crate::volume::{BlockSink, BlockSource, RawFileSink, RawFileSource};
@@ -68,9 +67,9 @@ impl ImageSource for ImageDirectory {
     }
 }
 
-/// An image directory as a target. Raw files grow under partial names; `image.json` comes last, so
-/// a directory that has one is whole.
-pub struct ImageDirectoryTarget {
+/// An image directory that is being written. Raw files grow under partial names; `image.json` gets
+/// its name last, so a directory with an `image.json` is complete.
+pub struct ImageDirectoryWriter {
     path: PathBuf,
     overwrite: Overwrite,
     durability: Durability,
@@ -83,65 +82,64 @@ pub struct ImageDirectoryTarget {
 
 /// A directory, existing or not, that images are restored to.
 #[derive(Clone, Debug)]
-pub struct DirectoryPlace {
+pub struct DirectoryDestination {
     /// The directory; its parent has to exist.
     pub path: PathBuf,
-    /// Whether it may hold an image already.
+    /// Whether an image in it may be replaced.
     pub overwrite: Overwrite,
     /// Whether success means that the image is on disk.
     pub durability: Durability,
 }
 
-impl ImagePlace for DirectoryPlace {
+impl ImageDestination for DirectoryDestination {
     fn begin(
         &self,
         _document: &ImageDocument,
-        task: Option<&SharedTask>,
-    ) -> Result<Box<dyn ImageTarget>> {
-        let leftovers = task.map_or(Leftovers::Remove, |task| {
-            Leftovers::Keep(task.lock().unwrap_or_else(PoisonError::into_inner).header().tag())
-        });
+        resume: Option<&ResumableRestore>,
+    ) -> Result<Box<dyn ImageWriter>> {
+        let leftovers =
+            resume.map_or(Leftovers::Remove, |resume| Leftovers::Keep(resume.record.tag.clone()));
         Ok(Box::new(
-            ImageDirectoryTarget::create(&self.path, self.overwrite, self.durability)?
+            ImageDirectoryWriter::create(&self.path, self.overwrite, self.durability)?
                 .leaving(leftovers),
         ))
     }
 
-    fn is_there(&self, document: &ImageDocument) -> bool {
+    fn is_complete(&self, document: &ImageDocument, _record: &RestoreRecord) -> bool {
         ImageDirectory::open(&self.path)
             .is_ok_and(|image| image.document().bytes() == document.bytes())
     }
 
-    fn clean(&self, earlier: &Earlier) -> Result<()> {
-        ImageDirectoryTarget::clean(Path::new(&earlier.header.target), &earlier.header.tag())
+    fn remove_partial(&self, record: &RestoreRecord) -> Result<()> {
+        ImageDirectoryWriter::remove_partial(&self.path, &record.tag)
     }
 }
 
-/// What becomes of the volumes of a restore that was interrupted.
+/// Treatment of the partial volumes of a restore that ends with an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Leftovers {
-    /// They vanish.
+    /// They are removed.
     #[default]
     Remove,
-    /// They wait under partial names with this tag to be continued, and those that wait are. The
-    /// tag stands for what is restored: blocks that are never written again must be those of the
-    /// same archive.
+    /// They stay under partial names with this tag, and volumes found under such names are
+    /// continued. The tag depends on the archive: blocks that are not written again have to be
+    /// those of the same archive.
     Keep(String),
 }
 
-/// A directory that is removed again if nothing came to stay in it.
+/// A directory that is removed again if it is still empty.
 struct CreatedDirectory(Option<PathBuf>);
 
 impl Drop for CreatedDirectory {
     fn drop(&mut self) {
         if let Some(path) = &self.0 {
-            // Fails if something is in it, which is what is wanted.
+            // Fails if something is in it, which is intended.
             let _ = fs::remove_dir(path);
         }
     }
 }
 
-impl ImageDirectoryTarget {
+impl ImageDirectoryWriter {
     /// Begins to restore into `path`, which is made if it does not exist (its parent has to). An
     /// `image.json` in it is an error of kind `Exists` unless it may be overwritten.
     pub fn create(path: &Path, overwrite: Overwrite, durability: Durability) -> Result<Self> {
@@ -175,7 +173,7 @@ impl ImageDirectoryTarget {
         })
     }
 
-    /// Says what becomes of volumes that are not finished.
+    /// Sets the treatment of unfinished volumes.
     #[must_use]
     pub fn leaving(mut self, leftovers: Leftovers) -> Self {
         self.leftovers = leftovers;
@@ -202,8 +200,8 @@ impl ImageDirectoryTarget {
         }
     }
 
-    /// Removes what an interrupted restore to `path` left behind under this tag.
-    pub fn clean(path: &Path, tag: &str) -> Result<()> {
+    /// Removes the partial files that an interrupted restore to `path` left under this tag.
+    pub fn remove_partial(path: &Path, tag: &str) -> Result<()> {
         let failed = |cause| {
             Error::io("cannot remove what a restore left behind", cause).at("path", path.display())
         };
@@ -218,13 +216,13 @@ impl ImageDirectoryTarget {
                 fs::remove_file(entry.path()).map_err(failed)?;
             }
         }
-        // Fails if something else is in it, which is what is wanted.
+        // Fails if something else is in it, which is intended.
         let _ = fs::remove_dir(path);
         Ok(())
     }
 }
 
-impl ImageTarget for ImageDirectoryTarget {
+impl ImageWriter for ImageDirectoryWriter {
     fn create_volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Arc<dyn BlockSink>> {
         let path = self.path.join(id.file_name());
         let sink = match &self.leftovers {
@@ -254,11 +252,11 @@ impl ImageTarget for ImageDirectoryTarget {
                 .ok_or_else(|| Error::internal("a volume is committed while it is still written"))
         };
         let sinks = self.volumes.drain(..).map(into_sink).collect::<Result<Vec<_>>>()?;
-        // What takes long comes before the first name.
+        // The slow step comes before the first rename.
         sinks.iter().try_for_each(RawFileSink::sync)?;
         if self.overwrite == Overwrite::Yes {
             // Metadata of the old image beside volumes of the new one would be an image that never
-            // was.
+            // existed.
             remove_if_there(&self.path.join(IMAGE_JSON))?;
         }
         let mut named = NamedVolumes { paths: Vec::new(), undo: self.overwrite == Overwrite::No };
@@ -268,8 +266,8 @@ impl ImageTarget for ImageDirectoryTarget {
             named.paths.push(path);
         }
         json.rename()?;
-        // The image is there, whole. What can still fail is making its names durable, which is no
-        // reason to take it away.
+        // The image is complete. Only the sync of its names can still fail, which is no reason to
+        // remove it.
         named.undo = false;
         let created = self.created.0.take();
         if self.durability == Durability::Synced {

@@ -1,25 +1,30 @@
 //! The image as data, and the ports to its sources and destinations.
 //!
-//! An [`ImageDocument`] is `image.json` (`format-spec/image-json.md`); its bytes are kept as they
-//! came, so that members unknown to this version are not lost. It does not know archives.
+//! An [`ImageDocument`] is `image.json` (`format-spec/image-json.md`); its bytes are stored
+//! verbatim, so members unknown to this version survive. An [`ImageSource`] provides the volumes
+//! of an image, an [`ImageDestination`] receives them. The module does not know archives, nor
+//! where the progress of a restore is recorded.
 
 mod directory;
 mod disks;
 mod document;
 mod draft;
 mod json;
+mod restore;
 
 use std::sync::Arc;
 
 use crate::base::{Result, SnapshotId, VolumeSize, hex};
-use crate::checkpoint::{Earlier, SharedTask};
 use crate::codec::sha256;
 use crate::volume::{BlockSink, BlockSource};
 
-pub use directory::{DirectoryPlace, IMAGE_JSON, ImageDirectory, ImageDirectoryTarget, Leftovers};
+pub use directory::{
+    DirectoryDestination, IMAGE_JSON, ImageDirectory, ImageDirectoryWriter, Leftovers,
+};
 pub use disks::PlainDisks;
 pub use document::{ImageDocument, Mapping, SnapshotEntry};
 pub use draft::{DiskDraft, ImageDraft};
+pub use restore::{RestoreJournal, RestoreRecord, ResumableRestore, SnapshotBegun};
 
 /// An image that can be stored.
 pub trait ImageSource: Send + Sync {
@@ -28,42 +33,42 @@ pub trait ImageSource: Send + Sync {
     /// Its volumes, in the order of [`ImageDocument::snapshots`].
     fn volumes(&self) -> &[Arc<dyn BlockSource>];
 
-    /// What its metadata is known by: as long as that does not change, what was begun can be
-    /// continued.
+    /// A text that identifies the image for a resumed store: while it is equal, an interrupted
+    /// store can be continued. By default the SHA-256 of the metadata, in hex.
     fn fingerprint(&self) -> String {
         hex(&sha256::digest(self.document().bytes()))
     }
 
-    /// What an archive with this metadata is to it.
-    fn likeness(&self, archived: &ImageDocument) -> Likeness {
+    /// Compares the image with the metadata of an archived one.
+    fn compare(&self, archived: &ImageDocument) -> ImageMatch {
         if archived.bytes() == self.document().bytes() {
-            Likeness::Metadata
+            ImageMatch::SameMetadata
         } else {
-            Likeness::Different
+            ImageMatch::Different
         }
     }
 }
 
-/// How an image that was archived compares with one that is there.
+/// Result of comparing an image with the metadata of an archived one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Likeness {
-    /// It is another.
+pub enum ImageMatch {
+    /// Another image.
     Different,
-    /// It is the same, and its metadata says something else here.
-    Described(String),
-    /// It is the same by its metadata. Its data may have changed.
-    Metadata,
-    /// It is the same, and its data cannot have changed.
-    Whole,
+    /// The same image with other metadata: the names of the members that differ.
+    MetadataDiffers(String),
+    /// The same metadata. The data may have changed.
+    SameMetadata,
+    /// The same image, whose data cannot have changed.
+    Same,
 }
 
-/// A place where an image is being restored. Nothing stands under its final name before `commit`;
-/// dropped without, it vanishes.
-pub trait ImageTarget: Send {
+/// An image that is being restored. Nothing has its final name before `commit`; dropped without,
+/// the image vanishes, except for what a [`ResumableRestore`] needs.
+pub trait ImageWriter: Send {
     /// Begins a volume of the image.
     fn create_volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Arc<dyn BlockSink>>;
-    /// How many volumes are best written side by side.
-    fn lanes(&self) -> usize {
+    /// The number of volumes to write in parallel for the best throughput.
+    fn parallel_volumes(&self) -> usize {
         1
     }
 
@@ -72,18 +77,19 @@ pub trait ImageTarget: Send {
     fn commit(self: Box<Self>, document: &ImageDocument) -> Result<()>;
 }
 
-/// A place where images can be restored to, and an interrupted restore can be continued.
-pub trait ImagePlace: Sync {
-    /// Begins a target. With a task it notes in it what it makes outside of this machine, takes up
-    /// what an earlier run left, and leaves what a later one needs.
+/// A destination of restores: a directory, or a Region of EC2.
+pub trait ImageDestination: Sync {
+    /// Begins a restore. With `resume` it reports each resource that it creates outside of this
+    /// machine, continues the volumes of earlier runs, and on an error leaves what the next run
+    /// needs.
     fn begin(
         &self,
         document: &ImageDocument,
-        task: Option<&SharedTask>,
-    ) -> Result<Box<dyn ImageTarget>>;
-    /// Whether the image of an interrupted restore is there, whole: its run was killed when all was
-    /// done.
-    fn is_there(&self, document: &ImageDocument) -> bool;
-    /// Removes what a task left behind.
-    fn clean(&self, earlier: &Earlier) -> Result<()>;
+        resume: Option<&ResumableRestore>,
+    ) -> Result<Box<dyn ImageWriter>>;
+    /// Whether the image of an interrupted restore is complete: its process was killed after the
+    /// last step. Called when `begin` failed because the image exists.
+    fn is_complete(&self, document: &ImageDocument, record: &RestoreRecord) -> bool;
+    /// Removes the partial volumes of an interrupted restore.
+    fn remove_partial(&self, record: &RestoreRecord) -> Result<()>;
 }

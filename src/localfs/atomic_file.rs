@@ -10,9 +10,10 @@ use std::io::{self, ErrorKind as IoKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock, renameat_with};
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use super::locked_file::{LockAttempt, LockedFile, is_at};
 use crate::base::{Error, ErrorKind, Result};
 
 /// Whether an existing target is replaced.
@@ -185,53 +186,42 @@ fn exists(target: &Path) -> Error {
     Error::new(ErrorKind::Exists, "the file exists").at("path", target.display())
 }
 
-/// What came of the attempt to get the partial file for ourselves.
+/// Result of the attempt to lock the partial file.
 enum Locked {
     Ours(File),
-    /// Somebody holds it.
+    /// Another process has it locked.
     Busy,
-    /// It is there, and is somebody else's, or nobody can say whether it is held.
+    /// It exists and belongs to another user, or its file system has no locks.
     InTheWay,
 }
 
-/// Opens and locks the partial file, taking over one that nobody holds.
+/// Opens and locks the partial file; takes over one that is not locked.
 fn lock(partial: &Path) -> io::Result<Locked> {
     loop {
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o666).custom_flags(OFlags::NOFOLLOW.bits() as i32);
         let file = match options.clone().create_new(true).open(partial) {
-            Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // Ours alone, because we made it; without locks nobody takes it over, either.
-                Ok(()) | Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => file,
-                Err(Errno::AGAIN) => return Ok(Locked::Busy),
-                Err(cause) => return Err(cause.into()),
+            Ok(file) => match LockedFile::acquire(file)? {
+                LockAttempt::Locked(locked) => locked.into_file(),
+                LockAttempt::Busy => return Ok(Locked::Busy),
+                // This process created it; without locks no other process takes it over.
+                LockAttempt::Unsupported(file) => file,
             },
             Err(cause) if cause.kind() == IoKind::AlreadyExists => match options.open(partial) {
                 Ok(file) if !is_ours(&file)? => return Ok(Locked::InTheWay),
-                Ok(file) => match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                    Ok(()) => file,
-                    Err(Errno::AGAIN) => return Ok(Locked::Busy),
-                    Err(Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK) => {
-                        return Ok(Locked::InTheWay);
-                    }
-                    Err(cause) => return Err(cause.into()),
+                Ok(file) => match LockedFile::acquire(file)? {
+                    LockAttempt::Locked(locked) => locked.into_file(),
+                    LockAttempt::Busy => return Ok(Locked::Busy),
+                    LockAttempt::Unsupported(_) => return Ok(Locked::InTheWay),
                 },
                 Err(cause) if cause.kind() == IoKind::NotFound => continue,
                 Err(cause) => return Err(cause),
             },
             Err(cause) => return Err(cause),
         };
-        // Whoever held it may have renamed or removed it between our open and our lock.
-        match fs::symlink_metadata(partial) {
-            Ok(named)
-                if (named.dev(), named.ino())
-                    == file.metadata().map(|own| (own.dev(), own.ino()))? =>
-            {
-                return Ok(Locked::Ours(file));
-            }
-            Ok(_) => {}
-            Err(cause) if cause.kind() == IoKind::NotFound => {}
-            Err(cause) => return Err(cause),
+        // The earlier holder may have renamed or removed it between our open and our lock.
+        if is_at(&file, partial)? {
+            return Ok(Locked::Ours(file));
         }
     }
 }

@@ -1,13 +1,15 @@
-//! Local files beyond the standard library: files that appear whole or not at all, the holes of
-//! sparse files, and writes in pieces that stay in the cache.
+//! Local files beyond the standard library: files that appear whole or not at all, locks, the holes
+//! of sparse files, and writes in pieces that stay in the cache.
 //!
 //! It does not know blocks, volumes or archives.
 
 mod atomic_file;
 mod fiemap;
 mod holes;
+mod locked_file;
 mod write;
 
 pub use atomic_file::{Durability, Overwrite, PartialFile, rename_new, sync_directory};
 pub use holes::written_ranges;
+pub use locked_file::{LockAttempt, LockedFile, is_at, is_locked};
 pub use write::{write_all, write_all_at};

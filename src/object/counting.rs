@@ -1,4 +1,4 @@
-//! Counts what is read of an object.
+//! Counts the bytes read of an object.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,19 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Attributes, ObjectReader};
 use crate::base::Result;
 
-/// An object whose reads are counted.
+/// A reader that counts its bytes.
 pub struct CountingReader {
     inner: Arc<dyn ObjectReader>,
     bytes: AtomicU64,
 }
 
 impl CountingReader {
-    /// Counts the reads of `inner` from now on.
+    /// Wraps `inner`.
     pub fn new(inner: Arc<dyn ObjectReader>) -> Self {
         Self { inner, bytes: AtomicU64::new(0) }
     }
 
-    /// Bytes read so far, each as often as it was read.
+    /// Bytes read so far; a byte that was read twice counts twice.
     pub fn bytes_read(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -42,8 +42,8 @@ impl ObjectReader for CountingReader {
         self.inner.prefetch(offset, len);
     }
 
-    fn distrust(&self) {
-        self.inner.distrust();
+    fn drop_cache(&self) {
+        self.inner.drop_cache();
     }
 
     fn attributes(&self) -> Attributes {

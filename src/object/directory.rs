@@ -18,7 +18,7 @@ pub struct DirectoryStore {
 }
 
 impl DirectoryStore {
-    /// The directory `root`, which has to exist when an object is made or opened.
+    /// The directory `root`, which has to exist when an object is created or opened.
     pub fn new(root: impl Into<PathBuf>, durability: Durability) -> Self {
         Self { root: root.into(), durability }
     }
@@ -47,7 +47,7 @@ impl ObjectStore for DirectoryStore {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.root).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
-            // A name that is no text is none that we gave.
+            // Archive names are UTF-8.
             let Some(name) = name.to_str() else { continue };
             if name.starts_with(prefix) && name.ends_with(".bin") && !name.starts_with('.') {
                 names.push(name.to_owned());
@@ -71,7 +71,7 @@ impl ObjectStore for DirectoryStore {
     }
 }
 
-/// A file, read at any position by one descriptor.
+/// A file, read at any position with one descriptor.
 #[derive(Debug)]
 pub struct FileReader {
     name: String,

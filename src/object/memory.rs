@@ -25,7 +25,7 @@ impl MemoryStore {
         self.lock().get(key).map(|object| object.bytes.clone())
     }
 
-    /// Puts an object there.
+    /// Inserts or replaces an object.
     pub fn put(&self, key: &str, bytes: Vec<u8>) {
         self.lock().insert(
             key.to_owned(),
@@ -91,7 +91,7 @@ impl MemoryStore {
     }
 }
 
-/// Bytes in memory as an object.
+/// An object in memory.
 #[derive(Clone, Debug)]
 pub struct MemoryReader {
     name: String,
@@ -100,7 +100,7 @@ pub struct MemoryReader {
 }
 
 impl MemoryReader {
-    /// An object called `name`.
+    /// An object with this name and content.
     pub fn new(name: &str, bytes: Vec<u8>) -> Self {
         Self { name: name.to_owned(), bytes: Arc::new(bytes), attributes: Attributes::default() }
     }
@@ -121,7 +121,7 @@ impl ObjectReader for MemoryReader {
             .and_then(|start| Some(start..start.checked_add(buffer.len())?));
         let bytes = end.and_then(|range| self.bytes.get(range));
         let bytes = bytes.ok_or_else(|| {
-            Error::new(ErrorKind::Io, "the object ends before the bytes asked for")
+            Error::new(ErrorKind::Io, "the object ends before the requested range")
                 .at("offset", offset)
         })?;
         buffer.copy_from_slice(bytes);

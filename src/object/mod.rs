@@ -1,47 +1,50 @@
-//! Ports to the places where archives live.
+//! Ports to the stores that archives live in.
 //!
-//! It does not know what is in an archive.
+//! An [`ObjectStore`] reads, creates and lists objects. A store that can continue an interrupted
+//! upload reports its progress to an [`UploadJournal`], and is given the record of earlier runs as
+//! a [`PriorUpload`]; it knows neither where that record is kept nor what an object contains.
 
+mod byte_ranges;
 mod counting;
 mod directory;
-mod held;
 mod memory;
 mod pipe;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::base::{Error, Result};
-use crate::checkpoint::{SharedTask, UploadState};
 use crate::localfs::Overwrite;
 
+pub use byte_ranges::ByteRanges;
 pub use counting::CountingReader;
 pub use directory::{DirectoryStore, FileReader};
-pub use held::Held;
 pub use memory::{MemoryReader, MemoryStore};
 pub use pipe::{PipeReader, PipeWriter};
+pub use upload::{PartPiece, PriorUpload, ResumableUpload, UploadBegun, UploadJournal, UploadPart};
 
 /// An object that can be read at any position, from several threads.
 pub trait ObjectReader: Send + Sync {
-    /// What to call it in messages.
+    /// The object's name in messages.
     fn name(&self) -> &str;
     /// Its length in bytes.
     fn len(&self) -> u64;
-    /// Fills `buffer` from `offset`. Reading less than asked for is an error; so is an object that
-    /// was replaced since it was opened.
+    /// Fills `buffer` from `offset`. A short read is an error; so is an object that was replaced
+    /// since it was opened.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
 
-    /// Says that exactly these bytes will be read soon, once, and that there is memory for them. A
-    /// remote object begins to fetch them.
+    /// Announces one read of exactly these bytes; the caller has memory for them. A remote object
+    /// begins to fetch them.
     fn prefetch(&self, offset: u64, len: u64) {
         let _ = (offset, len);
     }
 
-    /// Says that bytes which were read are not what they should be. Perhaps they arrived wrong:
-    /// from now on nothing is answered from what was read before.
-    fn distrust(&self) {}
+    /// Drops cached bytes. Called when a digest does not match, before the range is read once
+    /// more: a bit that flipped on the network is not damage.
+    fn drop_cache(&self) {}
 
-    /// What the store knows of it beside its bytes.
+    /// Metadata and tags, as far as the store returned them on open.
     fn attributes(&self) -> Attributes {
         Attributes::default()
     }
@@ -53,31 +56,31 @@ pub trait ObjectReader: Send + Sync {
 }
 
 /// An object being written, front to back. It appears, whole, on `commit`; dropped without, it
-/// never was there.
+/// never existed.
 ///
-/// One that was made with a task is not undone when it is dropped: what was written waits to be
-/// continued.
+/// With a [`ResumableUpload`] a dropped writer leaves the uploaded bytes in place for a later run.
 pub trait ObjectWriter: Send {
-    /// Appends `bytes`. Where the object lies already, they are passed over.
+    /// Appends `bytes`. Bytes that the store already has are not sent again.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// What of the object an earlier run left there, and was found whole.
-    fn held(&self) -> Arc<Held> {
+    /// Byte ranges of the object that an earlier run stored, and that were verified.
+    fn stored(&self) -> Arc<ByteRanges> {
         Arc::default()
     }
 
-    /// Passes over the next `len` bytes, which are held.
-    fn pass(&mut self, len: u64) -> Result<()> {
-        Err(Error::internal("bytes are passed over that nobody holds").at("length", len))
+    /// Advances by `len` bytes, all of which are in [`stored`](Self::stored).
+    fn skip(&mut self, len: u64) -> Result<()> {
+        Err(Error::internal("bytes are skipped that the store does not have").at("length", len))
     }
 
-    /// How stretches of the object are written side by side, if that was asked for.
-    fn side_by_side(&mut self) -> Option<&mut dyn SideBySide> {
+    /// The interface for a parallel upload of segments, if the creation named segments and the
+    /// store supports it.
+    fn parallel(&mut self) -> Option<&mut dyn ParallelWriter> {
         None
     }
 
-    /// Tells the digest of what the archive holds, shortly before `commit`; for stores that keep it
-    /// with the object.
+    /// Sets the digest of the archive's content, shortly before `commit`. Stores with user
+    /// metadata keep it there.
     fn identify(&mut self, content_sha256: &str) {
         let _ = content_sha256;
     }
@@ -86,34 +89,34 @@ pub trait ObjectWriter: Send {
     fn commit(self: Box<Self>) -> Result<()>;
 }
 
-/// An object whose stretches are written side by side, before what is appended to the object itself
-/// stands behind them all.
-pub trait SideBySide {
-    /// How many there is memory for at a time: at least one.
-    fn lanes(&self) -> usize;
-    /// Begins stretch `index` of those that the creation named. They begin in their order; each
-    /// stands behind the one before, however long that will be.
-    fn begin(&mut self, index: usize) -> Result<Box<dyn Stretch>>;
-    /// Puts those that were finished behind what was there before. All that began have to be
+/// An object whose leading segments are uploaded in parallel. Bytes appended to the object itself
+/// follow the last segment.
+pub trait ParallelWriter {
+    /// The number of segments that memory suffices for at a time: at least one.
+    fn workers(&self) -> usize;
+    /// Begins segment `index` of those in [`Creation::segments`]. Segments begin in ascending
+    /// order; the length of each is known when it is finished.
+    fn begin(&mut self, index: usize) -> Result<Box<dyn SegmentWriter>>;
+    /// Appends the finished segments to the object. Every segment that was begun has to be
     /// finished.
     fn join(&mut self) -> Result<()>;
 }
 
-/// A stretch of an object, written front to back. Dropped without `finish`, it is continued as an
+/// A segment of an object, written front to back. Dropped without `finish`, it is continued as an
 /// object is.
-pub trait Stretch: Send {
-    /// Appends `bytes`. Where they lie already, they are passed over.
+pub trait SegmentWriter: Send {
+    /// Appends `bytes`. Bytes that the store already has are not sent again.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
-    /// What of it an earlier run left there, counted from its own beginning.
-    fn held(&self) -> Arc<Held>;
-    /// Passes over the next `len` bytes, which are held.
-    fn pass(&mut self, len: u64) -> Result<()>;
-    /// All of it was appended. Returns when it is there, but for what lies at its ends, which
-    /// [`SideBySide::join`] deals with.
+    /// Byte ranges of the segment that an earlier run stored, counted from the segment's start.
+    fn stored(&self) -> Arc<ByteRanges>;
+    /// Advances by `len` bytes, all of which are in [`stored`](Self::stored).
+    fn skip(&mut self, len: u64) -> Result<()>;
+    /// Ends the segment. Returns when the store has confirmed it, except for the bytes at its two
+    /// ends, which [`ParallelWriter::join`] uploads.
     fn finish(self: Box<Self>) -> Result<()>;
 }
 
-/// What is kept with an object beside its bytes. Stores that cannot keep it, do not.
+/// Metadata and tags of an object. Stores without them ignore them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     /// User metadata, names in lower case.
@@ -122,23 +125,22 @@ pub struct Attributes {
     pub tags: BTreeMap<String, String>,
 }
 
-/// How an object is made.
+/// Parameters of a new object.
 #[derive(Clone, Default)]
 pub struct Creation {
-    /// Whether it may be there already.
+    /// Whether an existing object may be replaced.
     pub overwrite: Overwrite,
-    /// No more bytes than this will be written; decides the size of parts.
+    /// Upper bound of the object's length in bytes; decides the part size of a multipart upload.
     pub at_most: u64,
-    /// The stretches that are to be written side by side, and how long each can become. One or
-    /// none: the object is written front to back. A store that does not know how to is not given
-    /// any.
-    pub stretches: Vec<u64>,
-    /// What is kept with it.
+    /// Upper bound of each segment's length in bytes, for a parallel upload. With fewer than two
+    /// the object is written front to back. Stores without parallel uploads are given none.
+    pub segments: Vec<u64>,
+    /// Metadata and tags.
     pub attributes: Attributes,
-    /// Where it is noted what was written, and, if the task is continued, what was written before.
-    pub task: Option<SharedTask>,
-    /// Whether the same task is known to make the same bytes. If not, nothing is passed over: what
-    /// is there is compared, and not sent again if it is the same.
+    /// Makes the upload resumable. Without it an upload that is not committed is aborted.
+    pub resume: Option<ResumableUpload>,
+    /// Whether a resumed run is known to produce the same bytes. If not, `stored` is empty: all
+    /// bytes are appended, and a part whose checksum equals an uploaded one is not sent again.
     pub repeatable: bool,
 }
 
@@ -149,28 +151,27 @@ pub struct Listed {
     pub key: String,
     /// Its length in bytes.
     pub len: u64,
-    /// When it was last written: RFC 3339, UTC, whole seconds.
+    /// Time of the last write: RFC 3339, UTC, whole seconds.
     pub modified: String,
-    /// Where the store keeps it, such as `GLACIER`; absent where there is no choice.
+    /// The storage class, such as `GLACIER`; absent in stores without classes.
     pub storage_class: Option<String>,
     /// User metadata.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A place where archives live.
+/// A store of archives.
 pub trait ObjectStore: Send + Sync {
-    /// Opens the object `key`; it is an error of kind `NotFound` if there is none.
+    /// Opens the object `key`; an error of kind `NotFound` if it does not exist.
     fn open(&self, key: &str) -> Result<Arc<dyn ObjectReader>>;
     /// Begins the object `key`. If it exists and must not be overwritten that is an error of kind
     /// `Exists`, now and again on `commit`.
     fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>>;
-    /// Undoes an upload that an earlier process began here and will not finish. One that is gone is
-    /// no error.
-    fn abandon(&self, upload: &UploadState) -> Result<()> {
+    /// Aborts an upload that an earlier run began and that will not be completed. An upload that
+    /// does not exist any more is no error.
+    fn abort(&self, upload: &UploadBegun) -> Result<()> {
         let _ = upload;
         Ok(())
     }
-    /// Lists the objects whose keys begin with `prefix` and end with `.bin`, in the order of their
-    /// keys.
+    /// Lists the objects whose keys begin with `prefix` and end with `.bin`, ascending by key.
     fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()>;
 }

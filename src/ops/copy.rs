@@ -1,17 +1,16 @@
-//! Carries an archive from one store to another.
+//! Copies an archive from one store to another.
 
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
-use super::resume::{NOTE, Work, abandon_uploads, is_existing};
+use super::resume::{CELL_RECORD, Work, abort_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
-use crate::base::{Error, ErrorKind, Result, Stage, StageGuard, hex};
-use crate::checkpoint::TaskKind;
+use crate::base::{Error, ErrorKind, Result, Stage, StageGuard, TaskKind, hex};
 use crate::engine::{Archive, CellLog, Context, MadeCell, NoSinks, read_stream, relay};
 use crate::format::Footer;
 use crate::object::{Creation, ObjectStore, ObjectWriter};
 
-/// What was copied.
+/// Result of a copy.
 #[derive(Clone, Debug)]
 pub struct Copied {
     /// The AMI id, if the image has one.
@@ -20,11 +19,11 @@ pub struct Copied {
     pub archive_len: u64,
     /// Its digests.
     pub footer: Footer,
-    /// It was there already.
+    /// Whether the object existed, with the same archive as content.
     pub present: bool,
 }
 
-/// What a copy would make; nothing is written.
+/// Plans a copy; nothing is written.
 pub fn plan_copy(archive: &Archive) -> Copied {
     Copied {
         image_id: archive.document().image_id().map(ToString::to_string),
@@ -34,8 +33,8 @@ pub fn plan_copy(archive: &Archive) -> Copied {
     }
 }
 
-/// Copies `archive`, and checks all of it on the way. The copy is visible when this returns, and
-/// not before. One that is there already and is the same archive is no error.
+/// Copies `archive`, and checks every byte of it. The copy is visible when this returns, and not
+/// before. An existing object with the same archive is no error.
 pub fn copy(archive: &Archive, target: ArchiveTarget<'_>, context: Context<'_>) -> Result<Copied> {
     let footer = archive.footer().clone();
     let archive_len = archive.reader().len();
@@ -54,8 +53,8 @@ pub fn copy(archive: &Archive, target: ArchiveTarget<'_>, context: Context<'_>) 
         overwrite,
         at_most,
         attributes,
-        stretches: Vec::new(),
-        task: None,
+        segments: Vec::new(),
+        resume: None,
         repeatable: true,
     };
     let run = |writer: Result<Box<dyn ObjectWriter>>, log: CellLog<'_, MadeCell>| match writer
@@ -74,26 +73,23 @@ pub fn copy(archive: &Archive, target: ArchiveTarget<'_>, context: Context<'_>) 
         expected: archive_len,
         fingerprint: &[&hex(&footer.root), &archive_len.to_string()],
         settings: &[],
-        note: NOTE,
+        cell_record: CELL_RECORD,
     };
     let task = resumption
-        .begin(&work, context.observer, |earlier| abandon_uploads(store, earlier.records()?))?;
-    creation.task = Some(task.shared());
+        .begin(&work, context.observer, |prior| abort_uploads(store, prior.records()?))?;
+    creation.resume = Some(task.upload()?);
     let writer = store.create(&key, creation);
     let outcome = run(writer, task.log(None)?);
     if let Ok(true) = outcome {
-        // Somebody else made the object; an upload of ours would stay behind.
-        task.abandon_uploads(store)?;
+        // Another client created the object; an upload of an earlier run would stay.
+        task.abort_uploads(store)?;
     }
     if let Err(error) = &outcome
         && error.kind() == ErrorKind::Corrupt
+        && task.give_up(store)?
     {
-        // A damaged archive does not become whole by being continued. If that cannot be undone, the
-        // task still knows of it.
-        if task.abandon_uploads(store).is_ok() {
-            task.with(|task| task.finish())?;
-            return outcome.map(copied);
-        }
+        // A damaged archive cannot be copied by a later run either.
+        return outcome.map(copied);
     }
     let present = task.end(outcome, &resumption, |_| Ok(()))?;
     Ok(copied(present))
@@ -117,7 +113,7 @@ fn carry(
     Ok(())
 }
 
-/// Whether the object that is there is the same archive; if not, that it is there is the error.
+/// Compares the existing object with the archive. Returns the error `exists` if they differ.
 fn same_archive(
     store: &dyn ObjectStore,
     key: &str,
@@ -137,8 +133,8 @@ fn same_archive(
     }
 }
 
-/// Copies a stream, and checks all of it on the way. The copy is visible when this returns: until
-/// the end of the stream nobody knows whether it is whole.
+/// Copies a stream, and checks every byte of it. The copy is visible when this returns: a stream is
+/// complete only when its end was checked.
 pub fn copy_stream(
     input: impl Read + Send,
     writer: Box<dyn ObjectWriter>,
@@ -160,7 +156,7 @@ pub fn copy_stream(
     })
 }
 
-/// Hands on what is read.
+/// A reader that appends each byte it reads to a writer.
 struct Tee<'a, R> {
     input: R,
     writer: &'a Mutex<Box<dyn ObjectWriter>>,

@@ -1,10 +1,11 @@
-//! The use cases, one file each: what the program does, without how it is asked or what it prints.
+//! The use cases, one file each, without arguments and output.
 //!
 //! It does not know the command line.
 
 mod copy;
 mod extract;
 mod inspect;
+mod records;
 mod restore;
 mod resume;
 mod store;
@@ -23,5 +24,5 @@ pub use store::{
     PlannedVolume, StoreOutcome, StorePlan, Stored, image_metadata, plan_store, store,
 };
 pub use target::{ArchiveTarget, ObjectTarget};
-pub use tasks::{TaskProgress, TaskState, describe_tasks};
+pub use tasks::{TaskProgress, describe_tasks};
 pub use verify::{Verified, verify, verify_against, verify_stream};

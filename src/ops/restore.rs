@@ -1,20 +1,21 @@
-//! Restores an archive to a place where images live.
+//! Restores an archive to a destination of images.
 
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::resume::{NOTE_WITH_DIGESTS, Resumption, Work, is_existing};
-use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, Stage, VolumeSize, hex};
-use crate::checkpoint::TaskKind;
+use super::resume::{
+    CELL_RECORD_WITH_DIGESTS, Resumption, RunningTask, Work, is_existing, restore_record,
+};
+use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, Stage, TaskKind, VolumeSize, hex};
+use crate::checkpoint::PriorTask;
 use crate::engine::{
     Archive, Context, Purpose, RestoreLog, StreamSinks, read_stream, run_lanes, unpack,
 };
 use crate::format::{Footer, RootRecord};
-use crate::image::ImageDocument;
-use crate::image::{ImagePlace, ImageTarget};
+use crate::image::{ImageDestination, ImageDocument, ImageWriter};
 use crate::volume::BlockSink;
 
-/// What was restored.
+/// Result of a restore.
 #[derive(Clone, Debug)]
 pub struct Restored {
     /// The AMI id in the metadata, if it has one.
@@ -54,26 +55,26 @@ impl Restored {
     }
 }
 
-/// What a restore would do; nothing is written.
+/// Plans a restore; nothing is written.
 pub fn plan_restore(archive: &Archive) -> Restored {
     Restored::new(archive.document(), archive.root(), archive.footer(), archive.reader().len())
 }
 
 /// Restores all volumes by random access. The image is visible when this returns, and not before;
-/// after an error nothing is left of it.
+/// after an error it is removed.
 pub fn restore(
     archive: &Archive,
-    target: Box<dyn ImageTarget>,
+    target: Box<dyn ImageWriter>,
     context: Context<'_>,
 ) -> Result<Restored> {
     run(archive, target, &|_| Ok(RestoreLog::none()), context)
 }
 
-/// The same, so that it can be continued: what was written is kept after an error, and is not
-/// written again by the next run. With other `settings` it cannot be continued.
+/// A resumable [`restore`]: after an error the written blocks stay, and the next run does not write
+/// them again. With other `settings` a restore cannot be continued.
 pub fn restore_resumable(
     archive: &Archive,
-    place: &dyn ImagePlace,
+    destination: &dyn ImageDestination,
     settings: &[&str],
     resumption: &Resumption,
     context: Context<'_>,
@@ -90,43 +91,53 @@ pub fn restore_resumable(
             .sum(),
         fingerprint: &[&hex(&archive.footer().root)],
         settings,
-        note: NOTE_WITH_DIGESTS,
+        cell_record: CELL_RECORD_WITH_DIGESTS,
     };
-    let task = resumption.begin(&work, context.observer, |earlier| place.clean(earlier))?;
-    let shared = task.shared();
-    let outcome = match place.begin(archive.document(), Some(&shared)) {
-        // The earlier run was killed after the last name, and before it could forget the task.
+    let remove = |prior: &PriorTask| destination.remove_partial(&restore_record(prior)?);
+    let task = resumption.begin(&work, context.observer, remove)?;
+    let outcome = resume(archive, destination, &task, context);
+    task.end(outcome, resumption, remove)
+}
+
+fn resume(
+    archive: &Archive,
+    destination: &dyn ImageDestination,
+    task: &RunningTask,
+    context: Context<'_>,
+) -> Result<Restored> {
+    let document = archive.document();
+    let resumable = task.restore()?;
+    match destination.begin(document, Some(&resumable)) {
+        // The earlier run was killed after its last step, before it could remove the task file.
         Err(error)
-            if is_existing(&error) && task.is_resumed() && place.is_there(archive.document()) =>
+            if is_existing(&error)
+                && task.is_resumed()
+                && destination.is_complete(document, &resumable.record) =>
         {
             Ok(plan_restore(archive))
         }
-        target => {
-            target.and_then(|target| run(archive, target, &|volume| task.log(volume), context))
-        }
-    };
-    task.end(outcome, resumption, |earlier| place.clean(earlier))
+        target => run(archive, target?, &|volume| task.log(volume), context),
+    }
 }
 
-/// What was noted of a volume, or of all, and where to note more.
+/// Makes the log of one volume, or of all.
 type LogOf<'a> = dyn Fn(Option<u16>) -> Result<RestoreLog<'static>> + Sync + 'a;
 
 fn run(
     archive: &Archive,
-    mut target: Box<dyn ImageTarget>,
+    mut target: Box<dyn ImageWriter>,
     log: &LogOf<'_>,
     context: Context<'_>,
 ) -> Result<Restored> {
-    // All targets first: one that cannot be made should be known before hours of work.
+    // All sinks first: one that cannot be created should be known before hours of work.
     let mut sinks = Vec::new();
     for volume in &archive.root().manifest.volumes {
         sinks.push(Some(target.create_volume(&volume.name, volume.size)?));
     }
     let stage = context.stage(Stage::Restore);
-    // What was noted of such volumes is told apart by volume, even if there is memory for one at a
-    // time only.
-    if target.lanes() > 1 {
-        let (lanes, plan) = context.plan.divided(target.lanes().min(sinks.len()));
+    // Each parallel volume has its own log, even if memory suffices for one at a time only.
+    if target.parallel_volumes() > 1 {
+        let (lanes, plan) = context.plan.divided(target.parallel_volumes().min(sinks.len()));
         side_by_side(archive, sinks, log, lanes, Context { plan: &plan, ..context })?;
     } else {
         let mut sink_for = |volume: u16| Ok(sinks[usize::from(volume)].take());
@@ -137,7 +148,7 @@ fn run(
     Ok(plan_restore(archive))
 }
 
-/// Restores several volumes at a time. The first error ends all, and is the one that is returned.
+/// Restores several volumes in parallel. The first error cancels the others and is returned.
 fn side_by_side(
     archive: &Archive,
     sinks: Vec<Option<Arc<dyn BlockSink>>>,
@@ -160,18 +171,18 @@ fn side_by_side(
     run_lanes(&cancel, vec![&lane; lanes]).map(drop)
 }
 
-/// Restores from a stream. The image is visible when this returns, and not before: until the end of
-/// the stream nobody knows whether it is whole.
+/// Restores from a stream. The image is visible when this returns, and not before: a stream is
+/// complete only when its end was checked.
 pub fn restore_stream(
     input: impl Read + Send,
-    target: impl FnOnce(&ImageDocument) -> Result<Box<dyn ImageTarget>> + Send,
+    target: impl FnOnce(&ImageDocument) -> Result<Box<dyn ImageWriter>> + Send,
     context: Context<'_>,
 ) -> Result<Restored> {
     struct Sinks<F> {
         make: Option<F>,
-        target: Arc<Mutex<Option<Box<dyn ImageTarget>>>>,
+        target: Arc<Mutex<Option<Box<dyn ImageWriter>>>>,
     }
-    impl<F: FnOnce(&ImageDocument) -> Result<Box<dyn ImageTarget>> + Send> StreamSinks for Sinks<F> {
+    impl<F: FnOnce(&ImageDocument) -> Result<Box<dyn ImageWriter>> + Send> StreamSinks for Sinks<F> {
         fn begin(&mut self, document: &ImageDocument) -> Result<()> {
             let make = self.make.take().ok_or_else(|| Error::internal("a stream began twice"))?;
             *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Some(make(document)?);
@@ -202,7 +213,7 @@ pub fn restore_stream(
 }
 
 fn commit(
-    target: Box<dyn ImageTarget>,
+    target: Box<dyn ImageWriter>,
     document: &ImageDocument,
     context: Context<'_>,
 ) -> Result<()> {

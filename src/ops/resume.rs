@@ -1,66 +1,72 @@
-//! Work that can be continued: what a use case needs to begin or find its task.
+//! Resumable work: begins or continues the task file of a use case, records its progress, and
+//! removes the file at its end. No other module begins or ends a task file.
+//!
+//! Ports report progress to journals ([`UploadJournal`], [`RestoreJournal`]); the [`RunningTask`]
+//! writes it down, and gives ports the record of earlier runs as data.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use crate::base::{Error, ErrorKind, Event, Observer, Result, hex, random_id, rfc3339};
-use crate::checkpoint::{
-    Earlier, SharedTask, StateDirectory, Task, TaskHeader, TaskKind, TaskRecord, TaskRecords,
-};
+use super::records::{TaskRecord, decoded};
+use crate::base::{Error, ErrorKind, Event, Observer, Result, TaskKind, hex, random_id, rfc3339};
+use crate::checkpoint::{PriorTask, StateDirectory, TaskFile, TaskHeader, TaskRecords};
 use crate::codec::sha256;
 use crate::engine::{CellLog, Cells, LoggedCell};
-use crate::object::ObjectStore;
+use crate::image::{RestoreJournal, RestoreRecord, ResumableRestore, SnapshotBegun};
+use crate::object::{
+    ObjectStore, PriorUpload, ResumableUpload, UploadBegun, UploadJournal, UploadPart,
+};
 
-/// Bytes of notes beside those of cells: header, upload, parts.
-const NOTES: u64 = 2 << 20;
-/// The least that a cell without holes holds.
+/// Bytes of all records but those of cells: header, upload, parts.
+const OTHER_RECORDS: u64 = 2 << 20;
+/// Bytes of data in a cell without holes.
 const CELL: u64 = 4 << 20;
-/// Bytes of notes for a cell.
-pub(super) const NOTE: u64 = 128;
-/// The same with the digests of its blocks.
-pub(super) const NOTE_WITH_DIGESTS: u64 = 320;
+/// Bytes of the record of a cell.
+pub(super) const CELL_RECORD: u64 = 128;
+/// Bytes of the record of a cell with the digests of its blocks.
+pub(super) const CELL_RECORD_WITH_DIGESTS: u64 = 320;
 
-/// How unfinished work is remembered.
+/// Makes a use case resumable.
 #[derive(Clone, Debug)]
 pub struct Resumption {
-    /// Where.
+    /// The directory of task files.
     pub directory: StateDirectory,
     /// The command line that continues it.
     pub command: Vec<String>,
-    /// The directory in which that was given.
+    /// The working directory of that command.
     pub working_directory: String,
-    /// Where from, for people.
+    /// The source, for people.
     pub source: String,
-    /// Where to: a URL or an absolute path. There is one task for each.
+    /// The target: a URL or an absolute path. There is one task for each.
     pub target: String,
-    /// Begin anew, whatever is there.
+    /// Discards an unfinished task and begins anew.
     pub restart: bool,
 }
 
-/// What of a task is decided by the use case.
+/// The part of a task's header that the use case decides.
 pub(super) struct Work<'a> {
     pub(super) kind: TaskKind,
     pub(super) image_id: Option<String>,
     pub(super) expected: u64,
-    /// What the result is made of.
+    /// Identity of the source. With another one an unfinished task is discarded.
     pub(super) fingerprint: &'a [&'a str],
-    /// How it is made.
+    /// Options of the work. With other ones it cannot be continued.
     pub(super) settings: &'a [&'a str],
-    /// Bytes of notes for a cell.
-    pub(super) note: u64,
+    /// Bytes of the record of a cell.
+    pub(super) cell_record: u64,
 }
 
 impl Resumption {
-    /// Begins the task or continues it. What one with another fingerprint left is undone by
-    /// `discard`.
+    /// Begins the task or continues it. `discard` removes the leftovers of an unfinished task with
+    /// another fingerprint.
     pub(super) fn begin(
         &self,
         work: &Work<'_>,
         observer: &dyn Observer,
-        discard: impl Fn(&Earlier) -> Result<()>,
+        discard: impl Fn(&PriorTask) -> Result<()>,
     ) -> Result<RunningTask> {
-        self.directory.check_room(NOTES + work.expected / CELL * work.note)?;
+        self.directory.check_room(OTHER_RECORDS + work.expected / CELL * work.cell_record)?;
         let header = TaskHeader {
             kind: work.kind,
             command: self.command.clone(),
@@ -74,14 +80,14 @@ impl Resumption {
             settings: digest(work.settings),
             expected: work.expected,
         };
-        let discard = |earlier: &Earlier| {
+        let discard = |prior: &PriorTask| {
             let message = format!(
                 "an unfinished {} to {} is of something else, and is undone",
-                earlier.header.kind.name(),
+                prior.header.kind.name(),
                 self.target
             );
             observer.note(&Event::Warning { message });
-            discard(earlier)
+            discard(prior)
         };
         let task = self.directory.begin(&self.target, &header, self.restart, &discard)?;
         if task.is_resumed() {
@@ -93,7 +99,7 @@ impl Resumption {
     }
 }
 
-/// A digest of texts, each with its length.
+/// The SHA-256 of texts, each preceded by its length, in hex.
 fn digest(texts: &[&str]) -> String {
     let mut input = Vec::new();
     for text in texts {
@@ -103,76 +109,144 @@ fn digest(texts: &[&str]) -> String {
     hex(&sha256::digest(&input))
 }
 
-/// Undoes the uploads that a task noted.
-pub(super) fn abandon_uploads(store: &dyn ObjectStore, records: TaskRecords) -> Result<()> {
-    for record in records {
+/// Aborts the uploads in the records of a task.
+pub(super) fn abort_uploads(store: &dyn ObjectStore, records: TaskRecords) -> Result<()> {
+    for record in decoded(records) {
         if let TaskRecord::Upload(upload) = record? {
-            store.abandon(&upload)?;
+            store.abort(&upload)?;
         }
     }
     Ok(())
 }
 
-/// A task, while its work is done.
-pub(super) struct RunningTask(SharedTask);
+/// The record of a restore, as its destination needs it.
+pub(super) fn restore_record(prior: &PriorTask) -> Result<RestoreRecord> {
+    record_of(&prior.header, prior.records()?)
+}
+
+fn record_of(header: &TaskHeader, records: TaskRecords) -> Result<RestoreRecord> {
+    let mut snapshots = Vec::new();
+    for record in decoded(records) {
+        if let TaskRecord::Snapshot(snapshot) = record? {
+            snapshots.push(snapshot);
+        }
+    }
+    let TaskHeader { fingerprint, settings, started, nonce, target, .. } = header;
+    let identity = format!("{fingerprint} {settings} {started} {nonce} {target}");
+    Ok(RestoreRecord { tag: header.tag(), identity, snapshots })
+}
+
+/// A task whose work is in progress. Clones share it.
+#[derive(Clone)]
+pub(super) struct RunningTask(Arc<Mutex<TaskFile>>);
 
 impl RunningTask {
-    pub(super) fn shared(&self) -> SharedTask {
-        self.0.clone()
-    }
-
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Task) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut TaskFile) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Appends a record. It survives this process.
+    fn record(&self, record: &TaskRecord) -> Result<()> {
+        let record = record.encode()?;
+        self.with(|file| file.append(&record).and_then(|()| file.flush()))
+    }
+
+    /// Appends a record. It survives a power failure.
+    fn record_durably(&self, record: &TaskRecord) -> Result<()> {
+        let record = record.encode()?;
+        self.with(|file| file.append(&record).and_then(|()| file.sync()))
+    }
+
+    /// The records of earlier runs.
+    fn earlier(&self) -> Result<impl Iterator<Item = Result<TaskRecord>> + Send + use<>> {
+        Ok(decoded(self.with(|file| file.earlier())?))
+    }
+
+    /// The records of all runs.
+    fn records(&self) -> Result<impl Iterator<Item = Result<TaskRecord>> + Send + use<>> {
+        Ok(decoded(self.with(|file| file.records())?))
+    }
+
     pub(super) fn is_resumed(&self) -> bool {
-        self.with(|task| task.is_resumed())
+        self.with(|file| file.is_resumed())
     }
 
-    /// Undoes the uploads that were noted.
-    pub(super) fn abandon_uploads(&self, store: &dyn ObjectStore) -> Result<()> {
-        let records = self.with(|task| task.flush().and_then(|()| task.records()))?;
-        abandon_uploads(store, records)
+    /// The journal of an upload, and the upload of earlier runs.
+    pub(super) fn upload(&self) -> Result<ResumableUpload> {
+        Ok(ResumableUpload { journal: Arc::new(self.clone()), prior: self.prior_upload()? })
     }
 
-    /// The metadata that was noted when the work began.
+    fn prior_upload(&self) -> Result<PriorUpload> {
+        if !self.is_resumed() {
+            return Ok(PriorUpload::None);
+        }
+        let mut found = None;
+        for record in self.earlier()? {
+            match (record?, &mut found) {
+                // A later upload replaces an earlier one that was gone.
+                (TaskRecord::Upload(upload), _) => found = Some((upload, BTreeMap::new())),
+                (TaskRecord::Part(part), Some((_, parts))) => {
+                    parts.insert(part.number, part);
+                }
+                _ => {}
+            }
+        }
+        Ok(match found {
+            Some((upload, parts)) => PriorUpload::Recorded { upload: Box::new(upload), parts },
+            None => {
+                PriorUpload::Unrecorded { started: self.with(|file| file.header().started.clone()) }
+            }
+        })
+    }
+
+    /// The journal of a restore, and its record.
+    pub(super) fn restore(&self) -> Result<ResumableRestore> {
+        let (header, earlier) = self.with(|file| (file.header().clone(), file.earlier()));
+        let record = record_of(&header, earlier?)?;
+        Ok(ResumableRestore { journal: Arc::new(self.clone()), record })
+    }
+
+    /// Aborts all recorded uploads.
+    pub(super) fn abort_uploads(&self, store: &dyn ObjectStore) -> Result<()> {
+        let records = self.with(|file| file.flush().and_then(|()| file.records()))?;
+        abort_uploads(store, records)
+    }
+
+    /// The bytes of `image.json` that the first run recorded.
     pub(super) fn document(&self) -> Result<Option<Vec<u8>>> {
-        let noted = self.with(|task| task.earlier())?.find_map(|record| match record {
+        let recorded = self.earlier()?.find_map(|record| match record {
             Ok(TaskRecord::Document(bytes)) => Some(Ok(bytes)),
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         });
-        noted.transpose()
+        recorded.transpose()
     }
 
-    /// Notes the metadata.
-    pub(super) fn note_document(&self, bytes: &[u8]) -> Result<()> {
-        self.with(|task| {
-            task.note(&TaskRecord::Document(bytes.to_vec())).and_then(|()| task.flush())
-        })
+    /// Records the bytes of `image.json`.
+    pub(super) fn record_document(&self, bytes: &[u8]) -> Result<()> {
+        self.record(&TaskRecord::Document(bytes.to_vec()))
     }
 
-    /// Notes a cell.
-    pub(super) fn note_cell<C: LoggedCell>(&self, cell: &C) -> Result<()> {
-        // A thousand of them fit into the buffer, which stand for gigabytes that would be done
-        // again after a kill.
-        self.with(|task| task.note(&TaskRecord::Cell(cell.encode())).and_then(|()| task.flush()))
+    /// Records a cell.
+    pub(super) fn record_cell<C: LoggedCell>(&self, cell: &C) -> Result<()> {
+        // Flushed at once: a buffer of 64 KiB has a thousand records, and they stand for gigabytes
+        // that would be processed again after a kill.
+        self.record(&TaskRecord::Cell(cell.encode()))
     }
 
-    /// The cells that earlier processes noted, and where this one notes. What cannot be read as a
-    /// cell ends them. With a volume only its cells, as far as they are in the snapshot that was
-    /// begun for it last.
+    /// The cells that earlier runs recorded, up to the first that cannot be decoded, and a function
+    /// that records those of this run. With a `volume` only its cells. Cells that were recorded
+    /// before the last snapshot of their volume are not in that snapshot, and are left out.
     pub(super) fn log<C: LoggedCell>(&self, volume: Option<u16>) -> Result<CellLog<'static, C>> {
-        let task = Self(self.shared());
-        let note = move |cell: &C| task.note_cell(cell);
-        // What came before the last snapshot of a volume is not in that.
+        let task = self.clone();
+        let note = move |cell: &C| task.record_cell(cell);
         let mut begun = BTreeMap::new();
-        for (position, record) in self.with(|task| task.records())?.enumerate() {
+        for (position, record) in self.records()?.enumerate() {
             if let TaskRecord::Snapshot(snapshot) = record? {
                 begun.insert(snapshot.volume, position);
             }
         }
-        let earlier = self.noted_cells()?.filter_map(move |cell| match cell {
+        let earlier = self.recorded_cells()?.filter_map(move |cell| match cell {
             Ok((position, cell)) => {
                 let cell: C = cell;
                 let counts = volume.is_none_or(|volume| cell.volume() == volume);
@@ -184,45 +258,42 @@ impl RunningTask {
         Ok(CellLog { earlier: Box::new(earlier), note: Box::new(note) })
     }
 
-    /// The cells of a volume that earlier processes noted, where there is nothing but an archive
-    /// that they are in.
+    /// The cells of a volume that earlier runs recorded, for work without snapshots.
     pub(super) fn cells_of<C: LoggedCell>(&self, volume: u16) -> Result<Cells<'static, C>> {
-        let cells = self.noted_cells::<C>()?.map(|cell| cell.map(|(_, cell)| cell));
+        let cells = self.recorded_cells::<C>()?.map(|cell| cell.map(|(_, cell)| cell));
         Ok(Box::new(
             cells.filter(move |cell| cell.as_ref().map_or(true, |cell| cell.volume() == volume)),
         ))
     }
 
-    /// All cells that earlier processes noted, each with its position among all records. What
-    /// cannot be read as a cell ends them.
-    fn noted_cells<C: LoggedCell>(
+    /// All cells that earlier runs recorded, each with its position among all records, up to the
+    /// first that cannot be decoded.
+    fn recorded_cells<C: LoggedCell>(
         &self,
     ) -> Result<impl Iterator<Item = Result<(usize, C)>> + Send + use<C>> {
-        let cells =
-            self.with(|task| task.earlier())?.enumerate().filter_map(|(position, record)| {
-                match record {
-                    Ok(TaskRecord::Cell(bytes)) => Some(Ok((position, bytes))),
-                    Ok(_) => None,
-                    Err(error) => Some(Err(error)),
-                }
-            });
+        let cells = self.earlier()?.enumerate().filter_map(|(position, record)| match record {
+            Ok(TaskRecord::Cell(bytes)) => Some(Ok((position, bytes))),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        });
         Ok(cells.map_while(|cell| match cell {
             Ok((position, bytes)) => C::decode(&bytes).map(|cell| Ok((position, cell))),
             Err(error) => Some(Err(error)),
         }))
     }
 
-    /// The work ended like this. If something can be continued, an error says so; otherwise `undo`
-    /// is called, and the task is forgotten.
+    /// Ends the task with the outcome of its work. After success its file is removed. After an
+    /// error it stays if a later run can reuse something, and the error names the command that
+    /// continues; otherwise `undo` removes the leftovers, and the file is removed.
     pub(super) fn end<T>(
         self,
         outcome: Result<T>,
         resumption: &Resumption,
-        undo: impl FnOnce(&Earlier) -> Result<()>,
+        undo: impl FnOnce(&PriorTask) -> Result<()>,
     ) -> Result<T> {
         let error = match outcome {
             Ok(value) => {
-                self.with(|task| task.finish())?;
+                self.remove()?;
                 return Ok(value);
             }
             Err(error) => error,
@@ -238,10 +309,9 @@ impl RunningTask {
                     .chain(error.causes())
                     .collect::<Vec<_>>()
                     .join(": ");
-                // The error that brought us here is the one to report.
-                let _ = self
-                    .with(|task| task.note(&TaskRecord::Failed(reason)).and_then(|()| task.sync()));
-                // The same command would meet the same object, or the same change.
+                // The first error is the one to report.
+                let _ = self.record_durably(&TaskRecord::Failed(reason));
+                // The same command would find the same object, or the same change.
                 let hopeless =
                     error.kind() == ErrorKind::Exists || error.fact("cannot_continue").is_some();
                 if hopeless {
@@ -251,10 +321,10 @@ impl RunningTask {
                 }
             }
             Ok(Worth { is_worth: false, .. }) => {
-                // What cannot be undone stays remembered.
-                match undo(&self.with(|task| task.as_earlier())) {
+                // The file stays while there are leftovers that it names.
+                match undo(&self.with(|file| file.as_prior())) {
                     Ok(()) => {
-                        let _ = self.with(|task| task.finish());
+                        let _ = self.remove();
                         Err(error)
                     }
                     Err(left) => {
@@ -267,14 +337,28 @@ impl RunningTask {
         }
     }
 
-    /// Whether something was done that is of use to a next run.
+    /// Removes the task file.
+    fn remove(&self) -> Result<()> {
+        self.with(|file| file.remove())
+    }
+
+    /// Aborts all recorded uploads and removes the task file, after damage to the source. If that
+    /// fails the task stays.
+    pub(super) fn give_up(&self, store: &dyn ObjectStore) -> Result<bool> {
+        if self.abort_uploads(store).is_err() {
+            return Ok(false);
+        }
+        self.remove().map(|()| true)
+    }
+
+    /// Determines what a later run can reuse.
     fn worth(&self, error: &Error) -> Result<Worth> {
-        // A restore keeps what it wrote; of an archive nothing is kept that was not sent.
-        let restores = self.with(|task| task.header().kind) == TaskKind::Restore;
-        // If there is no room for it, what was noted before still counts.
-        let _ = self.with(|task| task.sync());
+        // The cells of a restore are in its volumes; those of an archive only if they were sent.
+        let restores = self.with(|file| file.header().kind) == TaskKind::Restore;
+        // If the disk is full, the records that were flushed before still count.
+        let _ = self.with(|file| file.sync());
         let (mut begun, mut snapshots) = (false, Vec::new());
-        for record in self.with(|task| task.records())? {
+        for record in self.records()? {
             match record? {
                 TaskRecord::Upload(_) => begun = true,
                 TaskRecord::Cell(_) => begun |= restores,
@@ -282,21 +366,37 @@ impl RunningTask {
                 _ => {}
             }
         }
-        // A damaged archive does not become whole by being continued, and snapshots cost money.
+        // A damaged archive cannot be restored by a later run either, and snapshots cost money.
         let is_worth =
             if snapshots.is_empty() { begun } else { error.kind() != ErrorKind::Corrupt };
         Ok(Worth { is_worth, snapshots })
     }
 }
 
-/// What a next run could use.
+/// What a later run can reuse.
 struct Worth {
     is_worth: bool,
-    /// Snapshots in EC2 that wait for it.
+    /// Ids of snapshots in EC2 that stay for it.
     snapshots: Vec<String>,
 }
 
-/// A command line as a shell reads it.
+impl UploadJournal for RunningTask {
+    fn upload_begun(&self, upload: &UploadBegun) -> Result<()> {
+        self.record_durably(&TaskRecord::Upload(upload.clone()))
+    }
+
+    fn part_sent(&self, part: &UploadPart) -> Result<()> {
+        self.record(&TaskRecord::Part(part.clone()))
+    }
+}
+
+impl RestoreJournal for RunningTask {
+    fn snapshot_begun(&self, snapshot: &SnapshotBegun) -> Result<()> {
+        self.record_durably(&TaskRecord::Snapshot(snapshot.clone()))
+    }
+}
+
+/// A command line in the syntax of a shell.
 pub fn shell_line(command: &[String]) -> String {
     let plain = |word: &str| {
         !word.is_empty()
@@ -310,7 +410,8 @@ pub fn shell_line(command: &[String]) -> String {
     command.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
-/// An object is there already; whether that is an error is for the use case to say.
+/// Whether the error says that the object or image exists, and not that another process works on
+/// the task.
 pub(super) fn is_existing(error: &Error) -> bool {
     error.kind() == ErrorKind::Exists && error.fact("state_file").is_none()
 }

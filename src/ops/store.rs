@@ -4,38 +4,38 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::resume::{NOTE, RunningTask, Work, abandon_uploads, is_existing};
+use super::resume::{CELL_RECORD, RunningTask, Work, abort_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
-use crate::base::{Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize, rfc3339};
-use crate::checkpoint::TaskKind;
+use crate::base::{
+    Error, ErrorKind, Event, Result, SnapshotId, Stage, TaskKind, VolumeSize, rfc3339,
+};
 use crate::codec::zstd;
 use crate::engine::{
     Archive, Context, MadeCell, PackLog, PackOptions, PackReport, content_of, pack, stored_blocks,
 };
 use crate::format::Footer;
 use crate::format::layout::{CELL_ENTRY, FORMAT_VERSION, MAX_CELL_RECORD};
-use crate::image::ImageDocument;
-use crate::image::{ImageSource, Likeness};
+use crate::image::{ImageDocument, ImageMatch, ImageSource};
 use crate::object::{Creation, ObjectStore};
 use crate::volume::BlockSource;
 
-/// What was stored.
+/// Result of a store.
 #[derive(Clone, Debug)]
 pub struct Stored {
     /// The AMI id, if the image has one.
     pub image_id: Option<String>,
     /// The object.
     pub key: Option<String>,
-    /// What came of it.
+    /// Whether the archive was created or existed.
     pub outcome: StoreOutcome,
 }
 
-/// What came of a store.
+/// Outcome of a store.
 #[derive(Clone, Debug)]
 pub enum StoreOutcome {
-    /// The archive was made: volumes, length and digests.
+    /// The archive was created: volumes, length and digests.
     Made(PackReport),
-    /// It was there already, and holds the same.
+    /// The object existed, with the same image as content.
     Present {
         /// Its length.
         archive_len: u64,
@@ -44,8 +44,8 @@ pub enum StoreOutcome {
     },
 }
 
-/// Stores `image`; metadata about it is added to what is kept with the object. The archive is
-/// visible when this returns, and not before; after an error there is none.
+/// Stores `image`, and adds metadata about it to the object's attributes. The archive is visible
+/// when this returns, and not before; after an error there is none.
 pub fn store(
     image: &dyn ImageSource,
     target: ArchiveTarget<'_>,
@@ -61,11 +61,11 @@ pub fn store(
         }
         ArchiveTarget::Object(target) => target,
     };
-    let ObjectTarget { store, key, overwrite, mut attributes, at_most, stretches, resumption } =
+    let ObjectTarget { store, key, overwrite, mut attributes, at_most, segments, resumption } =
         target;
     attributes.metadata.extend(image_metadata(image.document()));
     let mut creation =
-        Creation { overwrite, attributes, at_most, stretches, repeatable: true, task: None };
+        Creation { overwrite, attributes, at_most, segments, repeatable: true, resume: None };
     let Some(resumption) = resumption else {
         let report = pack(image, options, store.create(&key, creation)?, PackLog::none(), context)?;
         return Ok(Stored { image_id, key: Some(key), outcome: StoreOutcome::Made(report) });
@@ -76,8 +76,8 @@ pub fn store(
     creation.repeatable = repeatable;
     let mut settings =
         vec![options.writer.as_str(), &sparse, &level, zstd::library_version(), &version];
-    if creation.stretches.len() > 1 {
-        // What was noted of cells and parts counts from where their stretch begins.
+    if creation.segments.len() > 1 {
+        // Recorded offsets of cells and parts count from the start of their segment.
         settings.push("side by side");
     }
     let work = Work {
@@ -86,19 +86,19 @@ pub fn store(
         expected: at_most,
         fingerprint: &fingerprint.iter().map(String::as_str).collect::<Vec<_>>(),
         settings: &settings,
-        note: NOTE,
+        cell_record: CELL_RECORD,
     };
     let task = resumption
-        .begin(&work, context.observer, |earlier| abandon_uploads(store, earlier.records()?))?;
-    creation.task = Some(task.shared());
-    // What describes the image may say it in other words by now; the archive says what was true
-    // when it was begun.
+        .begin(&work, context.observer, |prior| abort_uploads(store, prior.records()?))?;
+    creation.resume = Some(task.upload()?);
+    // The metadata of the image may have changed since the first run; the archive has that of the
+    // first run.
     let pinned = match task.document()? {
         Some(document) => {
             Pinned { document: ImageDocument::parse(document)?, volumes: image.volumes() }
         }
         None => {
-            task.note_document(image.document().bytes())?;
+            task.record_document(image.document().bytes())?;
             Pinned { document: image.document().clone(), volumes: image.volumes() }
         }
     };
@@ -109,7 +109,7 @@ pub fn store(
             let log = if repeatable { log_of(&task) } else { PackLog::none() };
             let packed = pack(&pinned, options, writer, log, context);
             match packed {
-                // Somebody else was there first, perhaps an earlier run whose end got lost.
+                // Another client created it meanwhile, or an earlier run whose answer was lost.
                 Err(error) if is_existing(&error) => {
                     compare(image, store, &key, options, error, context)
                 }
@@ -118,23 +118,23 @@ pub fn store(
         }
     };
     if let Ok(StoreOutcome::Present { .. }) = outcome {
-        // Somebody else made the object; an upload of ours would stay behind.
-        task.abandon_uploads(store)?;
+        // Another client created the object; an upload of an earlier run would stay.
+        task.abort_uploads(store)?;
     }
     let outcome = task.end(outcome, &resumption, |_| Ok(()))?;
     Ok(Stored { image_id, key: Some(key), outcome })
 }
 
-/// What earlier runs noted, and where this one notes.
+/// The cells of earlier runs, and a function that records those of this run.
 fn log_of(task: &RunningTask) -> PackLog<'_> {
     PackLog {
         earlier: Box::new(|volume| task.cells_of::<MadeCell>(volume)),
-        note: Box::new(|cell| task.note_cell(cell)),
+        note: Box::new(|cell| task.record_cell(cell)),
     }
 }
 
-/// What the archive is made of, without the length of its metadata, and whether it is known that it
-/// does not change: a device does not say when it was written.
+/// Identity of the image, without the length of its metadata, and whether every volume has an
+/// identity that changes with its content: a block device has none.
 fn fingerprint(image: &dyn ImageSource, at_most: u64) -> (Vec<String>, bool) {
     let mut parts = vec![
         image.fingerprint(),
@@ -147,8 +147,8 @@ fn fingerprint(image: &dyn ImageSource, at_most: u64) -> (Vec<String>, bool) {
     (parts, repeatable)
 }
 
-/// Finds out whether the object that is there holds what would be stored. If not, that it is there
-/// is the error.
+/// Compares the existing object with the image that would be stored. Returns the error `exists` if
+/// they differ.
 fn compare(
     image: &dyn ImageSource,
     store: &dyn ObjectStore,
@@ -167,13 +167,13 @@ fn compare(
     let other = |what: &str| exists.at("content", what);
     let present =
         || StoreOutcome::Present { archive_len: reader.len(), footer: archive.footer().clone() };
-    match image.likeness(archive.document()) {
-        Likeness::Different => return Err(other("another image")),
-        Likeness::Described(members) => {
+    match image.compare(archive.document()) {
+        ImageMatch::Different => return Err(other("another image")),
+        ImageMatch::MetadataDiffers(members) => {
             return Err(other(&format!("the same image with other metadata: {members}")));
         }
-        Likeness::Whole => return Ok(present()),
-        Likeness::Metadata => {}
+        ImageMatch::Same => return Ok(present()),
+        ImageMatch::SameMetadata => {}
     }
     let stage = context.stage(Stage::Verify);
     let content = content_of(image, options, context)?;
@@ -184,7 +184,7 @@ fn compare(
     Ok(present())
 }
 
-/// An image with the metadata that it had when its store was begun.
+/// An image with the metadata of the first run.
 struct Pinned<'a> {
     document: ImageDocument,
     volumes: &'a [Arc<dyn BlockSource>],
@@ -200,7 +200,8 @@ impl ImageSource for Pinned<'_> {
     }
 }
 
-/// What AWS keeps with a stored image, under the names that it uses, and what we add.
+/// User metadata of an archive: the members that AWS sets on a stored image, under its names, and
+/// ours.
 pub fn image_metadata(document: &ImageDocument) -> BTreeMap<String, String> {
     let text = |name: &str| {
         document
@@ -238,7 +239,7 @@ fn warn_of_odd_sizes(image: &dyn ImageSource, context: Context<'_>) {
     }
 }
 
-/// What a store would do.
+/// Plan of a store.
 #[derive(Clone, Debug)]
 pub struct StorePlan {
     /// The volumes: size, blocks to read, extents.
@@ -248,19 +249,19 @@ pub struct StorePlan {
 }
 
 impl StorePlan {
-    /// How long the stretch of each volume can become: what comes before the first belongs to that,
-    /// and the index, which comes behind the last, to this.
-    pub fn stretches(&self) -> Vec<u64> {
-        let mut stretches: Vec<u64> = self.volumes.iter().map(|volume| volume.longest).collect();
-        let all: u64 = stretches.iter().sum();
-        if let Some(first) = stretches.first_mut() {
+    /// Upper bound of each volume's segment in bytes. The first includes the bytes in front of the
+    /// volumes, the last the index behind them.
+    pub fn segments(&self) -> Vec<u64> {
+        let mut segments: Vec<u64> = self.volumes.iter().map(|volume| volume.longest).collect();
+        let all: u64 = segments.iter().sum();
+        if let Some(first) = segments.first_mut() {
             *first += self.longest_archive - all;
         }
-        if let Some(last) = stretches.last_mut() {
-            // Of 512 KiB that are stored, the index and the seek table say less than 100 bytes.
+        if let Some(last) = segments.last_mut() {
+            // Index and seek table have less than 100 bytes for each block of 512 KiB.
             *last += all / 1024 + (1 << 20);
         }
-        stretches
+        segments
     }
 }
 
@@ -279,7 +280,7 @@ pub struct PlannedVolume {
     pub longest: u64,
 }
 
-/// Finds out what a store would do, without writing anything.
+/// Plans a store; nothing is written.
 pub fn plan_store(
     image: &dyn ImageSource,
     options: &PackOptions,
@@ -292,8 +293,7 @@ pub fn plan_store(
             .map_err(|error| error.at("snapshot", &snapshot.id))?;
         let (blocks, extents, cells) =
             (map.stored_blocks(), map.extents().count() as u64, map.cells().count() as u64);
-        // Data that cannot be compressed, and all the records: what a part size has to be planned
-        // for.
+        // Incompressible data and all records: the bound that the part size is planned for.
         let volume = map.stored_bytes()
             + map.stored_bytes() / 256
             + cells * (MAX_CELL_RECORD + CELL_ENTRY + 16) as u64

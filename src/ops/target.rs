@@ -1,10 +1,10 @@
-//! Where an archive goes.
+//! Targets of archives.
 
 use super::resume::Resumption;
 use crate::localfs::Overwrite;
 use crate::object::{Attributes, ObjectStore, ObjectWriter};
 
-/// Where an archive goes.
+/// Target of an archive.
 pub enum ArchiveTarget<'a> {
     /// An object of a store.
     Object(ObjectTarget<'a>),
@@ -12,23 +12,22 @@ pub enum ArchiveTarget<'a> {
     Stream(Box<dyn ObjectWriter>),
 }
 
-/// An object to be made.
+/// An object to create.
 pub struct ObjectTarget<'a> {
     /// The store.
     pub store: &'a dyn ObjectStore,
-    /// The object; [`ImageDocument::archive_name`](crate::image::ImageDocument::archive_name) by
+    /// The key; [`ImageDocument::archive_name`](crate::image::ImageDocument::archive_name) by
     /// convention.
     pub key: String,
-    /// Whether it may be there already.
+    /// Whether an existing object may be replaced.
     pub overwrite: Overwrite,
-    /// What is kept with the object.
+    /// Metadata and tags.
     pub attributes: Attributes,
-    /// The archive is not longer; decides the size of parts, where an object is cut into parts.
+    /// Upper bound of the archive's length in bytes; decides the part size of a multipart upload.
     pub at_most: u64,
-    /// How long each volume's stretch of it can become, if volumes are to be packed side by side:
-    /// [`StorePlan::stretches`](super::StorePlan::stretches). None: one after the other.
-    pub stretches: Vec<u64>,
-    /// How the work is remembered, if it can be continued. Then an object that is there already and
-    /// holds the same is no error.
+    /// Upper bound of each volume's segment in bytes, to pack and upload volumes in parallel:
+    /// [`StorePlan::segments`](super::StorePlan::segments). Empty: one volume after the other.
+    pub segments: Vec<u64>,
+    /// Makes the work resumable. Then an existing object with the same content is no error.
     pub resumption: Option<Box<Resumption>>,
 }

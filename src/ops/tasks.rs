@@ -1,44 +1,28 @@
-//! Describes unfinished work.
+//! Describes unfinished tasks.
 
 use std::collections::BTreeMap;
 
-use crate::base::Result;
-use crate::checkpoint::{SnapshotState, StateDirectory, TaskEntry, TaskRecord, UploadState};
+use super::records::{TaskRecord, decoded};
+use crate::base::{Result, TaskState};
+use crate::checkpoint::{StateDirectory, TaskEntry};
+use crate::image::SnapshotBegun;
+use crate::object::UploadBegun;
 
-/// As DescribeStoreImageTasks says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TaskState {
-    /// A process works on it.
-    InProgress,
-    /// Nobody does. It can be continued.
-    Failed,
-}
-
-impl TaskState {
-    /// The stable name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::InProgress => "InProgress",
-            Self::Failed => "Failed",
-        }
-    }
-}
-
-/// How far a task got.
+/// Progress of a task.
 #[derive(Clone, Debug)]
 pub struct TaskProgress {
     /// The task.
     pub entry: TaskEntry,
-    /// Whether somebody works on it.
+    /// In progress or failed.
     pub state: TaskState,
-    /// Why it ended, if that was noted; a process that was killed notes nothing.
+    /// The error of the last run; absent if its process was killed.
     pub reason: Option<String>,
-    /// From 0 to 99: what is done is not unfinished.
+    /// From 0 to 99: an unfinished task is never at 100.
     pub percent: u8,
-    /// Uploads that were begun for it, the last one last.
-    pub uploads: Vec<UploadState>,
-    /// Snapshots that were begun for it.
-    pub snapshots: Vec<SnapshotState>,
+    /// Its uploads, oldest first.
+    pub uploads: Vec<UploadBegun>,
+    /// Its snapshots, oldest first.
+    pub snapshots: Vec<SnapshotBegun>,
 }
 
 /// Describes the unfinished tasks of a state directory, oldest first.
@@ -49,13 +33,13 @@ pub fn describe_tasks(directory: &StateDirectory) -> Result<Vec<TaskProgress>> {
 fn describe(entry: TaskEntry) -> Result<TaskProgress> {
     let (mut reason, mut parts, mut uploads, mut snapshots, mut cells) =
         (None, BTreeMap::new(), Vec::new(), Vec::new(), 0);
-    for record in entry.records()? {
+    for record in decoded(entry.records()?) {
         match record? {
             TaskRecord::Upload(upload) => {
                 uploads.push(upload);
                 parts.clear();
             }
-            // One that was cut may not be up.
+            // A part without an ETag may not have arrived.
             TaskRecord::Part(part) if part.etag.is_some() => {
                 parts.insert(part.number, part.len);
             }
@@ -66,7 +50,7 @@ fn describe(entry: TaskEntry) -> Result<TaskProgress> {
             TaskRecord::Failed(text) => reason = Some(text),
         }
     }
-    // Cells of a restore hold at most 4 MiB; an estimate, as AWS calls its own.
+    // A cell has at most 4 MiB of data, so this is an estimate, like that of AWS.
     let done = if uploads.is_empty() { cells * (4 << 20) } else { parts.values().sum::<u64>() };
     let percent = (u128::from(done) * 100 / u128::from(entry.header.expected.max(1))).min(99) as u8;
     let state = if entry.running { TaskState::InProgress } else { TaskState::Failed };

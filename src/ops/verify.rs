@@ -9,7 +9,7 @@ use crate::engine::{
     read_stream, unpack,
 };
 use crate::format::Footer;
-use crate::image::{ImageSource, Likeness};
+use crate::image::{ImageMatch, ImageSource};
 use crate::object::ObjectReader;
 
 /// The outcome of a verification that could be carried out.
@@ -130,10 +130,10 @@ pub fn verify_against(
         differences.push(error);
     };
     let other = || Error::corrupt("the archive's image.json is not that of the source");
-    match image.likeness(archive.document()) {
-        Likeness::Different => differ(other()),
-        Likeness::Described(members) => differ(other().at("members", members)),
-        Likeness::Metadata | Likeness::Whole => {}
+    match image.compare(archive.document()) {
+        ImageMatch::Different => differ(other()),
+        ImageMatch::MetadataDiffers(members) => differ(other().at("members", members)),
+        ImageMatch::SameMetadata | ImageMatch::Same => {}
     }
     let volumes = &archive.root().manifest.volumes;
     if volumes.len() != image.volumes().len() {

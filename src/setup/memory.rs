@@ -23,8 +23,8 @@ pub struct StorePlanned {
     pub store: S3Store,
     /// The archive is not longer.
     pub at_most: u64,
-    /// How long the stretch of each volume can become, if volumes go up side by side.
-    pub stretches: Vec<u64>,
+    /// How long the segment of each volume can become, if volumes go up side by side.
+    pub segments: Vec<u64>,
     /// Bytes of volumes that will be read at most.
     pub bytes: u64,
 }
@@ -82,23 +82,23 @@ impl Resources {
         let context = Context { plan: &plan, observer: &NullObserver, cancel };
         let planned = ops::plan_store(image, &PackOptions::default(), context)?;
         let bytes = planned.volumes.iter().map(|volume| volume.blocks * BLOCK_BYTES).sum();
-        let (at_most, mut stretches) = (planned.longest_archive, Vec::new());
+        let (at_most, mut segments) = (planned.longest_archive, Vec::new());
         let (mut plan, mut part_memory) = self.plan_with_parts(level, at_most)?;
-        if planned.volumes.len() > 1 && store.wants_side_by_side()? {
+        if planned.volumes.len() > 1 && store.wants_parallel()? {
             let longest = PartPlan::with_borders(at_most, planned.volumes.len());
             let (side_by_side, memory) = self.plan_with_parts(level, longest)?;
             let part_size =
                 store.options().part_size.unwrap_or_else(|| PartPlan::size_for(longest));
-            match PartPlan::check_side_by_side(part_size, memory) {
+            match PartPlan::check_parallel(part_size, memory) {
                 Ok(()) => {
-                    (plan, part_memory, stretches) = (side_by_side, memory, planned.stretches())
+                    (plan, part_memory, segments) = (side_by_side, memory, planned.segments())
                 }
-                Err(error) if store.options().stretches_at_once.is_some() => return Err(error),
+                Err(error) if store.options().parallel_segments.is_some() => return Err(error),
                 Err(_) => {}
             }
         }
         let options = ObjectOptions { part_memory, ..store.options().clone() };
-        Ok(StorePlanned { plan, store: store.with_options(options), at_most, stretches, bytes })
+        Ok(StorePlanned { plan, store: store.with_options(options), at_most, segments, bytes })
     }
 
     /// The least memory for a store from EC2 to a bucket at level 1.

@@ -179,8 +179,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::NullObserver;
-    use crate::taskdb::{Kind, NewTask, Origin};
+    use crate::base::{NullObserver, TaskKind};
+    use crate::taskdb::{NewTask, Origin};
 
     #[test]
     fn progress_is_that_of_the_work_and_is_noted_at_the_end_at_the_latest() {
@@ -188,7 +188,7 @@ mod tests {
         let task_db = Arc::new(TaskDb::open(state.path()).expect("a record"));
         let owner = Arc::new(Owner::register(state.path()).expect("an owner"));
         let id = task_db
-            .begin(&NewTask::new(Kind::Store, Origin::Command, "a", "b"), &owner)
+            .begin(&NewTask::new(TaskKind::Store, Origin::Command, "a", "b"), &owner)
             .expect("begins");
         let recorder =
             Recorder::start(task_db.clone(), owner.clone(), (id, 7), Arc::new(NullObserver))

@@ -1,6 +1,6 @@
 //! Restores an archive to EC2, so that it can be continued.
 
-use crate::aws::ec2::{Ec2Options, Ec2Place, Ec2Restored};
+use crate::aws::ec2::{Ec2Destination, Ec2Options, Ec2Restored};
 use crate::base::{Error, Result, hex};
 use crate::engine::{Archive, Context};
 use crate::ops::{self, Restored, Resumption};
@@ -23,7 +23,7 @@ pub fn restore_target(options: &Ec2Options, archive: &Archive) -> String {
 /// them: with other wishes it cannot be continued.
 pub fn restore_to_ec2(
     archive: &Archive,
-    place: &Ec2Place,
+    place: &Ec2Destination,
     about_snapshots: &str,
     resumption: &Resumption,
     context: Context<'_>,

@@ -25,8 +25,8 @@ pub struct StoreJob<'a> {
     pub attributes: Attributes,
     /// The archive is not longer.
     pub at_most: u64,
-    /// How long the stretch of each volume can become, if volumes go up side by side.
-    pub stretches: Vec<u64>,
+    /// How long the segment of each volume can become, if volumes go up side by side.
+    pub segments: Vec<u64>,
     /// Whether everybody may read the bucket.
     pub allow_public: bool,
     /// How the work is remembered.
@@ -43,7 +43,7 @@ pub fn store_to_bucket(job: StoreJob<'_>, context: Context<'_>) -> Result<Stored
         overwrite: job.overwrite,
         attributes: job.attributes,
         at_most: job.at_most,
-        stretches: job.stretches,
+        segments: job.segments,
         resumption: Some(Box::new(job.resumption)),
     };
     ops::store(job.image, ArchiveTarget::Object(target), job.options, context)

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, OptionalExtension, Params, Transaction, TransactionBehavior, params};
 
-use super::schema::{COLUMNS, failed, millis, open, path_in, read};
-use super::{Kind, LISTED_FOR, NewTask, Origin, Owner, State, TaskRow, owner};
-use crate::base::{Error, ErrorKind, Result};
+use super::schema::{COLUMNS, failed, millis, open, path_in, read, state_word};
+use super::{LISTED_FOR, NewTask, Origin, Owner, TaskRow, owner};
+use crate::base::{Error, ErrorKind, Result, TaskKind, TaskState};
 
 /// What is said of a run of the program that ended without a word.
 const LOST: &str = "the process ended without a word; the same command goes on where it stopped";
@@ -100,7 +100,9 @@ impl TaskDb {
 
     /// Begins a task that a run of the program works on at once. Gives its number.
     pub fn begin(&self, task: &NewTask, owner: &Owner) -> Result<i64> {
-        self.write(|transaction| insert(transaction, task, State::Running, Some(owner.name())))
+        self.write(|transaction| {
+            insert(transaction, task, TaskState::InProgress, Some(owner.name()))
+        })
     }
 
     /// Whether a server may take on a task now.
@@ -115,7 +117,7 @@ impl TaskDb {
         self.settle()?;
         self.write(|transaction| match conflict(transaction, task, rules)? {
             Some(conflict) => Ok(Err(conflict)),
-            None => insert(transaction, task, State::Queued, None).map(Ok),
+            None => insert(transaction, task, TaskState::Queued, None).map(Ok),
         })
     }
 
@@ -360,7 +362,7 @@ fn first<T: rusqlite::types::FromSql>(
 fn insert(
     transaction: &Transaction<'_>,
     task: &NewTask,
-    state: State,
+    state: TaskState,
     owner: Option<&str>,
 ) -> rusqlite::Result<i64> {
     // The reserved id of an image outlives the list of tasks: scripts keep it.
@@ -371,7 +373,7 @@ fn insert(
     transaction.execute(give_up, params![oldest(), NOBODY, now()])?;
     let insert = "INSERT INTO task (kind, origin, image_id, bucket, object_key, source, target, name, reserved_id, request, scope, size, state, started, owner) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
-    let state = if state == State::Running { "running" } else { "queued" };
+    let state = state_word(state);
     transaction.execute(
         insert,
         params![
@@ -401,13 +403,13 @@ fn conflict(
     task: &NewTask,
     rules: &Rules,
 ) -> rusqlite::Result<Option<Conflict>> {
-    if task.kind == Kind::Store && task.bucket.is_some() {
+    if task.kind == TaskKind::Store && task.bucket.is_some() {
         let storing = "SELECT id FROM task WHERE kind = 'store' AND image_id = ?1 AND bucket IS NOT NULL AND (scope IS NULL OR scope = ?2) AND state IN ('queued', 'running')";
         if first::<i64>(connection, storing, params![task.image_id, task.scope])?.is_some() {
             return Ok(Some(Conflict::Storing));
         }
     }
-    if task.kind == Kind::Restore {
+    if task.kind == TaskKind::Restore {
         let named = "SELECT reserved_id FROM task WHERE kind = 'restore' AND name = ?1 AND scope = ?2 AND reserved_id IS NOT NULL AND state IN ('queued', 'running')";
         if let Some(reserved) = first::<String>(connection, named, params![task.name, task.scope])?
         {

@@ -16,23 +16,14 @@ mod tests;
 
 use std::time::{Duration, SystemTime};
 
+use crate::base::{TaskKind, TaskState};
+
 pub use database::{Conflict, Rules, ScopeFilter, TaskDb};
 pub use owner::Owner;
 pub use pages::{Filter, Page, newest_of_each, page};
 
 /// Tasks are listed for so long after their end, as by EC2.
 pub const LISTED_FOR: Duration = Duration::from_secs(31 * 86_400);
-
-/// What sort of work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// An image goes into an archive.
-    Store,
-    /// An archive goes into an image.
-    Restore,
-    /// An archive goes from one store to another.
-    Copy,
-}
 
 /// Who works on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,32 +32,6 @@ pub enum Origin {
     Server,
     /// A run of the program: it ends with that.
     Command,
-}
-
-/// How far it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It waits for a server.
-    Queued,
-    /// Its owner works on it.
-    Running,
-    /// It ended well.
-    Completed,
-    /// It ended with an error.
-    Failed,
-}
-
-impl Kind {
-    const ALL: [Self; 3] = [Self::Store, Self::Restore, Self::Copy];
-
-    /// The stable name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Store => "store",
-            Self::Restore => "restore",
-            Self::Copy => "copy",
-        }
-    }
 }
 
 impl Origin {
@@ -81,39 +46,11 @@ impl Origin {
     }
 }
 
-impl State {
-    const ALL: [Self; 4] = [Self::Queued, Self::Running, Self::Completed, Self::Failed];
-
-    /// What it is called in the file.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// What EC2 calls it: `InProgress`, `Completed` or `Failed`.
-    pub fn shown(self) -> &'static str {
-        match self {
-            Self::Queued | Self::Running => "InProgress",
-            Self::Completed => "Completed",
-            Self::Failed => "Failed",
-        }
-    }
-
-    /// Whether there is nothing more to come.
-    pub fn is_ended(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed)
-    }
-}
-
 /// What is known of a task when it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTask {
     /// What sort of work.
-    pub kind: Kind,
+    pub kind: TaskKind,
     /// Who works on it.
     pub origin: Origin,
     /// The image that is stored, or was.
@@ -141,7 +78,7 @@ pub struct NewTask {
 impl NewTask {
     /// A task of which nothing else is known.
     pub fn new(
-        kind: Kind,
+        kind: TaskKind,
         origin: Origin,
         source: impl Into<String>,
         target: impl Into<String>,
@@ -173,7 +110,7 @@ pub struct TaskRow {
     /// What EC2 calls the image that was made.
     pub restored_id: Option<String>,
     /// How far it is.
-    pub state: State,
+    pub state: TaskState,
     /// From 0 to 100, and 100 only when it is completed.
     pub percent: u8,
     /// Bytes of volumes that were handled.
@@ -191,6 +128,6 @@ pub struct TaskRow {
 impl TaskRow {
     /// What it waits for, if it waits.
     pub fn waits_for(&self) -> Option<&str> {
-        (self.state == State::Queued).then(|| self.reason.as_deref().unwrap_or("a server"))
+        (self.state == TaskState::Queued).then(|| self.reason.as_deref().unwrap_or("a server"))
     }
 }

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FlockOperation, flock};
-
 use crate::base::{Error, Result, random_id};
+use crate::localfs::{LockAttempt, LockedFile, is_at, is_locked};
 
 const EXTENSION: &str = "lock";
 
@@ -18,8 +17,7 @@ const EXTENSION: &str = "lock";
 pub struct Owner {
     name: String,
     path: PathBuf,
-    // Locked as long as it is open.
-    _file: File,
+    _file: LockedFile,
 }
 
 impl Owner {
@@ -39,9 +37,9 @@ impl Owner {
                 Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => continue,
                 file => file.map_err(failed)?,
             };
-            // Between these two somebody may have taken it for a file that was left.
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-                && is_named(&file, &path)
+            // Between creation and lock another process may have swept the file.
+            if let Ok(LockAttempt::Locked(file)) = LockedFile::acquire(file)
+                && is_at(file.file(), &path).unwrap_or(false)
             {
                 own().insert(name.clone());
                 return Ok(Self { name, path, _file: file });
@@ -92,19 +90,6 @@ fn path_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.{EXTENSION}"))
 }
 
-/// Shared, so that two who look at once do not take each other for the owner.
-fn is_locked(file: &File) -> bool {
-    flock(file, FlockOperation::NonBlockingLockShared).is_err()
-}
-
-fn is_named(file: &File, path: &Path) -> bool {
-    let identity = |metadata: std::io::Result<fs::Metadata>| {
-        metadata.ok().map(|metadata| (metadata.dev(), metadata.ino()))
-    };
-    let own = identity(file.metadata());
-    own.is_some() && own == identity(fs::symlink_metadata(path))
-}
-
 /// Removes the files of owners that ended without a word.
 fn sweep(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
@@ -114,7 +99,7 @@ fn sweep(directory: &Path) {
         }
         if let Ok(file) = File::open(&path)
             && !is_locked(&file)
-            && is_named(&file, &path)
+            && is_at(&file, &path).unwrap_or(false)
         {
             let _ = fs::remove_file(&path);
         }

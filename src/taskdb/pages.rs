@@ -66,7 +66,7 @@ pub fn page(
     let (mut states, mut buckets) = (Known::new(&filter.states), Known::new(&filter.buckets));
     let mut rows = rows.into_iter().filter(|row| {
         after.is_none_or(|after| place(row) < after)
-            && states.let_through(row.state.shown())
+            && states.let_through(row.state.name())
             && buckets.let_through(row.task.bucket.as_deref().unwrap_or_default())
     });
     let found: Vec<TaskRow> = rows.by_ref().take(limit).collect();

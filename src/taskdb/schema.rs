@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior};
 
-use super::{Kind, NewTask, Origin, State, TaskRow};
-use crate::base::{Error, ErrorKind, Result};
+use super::{NewTask, Origin, TaskRow};
+use crate::base::{Error, ErrorKind, Result, TaskKind, TaskState};
 
 /// What this version writes, and the only one it reads.
 const VERSION: i64 = 3;
@@ -189,7 +189,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
     Ok(TaskRow {
         id: row.get(0)?,
         task: NewTask {
-            kind: word(row, 1, &Kind::ALL, Kind::name)?,
+            kind: word(row, 1, &TaskKind::ALL, TaskKind::name)?,
             origin: word(row, 2, &Origin::ALL, Origin::name)?,
             image_id: row.get(3)?,
             bucket: row.get(4)?,
@@ -203,7 +203,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
             size: number(12)?,
         },
         restored_id: row.get(13)?,
-        state: word(row, 14, &State::ALL, State::name)?,
+        state: word(row, 14, &TaskState::ALL, state_word)?,
         percent: number(15)?.min(100) as u8,
         bytes: number(16)?,
         started: time(row.get(17)?),
@@ -211,6 +211,16 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<TaskRow> {
         reason: row.get(19)?,
         owner: row.get(20)?,
     })
+}
+
+/// The word for a state in the file.
+pub(super) fn state_word(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Queued => "queued",
+        TaskState::InProgress => "running",
+        TaskState::Completed => "completed",
+        TaskState::Failed => "failed",
+    }
 }
 
 fn word<T: Copy>(

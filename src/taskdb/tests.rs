@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::schema::{millis, path_in};
 use super::*;
-use crate::base::ErrorKind;
+use crate::base::{ErrorKind, TaskKind, TaskState};
 
 const RULES: Rules = Rules { max_queued: 100, max_bytes: 1 << 40 };
 const SCOPE: &str = "here";
@@ -22,7 +22,7 @@ fn store(image: &str, bucket: &str) -> NewTask {
         request: Some("{}".into()),
         scope: Some(SCOPE.into()),
         size: 1 << 30,
-        ..NewTask::new(Kind::Store, Origin::Server, image, format!("s3://{bucket}/{image}.bin"))
+        ..NewTask::new(TaskKind::Store, Origin::Server, image, format!("s3://{bucket}/{image}.bin"))
     }
 }
 
@@ -32,7 +32,7 @@ fn restore(name: &str, reserved: &str) -> NewTask {
         reserved_id: Some(reserved.into()),
         scope: Some(SCOPE.into()),
         size: 1 << 30,
-        ..NewTask::new(Kind::Restore, Origin::Server, "s3://b/a.bin", "ec2")
+        ..NewTask::new(TaskKind::Restore, Origin::Server, "s3://b/a.bin", "ec2")
     }
 }
 
@@ -63,7 +63,7 @@ fn a_task_is_claimed_once_and_ends_as_its_owner_says() {
     let claimed = one.claim(SCOPE, &first).expect("no error").expect("a task");
     assert_eq!(
         (claimed.id, claimed.state, claimed.task.image_id.as_deref()),
-        (a, State::Running, Some("ami-1"))
+        (a, TaskState::InProgress, Some("ami-1"))
     );
     assert_eq!(
         other.claim(SCOPE, &second).expect("no error").expect("a task").id,
@@ -76,13 +76,13 @@ fn a_task_is_claimed_once_and_ends_as_its_owner_says() {
     one.complete(b, &first).expect("no error");
     one.advance(a, &first, 100, 77).expect("notes");
     let rows = other.stores(&ScopeFilter::Scope(SCOPE), &["ami-1".to_owned()]).expect("rows");
-    assert_eq!((rows[0].percent, rows[0].bytes, rows[0].state.shown()), (99, 77, "InProgress"));
+    assert_eq!((rows[0].percent, rows[0].bytes, rows[0].state.name()), (99, 77, "InProgress"));
     one.complete(a, &first).expect("ends");
     other.fail(b, &second, "no more room").expect("ends");
     let rows = one.recent(10).expect("rows");
     let told: Vec<_> = rows
         .iter()
-        .map(|row| (row.id, row.state.shown(), row.percent, row.reason.as_deref()))
+        .map(|row| (row.id, row.state.name(), row.percent, row.reason.as_deref()))
         .collect();
     assert_eq!(told, [(b, "Failed", 0, Some("no more room")), (a, "Completed", 100, None)]);
     assert!(rows.iter().all(|row| row.ended.is_some() && row.owner.is_none()));
@@ -121,9 +121,9 @@ fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
     assert_eq!(task_db.claim(SCOPE, &next).expect("no error"), None, "its owner is there");
     drop(gone);
     let rows = task_db.recent(10).expect("rows");
-    assert_eq!((rows[0].id, rows[0].state), (run, State::Failed));
+    assert_eq!((rows[0].id, rows[0].state), (run, TaskState::Failed));
     assert!(rows[0].reason.as_ref().is_some_and(|reason| reason.contains("without a word")));
-    assert_eq!((rows[1].id, rows[1].state.shown()), (asked, "InProgress"));
+    assert_eq!((rows[1].id, rows[1].state.name()), (asked, "InProgress"));
     assert_eq!(task_db.claim(SCOPE, &next).expect("no error").expect("a task").id, asked);
     task_db.postpone(asked, &next, "the weather").expect("releases");
     assert_eq!(task_db.unfinished().expect("counts"), (1, 0));
@@ -264,7 +264,7 @@ fn a_scope_has_tasks_and_limits_of_its_own() {
         .recent(10)
         .expect("rows")
         .into_iter()
-        .filter(|row| row.state == State::Failed)
+        .filter(|row| row.state == TaskState::Failed)
         .collect();
     assert!(
         given_up.len() == 2
@@ -402,7 +402,7 @@ fn a_file_that_was_damaged_inside_is_refused() {
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
 }
 
-fn row(id: i64, image: &str, bucket: &str, state: State) -> TaskRow {
+fn row(id: i64, image: &str, bucket: &str, state: TaskState) -> TaskRow {
     TaskRow {
         id,
         task: store(image, bucket),
@@ -424,12 +424,12 @@ fn ids(page: &Page) -> Vec<i64> {
 #[test]
 fn pages_come_newest_first_and_stay_where_they_are_while_tasks_come() {
     let mut rows: Vec<TaskRow> =
-        (1..=5).map(|id| row(id, &format!("ami-{id}"), "b", State::Completed)).collect();
+        (1..=5).map(|id| row(id, &format!("ami-{id}"), "b", TaskState::Completed)).collect();
     let first = page(rows.clone(), &Filter::default(), 2, None).expect("a page");
     assert_eq!(ids(&first), [5, 4]);
     let next = first.next.expect("more");
     assert!(next.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-'), "{next}");
-    rows.extend((6..=9).map(|id| row(id, &format!("ami-{id}"), "b", State::Running)));
+    rows.extend((6..=9).map(|id| row(id, &format!("ami-{id}"), "b", TaskState::InProgress)));
     let second = page(rows.clone(), &Filter::default(), 2, Some(&next)).expect("a page");
     assert_eq!(ids(&second), [3, 2]);
     let third = page(rows.clone(), &Filter::default(), 2, second.next.as_deref()).expect("a page");
@@ -442,10 +442,10 @@ fn pages_come_newest_first_and_stay_where_they_are_while_tasks_come() {
 #[test]
 fn filters_choose_and_of_an_image_that_is_named_only_the_newest_task_is_told() {
     let rows = vec![
-        row(1, "ami-1", "b", State::Completed),
-        row(2, "ami-1", "c", State::Failed),
-        row(3, "ami-2", "b", State::Queued),
-        row(4, "ami-3", "b", State::Running),
+        row(1, "ami-1", "b", TaskState::Completed),
+        row(2, "ami-1", "c", TaskState::Failed),
+        row(3, "ami-2", "b", TaskState::Queued),
+        row(4, "ami-3", "b", TaskState::InProgress),
     ];
     let found = |filter: Filter| ids(&page(rows.clone(), &filter, 10, None).expect("a page"));
     assert_eq!(

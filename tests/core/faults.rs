@@ -9,7 +9,7 @@ use amistore::base::{Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId,
 use amistore::engine::{Archive, Context, PackLog, PackOptions, Plan, Selection, pack};
 use amistore::format::BlockMap;
 use amistore::image::ImageDocument;
-use amistore::image::{ImageSource, ImageTarget};
+use amistore::image::{ImageSource, ImageWriter};
 use amistore::object::{
     Creation, MemoryReader, MemoryStore, ObjectReader, ObjectStore, ObjectWriter,
 };
@@ -174,7 +174,7 @@ impl FaultyTarget {
     }
 }
 
-impl ImageTarget for FaultyTarget {
+impl ImageWriter for FaultyTarget {
     fn create_volume(&mut self, _id: &SnapshotId, _size: VolumeSize) -> Result<Arc<dyn BlockSink>> {
         self.fuse.burn()?;
         Ok(Arc::new(FaultySink(MemorySink::default(), self.fuse.clone())))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amistore::aws::s3::ObjectOptions;
 use amistore::aws::{Access, Credentials, RequestSettings, RetryPolicy, StaticCredentials};
-use amistore::base::{Cancel, ImageId, NullObserver};
+use amistore::base::{Cancel, ImageId, NullObserver, TaskKind};
 use amistore::checkpoint::StateDirectory;
 use amistore::engine::Archive;
 use amistore::object::MemoryReader;
@@ -14,7 +14,7 @@ use amistore::server::{
     StoreResult, TaskLimits, TaskService, TaskServiceSettings,
 };
 use amistore::setup::Resources;
-use amistore::taskdb::{Kind, NewTask, Origin, Owner, TaskDb};
+use amistore::taskdb::{NewTask, Origin, Owner, TaskDb};
 use amistore_aws_double::aws::{
     Content, Fault as AwsFault, FaultKind as AwsFaultKind, Image, Snapshot, TestAws,
 };
@@ -272,7 +272,7 @@ fn of_one_image_one_store_runs_whoever_does_it_and_to_whatever_bucket() {
         image_id: Some(by_command.to_string()),
         bucket: Some(BUCKET.to_owned()),
         object_key: Some("x.bin".to_owned()),
-        ..NewTask::new(Kind::Store, Origin::Command, by_command.as_str(), "s3://images/x.bin")
+        ..NewTask::new(TaskKind::Store, Origin::Command, by_command.as_str(), "s3://images/x.bin")
     };
     task_db.begin(&run, &owner).expect("begins");
     refused(
@@ -612,7 +612,7 @@ fn a_restore_that_was_killed_anywhere_behind_its_registration_makes_no_second_im
             let row = task_db.claim(&scope, &killed).expect("no error").expect("the task");
             task_db.note_image(row.id, &killed, &id).expect("notes");
             if last == Last::Forgotten {
-                state.tasks().expect("tasks")[0].forget().expect("forgets");
+                state.tasks().expect("tasks")[0].remove().expect("forgets");
             }
         }
         let sent = site.aws.count("PutSnapshotBlock");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use amistore::base::{Cancel, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize};
 use amistore::engine::{Context, PackOptions, PackReport, Plan, Selection};
 use amistore::image::ImageDocument;
-use amistore::image::{ImageSource, ImageTarget};
+use amistore::image::{ImageSource, ImageWriter};
 use amistore::object::{MemoryReader, MemoryStore, ObjectStore};
 use amistore::ops;
 use amistore::volume::{BlockSink, BlockSource, MemorySink, MemorySource};
@@ -135,7 +135,7 @@ pub type UnpackedVolume = (String, u64, BTreeMap<u32, Vec<u8>>);
 #[derive(Clone, Default)]
 struct Collected(Arc<Mutex<Vec<(String, u64, MemorySink)>>>, Arc<Mutex<Option<Vec<u8>>>>);
 
-impl ImageTarget for Collected {
+impl ImageWriter for Collected {
     fn create_volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Arc<dyn BlockSink>> {
         let sink = MemorySink::default();
         self.0.lock().expect("no panic").push((id.to_string(), size.bytes(), sink.clone()));

@@ -1,5 +1,5 @@
-//! The last steps of a restore: snapshots become usable, the image is registered, what was asked
-//! for besides is done, and the account of it all is taken.
+//! The last steps of a restore to EC2: snapshots are completed, the image is registered, its
+//! permissions are set, and the account of all attributes is made.
 
 use std::time::Duration;
 
@@ -7,26 +7,26 @@ use serde_json::Value;
 
 use super::super::ebs::{CompletedSnapshot, complete_snapshot};
 use super::describe::{self, text};
+use super::destination::{Ec2Options, Ec2Restored, RestoredSnapshot};
 use super::fidelity::FidelityItem;
 use super::permissions;
-use super::place::{Ec2Options, Ec2Restored, RestoredSnapshot};
 use super::registration::{self, Registration};
 use crate::base::{Error, ErrorKind, ImageId, Result, SnapshotId};
 use crate::image::ImageDocument;
 
-/// Pauses between two looks at a snapshot or image that is being made: short at first, then far
-/// below what EC2 allows.
+/// Poll intervals for a snapshot or image that is pending: short at first, doubled up to the
+/// longest, which stays far below EC2's request rate limits.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// Looks at a snapshot that EBS does not complete, because it may have done so before: within a
-/// minute.
+/// Number of polls of a snapshot that EBS refuses to complete, because it may be completed
+/// already: about one minute.
 const LOOKS_FOR_COMPLETION: u32 = 12;
-/// What was just made may be unknown for so many seconds, or looks. (EC2 developer guide, "Eventual
-/// consistency".)
+/// Number of polls for which EC2 may not know a new resource (EC2 developer guide, "Eventual
+/// consistency").
 const UNKNOWN_FOR: u32 = 60;
 
-/// Completes a snapshot. If that was done before, by a request whose answer got lost or by an
-/// earlier run, EBS refuses to do it again; then EC2 knows of it, sooner or later.
+/// Completes a snapshot. EBS refuses to complete a snapshot twice; if an earlier run or a request
+/// whose answer was lost did it, EC2 reports the snapshot as completed within a minute.
 pub(super) fn complete(
     options: &Ec2Options,
     id: &SnapshotId,
@@ -54,7 +54,7 @@ pub(super) fn complete(
     }
 }
 
-/// Waits until all snapshots are completed, and tells what EC2 says of them, in the order of `ids`.
+/// Waits until all snapshots are completed. Returns EC2's descriptions, in the order of `ids`.
 pub(super) fn wait_for_snapshots(options: &Ec2Options, ids: &[SnapshotId]) -> Result<Vec<Value>> {
     let mut pause = FIRST_PAUSE;
     let mut unknown = 0;
@@ -74,7 +74,6 @@ pub(super) fn wait_for_snapshots(options: &Ec2Options, ids: &[SnapshotId]) -> Re
                     return Err(failed.at("reason", message));
                 }
                 Some(_) => waiting = true,
-                // What is completed is not yet known everywhere.
                 None if unknown < UNKNOWN_FOR => {
                     unknown += 1;
                     waiting = true;
@@ -93,8 +92,8 @@ pub(super) fn wait_for_snapshots(options: &Ec2Options, ids: &[SnapshotId]) -> Re
     }
 }
 
-/// Registers the image. If a request was answered and the answer got lost, the image that is there
-/// now is ours.
+/// Registers the image. If the name is taken by an image of exactly these snapshots, an earlier
+/// request registered it and its answer was lost: that image is returned.
 pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Result<ImageId> {
     let answer = match options.ec2.until_answered().call(
         "cannot register the image",
@@ -107,7 +106,7 @@ pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Res
             else {
                 return Err(error);
             };
-            let wanted: Vec<&str> = registration
+            let expected: Vec<&str> = registration
                 .params
                 .pairs()
                 .iter()
@@ -115,7 +114,7 @@ pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Res
                 .map(|(_, value)| value.as_str())
                 .collect();
             let found: Vec<&str> = describe::snapshots_of(&image).collect();
-            if wanted.is_empty() || wanted.iter().any(|id| !found.contains(id)) {
+            if expected.is_empty() || expected.iter().any(|id| !found.contains(id)) {
                 return Err(error.at("name", &registration.name));
             }
             image
@@ -129,8 +128,8 @@ pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Res
     ImageId::parse(text(&answer, "ImageId").ok_or_else(missing)?)
 }
 
-/// The image that has a name. If the request that was answered last was not the first, it may be
-/// the one that an earlier one made, and not be known everywhere yet.
+/// The image with this name. After a repeated request it may be `ours`, and unknown to EC2 for
+/// seconds.
 fn namesake(options: &Ec2Options, name: &str, may_be_ours: bool) -> Result<Option<Value>> {
     let mut left = if may_be_ours { UNKNOWN_FOR } else { 0 };
     loop {
@@ -142,7 +141,7 @@ fn namesake(options: &Ec2Options, name: &str, may_be_ours: bool) -> Result<Optio
     }
 }
 
-/// Waits until the image can be used, does what was asked for besides, and takes the account of all
+/// Waits until the image is available, sets its permissions, and makes the account of all
 /// attributes.
 pub(super) fn finish(
     options: &Ec2Options,

@@ -14,7 +14,7 @@ use super::describe::{self, Attribute, items, text};
 use super::{Ec2Connection, partition_of};
 use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
 use crate::image::ImageDocument;
-use crate::image::{ImageSource, Likeness};
+use crate::image::{ImageMatch, ImageSource};
 use crate::volume::BlockSource;
 
 /// What is to be stored.
@@ -158,9 +158,9 @@ impl ImageSource for Ec2Image {
         unchanging(&self.document).to_string()
     }
 
-    fn likeness(&self, archived: &ImageDocument) -> Likeness {
+    fn compare(&self, archived: &ImageDocument) -> ImageMatch {
         if unchanging(archived) != unchanging(&self.document) {
-            return Likeness::Different;
+            return ImageMatch::Different;
         }
         let (archived, here) = (lasting(archived), lasting(&self.document));
         let names: BTreeSet<&String> = archived.keys().chain(here.keys()).collect();
@@ -169,7 +169,11 @@ impl ImageSource for Ec2Image {
             .filter(|name| archived.get(*name) != here.get(*name))
             .map(String::as_str)
             .collect();
-        if differ.is_empty() { Likeness::Whole } else { Likeness::Described(differ.join(", ")) }
+        if differ.is_empty() {
+            ImageMatch::Same
+        } else {
+            ImageMatch::MetadataDiffers(differ.join(", "))
+        }
     }
 }
 
@@ -508,18 +512,18 @@ mod tests {
             volumes: Vec::new(),
             requests: Requests::default(),
         };
-        assert_eq!(image.likeness(&document("2027", "1", "x")), Likeness::Whole);
+        assert_eq!(image.compare(&document("2027", "1", "x")), ImageMatch::Same);
         assert_eq!(
-            image.likeness(&document("2026", "2", "x")),
-            Likeness::Described("Image.Tags".to_owned())
+            image.compare(&document("2026", "2", "x")),
+            ImageMatch::MetadataDiffers("Image.Tags".to_owned())
         );
         assert_eq!(
-            image.likeness(&document("2026", "1", "")),
-            Likeness::Described("ImageAttributes.UefiData".to_owned())
+            image.compare(&document("2026", "1", "")),
+            ImageMatch::MetadataDiffers("ImageAttributes.UefiData".to_owned())
         );
         let other = ImageDocument::parse(br#"{"Snapshots": [{"SnapshotId": "snap-a"}]}"#.to_vec())
             .expect("a document");
-        assert_eq!(image.likeness(&other), Likeness::Different);
+        assert_eq!(image.compare(&other), ImageMatch::Different);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Ec2Connection;
 use super::describe::{self, items, text, would};
-use super::place::delete_snapshot;
+use super::destination::delete_snapshot;
 use crate::aws::ec2_query::Params;
 use crate::base::{Error, ErrorKind, ImageId, Result};
 

@@ -1,6 +1,6 @@
-//! User metadata and tags, as they travel in headers.
+//! User metadata and tags, encoded for HTTP headers.
 //!
-//! Header values are ASCII; other text is sent as RFC 2047 says, which is also how S3 returns it.
+//! Header values are ASCII; other text is encoded by RFC 2047, as S3 returns it.
 //! All names and values together have at most 2 KiB.
 
 use std::collections::BTreeMap;
@@ -15,10 +15,10 @@ use crate::base::{Error, ErrorKind, Result};
 const LIMIT: usize = 2048;
 /// Bytes of text in one encoded word: 75 characters less `=?UTF-8?B?` and `?=`, in base64.
 const WORD: usize = 45;
-/// What may be shortened when there is too much, first to go first.
+/// Members that are shortened when the metadata is too long, in this order.
 const SHORTENED: [&str; 2] = ["ami-description", "ami-name"];
 
-/// Metadata as it is sent. What does not fit is shortened where that does no harm, because the
+/// Encodes metadata. Some members are shortened if it is too long, which is no loss, because the
 /// archive has all of it; otherwise it is an error of kind `Limit`.
 pub fn encode_metadata(metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
     let mut encoded: BTreeMap<String, String> =
@@ -43,7 +43,7 @@ pub fn encode_metadata(metadata: &BTreeMap<String, String>) -> Result<BTreeMap<S
     }
 }
 
-/// Metadata as it was meant.
+/// Decodes metadata.
 pub fn decode_metadata(metadata: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     metadata.iter().map(|(name, value)| (name.to_ascii_lowercase(), decode(value))).collect()
 }
@@ -103,7 +103,7 @@ fn decode(value: &str) -> String {
     text
 }
 
-/// The encoded word at the start of `text`, and what is behind it.
+/// Decodes the encoded word at the start of `text`; returns it and the rest.
 fn word(text: &str) -> Option<(String, &str)> {
     let mut fields = text.strip_prefix("=?")?.splitn(3, '?');
     let (charset, coding, rest) = (fields.next()?, fields.next()?, fields.next()?);

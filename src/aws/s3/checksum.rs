@@ -1,4 +1,4 @@
-//! Checksums that travel with parts, and that the service keeps with the object.
+//! Checksums of parts, which the service verifies and stores with the object.
 
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType};
 use crc_fast::{CrcAlgorithm, Digest as Crc, checksum_combine};
@@ -8,10 +8,10 @@ use super::super::base64;
 use crate::base::{Error, Result};
 use crate::codec::sha256;
 
-/// Which checksum.
+/// A checksum algorithm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
-    /// CRC-64/NVME over the whole object: S3's own choice, nearly free, and combined from the parts
+    /// CRC-64/NVME over the whole object: S3's default, cheap, and combined from the parts
     /// instead of computed twice.
     #[default]
     Crc64Nvme,
@@ -21,12 +21,12 @@ pub enum Checksum {
     Crc32,
     /// SHA-256 of each part, and of these digests.
     Sha256,
-    /// MD5 of each part, for stores that know no other: the object's ETag is made of them.
+    /// MD5 of each part, for stores without other checksums: the ETag of the object derives from it.
     Md5,
 }
 
 impl Checksum {
-    /// All of them, by the names they are chosen by.
+    /// All algorithms by their names.
     pub const ALL: [(&'static str, Checksum); 5] = [
         ("CRC64NVME", Self::Crc64Nvme),
         ("CRC32C", Self::Crc32c),
@@ -48,7 +48,7 @@ impl Checksum {
             .ok_or_else(|| Error::usage("not a checksum that is known here").at("given", name))
     }
 
-    /// What the SDK calls it; MD5 has no such name.
+    /// The SDK's value; `None` for MD5, which has none.
     pub(super) fn algorithm(self) -> Option<ChecksumAlgorithm> {
         match self {
             Self::Crc64Nvme => Some(ChecksumAlgorithm::Crc64Nvme),
@@ -59,7 +59,7 @@ impl Checksum {
         }
     }
 
-    /// Whether the service keeps it over the object or over its parts.
+    /// Whether the service stores it for the whole object or for the list of its parts.
     pub(super) fn kind(self) -> Option<ChecksumType> {
         match self {
             Self::Crc64Nvme | Self::Crc32c | Self::Crc32 => Some(ChecksumType::FullObject),
@@ -77,7 +77,7 @@ impl Checksum {
         }
     }
 
-    /// The checksum of `bytes`, as it stands in a header: base64, big-endian.
+    /// The checksum of `bytes` as a header value: base64, big-endian.
     pub(super) fn of(self, bytes: &[u8]) -> String {
         match self.crc() {
             Some((algorithm, width)) => {
@@ -90,8 +90,8 @@ impl Checksum {
         }
     }
 
-    /// The checksum of an object out of those of its parts and their lengths, as the service prints
-    /// it. For MD5 it is the ETag.
+    /// Combines the checksums and lengths of parts to that of the object, as the service prints it.
+    /// For MD5 it is the ETag.
     pub(super) fn of_object<'a>(
         self,
         parts: impl IntoIterator<Item = (&'a str, u64)>,

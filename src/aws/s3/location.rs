@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::base::{Error, Result};
 
-/// A place in S3: a bucket, and a key or a prefix that ends with `/` or is empty.
+/// A location in S3: a bucket, and a key or a prefix that ends with `/` or is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Location {
     /// The bucket, or the ARN or alias of an access point.
@@ -14,7 +14,7 @@ pub struct S3Location {
 }
 
 impl S3Location {
-    /// The place of an `s3://` URL; `None` if it is none.
+    /// Parses an `s3://` URL; `None` for another scheme.
     pub fn parse(url: &str) -> Option<Result<Self>> {
         let rest = url.strip_prefix("s3://")?;
         // The ARN of an access point has a slash of its own.
@@ -45,12 +45,12 @@ impl S3Location {
         Some(Ok(Self { bucket, key: key.to_owned() }))
     }
 
-    /// Whether it stands for an archive whose name is not given.
+    /// Whether it is a prefix, to which the name of an archive is appended.
     pub fn is_prefix(&self) -> bool {
         self.key.is_empty() || self.key.ends_with('/')
     }
 
-    /// The key of the archive: itself, or `name` below the prefix.
+    /// The key of the archive: the given key, or `name` below the prefix.
     pub fn object(&self, name: &str) -> Self {
         let key = if self.is_prefix() { format!("{}{name}", self.key) } else { self.key.clone() };
         Self { bucket: self.bucket.clone(), key }

@@ -1,4 +1,4 @@
-//! How large parts are and how many are in memory: a pure function of what may come.
+//! Size and number of the parts in memory: a pure function of the object's largest length.
 
 use crate::base::{Error, ErrorKind, Result};
 
@@ -11,25 +11,24 @@ const MAX_PART: u64 = 5 << 30;
 /// The largest object: 10,000 parts of 5 GiB, 48.8 TiB ("50 TB"). Stores with a lower limit refuse
 /// the first part beyond it.
 pub const MAX_OBJECT: u64 = MAX_PARTS * MAX_PART;
-/// Parts of small archives: small enough to lose little when a link breaks, large enough that a
-/// request hardly matters.
+/// Part size of small archives: small enough to lose little when a connection breaks, large enough
+/// that the cost of a request hardly matters.
 const USUAL_PART: u64 = 8 << 20;
-/// Parts under way that use a link well.
-const WANTED: u64 = 8;
+/// Parts in flight that use a connection well.
+const IN_FLIGHT: u64 = 8;
 
-/// How an archive is cut.
+/// The cuts of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartPlan {
     /// Bytes of each part but the last.
     pub part_size: u64,
-    /// Parts in memory at once: one that is filled, the others on their way.
+    /// Parts in memory: one that is filled, the others in flight.
     pub parts: u64,
 }
 
 impl PartPlan {
-    /// Cuts an archive of at most `at_most` bytes, with at most `memory` bytes of parts. All parts
-    /// have one size, whatever is stored, so that an interrupted upload is continued where it was
-    /// cut.
+    /// Plans for an archive of at most `at_most` bytes, with `memory` bytes for parts. All parts have
+    /// one size that does not depend on the data, so every run cuts at the same positions.
     pub fn new(at_most: u64, memory: u64) -> Result<Self> {
         if at_most > MAX_OBJECT {
             return Err(Error::new(
@@ -42,14 +41,14 @@ impl PartPlan {
         Self::of_size(part_size(at_most), memory)
     }
 
-    /// The least memory for parts of an archive of at most `at_most` bytes: one part that is
-    /// filled, and one on its way.
+    /// The least memory for parts of an archive of at most `at_most` bytes: one part that is filled,
+    /// and one in flight.
     pub fn least_memory(at_most: u64) -> u64 {
         2 * part_size(at_most)
     }
 
-    /// The same with parts of a size that was asked for. Stores other than S3 (`compatible`) may
-    /// take smaller ones.
+    /// Plans with a given part size. Stores other than S3 (`compatible`) may accept smaller ones
+    /// than 5 MiB.
     pub fn with_parts_of(
         part_size: u64,
         at_most: u64,
@@ -69,7 +68,7 @@ impl PartPlan {
         Self::of_size(part_size, memory)
     }
 
-    /// The same for parts of a size that is given, because an upload was begun with it.
+    /// Plans with the part size of an upload that was begun.
     pub fn of_size(part_size: u64, memory: u64) -> Result<Self> {
         let parts = memory / part_size;
         if parts < 2 {
@@ -80,59 +79,59 @@ impl PartPlan {
             .at("part_size", part_size)
             .at("missing_bytes", 2 * part_size - memory));
         }
-        Ok(Self { part_size, parts: parts.min(WANTED + 1) })
+        Ok(Self { part_size, parts: parts.min(IN_FLIGHT + 1) })
     }
 
-    /// What has to be planned for so that the parts of so many stretches have numbers: each may end
-    /// with a part that is not full, and has a number for its border.
-    pub fn with_borders(at_most: u64, stretches: usize) -> u64 {
-        let borders = if stretches > 1 { 2 * stretches as u64 } else { 0 };
+    /// The length to plan the part size for, so that the part numbers suffice for so many segments:
+    /// each may end with a part that is not full, and has a number for its border.
+    pub fn with_borders(at_most: u64, segments: usize) -> u64 {
+        let borders = if segments > 1 { 2 * segments as u64 } else { 0 };
         (u128::from(at_most) * u128::from(MAX_PARTS)
             / u128::from(MAX_PARTS - borders.min(MAX_PARTS - 1)))
         .min(u64::MAX.into()) as u64
     }
 
-    /// The number of the first part of each stretch, if they are at most so long; one number below
-    /// each but the first is for what lies across the border.
-    pub fn numbers(&self, stretches: &[u64]) -> Result<Vec<u32>> {
+    /// The number of the first part of each segment, from the upper bounds of their lengths. The
+    /// number below it is reserved for the part across the border.
+    pub fn numbers(&self, segments: &[u64]) -> Result<Vec<u32>> {
         let mut numbers = vec![1];
         let mut next = 1;
-        for (index, longest) in stretches.iter().enumerate() {
+        for (index, longest) in segments.iter().enumerate() {
             next += longest.div_ceil(self.part_size) + 1;
-            let limit = MAX_PARTS + 1 + u64::from(index + 1 == stretches.len());
+            let limit = MAX_PARTS + 1 + u64::from(index + 1 == segments.len());
             if next > limit {
                 return Err(Error::new(
                     ErrorKind::Limit,
-                    "10,000 parts of this size may not suffice for stretches that are written side by side",
+                    "10,000 parts of this size may not suffice for a parallel upload",
                 )
                 .at("part_size", self.part_size)
-                .at("stretches", stretches.len()));
+                .at("segments", segments.len()));
             }
-            if index + 1 < stretches.len() {
+            if index + 1 < segments.len() {
                 numbers.push(next as u32);
             }
         }
         Ok(numbers)
     }
 
-    /// How many stretches have room in `memory`, and how many parts may be on their way: each
-    /// stretch keeps its first part and fills another, and one more is held while a border is
-    /// closed.
-    pub fn lanes(&self, memory: u64) -> (usize, usize) {
+    /// The number of segments that `memory` suffices for, and the number of parts in flight: each
+    /// segment has its first part and the one that is filled in memory, and one more is needed
+    /// while a border is joined.
+    pub fn workers(&self, memory: u64) -> (usize, usize) {
         let buffers = memory / self.part_size;
-        let lanes = (buffers.saturating_sub(2) / 2).max(1);
-        let flights = buffers.saturating_sub(2 * lanes + 1).clamp(1, WANTED);
-        (lanes as usize, flights as usize)
+        let workers = (buffers.saturating_sub(2) / 2).max(1);
+        let flights = buffers.saturating_sub(2 * workers + 1).clamp(1, IN_FLIGHT);
+        (workers as usize, flights as usize)
     }
 
-    /// Fails if there is too little memory for parts of stretches that are written side by side:
-    /// what [`lanes`](Self::lanes) needs for one.
-    pub fn check_side_by_side(part_size: u64, memory: u64) -> Result<()> {
+    /// Fails if there is too little memory for a parallel upload: four parts, the least that
+    /// [`workers`](Self::workers) needs for one segment.
+    pub fn check_parallel(part_size: u64, memory: u64) -> Result<()> {
         match (4 * part_size).checked_sub(memory).filter(|missing| *missing > 0) {
             None => Ok(()),
             Some(missing) => Err(Error::new(
                 ErrorKind::Limit,
-                "the memory budget is too small for volumes side by side",
+                "the memory budget is too small to upload volumes in parallel",
             )
             .at("part_size", part_size)
             .at("missing_bytes", missing)),
@@ -144,13 +143,13 @@ impl PartPlan {
         part_size(at_most)
     }
 
-    /// Memory it takes.
+    /// Bytes of memory for parts.
     pub fn memory(&self) -> u64 {
         self.part_size * self.parts
     }
 }
 
-/// So large that 10,000 parts suffice, in whole MiB.
+/// The part size for which 10,000 parts suffice, in whole MiB.
 fn part_size(at_most: u64) -> u64 {
     at_most.div_ceil(MAX_PARTS).next_multiple_of(1 << 20).max(USUAL_PART)
 }
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn stretches_have_numbers_of_their_own() {
+    fn segments_have_numbers_of_their_own() {
         let plan = PartPlan::of_size(10, 100).expect("a plan");
         assert_eq!(plan.numbers(&[]).expect("numbers"), [1]);
         assert_eq!(plan.numbers(&[25]).expect("numbers"), [1]);
@@ -201,11 +200,11 @@ mod tests {
         assert_eq!(plan.numbers(&[25, 10, 1]).expect("numbers"), [1, 5, 7]);
         for (count, at_most) in [(2, 78u64 << 30), (64, 5 << 40), (64, 1 << 20), (1, 48 << 40)] {
             let each = at_most / count;
-            let stretches = vec![each; count as usize];
-            let size = part_size(PartPlan::with_borders(at_most, stretches.len()));
+            let segments = vec![each; count as usize];
+            let size = part_size(PartPlan::with_borders(at_most, segments.len()));
             let numbers = PartPlan::of_size(size, 2 * size)
                 .expect("a plan")
-                .numbers(&stretches)
+                .numbers(&segments)
                 .expect("enough");
             let parts = each.div_ceil(size) as u32;
             assert!(
@@ -214,7 +213,10 @@ mod tests {
             );
         }
         assert_eq!(plan.numbers(&[60_000, 60_000]).expect_err("too many").kind(), ErrorKind::Limit);
-        assert_eq!((plan.lanes(60), plan.lanes(96), plan.lanes(20)), ((2, 1), (3, 2), (1, 1)));
+        assert_eq!(
+            (plan.workers(60), plan.workers(96), plan.workers(20)),
+            ((2, 1), (3, 2), (1, 1))
+        );
     }
 
     #[test]

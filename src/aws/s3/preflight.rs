@@ -1,36 +1,36 @@
-//! What should be known before the first byte is read: the bucket is there and ours, we may write
-//! to it and clean up after us, and the world may not read it.
+//! Checks before the first byte is read: the bucket exists and has the expected owner, uploads can
+//! be begun and aborted, and the bucket is not public.
 
 use aws_sdk_s3::Client;
 
 use super::super::error::classify;
-use super::store::S3Store;
+use super::bucket::S3Store;
 use super::upload::Upload;
 use crate::base::{Error, ErrorKind, Result};
 
-/// Who is everybody, in an access control list.
+/// The groups of an access control list that include strangers.
 const EVERYBODY: [&str; 2] = [
     "http://acs.amazonaws.com/groups/global/AllUsers",
     "http://acs.amazonaws.com/groups/global/AuthenticatedUsers",
 ];
 
-/// What was found out about a bucket.
+/// Facts about a bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preflight {
-    /// The Region of the bucket, if the store says it.
+    /// The Region of the bucket, if the store returns it.
     pub region: Option<String>,
     /// Why the bucket is public, if it is.
     pub public: Option<String>,
-    /// Questions that these credentials may not ask, or the store does not answer.
+    /// Operations that the credentials may not call, or the store does not support.
     pub unanswered: Vec<&'static str>,
-    /// Old versions are kept.
+    /// Whether versioning is enabled.
     pub versioned: bool,
-    /// Objects may be locked against deletion.
+    /// Whether object lock is enabled.
     pub object_lock: bool,
 }
 
 impl S3Store {
-    /// Looks at the bucket, and tries whether an upload of `key` may be begun and aborted.
+    /// Queries the bucket, and begins and aborts an upload of `key`.
     pub fn preflight(&self, key: &str) -> Result<Preflight> {
         let mut found = Preflight::default();
         self.head_bucket(&mut found).map_err(|error| error.at("bucket", &self.bucket))?;
@@ -58,7 +58,7 @@ impl S3Store {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(Error::new(ErrorKind::NotFound, "there is no such bucket").because(error))
             }
-            // Credentials for a few objects may not look at the bucket as a whole; a write tells.
+            // Credentials for some objects only may not call HeadBucket; the upload below decides.
             Err(error)
                 if error.kind() == ErrorKind::Denied
                     && self.options.expected_bucket_owner.is_none() =>
@@ -70,9 +70,9 @@ impl S3Store {
         }
     }
 
-    /// Begins an upload and aborts it: what cannot be cleaned up should not be begun.
+    /// Begins an upload and aborts it: without the permission to abort, parts would stay.
     fn try_upload(&self, key: &str) -> Result<()> {
-        // Not given up half-way: what was begun has to be undone.
+        // Not cancelled in between: the upload that was begun has to be aborted.
         let store = Self { link: self.link.for_cleaning_up(), ..self.clone() };
         let upload = store.link.wait(Upload::begin(&store, key, &Default::default(), None))?;
         store.abort_upload(key, &upload.id).map_err(|error| {
@@ -191,8 +191,8 @@ impl S3Store {
         Ok(())
     }
 
-    /// An answer, or none where there is no such thing, or nobody answers. A connection that breaks
-    /// is an error.
+    /// The answer; `None` if there is no such configuration, or the operation is denied or not
+    /// supported. A broken connection is an error.
     fn ask<T>(
         &self,
         found: &mut Preflight,
@@ -201,7 +201,7 @@ impl S3Store {
     ) -> Result<Option<T>> {
         match answer {
             Ok(answer) => Ok(Some(answer)),
-            // No policy, no block, no lock: the question was answered.
+            // The bucket has no policy, no public access block, no lock.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if error.fact("code").is_some() || error.fact("status").is_some() => {
                 match error.kind() {

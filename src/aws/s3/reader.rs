@@ -1,4 +1,4 @@
-//! An object read by ranges, all of one version of it.
+//! The reader of an object: ranges of one version.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,38 +12,38 @@ use super::super::error::{Failure, classify};
 use super::super::fetch::Fetch;
 use super::S3Connection;
 use super::attributes::decode_metadata;
-use super::store::{S3Store, failed};
+use super::bucket::{S3Store, failed};
 use crate::base::{Error, ErrorKind, Result, Retry};
 use crate::object::{Attributes, ObjectReader};
 
-/// What opening an object reads of its end, in the one request that also tells its length: footer
-/// and index of most archives.
+/// Bytes at the end of an object that the opening request reads with its length: footer and index
+/// of most archives.
 const TAIL: u64 = 128 << 10;
 
-/// An object of a bucket, as it was when it was opened: every later read is bound to its ETag.
+/// An object of a bucket, in the version that was opened: every later read carries its ETag.
 pub struct S3Reader {
     fetcher: Fetcher,
     name: String,
     len: u64,
     tail: Bytes,
-    /// What is wrong in the tail would be wrong as often as it is looked at.
+    /// Set when the cached tail failed a digest: later reads fetch it again.
     tail_is_doubted: AtomicBool,
     metadata: BTreeMap<String, String>,
     store: S3Store,
-    /// Ranges that are being fetched, or were, and wait to be read.
+    /// Ranges that are being fetched, or are fetched and not read yet.
     ahead: Mutex<Fetches>,
 }
 
-/// Offset and length, and who fetches them.
+/// Fetches by offset and length.
 type Fetches = HashMap<(u64, u64), Fetch<Bytes>>;
 
-/// What it takes to read a range.
+/// Reads ranges of one object.
 #[derive(Clone)]
 struct Fetcher {
     store: S3Store,
     key: String,
     etag: Option<String>,
-    /// Buffers that go round: touching fresh memory costs more than filling it.
+    /// Recycled buffers: fresh memory costs more page faults than the copy into it.
     spare: Arc<Mutex<Vec<BytesMut>>>,
 }
 
@@ -137,7 +137,7 @@ impl ObjectReader for S3Reader {
         });
     }
 
-    fn distrust(&self) {
+    fn drop_cache(&self) {
         self.tail_is_doubted.store(true, Ordering::Relaxed);
     }
 
@@ -181,7 +181,7 @@ impl Fetcher {
                     .content_range()
                     .and_then(|range| range.rsplit('/').next()?.parse::<u64>().ok());
                 let answered = output.content_length().and_then(|len| u64::try_from(len).ok());
-                // A store that knows no suffix ranges answers with the whole object.
+                // A store without suffix ranges answers with the whole object.
                 let Some(len) = total.or(answered) else {
                     return Err(failed(Error::new(
                         ErrorKind::Io,
@@ -234,7 +234,7 @@ impl Fetcher {
         })
     }
 
-    /// Keeps the memory of what was read.
+    /// Recycles a buffer.
     fn give_back(&self, bytes: Bytes) {
         if let Ok(mut buffer) = bytes.try_into_mut() {
             buffer.clear();
@@ -242,7 +242,7 @@ impl Fetcher {
         }
     }
 
-    /// Reads a range. What arrived before a connection broke is not asked for again.
+    /// Reads a range. Bytes that arrived before a connection broke are not requested again.
     async fn fetch(&self, offset: u64, len: u64) -> Result<Bytes> {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let received = Mutex::new(spare.unwrap_or_default());

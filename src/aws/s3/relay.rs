@@ -1,4 +1,4 @@
-//! Copies an object within one service, without its bytes passing through here.
+//! Copies an object within one service, by requests that carry no bytes of it.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use super::super::error::classify;
 use super::super::percent::RESERVED_IN_PATH;
 use super::Checksum;
 use super::attributes::{encode_metadata, encode_tags};
-use super::store::{Head, S3Store};
+use super::bucket::{Head, S3Store};
 use super::upload::{Identity, SentPart, Upload, identify, is_unreadable};
 use crate::base::{Error, ErrorKind, Event, Result};
 use crate::localfs::Overwrite;
 use crate::object::Attributes;
 
-/// Bytes that the service copies in one request.
+/// Bytes of one UploadPartCopy.
 const PIECE: u64 = 256 << 20;
 
-/// What was copied.
+/// Result of a copy within the service.
 #[derive(Clone, Debug)]
 pub struct ServerCopy {
     /// Length of the object.
     pub len: u64,
-    /// Whether the service has a checksum of both objects, and they are the same.
+    /// Whether the service has equal checksums of both objects.
     pub checksum_compared: bool,
 }
 
@@ -39,8 +39,8 @@ impl S3Store {
         attributes: &Attributes,
         overwrite: Overwrite,
     ) -> Result<ServerCopy> {
-        // Not given up from outside: each request hears that the operation was cancelled, and what
-        // was begun has to be undone.
+        // Not cancelled from outside: each request observes the cancellation, and the upload has
+        // to be aborted.
         self.link.runtime().block_on(self.copy_parts(
             key,
             (source, source_key, etag),
@@ -70,8 +70,8 @@ impl S3Store {
         let upload = Upload::begin(self, key, &metadata, encode_tags(&attributes.tags)).await?;
         let copied = self.copy_all(&upload, (source, source_key), &from, overwrite).await;
         if let Err(error) = copied {
-            // The error that brought us here is the one to report; one of the abort names the
-            // upload as a warning.
+            // The first error is the one to report; a failed abort is a warning that names the
+            // upload.
             if let Err(left) = upload.abort_anyway().await {
                 let message = format!("an upload could not be aborted: {} ({left})", upload.id);
                 self.link.options().observer.note(&Event::Warning { message });
@@ -202,7 +202,7 @@ impl S3Store {
         if is_unreadable(&error) {
             return Ok(());
         }
-        // The answer may have been lost, and not the request.
+        // The request may have succeeded and its answer been lost.
         let could_be_ours = matches!(
             error.kind(),
             ErrorKind::NotFound | ErrorKind::Exists | ErrorKind::Io | ErrorKind::Limit
@@ -219,7 +219,7 @@ impl S3Store {
     }
 }
 
-/// Whether both have a checksum over all bytes, and it is the same.
+/// Whether both have a checksum over all bytes, and these are equal.
 fn same_checksum(from: &Head, to: &Head) -> bool {
     from.len == to.len
         && from

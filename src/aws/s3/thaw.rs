@@ -1,4 +1,4 @@
-//! Objects in an archive tier, which have to be thawed before they can be read.
+//! Restores objects from an archive tier of S3, before they can be read.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{GlacierJobParameters, RestoreRequest, Tier};
 
 use super::super::error::classify;
-use super::store::{Head, S3Store};
+use super::bucket::{Head, S3Store};
 use crate::base::{Error, ErrorKind, Event, Result, Stage, StageGuard};
 
-/// How fast, and how dear.
+/// The retrieval tier: speed and price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThawTier {
     /// Minutes; not from Deep Archive.
@@ -21,7 +21,7 @@ pub enum ThawTier {
 }
 
 impl ThawTier {
-    /// As AWS writes it.
+    /// AWS's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Expedited => "Expedited",
@@ -31,20 +31,20 @@ impl ThawTier {
     }
 }
 
-/// What is to be done about an object that is frozen.
+/// Options for an object in an archive tier.
 #[derive(Clone, Copy, Debug)]
 pub struct Thaw {
-    /// How fast.
+    /// The retrieval tier.
     pub tier: ThawTier,
-    /// For how many days the thawed copy stays.
+    /// Days for which the restored copy stays.
     pub days: u32,
-    /// Whether to wait until it is there.
+    /// Whether to wait until the object is restored.
     pub wait: bool,
-    /// How often to look.
+    /// The poll interval.
     pub poll: Duration,
 }
 
-/// The error of an object that cannot be read yet.
+/// The error of an object that is not restored yet.
 pub(super) fn frozen(cause: Error) -> Error {
     Error::new(
         ErrorKind::Io,
@@ -75,8 +75,9 @@ fn state(head: &Head) -> State {
 }
 
 impl S3Store {
-    /// Makes a frozen object readable: asks for it, and waits if that is wanted. Does nothing for
-    /// one that is readable. If it does not wait, an object that is not readable yet is an error.
+    /// Requests the restoration of an object in an archive tier, and waits for it if the options
+    /// say so; otherwise an object that is not readable yet is an error. Does nothing for a
+    /// readable object.
     pub fn thaw(&self, key: &str, thaw: Thaw) -> Result<()> {
         let look = || {
             self.link
@@ -115,7 +116,7 @@ impl S3Store {
                 Ok(())
             })?;
             now = look()?.0;
-            // So that observers see that something lives.
+            // Shows that the program is alive.
             options.observer.note(&Event::Advanced { bytes: 0, stored: 0 });
             if now == State::Frozen {
                 return Err(self.located(key)(Error::new(

@@ -14,8 +14,9 @@ use super::super::base64;
 use super::super::body::{MeteredBody, Progress};
 use super::super::error::classify;
 use super::super::{BandwidthLimit, ConnectionOptions};
+use super::bucket::{Head, S3Store};
 use super::checksum::Checksum;
-use super::store::{Head, S3Store};
+use super::open_uploads::{OpenUpload, abort};
 use crate::base::{Error, ErrorKind, Event, Result, hex, rfc3339};
 use crate::localfs::Overwrite;
 
@@ -24,7 +25,7 @@ use crate::localfs::Overwrite;
 pub(super) struct ListedPart {
     pub(super) len: u64,
     pub(super) etag: String,
-    /// The checksum that was agreed on, if the service keeps one.
+    /// The checksum of the upload's algorithm, if the service stores one.
     pub(super) checksum: Option<String>,
 }
 
@@ -46,8 +47,8 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// Begins an upload. A store that does not know the checksum gets another chance with MD5,
-    /// which all know.
+    /// Begins an upload. If the store does not support the checksum it is repeated with MD5,
+    /// which every store supports.
     pub(super) async fn begin(
         store: &S3Store,
         key: &str,
@@ -100,13 +101,13 @@ impl Upload {
         let output = match store.link.until_answered().request(make).await {
             Ok(output) => output,
             Err(error) => {
-                // An answer that was lost may have named one. The error that brought us here is the
-                // one to report.
+                // The request may have begun an upload whose answer was lost. The first error is
+                // the one to report.
                 if matches!(error.kind(), ErrorKind::Io | ErrorKind::Interrupted)
                     && attempts.load(Ordering::Relaxed) > 0
                 {
                     let store = S3Store { link: store.link.for_cleaning_up(), ..store.clone() };
-                    let _ = store.abort_unnamed(key, &started, None).await;
+                    let _ = Self::abort_unrecorded(&store, key, &started, None).await;
                 }
                 return Err(store.located(key)(error));
             }
@@ -117,12 +118,12 @@ impl Upload {
         })?;
         let upload =
             Self { store: store.clone(), key: key.to_owned(), id: id.to_owned(), checksum };
-        // The answer to an earlier attempt may have been lost, and with it the name of an upload.
+        // An earlier attempt may have begun an upload whose answer was lost.
         if attempts.load(Ordering::Relaxed) > 1
-            && let Err(error) = store.abort_unnamed(key, &started, Some(id)).await
+            && let Err(error) = Self::abort_unrecorded(store, key, &started, Some(id)).await
         {
-            // Whoever asked does not hear of this one any more. The error that brought us here is
-            // the one to report.
+            // The caller does not learn the id of this upload. The first error is the one to
+            // report.
             let _ = upload.abort_anyway().await;
             return Err(error);
         }
@@ -134,7 +135,7 @@ impl Upload {
         move |error| located(error).at("upload_id", &id)
     }
 
-    /// Sends a part. It may be sent again, and replaces itself.
+    /// Sends a part. A part that is sent again replaces the earlier one.
     pub(super) async fn put(&self, number: u32, data: Bytes, checksum: String) -> Result<SentPart> {
         let options = &self.store.options;
         let link_options = self.store.link.options();
@@ -234,7 +235,7 @@ impl Upload {
                 );
             }
             let next = page.next_part_number_marker().map(ToOwned::to_owned);
-            // A marker that stays where it is would go round for ever.
+            // A marker that does not change would repeat the page for ever.
             if page.is_truncated() != Some(true) || next.is_none() || next == marker {
                 return Ok(parts);
             }
@@ -242,7 +243,7 @@ impl Upload {
         }
     }
 
-    /// Makes the object of all parts, in the order of their numbers. `whole` is its checksum.
+    /// Completes the object from all parts, ascending by number. `whole` is its checksum.
     pub(super) async fn complete(
         &self,
         numbered: &[(u32, SentPart)],
@@ -282,45 +283,63 @@ impl Upload {
                 request.send().await.map_err(|error| classify("cannot complete the upload", error))
             }
         };
-        // The service puts thousands of parts together before it answers.
+        // The service joins thousands of parts before it answers.
         self.store.link.slow_request(make).await.map_err(self.located())?;
         Ok(())
     }
 
-    /// The checksum of the object that these parts make, as HEAD prints it.
+    /// The checksum of the object that consists of these parts, as HeadObject prints it.
     pub(super) fn checksum_of(&self, parts: &[SentPart]) -> Result<String> {
         self.checksum.of_object(parts.iter().map(|part| (part.checksum.as_str(), part.len)))
     }
 
-    /// Forgets the upload and its parts, also when the operation was cancelled. One that is gone
-    /// already is no error.
+    /// Aborts uploads of `key` that were begun at or after `started` (RFC 3339) and have no parts,
+    /// except the upload `ours`: uploads whose id was never recorded, because the process was
+    /// killed or the answer was lost.
+    pub(super) async fn abort_unrecorded(
+        store: &S3Store,
+        key: &str,
+        started: &str,
+        ours: Option<&str>,
+    ) -> Result<()> {
+        let mut found = Vec::new();
+        let mut look = |upload: OpenUpload| {
+            if upload.key == key
+                && upload.initiated.as_str() >= started
+                && Some(upload.upload_id.as_str()) != ours
+            {
+                found.push(upload);
+            }
+            Ok(())
+        };
+        match store.find_uploads(key, &mut look).await {
+            // Uploads cannot be listed. An upload without parts costs nothing.
+            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => {
+                return Ok(());
+            }
+            listed => listed?,
+        }
+        for upload in found {
+            let checksum = store.options.checksum();
+            let (id, key) = (upload.upload_id, key.to_owned());
+            let upload = Self { store: store.clone(), key, id, checksum };
+            if upload.parts().await.is_ok_and(|parts| parts.is_empty()) {
+                let message = format!(
+                    "an upload without parts is aborted, whose beginning got lost: {}",
+                    upload.id
+                );
+                store.link.options().observer.note(&Event::Note { message });
+                abort(store, &upload.key, &upload.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Aborts the upload and deletes its parts, also after a cancellation. An upload that does not
+    /// exist any more is no error.
     pub(super) async fn abort_anyway(&self) -> Result<()> {
         let store = S3Store { link: self.store.link.for_cleaning_up(), ..self.store.clone() };
         abort(&store, &self.key, &self.id).await
-    }
-}
-
-/// Forgets an upload and its parts. One that is gone already is no error.
-pub(super) async fn abort(store: &S3Store, key: &str, id: &str) -> Result<()> {
-    let make = |client: Client, _| {
-        let request = client
-            .abort_multipart_upload()
-            .bucket(&store.bucket)
-            .key(key)
-            .upload_id(id)
-            .set_request_payer(store.options.payer())
-            .set_expected_bucket_owner(store.options.owner());
-        async move { request.send().await.map_err(|error| classify("cannot abort an upload", error)) }
-    };
-    match store.link.request(make).await {
-        // A bucket that is not there may be there at another endpoint, and the upload with it.
-        Err(error)
-            if error.kind() == ErrorKind::NotFound
-                && error.fact("code") != Some("NoSuchBucket") =>
-        {
-            Ok(())
-        }
-        result => result.map(|_| ()).map_err(|error| store.located(key)(error).at("upload_id", id)),
     }
 }
 
@@ -378,14 +397,13 @@ pub(super) async fn put_object(
     Ok(())
 }
 
-/// The store did what it was asked to, and does not answer as S3 does. An error that comes with
-/// status 200 has a code.
+/// Whether the request succeeded with an answer that is not S3's: status 200 without an error code.
 pub(super) fn is_unreadable(error: &Error) -> bool {
     error.fact("status") == Some("200") && error.fact("code").is_none()
 }
 
-/// The bytes of an upload: in pieces that are counted and obey the bandwidth limit, or, to be
-/// signed, in one.
+/// A request body: in pieces that are metered and subject to the bandwidth limit, or in one piece
+/// if it has to be signed.
 fn body(data: Bytes, signed: bool, options: &ConnectionOptions, progress: &Progress) -> ByteStream {
     if signed {
         return ByteStream::from(data);
@@ -398,8 +416,8 @@ fn body(data: Bytes, signed: bool, options: &ConnectionOptions, progress: &Progr
     ))
 }
 
-/// A body that has to be signed goes in one piece, unseen: its time under the rate limit passes
-/// before, and it may be silent for as long as it takes at 64 KiB a second.
+/// Waits for the bandwidth limit's share of a signed body, which is sent in one piece without
+/// progress; the idle timeout starts after the time that the body takes at 64 KiB a second.
 async fn in_one_piece(len: u64, bandwidth: Option<&BandwidthLimit>, progress: &Progress) {
     let mut start = Instant::now();
     if let Some(limit) = bandwidth {
@@ -417,20 +435,19 @@ fn lacks_checksum(error: &Error) -> bool {
         || (about && matches!(code, "InvalidRequest" | "InvalidArgument"))
 }
 
-/// What HEAD says of an object, compared with what was sent.
+/// Result of comparing an object with the bytes that were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
-    /// Length and checksum are those that were sent, or it is made of just the parts that were
-    /// confirmed.
+    /// Length and checksum are equal, or the ETag is that of the confirmed parts.
     Same,
-    /// The length is the same, and nothing else can be told.
+    /// The length is equal, and the store returned nothing else to compare.
     Unknown,
     /// It is another object.
     Other,
 }
 
-/// Compares an object with parts that were sent, or, without parts, with one piece whose checksum
-/// is `whole`.
+/// Compares an object with the parts that were sent, or, if `parts` is empty, with a single body
+/// whose checksum is `whole`.
 pub(super) fn identify(
     head: &Head,
     checksum: Checksum,
@@ -446,14 +463,14 @@ pub(super) fn identify(
     } else {
         etag_of(parts)
     };
-    // With some encryption ETags are not made of MD5 digests, and say nothing.
+    // With some encryption ETags are not MD5 digests and cannot be compared.
     let opaque = head.has_opaque_etag
         || parts.iter().any(|part| {
             checksum == Checksum::Md5 && md5_of_etag(&part.etag).as_ref() != Some(&part.checksum)
         });
     let same_etag =
         etag.zip(head.etag.as_ref()).map(|(etag, found)| etag == found.trim_matches('"'));
-    // Of another length than the algorithm's it is no checksum, whatever the store calls it.
+    // A value of another length is not a checksum of this algorithm.
     let kept = head.checksums.get(checksum.name()).filter(|kept| kept.len() == whole.len());
     match (kept, same_etag) {
         (Some(kept), _) if kept == whole => Identity::Same,
@@ -466,8 +483,8 @@ pub(super) fn identify(
     }
 }
 
-/// The ETag of an object of these parts, where ETags are MD5 digests: the digest of theirs, and
-/// their number.
+/// The ETag of an object of these parts, where ETags are MD5 digests: the digest of the parts'
+/// digests, and the number of parts.
 fn etag_of(parts: &[SentPart]) -> Option<String> {
     let digests = parts
         .iter()
@@ -477,12 +494,12 @@ fn etag_of(parts: &[SentPart]) -> Option<String> {
     Checksum::Md5.of_object(pairs).ok().map(|etag| etag.trim_matches('"').to_owned())
 }
 
-/// The ETag of an object that was put in one piece: the MD5 digest in hex.
+/// The ETag of an object that was put in one request: the MD5 digest in hex.
 fn plain_etag(md5: &str) -> Option<String> {
     base64::decode(md5).map(|digest| hex(&digest))
 }
 
-/// Base64 of what is hex in an ETag of one part.
+/// The MD5 digest in the ETag of a part, in Base64.
 pub(super) fn md5_of_etag(etag: &str) -> Option<String> {
     let text = etag.trim_matches('"');
     if text.len() != 32 {

@@ -10,10 +10,10 @@ use super::super::settings::{Place, Settings, parse_age, state_directory};
 use crate::aws::Access;
 use crate::aws::ec2::delete_snapshot;
 use crate::aws::s3::{ObjectOptions, S3Location};
-use crate::base::{Error, Result, rfc3339};
-use crate::checkpoint::{SnapshotState, TaskKind, UploadState};
-use crate::image::ImageDirectoryTarget;
-use crate::ops::{self, TaskProgress, TaskState};
+use crate::base::{Error, Result, TaskKind, TaskState, rfc3339};
+use crate::image::{ImageDirectoryWriter, SnapshotBegun};
+use crate::object::UploadBegun;
+use crate::ops::{self, TaskProgress};
 
 /// Something that was left behind.
 #[derive(Clone, Debug)]
@@ -106,7 +106,7 @@ fn clean_task(
 ) -> Result<()> {
     let header = &task.entry.header;
     // Whoever continues it in this moment keeps it.
-    let held = if args.abort { task.entry.hold()? } else { None };
+    let held = if args.abort { task.entry.lock()? } else { None };
     if args.abort && held.is_none() {
         return Ok(());
     }
@@ -148,11 +148,11 @@ fn clean_task(
     if header.kind == TaskKind::Restore && Path::new(&header.target).is_absolute() {
         found.push(leftover("partial volumes", header.target.clone()));
         if args.abort {
-            ImageDirectoryTarget::clean(Path::new(&header.target), &header.tag())?;
+            ImageDirectoryWriter::remove_partial(Path::new(&header.target), &header.tag())?;
             removed(found);
         }
     }
-    if args.abort { task.entry.forget() } else { Ok(()) }
+    if args.abort { task.entry.remove() } else { Ok(()) }
 }
 
 /// What was found last is not there any more.
@@ -163,12 +163,12 @@ fn removed(found: &mut [Leftover]) {
 }
 
 /// The service that the upload was begun at, unless another is asked for.
-fn access_of(args: &CleanArgs, upload: &UploadState) -> Access {
+fn access_of(args: &CleanArgs, upload: &UploadBegun) -> Access {
     access_at(args, (&upload.endpoint, &upload.region, upload.profile.as_ref()))
 }
 
 /// The same for a snapshot.
-fn access_of_snapshot(args: &CleanArgs, snapshot: &SnapshotState) -> Access {
+fn access_of_snapshot(args: &CleanArgs, snapshot: &SnapshotBegun) -> Access {
     access_at(args, (&snapshot.ec2_endpoint, &snapshot.region, snapshot.profile.as_ref()))
 }
 

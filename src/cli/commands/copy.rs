@@ -11,13 +11,13 @@ use super::super::settings::{Place, Settings, archive_target, refuse_same_file};
 use super::in_bucket;
 use super::store::{refuse_existing, refuse_terminal};
 use crate::aws::s3::S3Store;
-use crate::base::{Error, ErrorKind, Event, Observer, Result, Stage, StageGuard};
+use crate::base::{Error, ErrorKind, Event, Observer, Result, Stage, StageGuard, TaskKind};
 use crate::engine::{Archive, Context};
 use crate::localfs::Overwrite;
 use crate::object::{Attributes, DirectoryStore, FileReader, ObjectReader, PipeReader, PipeWriter};
 use crate::ops::{self, ArchiveTarget, Copied, ObjectTarget};
 use crate::setup::{look_at_bucket, task_target};
-use crate::taskdb::{Kind, NewTask};
+use crate::taskdb::NewTask;
 
 pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Console) -> Result<()> {
     let observer = console.observer();
@@ -51,7 +51,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
     let task = NewTask {
         image_id: archive.document().image_id().map(ToString::to_string),
         size: archive.root().manifest.volumes.iter().map(|volume| volume.size.bytes()).sum(),
-        ..in_bucket(&to, Kind::Copy, shown_from.as_str(), shown.as_str())
+        ..in_bucket(&to, TaskKind::Copy, shown_from.as_str(), shown.as_str())
     };
     let work = |observer: &dyn Observer| {
         let context = Context { observer, ..context };
@@ -87,7 +87,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
                         overwrite,
                         attributes,
                         at_most,
-                        stretches: Vec::new(),
+                        segments: Vec::new(),
                         resumption: None,
                     };
                     ops::copy(&archive, ArchiveTarget::Object(target), context)?
@@ -140,7 +140,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
                             overwrite,
                             attributes,
                             at_most,
-                            stretches: Vec::new(),
+                            segments: Vec::new(),
                             resumption,
                         };
                         ops::copy(&archive, ArchiveTarget::Object(target), context)?
@@ -229,7 +229,7 @@ fn from_stream(
     };
     let to = Place::parse(&args.to)?;
     let shown = to.shown("standard output");
-    let task = in_bucket(&to, Kind::Copy, "standard input", shown.as_str());
+    let task = in_bucket(&to, TaskKind::Copy, "standard input", shown.as_str());
     let work = |observer: &dyn Observer| {
         let context = Context { observer, ..context };
         Ok(match &to {

@@ -15,9 +15,9 @@ pub(super) mod verify;
 
 use super::output::Console;
 use super::settings::{Place, Settings};
-use crate::base::Observer;
+use crate::base::{Observer, TaskKind};
 use crate::engine::{Context, Plan};
-use crate::taskdb::{Kind, NewTask, Origin};
+use crate::taskdb::{NewTask, Origin};
 
 /// What the engine gets.
 fn context<'a>(
@@ -38,7 +38,7 @@ fn context<'a>(
 /// A task of this run, with the place of its archive if that is a bucket.
 fn in_bucket(
     place: &Place,
-    kind: Kind,
+    kind: TaskKind,
     source: impl Into<String>,
     target: impl Into<String>,
 ) -> NewTask {

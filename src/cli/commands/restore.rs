@@ -14,14 +14,14 @@ use super::super::remote::{Remote, Side, open_archive};
 use super::super::settings::{Place, Settings, refuse_url};
 use super::in_bucket;
 use crate::aws::ebs::Requests;
-use crate::aws::ec2::{Ec2Options, Ec2Place, RestoreTask, restore_by_aws};
-use crate::base::{Error, Observer, Result};
+use crate::aws::ec2::{Ec2Destination, Ec2Options, RestoreTask, restore_by_aws};
+use crate::base::{Error, Observer, Result, TaskKind};
 use crate::engine::{Archive, Context};
-use crate::image::{DirectoryPlace, ImagePlace};
+use crate::image::{DirectoryDestination, ImageDestination};
 use crate::object::PipeReader;
 use crate::ops;
 use crate::setup::{restore_target, restore_to_ec2};
-use crate::taskdb::{Kind, NewTask};
+use crate::taskdb::NewTask;
 
 pub(in super::super) fn run(
     args: RestoreArgs,
@@ -58,7 +58,7 @@ fn to_directory(
     let plan = settings.reading_plan(place)?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let shown = args.target.display().to_string();
-    let target = DirectoryPlace {
+    let target = DirectoryDestination {
         path: args.target.clone(),
         overwrite: args.write.overwrite(),
         durability: args.write.durability(),
@@ -73,7 +73,7 @@ fn to_directory(
         None if args.write.dry_run => return Err(cannot_look()),
         None => {
             let input = PipeReader::stdin(settings.cancel.clone())?;
-            let task = in_bucket(place, Kind::Restore, "standard input", absolute.as_str());
+            let task = in_bucket(place, TaskKind::Restore, "standard input", absolute.as_str());
             recorded(console, state, &task, &observer, |observer| {
                 ops::restore_stream(
                     input,
@@ -122,7 +122,7 @@ fn task_of(place: &Place, archive: &Archive) -> NewTask {
         image_id: archive.document().image_id().map(ToString::to_string),
         name: archive.document().name().map(ToOwned::to_owned),
         size: archive.root().manifest.volumes.iter().map(|volume| volume.size.bytes()).sum(),
-        ..in_bucket(place, Kind::Restore, place.shown("standard input"), "")
+        ..in_bucket(place, TaskKind::Restore, place.shown("standard input"), "")
     }
 }
 
@@ -189,14 +189,14 @@ fn to_ec2(
         edits,
         observer: observer.clone(),
     };
-    let target = Ec2Place::new(options.clone());
+    let target = Ec2Destination::new(options.clone());
     let access = (args.sides.access(Side::Source), &args.sides.archive_link());
     let report = match open_archive(place, access, &args.thaw, settings, &observer)? {
         None if args.write.dry_run => return Err(cannot_look()),
         // Nobody can read a stream again, so what it leaves is of no use.
         None => {
             let input = PipeReader::stdin(settings.cancel.clone())?;
-            let task = in_bucket(place, Kind::Restore, shown.as_str(), format!("ec2 {region}"));
+            let task = in_bucket(place, TaskKind::Restore, shown.as_str(), format!("ec2 {region}"));
             recorded(console, state, &task, &observer, |observer| {
                 ops::restore_stream(
                     input,

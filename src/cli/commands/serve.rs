@@ -74,7 +74,7 @@ fn task_settings(
         archive: args.sides.access(Side::Target),
         archive_requests: args.sides.link.settings()?,
         objects: ObjectOptions {
-            stretches_at_once: args.volumes_at_once,
+            parallel_segments: args.volumes_at_once,
             ..args.object.options(0)?
         },
         allow_public_bucket: args.object.allow_public_bucket,

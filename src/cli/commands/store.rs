@@ -15,13 +15,13 @@ use super::in_bucket;
 use crate::aws::ebs::Requests;
 use crate::aws::ec2::{Ec2Image, Ec2Source, StoreTask, store_by_aws};
 use crate::aws::s3::ObjectOptions;
-use crate::base::{Error, ErrorKind, Observer, Result};
+use crate::base::{Error, ErrorKind, Observer, Result, TaskKind};
 use crate::engine::{Context, PackOptions};
 use crate::image::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
 use crate::object::{Attributes, DirectoryStore, PipeWriter};
 use crate::ops::{self, ArchiveTarget, ObjectTarget};
 use crate::setup::{StoreJob, look_at_bucket, store_to_bucket, task_target};
-use crate::taskdb::{Kind, NewTask};
+use crate::taskdb::NewTask;
 
 /// An image to be stored, wherever it is.
 struct Source {
@@ -72,10 +72,10 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
             .at("image_id", "derived from name, attributes and sizes, not from the disks' content"),
         _ => error,
     };
-    let (plan, bucket, at_most, stretches) = match &place {
+    let (plan, bucket, at_most, segments) = match &place {
         Place::S3(place) => {
             let options = ObjectOptions {
-                stretches_at_once: args.volumes_at_once,
+                parallel_segments: args.volumes_at_once,
                 ..args.object.options(0)?
             };
             let store =
@@ -86,13 +86,13 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
                 args.level,
                 &settings.cancel,
             )?;
-            (planned.plan, Some(planned.store), planned.at_most, planned.stretches)
+            (planned.plan, Some(planned.store), planned.at_most, planned.segments)
         }
         Place::Path(_) | Place::Stdio => (plan, None, 0, Vec::new()),
     };
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let quote = requests.map(|(requests, region)| {
-        Quote::new(requests, &region, args.ec2.ebs.ebs_account_rate, stretches.is_empty())
+        Quote::new(requests, &region, args.ec2.ebs.ebs_account_rate, segments.is_empty())
     });
     if args.write.dry_run {
         match (&bucket, &place) {
@@ -126,7 +126,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
         size: image.volumes().iter().map(|volume| volume.size().bytes()).sum(),
         ..in_bucket(
             &place,
-            Kind::Store,
+            TaskKind::Store,
             from.as_str(),
             bucket.as_ref().map_or_else(|| shown.clone(), |store| task_target(store, &shown)),
         )
@@ -150,7 +150,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
                     overwrite,
                     attributes,
                     at_most,
-                    stretches,
+                    segments,
                     resumption: None,
                 };
                 ops::store(image.as_ref(), ArchiveTarget::Object(target), &options, context)
@@ -167,7 +167,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
                     overwrite: args.write.overwrite(),
                     attributes: args.object.attributes()?,
                     at_most,
-                    stretches,
+                    segments,
                     allow_public: args.object.allow_public_bucket,
                     resumption: args.resume.resumption(from, task_target(&store, &shown))?,
                 };

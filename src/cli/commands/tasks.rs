@@ -3,9 +3,9 @@
 use super::super::args::TasksArgs;
 use super::super::output::{Console, tasks, tasks_text};
 use super::super::settings::state_directory;
-use crate::base::{Result, rfc3339};
+use crate::base::{Result, TaskState, rfc3339};
 use crate::ops::{self, TaskProgress};
-use crate::taskdb::{State, TaskDb, TaskRow};
+use crate::taskdb::{TaskDb, TaskRow};
 
 /// A task that is listed.
 pub(in super::super) enum Entry {
@@ -28,9 +28,9 @@ impl Entry {
     pub(in super::super) fn state(&self) -> &'static str {
         match self {
             // It waits for the next server.
-            Self::Unfinished(_, Some(row)) if row.state == State::Queued => row.state.shown(),
+            Self::Unfinished(_, Some(row)) if row.state == TaskState::Queued => row.state.name(),
             Self::Unfinished(task, _) => task.state.name(),
-            Self::Recorded(row) => row.state.shown(),
+            Self::Recorded(row) => row.state.name(),
         }
     }
 
@@ -87,7 +87,7 @@ fn merged(unfinished: Vec<TaskProgress>, mut rows: Vec<TaskRow>) -> Vec<Entry> {
         let header = &task.entry.header;
         let is_same = |row: &TaskRow| {
             let target = &row.task.target;
-            row.state != State::Completed
+            row.state != TaskState::Completed
                 && row.task.kind.name() == header.kind.name()
                 && (*target == header.target
                     || header

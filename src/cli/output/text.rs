@@ -2,15 +2,15 @@
 
 use super::super::commands::clean::Leftover;
 use super::super::commands::tasks::Entry;
-use crate::base::{BLOCK_BYTES, Error, hex, human_bytes, rfc3339};
+use crate::base::{BLOCK_BYTES, Error, TaskState, hex, human_bytes, rfc3339};
 use crate::format::{Footer, VolumeEntry};
 use crate::image::ImageDocument;
 use crate::object::Listed;
 use crate::ops::{
     Copied, Extracted, Inspection, MapCell, Restored, StoreOutcome, StorePlan, Stored,
-    TaskProgress, TaskState, Verified, VolumeInspection, shell_line,
+    TaskProgress, Verified, VolumeInspection, shell_line,
 };
-use crate::taskdb::{Origin, State, TaskRow};
+use crate::taskdb::{Origin, TaskRow};
 
 /// Cells of a map in one line.
 const MAP_WIDTH: usize = 64;
@@ -109,14 +109,12 @@ pub(in super::super) fn tasks_text(found: &[Entry]) -> String {
 fn unfinished_text(task: &TaskProgress, row: Option<&TaskRow>) -> String {
     let header = &task.entry.header;
     let waits = row.and_then(TaskRow::waits_for);
-    let state = match task.state {
-        _ if waits.is_some() => format!("waits for {}", printable(waits.unwrap_or_default())),
-        TaskState::InProgress => "running".to_owned(),
-        TaskState::Failed => {
-            format!(
-                "interrupted: {}",
-                printable(task.reason.as_deref().unwrap_or("the process ended without a word"))
-            )
+    let state = match waits {
+        Some(waits) => format!("waits for {}", printable(waits)),
+        None if task.state == TaskState::InProgress => "running".to_owned(),
+        None => {
+            let reason = task.reason.as_deref().unwrap_or("the process ended without a word");
+            format!("interrupted: {}", printable(reason))
         }
     };
     let name = name_of(header.image_id.as_deref());
@@ -150,14 +148,14 @@ fn recorded_text(row: &TaskRow) -> String {
         format!("{} {name} to {}, begun {}", task.kind.name(), task.target, rfc3339(row.started));
     let made = row.restored_id.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
     match row.state {
-        State::Queued => {
+        TaskState::Queued => {
             format!("{begun}, waits for {}\n", printable(row.waits_for().unwrap_or_default()))
         }
-        State::Running => format!("{begun}, {} %, running\n", row.percent),
-        State::Completed => {
+        TaskState::InProgress => format!("{begun}, {} %, running\n", row.percent),
+        TaskState::Completed => {
             format!("{begun}, completed {}{made}\n", row.ended.map(rfc3339).unwrap_or_default())
         }
-        State::Failed => {
+        TaskState::Failed => {
             format!(
                 "{begun}, {} %, failed: {}\n",
                 row.percent,

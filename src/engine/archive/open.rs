@@ -29,7 +29,7 @@ impl Archive {
         let head_len = reader.len().min(512) as usize;
         reader.read_at(0, &mut head[..head_len])?;
         if !frame::begins(&head) {
-            reader.distrust();
+            reader.drop_cache();
             reader.read_at(0, &mut head[..head_len])?;
         }
         if !frame::begins(&head) {
@@ -185,7 +185,7 @@ pub(in super::super) fn twice<T>(
 ) -> Result<T> {
     match read() {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            reader.distrust();
+            reader.drop_cache();
             read()
         }
         outcome => outcome,

@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{Refusal, RestoreRequest, StoreRequest};
 use super::{Shared, refusal};
-use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Edits};
+use crate::aws::ec2::{Ec2Destination, Ec2Image, Ec2Options, Edits};
 use crate::aws::s3::{S3Location, S3Store};
-use crate::base::{Error, ErrorKind, ImageId, Result, check_image_name, random_id};
+use crate::base::{Error, ErrorKind, ImageId, Result, TaskKind, check_image_name, random_id};
 use crate::engine::Archive;
 use crate::object::ObjectStore;
 use crate::setup::{look_at_bucket, restore_target, task_target, told};
-use crate::taskdb::{Kind, NewTask, Origin, Rules};
+use crate::taskdb::{NewTask, Origin, Rules};
 
 /// Memory of an image that is only looked at.
 const NOTHING_IS_SENT: u64 = 1 << 20;
@@ -74,7 +74,7 @@ impl Shared {
             scope: Some(scope.to_owned()),
             size,
             ..NewTask::new(
-                Kind::Store,
+                TaskKind::Store,
                 Origin::Server,
                 id.as_str(),
                 task_target(&store, &place.to_string()),
@@ -142,7 +142,7 @@ impl Shared {
             edits: work.edits(),
             observer: self.counters.clone(),
         };
-        let place = Ec2Place::new(options.clone());
+        let place = Ec2Destination::new(options.clone());
         place.check(document).map_err(|error| match (error.kind(), error.fact("image_id")) {
             (ErrorKind::Exists, Some(taken)) => refusal::name_taken(&name, taken),
             (ErrorKind::Usage, _) if check_image_name(&name).is_err() => malformed(&error),
@@ -160,7 +160,7 @@ impl Shared {
             scope: Some(scope.to_owned()),
             size: archive.root().manifest.volumes.iter().map(|volume| volume.size.bytes()).sum(),
             ..NewTask::new(
-                Kind::Restore,
+                TaskKind::Restore,
                 Origin::Server,
                 format!("s3://{}/{}", request.bucket, request.object_key),
                 restore_target(&options, &archive),

@@ -4,8 +4,8 @@ use super::super::{
     Overview, Refusal, RestoreProgress, RestoredImage, Running, StorePage, StoreQuery, StoreResult,
 };
 use super::{Shared, lock, refusal};
-use crate::base::{Error, ImageId, Result};
-use crate::taskdb::{Filter, State, TaskRow, page};
+use crate::base::{Error, ImageId, Result, TaskState};
+use crate::taskdb::{Filter, TaskRow, page};
 
 /// Tasks of an overview.
 const SHOWN: usize = 200;
@@ -60,8 +60,8 @@ impl Shared {
             started: row.started,
             bucket: row.task.bucket.unwrap_or_default(),
             object_key: row.task.object_key.unwrap_or_default(),
-            state: row.state.shown(),
-            reason: row.reason.filter(|_| row.state == State::Failed),
+            state: row.state.name(),
+            reason: row.reason.filter(|_| row.state == TaskState::Failed),
         }
     }
 
@@ -77,11 +77,11 @@ impl Shared {
             target: row.task.target,
             started: row.started,
             ended: row.ended,
-            state: row.state.shown(),
-            queued: row.state == State::Queued,
+            state: row.state.name(),
+            queued: row.state == TaskState::Queued,
             percent: live.map_or(row.percent, |live| live.percent()),
             rate: live.and_then(|live| live.rate()),
-            reason: if row.state == State::Queued {
+            reason: if row.state == TaskState::Queued {
                 row.reason.map(|what| format!("waits for {what}"))
             } else {
                 row.reason
@@ -93,9 +93,9 @@ impl Shared {
 
 fn restored(reserved: &ImageId, row: TaskRow) -> Result<RestoredImage> {
     let progress = match row.state {
-        State::Queued | State::Running => RestoreProgress::Pending,
-        State::Completed => RestoreProgress::Available,
-        State::Failed => RestoreProgress::Failed,
+        TaskState::Queued | TaskState::InProgress => RestoreProgress::Pending,
+        TaskState::Completed => RestoreProgress::Available,
+        TaskState::Failed => RestoreProgress::Failed,
     };
     Ok(RestoredImage {
         reserved: reserved.clone(),
@@ -109,6 +109,6 @@ fn restored(reserved: &ImageId, row: TaskRow) -> Result<RestoredImage> {
         started: row.started,
         progress,
         percent: row.percent,
-        reason: row.reason.filter(|_| row.state == State::Failed),
+        reason: row.reason.filter(|_| row.state == TaskState::Failed),
     })
 }

@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use super::requests::{RestoreWork, StoreWork};
 use super::{LEVEL, Shared, lock, share_of};
-use crate::aws::ec2::{Ec2Image, Ec2Options, Ec2Place, Ec2Source};
+use crate::aws::ec2::{Ec2Destination, Ec2Image, Ec2Options, Ec2Source};
 use crate::aws::{Compute, Session, needs_other_credentials};
-use crate::base::{BLOCK_BYTES, Error, Event, ImageId, Observer, Result};
+use crate::base::{BLOCK_BYTES, Error, Event, ImageId, Observer, Result, TaskKind};
 use crate::engine::{Archive, Context, PackOptions};
 use crate::localfs::Overwrite;
 use crate::object::{Attributes, ObjectStore};
 use crate::ops::Resumption;
 use crate::setup::{Recorder, StoreJob, failure_reason, restore_to_ec2, store_to_bucket, told};
-use crate::taskdb::{Kind, TaskRow};
+use crate::taskdb::TaskRow;
 
 /// Between two looks for work that other servers were asked for, or left.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -162,9 +162,9 @@ fn perform(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>) ->
         return Ok(());
     }
     let once = |restart: bool| match row.task.kind {
-        Kind::Store => store(shared, row, observer, restart),
-        Kind::Restore => restore(shared, row, observer, restart),
-        Kind::Copy => Err(Error::internal("nobody asks a server to copy")),
+        TaskKind::Store => store(shared, row, observer, restart),
+        TaskKind::Restore => restore(shared, row, observer, restart),
+        TaskKind::Copy => Err(Error::internal("nobody asks a server to copy")),
     };
     match once(false) {
         // What failed before was asked for with other tags, or done by another version.
@@ -243,7 +243,7 @@ fn store(
         overwrite: Overwrite::No,
         attributes: Attributes { tags: work.tags.into_iter().collect(), ..Attributes::default() },
         at_most: planned.at_most,
-        stretches: planned.stretches,
+        segments: planned.segments,
         allow_public: settings.allow_public_bucket,
         resumption: resumption(shared, row, restart),
     };
@@ -282,10 +282,16 @@ fn restore(
     let (plan, memory) = share_of(settings).plan_with_blocks(true)?;
     let edits = work.edits();
     let about_snapshots = edits.about_snapshots();
-    let place =
-        Ec2Place::new(Ec2Options { ec2, ebs, quotas, memory, edits, observer: observer.clone() });
+    let place = Ec2Destination::new(Ec2Options {
+        ec2,
+        ebs,
+        quotas,
+        memory,
+        edits,
+        observer: observer.clone(),
+    });
     let (noting, id) = (shared.clone(), row.id);
-    let place = place.telling(Arc::new(move |restored| match &restored.image_id {
+    let place = place.on_finished(Arc::new(move |restored| match &restored.image_id {
         Some(image_id) => noting.task_db.note_image(id, &noting.owner, image_id.as_str()),
         None => Ok(()),
     }));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use amistore::aws::ebs::{EbsConnection, Quotas};
 use amistore::aws::ec2::{
-    Ec2Connection, Ec2Image, Ec2Options, Ec2Place, Ec2Restored, Ec2Source, Edits,
+    Ec2Connection, Ec2Destination, Ec2Image, Ec2Options, Ec2Restored, Ec2Source, Edits,
 };
 use amistore::aws::{
     Access, ConnectionOptions, Credentials, RetryPolicy, Runtime, StaticCredentials,
@@ -13,7 +13,7 @@ use amistore::aws::{
 use amistore::base::{Cancel, Error, Event, Observer, Result};
 use amistore::checkpoint::StateDirectory;
 use amistore::engine::{Archive, Context, PackOptions, Plan};
-use amistore::image::ImagePlace;
+use amistore::image::ImageDestination;
 use amistore::localfs::Overwrite;
 use amistore::object::{Attributes, MemoryReader, MemoryStore};
 use amistore::ops::{self, ArchiveTarget, ObjectTarget, Resumption};
@@ -151,7 +151,7 @@ impl Bench {
             overwrite,
             attributes,
             at_most: 1 << 30,
-            stretches: Vec::new(),
+            segments: Vec::new(),
             resumption: None,
         };
         let stored = self.with_context(|context| {
@@ -163,8 +163,8 @@ impl Bench {
     }
 
     /// The place to restore to, with these wishes.
-    pub fn place(&self, edits: &Edits) -> Ec2Place {
-        Ec2Place::new(Ec2Options {
+    pub fn place(&self, edits: &Edits) -> Ec2Destination {
+        Ec2Destination::new(Ec2Options {
             ec2: self.ec2(),
             ebs: self.ebs(),
             quotas: Quotas::new(&self.aws.region(), Some(100_000)),

@@ -8,7 +8,9 @@ use std::path::Path;
 use amistore::aws::s3::{ObjectOptions, S3Store};
 use amistore::base::{Cancel, ErrorKind, NullObserver, Result};
 use amistore::engine::{Archive, Context, PackOptions, Plan};
-use amistore::image::{DirectoryPlace, ImageDirectoryTarget, ImageSource, ImageTarget, Leftovers};
+use amistore::image::{
+    DirectoryDestination, ImageDirectoryWriter, ImageSource, ImageWriter, Leftovers,
+};
 use amistore::localfs::{Durability, Overwrite};
 use amistore::object::{Attributes, Creation, ObjectStore};
 use amistore::ops::{self, ArchiveTarget, ObjectTarget, Resumption};
@@ -38,7 +40,7 @@ fn two_images() -> (TestImage, TestImage) {
 fn restore(bench: &Bench, key: &str, target: &Path) -> Result<()> {
     let reader = bench.store().open(key)?;
     let archive = Archive::open(reader)?;
-    let place = DirectoryPlace {
+    let place = DirectoryDestination {
         path: target.to_owned(),
         overwrite: Overwrite::No,
         durability: Durability::Cached,
@@ -127,7 +129,7 @@ fn a_local_restore_leaves_what_a_remote_one_has_to_continue() {
     let target = bench.directory.path().join("restored");
     interrupt(&bench, "one.bin", &target);
     // It writes the other image's volumes under their partial names, and dies.
-    let mut local = ImageDirectoryTarget::create(&target, Overwrite::No, Durability::Cached)
+    let mut local = ImageDirectoryWriter::create(&target, Overwrite::No, Durability::Cached)
         .expect("begins")
         .leaving(Leftovers::Remove);
     for (snapshot, volume) in other.document().snapshots().iter().zip(other.volumes()) {
@@ -178,7 +180,7 @@ fn another_level_does_not_undo_what_was_sent() {
             overwrite,
             attributes,
             at_most,
-            stretches: Vec::new(),
+            segments: Vec::new(),
             resumption,
         };
         ops::store(&image, ArchiveTarget::Object(target), &PackOptions::default(), context)

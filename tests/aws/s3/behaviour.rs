@@ -428,7 +428,7 @@ fn a_damaged_archive_is_not_carried_on() {
                 overwrite,
                 attributes,
                 at_most: archive.reader().len(),
-                stretches: Vec::new(),
+                segments: Vec::new(),
                 resumption: None,
             });
             with_context(|context| ops::copy(&archive, target, context))

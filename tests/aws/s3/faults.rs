@@ -11,7 +11,7 @@ use amistore::aws::s3::S3Store;
 use amistore::base::{Error, ErrorKind, Result, SnapshotId, VolumeSize};
 use amistore::engine::{Archive, Selection};
 use amistore::image::ImageDocument;
-use amistore::image::ImageTarget;
+use amistore::image::ImageWriter;
 use amistore::localfs::Overwrite;
 use amistore::object::{Attributes, Creation, ObjectStore};
 use amistore::ops::{self, ArchiveTarget, ObjectTarget};
@@ -114,7 +114,7 @@ impl Drill {
                     overwrite,
                     attributes,
                     at_most: archive.reader().len(),
-                    stretches: Vec::new(),
+                    segments: Vec::new(),
                     resumption: resumption.map(Box::new),
                 });
                 with_context(|context| ops::copy(&archive, target, context))?;
@@ -217,7 +217,7 @@ impl Drill {
 #[derive(Clone, Default)]
 struct Collected(Arc<Mutex<Vec<MemorySink>>>);
 
-impl ImageTarget for Collected {
+impl ImageWriter for Collected {
     fn create_volume(&mut self, _id: &SnapshotId, _size: VolumeSize) -> Result<Arc<dyn BlockSink>> {
         let sink = MemorySink::default();
         self.0.lock().expect("no panic").push(sink.clone());

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use amistore::base::{
-    Cancel, CellAddress, ErrorKind, Event, GROUP_BLOCKS, Observer, Result, VolumeSize,
+    Cancel, CellAddress, ErrorKind, Event, GROUP_BLOCKS, Observer, Result, TaskKind, VolumeSize,
 };
-use amistore::checkpoint::{TaskHeader, TaskKind};
+use amistore::checkpoint::TaskHeader;
 use amistore::engine::{Archive, PackOptions};
 use amistore::format::BlockMap;
 use amistore::image::ImageDocument;
-use amistore::image::{DirectoryPlace, ImageSource};
+use amistore::image::{DirectoryDestination, ImageSource};
 use amistore::localfs::{Durability, Overwrite};
 use amistore::object::{Attributes, MemoryReader, ObjectStore};
 use amistore::ops::{self, ArchiveTarget, Copied, ObjectTarget, StoreOutcome, Stored};
@@ -256,7 +256,7 @@ fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
                 overwrite,
                 attributes,
                 at_most: site.longest(),
-                stretches: Vec::new(),
+                segments: Vec::new(),
                 resumption: resumption.map(Box::new),
             });
             ops::store(&site.image, target, &PackOptions::default(), context)
@@ -318,7 +318,7 @@ fn a_copy_that_was_interrupted_at_any_request_goes_on_there() {
             overwrite,
             attributes,
             at_most: archive.reader().len(),
-            stretches: Vec::new(),
+            segments: Vec::new(),
             resumption: resumption.map(Box::new),
         });
         with_context(|context| ops::copy(&archive, target, context))
@@ -490,7 +490,7 @@ fn two_processes_do_not_do_the_same_work() {
 fn restore(site: &Site, target: &Path) -> Result<()> {
     let reader = site.bench.store().open("source.bin")?;
     let archive = Archive::open(reader)?;
-    let place = DirectoryPlace {
+    let place = DirectoryDestination {
         path: target.to_owned(),
         overwrite: Overwrite::No,
         durability: Durability::Cached,

@@ -205,14 +205,14 @@ pub fn store_side_by_side(
         let (overwrite, attributes, resumption) =
             (Overwrite::No, Attributes::default(), resumption.map(Box::new));
         let planned = ops::plan_store(image, &PackOptions::default(), context)?;
-        let (at_most, stretches) = (planned.longest_archive, planned.stretches());
+        let (at_most, segments) = (planned.longest_archive, planned.segments());
         let target = ObjectTarget {
             store: &store,
             key: key.to_owned(),
             overwrite,
             attributes,
             at_most,
-            stretches,
+            segments,
             resumption,
         };
         ops::store(image, ArchiveTarget::Object(target), &PackOptions::default(), context)
@@ -236,7 +236,7 @@ pub fn store(
             overwrite,
             attributes,
             at_most,
-            stretches: Vec::new(),
+            segments: Vec::new(),
             resumption,
         };
         ops::store(image, ArchiveTarget::Object(target), &PackOptions::default(), context)

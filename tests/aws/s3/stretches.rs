@@ -270,7 +270,7 @@ fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
                 overwrite: Overwrite::No,
                 attributes: Attributes::default(),
                 at_most: planned.longest_archive,
-                stretches: planned.stretches(),
+                segments: planned.segments(),
                 resumption: with_task.then(|| Box::new(bench.resumption(key))),
             });
             ops::store(&image, target, &PackOptions::default(), context)
@@ -332,7 +332,7 @@ fn interrupt_while_an_upload_is_begun(fault: FaultKind) {
                 overwrite: Overwrite::No,
                 attributes: Attributes::default(),
                 at_most: ops::plan_store(&image, &PackOptions::default(), context)?.longest_archive,
-                stretches: Vec::new(),
+                segments: Vec::new(),
                 resumption: None,
             });
             ops::store(&image, target, &PackOptions::default(), context)
@@ -471,7 +471,7 @@ fn a_checksum_that_forbids_gaps_is_refused_before_anything_is_sent() {
             overwrite: Overwrite::No,
             attributes: Attributes::default(),
             at_most: planned.longest_archive,
-            stretches: planned.stretches(),
+            segments: planned.segments(),
             resumption: None,
         });
         ops::store(&image, target, &PackOptions::default(), context)

@@ -196,7 +196,7 @@ fn wishes_about_volumes_at_once_that_cannot_be_followed_are_refused() {
     with(&["--volumes-at-once", "2", "--checksum-algorithm", "SHA256"])
         .failed(2, &["MD5 only", "one volume at a time"]);
     with(&["--volumes-at-once", "2", "--memory", "64MiB"])
-        .failed(7, &["side by side", "missing bytes", "--memory"]);
+        .failed(7, &["in parallel", "missing bytes", "--memory"]);
     assert!(
         world.com.s3.open_uploads("images").is_empty()
             && world.com.s3.object("images", &format!("{ami}.bin")).is_none()

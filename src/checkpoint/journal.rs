@@ -1,15 +1,15 @@
-//! A file of records that are appended and checked: what a crash cut off is not believed, and what
-//! came before it is.
+//! An append-only file of records, each with a digest: a record that a crash cut off is ignored,
+//! and those before it are valid.
 //!
-//! A record is: u32 length of what follows but the digest, u8 kind, payload, the first 8 bytes of
-//! the SHA-256 of kind and payload. Numbers are little-endian.
+//! A record is: u32 length of kind and payload, u8 kind, payload, the first 8 bytes of the SHA-256
+//! of kind and payload. Numbers are little-endian.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Take, Write};
 
 use crate::codec::sha256;
 
-/// Longer records are not written, and not believed.
+/// The largest length of kind and payload. The longest payload is the metadata of an image.
 const MAX_RECORD: usize = 9 << 20;
 const DIGEST: usize = 8;
 
@@ -25,26 +25,35 @@ pub(super) fn encode(kind: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Reads records from the start of a file, as far as they are whole.
+/// A record of a task file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its kind; `H` is reserved for the header.
+    pub kind: u8,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
+
+/// Reads valid records from the start of a file.
 pub(super) struct Records {
     input: BufReader<Take<File>>,
-    /// Where the last whole record ended.
+    /// The offset behind the last valid record.
     end: u64,
 }
 
 impl Records {
-    /// At most `end` bytes of the file are looked at.
+    /// Reads at most `end` bytes of the file.
     pub(super) fn new(file: File, end: u64) -> Self {
         Self { input: BufReader::with_capacity(256 << 10, file.take(end)), end: 0 }
     }
 
-    /// Where the records that were read end: what is behind it is not believed.
+    /// The offset behind the last valid record that was read.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// The next record; `None` at the end, or where something is torn.
-    pub(super) fn next(&mut self) -> std::io::Result<Option<(u8, Vec<u8>)>> {
+    /// The next record; `None` at the end, or at the first record that is not valid.
+    pub(super) fn next(&mut self) -> std::io::Result<Option<Record>> {
         let mut len = [0; 4];
         if !self.fill(&mut len)? {
             return Ok(None);
@@ -60,10 +69,10 @@ impl Records {
         self.end += 4 + body.len() as u64;
         body.truncate(len);
         let kind = body.remove(0);
-        Ok(Some((kind, body)))
+        Ok(Some(Record { kind, payload: body }))
     }
 
-    /// Whether there was enough to fill `buffer`.
+    /// Fills `buffer`; false if the file ends before.
     fn fill(&mut self, buffer: &mut [u8]) -> std::io::Result<bool> {
         match self.input.read_exact(buffer) {
             Err(cause) if cause.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
@@ -72,7 +81,7 @@ impl Records {
     }
 }
 
-/// Appends records, in memory until they are flushed.
+/// Appends records. They are buffered until they are flushed.
 pub(super) struct Appender {
     file: File,
     buffer: Vec<u8>,
@@ -93,14 +102,14 @@ impl Appender {
         if self.buffer.len() >= 64 << 10 { self.flush() } else { Ok(()) }
     }
 
-    /// Hands what was appended to the system, so that it survives this process.
+    /// Writes the buffer to the file: the records survive this process.
     pub(super) fn flush(&mut self) -> std::io::Result<()> {
         self.file.write_all(&self.buffer)?;
         self.buffer.clear();
         Ok(())
     }
 
-    /// Writes what was appended to disk, so that it survives the machine.
+    /// Flushes, and syncs the file: the records survive a power failure.
     pub(super) fn sync(&mut self) -> std::io::Result<()> {
         self.flush()?;
         self.file.sync_data()
@@ -120,13 +129,13 @@ mod tests {
         let mut records = Records::new(file, u64::MAX);
         let mut found = Vec::new();
         while let Some(record) = records.next().expect("reads") {
-            found.push(record);
+            found.push((record.kind, record.payload));
         }
         (found, records.end())
     }
 
     #[test]
-    fn what_was_cut_off_anywhere_is_not_believed_and_the_rest_is() {
+    fn a_record_that_is_cut_off_anywhere_is_ignored_and_those_before_are_read() {
         let whole = [encode(1, b"one"), encode(2, b""), encode(3, &[7; 1000])];
         let bytes = whole.concat();
         let ends: Vec<usize> =
@@ -140,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_ends_what_is_believed() {
+    fn a_flipped_bit_ends_the_records() {
         let whole = [encode(1, b"one"), encode(2, b"two")].concat();
         let first = encode(1, b"one").len();
         for at in 0..whole.len() {

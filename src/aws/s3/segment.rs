@@ -1,12 +1,12 @@
-//! A stretch of an archive on its way up, and what all stretches of an upload share.
+//! The writer of one segment of an object, and the state that all segments of an upload share.
 //!
-//! Bytes are cut into parts of one size, and up to a number of parts are on their way while the
-//! next is filled; more are not taken from whoever appends.
+//! Bytes are cut into parts of one size. A bounded number of parts is in flight while the next is
+//! filled; `append` blocks while that number is reached.
 //!
-//! An object that is written front to back has one stretch. One whose stretches are written side by
-//! side has a range of part numbers for each, and what lies at the borders waits: the first part of
-//! a stretch is kept until the stretch before it has ended, because what that leaves over is too
-//! short for a part of its own. See `writer` for how borders are closed.
+//! An object that is written front to back has one segment. In a parallel upload each segment has
+//! a range of part numbers, and the parts at the borders are deferred: the first part of a segment
+//! stays in memory until the segment before it has ended, because the remainder of that is too
+//! short for a part of its own. `writer` joins the segments.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,83 +16,35 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::attributes::encode_metadata;
+use super::bucket::S3Store;
 use super::part_plan::PartPlan;
-use super::store::S3Store;
+use super::reused::{ReusedParts, StoredPart};
 use super::upload::{SentPart, Upload};
 use crate::base::{Error, ErrorKind, Result};
-use crate::checkpoint::{PartRecord, Piece, SharedTask, TaskRecord, UploadState};
-use crate::object::{self, Held};
+use crate::object::{self, ByteRanges, PartPiece, UploadBegun, UploadJournal, UploadPart};
 
-/// What the stretches of an upload share.
+/// State that the segments of an upload share.
 pub(super) struct Shared {
     pub(super) store: S3Store,
     pub(super) key: String,
     pub(super) metadata: Mutex<BTreeMap<String, String>>,
     pub(super) tags: Option<String>,
-    pub(super) task: Option<SharedTask>,
+    pub(super) journal: Option<Arc<dyn UploadJournal>>,
     pub(super) plan: PartPlan,
-    /// The number of the first part of each stretch. Below each but the first there is one number
-    /// for the border.
+    /// The number of the first part of each segment. The number below it is reserved for the part
+    /// across the border, except for the first segment.
     pub(super) numbers: Vec<u32>,
     pub(super) upload: Mutex<Option<Upload>>,
-    pub(super) kept: Kept,
-    /// One permit for each part that may be on its way.
+    /// Parts of an earlier run.
+    pub(super) reused: ReusedParts,
+    /// One permit for each part that may be in flight.
     pub(super) flights: Arc<Semaphore>,
-    /// Stretches that were finished and wait to be joined.
+    /// Finished segments that are not joined yet.
     pub(super) finished: Mutex<Vec<Finished>>,
 }
 
-/// Parts that the service has from an earlier run.
-#[derive(Default)]
-pub(super) struct Kept {
-    pub(super) parts: BTreeMap<u32, Placed>,
-    /// Of each stretch what lies in such parts: where it begins and ends, and the part.
-    covered: Vec<Vec<(u64, u64, u32)>>,
-    held: Vec<Arc<Held>>,
-}
-
-/// A part that the service has, and what it is made of.
-#[derive(Clone, Debug)]
-pub(super) struct Placed {
-    pub(super) part: SentPart,
-    pub(super) pieces: Vec<Piece>,
-}
-
-impl Kept {
-    /// Parts for `stretches` stretches. What lies in them is passed over if it is known to come
-    /// again as it was.
-    pub(super) fn new(parts: BTreeMap<u32, Placed>, stretches: usize, passed_over: bool) -> Self {
-        let mut covered = vec![Vec::new(); stretches];
-        if passed_over {
-            for (number, placed) in &parts {
-                for piece in &placed.pieces {
-                    if let Some(covered) = covered.get_mut(usize::from(piece.stretch)) {
-                        covered.push((piece.offset, piece.offset + piece.len, *number));
-                    }
-                }
-            }
-        }
-        let mut held = Vec::new();
-        for covered in &mut covered {
-            covered.sort_unstable();
-            let mut ranges = Held::default();
-            covered.iter().for_each(|(start, end, _)| ranges.push(*start, end - start));
-            held.push(Arc::new(ranges));
-        }
-        Self { parts, covered, held }
-    }
-
-    /// The part in which this byte lies, and where that ends.
-    fn covering(&self, stretch: usize, offset: u64) -> Option<(u64, u32)> {
-        let covered = self.covered.get(stretch)?;
-        let (_, end, number) =
-            covered[..covered.partition_point(|(start, _, _)| *start <= offset)].last()?;
-        (offset < *end).then_some((*end, *number))
-    }
-}
-
 impl Shared {
-    /// The upload, begun and noted now if it was not before.
+    /// The upload. The first call begins it and reports it to the journal.
     pub(super) fn upload(&self) -> Result<Upload> {
         let mut known = self.upload.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(upload) = &*known {
@@ -107,7 +59,7 @@ impl Shared {
             self.tags.clone(),
         ))?;
         *known = Some(upload.clone());
-        let state = UploadState {
+        let begun = UploadBegun {
             endpoint: self.store.link.endpoint().to_string(),
             region: self.store.link.region(),
             bucket: self.store.bucket.clone(),
@@ -115,11 +67,13 @@ impl Shared {
             upload_id: upload.id.clone(),
             part_size: self.plan.part_size,
             checksum: upload.checksum.name().to_owned(),
-            options: asked(&self.store, self.tags.as_deref()),
+            options: self.store.upload_options(self.tags.as_deref()),
             profile: self.store.link.profile(),
-            stretches: if self.is_divided() { self.numbers.clone() } else { Vec::new() },
+            segments: if self.is_divided() { self.numbers.clone() } else { Vec::new() },
         };
-        self.note(&TaskRecord::Upload(state), true)?;
+        if let Some(journal) = &self.journal {
+            journal.upload_begun(&begun)?;
+        }
         Ok(upload)
     }
 
@@ -127,37 +81,36 @@ impl Shared {
         self.numbers.len() > 1
     }
 
-    /// The first number that is not for parts of this stretch.
-    fn end_of(&self, stretch: usize) -> u32 {
-        // One below the first part of the next is for the border.
-        self.numbers.get(stretch + 1).map_or(super::MAX_PARTS as u32 + 1, |next| next - 1)
+    /// The end of the segment's range of part numbers.
+    fn end_of(&self, segment: usize) -> u32 {
+        // The number below the first part of the next segment is reserved for the border.
+        self.numbers.get(segment + 1).map_or(super::MAX_PARTS as u32 + 1, |next| next - 1)
     }
 
-    fn note(&self, record: &TaskRecord, sync: bool) -> Result<()> {
-        let Some(task) = &self.task else { return Ok(()) };
-        let mut task = task.lock().unwrap_or_else(PoisonError::into_inner);
-        task.note(record)?;
-        if sync { task.sync() } else { task.flush() }
+    /// Records a part that will be sent, or, with its ETag, was confirmed.
+    fn record_part(
+        &self,
+        number: u32,
+        (len, checksum, etag): (u64, &str, Option<&str>),
+        pieces: &[PartPiece],
+    ) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        journal.part_sent(&UploadPart {
+            number,
+            len,
+            checksum: checksum.to_owned(),
+            etag: etag.map(ToOwned::to_owned),
+            // In a single segment they follow from the number.
+            pieces: if self.is_divided() { pieces.to_vec() } else { Vec::new() },
+        })
     }
 }
 
-/// What was asked for with the object, which is decided when its upload begins.
-pub(super) fn asked(store: &S3Store, tags: Option<&str>) -> String {
-    let options = &store.options;
-    let parts = [
-        options.storage_class.as_deref(),
-        options.sse.as_deref(),
-        options.sse_kms_key_id.as_deref(),
-        tags,
-    ];
-    parts.map(|part| part.unwrap_or("-")).join(" ")
-}
-
-/// Bytes that wait to become a part, or a piece of one.
+/// Buffered bytes of a part, or of a piece of one.
 #[derive(Default)]
 pub(super) struct Chunk {
     pub(super) bytes: BytesMut,
-    pub(super) pieces: Vec<Piece>,
+    pub(super) pieces: Vec<PartPiece>,
 }
 
 impl Chunk {
@@ -165,12 +118,12 @@ impl Chunk {
         self.bytes.len() as u64
     }
 
-    fn push(&mut self, bytes: &[u8], stretch: usize, offset: u64) {
+    fn push(&mut self, bytes: &[u8], segment: usize, offset: u64) {
         self.bytes.extend_from_slice(bytes);
-        self.extend_pieces(Piece { stretch: stretch as u16, offset, len: bytes.len() as u64 });
+        self.extend_pieces(PartPiece { segment: segment as u16, offset, len: bytes.len() as u64 });
     }
 
-    /// Puts `other` behind it.
+    /// Appends `other`.
     pub(super) fn append(&mut self, other: Self) {
         if self.bytes.is_empty() {
             self.bytes = other.bytes;
@@ -180,10 +133,10 @@ impl Chunk {
         other.pieces.into_iter().for_each(|piece| self.extend_pieces(piece));
     }
 
-    fn extend_pieces(&mut self, piece: Piece) {
+    fn extend_pieces(&mut self, piece: PartPiece) {
         match self.pieces.last_mut() {
             Some(last)
-                if last.stretch == piece.stretch && last.offset + last.len == piece.offset =>
+                if last.segment == piece.segment && last.offset + last.len == piece.offset =>
             {
                 last.len += piece.len
             }
@@ -192,14 +145,14 @@ impl Chunk {
     }
 }
 
-/// Sends parts and hears what became of them.
+/// Sends parts and collects their confirmations.
 #[derive(Default)]
 pub(super) struct Sender {
-    /// Parts by number, those of earlier runs included, once they are reached or confirmed.
-    pub(super) sent: BTreeMap<u32, Placed>,
-    on_their_way: JoinSet<Result<(u32, Placed, Option<BytesMut>)>>,
-    /// Buffers that go round: touching fresh memory costs more than filling it. Not where stretches
-    /// share the memory.
+    /// Parts by number: confirmed ones, and those of earlier runs that this run has reached.
+    pub(super) sent: BTreeMap<u32, StoredPart>,
+    in_flight: JoinSet<Result<(u32, StoredPart, Option<BytesMut>)>>,
+    /// Recycled buffers: fresh memory costs more page faults than the copy into it. Not used in a
+    /// parallel upload, whose segments share the memory.
     spare: VecDeque<BytesMut>,
 }
 
@@ -212,25 +165,21 @@ impl Sender {
         buffer
     }
 
-    /// Sends `chunk` as part `number`, once there is room for another part on its way.
+    /// Sends `chunk` as part `number`, once another part may be in flight.
     pub(super) fn send(&mut self, shared: &Shared, number: u32, chunk: Chunk) -> Result<()> {
         let upload = shared.upload()?;
         let Chunk { bytes, pieces } = chunk;
         let data = bytes.freeze();
         let len = data.len() as u64;
         let checksum = upload.checksum.of(&data);
-        if let Some(kept) = shared.kept.parts.get(&number)
-            && (kept.part.len, kept.part.checksum.as_str()) == (len, checksum.as_str())
+        if let Some(reused) = shared.reused.parts.get(&number)
+            && (reused.part.len, reused.part.checksum.as_str()) == (len, checksum.as_str())
         {
-            self.sent.insert(number, Placed { part: kept.part.clone(), pieces });
+            self.sent.insert(number, StoredPart { part: reused.part.clone(), pieces });
             self.recycle(shared, data.try_into_mut().ok());
             return Ok(());
         }
-        // Flushed, not synced: without this record the part is only sent again.
-        shared.note(
-            &TaskRecord::Part(record(shared, number, len, &checksum, None, &pieces)),
-            false,
-        )?;
+        shared.record_part(number, (len, &checksum, None), &pieces)?;
         let permit = self.permit(shared)?;
         self.confirm_finished(shared)?;
         let recycled = !shared.is_divided();
@@ -238,20 +187,20 @@ impl Sender {
             let part = upload.put(number, data.clone(), checksum).await?;
             let buffer = if recycled { data.try_into_mut().ok() } else { None };
             drop(permit);
-            Ok((number, Placed { part, pieces }, buffer))
+            Ok((number, StoredPart { part, pieces }, buffer))
         };
-        self.on_their_way.spawn_on(work, shared.store.link.runtime().handle());
+        self.in_flight.spawn_on(work, shared.store.link.runtime().handle());
         Ok(())
     }
 
-    /// Waits until one more part may be on its way.
+    /// Waits until one more part may be in flight.
     fn permit(&mut self, shared: &Shared) -> Result<OwnedSemaphorePermit> {
         loop {
             if let Ok(permit) = shared.flights.clone().try_acquire_owned() {
                 return Ok(permit);
             }
-            // One of ours that fails should end the work; if there is none, others have all the
-            // room.
+            // A part of this segment that fails should end the work. If there is none, other
+            // segments hold all permits.
             if !self.confirm_one(shared)? {
                 let flights = shared.flights.clone();
                 return shared.store.link.wait(async {
@@ -264,22 +213,22 @@ impl Sender {
         }
     }
 
-    /// Waits for one of the parts on their way; false if there is none.
+    /// Waits for one of the parts in flight; false if there is none.
     fn confirm_one(&mut self, shared: &Shared) -> Result<bool> {
-        let on_their_way = &mut self.on_their_way;
+        let in_flight = &mut self.in_flight;
         let finished = shared.store.link.wait(async {
-            match on_their_way.join_next().await {
+            match in_flight.join_next().await {
                 None => Ok(None),
                 Some(Ok(result)) => result.map(Some),
                 Some(Err(_)) => Err(Error::internal("the task of an upload ended by itself")),
             }
         })?;
-        let Some((number, placed, buffer)) = finished else { return Ok(false) };
-        self.confirmed(shared, number, placed, buffer)?;
+        let Some((number, stored, buffer)) = finished else { return Ok(false) };
+        self.confirmed(shared, number, stored, buffer)?;
         Ok(true)
     }
 
-    /// Waits for all of them.
+    /// Waits for all parts in flight.
     pub(super) fn confirm_all(&mut self, shared: &Shared) -> Result<()> {
         while self.confirm_one(shared)? {}
         Ok(())
@@ -289,22 +238,12 @@ impl Sender {
         &mut self,
         shared: &Shared,
         number: u32,
-        placed: Placed,
+        stored: StoredPart,
         buffer: Option<BytesMut>,
     ) -> Result<()> {
-        let SentPart { len, checksum, etag } = &placed.part;
-        shared.note(
-            &TaskRecord::Part(record(
-                shared,
-                number,
-                *len,
-                checksum,
-                Some(etag.clone()),
-                &placed.pieces,
-            )),
-            false,
-        )?;
-        self.sent.insert(number, placed);
+        let SentPart { len, checksum, etag } = &stored.part;
+        shared.record_part(number, (*len, checksum, Some(etag)), &stored.pieces)?;
+        self.sent.insert(number, stored);
         self.recycle(shared, buffer);
         Ok(())
     }
@@ -315,61 +254,48 @@ impl Sender {
         }
     }
 
-    /// Takes what is finished by now: a part that failed should end the work soon.
+    /// Collects finished parts without waiting: a part that failed should end the work soon.
     fn confirm_finished(&mut self, shared: &Shared) -> Result<()> {
-        while let Some(finished) = self.on_their_way.try_join_next() {
-            let (number, placed, buffer) = finished
+        while let Some(finished) = self.in_flight.try_join_next() {
+            let (number, stored, buffer) = finished
                 .map_err(|_| Error::internal("the task of an upload ended by itself"))??;
-            self.confirmed(shared, number, placed, buffer)?;
+            self.confirmed(shared, number, stored, buffer)?;
         }
         Ok(())
     }
 }
 
-/// What is noted of a part. Pieces that follow from the number are not.
-fn record(
-    shared: &Shared,
-    number: u32,
-    len: u64,
-    checksum: &str,
-    etag: Option<String>,
-    pieces: &[Piece],
-) -> PartRecord {
-    let pieces = if shared.is_divided() { pieces.to_vec() } else { Vec::new() };
-    PartRecord { number, len, checksum: checksum.to_owned(), etag, pieces }
-}
-
-/// See the module.
-pub(super) struct S3Stretch {
+/// The writer of a segment.
+pub(super) struct S3Segment {
     shared: Arc<Shared>,
     index: usize,
-    /// Bytes so far, held ones included.
+    /// Bytes so far, skipped ones included.
     offset: u64,
     buffer: Chunk,
-    /// The first part, if it waits for the stretch before.
+    /// The first part, deferred until the segment before has ended.
     head: Option<Chunk>,
-    /// Whether there is no first part to wait with any more.
+    /// Whether the first part is deferred or stored already.
     is_behind_head: bool,
     /// The number of the next part.
     next: u32,
     sender: Sender,
 }
 
-/// A stretch all of whose bytes were appended, and what is left to do at its ends.
+/// A finished segment, with the bytes at its ends that are not sent yet.
 pub(super) struct Finished {
     pub(super) index: usize,
     pub(super) len: u64,
-    /// The first part, unless it is there already, or there was not enough for one.
+    /// The first part, unless the service has it, or the segment is shorter than a part.
     pub(super) head: Option<Chunk>,
-    /// What is behind the last whole part.
+    /// The bytes behind the last whole part.
     pub(super) tail: Chunk,
     /// The number of the part after the last.
     pub(super) next: u32,
-    pub(super) sent: BTreeMap<u32, Placed>,
+    pub(super) sent: BTreeMap<u32, StoredPart>,
 }
 
-impl S3Stretch {
-    /// A stretch of which nothing is there yet. All but the first wait with their first part.
+impl S3Segment {
+    /// Begins a segment. All but the first defer their first part.
     pub(super) fn new(shared: &Arc<Shared>, index: usize) -> Self {
         Self {
             shared: shared.clone(),
@@ -383,7 +309,8 @@ impl S3Stretch {
         }
     }
 
-    /// Goes on behind a stretch that ended with `tail`; what `sender` has on its way stays there.
+    /// Continues behind a joined segment that ended with `tail`; the parts of `sender` stay in
+    /// flight.
     pub(super) fn behind(
         shared: &Arc<Shared>,
         (index, offset, next): (usize, u64, u32),
@@ -410,15 +337,15 @@ impl S3Stretch {
         self.offset
     }
 
-    pub(super) fn held(&self) -> Arc<Held> {
-        self.shared.kept.held.get(self.index).cloned().unwrap_or_default()
+    pub(super) fn stored(&self) -> Arc<ByteRanges> {
+        self.shared.reused.ranges(self.index)
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         let part_size = self.shared.plan.part_size;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let left = match self.shared.kept.covering(self.index, self.offset) {
+            let left = match self.shared.reused.covering(self.index, self.offset) {
                 Some((end, number)) => {
                     let len = (rest.len() as u64).min(end - self.offset);
                     self.reach(number, len)?;
@@ -442,11 +369,12 @@ impl S3Stretch {
         Ok(())
     }
 
-    pub(super) fn pass(&mut self, len: u64) -> Result<()> {
+    pub(super) fn skip(&mut self, len: u64) -> Result<()> {
         let end = self.offset + len;
         while self.offset < end {
-            let Some((covered, number)) = self.shared.kept.covering(self.index, self.offset) else {
-                return Err(Error::internal("bytes are passed over that the store does not have")
+            let Some((covered, number)) = self.shared.reused.covering(self.index, self.offset)
+            else {
+                return Err(Error::internal("bytes are skipped that the store does not have")
                     .at("offset", self.offset));
             };
             self.reach(number, end.min(covered) - self.offset)?;
@@ -454,17 +382,16 @@ impl S3Stretch {
         Ok(())
     }
 
-    /// The next `len` bytes lie in part `number`, which the service has.
+    /// Advances by `len` bytes, which are in part `number` of an earlier run.
     fn reach(&mut self, number: u32, len: u64) -> Result<()> {
-        // Parts were cut where this run cuts them; otherwise bytes in front of one would be without
-        // a place.
+        // Every run cuts at the same positions, so a stored part begins where the buffer is empty.
         if self.buffer.len() > 0 {
-            return Err(Error::internal("a part that is up begins inside of another")
+            return Err(Error::internal("a stored part begins inside of another")
                 .at("part", number)
                 .at("offset", self.offset));
         }
-        if let Some(kept) = self.shared.kept.parts.get(&number) {
-            self.sender.sent.insert(number, kept.clone());
+        if let Some(reused) = self.shared.reused.parts.get(&number) {
+            self.sender.sent.insert(number, reused.clone());
         }
         self.is_behind_head = true;
         self.next = self.next.max(number + 1);
@@ -472,7 +399,7 @@ impl S3Stretch {
         Ok(())
     }
 
-    /// The buffer is a whole part.
+    /// Takes the buffer, which is a whole part.
     fn cut(&mut self) -> Result<()> {
         let chunk = std::mem::take(&mut self.buffer);
         if !self.is_behind_head {
@@ -497,7 +424,7 @@ impl S3Stretch {
         self.sender.send(&self.shared, number, chunk)
     }
 
-    /// Sends what is left as the last part of the object, and waits for all.
+    /// Sends the buffer as the last part of the object, and waits for all parts.
     pub(super) fn flush(&mut self) -> Result<()> {
         if self.buffer.len() > 0 {
             let chunk = std::mem::take(&mut self.buffer);
@@ -506,13 +433,13 @@ impl S3Stretch {
         self.sender.confirm_all(&self.shared)
     }
 
-    /// What was appended and not cut yet.
+    /// Takes the bytes that are not in a part yet.
     pub(super) fn take_buffer(&mut self) -> BytesMut {
         std::mem::take(&mut self.buffer).bytes
     }
 
-    /// The parts that are there.
-    pub(super) fn sent(&self) -> &BTreeMap<u32, Placed> {
+    /// The parts that the service has.
+    pub(super) fn sent(&self) -> &BTreeMap<u32, StoredPart> {
         &self.sender.sent
     }
 
@@ -520,33 +447,33 @@ impl S3Stretch {
         (std::mem::take(&mut self.buffer), std::mem::take(&mut self.sender))
     }
 
-    /// Ends all that is on its way.
+    /// Cancels all parts in flight.
     pub(super) async fn shutdown(&mut self) {
-        self.sender.on_their_way.shutdown().await;
+        self.sender.in_flight.shutdown().await;
     }
 }
 
-impl Drop for S3Stretch {
-    /// Nothing is on its way when this returns.
+impl Drop for S3Segment {
+    /// Cancels all parts in flight, and waits for that.
     fn drop(&mut self) {
-        if !self.sender.on_their_way.is_empty() {
+        if !self.sender.in_flight.is_empty() {
             let shared = self.shared.clone();
             shared.store.link.runtime().block_on(self.shutdown());
         }
     }
 }
 
-impl object::Stretch for S3Stretch {
+impl object::SegmentWriter for S3Segment {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.append(bytes)
     }
 
-    fn held(&self) -> Arc<Held> {
-        self.held()
+    fn stored(&self) -> Arc<ByteRanges> {
+        self.stored()
     }
 
-    fn pass(&mut self, len: u64) -> Result<()> {
-        self.pass(len)
+    fn skip(&mut self, len: u64) -> Result<()> {
+        self.skip(len)
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {

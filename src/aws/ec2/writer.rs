@@ -1,41 +1,42 @@
-//! An image that is being restored: its snapshots, begun or taken up, written, completed.
+//! An image that is being restored to EC2: its snapshots are begun or continued, written and
+//! completed.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::super::ebs::{EbsSink, NewSnapshot, SendBuffers, start_snapshot};
 use super::describe::{self, items, tag_params, tags, text, would};
-use super::fidelity::FidelityItem;
-use super::finish::{complete, finish, register, wait_for_snapshots};
-use super::place::{
-    Ec2Options, Ec2Place, Ec2Restored, RestoredSnapshot, delete_or_name, delete_snapshot,
+use super::destination::{
+    Ec2Destination, Ec2Options, Ec2Restored, RestoredSnapshot, delete_or_name, delete_snapshot,
     planned_snapshot,
 };
+use super::fidelity::FidelityItem;
+use super::finish::{complete, finish, register, wait_for_snapshots};
 use super::registration::wanted_tags;
 use crate::aws::ec2_query::Params;
 use crate::base::{
     BLOCK_BYTES, Error, ErrorKind, Event, Result, SnapshotId, VolumeSize, hex, random_id,
 };
-use crate::checkpoint::{SharedTask, SnapshotState, TaskRecord};
 use crate::codec::sha256;
-use crate::image::ImageDocument;
-use crate::image::ImageTarget;
+use crate::image::{ImageDocument, ImageWriter, ResumableRestore, SnapshotBegun};
 use crate::volume::BlockSink;
 
 /// EC2 takes 256 characters in the value of a tag, StartSnapshot 255.
 const LONGEST_TAG_OF_START: usize = 255;
-/// Volumes that are written side by side at most.
-const LANES: usize = 8;
+/// The largest number of volumes that are written in parallel.
+const PARALLEL_VOLUMES: usize = 8;
 
 /// An image that is being restored.
-pub(super) struct Ec2Target {
-    place: Ec2Place,
+pub(super) struct Ec2Writer {
+    destination: Ec2Destination,
     document: ImageDocument,
-    task: Option<SharedTask>,
-    nonce: String,
-    /// All volumes share them.
+    resume: Option<ResumableRestore>,
+    /// Makes client tokens unique to this restore. A resumed restore has the same one, so that a
+    /// repeated StartSnapshot finds the snapshot of the earlier run.
+    token_prefix: String,
+    /// Shared by all volumes.
     buffers: SendBuffers,
     volumes: Vec<Volume>,
     items: Vec<FidelityItem>,
@@ -45,18 +46,18 @@ pub(super) struct Ec2Target {
 struct Volume {
     archived: SnapshotId,
     snapshot_id: SnapshotId,
-    /// Tags that can only be set afterwards.
+    /// Tags that are too long for StartSnapshot, and are set when the snapshot is completed.
     late_tags: Vec<(String, String)>,
-    /// Whether an earlier run began it, and may have completed it in its last moment.
+    /// Whether an earlier run began it; that run may have completed it as its last step.
     continued: bool,
     /// `None` if an earlier run completed it.
     sink: Option<Arc<EbsSink>>,
 }
 
-/// Takes what an earlier run wrote to a snapshot that is complete.
-struct Complete;
+/// The sink of a snapshot that an earlier run completed: it discards the blocks.
+struct CompleteSink;
 
-impl BlockSink for Complete {
+impl BlockSink for CompleteSink {
     fn write_data(&self, _offset: u64, _data: &[u8], _digests: &[[u8; 32]]) -> Result<()> {
         Ok(())
     }
@@ -70,29 +71,33 @@ impl BlockSink for Complete {
     }
 }
 
-impl Ec2Target {
+impl Ec2Writer {
     pub(super) fn new(
-        place: Ec2Place,
+        destination: Ec2Destination,
         document: &ImageDocument,
-        task: Option<&SharedTask>,
+        resume: Option<&ResumableRestore>,
     ) -> Result<Self> {
+        let token_prefix = match resume {
+            Some(resume) => resume.record.identity.clone(),
+            None => format!("{:032x}", random_id()?),
+        };
         Ok(Self {
-            task: task.cloned(),
-            nonce: nonce(task)?,
-            buffers: SendBuffers::new(place.options.memory),
+            resume: resume.cloned(),
+            token_prefix,
+            buffers: SendBuffers::new(destination.options.memory),
             volumes: Vec::new(),
             items: Vec::new(),
             committed: false,
             document: document.clone(),
-            place,
+            destination,
         })
     }
 
     fn options(&self) -> &Ec2Options {
-        &self.place.options
+        &self.destination.options
     }
 
-    /// What the archive says of a snapshot.
+    /// The archived description of a snapshot; null if there is none.
     fn described(&self, id: &SnapshotId) -> &Value {
         let all = items(self.document.value(), "Snapshots");
         all.iter()
@@ -100,11 +105,11 @@ impl Ec2Target {
             .unwrap_or(&Value::Null)
     }
 
-    /// What becomes of the snapshot that an earlier run began for this volume: its id and whether
-    /// it is complete; `None` if it is of no use any more.
-    fn earlier(&self, noted: &SnapshotState) -> Result<Option<(SnapshotId, bool)>> {
-        let id = SnapshotId::parse(&noted.snapshot_id)?;
-        // One that was begun a moment ago may not be known everywhere.
+    /// Looks up the snapshot that an earlier run began: its id and whether it is completed; `None`
+    /// if it cannot be used any more.
+    fn look_up(&self, begun: &SnapshotBegun) -> Result<Option<(SnapshotId, bool)>> {
+        let id = SnapshotId::parse(&begun.snapshot_id)?;
+        // EC2 is eventually consistent: a new snapshot may be unknown for seconds.
         for attempt in 0..5 {
             let described = describe::snapshots(&self.options().ec2, std::slice::from_ref(&id))?
                 .pop()
@@ -127,7 +132,7 @@ impl Ec2Target {
         attempt: u32,
     ) -> Result<(NewSnapshot, Vec<(String, String)>)> {
         let volume = self.volumes.len();
-        let edits = self.place.options.edits.clone();
+        let edits = self.destination.options.edits.clone();
         let described = self.described(id);
         let (tags, items) =
             wanted_tags(id.as_str(), &tags(described), &edits.tags_of_snapshots(), edits.no_tags);
@@ -142,7 +147,7 @@ impl Ec2Target {
             || format!("Restored by amistore from {id}"),
             |image| format!("Restored by amistore from {id} of {image}"),
         );
-        let token = sha256::digest(format!("{} {volume} {attempt}", self.nonce).as_bytes());
+        let token = sha256::digest(format!("{} {volume} {attempt}", self.token_prefix).as_bytes());
         let new = NewSnapshot {
             volume_gib: NewSnapshot::gib_of(size)?,
             client_token: hex(&token),
@@ -150,25 +155,22 @@ impl Ec2Target {
             tags,
             encrypted: edits.encrypted || edits.kms_key_arn.is_some(),
             kms_key_arn: edits.kms_key_arn,
-            continuable: self.task.is_some(),
+            continuable: self.resume.is_some(),
         };
         Ok((new, late_tags))
     }
 
-    fn note(&self, snapshot: SnapshotState) -> Result<()> {
-        if let Some(task) = &self.task {
-            let mut task = task.lock().unwrap_or_else(PoisonError::into_inner);
-            task.note(&TaskRecord::Snapshot(snapshot.clone()))?;
-            // Without the note it would be nobody's, and cost money.
-            task.sync()?;
+    fn record(&self, snapshot: SnapshotBegun) -> Result<()> {
+        if let Some(resume) = &self.resume {
+            resume.journal.snapshot_begun(&snapshot)?;
         }
-        self.place.lock().noted.insert(snapshot.volume, snapshot);
+        self.destination.lock().begun.insert(snapshot.volume, snapshot);
         Ok(())
     }
 
-    /// Asks EC2 whether it would register the image, before blocks are sent: that it is not allowed
-    /// should not be found out after hours. What else it says may have to do with the snapshots,
-    /// which are not complete.
+    /// Sends RegisterImage with `DryRun`, before blocks are sent: a missing permission should be
+    /// known before hours of work. Other refusals are warnings, because they may be due to the
+    /// snapshots, which are not completed.
     fn try_to_register(&self) -> Result<()> {
         let of = |id: &SnapshotId| {
             let (_, gib) = planned_snapshot(&self.document, id)?;
@@ -177,7 +179,7 @@ impl Ec2Target {
                 gib,
             ))
         };
-        let Some(registration) = self.place.registration(&self.document, &of)? else {
+        let Some(registration) = self.destination.registration(&self.document, &of)? else {
             return Ok(());
         };
         let params = registration.params.set("DryRun", true);
@@ -189,11 +191,11 @@ impl Ec2Target {
             Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Interrupted) => {
                 Err(error)
             }
-            // Of course they are; later they are not.
+            // The snapshots are pending at this point, as they have to be.
             Err(error) if error.causes().iter().any(|cause| cause.contains("pending")) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Usage => {
                 let message = format!(
-                    "EC2 may refuse the image when its snapshots are there: {}",
+                    "EC2 may refuse the image when its snapshots are completed: {}",
                     error.causes().join(": ")
                 );
                 self.options().observer.note(&Event::Warning { message });
@@ -203,7 +205,7 @@ impl Ec2Target {
         }
     }
 
-    /// Whether snapshots are encrypted as they were.
+    /// The account of each snapshot's encryption.
     fn encryption_items(&self, snapshots: &[RestoredSnapshot]) -> Vec<FidelityItem> {
         let mut items = Vec::new();
         for snapshot in snapshots {
@@ -238,9 +240,9 @@ impl Ec2Target {
         items
     }
 
-    /// Completes all snapshots and waits until they can be used.
+    /// Completes all snapshots and waits until EC2 reports them as completed.
     fn complete(&mut self) -> Result<Vec<RestoredSnapshot>> {
-        let options = self.place.options.clone();
+        let options = self.destination.options.clone();
         for volume in &mut self.volumes {
             let Some(sink) = volume.sink.take() else { continue };
             let sink = Arc::into_inner(sink).ok_or_else(|| {
@@ -264,30 +266,30 @@ impl Ec2Target {
     }
 }
 
-impl ImageTarget for Ec2Target {
+impl ImageWriter for Ec2Writer {
     fn create_volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Arc<dyn BlockSink>> {
         let options = self.options().clone();
         let volume = self.volumes.len() as u16;
-        let noted = self.place.lock().noted.get(&volume).cloned();
-        let earlier = noted.as_ref().map(|noted| self.earlier(noted)).transpose()?.flatten();
-        let attempt = noted.as_ref().map_or(0, |noted| noted.attempt + 1);
+        let begun = self.destination.lock().begun.get(&volume).cloned();
+        let earlier = begun.as_ref().map(|begun| self.look_up(begun)).transpose()?.flatten();
+        let attempt = begun.as_ref().map_or(0, |begun| begun.attempt + 1);
         let (new, late_tags) = self.new_snapshot(id, size, attempt)?;
         let continued = earlier.is_some();
         let (snapshot_id, complete) = match earlier {
             Some(earlier) => earlier,
             None => {
-                if let Some(noted) = &noted {
+                if let Some(begun) = &begun {
                     let message = format!(
                         "{} is gone or failed: the volume is sent again in full",
-                        noted.snapshot_id
+                        begun.snapshot_id
                     );
                     options.observer.note(&Event::Warning { message });
-                    // One that failed is still there, and nobody will ask for it again.
-                    delete_or_name(&options.ec2, &noted.snapshot_id, options.observer.as_ref());
+                    // A failed snapshot still exists, and no later run will use it.
+                    delete_or_name(&options.ec2, &begun.snapshot_id, options.observer.as_ref());
                 }
                 let started =
                     start_snapshot(&options.ebs, &new).map_err(|error| error.at("snapshot", id))?;
-                self.note(SnapshotState {
+                self.record(SnapshotBegun {
                     volume,
                     snapshot_id: started.snapshot_id.to_string(),
                     attempt,
@@ -297,7 +299,7 @@ impl ImageTarget for Ec2Target {
                     profile: options.ec2.profile(),
                 })?;
                 if started.block_size != BLOCK_BYTES {
-                    // Not AWS. Nobody can continue it.
+                    // Not AWS; no run could write this snapshot.
                     delete_snapshot(&options.ec2, started.snapshot_id.as_str())?;
                     return Err(Error::unsupported("EBS wants blocks of another size")
                         .at("block_size", started.block_size));
@@ -326,12 +328,12 @@ impl ImageTarget for Ec2Target {
         }
         Ok(match sink {
             Some(sink) => sink,
-            None => Arc::new(Complete),
+            None => Arc::new(CompleteSink),
         })
     }
 
-    fn lanes(&self) -> usize {
-        LANES
+    fn parallel_volumes(&self) -> usize {
+        PARALLEL_VOLUMES
     }
 
     fn commit(mut self: Box<Self>, document: &ImageDocument) -> Result<()> {
@@ -339,26 +341,28 @@ impl ImageTarget for Ec2Target {
         let options = self.options().clone();
         let mut items = std::mem::take(&mut self.items);
         items.extend(self.encryption_items(&snapshots));
-        let registration =
-            self.place.registration(document, &|id| RestoredSnapshot::find(&snapshots, id))?;
+        let registration = self
+            .destination
+            .registration(document, &|id| RestoredSnapshot::find(&snapshots, id))?;
         let restored = match registration {
             None => Ec2Restored { image_id: None, name: None, snapshots, items },
             Some(registration) => {
                 let id = register(&options, &registration)?;
-                // From here on the image is there, and its snapshots stay.
+                // From here on the image exists and uses the snapshots.
                 self.committed = true;
                 finish(&options, document, id, registration, items, snapshots)?
             }
         };
         self.committed = true;
-        self.place.finished(restored)
+        self.destination.finished(restored)
     }
 }
 
-impl Drop for Ec2Target {
-    /// Snapshots that nobody can continue are deleted; those that cannot be are named.
+impl Drop for Ec2Writer {
+    /// Deletes the snapshots, unless the restore succeeded or can be resumed. A warning names each
+    /// that could not be deleted.
     fn drop(&mut self) {
-        if self.committed || self.task.is_some() {
+        if self.committed || self.resume.is_some() {
             return;
         }
         let options = self.options().clone();
@@ -368,20 +372,4 @@ impl Drop for Ec2Target {
             delete_or_name(&ec2, volume.snapshot_id.as_str(), options.observer.as_ref());
         }
     }
-}
-
-/// The part of client tokens that differs between restores. A task has one for its whole life, so
-/// that a repeated start finds the same snapshot.
-fn nonce(task: Option<&SharedTask>) -> Result<String> {
-    Ok(match task {
-        Some(task) => {
-            let task = task.lock().unwrap_or_else(PoisonError::into_inner);
-            let header = task.header();
-            format!(
-                "{} {} {} {} {}",
-                header.fingerprint, header.settings, header.started, header.nonce, header.target
-            )
-        }
-        None => format!("{:032x}", random_id()?),
-    })
 }

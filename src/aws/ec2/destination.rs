@@ -1,0 +1,216 @@
+//! EC2 as a destination of restores: snapshots are written first, and the image is registered
+//! last, when all snapshots are completed.
+//!
+//! A resumable restore reports each snapshot to its journal before a block is written, so that an
+//! interrupted restore continues with the same snapshots. Otherwise a restore that fails deletes
+//! them. `restore` implements the port, `writer` creates the snapshots, `finish` the image.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use super::super::ebs::{EbsConnection, Quotas};
+use super::Ec2Connection;
+use super::describe::{self, text};
+use super::edits::Edits;
+use super::fidelity::FidelityItem;
+use super::registration::{self, Registration};
+use crate::aws::ec2_query::Params;
+use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
+use crate::image::{ImageDocument, SnapshotBegun};
+
+/// Connections and options of a restore to EC2.
+#[derive(Clone)]
+pub struct Ec2Options {
+    /// The control plane.
+    pub ec2: Ec2Connection,
+    /// The data plane, in the same Region.
+    pub ebs: EbsConnection,
+    /// The account's limits.
+    pub quotas: Quotas,
+    /// Memory for blocks that are being sent, in bytes.
+    pub memory: u64,
+    /// Changes to the image's attributes.
+    pub edits: Edits,
+    /// Receives notes and warnings.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// EC2, in one Region of one account.
+#[derive(Clone)]
+pub struct Ec2Destination {
+    pub(super) options: Ec2Options,
+    outcome: Arc<Mutex<Outcome>>,
+    on_finished: Option<OnFinished>,
+}
+
+/// Called with the result of a restore.
+pub type OnFinished = Arc<dyn Fn(&Ec2Restored) -> Result<()> + Send + Sync>;
+
+#[derive(Default)]
+pub(super) struct Outcome {
+    /// The snapshot that was begun last for each volume, by earlier runs or by this one.
+    pub(super) begun: HashMap<u16, SnapshotBegun>,
+    pub(super) restored: Option<Ec2Restored>,
+}
+
+/// Result of a restore to EC2.
+#[derive(Clone, Debug)]
+pub struct Ec2Restored {
+    /// The new image; `None` with [`Edits::snapshots_only`].
+    pub image_id: Option<ImageId>,
+    /// Its name.
+    pub name: Option<String>,
+    /// The new snapshots, in the order of the archive's volumes.
+    pub snapshots: Vec<RestoredSnapshot>,
+    /// The account of each attribute: set, changed or lost.
+    pub items: Vec<FidelityItem>,
+}
+
+/// A snapshot that was created for a volume of the archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoredSnapshot {
+    /// Its id in the archive.
+    pub archived: SnapshotId,
+    /// Its id in EC2.
+    pub snapshot_id: SnapshotId,
+    /// GiB.
+    pub volume_gib: u32,
+    /// Whether it is encrypted.
+    pub encrypted: bool,
+}
+
+impl RestoredSnapshot {
+    /// EC2's id of an archived snapshot, and its size in GiB.
+    pub(super) fn find(all: &[Self], archived: &SnapshotId) -> Option<(String, u64)> {
+        let found = all.iter().find(|snapshot| &snapshot.archived == archived)?;
+        Some((found.snapshot_id.to_string(), u64::from(found.volume_gib)))
+    }
+
+    /// A snapshot as EC2 describes it.
+    pub(super) fn of(archived: SnapshotId, described: &Value) -> Result<Self> {
+        Ok(Self {
+            archived,
+            snapshot_id: SnapshotId::parse(text(described, "SnapshotId").unwrap_or_default())?,
+            volume_gib: described
+                .get("VolumeSize")
+                .and_then(Value::as_u64)
+                .and_then(|gib| u32::try_from(gib).ok())
+                .unwrap_or(0),
+            encrypted: described.get("Encrypted").and_then(Value::as_bool).unwrap_or(false),
+        })
+    }
+}
+
+impl Ec2Destination {
+    /// A destination; no request is sent yet.
+    pub fn new(options: Ec2Options) -> Self {
+        Self { options, outcome: Arc::default(), on_finished: None }
+    }
+
+    /// Calls `on_finished` as soon as the image is finished, before the checkpoint of the restore
+    /// is removed: a caller that stores the image's id has it after any crash. An error of
+    /// `on_finished` is an error of the restore.
+    #[must_use]
+    pub fn on_finished(self, on_finished: OnFinished) -> Self {
+        Self { on_finished: Some(on_finished), ..self }
+    }
+
+    /// The image is finished.
+    pub(super) fn finished(&self, restored: Ec2Restored) -> Result<()> {
+        if let Some(on_finished) = &self.on_finished {
+            on_finished(&restored)?;
+        }
+        self.lock().restored = Some(restored);
+        Ok(())
+    }
+
+    /// The result of the restore, once it has ended without an error.
+    pub fn restored(&self) -> Option<Ec2Restored> {
+        self.lock().restored.clone()
+    }
+
+    /// Checks that the image can be registered, before any resource is created: its attributes are
+    /// valid, and its name is free.
+    pub fn check(&self, document: &ImageDocument) -> Result<()> {
+        let Some(registration) =
+            self.registration(document, &|id| planned_snapshot(document, id))?
+        else {
+            return Ok(());
+        };
+        if let Some(image) = describe::image_named(&self.options.ec2, &registration.name)? {
+            return Err(Error::new(
+                ErrorKind::Exists,
+                "the account has an image of this name in this Region",
+            )
+            .at("name", &registration.name)
+            .at("image_id", text(&image, "ImageId").unwrap_or_default())
+            .at("region", self.options.ec2.region()));
+        }
+        Ok(())
+    }
+
+    /// Checks that the credentials may describe snapshots, which the restore has to do at its end
+    /// to learn when they are completed. Called before the first block is sent.
+    pub fn check_access(&self) -> Result<()> {
+        describe::may_describe_snapshots(&self.options.ec2)
+    }
+
+    /// The attributes that the image would be registered with; empty with
+    /// [`Edits::snapshots_only`].
+    pub fn planned_items(&self, document: &ImageDocument) -> Result<Vec<FidelityItem>> {
+        Ok(self
+            .registration(document, &|id| planned_snapshot(document, id))?
+            .map(|registration| registration.items)
+            .unwrap_or_default())
+    }
+
+    pub(super) fn registration(
+        &self,
+        document: &ImageDocument,
+        snapshot_of: &dyn Fn(&SnapshotId) -> Option<(String, u64)>,
+    ) -> Result<Option<Registration>> {
+        if self.options.edits.snapshots_only {
+            return Ok(None);
+        }
+        registration::plan(document, &self.options.edits, snapshot_of).map(Some)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A placeholder for a snapshot that does not exist yet, and the size that the archive records.
+pub(super) fn planned_snapshot(document: &ImageDocument, id: &SnapshotId) -> Option<(String, u64)> {
+    let gib = document
+        .snapshots()
+        .iter()
+        .find(|snapshot| &snapshot.id == id)
+        .and_then(|snapshot| snapshot.volume_gib);
+    Some(("snap-00000000".to_owned(), gib.unwrap_or(0)))
+}
+
+/// Deletes a snapshot that cannot be continued; a failure is a warning that names it.
+pub(super) fn delete_or_name(ec2: &Ec2Connection, id: &str, observer: &dyn Observer) {
+    if let Err(error) = delete_snapshot(ec2, id) {
+        observer.note(&Event::Warning {
+            message: format!("{id} was left behind and has to be deleted: {error}"),
+        });
+    }
+}
+
+/// Deletes a snapshot. Returns false for a snapshot that an image uses: it stays.
+pub fn delete_snapshot(ec2: &Ec2Connection, id: &str) -> Result<bool> {
+    match ec2.call(
+        "cannot delete the snapshot",
+        "DeleteSnapshot",
+        Params::new().set("SnapshotId", id),
+    ) {
+        Ok(_) => Ok(true),
+        Err(error) if describe::is_unknown(&error) => Ok(true),
+        Err(error) if error.fact("code") == Some("InvalidSnapshot.InUse") => Ok(false),
+        Err(error) => Err(error.at("snapshot_id", id)),
+    }
+}

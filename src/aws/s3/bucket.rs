@@ -1,0 +1,265 @@
+//! A bucket: its connection, its options, and the requests about single objects.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use aws_sdk_s3::types::{ChecksumMode, RequestPayer, ServerSideEncryption, StorageClass};
+
+use super::super::error::{Failure, classify};
+use super::S3Connection;
+use super::checksum::Checksum;
+use crate::base::{Error, ErrorKind, Result};
+
+/// Options of every request to a bucket, and of every object that is created in it.
+#[derive(Clone, Debug)]
+pub struct ObjectOptions {
+    /// Such as `STANDARD_IA` or `DEEP_ARCHIVE`; the bucket's default if absent.
+    pub storage_class: Option<String>,
+    /// Server-side encryption: `AES256`, `aws:kms` or `aws:kms:dsse`; the bucket's default if
+    /// absent.
+    pub sse: Option<String>,
+    /// The key of `aws:kms`.
+    pub sse_kms_key_id: Option<String>,
+    /// Id of the account that has to own the bucket.
+    pub expected_bucket_owner: Option<String>,
+    /// Whether the requester agrees to pay.
+    pub request_payer: bool,
+    /// The checksum of parts; by default CRC64NVME, or MD5 in a parallel upload.
+    pub checksum: Option<Checksum>,
+    /// Memory for parts, in bytes.
+    pub part_memory: u64,
+    /// Bytes of a part; by default planned from the largest possible length of the object.
+    pub part_size: Option<u64>,
+    /// The largest number of segments that are uploaded in parallel. By default as many as
+    /// `part_memory` suffices for, in stores that accept gaps between part numbers.
+    pub parallel_segments: Option<usize>,
+}
+
+impl Default for ObjectOptions {
+    fn default() -> Self {
+        Self {
+            storage_class: None,
+            sse: None,
+            sse_kms_key_id: None,
+            expected_bucket_owner: None,
+            request_payer: false,
+            checksum: None,
+            part_memory: 96 << 20,
+            part_size: None,
+            parallel_segments: None,
+        }
+    }
+}
+
+impl ObjectOptions {
+    pub(super) fn payer(&self) -> Option<RequestPayer> {
+        self.request_payer.then_some(RequestPayer::Requester)
+    }
+
+    pub(super) fn owner(&self) -> Option<String> {
+        self.expected_bucket_owner.clone()
+    }
+
+    /// The checksum of objects that are written front to back.
+    pub(super) fn checksum(&self) -> Checksum {
+        self.checksum.unwrap_or_default()
+    }
+
+    pub(super) fn class(&self) -> Option<StorageClass> {
+        self.storage_class.as_deref().map(StorageClass::from)
+    }
+
+    pub(super) fn encryption(&self) -> Option<ServerSideEncryption> {
+        self.sse.as_deref().map(ServerSideEncryption::from)
+    }
+}
+
+/// A bucket. Keys are complete keys, without an implied prefix.
+#[derive(Clone)]
+pub struct S3Store {
+    pub(super) link: S3Connection,
+    pub(super) bucket: String,
+    pub(super) options: ObjectOptions,
+}
+
+/// The answer of HeadObject.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Head {
+    pub(super) len: u64,
+    pub(super) etag: Option<String>,
+    pub(super) storage_class: Option<String>,
+    /// `x-amz-restore`, for objects in an archive tier.
+    pub(super) restore: Option<String>,
+    pub(super) metadata: BTreeMap<String, String>,
+    /// Whether it is encrypted with KMS or a customer's key: its ETag is no MD5 digest.
+    pub(super) has_opaque_etag: bool,
+    /// Checksums by name of the algorithm.
+    pub(super) checksums: BTreeMap<&'static str, String>,
+}
+
+impl S3Store {
+    /// The bucket `bucket` over `link`.
+    pub fn new(link: S3Connection, bucket: impl Into<String>, options: ObjectOptions) -> Self {
+        Self { link, bucket: bucket.into(), options }
+    }
+
+    /// The same bucket with other options.
+    #[must_use]
+    pub fn with_options(self, options: ObjectOptions) -> Self {
+        Self { options, ..self }
+    }
+
+    /// Whether the options ask for a parallel upload. By default only where gaps between part
+    /// numbers are known to be accepted: in S3, but not in directory buckets or other stores.
+    pub fn wants_parallel(&self) -> Result<bool> {
+        let fits = matches!(self.options.checksum, None | Some(Checksum::Md5));
+        match self.options.parallel_segments {
+            Some(0) => Err(Error::usage(
+                "at least one volume has to go up at a time: --volumes-at-once has to be more than 0",
+            )),
+            Some(2..) if !fits => Err(Error::usage(
+                "volumes are sent side by side with MD5 only, because their parts are numbered with gaps: name no other checksum, or ask for one volume at a time",
+            )),
+            Some(segments) => Ok(segments > 1),
+            // With KMS, ETags are no MD5 digests: with MD5 the finished object could not be checked.
+            None if self.options.sse.as_deref().is_some_and(|kind| kind.starts_with("aws:kms")) => {
+                Ok(false)
+            }
+            None => {
+                Ok(fits && !self.link.endpoint().is_custom() && !self.bucket.ends_with("--x-s3"))
+            }
+        }
+    }
+
+    /// The connection.
+    pub fn link(&self) -> &S3Connection {
+        &self.link
+    }
+
+    /// The bucket's name.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// The options.
+    pub fn options(&self) -> &ObjectOptions {
+        &self.options
+    }
+
+    pub(super) fn url(&self, key: &str) -> String {
+        format!("s3://{}/{key}", self.bucket)
+    }
+
+    pub(super) fn located(&self, key: &str) -> impl Fn(Error) -> Error + use<> {
+        let url = self.url(key);
+        move |error| error.at("object", &url)
+    }
+
+    /// The options that are fixed when an upload begins, as text: storage class, encryption, tags.
+    pub(super) fn upload_options(&self, tags: Option<&str>) -> String {
+        let options = &self.options;
+        let parts = [
+            options.storage_class.as_deref(),
+            options.sse.as_deref(),
+            options.sse_kms_key_id.as_deref(),
+            tags,
+        ];
+        parts.map(|part| part.unwrap_or("-")).join(" ")
+    }
+
+    /// Sends HeadObject; an error of kind `NotFound` if the object does not exist.
+    pub(super) async fn head(&self, key: &str) -> Result<Head> {
+        let make = |client: aws_sdk_s3::Client, _| {
+            let request = client
+                .head_object()
+                .bucket(&self.bucket)
+                .key(key)
+                .checksum_mode(ChecksumMode::Enabled)
+                .set_request_payer(self.options.payer())
+                .set_expected_bucket_owner(self.options.owner());
+            async move {
+                request.send().await.map_err(|error| classify("cannot look at the object", error))
+            }
+        };
+        let output = self.link.request(make).await.map_err(self.located(key))?;
+        let checksums = [
+            ("CRC64NVME", output.checksum_crc64_nvme()),
+            ("CRC32C", output.checksum_crc32_c()),
+            ("CRC32", output.checksum_crc32()),
+            ("SHA256", output.checksum_sha256()),
+        ];
+        Ok(Head {
+            len: output.content_length().and_then(|len| u64::try_from(len).ok()).unwrap_or(0),
+            etag: output.e_tag().map(ToOwned::to_owned),
+            storage_class: output.storage_class().map(|class| class.as_str().to_owned()),
+            restore: output.restore().map(ToOwned::to_owned),
+            metadata: output
+                .metadata()
+                .into_iter()
+                .flatten()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+            has_opaque_etag: output
+                .server_side_encryption()
+                .is_some_and(|kind| *kind != ServerSideEncryption::Aes256),
+            checksums: checksums
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?.to_owned())))
+                .collect(),
+        })
+    }
+
+    /// Fails with an error of kind `Exists` if the object exists.
+    pub(super) async fn refuse_existing(&self, key: &str) -> Result<()> {
+        match self.head(key).await {
+            Ok(_) => Err(self.located(key)(Error::new(ErrorKind::Exists, "the object exists"))),
+            // Without the permission to list, S3 denies the request for a missing object as well.
+            // Then the condition of the completion decides.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the object exists, in any storage class.
+    pub fn exists(&self, key: &str) -> Result<bool> {
+        match self.link.wait(self.head(key)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The tags of an object.
+    pub fn tags(&self, key: &str) -> Result<BTreeMap<String, String>> {
+        let make = |client: aws_sdk_s3::Client, _| {
+            let request = client
+                .get_object_tagging()
+                .bucket(&self.bucket)
+                .key(key)
+                .set_request_payer(self.options.payer())
+                .set_expected_bucket_owner(self.options.owner());
+            async move {
+                request
+                    .send()
+                    .await
+                    .map_err(|error| classify("cannot read the tags of the object", error))
+            }
+        };
+        let output = self.link.wait(self.link.request(make)).map_err(self.located(key))?;
+        Ok(output
+            .tag_set()
+            .iter()
+            .map(|tag| (tag.key().to_owned(), tag.value().to_owned()))
+            .collect())
+    }
+}
+
+/// Converts the SDK's time. Times before 1970 do not occur.
+pub(super) fn system_time(time: &aws_sdk_s3::primitives::DateTime) -> std::time::SystemTime {
+    std::time::UNIX_EPOCH + Duration::from_secs(u64::try_from(time.secs()).unwrap_or(0))
+}
+
+/// A failure that is not due to the connection.
+pub(super) fn failed(error: Error) -> Failure {
+    error.into()
+}

@@ -1,0 +1,322 @@
+//! A task file: header and journal of one unfinished task.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::journal::{Appender, Record, Records, encode};
+use crate::base::{Error, ErrorKind, Result, TaskKind};
+use crate::localfs::{LockAttempt, LockedFile, is_at, rename_new, sync_directory};
+
+/// Kind of the first record, whose payload is the JSON of a [`TaskHeader`].
+const HEADER: u8 = b'H';
+
+/// Identity of a task. Written once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskHeader {
+    /// Kind of the task.
+    pub kind: TaskKind,
+    /// The command line that continues it.
+    pub command: Vec<String>,
+    /// The working directory of the command.
+    pub directory: String,
+    /// The source, for people.
+    pub source: String,
+    /// The target, for people: a URL or a path.
+    pub target: String,
+    /// The image's id, if it has one.
+    pub image_id: Option<String>,
+    /// Start of the first run: RFC 3339, UTC.
+    pub started: String,
+    /// 128 random bits in hex: make client tokens unique when two hosts start the same restore in
+    /// one second.
+    #[serde(default)]
+    pub nonce: String,
+    /// Digest of the source. An unfinished task with another one is discarded.
+    pub fingerprint: String,
+    /// Digest of the options. An unfinished task with other ones is kept, and can be continued with
+    /// its own options only.
+    pub settings: String,
+    /// Estimate of the bytes to write, for percentages.
+    pub expected: u64,
+}
+
+impl TaskHeader {
+    /// Whether the work of the other is just this work.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.kind, &self.fingerprint, &self.settings)
+            == (other.kind, &other.fingerprint, &other.settings)
+    }
+
+    /// Part of the names of the task's partial files: the first 16 digits of the fingerprint.
+    pub fn tag(&self) -> String {
+        self.fingerprint.chars().take(16).collect()
+    }
+}
+
+/// The file of a task that this process works on. It is locked until it is dropped.
+pub struct TaskFile {
+    path: PathBuf,
+    header: TaskHeader,
+    log: Appender,
+    /// Whether an earlier process began the task.
+    resumed: bool,
+    /// The offset behind the records of earlier processes.
+    earlier: u64,
+}
+
+impl TaskFile {
+    /// Begins the task of this file, or continues it if header and file agree. If another process
+    /// works on it, that is an error of kind `Exists`. With another fingerprint, or with `anew`,
+    /// the unfinished task is given to `discard`, which removes its leftovers, and the file is
+    /// replaced. With the same fingerprint and other settings it is an error of kind `Usage`.
+    pub fn begin(
+        path: &Path,
+        header: &TaskHeader,
+        anew: bool,
+        discard: &dyn Fn(&PriorTask) -> Result<()>,
+    ) -> Result<Self> {
+        let failed = |cause: std::io::Error| {
+            Error::io("cannot write the state file", cause).at("state_file", path.display())
+        };
+        loop {
+            if let Some(file) = open_locked(path, &failed)? {
+                match read_header(&file).map_err(failed)? {
+                    // Without a header there are no records either.
+                    None => {}
+                    Some(earlier) if !anew && earlier.is_same(header) => {
+                        return Self::resume(path, file, earlier).map_err(failed);
+                    }
+                    Some(earlier)
+                        if !anew
+                            && earlier.kind == header.kind
+                            && earlier.fingerprint == header.fingerprint =>
+                    {
+                        return Err(Error::usage("this was begun with other settings, and can only be continued with those")
+                            .at("state_file", path.display())
+                            .at("begun_with", earlier.command.join(" ")));
+                    }
+                    Some(earlier) => {
+                        discard(&PriorTask { path: path.to_owned(), header: earlier })?;
+                    }
+                }
+                std::fs::remove_file(path).map_err(failed)?;
+            }
+            if let Some(task) = Self::create(path, header.clone()).map_err(failed)? {
+                return Ok(task);
+            }
+            // Another process created the file first; the next attempt finds its lock.
+        }
+    }
+
+    /// Creates the file with its header, locked; `None` if it exists by now.
+    fn create(path: &Path, header: TaskHeader) -> std::io::Result<Option<Self>> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.new", std::process::id()));
+        let fresh = path.with_file_name(name);
+        // Readable by its user only: a command line may contain names that are private.
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&fresh)?;
+        let mut file = match LockedFile::acquire(file)? {
+            LockAttempt::Locked(locked) => locked.into_file(),
+            LockAttempt::Busy => return Err(std::io::ErrorKind::WouldBlock.into()),
+            LockAttempt::Unsupported(_) => return Err(std::io::ErrorKind::Unsupported.into()),
+        };
+        let json = serde_json::to_vec(&header)?;
+        file.write_all(&encode(HEADER, &json))?;
+        file.sync_data()?;
+        match rename_new(&fresh, path) {
+            Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(&fresh)?;
+                return Ok(None);
+            }
+            renamed => renamed?,
+        }
+        // A power failure must not lose the file's name, and with it the id of an upload.
+        sync_directory(path).map_err(std::io::Error::other)?;
+        Ok(Some(Self {
+            path: path.to_owned(),
+            header,
+            log: Appender::new(file),
+            resumed: false,
+            earlier: 0,
+        }))
+    }
+
+    fn resume(path: &Path, file: File, header: TaskHeader) -> std::io::Result<Self> {
+        let mut file = file;
+        file.seek(SeekFrom::Start(0))?;
+        let mut records = Records::new(file.try_clone()?, u64::MAX);
+        while records.next()?.is_some() {}
+        file.set_len(records.end())?;
+        file.seek(SeekFrom::Start(records.end()))?;
+        let earlier = records.end();
+        Ok(Self { path: path.to_owned(), header, log: Appender::new(file), resumed: true, earlier })
+    }
+
+    /// The header.
+    pub fn header(&self) -> &TaskHeader {
+        &self.header
+    }
+
+    /// Whether an earlier process began the task.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed
+    }
+
+    /// The task as a later process would find it.
+    pub fn as_prior(&self) -> PriorTask {
+        PriorTask { path: self.path.clone(), header: self.header.clone() }
+    }
+
+    /// The records of earlier processes, without those of this one.
+    pub fn earlier(&self) -> Result<TaskRecords> {
+        TaskRecords::open(&self.path, self.earlier)
+    }
+
+    /// All records that were flushed.
+    pub fn records(&self) -> Result<TaskRecords> {
+        TaskRecords::open(&self.path, u64::MAX)
+    }
+
+    /// Appends a record. It survives the process after [`flush`](Self::flush), and a power failure
+    /// after [`sync`](Self::sync).
+    pub fn append(&mut self, record: &Record) -> Result<()> {
+        debug_assert!(record.kind != HEADER, "the header is written once");
+        self.log.append(record.kind, &record.payload).map_err(|cause| self.failed(cause))
+    }
+
+    /// Writes buffered records to the file.
+    pub fn flush(&mut self) -> Result<()> {
+        self.log.flush().map_err(|cause| self.failed(cause))
+    }
+
+    /// Flushes, and syncs the file.
+    pub fn sync(&mut self) -> Result<()> {
+        self.log.sync().map_err(|cause| self.failed(cause))
+    }
+
+    /// Removes the file: the task is completed or undone, and there is nothing to continue.
+    pub fn remove(&self) -> Result<()> {
+        // `clean` may have removed it, and another process may have created the next one.
+        if !is_at(self.log.file(), &self.path).map_err(|cause| self.failed(cause))? {
+            return Ok(());
+        }
+        match std::fs::remove_file(&self.path) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => Err(self.failed(cause)),
+            _ => Ok(()),
+        }
+    }
+
+    fn failed(&self, cause: std::io::Error) -> Error {
+        Error::io("cannot write the state file", cause).at("state_file", self.path.display())
+    }
+}
+
+/// An unfinished task of an earlier process; no process works on it.
+pub struct PriorTask {
+    path: PathBuf,
+    /// Its header.
+    pub header: TaskHeader,
+}
+
+impl PriorTask {
+    /// Its records.
+    pub fn records(&self) -> Result<TaskRecords> {
+        TaskRecords::open(&self.path, u64::MAX)
+    }
+}
+
+/// The records of a task file, without the header.
+pub struct TaskRecords {
+    path: PathBuf,
+    records: Records,
+}
+
+impl TaskRecords {
+    pub(super) fn open(path: &Path, end: u64) -> Result<Self> {
+        let file = File::open(path).map_err(|cause| {
+            Error::io("cannot read the state file", cause).at("state_file", path.display())
+        })?;
+        Ok(Self { path: path.to_owned(), records: Records::new(file, end) })
+    }
+}
+
+impl Iterator for TaskRecords {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut record = self.records.next();
+        if record.as_ref().is_ok_and(|record| matches!(record, Some(Record { kind: HEADER, .. }))) {
+            record = self.records.next();
+        }
+        record
+            .map_err(|cause| {
+                Error::io("cannot read the state file", cause).at("state_file", self.path.display())
+            })
+            .transpose()
+    }
+}
+
+/// The header of a task file, if it has one.
+pub(super) fn read_header(file: &File) -> std::io::Result<Option<TaskHeader>> {
+    let mut file = file.try_clone()?;
+    file.seek(SeekFrom::Start(0))?;
+    let header = match Records::new(file, u64::MAX).next()? {
+        Some(Record { kind: HEADER, payload }) => serde_json::from_slice(&payload).ok(),
+        _ => None,
+    };
+    Ok(header)
+}
+
+/// Opens and locks a task file; `None` if it does not exist.
+fn open_locked(path: &Path, failed: &impl Fn(std::io::Error) -> Error) -> Result<Option<File>> {
+    // A process that lists tasks has a shared lock for a moment.
+    const ATTEMPTS: u32 = 20;
+    let mut attempt = 0;
+    loop {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(file) => file,
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(failed(cause)),
+        };
+        match LockedFile::acquire(file).map_err(failed)? {
+            LockAttempt::Locked(locked) => {
+                // The earlier holder may have removed the file between our open and our lock.
+                if is_at(locked.file(), path).map_err(failed)? {
+                    return Ok(Some(locked.into_file()));
+                }
+            }
+            LockAttempt::Busy if attempt < ATTEMPTS => {
+                attempt += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            LockAttempt::Busy => {
+                return Err(Error::new(
+                    ErrorKind::Exists,
+                    "another process does this at the moment",
+                )
+                .at("state_file", path.display()));
+            }
+            LockAttempt::Unsupported(_) => {
+                return Err(failed(std::io::ErrorKind::Unsupported.into()));
+            }
+        }
+    }
+}
+
+/// Locks the file of a task; `None` if it does not exist.
+pub(super) fn lock(path: &Path) -> Result<Option<File>> {
+    open_locked(path, &|cause| {
+        Error::io("cannot open the state file", cause).at("state_file", path.display())
+    })
+}
