@@ -12,7 +12,9 @@ use super::error::Failure;
 use super::limits::ConcurrencyLimit;
 use super::runtime::cancelled;
 use super::{Access, BandwidthLimit, Endpoint, RetryPolicy, Runtime};
-use crate::base::{Cancel, Error, ErrorKind, Event, Observer, Result, Retry};
+use crate::base::{
+    AwsService, Cancel, Error, ErrorCode, ErrorKind, Event, Observer, Result, Retry,
+};
 
 /// Concurrent requests of a new connection. On a local network 8 to 16 carry as much as 64.
 const START_REQUESTS: usize = 16;
@@ -23,6 +25,8 @@ pub trait Service: Send + Sync + 'static {
     type Client: Clone + Send + Sync;
     /// As in `AWS_ENDPOINT_URL_S3`.
     const NAME: &'static str;
+    /// The service that is named in errors.
+    const SERVICE: AwsService;
     /// Concurrent requests at most.
     const MAX_REQUESTS: usize;
 
@@ -293,7 +297,7 @@ impl<S: Service> Connection<S> {
         tokio::select! {
             biased;
             outcome = make(client, progress.clone()) => outcome,
-            () = watch => Err(Error::new(ErrorKind::Io, "a request was idle for too long").at("seconds", idle_timeout.as_secs()).retry_as(Retry::Transient).into()),
+            () = watch => Err(Error::new(ErrorKind::Io, "a request was idle for too long").code_as(ErrorCode::Unreachable).at("seconds", idle_timeout.as_secs()).retry_as(Retry::Transient).into()),
             () = cancelled(&self.0.options.cancel, self.0.drain_timeout) => Err(Error::interrupted().into()),
         }
     }
@@ -301,11 +305,8 @@ impl<S: Service> Connection<S> {
     /// Adds the number of attempts, if it is more than one, and, without an answer of the service,
     /// its endpoint or Region.
     fn finish(&self, error: Error, attempts: u32) -> Error {
-        let mut error = error;
-        if attempts > 1 {
-            error = error.at("attempts", attempts);
-        }
-        if error.fact("status").is_some() || error.kind() == ErrorKind::Interrupted {
+        let error = error.after_attempts(attempts).of_service(S::SERVICE);
+        if error.answer().is_some() || error.kind() == ErrorKind::Interrupted {
             return error;
         }
         let (is_denied, endpoint) = (error.kind() == ErrorKind::Denied, self.endpoint());

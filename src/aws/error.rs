@@ -6,10 +6,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::ec2::REQUEST_ID;
-use crate::base::{Error, ErrorKind, Retry};
-
-/// What is said if there is nothing to sign with.
-const NO_CREDENTIALS: &str = "there are no credentials, or they cannot be used";
+use crate::base::{Error, ErrorCode, ErrorKind, Retry, ServiceAnswer};
 
 /// A request that failed.
 pub(super) struct Failure {
@@ -39,12 +36,54 @@ impl std::fmt::Display for Said {
 
 impl std::error::Error for Said {}
 
-/// What an error code of S3, EC2 or EBS means. `status` decides where there is no code (HEAD has no
-/// body) or an unknown one.
-fn meaning(code: &str, status: u16) -> (ErrorKind, Retry) {
+/// The meaning of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Meaning {
+    kind: ErrorKind,
+    retry: Retry,
+    code: Option<ErrorCode>,
+}
+
+impl Meaning {
+    const fn of(kind: ErrorKind, retry: Retry, code: ErrorCode) -> Self {
+        Self { kind, retry, code: Some(code) }
+    }
+
+    /// A refusal that stays the same however often the request is made.
+    const fn last(kind: ErrorKind, code: ErrorCode) -> Self {
+        Self::of(kind, Retry::No, code)
+    }
+
+    const fn throttled() -> Self {
+        Self::of(ErrorKind::Limit, Retry::Throttle, ErrorCode::Throttled)
+    }
+
+    const fn unavailable() -> Self {
+        Self::of(ErrorKind::Io, Retry::Transient, ErrorCode::ServiceUnavailable)
+    }
+
+    const fn unimplemented() -> Self {
+        Self::last(ErrorKind::Unsupported, ErrorCode::NotImplemented)
+    }
+
+    const fn denied() -> Self {
+        Self::last(ErrorKind::Denied, ErrorCode::AccessDenied)
+    }
+
+    const fn invalid() -> Self {
+        Self::last(ErrorKind::Usage, ErrorCode::InvalidParameter)
+    }
+}
+
+/// The meaning of an error code of S3, EC2, EBS or STS. `status` decides where there is no code
+/// (HEAD has no body) or an unknown one; `said` is the message of the service, for codes that it
+/// uses for several failures.
+fn meaning(code: &str, status: u16, said: &str) -> Meaning {
+    use ErrorCode as Code;
+    use ErrorKind::{Denied, Exists, Io, Limit, NotFound, Usage};
     match code {
         // Some services call everything that they lack an internal failure.
-        "InternalError" | "InternalFailure" if status == 501 => (ErrorKind::Unsupported, Retry::No),
+        "InternalError" | "InternalFailure" if status == 501 => Meaning::unimplemented(),
         "SlowDown"
         | "Throttling"
         | "ThrottlingException"
@@ -55,12 +94,12 @@ fn meaning(code: &str, status: u16) -> (ErrorKind, Retry) {
         | "RequestThrottledException"
         | "EC2ThrottledException"
         | "ConcurrentLimitExceededException"
-        | "BandwidthLimitExceeded" => (ErrorKind::Limit, Retry::Throttle),
+        | "BandwidthLimitExceeded"
         // So many at a time, and later there are fewer; or none left, and later there are more.
-        "ConcurrentSnapshotLimitExceeded"
+        | "ConcurrentSnapshotLimitExceeded"
         | "PendingSnapshotLimitExceeded"
         | "InsufficientCapacity"
-        | "InsufficientVolumeCapacity" => (ErrorKind::Limit, Retry::Throttle),
+        | "InsufficientVolumeCapacity" => Meaning::throttled(),
         "InternalError"
         | "InternalFailure"
         | "InternalServerError"
@@ -71,109 +110,162 @@ fn meaning(code: &str, status: u16) -> (ErrorKind, Retry) {
         | "RequestTimeout"
         | "RequestTimeoutException"
         | "OperationAborted"
-        | "IncompleteBody" => (ErrorKind::Io, Retry::Transient),
-        // What left us was right: it was damaged on the way.
+        | "IncompleteBody" => Meaning::unavailable(),
+        // The data that left was right: it was damaged on the way.
         "BadDigest"
         | "XAmzContentChecksumMismatch"
         | "XAmzContentSHA256Mismatch"
-        | "InvalidDigest" => (ErrorKind::Io, Retry::Transient),
-        // RequestExpired is what EC2 says of credentials that have ended, too.
+        | "InvalidDigest" => Meaning::of(Io, Retry::Transient, Code::ChecksumMismatch),
+        // EC2 says RequestExpired of credentials that have expired, too.
         "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired" => {
-            (ErrorKind::Denied, Retry::Stale)
+            Meaning::of(Denied, Retry::Stale, Code::ExpiredCredentials)
         }
         // The SDK has seen the clock of the service in this answer, and signs the next request by
         // it.
-        "RequestTimeTooSkewed" => (ErrorKind::Denied, Retry::Transient),
-        "AccessDenied"
-        | "AccessDeniedException"
-        | "AuthFailure"
-        | "Blocked"
+        "RequestTimeTooSkewed" => Meaning::of(Denied, Retry::Transient, Code::WrongClock),
+        "InvalidAccessKeyId"
+        | "InvalidClientTokenId"
+        | "InvalidToken"
+        | "UnrecognizedClientException" => Meaning::last(Denied, Code::UnknownCredentials),
+        // With another status EC2 says it of what is not ours.
+        "AuthFailure" if status == 401 => Meaning::last(Denied, Code::UnknownCredentials),
+        "AuthFailure"
         | "IncompleteSignature"
         | "IncompleteSignatureException"
-        | "InvalidClientTokenId"
         | "InvalidSignatureException"
-        | "MissingAuthenticationToken"
-        | "MissingAuthenticationTokenException"
+        | "SignatureDoesNotMatch" => Meaning::last(Denied, Code::WrongSignature),
+        "Blocked" | "OptInRequired" | "PendingVerification" => {
+            Meaning::last(Denied, Code::AccountNotReady)
+        }
+        "AccessDeniedException"
         | "NotAuthorized"
         | "OperationNotPermitted"
-        | "OptInRequired"
-        | "PendingVerification"
-        | "SignatureDoesNotMatch"
         | "TagPolicyViolation"
-        | "UnauthorizedOperation"
-        | "UnrecognizedClientException" => (ErrorKind::Denied, Retry::No),
-        "NoSuchBucket"
-        | "NoSuchKey"
-        | "NoSuchUpload"
-        | "NoSuchVersion"
-        | "NotFound"
-        | "ResourceNotFoundException"
-        | "InvalidAMIID.Unavailable" => (ErrorKind::NotFound, Retry::No),
-        "PreconditionFailed" => (ErrorKind::Exists, Retry::No),
+        | "UnauthorizedOperation" => Meaning::last(Denied, Code::UnauthorizedOperation),
+        "AccessDenied" | "MissingAuthenticationToken" | "MissingAuthenticationTokenException" => {
+            Meaning::denied()
+        }
+        "NoSuchBucket" => Meaning::last(NotFound, Code::NoSuchBucket),
+        "NoSuchKey" | "NoSuchVersion" => Meaning::last(NotFound, Code::NoSuchObject),
+        "NoSuchUpload" => Meaning::last(NotFound, Code::NoSuchUpload),
+        "InvalidAMIID.NotFound" | "InvalidAMIID.Unavailable" => {
+            Meaning::last(NotFound, Code::NoSuchImage)
+        }
+        "InvalidSnapshot.NotFound" | "ResourceNotFoundException" => {
+            Meaning::last(NotFound, Code::NoSuchSnapshot)
+        }
+        "NotFound" => Meaning { kind: NotFound, retry: Retry::No, code: None },
+        "InvalidAMIName.Duplicate" => Meaning::last(Exists, Code::ImageNameTaken),
+        "InvalidAMIName.Malformed" => Meaning::last(Usage, Code::ImageNameMalformed),
+        "InvalidSnapshot.InUse" => Meaning::last(Usage, Code::SnapshotInUse),
+        "PreconditionFailed" => Meaning::last(Exists, Code::PreconditionFailed),
+        "ConditionalRequestConflict" => Meaning::last(Io, Code::ConditionalRequestConflict),
+        "InvalidRange" => Meaning::last(Io, Code::InvalidRange),
+        "InvalidObjectState" => Meaning::last(Denied, Code::ObjectFrozen),
+        "RestoreAlreadyInProgress" => Meaning::last(Io, Code::RestoreInProgress),
+        // With another upload the store may take the parts.
+        "InvalidPart" => Meaning::last(Io, Code::InvalidPart),
+        "InvalidPartOrder" => Meaning::last(Io, Code::InvalidPartOrder),
         "NotImplemented"
         | "MethodNotAllowed"
         | "InvalidAction"
         | "UnknownOperationException"
         | "UnsupportedOperation"
-        | "Unsupported" => (ErrorKind::Unsupported, Retry::No),
+        | "Unsupported" => Meaning::unimplemented(),
         "EntityTooLarge"
         | "TooManyParts"
         | "MetadataTooLarge"
         | "QuotaExceeded"
         | "InsufficientStorage"
-        | "ServiceQuotaExceededException" => (ErrorKind::Limit, Retry::No),
-        // DryRunOperation is a success that has the form of a failure: whoever asked for it looks
-        // at the code. ConflictException is EBS's for one client token with two meanings.
-        "DryRunOperation"
-        | "ConflictException"
-        | "IdempotentParameterMismatch"
-        | "IncorrectState"
+        | "ServiceQuotaExceededException" => Meaning::last(Limit, Code::QuotaExceeded),
+        // A success that has the form of a failure: who sets DryRun looks at the code.
+        "DryRunOperation" => Meaning::last(Usage, Code::DryRunOperation),
+        // ConflictException is EBS's for one client token with two meanings.
+        "ConflictException" | "IdempotentParameterMismatch" => {
+            Meaning::last(Usage, Code::ClientTokenReused)
+        }
+        "InvalidRequest" | "InvalidArgument" if mentions(said, "checksum") => {
+            Meaning::last(Io, Code::ChecksumUnsupported)
+        }
+        "InvalidRequest" if said.contains("already in progress") => {
+            Meaning::last(Io, Code::StoreTaskInProgress)
+        }
+        // Stores say it of much that is not in the request.
+        "InvalidRequest" => Meaning { kind: Io, retry: Retry::No, code: None },
+        // EBS has one code for a wrong request and for a block that was damaged on its way.
+        "ValidationException"
+            if said.contains("Failed to read block data") || mentions(said, "checksum") =>
+        {
+            Meaning::last(Usage, Code::ChecksumMismatch)
+        }
+        "IncorrectState"
+        | "EntityTooSmall"
         | "InvalidBucketName"
         | "InvalidInput"
         | "InvalidPaginationToken"
         | "InvalidQueryParameter"
+        | "KeyTooLongError"
         | "MalformedQueryString"
+        | "MalformedXML"
         | "MissingAction"
         | "MissingParameter"
         | "UnknownParameter"
         | "ValidationError"
-        | "ValidationException" => (ErrorKind::Usage, Retry::No),
-        _ => family(code, status),
+        | "ValidationException" => of_parameters(said),
+        _ => family(code, status, said),
     }
 }
 
-/// What a code means that only resembles others, or that is not known at all.
-fn family(code: &str, status: u16) -> (ErrorKind, Retry) {
-    // EC2 has a code of each kind for each of its things: InvalidSnapshot.NotFound,
-    // InvalidAMIName.Duplicate.
-    match code.split_once('.') {
-        Some((_, "NotFound")) => return (ErrorKind::NotFound, Retry::No),
-        Some((_, "Duplicate")) => return (ErrorKind::Exists, Retry::No),
-        Some((_, "Malformed" | "InUse" | "Unsupported")) => return (ErrorKind::Usage, Retry::No),
-        _ => {}
+/// A refusal of what the request names, which may be a snapshot that is not completed yet.
+fn of_parameters(said: &str) -> Meaning {
+    if said.contains("pending") {
+        Meaning::last(ErrorKind::Usage, ErrorCode::SnapshotPending)
+    } else {
+        Meaning::invalid()
     }
-    // InvalidParameterValue, InvalidParameterCombination.
-    if code.starts_with("InvalidParameter") {
-        return (ErrorKind::Usage, Retry::No);
+}
+
+fn mentions(said: &str, word: &str) -> bool {
+    said.to_ascii_lowercase().contains(word)
+}
+
+/// The meaning of a code that only resembles others, or is unknown.
+fn family(code: &str, status: u16, said: &str) -> Meaning {
+    use ErrorKind::{Exists, Io, Limit, NotFound};
+    let plain = |kind| Meaning { kind, retry: Retry::No, code: None };
+    // EC2 has a code of each kind for each of its things: InvalidVolume.NotFound,
+    // InvalidKeyPair.Duplicate.
+    match code.split_once('.') {
+        Some((_, "NotFound")) => return plain(NotFound),
+        Some((_, "Duplicate")) => return plain(Exists),
+        Some((_, "Malformed" | "InUse" | "Unsupported")) => return of_parameters(said),
+        _ => {}
     }
     // ResourceLimitExceeded, SnapshotLimitExceeded, TagLimitExceeded.
     if code.ends_with("LimitExceeded") {
-        return (ErrorKind::Limit, Retry::No);
+        return Meaning::last(Limit, ErrorCode::QuotaExceeded);
+    }
+    // InvalidParameterValue, InvalidBlockDeviceMapping, MissingContentLength: with a 400 the
+    // request is wrong, and fails again as it is.
+    let is_invalid = ["Invalid", "Missing", "Malformed"].iter().any(|word| code.starts_with(word));
+    if code.starts_with("InvalidParameter") || (status == 400 && is_invalid) {
+        return of_parameters(said);
     }
     match status {
-        401 | 403 => (ErrorKind::Denied, Retry::No),
+        401 | 403 => Meaning::denied(),
         // Of a HEAD request nothing but the status is known; expired credentials are the one cause
         // that can be mended.
-        400 if code.is_empty() => (ErrorKind::Denied, Retry::Stale),
-        404 => (ErrorKind::NotFound, Retry::No),
-        408 => (ErrorKind::Io, Retry::Transient),
-        409 => (ErrorKind::Io, Retry::No),
-        412 => (ErrorKind::Exists, Retry::No),
-        429 => (ErrorKind::Limit, Retry::Throttle),
-        501 => (ErrorKind::Unsupported, Retry::No),
-        503 => (ErrorKind::Limit, Retry::Throttle),
-        500..=599 => (ErrorKind::Io, Retry::Transient),
-        _ => (ErrorKind::Io, Retry::No),
+        400 if code.is_empty() => Meaning { retry: Retry::Stale, ..Meaning::denied() },
+        404 => plain(NotFound),
+        408 => Meaning::unavailable(),
+        409 => plain(Io),
+        412 => Meaning::last(Exists, ErrorCode::PreconditionFailed),
+        416 => Meaning::last(Io, ErrorCode::InvalidRange),
+        429 => Meaning::throttled(),
+        501 => Meaning::unimplemented(),
+        503 => Meaning::throttled(),
+        500..=599 => Meaning::unavailable(),
+        _ => plain(Io),
     }
 }
 
@@ -210,12 +302,18 @@ where
         SdkError::ServiceError(context) => {
             let meta = context.err().meta();
             let code = meta.code().unwrap_or_default();
-            let (kind, retry) = meaning(code, status);
-            let mut failed = Error::new(kind, doing).retry_as(retry);
-            if !code.is_empty() {
-                failed = failed.at("code", code);
+            let Meaning { kind, retry, code: cause } =
+                meaning(code, status, meta.message().unwrap_or_default());
+            let mut failed = Error::new(kind, doing).retry_as(retry).answered(ServiceAnswer {
+                service: None,
+                code: Some(code).filter(|code| !code.is_empty()).map(ToOwned::to_owned),
+                status,
+            });
+            if let Some(cause) = cause {
+                failed = failed.code_as(cause);
+            } else if code.is_empty() && status < 300 {
+                failed = failed.code_as(ErrorCode::UnreadableAnswer);
             }
-            failed = failed.at("status", status);
             // EC2 has it in the body.
             if let Some(id) = request_id.or_else(|| meta.extra(REQUEST_ID).map(ToOwned::to_owned)) {
                 failed = failed.at("request_id", id);
@@ -241,7 +339,10 @@ where
             } else {
                 Retry::No
             };
-            let error = Error::new(ErrorKind::Io, doing).retry_as(retry).at("status", status);
+            let error = Error::new(ErrorKind::Io, doing)
+                .code_as(ErrorCode::UnreadableAnswer)
+                .retry_as(retry)
+                .answered(ServiceAnswer { service: None, code: None, status });
             Failure {
                 error: error.because(Said(format!(
                     "the answer cannot be read: {}",
@@ -252,6 +353,7 @@ where
             }
         }
         SdkError::TimeoutError(_) => Error::new(ErrorKind::Io, doing)
+            .code_as(ErrorCode::Unreachable)
             .retry_as(Retry::Transient)
             .because(Said("timed out".into()))
             .into(),
@@ -261,7 +363,11 @@ where
             let failure = SdkError::<E, HttpResponse>::DispatchFailure(failure);
             let cause = Said(deepest(&failure));
             if let Some(retry) = of_credentials(&failure) {
-                let error = Error::new(ErrorKind::Denied, NO_CREDENTIALS).retry_as(retry);
+                let error = Error::new(
+                    ErrorKind::Denied,
+                    "there are no credentials, or they cannot be used",
+                );
+                let error = error.code_as(ErrorCode::NoCredentials).retry_as(retry);
                 return error.because(cause).into();
             }
             let retry = if user || (other && cause.0.contains("invalid")) {
@@ -269,13 +375,20 @@ where
             } else {
                 Retry::Transient
             };
-            Error::new(ErrorKind::Io, doing).retry_as(retry).because(cause).into()
+            Error::new(ErrorKind::Io, doing)
+                .code_as(ErrorCode::Unreachable)
+                .retry_as(retry)
+                .because(cause)
+                .into()
         }
         error => {
             let cause = Said(deepest(&error));
-            let kind =
-                if of_credentials(&error).is_some() { ErrorKind::Denied } else { ErrorKind::Usage };
-            Error::new(kind, doing).because(cause).into()
+            let failed = if of_credentials(&error).is_some() {
+                Error::new(ErrorKind::Denied, doing).code_as(ErrorCode::NoCredentials)
+            } else {
+                Error::usage(doing)
+            };
+            failed.because(cause).into()
         }
     }
 }
@@ -297,16 +410,15 @@ fn is_far_from_now(date: &str) -> bool {
 pub fn needs_other_credentials(error: &Error) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
-        let refused = match error.fact("code").unwrap_or_default() {
-            "InvalidAccessKeyId"
-            | "InvalidClientTokenId"
-            | "InvalidToken"
-            | "UnrecognizedClientException" => true,
-            // With 403 EC2 says it of what is not ours.
-            "AuthFailure" => error.fact("status") == Some("401"),
-            _ => false,
-        };
-        if refused || error.retry() == Retry::Stale || error.message() == NO_CREDENTIALS {
+        let refused = matches!(
+            error.code(),
+            Some(
+                ErrorCode::NoCredentials
+                    | ErrorCode::ExpiredCredentials
+                    | ErrorCode::UnknownCredentials
+            )
+        );
+        if refused || error.retry() == Retry::Stale {
             return true;
         }
         next = std::error::Error::source(error).and_then(|cause| cause.downcast_ref());
@@ -350,24 +462,23 @@ mod tests {
 
     #[test]
     fn what_other_credentials_can_mend_is_found_in_causes() {
-        let denied = |code: &str, status: &str| {
-            Error::new(ErrorKind::Denied, "no").at("code", code).at("status", status)
+        let denied = |code: &str, status: u16| {
+            let cause = meaning(code, status, "").code.expect("a code");
+            Error::new(ErrorKind::Denied, "no").code_as(cause)
         };
         let wrapped = |error: Error| {
             Error::new(ErrorKind::Denied, "the snapshot cannot be read").because(error)
         };
         for error in [
-            denied("UnrecognizedClientException", "403"),
-            denied("AuthFailure", "401"),
-            denied("", "400").retry_as(Retry::Stale),
-            Error::new(ErrorKind::Denied, NO_CREDENTIALS),
+            denied("UnrecognizedClientException", 403),
+            denied("AuthFailure", 401),
+            denied("", 400).retry_as(Retry::Stale),
+            Error::new(ErrorKind::Denied, "no").code_as(ErrorCode::NoCredentials),
         ] {
             assert!(needs_other_credentials(&error), "{error:?}");
             assert!(needs_other_credentials(&wrapped(wrapped(error))));
         }
-        for error in
-            [denied("AccessDenied", "403"), denied("AuthFailure", "403"), denied("", "403")]
-        {
+        for error in [denied("AccessDenied", 403), denied("AuthFailure", 403), denied("", 403)] {
             assert!(!needs_other_credentials(&error) && !needs_other_credentials(&wrapped(error)));
         }
     }
@@ -430,7 +541,39 @@ mod tests {
             ("UnrecognizedClientException", 403, ErrorKind::Denied, Retry::No),
             ("ExpiredTokenException", 400, ErrorKind::Denied, Retry::Stale),
         ] {
-            assert_eq!(meaning(code, status), (kind, retry), "{code} {status}");
+            let meaning = meaning(code, status, "");
+            assert_eq!((meaning.kind, meaning.retry), (kind, retry), "{code} {status}");
+        }
+    }
+
+    #[test]
+    fn what_a_program_acts_on_has_a_code() {
+        for (code, status, said, expected) in [
+            ("NoSuchBucket", 404, "", ErrorCode::NoSuchBucket),
+            ("", 412, "", ErrorCode::PreconditionFailed),
+            ("InvalidPart", 400, "", ErrorCode::InvalidPart),
+            ("InvalidRequest", 400, "Unknown Checksum header", ErrorCode::ChecksumUnsupported),
+            ("InvalidRequest", 400, "is already in progress", ErrorCode::StoreTaskInProgress),
+            ("InvalidBlockDeviceMapping", 400, "", ErrorCode::InvalidParameter),
+            ("InvalidArgument", 400, "", ErrorCode::InvalidParameter),
+            ("MissingParameter", 400, "", ErrorCode::InvalidParameter),
+            ("IncorrectState", 400, "it is pending", ErrorCode::SnapshotPending),
+            ("InvalidAMIName.Duplicate", 400, "", ErrorCode::ImageNameTaken),
+            ("InvalidSnapshot.InUse", 400, "", ErrorCode::SnapshotInUse),
+            ("DryRunOperation", 412, "", ErrorCode::DryRunOperation),
+            ("UnauthorizedOperation", 403, "", ErrorCode::UnauthorizedOperation),
+            ("ValidationException", 400, "the checksum differs", ErrorCode::ChecksumMismatch),
+            ("SlowDown", 503, "", ErrorCode::Throttled),
+            ("", 502, "", ErrorCode::ServiceUnavailable),
+        ] {
+            assert_eq!(meaning(code, status, said).code, Some(expected), "{code} {status}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_wrong_is_wrong_for_good() {
+        for code in ["InvalidBlockDeviceMapping", "InvalidArgument", "MissingParameter"] {
+            assert_eq!(meaning(code, 400, ""), Meaning::invalid(), "{code}");
         }
     }
 

@@ -7,7 +7,7 @@ use aws_sdk_sts::config::Builder;
 use super::connection::Service;
 use super::error::classify;
 use super::{Access, Connection, Endpoint};
-use crate::base::{Error, ErrorKind, Result, Retry};
+use crate::base::{AwsService, Error, ErrorKind, Result, Retry};
 
 /// The Security Token Service.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,7 @@ pub type StsConnection = Connection<Sts>;
 impl Service for Sts {
     type Client = Client;
     const NAME: &'static str = "STS";
+    const SERVICE: AwsService = AwsService::Sts;
     /// One request is sent.
     const MAX_REQUESTS: usize = 1;
 
@@ -44,7 +45,7 @@ impl StsConnection {
         };
         // A service that refuses the credentials knows the action.
         let does_not_know = |error: &Error| {
-            let answered = self.endpoint().is_custom() && error.fact("status").is_some();
+            let answered = self.endpoint().is_custom() && error.answer().is_some();
             answered
                 && error.retry() == Retry::No
                 && !matches!(error.kind(), ErrorKind::Denied | ErrorKind::Limit)

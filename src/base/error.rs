@@ -1,12 +1,17 @@
 //! The one error type of the crate.
 //!
-//! A message says what *we* could not do, in lower case and without a full stop; facts go into the
-//! context; the cause keeps its own words. It does not hold hints for
-//! people: those are made at the edge, from kind and context.
+//! A message states what amistore could not do, in lower case and without a full stop; facts go
+//! into the context, for printing only; the cause keeps its own words. Decisions (hints, retries,
+//! EC2's codes) are made from the kind, the [`ErrorCode`] and the typed members. Hints for people
+//! are made at the edge.
+
+mod code;
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+
+pub use code::ErrorCode;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -87,12 +92,49 @@ pub enum Retry {
     Stale,
 }
 
-/// An error: kind, message, facts, cause.
+/// A service of AWS, or one that speaks the protocol of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AwsService {
+    /// The direct APIs of EBS.
+    Ebs,
+    /// EC2.
+    Ec2,
+    /// S3, or a compatible store.
+    S3,
+    /// STS.
+    Sts,
+}
+
+/// The refusal of a service, in its own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceAnswer {
+    /// The service, once the connection is known.
+    pub service: Option<AwsService>,
+    /// The error code, such as `NoSuchKey`; absent where the answer has no body.
+    pub code: Option<String>,
+    /// The HTTP status.
+    pub status: u16,
+}
+
+/// How interrupted work is continued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resume {
+    /// The command line, as a shell reads it.
+    pub command: String,
+    /// Whether snapshots in EC2 wait for it, which cost money.
+    pub keeps_snapshots: bool,
+}
+
+/// An error: kind, code, message, facts, cause.
 pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
+    code: Option<ErrorCode>,
     retry: Retry,
+    attempts: u32,
+    answer: Option<ServiceAnswer>,
+    resume: Option<Resume>,
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Box<dyn StdError + Send + Sync>>,
@@ -103,7 +145,11 @@ impl Error {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             kind,
+            code: None,
             retry: Retry::No,
+            attempts: 1,
+            answer: None,
+            resume: None,
             message: message.into(),
             context: Vec::new(),
             source: None,
@@ -156,6 +202,65 @@ impl Error {
         self
     }
 
+    /// Adds a fact, unless one of this name is there.
+    #[must_use]
+    pub fn at_once(self, key: &'static str, value: impl fmt::Display) -> Self {
+        if self.0.context.iter().any(|(known, _)| *known == key) {
+            self
+        } else {
+            self.at(key, value)
+        }
+    }
+
+    /// Sets the code.
+    #[must_use]
+    pub fn code_as(mut self, code: ErrorCode) -> Self {
+        self.0.code = Some(code);
+        self
+    }
+
+    /// Sets the code, unless there is one.
+    #[must_use]
+    pub fn or_code(mut self, code: ErrorCode) -> Self {
+        self.0.code.get_or_insert(code);
+        self
+    }
+
+    /// Adds the refusal of a service, as facts, too.
+    #[must_use]
+    pub fn answered(mut self, answer: ServiceAnswer) -> Self {
+        if let Some(code) = &answer.code {
+            self.0.context.push(("code", code.clone()));
+        }
+        self.0.context.push(("status", answer.status.to_string()));
+        self.0.answer = Some(answer);
+        self
+    }
+
+    /// Names the service whose refusal this is, if it is one.
+    #[must_use]
+    pub fn of_service(mut self, service: AwsService) -> Self {
+        if let Some(answer) = &mut self.0.answer {
+            answer.service = Some(service);
+        }
+        self
+    }
+
+    /// Notes that a request failed for good at attempt `attempts`; a fact if there were several.
+    #[must_use]
+    pub fn after_attempts(mut self, attempts: u32) -> Self {
+        self.0.attempts = attempts;
+        if attempts > 1 { self.at("attempts", attempts) } else { self }
+    }
+
+    /// Adds the command that continues the work, as the fact `resume_with`, too.
+    #[must_use]
+    pub fn resumed_by(mut self, resume: Resume) -> Self {
+        self.0.context.push(("resume_with", resume.command.clone()));
+        self.0.resume = Some(resume);
+        self
+    }
+
     /// Says whether trying again can help.
     #[must_use]
     pub fn retry_as(mut self, retry: Retry) -> Self {
@@ -182,6 +287,32 @@ impl Error {
         self.0.kind
     }
 
+    /// The code, if the cause has one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        self.0.code
+    }
+
+    /// Whether this is the code.
+    pub fn is(&self, code: ErrorCode) -> bool {
+        self.0.code == Some(code)
+    }
+
+    /// The refusal of a service, if a service answered.
+    pub fn answer(&self) -> Option<&ServiceAnswer> {
+        self.0.answer.as_ref()
+    }
+
+    /// Whether the request was made more than once: an earlier attempt may have succeeded, and its
+    /// answer may be lost.
+    pub fn was_repeated(&self) -> bool {
+        self.0.attempts > 1
+    }
+
+    /// How the work is continued, if it can be.
+    pub fn resume(&self) -> Option<&Resume> {
+        self.0.resume.as_ref()
+    }
+
     /// Whether trying again can help.
     pub fn retry(&self) -> Retry {
         self.0.retry
@@ -197,9 +328,26 @@ impl Error {
         &self.0.context
     }
 
-    /// The value of one fact.
+    /// The value of one fact, for tests and for printing: decisions use [`code`](Self::code) and the
+    /// typed members.
+    #[doc(hidden)]
     pub fn fact(&self, key: &str) -> Option<&str> {
         self.0.context.iter().find(|(k, _)| *k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// A copy. Its causes are one text.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let causes = self.causes().join(": ");
+        let copy = Self(Box::new(Inner {
+            message: self.0.message.clone(),
+            context: self.0.context.clone(),
+            answer: self.0.answer.clone(),
+            resume: self.0.resume.clone(),
+            source: None,
+            ..*self.0
+        }));
+        if causes.is_empty() { copy } else { copy.because(causes) }
     }
 
     /// The messages of the causes, outermost first.

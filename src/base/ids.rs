@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Error, Result};
+use super::{Error, ErrorCode, Result};
 
 /// An AMI id: `ami-` and 8 or 17 lower-case hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -111,6 +111,7 @@ pub fn check_image_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || " ()[]./-'@_".contains(c);
     if !(3..=128).contains(&name.chars().count()) {
         return Err(Error::usage("not an AMI name: it has to be 3 to 128 characters long")
+            .code_as(ErrorCode::ImageNameMalformed)
             .at("name", name.escape_debug()));
     }
     match name.chars().find(|c| !allowed(*c)) {
@@ -118,6 +119,7 @@ pub fn check_image_name(name: &str) -> Result<()> {
         Some(bad) => Err(Error::usage(
             "not an AMI name: only letters, digits, space and ( ) [ ] . / - ' @ _ are allowed",
         )
+        .code_as(ErrorCode::ImageNameMalformed)
         .at("name", name.escape_debug())
         .at("character", bad.escape_debug())),
     }

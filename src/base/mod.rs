@@ -14,7 +14,7 @@ mod time;
 mod units;
 
 pub use cancel::{Cancel, CancelListener, Cancelled};
-pub use error::{Error, ErrorKind, Result, Retry};
+pub use error::{AwsService, Error, ErrorCode, ErrorKind, Result, Resume, Retry, ServiceAnswer};
 pub use event::{Event, NullObserver, Observer, Stage, StageGuard};
 pub use ids::{DeviceName, ImageId, SnapshotId, check_image_name};
 pub use monitor::Monitor;

@@ -103,6 +103,7 @@ impl VolumeSize {
             Err(Error::usage("the disk is empty: it has 0 bytes"))
         } else if !bytes.is_multiple_of(512) {
             Err(Error::usage("not a raw disk image: its size is not a multiple of 512 bytes")
+                .code_as(super::ErrorCode::SizeNotOfSectors)
                 .at("size", bytes))
         } else if bytes > Self::MAX {
             Err(Error::new(

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::file::{PriorTask, TaskFile, TaskHeader, TaskRecords, lock, read_header};
-use crate::base::{Error, ErrorKind, Result, hex};
+use crate::base::{Error, ErrorCode, ErrorKind, Result, hex};
 use crate::codec::sha256;
 use crate::localfs::is_locked;
 
@@ -42,7 +42,7 @@ impl TaskEntry {
     /// Removes its file.
     pub fn remove(&self) -> Result<()> {
         fs::remove_file(&self.path).map_err(|cause| {
-            Error::io("cannot remove the state file", cause).at("state_file", self.path.display())
+            super::file::unusable("cannot remove the state file", cause, &self.path)
         })
     }
 }
@@ -78,6 +78,7 @@ impl StateDirectory {
                 ErrorKind::Io,
                 "there is too little room to remember how far the work got",
             )
+            .code_as(ErrorCode::StateDirectoryUnusable)
             .at("state_directory", self.0.display())
             .at("needed", bytes)
             .at("free", free));
@@ -95,6 +96,7 @@ impl StateDirectory {
     ) -> Result<TaskFile> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|cause| {
             Error::io("cannot make the state directory", cause)
+                .code_as(ErrorCode::StateDirectoryUnusable)
                 .at("state_directory", self.0.display())
         })?;
         TaskFile::begin(&self.task_file(target), header, anew, discard)
@@ -104,6 +106,7 @@ impl StateDirectory {
     pub fn tasks(&self) -> Result<Vec<TaskEntry>> {
         let failed = |cause| {
             Error::io("cannot read the state directory", cause)
+                .code_as(ErrorCode::StateDirectoryUnusable)
                 .at("state_directory", self.0.display())
         };
         let entries = match fs::read_dir(&self.0) {

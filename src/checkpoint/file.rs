@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::journal::{Appender, Record, Records, encode};
-use crate::base::{Error, ErrorKind, Result, TaskKind};
+use crate::base::{Error, ErrorCode, ErrorKind, Result, TaskKind};
 use crate::localfs::{LockAttempt, LockedFile, is_at, rename_new, sync_directory};
 
 /// Kind of the first record, whose payload is the JSON of a [`TaskHeader`].
@@ -80,9 +80,7 @@ impl TaskFile {
         anew: bool,
         discard: &dyn Fn(&PriorTask) -> Result<()>,
     ) -> Result<Self> {
-        let failed = |cause: std::io::Error| {
-            Error::io("cannot write the state file", cause).at("state_file", path.display())
-        };
+        let failed = |cause: std::io::Error| unusable("cannot write the state file", cause, path);
         loop {
             if let Some(file) = open_locked(path, &failed)? {
                 match read_header(&file).map_err(failed)? {
@@ -97,6 +95,7 @@ impl TaskFile {
                             && earlier.fingerprint == header.fingerprint =>
                     {
                         return Err(Error::usage("this was begun with other settings, and can only be continued with those")
+                            .code_as(ErrorCode::BegunWithOtherSettings)
                             .at("state_file", path.display())
                             .at("begun_with", earlier.command.join(" ")));
                     }
@@ -218,7 +217,7 @@ impl TaskFile {
     }
 
     fn failed(&self, cause: std::io::Error) -> Error {
-        Error::io("cannot write the state file", cause).at("state_file", self.path.display())
+        unusable("cannot write the state file", cause, &self.path)
     }
 }
 
@@ -244,9 +243,8 @@ pub struct TaskRecords {
 
 impl TaskRecords {
     pub(super) fn open(path: &Path, end: u64) -> Result<Self> {
-        let file = File::open(path).map_err(|cause| {
-            Error::io("cannot read the state file", cause).at("state_file", path.display())
-        })?;
+        let file = File::open(path)
+            .map_err(|cause| unusable("cannot read the state file", cause, path))?;
         Ok(Self { path: path.to_owned(), records: Records::new(file, end) })
     }
 }
@@ -260,9 +258,7 @@ impl Iterator for TaskRecords {
             record = self.records.next();
         }
         record
-            .map_err(|cause| {
-                Error::io("cannot read the state file", cause).at("state_file", self.path.display())
-            })
+            .map_err(|cause| unusable("cannot read the state file", cause, &self.path))
             .transpose()
     }
 }
@@ -305,6 +301,7 @@ fn open_locked(path: &Path, failed: &impl Fn(std::io::Error) -> Error) -> Result
                     ErrorKind::Exists,
                     "another process does this at the moment",
                 )
+                .code_as(ErrorCode::TaskInProgress)
                 .at("state_file", path.display()));
             }
             LockAttempt::Unsupported(_) => {
@@ -314,9 +311,14 @@ fn open_locked(path: &Path, failed: &impl Fn(std::io::Error) -> Error) -> Result
     }
 }
 
+/// The state file at `path` cannot be used.
+pub(super) fn unusable(message: &'static str, cause: std::io::Error, path: &Path) -> Error {
+    Error::io(message, cause)
+        .code_as(ErrorCode::StateDirectoryUnusable)
+        .at("state_file", path.display())
+}
+
 /// Locks the file of a task; `None` if it does not exist.
 pub(super) fn lock(path: &Path) -> Result<Option<File>> {
-    open_locked(path, &|cause| {
-        Error::io("cannot open the state file", cause).at("state_file", path.display())
-    })
+    open_locked(path, &|cause| unusable("cannot open the state file", cause, path))
 }

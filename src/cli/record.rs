@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::output::Console;
 use super::settings::state_directory;
-use crate::base::{ErrorKind, Observer, Result};
+use crate::base::{ErrorCode, Observer, Result};
 use crate::setup::{Recorder, failure_reason};
 use crate::taskdb::{NewTask, Owner, TaskDb};
 
@@ -56,11 +56,7 @@ impl Run {
         match outcome {
             Ok(_) => task_db.complete(id, &owner),
             // Another process does it, and will tell how it ends.
-            Err(error)
-                if error.kind() == ErrorKind::Exists && error.fact("state_file").is_some() =>
-            {
-                task_db.forget(id, &owner)
-            }
+            Err(error) if error.is(ErrorCode::TaskInProgress) => task_db.forget(id, &owner),
             Err(error) => task_db.fail(id, &owner, &failure_reason(error)),
         }
     }

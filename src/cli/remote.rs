@@ -11,7 +11,7 @@ use super::settings::{Place, Settings, pair, parse_size, state_directory};
 use crate::aws::ec2::Ec2Connection;
 use crate::aws::s3::{Checksum, ObjectOptions, S3Location, S3Store, Thaw, ThawTier};
 use crate::aws::{Access, Addressing, Compute, Credentials, RequestSettings, RetryPolicy, Session};
-use crate::base::{Error, Observer, Result};
+use crate::base::{Error, ErrorCode, Observer, Result};
 use crate::object::{Attributes, FileReader, ObjectReader};
 use crate::ops::Resumption;
 
@@ -70,6 +70,7 @@ impl Remote {
     ) -> Result<(S3Store, Arc<dyn ObjectReader>)> {
         if place.is_prefix() {
             return Err(Error::usage("this names a bucket or a prefix, and not an archive in it")
+                .code_as(ErrorCode::NotAnObjectUrl)
                 .at("place", place));
         }
         let store = self.store(place, access, link, ObjectOptions::default())?;

@@ -1,6 +1,6 @@
 //! A budget of bytes, and leases on it.
 
-use crate::base::{Cancel, Error, ErrorKind, Monitor, Result};
+use crate::base::{Cancel, Error, ErrorCode, ErrorKind, Monitor, Result};
 use crate::format::FrameLog;
 use crate::format::layout::MAX_SEEK_FRAMES;
 
@@ -43,6 +43,7 @@ impl Budget {
                 ErrorKind::Limit,
                 "the memory budget is too small for the block maps and indexes of this image",
             )
+            .code_as(ErrorCode::MemoryForIndexes)
             .at("missing_bytes", needed - self.total));
         }
         let mut lease = self.lease(bytes, cancel)?;

@@ -2,7 +2,8 @@
 //! stored bytes become volume data.
 
 use crate::base::{
-    BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CellAddress, Error, Result, VolumeSize, bits_of,
+    BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CellAddress, Error, ErrorCode, ErrorKind, Result,
+    VolumeSize, bits_of,
 };
 use crate::codec::zstd::Decoder;
 use crate::codec::{sha256, zero};
@@ -28,9 +29,11 @@ impl StoredCell<'_> {
 
 /// Adds the blocks of a slot, unless a narrower range is known, and the offset of its cell.
 pub(super) fn locate(error: Error, address: CellAddress, offset: u64) -> Error {
-    let error =
-        if error.fact("blocks").is_some() { error } else { error.at("blocks", address.blocks()) };
-    error.at("offset", offset)
+    let error = match error.kind() {
+        ErrorKind::Corrupt => error.or_code(ErrorCode::VolumeDamaged),
+        _ => error,
+    };
+    error.at_once("blocks", address.blocks()).at("offset", offset)
 }
 
 /// Checks the digests of frames against their records, all at once.

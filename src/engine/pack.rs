@@ -16,8 +16,8 @@ use super::pool::Pool;
 use super::stretches::side_by_side;
 use super::{Budget, Cells, Context, Lease, MadeCell, run_ordered};
 use crate::base::{
-    Bitmap8, CellAddress, Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize, bits_of,
-    hex,
+    Bitmap8, CellAddress, Error, ErrorCode, ErrorKind, Event, Result, SnapshotId, Stage,
+    VolumeSize, bits_of, hex,
 };
 use crate::codec::zstd::Encoder;
 use crate::codec::{sha256, zero, zstd};
@@ -312,6 +312,7 @@ pub fn stored_blocks(
 /// The bytes would not be those that are there already.
 fn changed_since(address: CellAddress) -> Error {
     Error::new(ErrorKind::Io, "the source is not what it was when this store began")
+        .code_as(ErrorCode::SourceChanged)
         .at("blocks", address.blocks())
         .at("cannot_continue", true)
 }

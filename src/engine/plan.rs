@@ -1,7 +1,7 @@
 //! How many threads, and what memory is for what: decided before anything starts, by a pure
 //! function.
 
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Result};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
 
 /// 256 MiB: the budget unless another is asked for.
@@ -45,6 +45,7 @@ impl Plan {
                 ErrorKind::Limit,
                 "the memory budget is too small to work with at this level",
             )
+            .code_as(ErrorCode::MemoryForLevel)
             .at("memory", memory)
             .at("needed", BASE + worker)
             .at("level", level));

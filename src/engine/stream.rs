@@ -14,7 +14,9 @@ use super::budget::SeekTableLease;
 use super::cell::{CellOpener, StoredCell, check_frames, deliver, delivered};
 use super::plan::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, run_ordered};
-use crate::base::{CellAddress, Error, ErrorKind, Event, Result, SnapshotId, VolumeSize};
+use crate::base::{
+    CellAddress, Error, ErrorCode, ErrorKind, Event, Result, SnapshotId, VolumeSize,
+};
 use crate::codec::sha256;
 use crate::format::frame::{self, EndFinder, FrameEnd, FrameHeader};
 use crate::format::layout::{
@@ -94,7 +96,7 @@ impl Batch {
 
 /// Adds where it happened, unless that is known better.
 fn at_offset(error: Error, offset: u64) -> Error {
-    if error.fact("offset").is_some() { error } else { error.at("offset", offset) }
+    error.at_once("offset", offset)
 }
 
 /// What a stream held.
@@ -267,6 +269,7 @@ impl<R: Read> Input<R> {
         match cause.kind() {
             std::io::ErrorKind::UnexpectedEof => {
                 Error::corrupt("the archive is truncated: the stream ends in the middle of it")
+                    .code_as(ErrorCode::Truncated)
                     .at("offset", self.offset)
             }
             _ => Error::io("cannot read the archive", cause).at("offset", self.offset),
@@ -604,9 +607,7 @@ impl<R: Read> Feeder<'_, R> {
     /// Reads a meta frame, whose length nothing tells but its own blocks, and inflates it.
     fn read_meta_frame(&mut self) -> Result<(Vec<u8>, [u8; 32])> {
         let offset = self.input.offset;
-        let located = |error: Error| {
-            if error.fact("offset").is_some() { error } else { error.at("offset", offset) }
-        };
+        let located = |error: Error| error.at_once("offset", offset);
         let mut bytes = Vec::new();
         let mut finder = EndFinder::default();
         loop {
@@ -615,7 +616,7 @@ impl<R: Read> Feeder<'_, R> {
                 FrameEnd::Beyond(end) if end as u64 <= max_frame_len(META_FRAME_RAW as u64) => {
                     self.input.read(end - bytes.len(), &mut bytes)?;
                 }
-                _ => return Err(located(Error::corrupt(detect::IMPOSSIBLE_META_FRAME))),
+                _ => return Err(located(detect::impossible_meta_frame())),
             }
         }
         let header = FrameHeader::parse(&bytes).map_err(located)?;
@@ -624,7 +625,7 @@ impl<R: Read> Feeder<'_, R> {
             || raw_len > META_FRAME_RAW as u64
             || bytes.len() as u64 > max_frame_len(raw_len)
         {
-            return Err(located(Error::corrupt(detect::IMPOSSIBLE_META_FRAME)));
+            return Err(located(detect::impossible_meta_frame()));
         }
         let digest = sha256::digest(&bytes);
         Ok((inflate_meta(&bytes, raw_len).map_err(located)?, digest))

@@ -9,7 +9,7 @@
 
 use super::pack::{Output, Packed, Packing};
 use super::{Context, Plan, run_lanes};
-use crate::base::{Error, Result};
+use crate::base::{Error, ErrorKind, Result};
 use crate::object::{ParallelWriter, SegmentWriter};
 
 /// Packs as many volumes at a time as there is memory for, in the order of the archive. The first
@@ -52,11 +52,9 @@ fn pack_group(
     let context = Context { plan, cancel: &cancel, ..context };
     let lane = |volume: usize, mut stretch: Box<dyn SegmentWriter>| {
         // Blocks alone do not say where, with several volumes under way.
-        let located = |error: Error| match (error.fact("blocks"), error.fact("snapshot")) {
-            (Some(_), None) => {
-                error.at("snapshot", &packing.image.document().snapshots()[volume].id)
-            }
-            _ => error,
+        let located = |error: Error| match error.kind() {
+            ErrorKind::Interrupted => error,
+            _ => error.at_once("snapshot", &packing.image.document().snapshots()[volume].id),
         };
         let packed = packing
             .lane(volume..volume + 1, &mut Output::Stretch(stretch.as_mut()), context)

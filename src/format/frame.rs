@@ -2,9 +2,8 @@
 //! 8878).
 
 use super::layout::MAX_FRAME_WINDOW;
-use crate::base::{Error, Result};
+use crate::base::{Error, ErrorCode, Result};
 
-const NOT_ALLOWED: &str = ", which the format does not allow";
 const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 /// The longest frame header that the format allows: magic, descriptor, window, 8 bytes of content
 /// size.
@@ -42,7 +41,10 @@ impl FrameHeader {
             return Err(Error::corrupt("there is no zstd frame here"));
         }
         let single_segment = descriptor & 0x20 != 0;
-        let refuse = |what: &str| Err(Error::corrupt(format!("a zstd frame {what}{NOT_ALLOWED}")));
+        let refuse = |what: &str| {
+            let message = format!("a zstd frame {what}, which the format does not allow");
+            Err(Error::corrupt(message).code_as(ErrorCode::ForeignFrame))
+        };
         if descriptor & 0x08 != 0 {
             return refuse("has a reserved bit set");
         }
@@ -123,12 +125,6 @@ impl EndFinder {
             self.at = next;
         }
     }
-}
-
-/// Whether `error` says that a frame's header is one the format does not allow, rather than that
-/// the frame is damaged.
-pub fn is_foreign_header(error: &Error) -> bool {
-    error.message().ends_with(NOT_ALLOWED)
 }
 
 /// Checks that `bytes` are exactly one frame whose header says `raw_len` bytes of content.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Digest;
 use super::layout::{FORMAT_NAME, FORMAT_VERSION, MAX_VOLUMES};
 use crate::base::{
-    BLOCK_BYTES, CELL_BLOCKS, Error, GROUP_BLOCKS, Result, SnapshotId, VolumeSize, hex,
+    BLOCK_BYTES, CELL_BLOCKS, Error, ErrorCode, GROUP_BLOCKS, Result, SnapshotId, VolumeSize, hex,
 };
 
 /// The part of the tar archive that a meta frame belongs to.
@@ -247,6 +247,7 @@ impl Manifest {
         }
         if heading.version != FORMAT_VERSION {
             return Err(Error::unsupported("the archive has another format version")
+                .code_as(ErrorCode::NewerFormat)
                 .at("version", heading.version)
                 .at("supported", FORMAT_VERSION));
         }
@@ -254,6 +255,7 @@ impl Manifest {
             return Err(Error::unsupported(
                 "the archive uses a feature that this version does not know",
             )
+            .code_as(ErrorCode::NewerFormat)
             .at("feature", feature.escape_debug()));
         }
         let parsed: ManifestJson = serde_json::from_slice(json).map_err(wrong)?;

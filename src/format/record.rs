@@ -1,7 +1,7 @@
 //! The prefix that all records share, and their fixed-width little-endian fields (3.2).
 
 use super::layout::RECORD_PREFIX;
-use crate::base::{Error, Result, hex};
+use crate::base::{Error, ErrorCode, Result, hex};
 
 /// The magic of our skippable frames.
 pub(super) const RECORD_MAGIC: u32 = 0x184D_2A5B;
@@ -81,6 +81,7 @@ impl Record {
         };
         if version != RECORD_VERSION {
             return Err(Error::unsupported("the archive has a record of a newer version")
+                .code_as(ErrorCode::NewerFormat)
                 .at("kind", letter as char)
                 .at("version", version)
                 .at("supported", RECORD_VERSION));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{ImageDestination, ImageSource, ImageWriter, RestoreRecord, ResumableRestore};
-use crate::base::{Error, ErrorKind, Result, SnapshotId, VolumeSize};
+use crate::base::{Error, ErrorCode, ErrorKind, Result, SnapshotId, VolumeSize};
 use crate::image::ImageDocument;
 use crate::localfs::{Durability, Overwrite, PartialFile};
 use crate::volume::{BlockSink, BlockSource, RawFileSink, RawFileSource};
@@ -35,7 +35,11 @@ impl ImageDirectory {
                 }
                 _ => "cannot read the image directory",
             };
-            Error::io(message, cause).at("path", json.display())
+            let error = Error::io(message, cause).at("path", json.display());
+            match error.kind() {
+                ErrorKind::NotFound => error.code_as(ErrorCode::NoImageDirectory),
+                _ => error,
+            }
         };
         let mut bytes = Vec::new();
         fs::File::open(&json)
@@ -143,8 +147,14 @@ impl ImageDirectoryWriter {
     /// Begins to restore into `path`, which is made if it does not exist (its parent has to). An
     /// `image.json` in it is an error of kind `Exists` unless it may be overwritten.
     pub fn create(path: &Path, overwrite: Overwrite, durability: Durability) -> Result<Self> {
-        let failed =
-            |cause| Error::io("cannot make the image directory", cause).at("path", path.display());
+        let failed = |cause| {
+            let error =
+                Error::io("cannot make the image directory", cause).at("path", path.display());
+            match error.kind() {
+                ErrorKind::NotFound => error.code_as(ErrorCode::NoParentOfImageDirectory),
+                _ => error,
+            }
+        };
         let created = match fs::create_dir(path) {
             Ok(()) => Some(path.to_owned()),
             Err(cause) if cause.kind() == IoKind::AlreadyExists && path.is_dir() => None,
@@ -153,6 +163,7 @@ impl ImageDirectoryWriter {
                     ErrorKind::Exists,
                     "the target exists and is not a directory",
                 )
+                .code_as(ErrorCode::NotADirectory)
                 .at("path", path.display()));
             }
             Err(cause) => return Err(failed(cause)),

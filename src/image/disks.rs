@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::ImageSource;
-use crate::base::{DeviceName, Error, Result};
+use crate::base::{DeviceName, Error, ErrorCode, Result};
 use crate::image::{DiskDraft, ImageDocument, ImageDraft};
 use crate::volume::{BlockSource, RawFileSource};
 
@@ -23,6 +23,7 @@ impl PlainDisks {
             let source = RawFileSource::open(path)?;
             if let Some(format) = source.foreign_format() {
                 return Err(Error::unsupported("the disk image is not raw")
+                    .code_as(ErrorCode::DiskImageNotRaw)
                     .at("path", path.display())
                     .at("format", format));
             }

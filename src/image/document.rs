@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashSet};
 use serde_json::Value;
 
 use crate::base::{
-    DeviceName, Error, ImageId, Result, SnapshotId, VolumeSize, check_image_name, gib_rounded_up,
+    DeviceName, Error, ErrorCode, ImageId, Result, SnapshotId, VolumeSize, check_image_name,
+    gib_rounded_up,
 };
 
 /// The longest document, in bytes.
@@ -62,6 +63,7 @@ impl ImageDocument {
             Some(version) if version.as_u64() == Some(1) => {}
             Some(version) => {
                 return Err(Error::unsupported("image.json is of another version")
+                    .code_as(ErrorCode::NewerFormat)
                     .at("version", version)
                     .at("supported", 1));
             }
@@ -114,7 +116,8 @@ impl ImageDocument {
             return Err(wrong("two snapshots differ only in case").at("snapshot", &twice.id));
         }
         if image.is_none() && top.contains_key("Images") {
-            return Err(wrong("it is the whole output of describe-images, and not one image"));
+            return Err(wrong("it is the whole output of describe-images, and not one image")
+                .code_as(ErrorCode::DescribeImagesOutput));
         }
         if image.is_none() && listed.is_none() {
             return Err(wrong("it has neither `Image` nor `Snapshots`"));
@@ -172,6 +175,7 @@ impl ImageDocument {
                 "the size of the raw disk is not the one in image.json: the disk may be cut \
                      short, or belong to another snapshot",
             )
+            .code_as(ErrorCode::VolumeSizeDiffers)
             .at("snapshot", id)
             .at("size", size.bytes())
             .at("volume_size_gib", gib)),

@@ -14,7 +14,7 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::locked_file::{LockAttempt, LockedFile, is_at};
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Result};
 
 /// Whether an existing target is replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,7 +69,11 @@ impl PartialFile {
         durability: Durability,
     ) -> Result<Self> {
         let failed = |cause: io::Error| {
-            Error::io("cannot create the file", cause).at("path", target.display())
+            let error = Error::io("cannot create the file", cause).at("path", target.display());
+            match error.kind() {
+                ErrorKind::NotFound => error.code_as(ErrorCode::NoParentDirectory),
+                _ => error,
+            }
         };
         if target.file_name().is_none() {
             return Err(Error::usage("this path does not name a file").at("path", target.display()));
@@ -90,6 +94,7 @@ impl PartialFile {
             Locked::Ours(file) => file,
             Locked::Busy => {
                 return Err(Error::new(ErrorKind::Exists, "another process is writing this file")
+                    .code_as(ErrorCode::FileInUse)
                     .at("path", target.display()));
             }
             Locked::InTheWay => {
@@ -97,6 +102,7 @@ impl PartialFile {
                     ErrorKind::Exists,
                     "a partial file is in the way, and another process may be writing it",
                 )
+                .code_as(ErrorCode::PartialFileInTheWay)
                 .at("path", target.display())
                 .at("partial_file", partial.display()));
             }

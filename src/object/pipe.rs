@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::ObjectWriter;
-use crate::base::{Cancel, CancelListener, Error, ErrorKind, Result};
+use crate::base::{Cancel, CancelListener, Error, ErrorCode, ErrorKind, Result};
 
 /// The end of a pipe that archives are read from. A read that waits for data ends at once when the
 /// token is cancelled.
@@ -54,7 +54,9 @@ pub struct PipeWriter {
 impl PipeWriter {
     /// Writes to standard output.
     pub fn stdout(cancel: Cancel) -> Result<Self> {
-        let failed = |cause| Error::io("cannot write to standard output", cause);
+        let failed = |cause| {
+            Error::io("cannot write to standard output", cause).code_as(ErrorCode::OutputFailed)
+        };
         let file = File::from(duplicate(std::io::stdout().as_fd()).map_err(failed)?);
         if is_stand_in(&file).map_err(failed)? {
             return Err(Error::new(
@@ -70,8 +72,11 @@ impl PipeWriter {
 
 impl ObjectWriter for PipeWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let failed =
-            |cause| Error::io("cannot write the archive", cause).at("path", "standard output");
+        let failed = |cause| {
+            Error::io("cannot write the archive", cause)
+                .code_as(ErrorCode::ArchiveOutputFailed)
+                .at("path", "standard output")
+        };
         let mut rest = bytes;
         while !rest.is_empty() {
             self.wait.until_ready(&self.file, PollFlags::OUT).map_err(failed)?;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::resume::{CELL_RECORD, Work, abort_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
-use crate::base::{Error, ErrorKind, Result, Stage, StageGuard, TaskKind, hex};
+use crate::base::{Error, ErrorCode, ErrorKind, Result, Stage, StageGuard, TaskKind, hex};
 use crate::engine::{Archive, CellLog, Context, MadeCell, NoSinks, read_stream, relay};
 use crate::format::Footer;
 use crate::object::{Creation, ObjectStore, ObjectWriter};
@@ -128,8 +128,10 @@ fn same_archive(
     };
     match found {
         Some(root) if root == footer.root && reader.len() == len => Ok(true),
-        Some(_) => Err(exists.at("content", "another archive")),
-        None => Err(exists.at("content", "no whole archive")),
+        Some(_) => {
+            Err(exists.code_as(ErrorCode::OtherObjectExists).at("content", "another archive"))
+        }
+        None => Err(exists.code_as(ErrorCode::OtherObjectExists).at("content", "no whole archive")),
     }
 }
 

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::records::{TaskRecord, decoded};
-use crate::base::{Error, ErrorKind, Event, Observer, Result, TaskKind, hex, random_id, rfc3339};
+use crate::base::{
+    Error, ErrorCode, ErrorKind, Event, Observer, Result, Resume, TaskKind, hex, random_id, rfc3339,
+};
 use crate::checkpoint::{PriorTask, StateDirectory, TaskFile, TaskHeader, TaskRecords};
 use crate::codec::sha256;
 use crate::engine::{CellLog, Cells, LoggedCell};
@@ -300,6 +302,7 @@ impl RunningTask {
         };
         match self.worth(&error) {
             Ok(Worth { is_worth: true, snapshots }) => {
+                let keeps_snapshots = !snapshots.is_empty();
                 let error = if snapshots.is_empty() {
                     error
                 } else {
@@ -311,13 +314,11 @@ impl RunningTask {
                     .join(": ");
                 // The first error is the one to report.
                 let _ = self.record_durably(&TaskRecord::Failed(reason));
-                // The same command would find the same object, or the same change.
-                let hopeless =
-                    error.kind() == ErrorKind::Exists || error.fact("cannot_continue").is_some();
-                if hopeless {
+                if is_final(&error) {
                     Err(error)
                 } else {
-                    Err(error.at("resume_with", shell_line(&resumption.command)))
+                    let command = shell_line(&resumption.command);
+                    Err(error.resumed_by(Resume { command, keeps_snapshots }))
                 }
             }
             Ok(Worth { is_worth: false, .. }) => {
@@ -327,10 +328,7 @@ impl RunningTask {
                         let _ = self.remove();
                         Err(error)
                     }
-                    Err(left) => {
-                        Err(error
-                            .at("left_behind", left.fact("snapshots").unwrap_or(left.message())))
-                    }
+                    Err(left) => Err(error.at("left_behind", left_behind(&left))),
                 }
             }
             Err(_) => Err(error),
@@ -373,6 +371,25 @@ impl RunningTask {
     }
 }
 
+/// Whether the same command would fail again: it would find the same object, or the same change.
+fn is_final(error: &Error) -> bool {
+    error.kind() == ErrorKind::Exists
+        || matches!(
+            error.code(),
+            Some(
+                ErrorCode::BegunWithOtherSettings
+                    | ErrorCode::SourceChanged
+                    | ErrorCode::FinishedObjectDiffers
+            )
+        )
+}
+
+/// The snapshots that could not be deleted, or the reason why something could not be undone.
+fn left_behind(error: &Error) -> &str {
+    let snapshots = error.context().iter().find(|(key, _)| *key == "snapshots");
+    snapshots.map_or(error.message(), |(_, ids)| ids)
+}
+
 /// What a later run can reuse.
 struct Worth {
     is_worth: bool,
@@ -413,7 +430,7 @@ pub fn shell_line(command: &[String]) -> String {
 /// Whether the error says that the object or image exists, and not that another process works on
 /// the task.
 pub(super) fn is_existing(error: &Error) -> bool {
-    error.kind() == ErrorKind::Exists && error.fact("state_file").is_none()
+    error.kind() == ErrorKind::Exists && !error.is(ErrorCode::TaskInProgress)
 }
 
 #[cfg(test)]

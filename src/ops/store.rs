@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::resume::{CELL_RECORD, RunningTask, Work, abort_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
 use crate::base::{
-    Error, ErrorKind, Event, Result, SnapshotId, Stage, TaskKind, VolumeSize, rfc3339,
+    Error, ErrorCode, ErrorKind, Event, Result, SnapshotId, Stage, TaskKind, VolumeSize, rfc3339,
 };
 use crate::codec::zstd;
 use crate::engine::{
@@ -160,11 +160,13 @@ fn compare(
     let reader = store.open(key)?;
     let archive = match Archive::open(reader.clone()) {
         Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
-            return Err(exists.at("content", "no whole archive"));
+            return Err(exists
+                .code_as(ErrorCode::OtherObjectExists)
+                .at("content", "no whole archive"));
         }
         archive => archive?,
     };
-    let other = |what: &str| exists.at("content", what);
+    let other = |what: &str| exists.code_as(ErrorCode::OtherObjectExists).at("content", what);
     let present =
         || StoreOutcome::Present { archive_len: reader.len(), footer: archive.footer().clone() };
     match image.compare(archive.document()) {

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use crate::base::{Error, ErrorKind, Result, Stage};
+use crate::base::{Error, ErrorCode, ErrorKind, Result, Stage};
 use crate::engine::{
     Archive, CheckReport, Context, NoSinks, Purpose, Selection, check_tail, compare_volume,
     read_stream, unpack,
@@ -126,6 +126,7 @@ pub fn verify_against(
     let archive = Archive::open(reader)?;
     let mut differences = Vec::new();
     let mut differ = |error: Error| {
+        let error = error.or_code(ErrorCode::SourceDiffers);
         context.damage(&error);
         differences.push(error);
     };

@@ -1,6 +1,6 @@
-//! Refusals: which code of EC2 and which HTTP status a failure gets.
+//! Refusals: the code of EC2 and the HTTP status of each failure, in one table.
 
-use crate::base::{Error, ErrorKind};
+use crate::base::{AwsService, Error, ErrorCode, ErrorKind};
 
 use super::Refusal;
 use crate::setup::told;
@@ -41,41 +41,185 @@ impl Refusal {
     }
 }
 
-impl From<Error> for Refusal {
-    /// EC2's own code stays what it is, so that whoever knows EC2 knows what to do. Message, facts
-    /// and causes become one sentence.
-    fn from(error: Error) -> Self {
-        let own = error.fact("code").filter(|code| is_code(code)).map(ToOwned::to_owned);
-        let code = own.unwrap_or_else(|| code_of(error.kind()).to_owned());
-        Self { status: status_of(&code), message: told(&error), code }
+/// The words of EC2 for a failure.
+enum Words {
+    /// A code with its status.
+    Code(u16, &'static str),
+    /// EC2's own code, if EC2 refused; otherwise this one, with status 400.
+    Ec2Or(&'static str),
+}
+
+impl From<&Error> for Refusal {
+    /// Message, facts and causes become one sentence. A refusal by EC2 keeps its code and, about an
+    /// image, its message, so that clients of EC2 know what to do.
+    fn from(error: &Error) -> Self {
+        let words = match error.code() {
+            Some(code) => words_of_code(code),
+            None => words_of_kind(error.kind()),
+        };
+        let own = code_of_ec2(error);
+        let (status, code) = match (words, own) {
+            (Words::Code(status, code), _) => (status, code),
+            (Words::Ec2Or(_), Some(own)) => (status_of(own), own),
+            (Words::Ec2Or(code), None) => (400, code),
+        };
+        let message = match error.code() {
+            Some(ErrorCode::NoSuchImage) => error.causes().pop(),
+            Some(ErrorCode::ImageNameTaken) => name_taken(error),
+            None if error.kind() == ErrorKind::Interrupted => {
+                Some("the server is stopping".to_owned())
+            }
+            _ => None,
+        };
+        Self::new(status, code, message.unwrap_or_else(|| told(error)))
     }
 }
 
-/// EC2's codes are words. A number is the HTTP status of an answer without one.
-fn is_code(code: &str) -> bool {
-    code.len() <= 100
-        && code.starts_with(|first: char| first.is_ascii_uppercase())
-        && code.chars().all(|char| char.is_ascii_alphanumeric() || char == '.')
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
 }
 
-fn code_of(kind: ErrorKind) -> &'static str {
+/// The sentence of EC2 about a name that is taken.
+fn name_taken(error: &Error) -> Option<String> {
+    let fact = |name: &str| error.context().iter().find(|(key, _)| *key == name);
+    let ((_, name), (_, id)) = (fact("name")?, fact("image_id")?);
+    Some(format!("AMI name {name} is already in use by AMI {id}"))
+}
+
+/// The code of EC2 in a refusal by EC2. EC2's codes are words; a number is the HTTP status of an
+/// answer without one.
+fn code_of_ec2(error: &Error) -> Option<&str> {
+    let answer = error.answer().filter(|answer| answer.service == Some(AwsService::Ec2))?;
+    answer.code.as_deref().filter(|code| {
+        code.len() <= 100
+            && code.starts_with(|first: char| first.is_ascii_uppercase())
+            && code.chars().all(|char| char.is_ascii_alphanumeric() || char == '.')
+    })
+}
+
+/// The words for a failure whose cause has no code.
+fn words_of_kind(kind: ErrorKind) -> Words {
     match kind {
-        ErrorKind::Usage | ErrorKind::Corrupt => "InvalidParameterValue",
-        ErrorKind::NotFound | ErrorKind::Exists => "InvalidRequest",
-        ErrorKind::Denied => "UnauthorizedOperation",
-        ErrorKind::Limit => "ResourceLimitExceeded",
-        ErrorKind::Unsupported => "UnsupportedOperation",
-        ErrorKind::Io | ErrorKind::Interrupted => "Unavailable",
-        _ => "InternalError",
+        ErrorKind::Usage => Words::Ec2Or("InvalidParameterValue"),
+        ErrorKind::NotFound | ErrorKind::Exists | ErrorKind::Corrupt => {
+            Words::Ec2Or("InvalidRequest")
+        }
+        ErrorKind::Denied => UNAUTHORIZED,
+        ErrorKind::Limit => Words::Ec2Or("ResourceLimitExceeded"),
+        ErrorKind::Unsupported => Words::Ec2Or("UnsupportedOperation"),
+        ErrorKind::Io | ErrorKind::Interrupted => UNAVAILABLE,
+        ErrorKind::Internal => INTERNAL,
+    }
+}
+
+const UNAUTHORIZED: Words = Words::Code(403, "UnauthorizedOperation");
+const UNAVAILABLE: Words = Words::Code(503, "Unavailable");
+const BUSY: Words = Words::Code(503, "RequestLimitExceeded");
+const INTERNAL: Words = Words::Code(500, "InternalError");
+
+/// The words for a code. The credentials are those of the server: what is wrong with them is not
+/// for the client to mend by signing anew, so it is no `AuthFailure`.
+fn words_of_code(code: ErrorCode) -> Words {
+    match code {
+        ErrorCode::AccessDenied
+        | ErrorCode::AccountNotReady
+        | ErrorCode::BucketIsPublic
+        | ErrorCode::DeregistrationProtected
+        | ErrorCode::ExpiredCredentials
+        | ErrorCode::KmsKeyDenied
+        | ErrorCode::NoCredentials
+        | ErrorCode::SnapshotIsPublic
+        | ErrorCode::UnauthorizedOperation
+        | ErrorCode::UnknownCredentials
+        | ErrorCode::WrongClock
+        | ErrorCode::WrongSignature => UNAUTHORIZED,
+        ErrorCode::AccountThrottled | ErrorCode::Throttled => BUSY,
+        ErrorCode::ChecksumMismatch
+        | ErrorCode::ServiceUnavailable
+        | ErrorCode::Unreachable
+        | ErrorCode::UnreadableAnswer => UNAVAILABLE,
+        ErrorCode::MemoryForIndexes
+        | ErrorCode::MemoryForLevel
+        | ErrorCode::MemoryForParts
+        | ErrorCode::PartsTooSmall
+        | ErrorCode::QuotaExceeded => Words::Ec2Or("ResourceLimitExceeded"),
+        ErrorCode::ImageIsInstanceStore
+        | ErrorCode::ImageIsParavirtual
+        | ErrorCode::NewerFormat
+        | ErrorCode::NotImplemented => Words::Ec2Or("UnsupportedOperation"),
+        ErrorCode::ClientTokenReused => Words::Ec2Or("IdempotentParameterMismatch"),
+        ErrorCode::DescribeImagesOutput
+        | ErrorCode::InvalidParameter
+        | ErrorCode::NotAnObjectUrl
+        | ErrorCode::RegistrationRefused
+        | ErrorCode::SizeNotOfSectors
+        | ErrorCode::VolumeSizeDiffers => Words::Ec2Or("InvalidParameterValue"),
+        ErrorCode::DryRunOperation => Words::Code(412, "DryRunOperation"),
+        ErrorCode::ImageNameMalformed => Words::Code(400, "InvalidAMIName.Malformed"),
+        ErrorCode::ImageNameTaken => Words::Code(400, "InvalidAMIName.Duplicate"),
+        ErrorCode::ImageNotAvailable => Words::Code(400, "InvalidAMIID.Unavailable"),
+        ErrorCode::ImageNotShared => Words::Code(400, "InvalidAMIID.NotFound"),
+        ErrorCode::NoSuchImage => Words::Ec2Or("InvalidAMIID.NotFound"),
+        ErrorCode::NoSuchSnapshot | ErrorCode::SnapshotNotShared => {
+            Words::Ec2Or("InvalidSnapshot.NotFound")
+        }
+        ErrorCode::SnapshotInUse => Words::Ec2Or("InvalidSnapshot.InUse"),
+        ErrorCode::SnapshotArchived | ErrorCode::SnapshotPending => Words::Ec2Or("IncorrectState"),
+        ErrorCode::TaskDatabaseUnusable => INTERNAL,
+        // No code of EC2 is known for these; CreateStoreImageTask and CreateRestoreImageTask answer
+        // this one for buckets, objects and archives they cannot use.
+        ErrorCode::ArchiveDiffersFromImage
+        | ErrorCode::ArchiveOutputFailed
+        | ErrorCode::AwsImageObject
+        | ErrorCode::BegunWithOtherSettings
+        | ErrorCode::BlockTokenExpired
+        | ErrorCode::ChecksumUnsupported
+        | ErrorCode::ConditionalRequestConflict
+        | ErrorCode::DependencyNotFound
+        | ErrorCode::DerivedImageIdTaken
+        | ErrorCode::DiskImage
+        | ErrorCode::DiskImageNotRaw
+        | ErrorCode::FileInUse
+        | ErrorCode::FinishedObjectDiffers
+        | ErrorCode::FooterMissing
+        | ErrorCode::ForeignFrame
+        | ErrorCode::IndexUnreadable
+        | ErrorCode::InvalidPart
+        | ErrorCode::InvalidPartOrder
+        | ErrorCode::InvalidRange
+        | ErrorCode::NoImageDirectory
+        | ErrorCode::NoParentDirectory
+        | ErrorCode::NoParentOfImageDirectory
+        | ErrorCode::NoSuchBucket
+        | ErrorCode::NoSuchObject
+        | ErrorCode::NoSuchUpload
+        | ErrorCode::NotADirectory
+        | ErrorCode::NotAnArchive
+        | ErrorCode::ObjectFrozen
+        | ErrorCode::ObjectReplaced
+        | ErrorCode::ObjectThawing
+        | ErrorCode::OtherObjectExists
+        | ErrorCode::OutputFailed
+        | ErrorCode::PageTokenExpired
+        | ErrorCode::PartialFileInTheWay
+        | ErrorCode::PreconditionFailed
+        | ErrorCode::RestoreInProgress
+        | ErrorCode::SnapshotBlockDamaged
+        | ErrorCode::SourceChanged
+        | ErrorCode::SourceDiffers
+        | ErrorCode::StateDirectoryUnusable
+        | ErrorCode::StoreTaskInProgress
+        | ErrorCode::TaskInProgress
+        | ErrorCode::Truncated
+        | ErrorCode::VolumeDamaged => Words::Ec2Or("InvalidRequest"),
     }
 }
 
 /// HTTP statuses as EC2 sends them.
 fn status_of(code: &str) -> u16 {
     match code {
-        "AuthFailure" => 401,
-        "UnauthorizedOperation" | "AccessDenied" | "OptInRequired" | "Blocked" => 403,
-        "DryRunOperation" => 412,
         "InternalError" | "InternalFailure" => 500,
         "RequestLimitExceeded" | "Unavailable" | "ServiceUnavailable" | "InsufficientCapacity" => {
             503
@@ -87,21 +231,30 @@ fn status_of(code: &str) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ServiceAnswer;
+
+    fn refused(kind: ErrorKind, code: &str, status: u16) -> Error {
+        let (service, code) = (Some(AwsService::Ec2), Some(code.to_owned()));
+        Error::new(kind, "no").answered(ServiceAnswer { service, code, status })
+    }
 
     #[test]
     fn the_code_of_ec2_stays() {
-        let error = Error::new(ErrorKind::NotFound, "cannot read the image")
-            .at("code", "InvalidAMIID.NotFound")
-            .at("status", 400);
+        let error =
+            Error::new(ErrorKind::NotFound, "cannot read the image").answered(ServiceAnswer {
+                service: Some(AwsService::Ec2),
+                code: Some("InvalidAMIID.NotFound".to_owned()),
+                status: 400,
+            });
         assert_eq!(
-            Refusal::from(error),
+            Refusal::from(&error),
             Refusal::client(
                 "InvalidAMIID.NotFound",
                 "cannot read the image (code InvalidAMIID.NotFound)"
             )
         );
-        let error = Error::new(ErrorKind::Limit, "cannot read").at("code", "RequestLimitExceeded");
-        assert_eq!(Refusal::from(error).status, 503);
+        let error = refused(ErrorKind::Limit, "RequestLimitExceeded", 503);
+        assert_eq!(Refusal::from(&error).status, 503);
     }
 
     #[test]
@@ -112,9 +265,20 @@ mod tests {
             (ErrorKind::Io, 503, "Unavailable"),
             (ErrorKind::Internal, 500, "InternalError"),
         ] {
-            let error =
-                Error::new(kind, "no").at("code", "503").because(std::io::Error::other("why"));
-            assert_eq!(Refusal::from(error), Refusal::new(status, code, "no (code 503): why"));
+            let error = refused(kind, "503", 503).because(std::io::Error::other("why"));
+            assert_eq!(Refusal::from(&error), Refusal::new(status, code, "no (code 503): why"));
         }
+    }
+
+    #[test]
+    fn the_code_of_another_service_does_not_reach_the_client() {
+        let answer = ServiceAnswer {
+            service: Some(AwsService::S3),
+            code: Some("NoSuchBucket".to_owned()),
+            status: 404,
+        };
+        let error =
+            Error::new(ErrorKind::NotFound, "no").code_as(ErrorCode::NoSuchBucket).answered(answer);
+        assert_eq!(Refusal::from(&error).code, "InvalidRequest");
     }
 }

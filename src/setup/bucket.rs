@@ -1,7 +1,7 @@
 //! A bucket that is about to be written to.
 
 use crate::aws::s3::S3Store;
-use crate::base::{Error, ErrorKind, Event, Observer, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, Observer, Result};
 
 /// Looks at a bucket that will be written to, and refuses one that everybody may read, unless that
 /// is allowed.
@@ -24,7 +24,10 @@ pub fn look_at_bucket(
                 ErrorKind::Denied,
                 "the bucket is public: everybody could read the disks of this image",
             );
-            return Err(refused.at("bucket", store.bucket()).at("because", why));
+            return Err(refused
+                .code_as(ErrorCode::BucketIsPublic)
+                .at("bucket", store.bucket())
+                .at("because", why));
         }
         observer.note(&Event::Warning { message: format!("the bucket is public: {why}") });
     }

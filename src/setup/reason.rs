@@ -1,6 +1,6 @@
 //! An error in one line, for people who have nothing else: what, where, why, and what to do.
 
-use crate::base::{Error, ErrorKind};
+use crate::base::{Error, ErrorCode, ErrorKind};
 
 /// As long as AWS's own, about.
 const LONGEST: usize = 500;
@@ -45,7 +45,15 @@ pub fn failure_reason(error: &Error) -> String {
     let advice = match error.kind() {
         ErrorKind::Denied => "allow it to these credentials, and ask again: what was done is kept",
         ErrorKind::Limit
-            if ["memory", "part_size"].iter().any(|fact| error.fact(fact).is_some()) =>
+            if matches!(
+                error.code(),
+                Some(
+                    ErrorCode::MemoryForIndexes
+                        | ErrorCode::MemoryForLevel
+                        | ErrorCode::MemoryForParts
+                        | ErrorCode::PartsTooSmall
+                )
+            ) =>
         {
             "give it more memory, or let fewer tasks run at once"
         }
@@ -56,7 +64,7 @@ pub fn failure_reason(error: &Error) -> String {
             "see whether it was deleted meanwhile, or is in another Region or account"
         }
         ErrorKind::Exists => "remove what is there, or choose another place or name",
-        ErrorKind::Corrupt if error.fact("snapshot_id").is_some() => {
+        ErrorKind::Corrupt if error.is(ErrorCode::SnapshotBlockDamaged) => {
             "ask again; if it stays so, the snapshot is damaged"
         }
         ErrorKind::Corrupt => "`amistore verify` tells what is damaged",

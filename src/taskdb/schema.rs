@@ -127,6 +127,7 @@ fn user_version(connection: &Connection) -> Result<i64> {
 
 fn newer(version: i64) -> Error {
     Error::unsupported("the record of tasks was written by a newer amistore: use that one, or another state directory")
+        .code_as(crate::base::ErrorCode::NewerFormat)
         .at("version", version)
         .at("known", VERSION)
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::sink::for_zeros;
 use super::{BlockSink, BlockSource};
-use crate::base::{BLOCK_BYTES, Error, ErrorKind, Result, VolumeSize};
+use crate::base::{BLOCK_BYTES, Error, ErrorCode, ErrorKind, Result, VolumeSize};
 use crate::codec::zero::is_zero;
 use crate::format::{BlockMap, Digest};
 use crate::localfs::{Durability, Overwrite, PartialFile, write_all_at, written_ranges};
@@ -62,6 +62,7 @@ impl RawFileSource {
         };
         let size = VolumeSize::new(len).map_err(|error| match foreign_format(&file) {
             Some(format) => Error::unsupported("the disk image is not raw")
+                .code_as(ErrorCode::DiskImageNotRaw)
                 .at("path", path.display())
                 .at("format", format),
             None => error.at("path", path.display()),

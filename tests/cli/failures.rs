@@ -127,7 +127,7 @@ fn a_reader_that_stops_early_is_an_error() {
     outcome.says(&[
         "error: cannot write the archive",
         "path: standard output",
-        "hint: whoever read the output stopped; what it got is not a whole archive",
+        "hint: the reader of the output stopped; what it got is not a whole archive",
     ]);
 }
 
@@ -142,7 +142,7 @@ fn a_result_that_nobody_reads_is_an_error() {
         &[
             "cannot write to standard output",
             "Broken pipe",
-            "hint: whoever read the output stopped\n",
+            "hint: the reader of the output stopped\n",
         ],
     );
 }

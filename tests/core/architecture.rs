@@ -265,3 +265,30 @@ fn the_drawing_shows_every_room_in_its_group() {
         }
     }
 }
+
+/// Texts by which code would decide from the message, the facts or the causes of an error.
+const DECISIONS_BY_TEXT: [&str; 8] = [
+    ".message().contains(",
+    ".message().starts_with(",
+    ".message().ends_with(",
+    ".message() ==",
+    ".message() !=",
+    "says(",
+    ".fact(",
+    ".causes().iter().any(",
+];
+
+#[test]
+fn errors_decide_by_code_and_not_by_text() {
+    for (_, path, text) in files() {
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        // Line breaks within a call do not hide it. Unit tests may look at texts.
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let code: String = code.lines().map(str::trim).collect();
+        for decision in DECISIONS_BY_TEXT {
+            assert!(!code.contains(decision), "{}: decides by {decision}", path.display());
+        }
+    }
+}

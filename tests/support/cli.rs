@@ -227,7 +227,7 @@ impl Outcome {
         let error: Value = serde_json::from_str(&self.stderr)
             .unwrap_or_else(|error| panic!("{error}: {}", self.stderr));
         let members: Vec<&String> = error.as_object().expect("an object").keys().collect();
-        assert_eq!(members, ["causes", "context", "exit_code", "hint", "kind", "message"]);
+        assert_eq!(members, ["causes", "code", "context", "exit_code", "hint", "kind", "message"]);
         assert_eq!(error["exit_code"], self.code);
         error
     }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::quota::SnapshotQuota;
 use super::{EbsConnection, odd, transfer_failure};
-use crate::base::{BLOCK_BYTES, Error, Result, VolumeSize};
+use crate::base::{BLOCK_BYTES, Error, ErrorCode, Result, VolumeSize};
 use crate::format::BlockMap;
 
 /// After its first page a volume is listed in sections of at least this many blocks (128 GiB), in
@@ -213,5 +213,5 @@ fn insert(map: &mut BlockMap, page: &Page, end: u32) {
 
 /// Whether EBS refused a page token.
 pub(super) fn is_stale_page(error: &Error) -> bool {
-    error.fact("reason") == Some("INVALID_PAGE_TOKEN")
+    error.is(ErrorCode::PageTokenExpired)
 }

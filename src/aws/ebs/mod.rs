@@ -24,7 +24,7 @@ use aws_sdk_ebs::types::error::{
 use super::connection::Service;
 use super::error::{Failure, classify};
 use super::{Access, Connection, Endpoint};
-use crate::base::{Error, ErrorKind, Result, Retry};
+use crate::base::{AwsService, Error, ErrorCode, ErrorKind, Result, Retry};
 use crate::format::Digest;
 
 pub use quota::{Quotas, Requests};
@@ -44,6 +44,7 @@ pub type EbsConnection = Connection<Ebs>;
 impl Service for Ebs {
     type Client = Client;
     const NAME: &'static str = "EBS";
+    const SERVICE: AwsService = AwsService::Ebs;
     /// 5,000 requests a second, the most of an account, at 100 ms each.
     const MAX_REQUESTS: usize = 512;
 
@@ -56,7 +57,7 @@ impl Service for Ebs {
     }
 }
 
-/// Turns a failed request into an error, with the reason that EBS gives beside its code.
+/// Turns a failed request into an error. EBS states a reason beside its code, which is more precise.
 fn failure<E>(doing: &'static str, error: SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -64,9 +65,26 @@ where
     let reason = reason(&error);
     let mut failure = classify(doing, error);
     if let Some(reason) = reason {
-        failure.error = failure.error.at("reason", reason);
+        let error = match code_of_reason(&reason) {
+            Some(code) => failure.error.code_as(code),
+            None => failure.error,
+        };
+        failure.error = error.at("reason", reason);
     }
     failure
+}
+
+/// The code of a reason, if it says more than the code of the answer.
+fn code_of_reason(reason: &str) -> Option<ErrorCode> {
+    match reason {
+        "ACCOUNT_THROTTLED" => Some(ErrorCode::AccountThrottled),
+        "DEPENDENCY_ACCESS_DENIED" | "GRANT_NOT_FOUND" => Some(ErrorCode::KmsKeyDenied),
+        "DEPENDENCY_RESOURCE_NOT_FOUND" | "IMAGE_NOT_FOUND" => Some(ErrorCode::DependencyNotFound),
+        "INVALID_BLOCK_TOKEN" => Some(ErrorCode::BlockTokenExpired),
+        "INVALID_PAGE_TOKEN" => Some(ErrorCode::PageTokenExpired),
+        "SNAPSHOT_NOT_FOUND" => Some(ErrorCode::NoSuchSnapshot),
+        _ => None,
+    }
 }
 
 /// The same for lists and blocks, whose parameters are ours: what is refused there is not for the
@@ -75,13 +93,9 @@ fn transfer_failure<E>(doing: &'static str, error: SdkError<E, HttpResponse>) ->
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    // What left us was right: it was cut off or damaged on its way to the service.
-    let damaged =
-        error.as_service_error().and_then(|error| error.message()).is_some_and(|message| {
-            message.contains("Failed to read block data") || message.contains("checksum")
-        });
     let mut failure = failure(doing, error);
-    if damaged && failure.error.retry() == Retry::No {
+    // The block that left was right: it was cut off or damaged on its way to the service.
+    if failure.error.is(ErrorCode::ChecksumMismatch) && failure.error.retry() == Retry::No {
         failure.error = failure.error.retry_as(Retry::Transient);
     }
     if failure.error.kind() == ErrorKind::Usage {
@@ -124,7 +138,7 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 /// Whether the service does not know the snapshot, which may be because it is new.
 fn is_unknown(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound
-        && error.fact("reason").is_none_or(|reason| reason == "SNAPSHOT_NOT_FOUND")
+        && error.code().is_none_or(|code| code == ErrorCode::NoSuchSnapshot)
 }
 
 /// A digest as EBS prints it.

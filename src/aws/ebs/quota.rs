@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use super::super::limits::RequestRate;
-use crate::base::BLOCK_BYTES;
+use crate::base::{BLOCK_BYTES, Error, ErrorCode};
 
 /// GetSnapshotBlock or PutSnapshotBlock requests a second for one snapshot; cannot be raised. (EBS
 /// user guide, "Amazon EBS resource quotas".)
@@ -90,11 +90,12 @@ impl SnapshotQuota {
         self.account.succeeded();
     }
 
-    /// The service asked for less; `reason` tells whose limit it was, if it does.
-    pub(super) fn block_throttled(&self, reason: Option<&str>) {
-        match reason {
-            Some("ACCOUNT_THROTTLED") => self.account.throttled(),
-            _ => self.snapshot.throttled(),
+    /// Slows down after a throttled request: all requests of the account, or those of the snapshot.
+    pub(super) fn block_throttled(&self, error: &Error) {
+        if error.is(ErrorCode::AccountThrottled) {
+            self.account.throttled();
+        } else {
+            self.snapshot.throttled();
         }
     }
 }

@@ -15,7 +15,8 @@ use super::quota::{PAGE_BLOCKS, SnapshotQuota, SpareBlocks};
 use super::tokens::{PendingReads, Tokens, is_stale_block};
 use super::{EbsConnection, Quotas, odd, parse_digest, transfer_failure};
 use crate::base::{
-    BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, Retry, SnapshotId, VolumeSize,
+    BLOCK_BYTES, BlockIndex, Error, ErrorCode, ErrorKind, Event, Result, Retry, SnapshotId,
+    VolumeSize,
 };
 use crate::codec::sha256;
 use crate::format::{BlockMap, Digest};
@@ -216,10 +217,11 @@ impl EbsSource {
         let mut attempt = 1;
         loop {
             let error =
-                Error::corrupt("a block is not what EBS says that it is: its checksum is wrong");
+                Error::corrupt("a block is not what EBS says that it is: its checksum is wrong")
+                    .code_as(ErrorCode::SnapshotBlockDamaged);
             let Some(delay) = options.retry.delay(Retry::Transient, attempt, fastrand::f64())
             else {
-                return Err(self.locate(error.at("attempts", attempt), block));
+                return Err(self.locate(error.after_attempts(attempt), block));
             };
             options.observer.note(&Event::Retried { error: &error, attempt, delay });
             self.link().wait(async {
@@ -264,6 +266,7 @@ impl Fetcher {
                         ) else {
                             let message = "EBS refuses the tokens that it gave, again and again: every listing replaces them, so something else may be reading the snapshot";
                             return Err(Error::new(ErrorKind::Io, message)
+                                .code_as(ErrorCode::BlockTokenExpired)
                                 .at("reason", "INVALID_BLOCK_TOKEN")
                                 .because(error));
                         };
@@ -363,7 +366,7 @@ impl Inner {
     /// A throttled request slows down all that share its limit.
     fn heard(&self, failure: Failure) -> Failure {
         if failure.error.retry() == Retry::Throttle {
-            self.quota.block_throttled(failure.error.fact("reason"));
+            self.quota.block_throttled(&failure.error);
         }
         failure
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::listing::{Listing, MAX_PAGE_RENEWALS, is_stale_page};
-use crate::base::{Error, ErrorKind, Result, VolumeSize};
+use crate::base::{Error, ErrorCode, ErrorKind, Result, VolumeSize};
 
 /// Tokens are renewed this long before they expire, or after three quarters of their life if that
 /// is later.
@@ -15,7 +15,7 @@ const RENEWAL_MARGIN: Duration = Duration::from_secs(60);
 
 /// Whether EBS refused a block token.
 pub(super) fn is_stale_block(error: &Error) -> bool {
-    error.fact("reason") == Some("INVALID_BLOCK_TOKEN")
+    error.is(ErrorCode::BlockTokenExpired)
 }
 
 /// Blocks whose reads have not ended. Tokens below the lowest of them are dropped.

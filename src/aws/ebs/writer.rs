@@ -75,16 +75,8 @@ struct OnTheirWay {
 
 impl OnTheirWay {
     fn check(&self) -> Result<()> {
-        self.failed.as_ref().map_or(Ok(()), |error| Err(retold(error)))
+        self.failed.as_ref().map_or(Ok(()), |error| Err(error.duplicate()))
     }
-}
-
-/// The same error once more.
-fn retold(error: &Error) -> Error {
-    let cause = error.causes().join(": ");
-    let retold = Error::new(error.kind(), error.message());
-    let retold = error.context().iter().fold(retold, |retold, (key, value)| retold.at(key, value));
-    if cause.is_empty() { retold } else { retold.because(cause) }
 }
 
 impl EbsSink {
@@ -277,7 +269,7 @@ impl Sender {
                 let output = request.send().await.map_err(|error| {
                     let failure = transfer_failure("cannot write a block of the snapshot", error);
                     if failure.error.retry() == Retry::Throttle {
-                        inner.quota.block_throttled(failure.error.fact("reason"));
+                        inner.quota.block_throttled(&failure.error);
                     }
                     failure
                 })?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Ec2Connection;
 use crate::aws::ec2_query::Params;
-use crate::base::{Error, ErrorKind, ImageId, Result, SnapshotId};
+use crate::base::{Error, ErrorCode, ErrorKind, ImageId, Result, SnapshotId};
 
 /// What was just made may be unknown for so long. (EC2 developer guide, "Eventual consistency".)
 const UNKNOWN_FOR: u32 = 60;
@@ -61,6 +61,7 @@ pub(super) fn image(link: &Ec2Connection, id: &ImageId) -> Result<Value> {
             ErrorKind::NotFound,
             "there is no such image in this Region, or it is not shared with this account",
         )
+        .code_as(ErrorCode::ImageNotShared)
     };
     items(&answer, "Images").first().cloned().ok_or_else(|| missing().at("image_id", id))
 }
@@ -192,7 +193,7 @@ pub(super) fn may_describe_snapshots(link: &Ec2Connection) -> Result<()> {
 /// The answer to a dry run: EC2 says by an error that it would do it.
 pub(super) fn would(answer: Result<Value>) -> Result<()> {
     match answer {
-        Err(error) if error.fact("code") == Some("DryRunOperation") => Ok(()),
+        Err(error) if error.is(ErrorCode::DryRunOperation) => Ok(()),
         answer => answer.map(drop),
     }
 }
@@ -222,7 +223,7 @@ pub(super) fn attribute(
     let params = Params::new().set(id.0, id.1).set("Attribute", attribute);
     match link.call("cannot read an attribute", action, params) {
         Ok(answer) => Ok(Attribute::Told(answer)),
-        Err(error) if error.fact("code") == Some("UnauthorizedOperation") => Ok(Attribute::Denied),
+        Err(error) if error.is(ErrorCode::UnauthorizedOperation) => Ok(Attribute::Denied),
         // A service that is like EC2 may not know the action.
         Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => {
             Ok(Attribute::OfOwner)

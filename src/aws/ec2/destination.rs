@@ -17,7 +17,7 @@ use super::edits::Edits;
 use super::fidelity::FidelityItem;
 use super::registration::{self, Registration};
 use crate::aws::ec2_query::Params;
-use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
 use crate::image::{ImageDocument, SnapshotBegun};
 
 /// Connections and options of a restore to EC2.
@@ -144,6 +144,7 @@ impl Ec2Destination {
                 ErrorKind::Exists,
                 "the account has an image of this name in this Region",
             )
+            .code_as(ErrorCode::ImageNameTaken)
             .at("name", &registration.name)
             .at("image_id", text(&image, "ImageId").unwrap_or_default())
             .at("region", self.options.ec2.region()));
@@ -210,7 +211,7 @@ pub fn delete_snapshot(ec2: &Ec2Connection, id: &str) -> Result<bool> {
     ) {
         Ok(_) => Ok(true),
         Err(error) if describe::is_unknown(&error) => Ok(true),
-        Err(error) if error.fact("code") == Some("InvalidSnapshot.InUse") => Ok(false),
+        Err(error) if error.is(ErrorCode::SnapshotInUse) => Ok(false),
         Err(error) => Err(error.at("snapshot_id", id)),
     }
 }

@@ -11,7 +11,7 @@ use super::destination::{Ec2Options, Ec2Restored, RestoredSnapshot};
 use super::fidelity::FidelityItem;
 use super::permissions;
 use super::registration::{self, Registration};
-use crate::base::{Error, ErrorKind, ImageId, Result, SnapshotId};
+use crate::base::{Error, ErrorCode, ErrorKind, ImageId, Result, SnapshotId};
 use crate::image::ImageDocument;
 
 /// Poll intervals for a snapshot or image that is pending: short at first, doubled up to the
@@ -37,8 +37,7 @@ pub(super) fn complete(
     if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Denied) {
         return Err(error);
     }
-    let mut looks =
-        if continued || error.fact("attempts").is_some() { LOOKS_FOR_COMPLETION } else { 1 };
+    let mut looks = if continued || error.was_repeated() { LOOKS_FOR_COMPLETION } else { 1 };
     let mut pause = FIRST_PAUSE;
     loop {
         let described = describe::snapshots(&options.ec2, std::slice::from_ref(id))
@@ -100,10 +99,8 @@ pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Res
         "RegisterImage",
         registration.params.clone(),
     ) {
-        Err(error) if error.fact("code") == Some("InvalidAMIName.Duplicate") => {
-            let Some(image) =
-                namesake(options, &registration.name, error.fact("attempts").is_some())?
-            else {
+        Err(error) if error.is(ErrorCode::ImageNameTaken) => {
+            let Some(image) = namesake(options, &registration.name, error.was_repeated())? else {
                 return Err(error);
             };
             let expected: Vec<&str> = registration
@@ -118,6 +115,10 @@ pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Res
                 return Err(error.at("name", &registration.name));
             }
             image
+        }
+        // The parameters say how the image is to be, and options change that.
+        Err(error) if error.kind() == ErrorKind::Usage => {
+            return Err(error.code_as(ErrorCode::RegistrationRefused));
         }
         answer => answer?,
     };

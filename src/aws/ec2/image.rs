@@ -12,7 +12,7 @@ use super::super::ebs::{EbsConnection, EbsSource, Quotas, Requests};
 use super::super::needs_other_credentials;
 use super::describe::{self, Attribute, items, text};
 use super::{Ec2Connection, partition_of};
-use crate::base::{Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
 use crate::image::ImageDocument;
 use crate::image::{ImageMatch, ImageSource};
 use crate::volume::BlockSource;
@@ -264,10 +264,12 @@ fn check_image(image: &Value) -> Result<()> {
                 ErrorKind::Io,
                 "the image is still being made: wait until it is available",
             )
+            .code_as(ErrorCode::ImageNotAvailable)
             .at("state", "pending"));
         }
         state => {
             return Err(Error::unsupported("the image is not whole")
+                .code_as(ErrorCode::ImageNotAvailable)
                 .at("state", state)
                 .at("reason", reason()));
         }
@@ -275,15 +277,15 @@ fn check_image(image: &Value) -> Result<()> {
     if text(image, "RootDeviceType") == Some("instance-store") {
         return Err(Error::unsupported(
             "the image is backed by instance store: it has no EBS snapshots, and neither EC2 nor amistore can store it",
-        ));
+        )
+        .code_as(ErrorCode::ImageIsInstanceStore));
     }
     if text(image, "VirtualizationType") == Some("paravirtual") {
-        let refused = Error::unsupported(
+        return Err(Error::unsupported(
             "the image is paravirtual: EC2 registers no such images any more, so it could not be restored",
-        );
-        return Err(
-            refused.at("instead", "store its snapshots alone: amistore store snap-... ARCHIVE")
-        );
+        )
+        .code_as(ErrorCode::ImageIsParavirtual)
+        .at("instead", "store its snapshots alone: amistore store snap-... ARCHIVE"));
     }
     Ok(())
 }
@@ -388,7 +390,7 @@ fn for_all<T>(
     open: impl Fn(&SnapshotId) -> Result<T>,
 ) -> Result<Vec<T>> {
     let mut opened = Vec::new();
-    let mut problems: Vec<Error> = Vec::new();
+    let mut problems: Vec<(&SnapshotId, Error)> = Vec::new();
     for (id, described) in ids.iter().zip(described) {
         match check_snapshot(described.as_ref()).and_then(|()| open(id)) {
             Ok(source) => opened.push(source),
@@ -397,20 +399,14 @@ fn for_all<T>(
             }
             Err(error) => {
                 let error = explain(ec2, id, described.as_ref(), error);
-                let is_named = error.fact("snapshot_id").is_some();
-                problems.push(if is_named { error } else { error.at("snapshot_id", id) });
+                problems.push((id, error.at_once("snapshot_id", id)));
             }
         }
     }
     let mut problems = problems.into_iter();
-    let Some(first) = problems.next() else { return Ok(opened) };
-    // One is enough to refuse; the user mends all of them at once.
-    Err(problems.fold(first, |first, other| {
-        first.at(
-            "also",
-            format!("{}: {}", other.fact("snapshot_id").unwrap_or_default(), other.message()),
-        )
-    }))
+    let Some((_, first)) = problems.next() else { return Ok(opened) };
+    // One is enough to refuse; all are named, so that they can be mended together.
+    Err(problems.fold(first, |first, (id, other)| first.at("also", format!("{id}: {other}"))))
 }
 
 /// What its description tells of whether a snapshot can be read.
@@ -419,14 +415,15 @@ fn check_snapshot(described: Option<&Value>) -> Result<()> {
         return Err(Error::new(
             ErrorKind::NotFound,
             "the snapshot does not exist any more, or is not shared with this account",
-        ));
+        )
+        .code_as(ErrorCode::SnapshotNotShared));
     };
     if text(snapshot, "StorageTier") == Some("archive") {
         let error = Error::new(
             ErrorKind::Io,
             "the snapshot is in the archive tier, where it cannot be read: restore it to the standard tier first, which takes up to 72 hours",
         );
-        return Err(error.at("storage_tier", "archive"));
+        return Err(error.code_as(ErrorCode::SnapshotArchived).at("storage_tier", "archive"));
     }
     match text(snapshot, "State").unwrap_or("completed") {
         "completed" => Ok(()),
@@ -436,6 +433,7 @@ fn check_snapshot(described: Option<&Value>) -> Result<()> {
                 ErrorKind::Io,
                 "the snapshot is still being made: wait until it is completed",
             )
+            .code_as(ErrorCode::SnapshotPending)
             .at("progress", progress))
         }
         "recoverable" => {
@@ -451,20 +449,19 @@ fn explain(ec2: &Ec2Connection, id: &SnapshotId, described: Option<&Value>, erro
         return error;
     }
     // An answer that cannot be read, or a service that fails, says nothing about permissions.
-    let service_refused = error.fact("status").is_some_and(|status| status.starts_with('4'));
+    let service_refused = error.answer().is_some_and(|answer| (400..500).contains(&answer.status));
     let is_encrypted =
         described.and_then(|snapshot| snapshot.get("Encrypted")).and_then(Value::as_bool)
             == Some(true);
-    let is_kms = error.fact("reason") == Some("DEPENDENCY_ACCESS_DENIED")
-        || error.fact("reason") == Some("GRANT_NOT_FOUND");
     let key = || {
         described.and_then(|snapshot| text(snapshot, "KmsKeyId")).unwrap_or("its key").to_owned()
     };
-    if error.kind() == ErrorKind::Denied && is_encrypted && is_kms {
+    if error.kind() == ErrorKind::Denied && is_encrypted && error.is(ErrorCode::KmsKeyDenied) {
         return Error::new(
             ErrorKind::Denied,
             "the snapshot is encrypted, and its key may not be used: kms:Decrypt and kms:DescribeKey are needed",
         )
+        .code_as(ErrorCode::KmsKeyDenied)
         .at("kms_key_id", key())
         .because(error);
     }
@@ -473,13 +470,15 @@ fn explain(ec2: &Ec2Connection, id: &SnapshotId, described: Option<&Value>, erro
         && describe::is_public(ec2, id).unwrap_or(false)
     {
         let message = "the snapshot is shared with everybody, and the direct APIs read no such snapshots: have it shared with this account by number, or copy it into this account first";
-        return Error::new(ErrorKind::Denied, message).because(error);
+        return Error::new(ErrorKind::Denied, message)
+            .code_as(ErrorCode::SnapshotIsPublic)
+            .because(error);
     }
     if service_refused
         && matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound)
         && described.is_some()
     {
-        return Error::new(ErrorKind::Denied, "the blocks of the snapshot may not be read: ebs:ListSnapshotBlocks and ebs:GetSnapshotBlock are needed, and it has to be this account's or shared with it by number").because(error);
+        return Error::new(ErrorKind::Denied, "the blocks of the snapshot may not be read: ebs:ListSnapshotBlocks and ebs:GetSnapshotBlock are needed, and it has to be this account's or shared with it by number").code_as(ErrorCode::UnauthorizedOperation).because(error);
     }
     error
 }

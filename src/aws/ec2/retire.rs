@@ -9,7 +9,7 @@ use super::Ec2Connection;
 use super::describe::{self, items, text, would};
 use super::destination::delete_snapshot;
 use crate::aws::ec2_query::Params;
-use crate::base::{Error, ErrorKind, ImageId, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, ImageId, Result};
 
 /// What is done with the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,7 @@ pub fn plan_retire(ec2: &Ec2Connection, id: &ImageId, action: RetireAction) -> R
             .is_some_and(|protection| protection.starts_with("enabled"))
     {
         return Err(Error::new(ErrorKind::Denied, "the image is protected against deregistration")
+            .code_as(ErrorCode::DeregistrationProtected)
             .at("image_id", id));
     }
     if deregisters && tags_of_backup(&image) {
@@ -118,7 +119,7 @@ pub fn plan_retire(ec2: &Ec2Connection, id: &ImageId, action: RetireAction) -> R
         let params = Params::new().set("SnapshotId", &snapshot.snapshot_id).set("DryRun", true);
         match would(ec2.call("the snapshot would not be deleted", "DeleteSnapshot", params)) {
             // As long as the image is there, it is.
-            Err(error) if error.fact("code") == Some("InvalidSnapshot.InUse") => {}
+            Err(error) if error.is(ErrorCode::SnapshotInUse) => {}
             answer => answer.map_err(|error| error.at("snapshot_id", &snapshot.snapshot_id))?,
         }
     }
@@ -151,7 +152,7 @@ pub fn retire(ec2: &Ec2Connection, plan: &RetirePlan) -> Result<RetirePlan> {
         RetireAction::Deregister { .. } => {
             match ec2.call("cannot deregister the image", "DeregisterImage", params) {
                 // The answer to an earlier attempt got lost: it was done.
-                Err(error) if describe::is_unknown(&error) && error.fact("attempts").is_some() => {}
+                Err(error) if describe::is_unknown(&error) && error.was_repeated() => {}
                 answer => drop(answer.map_err(located)?),
             }
             let mut left = Vec::new();

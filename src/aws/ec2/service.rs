@@ -10,7 +10,7 @@ use super::super::error::classify;
 use super::super::{Access, Connection, Endpoint};
 use super::client::Ec2Client;
 use crate::aws::ec2_query::Params;
-use crate::base::Result;
+use crate::base::{AwsService, Result};
 
 /// The control plane of EC2.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,7 @@ pub type Ec2Connection = Connection<Ec2>;
 impl Service for Ec2 {
     type Client = Ec2Client;
     const NAME: &'static str = "EC2";
+    const SERVICE: AwsService = AwsService::Ec2;
     /// Requests are sent one after the other, far below EC2's limits.
     const MAX_REQUESTS: usize = 8;
 

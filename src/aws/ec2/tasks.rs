@@ -11,7 +11,7 @@ use super::Ec2Connection;
 use super::describe::{self, items, tag_params, text, would};
 use crate::aws::ec2_query::Params;
 use crate::base::{
-    Error, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, Stage, StageGuard,
+    Error, ErrorCode, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, Stage, StageGuard,
 };
 
 /// A store that AWS does.
@@ -90,12 +90,6 @@ impl RestoreTask {
     }
 }
 
-/// Whether the request was made more than once: then an attempt may have been answered, and the
-/// answer lost.
-fn is_repeated(error: &Error) -> bool {
-    error.fact("attempts").is_some()
-}
-
 /// Looks that may find no task after it was begun: not every part of EC2 knows it at once.
 const NOT_THERE_YET: u32 = 30;
 
@@ -119,10 +113,7 @@ pub fn store_by_aws(
     let answer =
         match ec2.call("AWS does not store the image", "CreateStoreImageTask", task.params()) {
             // The answer to an attempt before got lost, and what it began is under way.
-            Err(error)
-                if is_repeated(&error)
-                    && error.causes().iter().any(|cause| cause.contains("already in progress")) =>
-            {
+            Err(error) if error.was_repeated() && error.is(ErrorCode::StoreTaskInProgress) => {
                 Value::Null
             }
             answer => answer.map_err(located)?,
@@ -203,9 +194,7 @@ pub fn restore_by_aws(
         "CreateRestoreImageTask",
         task.params(),
     ) {
-        Err(error)
-            if is_repeated(&error) && error.fact("code") == Some("InvalidAMIName.Duplicate") =>
-        {
+        Err(error) if error.was_repeated() && error.is(ErrorCode::ImageNameTaken) => {
             // The answer to an attempt before got lost; this one says which image has the name.
             let named = error.causes().iter().find_map(|cause| {
                 cause

@@ -17,7 +17,7 @@ use super::finish::{complete, finish, register, wait_for_snapshots};
 use super::registration::wanted_tags;
 use crate::aws::ec2_query::Params;
 use crate::base::{
-    BLOCK_BYTES, Error, ErrorKind, Event, Result, SnapshotId, VolumeSize, hex, random_id,
+    BLOCK_BYTES, Error, ErrorCode, ErrorKind, Event, Result, SnapshotId, VolumeSize, hex, random_id,
 };
 use crate::codec::sha256;
 use crate::image::{ImageDocument, ImageWriter, ResumableRestore, SnapshotBegun};
@@ -192,7 +192,7 @@ impl Ec2Writer {
                 Err(error)
             }
             // The snapshots are pending at this point, as they have to be.
-            Err(error) if error.causes().iter().any(|cause| cause.contains("pending")) => Ok(()),
+            Err(error) if error.is(ErrorCode::SnapshotPending) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Usage => {
                 let message = format!(
                     "EC2 may refuse the image when its snapshots are completed: {}",

@@ -4,7 +4,7 @@ use aws_sdk_s3::Client;
 
 use super::super::error::classify;
 use super::bucket::{S3Store, system_time};
-use crate::base::{ErrorKind, Result, rfc3339};
+use crate::base::{ErrorCode, ErrorKind, Result, rfc3339};
 
 /// A multipart upload that is neither completed nor aborted. Its parts are billed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,10 +93,7 @@ pub(super) async fn abort(store: &S3Store, key: &str, id: &str) -> Result<()> {
     };
     match store.link.request(make).await {
         // A bucket that does not exist here may exist at another endpoint, with the upload.
-        Err(error)
-            if error.kind() == ErrorKind::NotFound
-                && error.fact("code") != Some("NoSuchBucket") =>
-        {
+        Err(error) if error.kind() == ErrorKind::NotFound && !error.is(ErrorCode::NoSuchBucket) => {
             Ok(())
         }
         result => result.map(|_| ()).map_err(|error| store.located(key)(error).at("upload_id", id)),

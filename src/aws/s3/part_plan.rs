@@ -1,6 +1,6 @@
 //! Size and number of the parts in memory: a pure function of the object's largest length.
 
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Result};
 
 /// S3 numbers parts from 1 to 10,000.
 pub const MAX_PARTS: u64 = 10_000;
@@ -76,6 +76,7 @@ impl PartPlan {
                 ErrorKind::Limit,
                 "the memory budget is too small for the parts of an archive of this size",
             )
+            .code_as(ErrorCode::MemoryForParts)
             .at("part_size", part_size)
             .at("missing_bytes", 2 * part_size - memory));
         }
@@ -104,6 +105,7 @@ impl PartPlan {
                     ErrorKind::Limit,
                     "10,000 parts of this size may not suffice for a parallel upload",
                 )
+                .code_as(ErrorCode::PartsTooSmall)
                 .at("part_size", self.part_size)
                 .at("segments", segments.len()));
             }
@@ -133,6 +135,7 @@ impl PartPlan {
                 ErrorKind::Limit,
                 "the memory budget is too small to upload volumes in parallel",
             )
+            .code_as(ErrorCode::MemoryForParts)
             .at("part_size", part_size)
             .at("missing_bytes", missing)),
         }

@@ -6,7 +6,7 @@ use aws_sdk_s3::Client;
 use super::super::error::classify;
 use super::bucket::S3Store;
 use super::upload::Upload;
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Result};
 
 /// The groups of an access control list that include strangers.
 const EVERYBODY: [&str; 2] = [
@@ -56,7 +56,9 @@ impl S3Store {
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                Err(Error::new(ErrorKind::NotFound, "there is no such bucket").because(error))
+                Err(Error::new(ErrorKind::NotFound, "there is no such bucket")
+                    .code_as(ErrorCode::NoSuchBucket)
+                    .because(error))
             }
             // Credentials for some objects only may not call HeadBucket; the upload below decides.
             Err(error)
@@ -203,17 +205,15 @@ impl S3Store {
             Ok(answer) => Ok(Some(answer)),
             // The bucket has no policy, no public access block, no lock.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) if error.fact("code").is_some() || error.fact("status").is_some() => {
-                match error.kind() {
-                    ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Io
-                        if error.retry() == crate::base::Retry::No =>
-                    {
-                        found.unanswered.push(operation);
-                        Ok(None)
-                    }
-                    _ => Err(error),
+            Err(error) if error.answer().is_some() => match error.kind() {
+                ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Usage | ErrorKind::Io
+                    if error.retry() == crate::base::Retry::No =>
+                {
+                    found.unanswered.push(operation);
+                    Ok(None)
                 }
-            }
+                _ => Err(error),
+            },
             Err(error) => Err(error),
         }
     }

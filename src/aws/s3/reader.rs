@@ -13,7 +13,7 @@ use super::super::fetch::Fetch;
 use super::S3Connection;
 use super::attributes::decode_metadata;
 use super::bucket::{S3Store, failed};
-use crate::base::{Error, ErrorKind, Result, Retry};
+use crate::base::{Error, ErrorCode, ErrorKind, Result, Retry};
 use crate::object::{Attributes, ObjectReader};
 
 /// Bytes at the end of an object that the opening request reads with its length: footer and index
@@ -204,21 +204,17 @@ impl Fetcher {
             }
         };
         match self.store.link.request(make).await {
-            Err(error)
-                if error.fact("code") == Some("InvalidRange")
-                    || error.fact("status") == Some("416") =>
-            {
-                self.open_empty().await
-            }
-            Err(error) if error.fact("code") == Some("InvalidObjectState") => {
-                Err(super::thaw::frozen(error))
-            }
-            Err(error) if error.fact("code") == Some("NoSuchKey") => {
-                Err(Error::new(ErrorKind::NotFound, "there is no such object"))
-            }
-            Err(error) if error.fact("code") == Some("NoSuchBucket") => {
-                Err(Error::new(ErrorKind::NotFound, "there is no such bucket"))
-            }
+            Err(error) => match error.code() {
+                Some(ErrorCode::InvalidRange) => self.open_empty().await,
+                Some(ErrorCode::ObjectFrozen) => Err(super::thaw::frozen(error)),
+                Some(code @ ErrorCode::NoSuchObject) => {
+                    Err(Error::new(ErrorKind::NotFound, "there is no such object").code_as(code))
+                }
+                Some(code @ ErrorCode::NoSuchBucket) => {
+                    Err(Error::new(ErrorKind::NotFound, "there is no such bucket").code_as(code))
+                }
+                _ => Err(error),
+            },
             result => result,
         }
     }
@@ -316,12 +312,13 @@ impl Fetcher {
     }
 
     fn explain(&self, failure: Failure) -> Failure {
-        if failure.error.fact("status") == Some("412") {
+        if failure.error.is(ErrorCode::PreconditionFailed) {
             let error = Error::new(ErrorKind::Io, "the object was replaced while it was read")
+                .code_as(ErrorCode::ObjectReplaced)
                 .because(failure.error);
             return failed(error);
         }
-        if failure.error.fact("code") == Some("InvalidObjectState") {
+        if failure.error.is(ErrorCode::ObjectFrozen) {
             return failed(super::thaw::frozen(failure.error));
         }
         failure

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Checksum;
 use super::bucket::S3Store;
 use super::upload::{ListedPart, SentPart, Upload, md5_of_etag};
-use crate::base::{Error, ErrorKind, Event, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, Result};
 use crate::object::{ByteRanges, PartPiece, PriorUpload, UploadBegun, UploadPart};
 
 /// A part that the service has, and the bytes of the object that it consists of.
@@ -101,6 +101,7 @@ impl ContinuedUpload {
             return Err(Error::usage(
                 "the upload that was interrupted was begun with another class, encryption or tags",
             )
+            .code_as(ErrorCode::BegunWithOtherSettings)
             .at("begun_with", &begun.options)
             .at("asked_for", options)
             .at("cannot_continue", true));
@@ -147,7 +148,7 @@ impl ContinuedUpload {
 /// Whether the service answered without a list of parts: it has no ListParts, an incompatible one,
 /// or the credentials may not call it.
 pub(super) fn is_unlisted(error: &Error) -> bool {
-    error.fact("status") == Some("200")
+    error.answer().is_some_and(|answer| answer.status == 200)
         || matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied)
 }
 

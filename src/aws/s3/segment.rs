@@ -20,7 +20,7 @@ use super::bucket::S3Store;
 use super::part_plan::PartPlan;
 use super::reused::{ReusedParts, StoredPart};
 use super::upload::{SentPart, Upload};
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Result};
 use crate::object::{self, ByteRanges, PartPiece, UploadBegun, UploadJournal, UploadPart};
 
 /// State that the segments of an upload share.
@@ -417,6 +417,7 @@ impl S3Segment {
                 ErrorKind::Limit,
                 "the archive is longer than 10,000 parts of this size",
             )
+            .code_as(ErrorCode::PartsTooSmall)
             .at("part_size", self.shared.plan.part_size)
             .at("part", number));
         }

@@ -6,7 +6,7 @@ use aws_sdk_s3::config::Builder;
 
 use super::super::connection::Service;
 use super::super::{Access, Addressing, Connection, Endpoint};
-use crate::base::Result;
+use crate::base::{AwsService, Result};
 
 /// S3, or a store that speaks its protocol.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +18,7 @@ pub type S3Connection = Connection<S3>;
 impl Service for S3 {
     type Client = Client;
     const NAME: &'static str = "S3";
+    const SERVICE: AwsService = AwsService::S3;
     /// At 100 ms a request, 64 of 8 MiB are 5 GiB a second.
     const MAX_REQUESTS: usize = 64;
 

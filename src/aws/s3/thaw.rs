@@ -7,7 +7,7 @@ use aws_sdk_s3::types::{GlacierJobParameters, RestoreRequest, Tier};
 
 use super::super::error::classify;
 use super::bucket::{Head, S3Store};
-use crate::base::{Error, ErrorKind, Event, Result, Stage, StageGuard};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, Result, Stage, StageGuard};
 
 /// The retrieval tier: speed and price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,7 @@ pub(super) fn frozen(cause: Error) -> Error {
         ErrorKind::Io,
         "the object is in an archive tier, and has to be thawed before it can be read",
     )
+    .code_as(ErrorCode::ObjectFrozen)
     .at("frozen", "true")
     .because(cause)
 }
@@ -104,7 +105,8 @@ impl S3Store {
             let asked = Error::new(
                 ErrorKind::Io,
                 "a readable copy of the object was asked for, and is not there yet",
-            );
+            )
+            .code_as(ErrorCode::ObjectThawing);
             return Err(self.located(key)(asked)
                 .at("storage_class", class)
                 .at("tier", thaw.tier.name()));
@@ -152,7 +154,7 @@ impl S3Store {
             }
         };
         match self.link.request(make).await {
-            Err(error) if error.fact("code") == Some("RestoreAlreadyInProgress") => Ok(()),
+            Err(error) if error.is(ErrorCode::RestoreInProgress) => Ok(()),
             result => result.map(|_| ()).map_err(self.located(key)),
         }
     }

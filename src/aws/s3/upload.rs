@@ -17,7 +17,7 @@ use super::super::{BandwidthLimit, ConnectionOptions};
 use super::bucket::{Head, S3Store};
 use super::checksum::Checksum;
 use super::open_uploads::{OpenUpload, abort};
-use crate::base::{Error, ErrorKind, Event, Result, hex, rfc3339};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, Result, hex, rfc3339};
 use crate::localfs::Overwrite;
 
 /// A part as the service lists it.
@@ -399,7 +399,8 @@ pub(super) async fn put_object(
 
 /// Whether the request succeeded with an answer that is not S3's: status 200 without an error code.
 pub(super) fn is_unreadable(error: &Error) -> bool {
-    error.fact("status") == Some("200") && error.fact("code").is_none()
+    error.is(ErrorCode::UnreadableAnswer)
+        && error.answer().is_some_and(|answer| answer.status == 200)
 }
 
 /// A request body: in pieces that are metered and subject to the bandwidth limit, or in one piece
@@ -429,10 +430,7 @@ async fn in_one_piece(len: u64, bandwidth: Option<&BandwidthLimit>, progress: &P
 
 /// Whether an upload could not be begun because of its checksum.
 fn lacks_checksum(error: &Error) -> bool {
-    let code = error.fact("code").unwrap_or_default();
-    let about = error.causes().iter().any(|cause| cause.to_ascii_lowercase().contains("checksum"));
-    error.kind() == ErrorKind::Unsupported
-        || (about && matches!(code, "InvalidRequest" | "InvalidArgument"))
+    error.kind() == ErrorKind::Unsupported || error.is(ErrorCode::ChecksumUnsupported)
 }
 
 /// Result of comparing an object with the bytes that were sent.

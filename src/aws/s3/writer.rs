@@ -27,7 +27,7 @@ use super::part_plan::PartPlan;
 use super::reused::{ContinuedUpload, ReusedParts, StoredPart, is_unlisted, same_etag};
 use super::segment::{Chunk, S3Segment, Sender, Shared};
 use super::upload::{Identity, SentPart, Upload, identify, put_object};
-use crate::base::{Error, ErrorKind, Event, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, Result};
 use crate::localfs::Overwrite;
 use crate::object::{ByteRanges, Creation, ObjectWriter, ParallelWriter, PartPiece, SegmentWriter};
 
@@ -282,7 +282,7 @@ impl S3Writer {
                 self.committed = true;
                 return Ok(());
             }
-            if error.fact("code") == Some("InvalidPart") {
+            if error.is(ErrorCode::InvalidPart) {
                 // The store lists the parts and refuses them: some stores do so after a completion
                 // that was cut off. This upload stays refused, so the next run begins another.
                 self.store().link.wait(upload.abort_anyway())?;
@@ -298,7 +298,7 @@ impl S3Writer {
                     .because(error));
                 }
             }
-            if self.shared.is_divided() && error.fact("code") == Some("InvalidPartOrder") {
+            if self.shared.is_divided() && error.is(ErrorCode::InvalidPartOrder) {
                 return Err(error.at(
                     "gaps_in_part_numbers",
                     "refused by this store: use --restart --volumes-at-once 1",
@@ -338,7 +338,8 @@ impl S3Writer {
                 let other = Error::new(
                     ErrorKind::Io,
                     "the finished object is not what was sent: do not rely on it",
-                );
+                )
+                .code_as(ErrorCode::FinishedObjectDiffers);
                 Err(self.store().located(self.key())(other)
                     .at("bytes", head.len)
                     .at("sent", self.len())
@@ -403,7 +404,7 @@ impl S3Writer {
         if let Err(error) = outcome {
             // The condition fails for the object of an earlier attempt whose answer was lost.
             let ours = |head| identify(&head, checksum, len, &whole, &[]) == Identity::Same;
-            return if error.fact("attempts").is_some() && head().is_ok_and(ours) {
+            return if error.was_repeated() && head().is_ok_and(ours) {
                 Ok(())
             } else {
                 Err(error)
@@ -497,5 +498,5 @@ impl Drop for S3Writer {
 
 /// Whether another write of the same key was in progress.
 fn is_conflict(error: &Error) -> bool {
-    error.fact("code") == Some("ConditionalRequestConflict")
+    error.is(ErrorCode::ConditionalRequestConflict)
 }

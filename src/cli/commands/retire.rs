@@ -8,7 +8,7 @@ use super::super::output::{Console, retired, retired_text};
 use super::super::remote::{Remote, Side, open_archive};
 use super::super::settings::{Place, Settings};
 use crate::aws::ec2::{Ec2Image, Ec2Source, RetireAction, plan_retire, retire};
-use crate::base::{Error, ErrorKind, ImageId, Result, rfc3339};
+use crate::base::{Error, ErrorCode, ErrorKind, ImageId, Result, rfc3339};
 use crate::ops;
 
 /// EC2 takes no time that is past, and a comparison takes its time.
@@ -68,6 +68,7 @@ pub(in super::super) fn run(
             ErrorKind::Corrupt,
             "the archive is not what the image is: nothing was done to the image",
         )
+        .code_as(ErrorCode::ArchiveDiffersFromImage)
         .at("image_id", &id);
         if let Some(finding) = verified.findings.into_iter().next() {
             // Causes are shown by their messages alone, and where it is should be shown.

@@ -15,7 +15,7 @@ use super::in_bucket;
 use crate::aws::ebs::Requests;
 use crate::aws::ec2::{Ec2Image, Ec2Source, StoreTask, store_by_aws};
 use crate::aws::s3::ObjectOptions;
-use crate::base::{Error, ErrorKind, Observer, Result, TaskKind};
+use crate::base::{Error, ErrorCode, ErrorKind, Observer, Result, TaskKind};
 use crate::engine::{Context, PackOptions};
 use crate::image::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
 use crate::object::{Attributes, DirectoryStore, PipeWriter};
@@ -69,6 +69,7 @@ pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Cons
     // Two images that were described alike have one id, and so one file name.
     let explain = |error: Error| match error.kind() {
         ErrorKind::Exists if derived_id => error
+            .or_code(ErrorCode::DerivedImageIdTaken)
             .at("image_id", "derived from name, attributes and sizes, not from the disks' content"),
         _ => error,
     };

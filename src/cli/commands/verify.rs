@@ -4,7 +4,7 @@ use super::super::args::VerifyArgs;
 use super::super::output::{Console, verified, verified_text};
 use super::super::remote::open_archive;
 use super::super::settings::{Place, Settings, parse_percent};
-use crate::base::{Error, Result};
+use crate::base::{Error, ErrorCode, Result};
 use crate::engine::Selection;
 use crate::image::ImageDirectory;
 use crate::object::PipeReader;
@@ -52,10 +52,13 @@ pub(in super::super) fn run(
         return Ok(());
     }
     let findings = outcome.findings.len() as u64 + outcome.more_findings;
-    let message = match (&outcome.footer, args.archive.as_os_str() == "-") {
-        _ if outcome.differs => "archive and source differ",
-        (None, false) => "the archive failed verification: its index cannot be read",
-        _ => "the archive failed verification",
+    let (code, message) = match (&outcome.footer, args.archive.as_os_str() == "-") {
+        _ if outcome.differs => (ErrorCode::SourceDiffers, "archive and source differ"),
+        (None, false) => (
+            ErrorCode::IndexUnreadable,
+            "the archive failed verification: its index cannot be read",
+        ),
+        _ => (ErrorCode::VolumeDamaged, "the archive failed verification"),
     };
-    Err(Error::corrupt(message).at("archive", shown).at("findings", findings))
+    Err(Error::corrupt(message).code_as(code).at("archive", shown).at("findings", findings))
 }

@@ -6,7 +6,7 @@ use super::super::commands::clean::Leftover;
 use super::super::commands::tasks::Entry;
 use super::super::hints::hint;
 use crate::aws::s3::S3Location;
-use crate::base::{BLOCK_BYTES, Error, Result, hex, rfc3339};
+use crate::base::{BLOCK_BYTES, Error, ErrorCode, Result, hex, rfc3339};
 use crate::format::{Footer, VolumeEntry};
 use crate::object::Listed;
 use crate::ops::{
@@ -18,6 +18,7 @@ use crate::taskdb::TaskRow;
 pub(in super::super) fn error(error: &Error) -> Value {
     json!({
         "kind": error.kind().name(),
+        "code": error.code().map(ErrorCode::name),
         "message": error.message(),
         "context": context(error),
         "causes": error.causes(),

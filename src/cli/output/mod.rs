@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::args::{GlobalArgs, OutputForm};
 use super::hints::hint;
-use crate::base::{Error, Observer, Result};
+use crate::base::{Error, ErrorCode, Observer, Result};
 
 pub(super) use ec2::{
     Quote, aws_restored, aws_restored_text, aws_stored, aws_stored_text, quote_text, restore_plan,
@@ -109,10 +109,9 @@ impl Console {
             return Ok(());
         }
         let mut stdout = std::io::stdout().lock();
-        stdout
-            .write_all(bytes)
-            .and_then(|()| stdout.flush())
-            .map_err(|cause| Error::io("cannot write to standard output", cause))
+        stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|cause| {
+            Error::io("cannot write to standard output", cause).code_as(ErrorCode::OutputFailed)
+        })
     }
 
     /// Says what was decided, if somebody wants to know.

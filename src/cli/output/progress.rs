@@ -239,7 +239,11 @@ fn facts(error: &crate::base::Error) -> serde_json::Value {
 /// Why a request is made again.
 fn retry_text(error: &crate::base::Error, attempt: u32, delay: Duration) -> String {
     let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
-    let code = error.fact("code").map(|code| format!(" ({code})")).unwrap_or_default();
+    let code = error
+        .answer()
+        .and_then(|answer| answer.code.as_ref())
+        .map(|code| format!(" ({code})"))
+        .unwrap_or_default();
     format!(
         "attempt {attempt} failed, next in {:.1} s: {}{code}{causes}",
         delay.as_secs_f64(),

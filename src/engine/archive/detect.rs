@@ -1,6 +1,6 @@
 //! Says what a thing is that is no archive.
 
-use crate::base::{Error, Result};
+use crate::base::{Error, ErrorCode, Result};
 use crate::codec::zstd::Decoder;
 use crate::format::frame::{self, FrameEnd, FrameHeader};
 use crate::format::layout::META_FRAME_RAW;
@@ -8,39 +8,51 @@ use crate::object::ObjectReader;
 
 /// The error for something whose first bytes are not those of an archive.
 pub(in super::super) fn not_an_archive(head: &[u8]) -> Error {
-    let what = match head {
-        [] => "an empty file",
-        _ if head.len() < 4 => "a few bytes, too few to be anything",
-        [0x1F, 0x8B, ..] => "gzip data",
-        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => "xz data",
-        [b'B', b'Z', b'h', ..] => "bzip2 data",
-        [b'P', b'K', 3, 4, ..] => "a zip file",
-        [b'Q', b'F', b'I', 0xFB, ..] => "a qcow2 disk image",
-        [b'K', b'D', b'M', b'V', ..] => "a VMDK disk image",
-        [b'{', ..] => "JSON text",
-        [b'<', ..] => "XML or HTML text",
-        _ if head.get(257..262) == Some(b"ustar") => "a tar file that is not compressed",
-        _ if head.get(510..512) == Some(&[0x55, 0xAA]) => "a raw disk image",
-        [first, rest @ ..] if rest.iter().all(|byte| byte == first) => "a file of equal bytes",
+    let (code, what) = looks_like(head);
+    Error::unsupported("this is not an amistore archive").code_as(code).at("looks_like", what)
+}
+
+fn looks_like(head: &[u8]) -> (ErrorCode, &'static str) {
+    let other = |what| (ErrorCode::NotAnArchive, what);
+    let disk = |what| (ErrorCode::DiskImage, what);
+    match head {
+        [] => other("an empty file"),
+        _ if head.len() < 4 => other("a few bytes, too few to be anything"),
+        [0x1F, 0x8B, ..] => other("gzip data"),
+        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => other("xz data"),
+        [b'B', b'Z', b'h', ..] => other("bzip2 data"),
+        [b'P', b'K', 3, 4, ..] => other("a zip file"),
+        [b'Q', b'F', b'I', 0xFB, ..] => disk("a qcow2 disk image"),
+        [b'K', b'D', b'M', b'V', ..] => disk("a VMDK disk image"),
+        [b'{', ..] => other("JSON text"),
+        [b'<', ..] => other("XML or HTML text"),
+        _ if head.get(257..262) == Some(b"ustar") => other("a tar file that is not compressed"),
+        _ if head.get(510..512) == Some(&[0x55, 0xAA]) => disk("a raw disk image"),
+        [first, rest @ ..] if rest.iter().all(|byte| byte == first) => {
+            other("a file of equal bytes")
+        }
         _ if head
             .iter()
             .all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)) =>
         {
-            "text"
+            other("text")
         }
-        _ => "unknown data, which is what objects made by AWS's CreateStoreImageTask look like",
-    };
-    Error::unsupported("this is not an amistore archive").at("looks_like", what)
+        _ => (
+            ErrorCode::AwsImageObject,
+            "unknown data, which is what objects made by AWS's CreateStoreImageTask look like",
+        ),
+    }
 }
 
 /// A zstd file without footer is either an archive that was cut short, or not ours at all; its
 /// first frame tells.
 pub(in super::super) fn explain_missing_footer(reader: &dyn ObjectReader, error: Error) -> Error {
-    if error.fact("missing") != Some("footer") {
+    if !error.is(ErrorCode::FooterMissing) {
         return error;
     }
     match first_frame_is_ours(reader) {
         Ok(true) => Error::corrupt("the archive is truncated: it has no footer at its end")
+            .code_as(ErrorCode::Truncated)
             .at("offset", reader.len()),
         Ok(false) => other_zstd_data(),
         // Cut within the first frame: too little is left to tell.
@@ -51,21 +63,20 @@ pub(in super::super) fn explain_missing_footer(reader: &dyn ObjectReader, error:
 /// The error for zstd data that does not begin with our metadata.
 pub(in super::super) fn other_zstd_data() -> Error {
     Error::unsupported("this is not an amistore archive")
+        .code_as(ErrorCode::NotAnArchive)
         .at("looks_like", "zstd data of something else")
 }
 
 /// In a stream the first frame is all there is to judge by: one that the format does not allow is
 /// somebody else's, one that is damaged may be ours.
 pub(in super::super) fn explain_first_frame(error: Error) -> Error {
-    if frame::is_foreign_header(&error) || error.message() == IMPOSSIBLE_META_FRAME {
-        other_zstd_data().because(error)
-    } else {
-        error
-    }
+    if error.is(ErrorCode::ForeignFrame) { other_zstd_data().because(error) } else { error }
 }
 
-/// What is said of a meta frame whose length is out of range.
-pub(in super::super) const IMPOSSIBLE_META_FRAME: &str = "a meta frame has an impossible length";
+/// A meta frame whose length is out of range.
+pub(in super::super) fn impossible_meta_frame() -> Error {
+    Error::corrupt("a meta frame has an impossible length").code_as(ErrorCode::ForeignFrame)
+}
 
 fn first_frame_is_ours(reader: &dyn ObjectReader) -> Result<bool> {
     let mut bytes = vec![0; reader.len().min(2 << 20) as usize];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Archive, Opened, detect};
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Result};
 use crate::codec::sha256;
 use crate::codec::zstd::Decoder;
 use crate::format::layout::{MAX_EXTRA_RECORDS, MAX_ROOT_RECORD, MAX_SEEK_FRAMES, RECORD_PREFIX};
@@ -97,6 +97,7 @@ fn find_footer(reader: &dyn ObjectReader) -> Result<Footer> {
     reader.read_at(len - tail_len, &mut tail)?;
     let missing = || {
         Error::corrupt("the archive has no footer at its end")
+            .code_as(ErrorCode::FooterMissing)
             .at("missing", "footer")
             .at("offset", len)
     };

@@ -1,53 +1,29 @@
-//! What cannot be taken on, in the words of EC2 where those are known (design: the wire shapes of
-//! the three actions).
+//! Refusals that the task service states in EC2's words. Failures of other services become
+//! refusals by `Refusal::from`.
 
 use super::super::Refusal;
-use crate::base::{Error, ErrorKind, ImageId};
+use crate::base::{Error, ErrorCode};
 use crate::setup::told;
 use crate::taskdb::Conflict;
 
-/// Whatever went wrong behind the endpoint.
-pub(super) fn of(error: &Error) -> Refusal {
-    let with = |status: u16, code: &str| Refusal::new(status, code, told(error));
-    match error.kind() {
-        ErrorKind::Denied => with(403, "UnauthorizedOperation"),
-        ErrorKind::Unsupported => with(400, "UnsupportedOperation"),
-        ErrorKind::Usage => with(400, "InvalidParameterValue"),
-        ErrorKind::NotFound | ErrorKind::Exists | ErrorKind::Corrupt => with(400, "InvalidRequest"),
-        ErrorKind::Limit => with(503, "RequestLimitExceeded"),
-        ErrorKind::Interrupted => Refusal::new(503, "Unavailable", "the server is stopping"),
-        ErrorKind::Io if error.fact("attempts").is_some() || error.fact("endpoint").is_some() => {
-            with(503, "Unavailable")
-        }
-        ErrorKind::Io => with(400, "InvalidRequest"),
-        _ => with(500, "InternalError"),
-    }
-}
-
 /// The record of tasks cannot be read or written.
 pub(super) fn of_record(error: &Error) -> Refusal {
-    Refusal::new(500, "InternalError", told(error))
+    Refusal::from(&error.duplicate().code_as(ErrorCode::TaskDatabaseUnusable))
 }
 
-/// An image cannot be stored.
-pub(super) fn of_image(id: &ImageId, error: &Error) -> Refusal {
-    let code = error.fact("code").filter(|code| code.starts_with("InvalidAMIID."));
-    let is_image = error.fact("snapshot_id").is_none();
-    match (code, error.fact("state")) {
-        (Some(code), _) => {
-            Refusal::client(code, error.causes().pop().unwrap_or_else(|| told(error)))
+/// An archive cannot be restored from.
+pub(super) fn of_archive(error: &Error) -> Refusal {
+    let refusal = Refusal::from(error);
+    let message = match error.code() {
+        Some(ErrorCode::AwsImageObject | ErrorCode::DiskImage | ErrorCode::NotAnArchive) => {
+            format!(
+                "The object is not an archive of amistore, and only those are restored here; EC2 itself restores its own: {}",
+                told(error)
+            )
         }
-        (None, _) if is_image && error.kind() == ErrorKind::NotFound => not_found(id),
-        (None, Some(state)) if is_image => Refusal::client(
-            "InvalidAMIID.Unavailable",
-            format!("The image id '[{id}]' is not available: its state is {state}"),
-        ),
-        _ => of(error),
-    }
-}
-
-fn not_found(id: &ImageId) -> Refusal {
-    Refusal::client("InvalidAMIID.NotFound", format!("The image id '[{id}]' does not exist"))
+        _ => return refusal,
+    };
+    Refusal { message, ..refusal }
 }
 
 /// An object is there already.
@@ -58,14 +34,6 @@ pub(super) fn already_stored() -> Refusal {
     )
 }
 
-/// The name of a new image is taken.
-pub(super) fn name_taken(name: &str, image_id: &str) -> Refusal {
-    Refusal::client(
-        "InvalidAMIName.Duplicate",
-        format!("AMI name {name} is already in use by AMI {image_id}"),
-    )
-}
-
 /// The record speaks against a task.
 pub(super) fn of_conflict(conflict: Conflict, name: &str) -> Refusal {
     match conflict {
@@ -73,7 +41,10 @@ pub(super) fn of_conflict(conflict: Conflict, name: &str) -> Refusal {
             "InvalidRequest",
             "A CreateStoreImageTask is already in progress for the AMI. You can't run multiple concurrent store image requests for the same AMI.",
         ),
-        Conflict::Name(reserved) => name_taken(name, &reserved),
+        Conflict::Name(reserved) => Refusal::client(
+            "InvalidAMIName.Duplicate",
+            format!("AMI name {name} is already in use by AMI {reserved}"),
+        ),
         Conflict::Queued(count) => Refusal::client(
             "ResourceLimitExceeded",
             format!("{count} tasks wait already: ask again when some have ended"),

@@ -9,7 +9,7 @@ use crate::aws::s3::{S3Location, S3Store};
 use crate::base::{Error, ErrorKind, ImageId, Result, TaskKind, check_image_name, random_id};
 use crate::engine::Archive;
 use crate::object::ObjectStore;
-use crate::setup::{look_at_bucket, restore_target, task_target, told};
+use crate::setup::{look_at_bucket, restore_target, task_target};
 use crate::taskdb::{NewTask, Origin, Rules};
 
 /// Memory of an image that is only looked at.
@@ -54,9 +54,9 @@ impl Shared {
     ) -> Result<String, Refusal> {
         let (id, bucket) = (&request.image_id, &request.bucket);
         let compute = &self.compute;
-        let scope = self.scope().map_err(|error| refusal::of(&error))?;
+        let scope = self.scope().map_err(|error| Refusal::from(&error))?;
         let size = Ec2Image::examine(&compute.ec2, &compute.ebs, &compute.quotas, id)
-            .map_err(|error| refusal::of_image(id, &error))?;
+            .map_err(|error| Refusal::from(&error))?;
         let object_key = format!("{}{id}.bin", request.prefix);
         let place = S3Location { bucket: bucket.clone(), key: object_key.clone() };
         let store = self.bucket(bucket);
@@ -89,13 +89,13 @@ impl Shared {
             self.settings.allow_public_bucket,
             self.counters.as_ref(),
         )
-        .map_err(|error| refusal::of(&error))?;
+        .map_err(|error| Refusal::from(&error))?;
         match store.exists(&object_key) {
             Ok(true) => return Err(refusal::already_stored()),
             Ok(false) => {}
             // Without the permission to list, S3 does not tell. The work will find out.
             Err(error) if error.kind() == ErrorKind::Denied => {}
-            Err(error) => return Err(refusal::of(&error)),
+            Err(error) => return Err(Refusal::from(&error)),
         }
         if dry_run {
             return Ok(object_key);
@@ -110,12 +110,12 @@ impl Shared {
         dry_run: bool,
     ) -> Result<ImageId, Refusal> {
         if let Some(name) = &request.name {
-            check_image_name(name).map_err(|error| malformed(&error))?;
+            check_image_name(name).map_err(|error| Refusal::from(&error))?;
         }
-        let scope = self.scope().map_err(|error| refusal::of(&error))?;
+        let scope = self.scope().map_err(|error| Refusal::from(&error))?;
         let store = self.bucket(&request.bucket);
-        let reader = store.open(&request.object_key).map_err(|error| refusal::of(&error))?;
-        let archive = Archive::open(reader).map_err(|error| of_object(&error))?;
+        let reader = store.open(&request.object_key).map_err(|error| Refusal::from(&error))?;
+        let archive = Archive::open(reader).map_err(|error| refusal::of_archive(&error))?;
         let document = archive.document();
         let Some(name) = request.name.as_deref().or_else(|| document.name()).map(ToOwned::to_owned)
         else {
@@ -126,7 +126,7 @@ impl Shared {
         };
         // That of the archive, too: what EC2 does not take is said now, and not when all blocks are
         // there.
-        check_image_name(&name).map_err(|error| malformed(&error))?;
+        check_image_name(&name).map_err(|error| Refusal::from(&error))?;
         let work = RestoreWork {
             bucket: request.bucket.clone(),
             object_key: request.object_key.clone(),
@@ -143,12 +143,8 @@ impl Shared {
             observer: self.counters.clone(),
         };
         let place = Ec2Destination::new(options.clone());
-        place.check(document).map_err(|error| match (error.kind(), error.fact("image_id")) {
-            (ErrorKind::Exists, Some(taken)) => refusal::name_taken(&name, taken),
-            (ErrorKind::Usage, _) if check_image_name(&name).is_err() => malformed(&error),
-            _ => refusal::of(&error),
-        })?;
-        place.check_access().map_err(|error| refusal::of(&error))?;
+        place.check(document).map_err(|error| Refusal::from(&error))?;
+        place.check_access().map_err(|error| Refusal::from(&error))?;
         let reserved = reserve().map_err(|error| refusal::of_record(&error))?;
         let task = NewTask {
             image_id: document.image_id().map(ToString::to_string),
@@ -205,27 +201,6 @@ fn json(work: &impl Serialize) -> Result<String, Refusal> {
     serde_json::to_string(work).map_err(|cause| {
         refusal::of_record(&Error::internal("cannot write down the request").because(cause))
     })
-}
-
-fn malformed(error: &Error) -> Refusal {
-    Refusal::client("InvalidAMIName.Malformed", told(error))
-}
-
-/// An object that cannot be restored from.
-fn of_object(error: &Error) -> Refusal {
-    let text = told(error);
-    match error.kind() {
-        ErrorKind::Unsupported => Refusal::client(
-            "InvalidRequest",
-            format!(
-                "The object is not an archive of amistore, and only those are restored here; EC2 itself restores its own: {text}"
-            ),
-        ),
-        ErrorKind::Corrupt => {
-            Refusal::client("InvalidRequest", format!("The archive is damaged: {text}"))
-        }
-        _ => refusal::of(error),
-    }
 }
 
 /// An id of an image to come: 68 random bits, as in EC2's own ids.

@@ -12,7 +12,7 @@ use super::requests::{RestoreWork, StoreWork};
 use super::{LEVEL, Shared, lock, share_of};
 use crate::aws::ec2::{Ec2Destination, Ec2Image, Ec2Options, Ec2Source};
 use crate::aws::{Compute, Session, needs_other_credentials};
-use crate::base::{BLOCK_BYTES, Error, Event, ImageId, Observer, Result, TaskKind};
+use crate::base::{BLOCK_BYTES, Error, ErrorCode, Event, ImageId, Observer, Result, TaskKind};
 use crate::engine::{Archive, Context, PackOptions};
 use crate::localfs::Overwrite;
 use crate::object::{Attributes, ObjectStore};
@@ -168,7 +168,7 @@ fn perform(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>) ->
     };
     match once(false) {
         // What failed before was asked for with other tags, or done by another version.
-        Err(error) if error.fact("begun_with").is_some() => once(true),
+        Err(error) if error.is(ErrorCode::BegunWithOtherSettings) => once(true),
         outcome => outcome,
     }
 }
