@@ -94,10 +94,13 @@ impl TaskFile {
                             && earlier.kind == header.kind
                             && earlier.fingerprint == header.fingerprint =>
                     {
-                        return Err(Error::usage("this was begun with other settings, and can only be continued with those")
-                            .code_as(ErrorCode::BegunWithOtherSettings)
-                            .at("state_file", path.display())
-                            .at("begun_with", earlier.command.join(" ")));
+                        return Err(Error::usage(
+                            "this was begun with other settings, and can only be continued with \
+                             those",
+                        )
+                        .code_as(ErrorCode::BegunWithOtherSettings)
+                        .at("state_file", path.display())
+                        .at("begun_with", earlier.command.join(" ")));
                     }
                     Some(earlier) => {
                         discard(&PriorTask { path: path.to_owned(), header: earlier })?;

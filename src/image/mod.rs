@@ -54,11 +54,11 @@ pub trait ImageSource: Send + Sync {
 pub enum ImageMatch {
     /// Another image.
     Different,
-    /// The same image with other metadata: the names of the members that differ.
+    /// One image with different metadata: the names of the members that differ.
     MetadataDiffers(String),
-    /// The same metadata. The data may have changed.
+    /// Equal metadata. The data may have changed.
     SameMetadata,
-    /// The same image, whose data cannot have changed.
+    /// One image, whose data cannot have changed.
     Same,
 }
 

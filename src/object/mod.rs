@@ -49,7 +49,7 @@ pub trait ObjectReader: Send + Sync {
         Attributes::default()
     }
 
-    /// Whether it has no bytes.
+    /// True for an object without bytes.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -61,7 +61,8 @@ impl PipeWriter {
         if is_stand_in(&file).map_err(failed)? {
             return Err(Error::new(
                 ErrorKind::Io,
-                "standard output is closed, or is /dev/null opened for reading and writing: the archive would be lost",
+                "standard output is closed, or is /dev/null opened for reading and writing: \
+                 the archive would be lost",
             ));
         }
         let kind = file.metadata().map_err(failed)?.file_type();

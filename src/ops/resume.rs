@@ -390,7 +390,7 @@ fn left_behind(error: &Error) -> &str {
     snapshots.map_or(error.message(), |(_, ids)| ids)
 }
 
-/// What a later run can reuse.
+/// Resources that a later run can reuse.
 struct Worth {
     is_worth: bool,
     /// Ids of snapshots in EC2 that stay for it.

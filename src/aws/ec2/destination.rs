@@ -77,7 +77,7 @@ pub struct RestoredSnapshot {
     pub snapshot_id: SnapshotId,
     /// GiB.
     pub volume_gib: u32,
-    /// Whether it is encrypted.
+    /// True for an encrypted snapshot.
     pub encrypted: bool,
 }
 

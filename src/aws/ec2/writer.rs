@@ -223,7 +223,8 @@ impl Ec2Writer {
             }
             if !snapshot.encrypted {
                 let message = format!(
-                    "{subject} was encrypted, and {} is not: --encrypted or --kms-key-id encrypts it",
+                    "{subject} was encrypted, and {} is not: \
+                     --encrypted or --kms-key-id encrypts it",
                     snapshot.snapshot_id
                 );
                 self.options().observer.note(&Event::Warning { message });

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn too_long_a_description_is_shortened_and_the_rest_is_kept() {
+    fn too_long_a_description_is_shortened_and_the_rest_stays() {
         let long = "🦀".repeat(600);
         let sent = encode_metadata(&metadata(&[
             ("ami-name", "ämi"),

@@ -91,7 +91,7 @@ pub(super) struct Head {
     /// `x-amz-restore`, for objects in an archive tier.
     pub(super) restore: Option<String>,
     pub(super) metadata: BTreeMap<String, String>,
-    /// Whether it is encrypted with KMS or a customer's key: its ETag is no MD5 digest.
+    /// True if KMS or a customer's key encrypts the object: its ETag is no MD5 digest.
     pub(super) has_opaque_etag: bool,
     /// Checksums by name of the algorithm.
     pub(super) checksums: BTreeMap<&'static str, String>,
@@ -103,7 +103,7 @@ impl S3Store {
         Self { link, bucket: bucket.into(), options }
     }
 
-    /// The same bucket with other options.
+    /// Replaces the options.
     #[must_use]
     pub fn with_options(self, options: ObjectOptions) -> Self {
         Self { options, ..self }
@@ -115,13 +115,14 @@ impl S3Store {
         let fits = matches!(self.options.checksum, None | Some(Checksum::Md5));
         match self.options.parallel_segments {
             Some(0) => Err(Error::usage(
-                "at least one volume has to go up at a time: --volumes-at-once has to be more than 0",
+                "at least one volume has to be sent at a time: --volumes-at-once has to be more than 0",
             )),
             Some(2..) if !fits => Err(Error::usage(
-                "volumes are sent side by side with MD5 only, because their parts are numbered with gaps: name no other checksum, or ask for one volume at a time",
+                "volumes are sent in parallel with MD5 only, because their parts are numbered with \
+                 gaps: name no other checksum, or ask for one volume at a time",
             )),
             Some(segments) => Ok(segments > 1),
-            // With KMS, ETags are no MD5 digests: with MD5 the finished object could not be checked.
+            // With KMS, ETags are no MD5 digests, and MD5 could not check the finished object.
             None if self.options.sse.as_deref().is_some_and(|kind| kind.starts_with("aws:kms")) => {
                 Ok(false)
             }

@@ -21,7 +21,7 @@ pub enum Checksum {
     Crc32,
     /// SHA-256 of each part, and of these digests.
     Sha256,
-    /// MD5 of each part, for stores without other checksums: the ETag of the object derives from it.
+    /// MD5 of each part, for stores without other checksums: the object's ETag derives from it.
     Md5,
 }
 

@@ -45,7 +45,7 @@ impl S3Location {
         Some(Ok(Self { bucket, key: key.to_owned() }))
     }
 
-    /// Whether it is a prefix, to which the name of an archive is appended.
+    /// True for a prefix, to which the name of an archive is appended.
     pub fn is_prefix(&self) -> bool {
         self.key.is_empty() || self.key.ends_with('/')
     }
@@ -68,8 +68,8 @@ mod tests {
     use super::*;
 
     fn parse(url: &str) -> (String, String) {
-        let place = S3Location::parse(url).expect("a URL").expect("a place");
-        (place.bucket, place.key)
+        let location = S3Location::parse(url).expect("a URL").expect("a location");
+        (location.bucket, location.key)
     }
 
     #[test]

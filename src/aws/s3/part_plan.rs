@@ -27,8 +27,8 @@ pub struct PartPlan {
 }
 
 impl PartPlan {
-    /// Plans for an archive of at most `at_most` bytes, with `memory` bytes for parts. All parts have
-    /// one size that does not depend on the data, so every run cuts at the same positions.
+    /// Plans for an archive of at most `at_most` bytes, with `memory` bytes for parts. All parts
+    /// have one size that does not depend on the data, so every run cuts at the same positions.
     pub fn new(at_most: u64, memory: u64) -> Result<Self> {
         if at_most > MAX_OBJECT {
             return Err(Error::new(
@@ -41,8 +41,8 @@ impl PartPlan {
         Self::of_size(part_size(at_most), memory)
     }
 
-    /// The least memory for parts of an archive of at most `at_most` bytes: one part that is filled,
-    /// and one in flight.
+    /// The least memory for parts of an archive of at most `at_most` bytes: one part that is
+    /// filled, and one in flight.
     pub fn least_memory(at_most: u64) -> u64 {
         2 * part_size(at_most)
     }

@@ -89,7 +89,10 @@ impl S3Store {
         }
         let differs = |(name, value): (&&str, &String)| {
             !value.contains('-')
-                && to.checksums.get(*name).is_some_and(|kept| !kept.contains('-') && kept != value)
+                && to
+                    .checksums
+                    .get(*name)
+                    .is_some_and(|stored| !stored.contains('-') && stored != value)
         };
         if from.checksums.iter().any(differs) {
             return Err(self.located(key)(Error::new(

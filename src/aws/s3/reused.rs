@@ -25,7 +25,7 @@ pub(super) struct ReusedParts {
     pub(super) parts: BTreeMap<u32, StoredPart>,
     /// For each segment, ascending: start and end of a run of bytes, and the number of its part.
     runs: Vec<Vec<(u64, u64, u32)>>,
-    /// The same runs without part numbers, merged.
+    /// These runs without part numbers, merged.
     ranges: Vec<Arc<ByteRanges>>,
 }
 

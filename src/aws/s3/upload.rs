@@ -144,7 +144,7 @@ impl Upload {
         let make = |client: Client, progress: Progress| {
             let body = body(data.clone(), signed, link_options, &progress);
             let value = Some(checksum.clone());
-            let only = |wanted: Checksum| value.clone().filter(|_| self.checksum == wanted);
+            let only = |algorithm: Checksum| value.clone().filter(|_| self.checksum == algorithm);
             let request = client
                 .upload_part()
                 .bucket(&self.store.bucket)
@@ -262,7 +262,8 @@ impl Upload {
         let completed =
             CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build();
         let len: u64 = numbered.iter().map(|(_, part)| part.len).sum();
-        let only = |wanted: Checksum| Some(whole.to_owned()).filter(|_| self.checksum == wanted);
+        let only =
+            |algorithm: Checksum| Some(whole.to_owned()).filter(|_| self.checksum == algorithm);
         let make = |client: Client, _| {
             let request = client
                 .complete_multipart_upload()
@@ -357,7 +358,7 @@ pub(super) async fn put_object(
     let value = checksum.of(&data);
     let (signed, link_options, len) =
         (store.link.signs_bodies(), store.link.options(), data.len() as u64);
-    let only = |wanted: Checksum| Some(value.clone()).filter(|_| checksum == wanted);
+    let only = |algorithm: Checksum| Some(value.clone()).filter(|_| checksum == algorithm);
     let make = |client: Client, progress: Progress| {
         let body = body(data.clone(), signed, link_options, &progress);
         let request = client
@@ -469,9 +470,9 @@ pub(super) fn identify(
     let same_etag =
         etag.zip(head.etag.as_ref()).map(|(etag, found)| etag == found.trim_matches('"'));
     // A value of another length is not a checksum of this algorithm.
-    let kept = head.checksums.get(checksum.name()).filter(|kept| kept.len() == whole.len());
-    match (kept, same_etag) {
-        (Some(kept), _) if kept == whole => Identity::Same,
+    let stored = head.checksums.get(checksum.name()).filter(|stored| stored.len() == whole.len());
+    match (stored, same_etag) {
+        (Some(stored), _) if stored == whole => Identity::Same,
         (Some(_), _) => Identity::Other,
         (None, Some(true)) => Identity::Same,
         (None, Some(false)) if checksum == Checksum::Md5 && !parts.is_empty() && !opaque => {
