@@ -48,6 +48,6 @@ pub fn look_at_bucket(
 
 /// What a task is known by: two services may have a bucket of one name.
 pub fn task_target(store: &S3Store, url: &str) -> String {
-    let endpoint = store.link().endpoint();
+    let endpoint = store.connection().endpoint();
     if endpoint.is_custom() { format!("{url} at {endpoint}") } else { url.to_owned() }
 }

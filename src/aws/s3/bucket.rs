@@ -77,7 +77,7 @@ impl ObjectOptions {
 /// A bucket. Keys are complete keys, without an implied prefix.
 #[derive(Clone)]
 pub struct S3Store {
-    pub(super) link: S3Connection,
+    pub(super) connection: S3Connection,
     pub(super) bucket: String,
     pub(super) options: ObjectOptions,
 }
@@ -98,9 +98,13 @@ pub(super) struct Head {
 }
 
 impl S3Store {
-    /// The bucket `bucket` over `link`.
-    pub fn new(link: S3Connection, bucket: impl Into<String>, options: ObjectOptions) -> Self {
-        Self { link, bucket: bucket.into(), options }
+    /// The bucket `bucket` over `connection`.
+    pub fn new(
+        connection: S3Connection,
+        bucket: impl Into<String>,
+        options: ObjectOptions,
+    ) -> Self {
+        Self { connection, bucket: bucket.into(), options }
     }
 
     /// Replaces the options.
@@ -115,7 +119,8 @@ impl S3Store {
         let fits = matches!(self.options.checksum, None | Some(Checksum::Md5));
         match self.options.parallel_segments {
             Some(0) => Err(Error::usage(
-                "at least one volume has to be sent at a time: --volumes-at-once has to be more than 0",
+                "at least one volume has to be sent at a time: --volumes-at-once has to be more \
+                 than 0",
             )),
             Some(2..) if !fits => Err(Error::usage(
                 "volumes are sent in parallel with MD5 only, because their parts are numbered with \
@@ -126,15 +131,15 @@ impl S3Store {
             None if self.options.sse.as_deref().is_some_and(|kind| kind.starts_with("aws:kms")) => {
                 Ok(false)
             }
-            None => {
-                Ok(fits && !self.link.endpoint().is_custom() && !self.bucket.ends_with("--x-s3"))
-            }
+            None => Ok(fits
+                && !self.connection.endpoint().is_custom()
+                && !self.bucket.ends_with("--x-s3")),
         }
     }
 
     /// The connection.
-    pub fn link(&self) -> &S3Connection {
-        &self.link
+    pub fn connection(&self) -> &S3Connection {
+        &self.connection
     }
 
     /// The bucket's name.
@@ -182,7 +187,7 @@ impl S3Store {
                 request.send().await.map_err(|error| classify("cannot look at the object", error))
             }
         };
-        let output = self.link.request(make).await.map_err(self.located(key))?;
+        let output = self.connection.request(make).await.map_err(self.located(key))?;
         let checksums = [
             ("CRC64NVME", output.checksum_crc64_nvme()),
             ("CRC32C", output.checksum_crc32_c()),
@@ -223,7 +228,7 @@ impl S3Store {
 
     /// Whether the object exists, in any storage class.
     pub fn exists(&self, key: &str) -> Result<bool> {
-        match self.link.wait(self.head(key)) {
+        match self.connection.wait(self.head(key)) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -246,7 +251,8 @@ impl S3Store {
                     .map_err(|error| classify("cannot read the tags of the object", error))
             }
         };
-        let output = self.link.wait(self.link.request(make)).map_err(self.located(key))?;
+        let output =
+            self.connection.wait(self.connection.request(make)).map_err(self.located(key))?;
         Ok(output
             .tag_set()
             .iter()

@@ -29,8 +29,8 @@ pub(super) fn list(
             }
         };
         let page = store
-            .link
-            .wait(store.link.request(make))
+            .connection
+            .wait(store.connection.request(make))
             .map_err(|error| error.at("bucket", &store.bucket))?;
         let archives: Vec<_> = page
             .contents()
@@ -38,7 +38,7 @@ pub(super) fn list(
             .filter(|object| object.key().is_some_and(|key| key.ends_with(".bin")))
             .collect();
         // A page has at most 1,000 keys; the limiter bounds the number of concurrent requests.
-        let heads = store.link.wait(async {
+        let heads = store.connection.wait(async {
             let mut tasks = tokio::task::JoinSet::new();
             for (index, object) in archives.iter().enumerate() {
                 let (store, key) = (store.clone(), object.key().unwrap_or_default().to_owned());

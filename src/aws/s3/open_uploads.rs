@@ -24,7 +24,7 @@ impl S3Store {
         prefix: &str,
         found: &mut (dyn FnMut(OpenUpload) -> Result<()> + Send),
     ) -> Result<()> {
-        self.link.wait(self.find_uploads(prefix, found))
+        self.connection.wait(self.find_uploads(prefix, found))
     }
 
     pub(super) async fn find_uploads(
@@ -50,8 +50,11 @@ impl S3Store {
                         .map_err(|error| classify("cannot list the uploads of the bucket", error))
                 }
             };
-            let page =
-                self.link.request(make).await.map_err(|error| error.at("bucket", &self.bucket))?;
+            let page = self
+                .connection
+                .request(make)
+                .await
+                .map_err(|error| error.at("bucket", &self.bucket))?;
             for upload in page.uploads() {
                 found(OpenUpload {
                     key: upload.key().unwrap_or_default().to_owned(),
@@ -75,7 +78,7 @@ impl S3Store {
 
     /// Aborts an upload. An upload that does not exist any more is no error.
     pub fn abort_upload(&self, key: &str, upload_id: &str) -> Result<()> {
-        self.link.wait(abort(self, key, upload_id))
+        self.connection.wait(abort(self, key, upload_id))
     }
 }
 
@@ -89,9 +92,12 @@ pub(super) async fn abort(store: &S3Store, key: &str, id: &str) -> Result<()> {
             .upload_id(id)
             .set_request_payer(store.options.payer())
             .set_expected_bucket_owner(store.options.owner());
-        async move { request.send().await.map_err(|error| classify("cannot abort an upload", error)) }
+        async move {
+            let sent = request.send().await;
+            sent.map_err(|error| classify("cannot abort an upload", error))
+        }
     };
-    match store.link.request(make).await {
+    match store.connection.request(make).await {
         // A bucket that does not exist here may exist at another endpoint, with the upload.
         Err(error) if error.kind() == ErrorKind::NotFound && !error.is(ErrorCode::NoSuchBucket) => {
             Ok(())

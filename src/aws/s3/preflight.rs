@@ -50,7 +50,7 @@ impl S3Store {
                 request.send().await.map_err(|error| classify("cannot look at the bucket", error))
             }
         };
-        match self.link.wait(self.link.request(make)) {
+        match self.connection.wait(self.connection.request(make)) {
             Ok(output) => {
                 found.region = output.bucket_region().map(ToOwned::to_owned);
                 Ok(())
@@ -75,12 +75,17 @@ impl S3Store {
     /// Begins an upload and aborts it: without the permission to abort, parts would stay.
     fn try_upload(&self, key: &str) -> Result<()> {
         // Not cancelled in between: the upload that was begun has to be aborted.
-        let store = Self { link: self.link.for_cleaning_up(), ..self.clone() };
-        let upload = store.link.wait(Upload::begin(&store, key, &Default::default(), None))?;
+        let store = Self { connection: self.connection.for_cleaning_up(), ..self.clone() };
+        let upload =
+            store.connection.wait(Upload::begin(&store, key, &Default::default(), None))?;
         store.abort_upload(key, &upload.id).map_err(|error| {
-            Error::new(error.kind(), "uploads to this bucket can be begun and not aborted: an interrupted store would leave parts behind")
-                .at("upload_id", &upload.id)
-                .because(error)
+            Error::new(
+                error.kind(),
+                "uploads to this bucket can be begun and not aborted: an interrupted store would \
+                 leave parts behind",
+            )
+            .at("upload_id", &upload.id)
+            .because(error)
         })
     }
 
@@ -119,8 +124,11 @@ impl S3Store {
                 })
             }
         };
-        let block =
-            self.ask(found, "GetPublicAccessBlock", self.link.wait(self.link.request(block)))?;
+        let block = self.ask(
+            found,
+            "GetPublicAccessBlock",
+            self.connection.wait(self.connection.request(block)),
+        )?;
         let block = block.and_then(|output| output.public_access_block_configuration);
         let ignores =
             |what: fn(&aws_sdk_s3::types::PublicAccessBlockConfiguration) -> Option<bool>| {
@@ -130,8 +138,11 @@ impl S3Store {
             ignores(|block| block.ignore_public_acls()),
             ignores(|block| block.restrict_public_buckets()),
         );
-        let policy =
-            self.ask(found, "GetBucketPolicyStatus", self.link.wait(self.link.request(status)))?;
+        let policy = self.ask(
+            found,
+            "GetBucketPolicyStatus",
+            self.connection.wait(self.connection.request(status)),
+        )?;
         if !restricts
             && policy.is_some_and(|output| {
                 output.policy_status().and_then(|status| status.is_public()) == Some(true)
@@ -139,7 +150,8 @@ impl S3Store {
         {
             found.public = Some("its policy lets everybody in".to_owned());
         }
-        let acl = self.ask(found, "GetBucketAcl", self.link.wait(self.link.request(acl)))?;
+        let acl =
+            self.ask(found, "GetBucketAcl", self.connection.wait(self.connection.request(acl)))?;
         let everybody = acl.as_ref().is_some_and(|output| {
             output.grants().iter().any(|grant| {
                 grant
@@ -179,13 +191,19 @@ impl S3Store {
                     .map_err(|error| classify("cannot look at the bucket's object lock", error))
             }
         };
-        let versioning =
-            self.ask(found, "GetBucketVersioning", self.link.wait(self.link.request(versioning)))?;
+        let versioning = self.ask(
+            found,
+            "GetBucketVersioning",
+            self.connection.wait(self.connection.request(versioning)),
+        )?;
         found.versioned = versioning.is_some_and(|output| {
             output.status().is_some_and(|status| status.as_str() == "Enabled")
         });
-        let lock =
-            self.ask(found, "GetObjectLockConfiguration", self.link.wait(self.link.request(lock)))?;
+        let lock = self.ask(
+            found,
+            "GetObjectLockConfiguration",
+            self.connection.wait(self.connection.request(lock)),
+        )?;
         found.object_lock = lock
             .and_then(|output| output.object_lock_configuration)
             .and_then(|configuration| configuration.object_lock_enabled)

@@ -50,14 +50,14 @@ struct Fetcher {
 impl S3Reader {
     /// Opens the object: one request, which reads its end.
     pub(super) fn open(store: &S3Store, key: &str) -> Result<Self> {
-        let link = store.link.clone();
+        let connection = store.connection.clone();
         let fetcher = Fetcher {
             store: store.clone(),
             key: key.to_owned(),
             etag: None,
             spare: Arc::default(),
         };
-        let opened = link.wait(fetcher.open()).map_err(store.located(key))?;
+        let opened = connection.wait(fetcher.open()).map_err(store.located(key))?;
         Ok(Self {
             fetcher: Fetcher { etag: opened.etag, ..fetcher },
             name: store.url(key),
@@ -74,8 +74,8 @@ impl S3Reader {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn link(&self) -> &S3Connection {
-        &self.store.link
+    fn connection(&self) -> &S3Connection {
+        &self.store.connection
     }
 
     fn in_tail(&self, offset: u64, len: u64) -> Option<&[u8]> {
@@ -118,7 +118,7 @@ impl ObjectReader for S3Reader {
             }
         };
         let bytes = self
-            .link()
+            .connection()
             .wait(read)
             .map_err(|error| error.at("object", &self.name).at("offset", offset))?;
         buffer.copy_from_slice(&bytes);
@@ -133,7 +133,10 @@ impl ObjectReader for S3Reader {
         }
         let fetcher = self.fetcher.clone();
         self.lock().entry((offset, len)).or_insert_with(|| {
-            Fetch::begin(self.link().runtime(), async move { fetcher.fetch(offset, len).await })
+            Fetch::begin(
+                self.connection().runtime(),
+                async move { fetcher.fetch(offset, len).await },
+            )
         });
     }
 
@@ -150,7 +153,7 @@ impl Drop for S3Reader {
     /// No fetch outlives its reader.
     fn drop(&mut self) {
         let tasks = std::mem::take(&mut *self.lock());
-        Fetch::abort_all(self.link().runtime(), tasks.into_values());
+        Fetch::abort_all(self.connection().runtime(), tasks.into_values());
     }
 }
 
@@ -203,7 +206,7 @@ impl Fetcher {
                 Ok(Opened { len, etag, tail: tail.freeze(), metadata: decode_metadata(&metadata) })
             }
         };
-        match self.store.link.request(make).await {
+        match self.store.connection.request(make).await {
             Err(error) => match error.code() {
                 Some(ErrorCode::InvalidRange) => self.open_empty().await,
                 Some(ErrorCode::ObjectFrozen) => Err(super::thaw::frozen(error)),
@@ -275,7 +278,7 @@ impl Fetcher {
                 outcome
             }
         };
-        self.store.link.request(make).await?;
+        self.store.connection.request(make).await?;
         Ok(received.into_inner().unwrap_or_else(PoisonError::into_inner).freeze())
     }
 
@@ -288,7 +291,7 @@ impl Fetcher {
         into: &mut BytesMut,
         progress: &Progress,
     ) -> Result<(), Failure> {
-        let options = self.store.link.options();
+        let options = self.store.connection.options();
         let cut = || Error::new(ErrorKind::Io, "an answer was cut off").retry_as(Retry::Transient);
         loop {
             let chunk = match body.next().await {

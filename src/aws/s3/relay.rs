@@ -41,7 +41,7 @@ impl S3Store {
     ) -> Result<ServerCopy> {
         // Not cancelled from outside: each request observes the cancellation, and the upload has
         // to be aborted.
-        self.link.runtime().block_on(self.copy_parts(
+        self.connection.runtime().block_on(self.copy_parts(
             key,
             (source, source_key, etag),
             attributes,
@@ -74,7 +74,7 @@ impl S3Store {
             // upload.
             if let Err(left) = upload.abort_anyway().await {
                 let message = format!("an upload could not be aborted: {} ({left})", upload.id);
-                self.link.options().observer.note(&Event::Warning { message });
+                self.connection.options().observer.note(&Event::Warning { message });
             }
             return Err(error);
         }
@@ -141,7 +141,7 @@ impl S3Store {
                 };
                 let output = upload
                     .store
-                    .link
+                    .connection
                     .slow_request(make)
                     .await
                     .map_err(|error| error.at("part", number))?;
@@ -150,7 +150,7 @@ impl S3Store {
                 })?;
                 upload
                     .store
-                    .link
+                    .connection
                     .options()
                     .observer
                     .note(&Event::Advanced { bytes: len, stored: len });
@@ -197,7 +197,8 @@ impl S3Store {
                 request.send().await.map_err(|error| classify("cannot complete the copy", error))
             }
         };
-        let Err(error) = self.link.slow_request(make).await.map_err(self.located(&upload.key))
+        let Err(error) =
+            self.connection.slow_request(make).await.map_err(self.located(&upload.key))
         else {
             return Ok(());
         };

@@ -87,7 +87,7 @@ impl ContinuedUpload {
             PriorUpload::None => return Ok(None),
             PriorUpload::Unrecorded { started } => {
                 return store
-                    .link
+                    .connection
                     .wait(Upload::abort_unrecorded(store, key, started, None))
                     .map(|()| None);
             }
@@ -109,8 +109,8 @@ impl ContinuedUpload {
         let checksum = Checksum::parse(&begun.checksum)?;
         let (id, key) = (begun.upload_id.clone(), key.to_owned());
         let upload = Upload { store: store.clone(), key, id, checksum };
-        let observer = &store.link.options().observer;
-        let listed = match store.link.wait(upload.parts()) {
+        let observer = &store.connection.options().observer;
+        let listed = match store.connection.wait(upload.parts()) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let message = "the upload that was interrupted is gone: it begins anew".to_owned();
                 observer.note(&Event::Warning { message });

@@ -52,7 +52,7 @@ impl Shared {
         }
         let metadata =
             encode_metadata(&self.metadata.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let upload = self.store.link.until_answered().wait(Upload::begin(
+        let upload = self.store.connection.until_answered().wait(Upload::begin(
             &self.store,
             &self.key,
             &metadata,
@@ -60,15 +60,15 @@ impl Shared {
         ))?;
         *known = Some(upload.clone());
         let begun = UploadBegun {
-            endpoint: self.store.link.endpoint().to_string(),
-            region: self.store.link.region(),
+            endpoint: self.store.connection.endpoint().to_string(),
+            region: self.store.connection.region(),
             bucket: self.store.bucket.clone(),
             key: self.key.clone(),
             upload_id: upload.id.clone(),
             part_size: self.plan.part_size,
             checksum: upload.checksum.name().to_owned(),
             options: self.store.upload_options(self.tags.as_deref()),
-            profile: self.store.link.profile(),
+            profile: self.store.connection.profile(),
             segments: if self.is_divided() { self.numbers.clone() } else { Vec::new() },
         };
         if let Some(journal) = &self.journal {
@@ -189,7 +189,7 @@ impl Sender {
             drop(permit);
             Ok((number, StoredPart { part, pieces }, buffer))
         };
-        self.in_flight.spawn_on(work, shared.store.link.runtime().handle());
+        self.in_flight.spawn_on(work, shared.store.connection.runtime().handle());
         Ok(())
     }
 
@@ -203,7 +203,7 @@ impl Sender {
             // segments hold all permits.
             if !self.confirm_one(shared)? {
                 let flights = shared.flights.clone();
-                return shared.store.link.wait(async {
+                return shared.store.connection.wait(async {
                     flights
                         .acquire_owned()
                         .await
@@ -216,7 +216,7 @@ impl Sender {
     /// Waits for one of the parts in flight; false if there is none.
     fn confirm_one(&mut self, shared: &Shared) -> Result<bool> {
         let in_flight = &mut self.in_flight;
-        let finished = shared.store.link.wait(async {
+        let finished = shared.store.connection.wait(async {
             match in_flight.join_next().await {
                 None => Ok(None),
                 Some(Ok(result)) => result.map(Some),
@@ -459,7 +459,7 @@ impl Drop for S3Segment {
     fn drop(&mut self) {
         if !self.sender.in_flight.is_empty() {
             let shared = self.shared.clone();
-            shared.store.link.runtime().block_on(self.shutdown());
+            shared.store.connection.runtime().block_on(self.shutdown());
         }
     }
 }

@@ -81,17 +81,17 @@ impl S3Store {
     /// readable object.
     pub fn thaw(&self, key: &str, thaw: Thaw) -> Result<()> {
         let look = || {
-            self.link
+            self.connection
                 .wait(self.head(key))
                 .map(|head| (state(&head), head.storage_class.unwrap_or_default()))
         };
-        let options = self.link.options();
+        let options = self.connection.options();
         let (mut now, class) = look()?;
         if now == State::Readable {
             return Ok(());
         }
         if now == State::Frozen {
-            self.link.wait(self.request_thaw(key, thaw))?;
+            self.connection.wait(self.request_thaw(key, thaw))?;
             let message = format!(
                 "asked for a readable copy of {} ({class}, {}), for {} days",
                 self.url(key),
@@ -113,7 +113,7 @@ impl S3Store {
         }
         let stage = StageGuard::begin(options.observer.as_ref(), Stage::Thaw, None);
         while now != State::Readable {
-            self.link.wait(async {
+            self.connection.wait(async {
                 tokio::time::sleep(thaw.poll).await;
                 Ok(())
             })?;
@@ -153,7 +153,7 @@ impl S3Store {
                 })
             }
         };
-        match self.link.request(make).await {
+        match self.connection.request(make).await {
             Err(error) if error.is(ErrorCode::RestoreInProgress) => Ok(()),
             result => result.map(|_| ()).map_err(self.located(key)),
         }

@@ -62,7 +62,7 @@ impl Upload {
                     "the store does not know {}: every part travels with an MD5 digest instead",
                     checksum.name()
                 );
-                store.link.options().observer.note(&Event::Warning { message });
+                store.connection.options().observer.note(&Event::Warning { message });
                 Self::begin_with(store, key, metadata, tags, Checksum::Md5).await
             }
             begun => begun,
@@ -98,7 +98,7 @@ impl Upload {
                 request.send().await.map_err(|error| classify("cannot begin an upload", error))
             }
         };
-        let output = match store.link.until_answered().request(make).await {
+        let output = match store.connection.until_answered().request(make).await {
             Ok(output) => output,
             Err(error) => {
                 // The request may have begun an upload whose answer was lost. The first error is
@@ -106,7 +106,8 @@ impl Upload {
                 if matches!(error.kind(), ErrorKind::Io | ErrorKind::Interrupted)
                     && attempts.load(Ordering::Relaxed) > 0
                 {
-                    let store = S3Store { link: store.link.for_cleaning_up(), ..store.clone() };
+                    let store =
+                        S3Store { connection: store.connection.for_cleaning_up(), ..store.clone() };
                     let _ = Self::abort_unrecorded(&store, key, &started, None).await;
                 }
                 return Err(store.located(key)(error));
@@ -138,11 +139,11 @@ impl Upload {
     /// Sends a part. A part that is sent again replaces the earlier one.
     pub(super) async fn put(&self, number: u32, data: Bytes, checksum: String) -> Result<SentPart> {
         let options = &self.store.options;
-        let link_options = self.store.link.options();
-        let signed = self.store.link.signs_bodies();
+        let connection_options = self.store.connection.options();
+        let signed = self.store.connection.signs_bodies();
         let len = data.len() as u64;
         let make = |client: Client, progress: Progress| {
-            let body = body(data.clone(), signed, link_options, &progress);
+            let body = body(data.clone(), signed, connection_options, &progress);
             let value = Some(checksum.clone());
             let only = |algorithm: Checksum| value.clone().filter(|_| self.checksum == algorithm);
             let request = client
@@ -163,9 +164,9 @@ impl Upload {
                 .set_expected_bucket_owner(options.owner());
             async move {
                 let sent = if signed {
-                    in_one_piece(len, link_options.bandwidth.as_ref(), &progress).await;
+                    in_one_piece(len, connection_options.bandwidth.as_ref(), &progress).await;
                     let sent = request.send().await;
-                    link_options.observer.note(&Event::Sent { bytes: len });
+                    connection_options.observer.note(&Event::Sent { bytes: len });
                     sent
                 } else {
                     request.customize().disable_payload_signing().send().await
@@ -174,7 +175,7 @@ impl Upload {
             }
         };
         let located = |error: Error| self.located()(error).at("part", number);
-        let output = self.store.link.request(make).await.map_err(located)?;
+        let output = self.store.connection.request(make).await.map_err(located)?;
         let echoed = match self.checksum {
             Checksum::Crc64Nvme => output.checksum_crc64_nvme(),
             Checksum::Crc32c => output.checksum_crc32_c(),
@@ -213,7 +214,7 @@ impl Upload {
                         .map_err(|error| classify("cannot list the parts of an upload", error))
                 }
             };
-            let page = self.store.link.request(make).await.map_err(self.located())?;
+            let page = self.store.connection.request(make).await.map_err(self.located())?;
             for part in page.parts() {
                 let checksum = match self.checksum {
                     Checksum::Crc64Nvme => part.checksum_crc64_nvme(),
@@ -285,7 +286,7 @@ impl Upload {
             }
         };
         // The service joins thousands of parts before it answers.
-        self.store.link.slow_request(make).await.map_err(self.located())?;
+        self.store.connection.slow_request(make).await.map_err(self.located())?;
         Ok(())
     }
 
@@ -329,7 +330,7 @@ impl Upload {
                     "an upload without parts is aborted, whose beginning got lost: {}",
                     upload.id
                 );
-                store.link.options().observer.note(&Event::Note { message });
+                store.connection.options().observer.note(&Event::Note { message });
                 abort(store, &upload.key, &upload.id).await?;
             }
         }
@@ -339,7 +340,8 @@ impl Upload {
     /// Aborts the upload and deletes its parts, also after a cancellation. An upload that does not
     /// exist any more is no error.
     pub(super) async fn abort_anyway(&self) -> Result<()> {
-        let store = S3Store { link: self.store.link.for_cleaning_up(), ..self.store.clone() };
+        let store =
+            S3Store { connection: self.store.connection.for_cleaning_up(), ..self.store.clone() };
         abort(&store, &self.key, &self.id).await
     }
 }
@@ -356,11 +358,11 @@ pub(super) async fn put_object(
 ) -> Result<()> {
     let options = &store.options;
     let value = checksum.of(&data);
-    let (signed, link_options, len) =
-        (store.link.signs_bodies(), store.link.options(), data.len() as u64);
+    let (signed, connection_options, len) =
+        (store.connection.signs_bodies(), store.connection.options(), data.len() as u64);
     let only = |algorithm: Checksum| Some(value.clone()).filter(|_| checksum == algorithm);
     let make = |client: Client, progress: Progress| {
-        let body = body(data.clone(), signed, link_options, &progress);
+        let body = body(data.clone(), signed, connection_options, &progress);
         let request = client
             .put_object()
             .bucket(&store.bucket)
@@ -384,9 +386,9 @@ pub(super) async fn put_object(
             .set_expected_bucket_owner(options.owner());
         async move {
             let sent = if signed {
-                in_one_piece(len, link_options.bandwidth.as_ref(), &progress).await;
+                in_one_piece(len, connection_options.bandwidth.as_ref(), &progress).await;
                 let sent = request.send().await;
-                link_options.observer.note(&Event::Sent { bytes: len });
+                connection_options.observer.note(&Event::Sent { bytes: len });
                 sent
             } else {
                 request.customize().disable_payload_signing().send().await
@@ -394,7 +396,7 @@ pub(super) async fn put_object(
             sent.map_err(|error| classify("cannot put the object", error))
         }
     };
-    store.link.request(make).await.map_err(store.located(key))?;
+    store.connection.request(make).await.map_err(store.located(key))?;
     Ok(())
 }
 

@@ -51,7 +51,7 @@ impl S3Writer {
     pub(super) fn create(store: &S3Store, key: &str, creation: Creation) -> Result<Self> {
         let Creation { overwrite, at_most, segments, attributes, resume, repeatable } = creation;
         if overwrite == Overwrite::No {
-            store.link.wait(store.refuse_existing(key))?;
+            store.connection.wait(store.refuse_existing(key))?;
         }
         // Attributes that cannot be sent should be known before anything is read.
         encode_metadata(&attributes.metadata)?;
@@ -65,9 +65,12 @@ impl S3Writer {
             (Some(ContinuedUpload { begun, .. }), _) => {
                 PartPlan::of_size(begun.part_size, memory.max(2 * begun.part_size))
             }
-            (None, Some(size)) => {
-                PartPlan::with_parts_of(size, at_most, memory, store.link.endpoint().is_custom())
-            }
+            (None, Some(size)) => PartPlan::with_parts_of(
+                size,
+                at_most,
+                memory,
+                store.connection.endpoint().is_custom(),
+            ),
             (None, None) => PartPlan::new(PartPlan::with_borders(at_most, segments.len()), memory),
         }?;
         let numbers = match &continued {
@@ -232,7 +235,7 @@ impl S3Writer {
 
     /// Compares the parts that the service lists with those that were sent.
     fn check_listed(&self, upload: &Upload, parts: &[(u32, SentPart)]) -> Result<()> {
-        let listed = match self.store().link.wait(upload.parts()) {
+        let listed = match self.store().connection.wait(upload.parts()) {
             // The completion carries the checksum of the whole object.
             Err(error) if is_unlisted(&error) => return Ok(()),
             listed => listed?,
@@ -265,11 +268,11 @@ impl S3Writer {
         let whole = upload.checksum_of(&parts)?;
         if self.overwrite == Overwrite::No {
             // Some stores ignore the condition of the completion.
-            self.store().link.wait(self.store().refuse_existing(self.key()))?;
+            self.store().connection.wait(self.store().refuse_existing(self.key()))?;
         }
         let completed = self.complete(&upload, &numbered, &whole);
         let (len, shared) = (self.len(), self.shared.clone());
-        let head = || shared.store.link.wait(shared.store.head(&shared.key));
+        let head = || shared.store.connection.wait(shared.store.head(&shared.key));
         if let Err(error) = completed {
             // The request may have succeeded and its answer been lost.
             let could_be_ours = matches!(
@@ -285,11 +288,11 @@ impl S3Writer {
             if error.is(ErrorCode::InvalidPart) {
                 // The store lists the parts and refuses them: some stores do so after a completion
                 // that was cut off. This upload stays refused, so the next run begins another.
-                self.store().link.wait(upload.abort_anyway())?;
+                self.store().connection.wait(upload.abort_anyway())?;
             }
             if is_conflict(&error) {
                 // This upload can never be completed, so no run should continue it.
-                self.store().link.wait(upload.abort_anyway())?;
+                self.store().connection.wait(upload.abort_anyway())?;
                 if head().is_ok() {
                     return Err(Error::new(
                         ErrorKind::Exists,
@@ -352,16 +355,16 @@ impl S3Writer {
     fn warn_unchecked(&self, why: &str) {
         let message =
             format!("the finished object was not checked: {why}. `amistore verify` reads it back");
-        self.store().link.options().observer.note(&Event::Warning { message });
+        self.store().connection.options().observer.note(&Event::Warning { message });
     }
 
     fn complete(&self, upload: &Upload, parts: &[(u32, SentPart)], whole: &str) -> Result<()> {
-        match self.store().link.wait(upload.complete(parts, whole, self.overwrite)) {
+        match self.store().connection.wait(upload.complete(parts, whole, self.overwrite)) {
             // A store without conditions; the object did not exist a moment ago.
             Err(error)
                 if error.kind() == ErrorKind::Unsupported && self.overwrite == Overwrite::No =>
             {
-                self.store().link.wait(upload.complete(parts, whole, Overwrite::Yes))
+                self.store().connection.wait(upload.complete(parts, whole, Overwrite::Yes))
             }
             completed => completed,
         }
@@ -383,11 +386,11 @@ impl S3Writer {
                 overwrite,
                 checksum,
             );
-            (checksum, store.link.wait(put))
+            (checksum, store.connection.wait(put))
         };
         if self.overwrite == Overwrite::No {
             // Some stores ignore the condition of the request.
-            store.link.wait(store.refuse_existing(key))?;
+            store.connection.wait(store.refuse_existing(key))?;
         }
         let (mut checksum, mut outcome) = put(store.options.checksum(), self.overwrite);
         if outcome.as_ref().is_err_and(is_conflict) {
@@ -400,7 +403,7 @@ impl S3Writer {
             }
         }
         let whole = checksum.of(&data);
-        let head = || store.link.wait(store.head(key));
+        let head = || store.connection.wait(store.head(key));
         if let Err(error) = outcome {
             // The condition fails for the object of an earlier attempt whose answer was lost.
             let ours = |head| identify(&head, checksum, len, &whole, &[]) == Identity::Same;
@@ -478,8 +481,8 @@ impl Drop for S3Writer {
         let upload = self.shared.upload.lock().unwrap_or_else(PoisonError::into_inner).take();
         let abandoned = upload.filter(|_| !self.committed && self.shared.journal.is_none());
         let end = &mut self.end;
-        let observer = self.shared.store.link.options().observer.clone();
-        self.shared.store.link.runtime().block_on(async {
+        let observer = self.shared.store.connection.options().observer.clone();
+        self.shared.store.connection.runtime().block_on(async {
             if let Some(end) = end {
                 end.shutdown().await;
             }
@@ -487,7 +490,8 @@ impl Drop for S3Writer {
                 && let Err(error) = upload.abort_anyway().await
             {
                 let message = format!(
-                    "an upload could not be aborted, and what was sent is billed until it is: aws s3api abort-multipart-upload --bucket {} --key {} --upload-id {} ({error})",
+                    "an upload could not be aborted, and its parts are billed until it is: \
+                     aws s3api abort-multipart-upload --bucket {} --key {} --upload-id {} ({error})",
                     upload.store.bucket, upload.key, upload.id
                 );
                 observer.note(&Event::Warning { message });

@@ -6,7 +6,10 @@ mod serve;
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::base::{TaskKind, TaskState};
 
 pub(super) use aws::{
     AddressingForm, AwsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs, TierForm,
@@ -48,39 +51,24 @@ pub(super) enum Command {
     Man(ManArgs),
 }
 
-/// As EC2 names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "PascalCase")]
-pub(super) enum TaskStateForm {
-    InProgress,
-    Completed,
-    Failed,
-}
+impl ValueEnum for TaskState {
+    fn value_variants<'a>() -> &'a [Self] {
+        // EC2 names a queued task `InProgress` as well.
+        &[Self::InProgress, Self::Completed, Self::Failed]
+    }
 
-impl TaskStateForm {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::InProgress => "InProgress",
-            Self::Completed => "Completed",
-            Self::Failed => "Failed",
-        }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum TaskKindForm {
-    Store,
-    Restore,
-    Copy,
-}
+impl ValueEnum for TaskKind {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
 
-impl TaskKindForm {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Store => "store",
-            Self::Restore => "restore",
-            Self::Copy => "copy",
-        }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
     }
 }
 
@@ -379,10 +367,10 @@ pub(super) struct TasksArgs {
     pub(super) image_id: Vec<String>,
     /// Only tasks in this state
     #[arg(long, value_name = "STATE")]
-    pub(super) task_state: Option<TaskStateForm>,
+    pub(super) task_state: Option<TaskState>,
     /// Only tasks of this kind
     #[arg(long, value_name = "KIND")]
-    pub(super) kind: Option<TaskKindForm>,
+    pub(super) kind: Option<TaskKind>,
     /// Where unfinished work is remembered [default: $XDG_STATE_HOME/amistore, else
     /// ~/.local/state/amistore]
     #[arg(long, value_name = "DIR", env = "AMISTORE_STATE", hide_env_values = true)]

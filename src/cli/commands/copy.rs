@@ -101,7 +101,9 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
                     &args.sides.link,
                     options,
                 )?;
-                if source.as_ref().is_some_and(|source| source.link().is_same_side(store.link()))
+                if source
+                    .as_ref()
+                    .is_some_and(|source| source.connection().is_same_side(store.connection()))
                     && from == to
                 {
                     return Err(
@@ -110,7 +112,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
                 }
                 look_at_bucket(&store, &place.key, args.object.allow_public_bucket, observer)?;
                 let server = source.as_ref().filter(|source| {
-                    !args.no_server_copy && source.link().is_same_side(store.link())
+                    !args.no_server_copy && source.connection().is_same_side(store.connection())
                 });
                 match (server, &from) {
                     _ if args.write.dry_run => {

@@ -88,7 +88,7 @@ fn merged(unfinished: Vec<TaskProgress>, mut rows: Vec<TaskRow>) -> Vec<Entry> {
         let is_same = |row: &TaskRow| {
             let target = &row.task.target;
             row.state != TaskState::Completed
-                && row.task.kind.name() == header.kind.name()
+                && row.task.kind == header.kind
                 && (*target == header.target
                     || header
                         .target

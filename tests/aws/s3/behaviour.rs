@@ -278,7 +278,7 @@ fn a_bucket_in_another_region_is_found_there() {
         let far = S3Store::new(bench.link(bench.options()), "far", small_parts());
         far.preflight("a.bin").expect("a bucket");
         store(&image, &far, "a.bin", None).expect("stores");
-        assert_eq!(far.link().region(), "eu-west-1");
+        assert_eq!(far.connection().region(), "eu-west-1");
         // Whoever begins with a part of an object comes there as well.
         let reader = S3Store::new(bench.link(bench.options()), "far", small_parts())
             .open("a.bin")
@@ -327,7 +327,7 @@ fn within_one_service_no_byte_comes_here() {
     let archive = image.pack(1, 2);
     let bucket = bench.store();
     bench.server.create_bucket("other");
-    let other = S3Store::new(bucket.link().clone(), "other", small_parts());
+    let other = S3Store::new(bucket.connection().clone(), "other", small_parts());
     let attributes = Attributes {
         metadata: text(&[("ami-name", "ü"), ("x", "y")]),
         tags: text(&[("k e y", "v/ü")]),
