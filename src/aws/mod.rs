@@ -23,6 +23,8 @@ pub mod percent;
 mod runtime;
 pub mod s3;
 mod session;
+#[cfg(feature = "server")]
+pub mod signature_v4;
 pub mod sts;
 
 pub use access::{Access, Addressing, Credentials, StaticCredentials};

@@ -332,11 +332,9 @@ impl Router {
 
     fn verify(&self, parts: &Parts, body: &[u8]) -> Result<Option<Verified>, Refusal> {
         let Some(verifier) = &self.verifier else { return Ok(None) };
-        let (method, uri) = (parts.method.as_str(), &parts.uri);
         let signed = Signed {
-            method,
-            path: uri.path(),
-            query: uri.query().unwrap_or_default(),
+            method: parts.method.as_str(),
+            query: parts.uri.query().unwrap_or_default(),
             headers: &parts.headers,
             body,
         };

@@ -1,14 +1,13 @@
-//! Signature Version 4 of requests, as EC2 checks it: who asks, and that nobody changed what is
-//! asked for.
+//! Verifies Signature Version 4 of requests as EC2 does: the client has a key of this server, and
+//! the request arrived unchanged.
 //!
-//! What is signed is the request as it came in, body included; the signature is made again with the
-//! secret of the named key and compared in constant time. A key that is not
-//! known takes as long as one that is, and both failures read the same. Signatures in URLs are not
-//! taken: they end up in logs.
+//! The header `Authorization` is parsed here; the request as it arrived, body included, is signed
+//! again with the secret of the named key, and both signatures are compared in constant time. An
+//! unknown key takes the time of a known one, and both failures read alike. Presigned URLs are
+//! refused: URLs end up in logs.
 
 mod keys;
 
-use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -18,35 +17,36 @@ use sha2::Sha256;
 
 use super::Refusal;
 use super::times::signed_at;
+use crate::aws::signature_v4::{Signer, signature};
 use crate::base::hex;
 use crate::codec::sha256;
 pub use keys::{AccessKeys, read_private};
 
-/// How far the clock of a client may be off.
+/// The largest difference between the clocks of client and server, as EC2 has it.
 const SKEW_SECONDS: i64 = 15 * 60;
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 const SERVICE: &str = "ec2";
-/// What EC2 says, without saying which of the two it is.
-const NOT_VALID: &str = "AWS was not able to validate the provided access credentials: the access key is not one of this server, or the signature does not match";
+/// One message for an unknown key and for a wrong signature, as EC2 has it.
+const NOT_VALID: &str = "AWS was not able to validate the provided access credentials: \
+     the access key is not one of this server, or the signature does not match";
 
-/// A request as far as it is signed.
+/// The signed parts of a request to `/`.
 pub(super) struct Signed<'a> {
     pub(super) method: &'a str,
-    pub(super) path: &'a str,
     pub(super) query: &'a str,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: &'a [u8],
 }
 
-/// A signature that is right.
+/// A verified signature.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verified {
     pub(super) signature: [u8; 32],
-    /// When it is not valid any more.
+    /// The end of its validity.
     pub(super) until: SystemTime,
 }
 
-/// Checks signatures.
+/// Verifies signatures with the keys and the Region of the server.
 pub(super) struct Verifier {
     keys: AccessKeys,
     region: String,
@@ -57,7 +57,7 @@ impl Verifier {
         Self { keys, region }
     }
 
-    /// Checks that somebody with a key of ours signed exactly this, lately.
+    /// Verifies that a client with a key of this server signed this request in the last 15 minutes.
     pub(super) fn verify(
         &self,
         request: &Signed<'_>,
@@ -72,12 +72,14 @@ impl Verifier {
         let [day, region, service, end] = claims.scope;
         if !date.starts_with(day) || day.len() != 8 || end != "aws4_request" {
             return Err(incomplete(
-                "the scope of the credential is not DATE/REGION/ec2/aws4_request of the date of x-amz-date",
+                "the scope of the credential is not DATE/REGION/ec2/aws4_request of the date of \
+                 x-amz-date",
             ));
         }
         if region != self.region || service != SERVICE {
             let message = format!(
-                "Credential should be scoped to the Region '{}' and the service '{SERVICE}', which are what this server serves",
+                "Credential should be scoped to the Region '{}' and the service '{SERVICE}', \
+                 which are what this server serves",
                 self.region
             );
             return Err(Refusal::new(403, "SignatureDoesNotMatch", message));
@@ -95,7 +97,8 @@ impl Verifier {
         let now = seconds(now);
         if now.abs_diff(signed) > SKEW_SECONDS.unsigned_abs() {
             let message = format!(
-                "Request has expired: it is signed at {date}, more than 15 minutes from the clock of this server"
+                "Request has expired: it is signed at {date}, more than 15 minutes from the clock \
+                 of this server"
             );
             return Err(Refusal::client("RequestExpired", message));
         }
@@ -106,21 +109,14 @@ impl Verifier {
                 "the body is not the one that was signed",
             ));
         }
-        let canonical = canonical(request, &claims.signed_headers, &hash)
-            .ok_or_else(|| incomplete("a signed header is missing, or is not text"))?;
-        let scope = format!("{day}/{region}/{service}/{end}");
-        let text =
-            format!("{ALGORITHM}\n{date}\n{scope}\n{}", hex(&sha256::digest(canonical.as_bytes())));
-        // Without a key of that name the same is done with one that nobody has.
+        // For an unknown key the same work is done with a secret that no key has.
         let known = self.keys.secret(claims.key);
-        let mut key = mac(format!("AWS4{}", known.unwrap_or("no key")).as_bytes(), day.as_bytes());
-        for part in [region, service, end] {
-            key = mac(&key, part.as_bytes());
-        }
-        let fits =
-            hasher(&key).chain_update(text.as_bytes()).verify_slice(&claims.signature).is_ok();
+        let secret = known.unwrap_or("no key");
+        let expected = expected(request, &claims, secret, signed, hash)
+            .ok_or_else(|| incomplete("a signed header is missing, or is not text"))?;
+        let fits = is_same_secret(expected.as_bytes(), hex(&claims.signature).as_bytes());
         if fits & known.is_some() {
-            // One more second than it can be valid.
+            // One second more than it is valid: the date of a request has whole seconds.
             let until =
                 UNIX_EPOCH + Duration::from_secs((signed + SKEW_SECONDS + 1).unsigned_abs());
             return Ok(Verified { signature: claims.signature, until });
@@ -140,7 +136,7 @@ fn incomplete(what: &str) -> Refusal {
     Refusal::client("IncompleteSignature", what)
 }
 
-/// What the header `Authorization` says.
+/// The parts of the header `Authorization`.
 struct Claims<'a> {
     key: &'a str,
     scope: [&'a str; 4],
@@ -162,7 +158,8 @@ impl<'a> Claims<'a> {
             Refusal::new(
                 403,
                 "MissingAuthenticationToken",
-                "Request is missing Authentication Token: sign it with an access key of this server",
+                "Request is missing Authentication Token: sign it with an access key of this \
+                 server",
             )
         };
         let header = all
@@ -183,17 +180,18 @@ impl<'a> Claims<'a> {
                 .trim()
                 .split_once('=')
                 .ok_or_else(|| incomplete("the header Authorization has a part without ="))?;
-            let place = match name {
+            let part = match name {
                 "Credential" => &mut credential,
                 "SignedHeaders" => &mut headers,
                 "Signature" => &mut signature,
                 _ => {
                     return Err(incomplete(
-                        "the header Authorization has a part that is none of Credential, SignedHeaders, Signature",
+                        "the header Authorization has a part that is none of Credential, \
+                         SignedHeaders, Signature",
                     ));
                 }
             };
-            if place.replace(value).is_some() {
+            if part.replace(value).is_some() {
                 return Err(incomplete("a part of the header Authorization stands there twice"));
             }
         }
@@ -226,7 +224,7 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// Whether a URL carries a signature.
+/// Tells whether a URL carries a signature.
 fn is_presigned(query: &str) -> bool {
     query.split('&').any(|pair| {
         pair.get(..6).is_some_and(|name| name.eq_ignore_ascii_case("x-amz-"))
@@ -250,99 +248,44 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     values.next().is_none().then_some(value)
 }
 
-/// The request in the form that is signed. `None` if a signed header is not there or is not text.
-fn canonical(request: &Signed<'_>, names: &[&str], hash: &str) -> Option<String> {
-    let mut text = format!("{}\n", request.method);
-    escaped(&mut text, &unescaped(request.path.as_bytes()), true);
-    text.push('\n');
-    text.push_str(&canonical_query(request.query));
-    text.push('\n');
-    for name in names {
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        let values: Option<Vec<String>> = request
-            .headers
-            .get_all(&name)
-            .iter()
-            .map(|value| value.to_str().ok().map(folded))
-            .collect();
-        let values = values.filter(|values| !values.is_empty())?;
-        _ = writeln!(text, "{name}:{}", values.join(","));
+/// The signature of a client with `secret`, in 64 hexadecimal digits. `signed` is the time of the
+/// signature in seconds since 1970, `hash` the SHA-256 of the body in hexadecimal digits. `None` if
+/// a signed header is missing or is not text.
+fn expected(
+    request: &Signed<'_>,
+    claims: &Claims<'_>,
+    secret: &str,
+    signed: i64,
+    hash: String,
+) -> Option<String> {
+    let mut headers = Vec::with_capacity(claims.signed_headers.len());
+    for name in &claims.signed_headers {
+        let values = request.headers.get_all(*name).iter();
+        let values: Vec<_> = values.map(|value| value.to_str().ok().map(folded)).collect();
+        if values.is_empty() {
+            return None;
+        }
+        for value in values {
+            headers.push((*name, value?));
+        }
     }
-    _ = write!(text, "\n{}\n{hash}", names.join(";"));
-    Some(text)
+    let [_, region, service, _] = claims.scope;
+    let time = UNIX_EPOCH + Duration::from_secs(signed.unsigned_abs());
+    let signer = Signer { access_key_id: claims.key, secret, region, service, time };
+    signature(signer, request.method, request.query, &headers, hash)
 }
 
-/// Spaces at both ends go, several become one.
+/// A header value without spaces at both ends, and with single spaces in between.
 fn folded(value: &str) -> String {
     value.split([' ', '\t']).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// Names and values in AWS's one way to write them, in order.
-fn canonical_query(query: &str) -> String {
-    let mut pairs: Vec<(String, String)> = query
-        .split('&')
-        .filter(|pair| !pair.is_empty())
-        .map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let write = |part: &str| {
-                let mut text = String::new();
-                escaped(&mut text, &unescaped(part.as_bytes()), false);
-                text
-            };
-            (write(name), write(value))
-        })
-        .collect();
-    pairs.sort();
-    pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
-}
-
-fn unescaped(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut at = 0;
-    while let Some(byte) = text.get(at) {
-        let digits = text
-            .get(at + 1..at + 3)
-            .filter(|_| *byte == b'%')
-            .and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits
-            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-        {
-            Some(value) => {
-                bytes.push(value);
-                at += 3;
-            }
-            None => {
-                bytes.push(*byte);
-                at += 1;
-            }
-        }
-    }
-    bytes
-}
-
-fn escaped(text: &mut String, bytes: &[u8], is_path: bool) {
-    for byte in bytes {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                text.push(char::from(*byte))
-            }
-            b'/' if is_path => text.push('/'),
-            _ => _ = write!(text, "%{byte:02X}"),
-        }
-    }
 }
 
 fn hasher(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
-fn mac(key: &[u8], data: &[u8]) -> [u8; 32] {
-    hasher(key).chain_update(data).finalize().into_bytes().into()
-}
-
-/// Compares secrets in a time that does not depend on where they differ.
+/// Compares secrets in a time that does not depend on the position of a difference.
 pub(super) fn is_same_secret(one: &[u8], other: &[u8]) -> bool {
-    let expected = mac(b"compare", one);
+    let expected = hasher(b"compare").chain_update(one).finalize().into_bytes();
     hasher(b"compare").chain_update(other).verify_slice(&expected).is_ok()
 }
