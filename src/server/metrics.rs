@@ -1,4 +1,8 @@
-//! What the endpoint counts, and how monitoring reads it: the text format of Prometheus.
+//! Metrics of the endpoint, in the text format 0.0.4 of Prometheus.
+//!
+//! The text is written here: a library that writes OpenMetrics ends it with `# EOF`, names the
+//! types of counters without `_total` and prints `le` as shortest floats, so that every series of
+//! the histogram would begin anew.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,8 +14,8 @@ use super::Overview;
 
 /// Upper ends of the buckets of durations, in milliseconds.
 const BUCKETS: [u64; 10] = [5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000];
-/// Pairs of action and code that are counted apart. Codes come from EC2, too, and are not to fill
-/// the memory.
+/// Pairs of action and code with a counter each; further codes count as `other`. EC2 sends codes of
+/// its own, and this bounds the memory for them.
 const MAX_PAIRS: usize = 500;
 
 /// Counters of the endpoint itself.
@@ -49,17 +53,17 @@ impl Metrics {
         OpenConnection(self)
     }
 
-    /// Counts a connection that there was no place for.
+    /// Counts a connection above the limit.
     pub(super) fn rejected(&self) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a connection that had to leave for another one.
+    /// Counts an idle connection that was closed for a new one.
     pub(super) fn evicted(&self) {
         self.evicted.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a request. `action` is one of a few.
+    /// Counts a request. `action` is one of this program's constants, of which there are few.
     pub(super) fn answered(&self, action: &'static str, code: &str, took: Duration) {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let code = if requests.len() < MAX_PAIRS { code } else { "other" };
@@ -75,12 +79,12 @@ impl Metrics {
         of_action.millis = of_action.millis.saturating_add(millis);
     }
 
-    /// Everything, as Prometheus reads it.
+    /// All metrics as text.
     pub(super) fn text(&self, overview: &Overview) -> String {
         let mut text = String::new();
         family(&mut text, "build_info", "gauge", "The version of the server.");
         _ = writeln!(text, "amistore_build_info{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
-        family(&mut text, "tasks", "gauge", "Tasks that wait or are worked on.");
+        family(&mut text, "tasks", "gauge", "Tasks that wait or run.");
         for (state, count) in [("queued", overview.queued), ("running", overview.running)] {
             _ = writeln!(text, "amistore_tasks{{state=\"{state}\"}} {count}");
         }
@@ -88,42 +92,37 @@ impl Metrics {
             &mut text,
             "tasks_ended_total",
             "counter",
-            "Tasks that ended since the server began.",
+            "Tasks that ended since the server started.",
         );
         for (state, count) in [("completed", overview.completed), ("failed", overview.failed)] {
             _ = writeln!(text, "amistore_tasks_ended_total{{state=\"{state}\"}} {count}");
         }
         for (name, kind, help, value) in [
-            ("volume_bytes_total", "counter", "Bytes of volumes handled.", overview.bytes),
+            ("volume_bytes_total", "counter", "Bytes of volumes read or written.", overview.bytes),
             (
                 "transferred_bytes_total",
                 "counter",
                 "Bytes sent to and received from AWS.",
                 overview.transferred,
             ),
-            ("retries_total", "counter", "Requests to AWS that were made again.", overview.retries),
-            (
-                "http_connections",
-                "gauge",
-                "Connections that are open.",
-                self.open.load(Ordering::Relaxed),
-            ),
+            ("retries_total", "counter", "Requests to AWS that were repeated.", overview.retries),
+            ("http_connections", "gauge", "Open connections.", self.open.load(Ordering::Relaxed)),
             (
                 "http_connections_total",
                 "counter",
-                "Connections that were taken.",
+                "Accepted connections.",
                 self.connections.load(Ordering::Relaxed),
             ),
             (
                 "http_connections_refused_total",
                 "counter",
-                "Connections beyond the limit.",
+                "Connections above the limit.",
                 self.rejected.load(Ordering::Relaxed),
             ),
             (
                 "http_connections_evicted_total",
                 "counter",
-                "Idle connections that made room for others.",
+                "Idle connections that were closed for new ones.",
                 self.evicted.load(Ordering::Relaxed),
             ),
         ] {
@@ -145,7 +144,7 @@ impl Metrics {
             &mut text,
             "http_request_duration_seconds",
             "histogram",
-            "Time until the head of an answer is ready.",
+            "Time until the head of the reply.",
         );
         for (action, durations) in
             self.durations.lock().unwrap_or_else(PoisonError::into_inner).iter()
@@ -179,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_can_be_read() {
+    fn counters_are_printed() {
         let metrics = Arc::new(Metrics::default());
         metrics.answered("CreateStoreImageTask", "ok", Duration::from_millis(7));
         metrics.answered("CreateStoreImageTask", "a\"\n}b", Duration::from_secs(60));
@@ -190,10 +189,14 @@ mod tests {
             "amistore_http_connections 1",
             "amistore_http_requests_total{action=\"CreateStoreImageTask\",code=\"ok\"} 1",
             "amistore_http_requests_total{action=\"CreateStoreImageTask\",code=\"ab\"} 1",
-            "amistore_http_request_duration_seconds_bucket{action=\"CreateStoreImageTask\",le=\"0.005\"} 0",
-            "amistore_http_request_duration_seconds_bucket{action=\"CreateStoreImageTask\",le=\"0.010\"} 1",
-            "amistore_http_request_duration_seconds_bucket{action=\"CreateStoreImageTask\",le=\"+Inf\"} 2",
-            "amistore_http_request_duration_seconds_sum{action=\"CreateStoreImageTask\"} 60.007",
+            "amistore_http_request_duration_seconds_bucket\
+             {action=\"CreateStoreImageTask\",le=\"0.005\"} 0",
+            "amistore_http_request_duration_seconds_bucket\
+             {action=\"CreateStoreImageTask\",le=\"0.010\"} 1",
+            "amistore_http_request_duration_seconds_bucket\
+             {action=\"CreateStoreImageTask\",le=\"+Inf\"} 2",
+            "amistore_http_request_duration_seconds_sum\
+             {action=\"CreateStoreImageTask\"} 60.007",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

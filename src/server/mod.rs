@@ -1,12 +1,13 @@
-//! The EC2-compatible endpoint: HTTP in front of store and restore tasks.
+//! The EC2-compatible endpoint: HTTP before store and restore tasks.
 //!
-//! `service` is what can be asked for, without HTTP; whoever answers HTTP knows nothing behind it.
-//! Of what is in front of it, `http` has connections, `front` decides who answers, `signature` and
-//! `guard` who may ask, `actions` are the three of our own, `forward` and `reserved` all others,
-//! `pages` and `metrics` what people look at. `desk` is what is behind it. It does not pack or
-//! restore anything itself.
+//! `service` is the interface without HTTP, `task_service` implements it. The layers of HTTP, from
+//! the socket inwards: `http` has connections, `router` chooses the page or action, `signature` and
+//! `origin` authenticate, `actions` has the three actions of this server, `forward` sends all
+//! others to EC2, and `image_ids` translates reserved ids. `pages` and `metrics` show the state.
+//! The server does not pack or restore anything itself: that is done by `ops`.
 
 mod actions;
+mod endpoint;
 mod forward;
 mod http;
 mod image_ids;
@@ -16,15 +17,18 @@ mod pages;
 mod refusal;
 mod router;
 mod service;
+mod settings;
 mod signature;
 mod task_service;
 mod times;
 
+pub use endpoint::HttpServer;
 pub use forward::{Answered, Asked, Upstream};
-pub use http::{HttpServer, HttpSettings, Limits, TlsFiles, check_exposure};
+pub use http::{Limits, TlsFiles};
 pub use service::{
     Overview, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Running, Service, StorePage,
     StoreQuery, StoreRequest, StoreResult,
 };
+pub use settings::{HttpSettings, check_exposure};
 pub use signature::{AccessKeys, read_private};
 pub use task_service::{TaskLimits, TaskService, TaskServiceSettings};

@@ -1,4 +1,4 @@
-//! What a request is, who may make it, and who answers it.
+//! Routes requests: to the status page, to an action of this server, or to EC2.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,40 +14,41 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::actions::Action;
 use super::forward::{Plan, Upstream};
-use super::http::{ConnectionHandle, HttpSettings, Reply};
-use super::metrics::{Metrics, OpenConnection};
+use super::http::{ConnectionHandle, Handler, Reply};
+use super::metrics::Metrics;
 use super::origin::{has_password, is_cross_site, names_loopback};
 use super::signature::{Signed, Verified, Verifier};
-use super::{Refusal, Service, pages};
+use super::{HttpSettings, Refusal, Service, pages};
 use crate::aws::ec2_query::{MAX_FORM_BYTES, Params, refusal};
 use crate::base::random_id;
 
-/// Questions to AWS at a time: what CreateStoreImageTask and CreateRestoreImageTask check.
+/// Calls of CreateStoreImageTask and CreateRestoreImageTask, which ask AWS, at one moment.
 const SLOW: usize = 24;
-/// Questions to the database at a time. With those above they are fewer than there are threads.
+/// Calls that read the task database, at one moment. With the slow ones they are fewer than the
+/// blocking threads.
 const QUICK: usize = 24;
-/// Requests that are being forwarded at a time.
+/// Requests that are forwarded to EC2 at one moment.
 const FORWARDED: usize = 64;
-/// How long a request waits for its turn.
-const TURN: Duration = Duration::from_secs(20);
-/// After that a signature is another one.
+/// The longest wait for one of the permits above.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(20);
+/// A client that signs again after this time makes another signature.
 const NEXT_SECOND: Duration = Duration::from_secs(1);
-/// A signature that comes again so soon comes from its maker.
-const SOON: Duration = Duration::from_secs(5);
-/// A form that is longer is one of few: all others take no memory worth counting.
+/// A signature that arrives again within this time is a repetition by its client.
+const REPETITION: Duration = Duration::from_secs(5);
+/// The longest form that needs no permit.
 const SMALL_FORM_BYTES: u64 = 64 << 10;
-/// Long forms at a time, each of at most 1 MiB.
+/// Longer forms at one moment, each of at most 1 MiB.
 const LONG_FORMS: usize = 32;
 
-/// What answers requests.
+/// Answers requests with the service, the pages and EC2.
 pub(super) struct Router {
     service: Arc<dyn Service>,
     upstream: Option<Arc<dyn Upstream>>,
     verifier: Option<Verifier>,
     status_password: Option<String>,
-    /// Whether only this machine reaches us.
+    /// Whether the address is a loopback address.
     is_local: bool,
-    body_time: Duration,
+    body_timeout: Duration,
     metrics: Arc<Metrics>,
     slow: Arc<Semaphore>,
     quick: Arc<Semaphore>,
@@ -55,7 +56,7 @@ pub(super) struct Router {
     long_forms: Semaphore,
 }
 
-/// How a request is counted, and how it is found again.
+/// The id of a request, and the action by which it is counted.
 struct Trace {
     id: String,
     action: &'static str,
@@ -66,6 +67,7 @@ impl Router {
         settings: HttpSettings,
         address: SocketAddr,
         service: Arc<dyn Service>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let region = settings.region;
         Self {
@@ -74,45 +76,13 @@ impl Router {
             verifier: settings.keys.map(|keys| Verifier::new(keys, region)),
             status_password: settings.status_password,
             is_local: address.ip().to_canonical().is_loopback(),
-            body_time: settings.limits.body,
-            metrics: Arc::default(),
+            body_timeout: settings.limits.body_timeout,
+            metrics,
             slow: Arc::new(Semaphore::new(SLOW)),
             quick: Arc::new(Semaphore::new(QUICK)),
             forwarded: Arc::new(Semaphore::new(FORWARDED)),
             long_forms: Semaphore::new(LONG_FORMS),
         }
-    }
-
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.metrics
-    }
-
-    /// Counts a connection for as long as what is returned lives.
-    pub(super) fn opened(&self) -> OpenConnection {
-        self.metrics.clone().opened()
-    }
-
-    /// Answers, whatever happens. What was begun is finished even if the client leaves.
-    pub(super) async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        handle: ConnectionHandle,
-    ) -> Reply {
-        let began = Instant::now();
-        let trace = Trace { id: request_id(), action: "page" };
-        let (id, router) = (trace.id.clone(), self.clone());
-        let handled = tokio::spawn(async move {
-            let mut trace = trace;
-            let reply = match router.route(request, &handle, &mut trace).await {
-                Ok(reply) => reply,
-                Err(refusal) => refused(&refusal, &trace.id),
-            };
-            (reply, trace.action)
-        });
-        let (reply, action) =
-            handled.await.unwrap_or_else(|_| (refused(&Refusal::internal(), &id), "unknown"));
-        self.metrics.answered(action, &reply.code, began.elapsed());
-        reply
     }
 
     async fn route(
@@ -137,13 +107,15 @@ impl Router {
             return Err(Refusal::new(
                 405,
                 "InvalidHttpMethod",
-                "an action is asked for by POST, signed in the header Authorization and not in the URL",
+                "an action is asked for by POST, signed in the header Authorization and not in the \
+                 URL",
             ));
         }
         self.page(path, request.headers(), handle).await
     }
 
-    /// The status page and its like: for this machine, or for whoever has the password.
+    /// The status page, its data and the metrics: for this machine, or for a client with the
+    /// password.
     async fn page(
         &self,
         path: &str,
@@ -178,7 +150,7 @@ impl Router {
         if !matches!(path, "/tasks.json" | "/metrics") {
             return Err(missing());
         }
-        let busy = handle.begin_request();
+        let guard = handle.begin_request();
         let service = self.service.clone();
         let overview = blocking(&self.quick, move || service.overview()).await?;
         let reply = match path {
@@ -189,7 +161,7 @@ impl Router {
             ),
             _ => pages::tasks(&overview),
         };
-        Ok(reply.until_sent(busy))
+        Ok(reply.until_sent(guard))
     }
 
     /// An action of EC2's protocol.
@@ -203,14 +175,13 @@ impl Router {
         self.admit(&parts)?;
         let form = self.body(body).await?;
         let verified = self.verify(&parts, &form)?;
-        let busy = handle.begin_request();
+        let guard = handle.begin_request();
         let params = Params::decode(&form)
             .map_err(|error| Refusal::client("MalformedQueryString", error.message()))?;
-        let action = asked_for(&params)?;
+        let action = action_of(&params)?;
         let own = Action::parse(&action);
         trace.action = own.map_or("other", Action::name);
-        // Pollers ask the same thing twice within a second, and then the signature is the same,
-        // too.
+        // A client that polls twice within a second sends one signature twice.
         let only_reads =
             ["Describe", "Get", "List", "Search"].iter().any(|verb| action.starts_with(verb));
         let once = verified.filter(|_| !only_reads);
@@ -224,16 +195,16 @@ impl Router {
         let failed =
             outcome.as_ref().map_or_else(|refusal| refusal.status, |reply| reply.status) >= 500;
         if let (Some(verified), true) = (once, failed) {
-            // Clients repeat what failed on our side, and within a second the signature is the
-            // same. If it stays used, they have to sign again.
+            // A client repeats a request that failed in the server, within a second with its old
+            // signature: as long as that is used, the client has to sign again.
             let service = self.service.clone();
             let _ =
                 blocking(&self.quick, move || service.release_signature(&verified.signature)).await;
         }
-        outcome.map(|reply| reply.until_sent(busy))
+        outcome.map(|reply| reply.until_sent(guard))
     }
 
-    /// Uses the signature up, so that nobody makes the request again who only saw it.
+    /// Uses the signature up: an attacker who saw the request cannot repeat it.
     async fn use_up(&self, verified: Verified) -> Result<(), Refusal> {
         let service = self.service.clone();
         let before = blocking(&self.quick, move || {
@@ -241,14 +212,14 @@ impl Router {
         })
         .await?;
         let now = SystemTime::now();
-        // It may have waited for its turn until nobody remembers the first use.
+        // The request may have waited for a permit until the first use was forgotten.
         if now > verified.until {
             return Err(Refusal::client("RequestExpired", "Request has expired: sign it again"));
         }
         let Some(before) = before else { return Ok(()) };
-        // Most likely the client of the first one, who has not heard the answer: asked to wait, it
-        // signs again, and then the signature is another one.
-        if now.duration_since(before).is_ok_and(|since| since < SOON) {
+        // Most likely the client repeats its request because the answer was lost: asked to wait, it
+        // signs again, and makes another signature.
+        if now.duration_since(before).is_ok_and(|since| since < REPETITION) {
             tokio::time::sleep(NEXT_SECOND).await;
             return Err(Refusal::busy(
                 "this signed request was made already, a moment ago: sign it again",
@@ -257,13 +228,14 @@ impl Router {
         Err(Refusal::new(401, "AuthFailure", "this signed request was made already: sign it again"))
     }
 
-    /// What can be said before the body is read.
+    /// Checks the head of a request, before the body is read.
     fn admit(&self, parts: &Parts) -> Result<(), Refusal> {
         if self.verifier.is_none() && !names_loopback(&parts.headers) {
             return Err(Refusal::new(
                 403,
                 "InvalidHost",
-                "without --access-keys this server is for this machine: ask for it by its address or as localhost",
+                "without --access-keys this server is for this machine: ask for it by its address \
+                 or as localhost",
             ));
         }
         if is_cross_site(&parts.headers) {
@@ -275,7 +247,8 @@ impl Router {
         }
         let presigned = parts.uri.query().is_some_and(|query| query.contains("Signature="));
         if self.verifier.is_some() && !parts.headers.contains_key(AUTHORIZATION) && !presigned {
-            let message = "Request is missing Authentication Token: sign it with an access key of this server";
+            let message = "Request is missing Authentication Token: \
+                 sign it with an access key of this server";
             return Err(Refusal::new(403, "MissingAuthenticationToken", message));
         }
         let kind = parts
@@ -305,8 +278,7 @@ impl Router {
         if hint.lower() > MAX_FORM_BYTES as u64 {
             return Err(too_long());
         }
-        // Kept until the form is read.
-        let _one_of_few = match hint.upper() {
+        let _permit = match hint.upper() {
             Some(length) if length <= SMALL_FORM_BYTES => None,
             _ => Some(
                 self.long_forms
@@ -314,7 +286,7 @@ impl Router {
                     .map_err(|_| Refusal::busy("too many long requests at a time: try again"))?,
             ),
         };
-        match tokio::time::timeout(self.body_time, Limited::new(body, MAX_FORM_BYTES).collect())
+        match tokio::time::timeout(self.body_timeout, Limited::new(body, MAX_FORM_BYTES).collect())
             .await
         {
             Err(_) => Err(Refusal::new(
@@ -343,8 +315,8 @@ impl Router {
 
     async fn own(&self, action: Action, params: Params, trace: &Trace) -> Result<Reply, Refusal> {
         let service = self.service.clone();
-        let turns = if action == Action::StoreTasks { &self.quick } else { &self.slow };
-        let xml = blocking(turns, move || action.answer(&params, &*service)).await?;
+        let permits = if action == Action::StoreTasks { &self.quick } else { &self.slow };
+        let xml = blocking(permits, move || action.answer(&params, &*service)).await?;
         Ok(Reply::xml(200, &trace.id, xml.response(action.name(), &trace.id)))
     }
 
@@ -366,14 +338,39 @@ impl Router {
             }
             return Ok(Reply::xml(200, &trace.id, plan.own_answer().response(action, &trace.id)));
         };
-        let turn = turn(&self.forwarded).await?;
+        let permit = permit(&self.forwarded).await?;
         let form = rewritten.map_or(form, |params| params.encode().into());
-        Ok(plan.finish(upstream.ask(action, form).await?).await?.until_sent(turn))
+        Ok(plan.finish(upstream.ask(action, form).await?).await?.until_sent(permit))
     }
 }
 
-fn asked_for(params: &Params) -> Result<String, Refusal> {
-    // EC2 may take another one of two than we do.
+impl Handler for Router {
+    /// Answers; a request that was begun is finished even if the client disconnects.
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: ConnectionHandle,
+    ) -> Reply {
+        let began = Instant::now();
+        let trace = Trace { id: request_id(), action: "page" };
+        let (id, router) = (trace.id.clone(), self.clone());
+        let handled = tokio::spawn(async move {
+            let mut trace = trace;
+            let reply = match router.route(request, &connection, &mut trace).await {
+                Ok(reply) => reply,
+                Err(refusal) => refused(&refusal, &trace.id),
+            };
+            (reply, trace.action)
+        });
+        let (reply, action) =
+            handled.await.unwrap_or_else(|_| (refused(&Refusal::internal(), &id), "unknown"));
+        self.metrics.answered(action, &reply.code, began.elapsed());
+        reply
+    }
+}
+
+fn action_of(params: &Params) -> Result<String, Refusal> {
+    // Of two actions EC2 may take the other one.
     if params.pairs().iter().filter(|(name, _)| name == "Action").count() > 1 {
         return Err(Refusal::value("The parameter Action is given more than once"));
     }
@@ -383,34 +380,34 @@ fn asked_for(params: &Params) -> Result<String, Refusal> {
         .ok_or_else(|| Refusal::client("MissingAction", "The request is missing an action"))
 }
 
-/// Waits for a turn, not for ever.
-async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
-    match tokio::time::timeout(TURN, turns.clone().acquire_owned()).await {
-        Ok(Ok(turn)) => Ok(turn),
+/// Waits for a permit for at most 20 seconds.
+async fn permit(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    match tokio::time::timeout(PERMIT_TIMEOUT, permits.clone().acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
         _ => Err(Refusal::busy("too many requests at a time: try again")),
     }
 }
 
-/// Asks the service on a thread that may wait. A panic there is a failure of this request alone.
-async fn blocking<T, F>(turns: &Arc<Semaphore>, work: F) -> Result<T, Refusal>
+/// Calls the service on a blocking thread. A panic there fails this request alone.
+async fn blocking<T, F>(permits: &Arc<Semaphore>, work: F) -> Result<T, Refusal>
 where
     T: Send + 'static,
     F: FnOnce() -> Result<T, Refusal> + Send + 'static,
 {
-    let turn = turn(turns).await?;
+    let permit = permit(permits).await?;
     let work = tokio::task::spawn_blocking(move || {
         let outcome = work();
-        drop(turn);
+        drop(permit);
         outcome
     });
     work.await.unwrap_or_else(|_| Err(Refusal::internal()))
 }
 
-fn refused(said: &Refusal, id: &str) -> Reply {
-    let mut reply = Reply::xml(said.status, id, refusal(&said.code, &said.message, id));
-    reply.code.clone_from(&said.code);
-    // The body was perhaps not read, and nobody waits for it.
-    reply.last = matches!(said.status, 401 | 403 | 405 | 408 | 413);
+fn refused(refused: &Refusal, id: &str) -> Reply {
+    let mut reply = Reply::xml(refused.status, id, refusal(&refused.code, &refused.message, id));
+    reply.code.clone_from(&refused.code);
+    // Perhaps a part of the body is unread.
+    reply.last = matches!(refused.status, 401 | 403 | 405 | 408 | 413);
     reply
 }
 

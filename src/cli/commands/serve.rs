@@ -105,7 +105,7 @@ fn http_settings(args: &DoorArgs) -> Result<HttpSettings> {
         .clone()
         .zip(args.tls_key.clone())
         .map(|(certificate, key)| TlsFiles { certificate, key });
-    let limits = Limits { connections: args.max_connections as usize, ..Limits::default() };
+    let limits = Limits { max_connections: args.max_connections as usize, ..Limits::default() };
     Ok(HttpSettings {
         tls,
         keys,

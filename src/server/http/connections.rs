@@ -1,4 +1,7 @@
-//! Connections, of which there are only so many: whoever does nothing makes room for whoever comes.
+//! A limit on open connections: a new connection evicts an idle one.
+//!
+//! Timeouts alone do not suffice: one client that opens connections and sends nothing would fill
+//! the limit and keep all others out for the length of the timeout, again and again.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -7,32 +10,29 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// All connections.
+/// All open connections.
 pub(super) struct Connections {
-    count: usize,
-    taken: Mutex<Taken>,
-    /// Somebody left.
-    left: Notify,
+    limit: usize,
+    table: Mutex<Table>,
 }
 
 #[derive(Default)]
-struct Taken {
-    /// Counts what happens: a seat, or the end of an answer.
+struct Table {
+    /// A logical clock: it advances with each new connection, request and reply.
     now: u64,
-    connections: HashMap<u64, Place>,
+    entries: HashMap<u64, Entry>,
 }
 
-struct Place {
+struct Entry {
     peer: Peer,
-    /// Whether it was ever used by somebody who may ask.
+    /// Whether an authenticated request has arrived on it.
     is_known: bool,
-    /// Since when nothing is done for it; `None` while a request of somebody who may ask is
-    /// answered.
+    /// The logical time since which it is idle; `None` during an authenticated request.
     idle_since: Option<u64>,
-    leave: Arc<Notify>,
+    evict: Arc<Notify>,
 }
 
-/// Whose connection it is, as far as that can be told: an address, or of IPv6 the network that one
+/// The client of a connection: an IPv4 address, or the /64 network of an IPv6 address, which one
 /// site has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Peer([u8; 8]);
@@ -47,86 +47,73 @@ impl Peer {
     }
 }
 
-/// A connection, until it is dropped.
+/// An open connection; it is closed when it is dropped.
 pub(super) struct Connection {
     connections: Arc<Connections>,
     number: u64,
-    leave: Arc<Notify>,
+    evict: Arc<Notify>,
 }
 
-/// What asks that its connection be left alone.
+/// Begins requests on a connection.
 #[derive(Clone)]
 pub(in super::super) struct ConnectionHandle {
     connections: Arc<Connections>,
     number: u64,
 }
 
-/// As long as this is there, the connection is left alone.
+/// An authenticated request in progress: it protects its connection from eviction.
 pub(in super::super) struct RequestGuard(ConnectionHandle);
 
 impl Connections {
-    pub(super) fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self { count: count.max(1), taken: Mutex::default(), left: Notify::new() })
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit: limit.max(1), table: Mutex::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a seat. If there is none left, somebody for whom nothing is done has to leave; `None`
-    /// if all are being answered.
+    /// Adds a connection. At the limit an idle connection is evicted; `None` if all connections
+    /// have a request in progress.
     pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Connection> {
-        let mut taken = self.lock();
-        if taken.connections.len() >= self.count {
-            let number = taken.least()?;
-            taken.connections.remove(&number)?.leave.notify_one();
+        let mut table = self.lock();
+        if table.entries.len() >= self.limit {
+            let number = table.to_evict()?;
+            table.entries.remove(&number)?.evict.notify_one();
         }
-        let leave = Arc::new(Notify::new());
-        taken.now += 1;
-        let number = taken.now;
-        taken.connections.insert(
-            number,
-            Place {
-                peer: Peer::of(address),
-                is_known: false,
-                idle_since: Some(number),
-                leave: leave.clone(),
-            },
-        );
-        Some(Connection { connections: self.clone(), number, leave })
-    }
-
-    /// Returns when nobody is there any more.
-    pub(super) async fn all_closed(&self) {
-        while !self.lock().connections.is_empty() {
-            self.left.notified().await;
-        }
+        let evict = Arc::new(Notify::new());
+        table.now += 1;
+        let number = table.now;
+        let (peer, idle_since) = (Peer::of(address), Some(number));
+        let entry = Entry { peer, is_known: false, idle_since, evict: evict.clone() };
+        table.entries.insert(number, entry);
+        Some(Connection { connections: self.clone(), number, evict })
     }
 }
 
-impl Taken {
-    /// Who has to leave: those first who never asked what they may ask, of them one of the peer
-    /// that has most, and of its connections the one that has been idle for longest.
-    fn least(&self) -> Option<u64> {
+impl Table {
+    /// The connection to evict: connections without an authenticated request come first, of those
+    /// the peer with the most connections, of its connections the longest idle one.
+    fn to_evict(&self) -> Option<u64> {
         let idle = || {
-            self.connections
+            self.entries
                 .iter()
-                .filter_map(|(number, place)| Some((place, place.idle_since?, *number)))
+                .filter_map(|(number, entry)| Some((entry, entry.idle_since?, *number)))
         };
         let mut counts: HashMap<(bool, Peer), usize> = HashMap::new();
         idle()
-            .for_each(|(place, ..)| *counts.entry((place.is_known, place.peer)).or_default() += 1);
-        let first = idle().max_by_key(|(place, since, _)| {
-            (!place.is_known, counts[&(place.is_known, place.peer)], Reverse(*since))
+            .for_each(|(entry, ..)| *counts.entry((entry.is_known, entry.peer)).or_default() += 1);
+        let first = idle().max_by_key(|(entry, since, _)| {
+            (!entry.is_known, counts[&(entry.is_known, entry.peer)], Reverse(*since))
         });
         first.map(|(.., number)| number)
     }
 }
 
 impl Connection {
-    /// Returns when the connection has to end.
+    /// Returns when the connection is evicted.
     pub(super) async fn evicted(&self) {
-        self.leave.notified().await;
+        self.evict.notified().await;
     }
 
     pub(super) fn handle(&self) -> ConnectionHandle {
@@ -136,26 +123,25 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.connections.lock().connections.remove(&self.number);
-        self.connections.left.notify_one();
+        self.connections.lock().entries.remove(&self.number);
     }
 }
 
 impl ConnectionHandle {
-    /// A request is being answered, of somebody who may ask.
+    /// Begins an authenticated request, which ends when the guard is dropped.
     pub(in super::super) fn begin_request(&self) -> RequestGuard {
         self.set(|_| None);
         RequestGuard(self.clone())
     }
 
-    /// What outlives its connection finds no seat.
+    /// Does nothing for a request that outlives its connection.
     fn set(&self, idle_since: impl FnOnce(u64) -> Option<u64>) {
-        let mut taken = self.connections.lock();
-        taken.now += 1;
-        let now = taken.now;
-        if let Some(place) = taken.connections.get_mut(&self.number) {
-            place.idle_since = idle_since(now);
-            place.is_known = true;
+        let mut table = self.connections.lock();
+        table.now += 1;
+        let now = table.now;
+        if let Some(entry) = table.entries.get_mut(&self.number) {
+            entry.idle_since = idle_since(now);
+            entry.is_known = true;
         }
     }
 }
@@ -172,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    async fn has_to_leave(connection: &Connection) -> bool {
+    async fn is_evicted(connection: &Connection) -> bool {
         tokio::time::timeout(Duration::from_millis(1), connection.evicted()).await.is_ok()
     }
 
@@ -181,35 +167,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_was_idle_for_longest_makes_room_and_nobody_who_is_answered() {
+    async fn the_longest_idle_connection_is_evicted_and_none_with_a_request() {
         let connections = Connections::new(3);
         let take = || connections.take(from("10.0.0.1"));
         let [one, two, three] =
             [take(), take(), take()].map(|connection| connection.expect("a connection"));
-        // The first one is being answered, the second one was.
+        // The first one has a request in progress, the second one had one.
         let first = one.handle().begin_request();
         drop(two.handle().begin_request());
-        let four = take().expect("the place of the third, who never asked");
-        assert!(
-            has_to_leave(&three).await && !has_to_leave(&one).await && !has_to_leave(&two).await
-        );
-        // What goes on without a connection takes nobody's seat.
+        let four = take().expect("the third one never had a request");
+        assert!(is_evicted(&three).await && !is_evicted(&one).await && !is_evicted(&two).await);
+        // A request that outlives its connection takes no entry.
         drop(three.handle().begin_request());
         let others = [two.handle().begin_request(), four.handle().begin_request()];
-        assert!(take().is_none(), "all are being answered");
+        assert!(take().is_none(), "all have requests in progress");
         drop((two, three, four));
-        assert!(!has_to_leave(&one).await);
-        assert!(
-            tokio::time::timeout(Duration::from_secs(1), connections.all_closed()).await.is_err()
-        );
+        assert!(!is_evicted(&one).await);
+        assert_eq!(connections.lock().entries.len(), 1);
         drop(one);
-        connections.all_closed().await;
+        assert!(connections.lock().entries.is_empty());
         drop((first, others));
-        assert!(connections.lock().connections.is_empty());
+        assert!(connections.lock().entries.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_takes_most_makes_room_for_others() {
+    async fn the_peer_with_the_most_connections_is_evicted_first() {
         let connections = Connections::new(5);
         let quiet = connections.take(from("10.0.0.1")).expect("a connection");
         let known = connections.take(from("10.0.0.3")).expect("a connection");
@@ -220,14 +202,12 @@ mod tests {
             .collect();
         let other = connections.take(from("10.0.0.2")).expect("a connection");
         assert!(
-            !has_to_leave(&quiet).await
-                && !has_to_leave(&other).await
-                && !has_to_leave(&known).await
+            !is_evicted(&quiet).await && !is_evicted(&other).await && !is_evicted(&known).await
         );
-        let mut gone = 0;
+        let mut evicted = 0;
         for connection in &greedy {
-            gone += usize::from(has_to_leave(connection).await);
+            evicted += usize::from(is_evicted(connection).await);
         }
-        assert_eq!(gone, 18);
+        assert_eq!(evicted, 18);
     }
 }

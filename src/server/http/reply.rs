@@ -1,4 +1,4 @@
-//! Answers, before hyper has them.
+//! Replies, before hyper sends them.
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -13,25 +13,25 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
-/// A body that is at hand, or comes piece by piece.
+/// A body in memory, or one that is streamed.
 pub(in super::super) type Body = UnsyncBoxBody<Bytes, Box<dyn StdError + Send + Sync>>;
 
-/// An answer.
+/// A reply to a request.
 pub(in super::super) struct Reply {
     pub(in super::super) status: u16,
     pub(in super::super) content_type: String,
     pub(in super::super) headers: Vec<(&'static str, String)>,
     pub(in super::super) body: Body,
-    /// What is counted: a code of EC2, or `ok`.
+    /// The code by which the reply is counted: one of EC2, or `ok`.
     pub(in super::super) code: String,
-    /// Whether the connection ends: what was not read of the request cannot be told from the next
-    /// one.
+    /// Whether the connection closes after it: an unread part of the body would be taken for the
+    /// next request.
     pub(in super::super) last: bool,
 }
 
 impl Reply {
     pub(in super::super) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
-        let body = AtHand(body.into()).boxed_unsync();
+        let body = InMemory(body.into()).boxed_unsync();
         Self {
             status,
             content_type: content_type.to_owned(),
@@ -46,10 +46,10 @@ impl Reply {
         Self::new(status, "text/xml;charset=UTF-8", body).with("x-amzn-requestid", request_id)
     }
 
-    /// Keeps something until the body is sent, or whoever takes it is gone.
+    /// Drops `guard` when the body is sent, or when the client is gone.
     #[must_use]
-    pub(in super::super) fn until_sent<T: Send + Unpin + 'static>(mut self, kept: T) -> Self {
-        self.body = Keeping { body: self.body, _kept: kept }.boxed_unsync();
+    pub(in super::super) fn until_sent<T: Send + Unpin + 'static>(mut self, guard: T) -> Self {
+        self.body = Guarded { body: self.body, _guard: guard }.boxed_unsync();
         self
     }
 
@@ -59,7 +59,7 @@ impl Reply {
         self
     }
 
-    /// As hyper sends it. Nothing of it is kept by caches, and no browser guesses what it is.
+    /// The response for hyper. It forbids caches, and browsers that guess content types.
     pub(super) fn response(self) -> Response<Body> {
         let mut response = Response::new(self.body);
         *response.status_mut() =
@@ -82,14 +82,13 @@ impl Reply {
     }
 }
 
-/// Pieces of a body that is at hand. What hyper has taken it counts as sent, and of a piece it
-/// takes all.
+/// The length of the frames of a body in memory. hyper takes frames whole, and counts them as sent.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// A body that is at hand.
-struct AtHand(Bytes);
+/// A body in memory.
+struct InMemory(Bytes);
 
-impl hyper::body::Body for AtHand {
+impl hyper::body::Body for InMemory {
     type Data = Bytes;
     type Error = Box<dyn StdError + Send + Sync>;
 
@@ -111,13 +110,13 @@ impl hyper::body::Body for AtHand {
     }
 }
 
-/// A body, and what is kept as long as it is there.
-struct Keeping<T> {
+/// A body, and a guard that is dropped with it.
+struct Guarded<T> {
     body: Body,
-    _kept: T,
+    _guard: T,
 }
 
-impl<T: Unpin> hyper::body::Body for Keeping<T> {
+impl<T: Unpin> hyper::body::Body for Guarded<T> {
     type Data = Bytes;
     type Error = Box<dyn StdError + Send + Sync>;
 

@@ -1,4 +1,4 @@
-//! A connection that ends when the other side stops taking what it asked for.
+//! A timeout for writes: it ends connections whose client stops reading.
 
 use std::io;
 use std::pin::Pin;
@@ -8,34 +8,34 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// Passes everything on. A write that makes no progress for the given time fails.
+/// A stream whose writes fail with `TimedOut` after the given time without progress.
 pub(super) struct WriteTimeout<S> {
     stream: S,
     timeout: Duration,
-    /// Runs while a write waits.
-    wait: Option<Pin<Box<Sleep>>>,
+    /// Runs while a write is pending.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> WriteTimeout<S> {
     pub(super) fn new(stream: S, timeout: Duration) -> Self {
-        Self { stream, timeout, wait: None }
+        Self { stream, timeout, timer: None }
     }
 
-    /// Watches the outcome of a write.
+    /// Starts the timer when a write is pending, and clears it when the write is ready.
     fn watch<T>(
         &mut self,
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
-            self.wait = None;
+            self.timer = None;
             return outcome;
         }
         let timeout = self.timeout;
-        let wait = self
-            .wait
+        let timer = self
+            .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)));
-        match wait.as_mut().poll(cx) {
+        match timer.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
         }

@@ -1,4 +1,4 @@
-//! TLS: a certificate chain and its key, out of two PEM files.
+//! TLS: reads a certificate chain and its key from two PEM files.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::base::{Error, ErrorKind, Result};
 
-/// Reads both files and checks that they belong together.
-pub(super) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
+/// Reads both files; refuses a key that does not belong to the certificate.
+pub(in super::super) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     let read = |path: &Path, what: &str| {
         std::fs::read(path).map_err(|cause| {
             Error::io(format!("cannot read the {what} for TLS"), cause).at("path", path.display())

@@ -93,7 +93,7 @@ impl Upstream for Piecewise {
 fn a_connection_is_left_alone_until_its_answer_is_sent() {
     let (piece, pieces) = unbounded_channel();
     let upstream = Arc::new(Piecewise(Mutex::new(Some(pieces))));
-    let limits = Limits { connections: 1, ..Limits::default() };
+    let limits = Limits { max_connections: 1, ..Limits::default() };
     let bench =
         Bench::with(HttpSettings { upstream: Some(upstream), limits, ..HttpSettings::default() });
     let mut asking = bench.connect();
@@ -263,7 +263,7 @@ fn ids_are_translated_there_and_back() {
         (Some("of-ec2"), Some("text/xml"))
     );
     assert_eq!(*lock(&fake.asked), [format!("{DESCRIBE}&ImageId.1={REAL}")]);
-    // Whoever does not name it sees what EC2 says, and what they sent is sent as it was.
+    // A request without the reserved id is sent unchanged, and gets EC2's answer.
     let form = format!("Version=2016-11-15&ImageId.1={REAL}&Action=DescribeImages&&x=%7e+");
     assert_eq!(ids(&bench.call(&form).value("DescribeImages")), BTreeSet::from([REAL.to_owned()]));
     assert_eq!(lock(&fake.asked)[1], form);
@@ -305,7 +305,7 @@ fn nothing_is_done_to_an_image_that_is_not_there_yet() {
     assert!(lock(&fake.asked).is_empty());
 }
 
-fn link(aws: &TestAws, runtime: &Runtime) -> Ec2Connection {
+fn connection(aws: &TestAws, runtime: &Runtime) -> Ec2Connection {
     let credentials = StaticCredentials {
         access_key_id: TestAws::ACCESS_KEY.to_owned(),
         secret_access_key: TestAws::SECRET_KEY.to_owned(),
@@ -336,7 +336,7 @@ fn ec2_answers_as_if_it_had_been_asked_itself() {
         mappings: vec![Mapping::of("/dev/xvda", &snapshot)],
         ..Image::default()
     });
-    let upstream: Arc<dyn Upstream> = Arc::new(link(&aws, &Runtime::new().expect("threads")));
+    let upstream: Arc<dyn Upstream> = Arc::new(connection(&aws, &Runtime::new().expect("threads")));
     // Ours are other keys than those of EC2.
     let settings =
         HttpSettings { keys: Some(keys()), upstream: Some(upstream), ..HttpSettings::default() };
@@ -367,7 +367,7 @@ fn ec2_answers_as_if_it_had_been_asked_itself() {
 #[test]
 fn an_answer_that_ends_early_is_not_passed_on_as_a_whole_one() {
     let aws = TestAws::start();
-    let upstream: Arc<dyn Upstream> = Arc::new(link(&aws, &Runtime::new().expect("threads")));
+    let upstream: Arc<dyn Upstream> = Arc::new(connection(&aws, &Runtime::new().expect("threads")));
     let bench = Bench::with(HttpSettings { upstream: Some(upstream), ..HttpSettings::default() });
     aws.fail(Fault::on("DescribeImages", FaultKind::Truncated));
     let mut stream = bench.connect();
@@ -395,7 +395,7 @@ fn an_answer_that_ends_early_is_not_passed_on_as_a_whole_one() {
 #[test]
 fn an_ec2_that_does_not_answer_is_said_to() {
     let aws = TestAws::start();
-    let upstream: Arc<dyn Upstream> = Arc::new(link(&aws, &Runtime::new().expect("threads")));
+    let upstream: Arc<dyn Upstream> = Arc::new(connection(&aws, &Runtime::new().expect("threads")));
     drop(aws);
     let bench = Bench::with(HttpSettings { upstream: Some(upstream), ..HttpSettings::default() });
     assert_eq!(bench.call(DESCRIBE).refusal(), refused(503, "Unavailable"));

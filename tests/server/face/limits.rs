@@ -19,16 +19,26 @@ fn limited(limits: Limits) -> Bench {
     Bench::with(HttpSettings { limits, ..HttpSettings::default() })
 }
 
+/// The head of a form, without its length.
+fn head() -> String {
+    format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\n")
+}
+
+/// A request that keeps its connection open.
+fn request_of(form: &str) -> String {
+    format!("{}content-length: {}\r\n\r\n{form}", head(), form.len())
+}
+
 fn brief() -> Limits {
     Limits {
-        head: Duration::from_millis(300),
-        body: Duration::from_millis(300),
+        head_timeout: Duration::from_millis(300),
+        body_timeout: Duration::from_millis(300),
         ..Limits::default()
     }
 }
 
 #[test]
-fn slow_clients_hold_nobody_up() {
+fn slow_clients_do_not_delay_others() {
     let bench = Bench::start();
     let mut slow: Vec<_> = (0..50).map(|_| bench.connect()).collect();
     for (at, stream) in slow.iter_mut().enumerate() {
@@ -45,7 +55,7 @@ fn slow_clients_hold_nobody_up() {
 }
 
 #[test]
-fn who_asks_how_far_a_task_is_does_not_wait_for_who_begins_one() {
+fn a_request_for_progress_does_not_wait_for_one_that_begins_a_task() {
     let bench = Bench::start();
     bench.memory.hold();
     thread::scope(|scope| {
@@ -96,15 +106,12 @@ fn a_connection_on_which_nothing_comes_ends() {
 
 #[test]
 fn a_client_that_does_not_take_its_answer_is_let_go() {
-    let bench = limited(Limits { answer: Duration::from_millis(300), ..Limits::default() });
+    let bench = limited(Limits { write_timeout: Duration::from_millis(300), ..Limits::default() });
     lock(&bench.memory.tasks).extend(
         (0..1000).map(|at| super::super::memory::task(&format!("ami-{at:08}"), "Failed", at)),
     );
     let mut greedy = bench.connect();
-    let asked = format!(
-        "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ncontent-length: {}\r\n\r\n{TASKS}",
-        TASKS.len()
-    );
+    let asked = request_of(TASKS);
     // More than sockets of both sides hold, unless they are read.
     greedy.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
     let _ = greedy.write_all(asked.repeat(200).as_bytes());
@@ -116,14 +123,12 @@ fn a_client_that_does_not_take_its_answer_is_let_go() {
 
 #[test]
 fn a_long_answer_is_not_cut_off_for_a_newcomer() {
-    let bench = limited(Limits { connections: 1, ..Limits::default() });
+    let bench = limited(Limits { max_connections: 1, ..Limits::default() });
     lock(&bench.memory.tasks).extend(
         (0..1000).map(|at| super::super::memory::task(&format!("ami-{at:08}"), "Failed", at)),
     );
     let mut asking = bench.connect();
-    let many: Vec<_> = (0..60)
-        .map(|_| format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ncontent-length: {}\r\n\r\n{TASKS}", TASKS.len()))
-        .collect();
+    let many: Vec<_> = (0..60).map(|_| request_of(TASKS)).collect();
     // More than sockets of both sides hold, one answer after the other.
     asking.write_all(many.concat().as_bytes()).expect("writes");
     let answered = || lock(&bench.memory.heard).len();
@@ -142,9 +147,8 @@ fn a_long_answer_is_not_cut_off_for_a_newcomer() {
 fn a_body_that_does_not_come_is_not_waited_for() {
     let bench = limited(brief());
     let mut stream = bench.connect();
-    stream
-        .write_all(format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ncontent-length: 100\r\n\r\nAction=").as_bytes())
-        .expect("writes");
+    let part = format!("{}content-length: 100\r\n\r\nAction=", head());
+    stream.write_all(part.as_bytes()).expect("writes");
     assert_eq!(read(&mut stream).refusal(), refused(408, "RequestTimeout"));
 }
 
@@ -157,10 +161,8 @@ fn what_is_too_large_is_refused() {
     );
     let endless = format!("{}\r\n{}\r\n", "100001", "a".repeat(0x10_0001));
     let mut stream = bench.connect();
-    let head = format!(
-        "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ntransfer-encoding: chunked\r\n\r\n{endless}"
-    );
-    let _ = stream.write_all(head.as_bytes());
+    let text = format!("{}transfer-encoding: chunked\r\n\r\n{endless}", head());
+    let _ = stream.write_all(text.as_bytes());
     assert_eq!(read(&mut stream).refusal(), refused(413, "RequestEntityTooLarge"));
     let many: String = (0..10_001).map(|at| format!("a{at}&")).collect();
     assert_eq!(bench.call(&many).refusal(), refused(400, "MalformedQueryString"));
@@ -173,7 +175,7 @@ fn what_is_too_large_is_refused() {
 
 #[test]
 fn there_are_so_many_connections_and_not_more() {
-    let bench = limited(Limits { connections: 3, ..Limits::default() });
+    let bench = limited(Limits { max_connections: 3, ..Limits::default() });
     bench.memory.hold();
     let mut asking: Vec<_> = (0..3).map(|_| bench.connect()).collect();
     for stream in &mut asking {
@@ -196,11 +198,11 @@ fn there_are_so_many_connections_and_not_more() {
 }
 
 #[test]
-fn whoever_only_holds_connections_keeps_nobody_out() {
+fn a_client_that_only_opens_connections_keeps_no_other_out() {
     let limits = Limits {
-        connections: 4,
-        head: Duration::from_secs(600),
-        body: Duration::from_secs(600),
+        max_connections: 4,
+        head_timeout: Duration::from_secs(600),
+        body_timeout: Duration::from_secs(600),
         ..Limits::default()
     };
     let bench = limited(limits);
@@ -219,7 +221,7 @@ fn whoever_only_holds_connections_keeps_nobody_out() {
     .take(40)
     .map(|text| begin(text))
     .collect();
-    // While they come each of them takes the place of another one, and that may be ours.
+    // While they connect, each of them evicts another connection, perhaps the one of this test.
     wait_until("all of them to have come", || {
         let mut stream = bench.connect();
         stream
@@ -227,8 +229,8 @@ fn whoever_only_holds_connections_keeps_nobody_out() {
             .expect("writes");
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
-        let told = parse(&bytes).map(|reply| reply.body).unwrap_or_default();
-        let evicted = told
+        let metrics = parse(&bytes).map(|reply| reply.body).unwrap_or_default();
+        let evicted = metrics
             .lines()
             .find_map(|line| line.strip_prefix("amistore_http_connections_evicted_total "));
         evicted.is_some_and(|count| count.parse::<u64>().expect("a number") >= 36)
@@ -274,7 +276,7 @@ fn a_request_under_way_is_finished_when_the_server_stops() {
 
 #[test]
 fn a_request_that_does_not_end_does_not_keep_the_server() {
-    let bench = limited(Limits { stop: Duration::from_millis(200), ..Limits::default() });
+    let bench = limited(Limits { drain_timeout: Duration::from_millis(200), ..Limits::default() });
     let mut stream = bench.connect();
     stream
         .write_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n")
@@ -284,7 +286,7 @@ fn a_request_that_does_not_end_does_not_keep_the_server() {
     assert!(began.elapsed() < Duration::from_secs(15));
 }
 
-/// Certificate and key of `localhost`, and a key of somebody else.
+/// Certificate and key of `localhost`, and a key of another certificate.
 fn certificate(directory: &std::path::Path) -> TlsFiles {
     let make = |name: &str| {
         let made = Command::new("openssl")
