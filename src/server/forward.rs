@@ -1,4 +1,4 @@
-//! Actions that are not ours: EC2 answers them, and hears its own ids.
+//! Forwards other actions to EC2, with reserved image ids translated to those of EC2.
 
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
@@ -19,11 +19,11 @@ use crate::base::{Result, fits_pattern};
 /// The type of images that have disks: all that are restored.
 const IMAGE_TYPE: &str = "machine";
 
-/// An answer whose body is still to come.
+/// An answer of EC2 whose body is streamed.
 pub struct Answered {
     /// HTTP status.
     pub status: u16,
-    /// The type of the body, if it has one.
+    /// The content type of the body.
     pub content_type: Option<String>,
     /// The id of the request.
     pub request_id: Option<String>,
@@ -31,14 +31,14 @@ pub struct Answered {
     pub body: UnsyncBoxBody<Bytes, Box<dyn StdError + Send + Sync>>,
 }
 
-/// What [`Upstream::ask`] returns at once.
+/// The future of [`Upstream::ask`].
 pub type Asked<'a> = Pin<Box<dyn Future<Output = Result<Answered>> + Send + 'a>>;
 
-/// Who answers actions that are not ours. Each question is put once: whoever asked decides whether
-/// to ask again.
+/// The service that answers other actions. A request is sent once: the client decides whether to
+/// repeat it.
 pub trait Upstream: Send + Sync {
-    /// Sends a form as it is, signed anew. Refusals are answers; only who is not answered at all
-    /// gets an error.
+    /// Sends a form unchanged, with a new signature. A refusal is an answer; only a request without
+    /// any answer is an error.
     fn ask(&self, action: &str, form: Bytes) -> Asked<'_>;
 }
 
@@ -61,20 +61,19 @@ impl Upstream for Ec2Connection {
     }
 }
 
-/// What is done about a request with reserved ids.
+/// The plan for a request to EC2: the form to send, and the changes to the answer.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// The form as EC2 gets it: `None` if EC2 is not asked, `Some(None)` if it gets what came.
+    /// The form for EC2: `None` if EC2 is not asked, `Some(None)` for the form of the client.
     pub(super) form: Option<Option<Params>>,
-    /// Reserved ids, and EC2's own.
+    /// Pairs of reserved id and id of EC2.
     names: Vec<(String, String)>,
-    /// Images that EC2 does not know yet.
+    /// Images that EC2 does not have yet.
     own: Vec<RestoredImage>,
 }
 
 impl Plan {
-    /// Looks every image id up. `forwards` says whether EC2 can be asked. Blocks as long as the
-    /// service does.
+    /// Looks up all image ids. `forwards` tells whether EC2 can be asked. Blocks like the service.
     pub(super) fn of(
         action: &str,
         params: &Params,
@@ -109,12 +108,12 @@ impl Plan {
                     plan.own.push(image);
                     continue;
                 }
-                // EC2 finds nothing by it, and without it would find more.
+                // EC2 finds no image by this value; without the value it would find more images.
                 (Some(image), _, Asks::ByFilter) => {
                     plan.own.push(image);
                     value.clone()
                 }
-                // Nothing is found by it until it is there.
+                // EC2 finds no image by this value until the image is registered.
                 (Some(_), ..) if describes => value.clone(),
                 (Some(image), ..) => return Err(unavailable(&image)),
             };
@@ -126,32 +125,34 @@ impl Plan {
             };
             form.push((name, value));
         }
-        // EC2 is not asked for what only we know; without its list it would tell of all images.
-        let is_ours =
+        // EC2 is not asked if all images are restored here: without ids it lists all images.
+        let is_own =
             if list.is_empty() { foreign == 0 && plan.names.is_empty() } else { listed == 0 };
-        if !plan.own.is_empty() && is_ours {
+        if !plan.own.is_empty() && is_own {
             plan.form = None;
         } else if known > 0 {
             plan.form = Some(Some(form.into_iter().collect()));
         }
         if !forwards && plan.form.is_some() {
             let message = format!(
-                "The action {} is not one of this server, which knows CreateStoreImageTask, DescribeStoreImageTasks and CreateRestoreImageTask. Start it with --forward, and EC2 answers all others",
+                "The action {} is not one of this server, which knows CreateStoreImageTask, \
+                 DescribeStoreImageTasks and CreateRestoreImageTask. Start it with --forward, and \
+                 EC2 answers all others",
                 action.chars().take(100).collect::<String>()
             );
             return Err(Refusal::client("InvalidAction", message));
         }
-        // They are on the first page.
+        // Images that EC2 does not have yet are on the first page.
         let is_first = params.get("NextToken").is_none_or(str::is_empty);
         plan.own.retain(|image| {
             is_first
                 && (list.is_empty() || list.contains(&image.reserved.as_str()))
-                && filters.let_through(image)
+                && filters.admits(image)
         });
         Ok(plan)
     }
 
-    /// The answer to DescribeImages of images that are all our own.
+    /// The answer to DescribeImages if all its images are restored here.
     pub(super) fn own_answer(&self) -> Xml {
         let mut seen = BTreeSet::new();
         Xml::new().list(
@@ -160,12 +161,12 @@ impl Plan {
         )
     }
 
-    /// Whether EC2's answer goes out as it comes.
+    /// Tells whether EC2's answer is sent unchanged.
     fn is_plain(&self) -> bool {
         self.names.is_empty() && self.own.is_empty()
     }
 
-    /// Takes EC2's answer, by the ids that were asked for, with our own images in it.
+    /// Writes reserved ids and images that EC2 does not have yet into EC2's answer.
     pub(super) async fn finish(self, answered: Answered) -> Result<Reply, Refusal> {
         let Answered { status, content_type, request_id, body } = answered;
         let content_type = content_type.unwrap_or_else(|| "text/xml;charset=UTF-8".to_owned());
@@ -208,14 +209,14 @@ impl Plan {
     }
 }
 
-/// How a parameter of DescribeImages asks for an image.
+/// The way a parameter of DescribeImages names an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asks {
     /// In the list of ids.
     ByList,
     /// As a value of the filter `image-id`.
     ByFilter,
-    /// Not at all, or in words that only EC2 knows.
+    /// In another way, or not at all.
     Otherwise,
 }
 
@@ -224,7 +225,7 @@ struct Filters(Vec<Filter>);
 
 struct Filter {
     name: String,
-    /// What the names of its values begin with.
+    /// The prefix of the names of its values.
     start: String,
     values: Vec<String>,
 }
@@ -244,7 +245,7 @@ impl Filters {
                 .collect();
             Filter { name: name.clone(), start, values }
         };
-        // EC2 allows 200 values, so more filters than that are no question to EC2.
+        // EC2 allows 200 values of filters, so it refuses a request with more filters.
         Self(names.take(200).map(filter).collect())
     }
 
@@ -260,9 +261,9 @@ impl Filters {
         if self.0.iter().any(is_value) { Asks::ByFilter } else { Asks::Otherwise }
     }
 
-    /// Whether they find an image that EC2 does not have yet. Those that ask for what is not known
-    /// of it before say nothing.
-    fn let_through(&self, image: &RestoredImage) -> bool {
+    /// Tells whether the filters admit an image that EC2 does not have yet. A filter on an
+    /// attribute that is unknown before the registration admits it.
+    fn admits(&self, image: &RestoredImage) -> bool {
         self.0.iter().all(|filter| {
             let known = match filter.name.as_str() {
                 "image-id" => image.reserved.as_str(),
@@ -285,7 +286,7 @@ fn state(image: &RestoredImage) -> &'static str {
     }
 }
 
-/// An image as DescribeImages shows it, as far as it is known before EC2 has it.
+/// An item of DescribeImages for an image that EC2 does not have yet, with the known attributes.
 fn described(image: &RestoredImage) -> Xml {
     let mut xml = Xml::new()
         .text("imageId", &image.reserved)

@@ -1,15 +1,15 @@
-//! Ids that were given out before EC2 had one.
+//! Reserved image ids: CreateRestoreImageTask returns them before EC2 has an id.
 //!
-//! Whoever asks by a reserved id is answered by it: requests are translated to EC2's id, answers
-//! back. Whoever does not name it sees EC2's own.
+//! A request by a reserved id is translated to EC2's id, and its answer back. An answer to other
+//! requests has EC2's id.
 
 use super::{Refusal, RestoreProgress, RestoredImage, Service};
 use crate::base::ImageId;
 
-/// What became of the reserved ids of one request.
+/// The image ids of one request: reserved ids and those of EC2.
 pub(super) struct ImageIds<'a> {
     service: &'a dyn Service,
-    /// Reserved, and EC2's own.
+    /// Pairs of reserved id and id of EC2.
     known: Vec<(String, String)>,
 }
 
@@ -18,8 +18,8 @@ impl<'a> ImageIds<'a> {
         Self { service, known: Vec::new() }
     }
 
-    /// EC2's id of an image. Refuses a reserved one for which there is no image yet, and says how
-    /// far it is.
+    /// EC2's id of an image. Refuses a reserved id without an image, with the progress of the
+    /// restore.
     pub(super) fn real(&mut self, id: &ImageId) -> Result<ImageId, Refusal> {
         let Some(image) = self.service.restored(id)? else { return Ok(id.clone()) };
         match registered(&image) {
@@ -31,18 +31,18 @@ impl<'a> ImageIds<'a> {
         }
     }
 
-    /// The id by which this image was asked for.
+    /// The id by which the request named an image of EC2.
     pub(super) fn requested<'b>(&'b self, id: &'b str) -> &'b str {
         self.known.iter().find(|(_, real)| real == id).map_or(id, |(reserved, _)| reserved)
     }
 }
 
-/// An image id, if it is one.
+/// Parses an image id.
 pub(super) fn parse(text: &str) -> Option<ImageId> {
     ImageId::parse(text).ok()
 }
 
-/// EC2's id, once the image is there.
+/// EC2's id, once the image is registered.
 pub(super) fn registered(image: &RestoredImage) -> Option<&ImageId> {
     image.image_id.as_ref().filter(|_| image.progress == RestoreProgress::Available)
 }
@@ -63,16 +63,16 @@ pub(super) fn unavailable(image: &RestoredImage) -> Refusal {
     )
 }
 
-/// Writes `to` for every `from` that stands alone in `text`.
+/// Replaces each whole word `from` in `text` by `to`.
 pub(super) fn renamed(text: &str, from: &str, to: &str) -> String {
     let mut written = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(from) {
         let (before, after) = (&rest[..at], &rest[at + from.len()..]);
-        let alone = !before.ends_with(|char: char| char.is_ascii_alphanumeric())
+        let is_word = !before.ends_with(|char: char| char.is_ascii_alphanumeric())
             && !after.starts_with(|char: char| char.is_ascii_alphanumeric());
         written.push_str(before);
-        written.push_str(if alone { to } else { from });
+        written.push_str(if is_word { to } else { from });
         rest = after;
     }
     written.push_str(rest);
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_renamed_where_it_stands_alone() {
+    fn only_whole_ids_are_renamed() {
         let text = "<a>ami-1</a>/ami-1.bin ami-12 xami-1 ami-1";
         assert_eq!(renamed(text, "ami-1", "ami-2"), "<a>ami-2</a>/ami-2.bin ami-12 xami-1 ami-2");
     }

@@ -1,5 +1,5 @@
-//! Who is at the door of a server without signatures: this machine, a page of another site, or
-//! somebody with the password.
+//! Checks of the origin of a request without a signature: the host it names, the site of the page
+//! that makes it, and the password of the status page.
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use hyper::header::{AUTHORIZATION, HOST, ORIGIN};
 use super::signature::is_same_secret;
 use crate::aws::base64;
 
-/// Whether the request names this machine as its host. A browser that was sent here by the name of
-/// another machine does not.
+/// Tells whether the request names this machine as its host. DNS rebinding sends a browser here
+/// with the name of another host.
 pub(super) fn names_loopback(headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
@@ -30,31 +30,32 @@ fn is_loopback(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
-/// Whether a browser makes the request for a page of another site. Such a form is sent without
-/// asking us first.
+/// Tells whether a browser makes the request for a page of another site. A browser posts forms
+/// across sites without a preflight request.
 pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let site = text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
     let host = text(HOST.as_str()).unwrap_or_default();
-    let ours = |origin: &str| {
+    let is_own = |origin: &str| {
         ["http://", "https://"].iter().any(|scheme| origin.strip_prefix(scheme) == Some(host))
     };
-    site || text(ORIGIN.as_str()).is_some_and(|origin| !ours(origin))
+    site || text(ORIGIN.as_str()).is_some_and(|origin| !is_own(origin))
 }
 
-/// Whether the request has the password, under any user's name.
+/// Tells whether the request has the password, with any user name.
 pub(super) fn has_password(headers: &HeaderMap, password: &str) -> bool {
-    let said = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let decoded = said
+    let value =
+        headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let decoded = value
         .get(..6)
         .filter(|scheme| scheme.eq_ignore_ascii_case("basic "))
-        .and_then(|_| unpadded(said[6..].trim()));
+        .and_then(|_| unpadded(value[6..].trim()));
     let decoded = decoded.unwrap_or_default();
     let given = decoded.iter().position(|byte| *byte == b':').map(|at| &decoded[at + 1..]);
     is_same_secret(password.as_bytes(), given.unwrap_or_default()) & given.is_some()
 }
 
-/// Base64 whose padding may be missing, as some clients have it.
+/// Decodes Base64, with or without padding: some clients leave it out.
 fn unpadded(text: &str) -> Option<Vec<u8>> {
     base64::decode(&format!("{text:=<width$}", width = text.len().next_multiple_of(4)))
 }
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_is_home() {
+    fn only_loopback_hosts_are_accepted() {
         for host in [
             "localhost",
             "LOCALHOST:80",
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_other_sites_are_told_from_programs() {
+    fn requests_of_other_sites_are_recognized() {
         let host = ("host", "127.0.0.1:8673");
         for ours in [
             vec![host],

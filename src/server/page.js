@@ -1,7 +1,7 @@
 "use strict";
 
 const PERIOD = 2000;
-const PATIENCE = 10000;
+const TIMEOUT = 10000;
 const SIGNS = { waiting: "… waiting", InProgress: "▶ in progress", Completed: "✓ completed", Failed: "✗ failed" };
 
 const find = (id) => document.getElementById(id);
@@ -121,7 +121,7 @@ function status(text, lost) {
 
 async function poll() {
   try {
-    const answer = await fetch("/tasks.json", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch("/tasks.json", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT) });
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     const data = await answer.json();
     totals(data);

@@ -1,7 +1,7 @@
-//! What people and monitoring look at: the status page, its data, and metrics.
+//! The status page and its data.
 //!
-//! The page is three files of this program and asks nobody else for anything. It does not change
-//! anything, so it has no forms.
+//! The page is three files inside this program; it loads nothing from other servers. It changes
+//! nothing, so it has no forms.
 
 use serde_json::{Value, json};
 
@@ -9,8 +9,10 @@ use super::http::Reply;
 use super::times::milliseconds;
 use super::{Overview, Running};
 
-/// Nothing but our own script and style, no frames, no forms, and nowhere else to send anything to.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Allows script, style and requests of this server, and no frames and forms.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+     frame-ancestors 'none'";
 
 /// A file of the page.
 pub(super) fn file(path: &str) -> Option<Reply> {
@@ -20,7 +22,7 @@ pub(super) fn file(path: &str) -> Option<Reply> {
         "/page.css" => ("text/css; charset=utf-8", include_str!("page.css")),
         _ => return None,
     };
-    Some(guarded(Reply::new(200, kind, text)))
+    Some(protected(Reply::new(200, kind, text)))
 }
 
 /// The data of the page.
@@ -37,7 +39,7 @@ pub(super) fn tasks(overview: &Overview) -> Reply {
         "retries": overview.retries,
         "tasks": tasks,
     });
-    guarded(Reply::new(200, "application/json", value.to_string()))
+    protected(Reply::new(200, "application/json", value.to_string()))
 }
 
 fn task(task: &Running) -> Value {
@@ -58,8 +60,9 @@ fn task(task: &Running) -> Value {
     })
 }
 
-/// No page of others shows it in a frame, reads it, or learns where its reader came from.
-fn guarded(reply: Reply) -> Reply {
+/// Adds headers that keep pages of other sites from framing and reading the page, and from learning
+/// its address.
+fn protected(reply: Reply) -> Reply {
     reply
         .with("content-security-policy", POLICY)
         .with("x-frame-options", "DENY")

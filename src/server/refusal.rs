@@ -11,7 +11,7 @@ impl Refusal {
         Self { status, code: code.into(), message: message.into() }
     }
 
-    /// What is wrong with the request itself: status 400.
+    /// A fault of the request itself: status 400.
     pub fn client(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self::new(400, code, message)
     }
@@ -35,7 +35,7 @@ impl Refusal {
         )
     }
 
-    /// What a request with DryRun gets that would have succeeded.
+    /// The answer to a request with DryRun that would have succeeded.
     pub fn dry_run() -> Self {
         Self::new(412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
     }

@@ -1,41 +1,40 @@
-//! What the endpoint can be asked for, without HTTP.
+//! The interface of the endpoint, without HTTP.
 
 use std::time::SystemTime;
 
 use crate::base::ImageId;
 
-/// Answers what was asked; every method may block for as long as a few requests to AWS take, and
-/// may be called from many threads.
+/// Performs the actions. Every method may block for the time of a few requests to AWS, and may be
+/// called from many threads.
 pub trait Service: Send + Sync {
-    /// CreateStoreImageTask: checks what can be checked at once, remembers the task durably and
-    /// returns the key of the object. With `dry_run` nothing is remembered, and success is for the
-    /// caller to name `DryRunOperation`.
+    /// CreateStoreImageTask: checks the request, records the task durably and returns the key of
+    /// the object. With `dry_run` nothing is recorded; the caller answers `DryRunOperation`.
     fn create_store(&self, request: &StoreRequest, dry_run: bool) -> Result<String, Refusal>;
 
     /// DescribeStoreImageTasks: store tasks of the last 31 days, newest first; with image ids only
     /// the newest task of each.
     fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal>;
 
-    /// CreateRestoreImageTask: checks what can be checked at once, remembers the task durably and
-    /// returns a reserved id, by which [`restored`](Self::restored) finds the image: EC2 makes its
+    /// CreateRestoreImageTask: checks the request, records the task durably and returns a reserved
+    /// id, by which [`restored`](Self::restored) finds the image: EC2 makes its
     /// own id only at the end.
     fn create_restore(&self, request: &RestoreRequest, dry_run: bool) -> Result<ImageId, Refusal>;
 
-    /// What became of a reserved id; `None` if this is none of ours.
+    /// The image of a reserved id; `None` if this server did not reserve the id.
     fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal>;
 
-    /// What goes on, for people and for monitoring.
+    /// Tasks and counters, for the status page and the metrics.
     fn overview(&self) -> Result<Overview, Refusal>;
 
-    /// Remembers durably, and for all servers that share their tasks, that a signature was used; it
-    /// has to be remembered until `until`. Returns when it was used before, if it was.
+    /// Records durably, and for all servers that share their tasks, that a signature was used; the
+    /// record lasts until `until`. Returns the time of an earlier use.
     fn use_signature(
         &self,
         signature: &[u8; 32],
         until: SystemTime,
     ) -> Result<Option<SystemTime>, Refusal>;
 
-    /// Forgets that a signature was used: its request came to nothing.
+    /// Forgets the use of a signature whose request failed in the server.
     fn release_signature(&self, signature: &[u8; 32]) -> Result<(), Refusal>;
 }
 
@@ -44,9 +43,9 @@ pub trait Service: Send + Sync {
 pub struct Refusal {
     /// HTTP status.
     pub status: u16,
-    /// Such as `InvalidAMIID.NotFound`.
+    /// The code of EC2, such as `InvalidAMIID.NotFound`.
     pub code: String,
-    /// For people: what is wrong, and what to do.
+    /// The message: the problem, and the way to solve it.
     pub message: String,
 }
 
@@ -57,7 +56,7 @@ pub struct StoreRequest {
     pub image_id: ImageId,
     /// The bucket, without a path.
     pub bucket: String,
-    /// What comes before `<ami-id>.bin` in the key: empty, or with `/` at its end.
+    /// The prefix of `<ami-id>.bin` in the key: empty, or with `/` at its end.
     pub prefix: String,
     /// Tags of the object.
     pub tags: Vec<(String, String)>,
@@ -70,7 +69,7 @@ pub struct RestoreRequest {
     pub bucket: String,
     /// The key.
     pub object_key: String,
-    /// The name of the new image; that of the stored one, if nothing is said.
+    /// The name of the new image; `None` for the name of the stored image.
     pub name: Option<String>,
     /// Tags of the new image, beside those it had.
     pub image_tags: Vec<(String, String)>,
@@ -86,11 +85,11 @@ pub struct StoreQuery {
     /// Filters of states, which are `InProgress`, `Completed` and `Failed`: a task has to fit one
     /// pattern of each.
     pub states: Vec<Vec<String>>,
-    /// Filters of buckets: the same.
+    /// Filters of buckets: a task has to fit one pattern of each.
     pub buckets: Vec<Vec<String>>,
-    /// At most so many.
+    /// The most tasks of the page.
     pub limit: usize,
-    /// Where the page before ended.
+    /// The `next` of the page before.
     pub after: Option<String>,
 }
 
@@ -99,8 +98,8 @@ pub struct StoreQuery {
 pub struct StorePage {
     /// The tasks.
     pub tasks: Vec<StoreResult>,
-    /// Where to go on, if there are more: letters, digits and `-` only. It stays good while tasks
-    /// come and end.
+    /// The token of the next page: letters, digits and `-` only. It stays valid while tasks start
+    /// and end.
     pub next: Option<String>,
 }
 
@@ -109,7 +108,7 @@ pub struct StorePage {
 pub struct StoreResult {
     /// The image.
     pub image_id: String,
-    /// When it was asked for.
+    /// The time of the request.
     pub started: SystemTime,
     /// The bucket.
     pub bucket: String,
@@ -119,14 +118,14 @@ pub struct StoreResult {
     pub percent: u8,
     /// `InProgress`, `Completed` or `Failed`.
     pub state: &'static str,
-    /// Why it failed, and what to do.
+    /// The reason of a failure, and the way to solve it.
     pub reason: Option<String>,
 }
 
-/// What became of a restore.
+/// The progress of a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoreProgress {
-    /// Waiting or under way.
+    /// The task waits or runs.
     Pending,
     /// The image is registered.
     Available,
@@ -137,7 +136,7 @@ pub enum RestoreProgress {
 /// The image of a restore, under the id that was reserved for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredImage {
-    /// The id that was given to whoever asked.
+    /// The reserved id.
     pub reserved: ImageId,
     /// EC2's own id, once there is an image.
     pub image_id: Option<ImageId>,
@@ -145,34 +144,34 @@ pub struct RestoredImage {
     pub name: Option<String>,
     /// The object: `bucket/key`.
     pub location: String,
-    /// When it was asked for.
+    /// The time of the request.
     pub started: SystemTime,
-    /// How far it is.
+    /// The state of the restore.
     pub progress: RestoreProgress,
     /// From 0 to 100.
     pub percent: u8,
-    /// Why it failed, and what to do.
+    /// The reason of a failure, and the way to solve it.
     pub reason: Option<String>,
 }
 
-/// What goes on.
+/// Tasks and counters.
 #[derive(Clone, Debug, Default)]
 pub struct Overview {
     /// Waiting and running tasks, and those that ended lately, newest first; at most 200.
     pub tasks: Vec<Running>,
-    /// How many wait.
+    /// Waiting tasks.
     pub queued: u64,
-    /// How many are worked on.
+    /// Running tasks.
     pub running: u64,
-    /// How many ended well since the server began.
+    /// Tasks that completed since the server started.
     pub completed: u64,
-    /// How many failed since the server began.
+    /// Tasks that failed since the server started.
     pub failed: u64,
-    /// Bytes of volumes handled since the server began.
+    /// Bytes of volumes read or written since the server started.
     pub bytes: u64,
-    /// Bytes sent and received since the server began.
+    /// Bytes sent and received since the server started.
     pub transferred: u64,
-    /// Requests that were made again since the server began.
+    /// Requests that were repeated since the server started.
     pub retries: u64,
 }
 
@@ -185,24 +184,24 @@ pub struct Running {
     pub image_id: Option<String>,
     /// EC2's id of a restored image.
     pub restored_id: Option<String>,
-    /// From where.
+    /// The source, for people.
     pub source: String,
-    /// To where.
+    /// The target, for people.
     pub target: String,
-    /// When it was asked for.
+    /// The time of the request.
     pub started: SystemTime,
-    /// When it ended.
+    /// The time of its end.
     pub ended: Option<SystemTime>,
     /// `InProgress`, `Completed` or `Failed`.
     pub state: &'static str,
-    /// Whether it waits for its turn.
+    /// True if it waits for a worker.
     pub queued: bool,
     /// From 0 to 100.
     pub percent: u8,
     /// Bytes of volumes a second, lately.
     pub rate: Option<u64>,
-    /// Why it failed, or what it waits for.
+    /// The reason of a failure, or of a wait.
     pub reason: Option<String>,
-    /// Who works on it: `server`, or `command` for a run of the program.
+    /// `server`, or `command` for a run of the program.
     pub origin: &'static str,
 }

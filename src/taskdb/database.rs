@@ -1,4 +1,4 @@
-//! The record itself: tasks are asked for, claimed, worked on and ended.
+//! The database itself: tasks are requested, claimed, performed and ended.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,43 +11,42 @@ use super::schema::{COLUMNS, failed, millis, open, path_in, read, state_word};
 use super::{LISTED_FOR, NewTask, Origin, Owner, TaskRow, owner};
 use crate::base::{Error, ErrorKind, Result, TaskKind, TaskState};
 
-/// What is said of a run of the program that ended without a word.
+/// The reason of a run of the program that was killed.
 const LOST: &str = "the process ended without a word; the same command goes on where it stopped";
 
-/// What is said of a task that waited as long as tasks are listed.
-const NOBODY: &str = "no server came for it in 31 days; ask again";
+/// The reason of a task that waited as long as tasks are listed.
+const UNCLAIMED: &str = "no server came for it in 31 days; ask again";
 
-/// The record of tasks. Many may have it open, in many processes.
+/// The task database. Many processes may have it open.
 pub struct TaskDb {
     state: PathBuf,
-    /// The file that is open, by device and number: somebody may remove it, or put another one
-    /// there.
+    /// Device and inode of the open file: another process may remove or replace it.
     file: Option<(u64, u64)>,
-    /// Whoever only looks does not wait for what is being written.
+    /// A connection of its own: readers do not wait for writers.
     reader: Mutex<Connection>,
     writer: Mutex<Connection>,
 }
 
-/// Limits of what a server takes on, each of the tasks of its scope.
+/// Limits of the tasks of one scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// Tasks that wait, at most.
+    /// The most waiting tasks.
     pub max_queued: u64,
     /// Bytes of volumes in unfinished tasks of one kind. The first task may be larger.
     pub max_bytes: u64,
 }
 
-/// Whose tasks are asked for. A scope is who and where, with a space between them.
+/// Selects tasks by scope: an account, and Region and endpoints, with a space between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScopeFilter<'a> {
-    /// Those of one scope.
+    /// The tasks of one scope.
     Scope(&'a str),
-    /// Those of everybody there, as long as nobody knows who asks.
+    /// The tasks of all accounts at these endpoints, for as long as the account is unknown.
     Endpoints(&'a str),
 }
 
 impl ScopeFilter<'_> {
-    /// A pattern of SQLite's `GLOB`: in scopes nothing of it means anything but itself.
+    /// A pattern of SQLite's `GLOB`, in which the scope is escaped.
     fn pattern(&self) -> String {
         let plain = |text: &str| {
             text.chars()
@@ -60,28 +59,28 @@ impl ScopeFilter<'_> {
         };
         match self {
             Self::Scope(scope) => plain(scope),
-            Self::Endpoints(place) => format!("* {}", plain(place)),
+            Self::Endpoints(endpoints) => format!("* {}", plain(endpoints)),
         }
     }
 }
 
-/// Why a task is not taken on.
+/// The reason to refuse a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Conflict {
     /// The image is being stored.
     Storing,
     /// An image of this name is being made, which has this reserved id.
     Name(String),
-    /// So many tasks wait.
+    /// The given number of tasks wait.
     Queued(u64),
-    /// So many bytes are in unfinished tasks.
+    /// Unfinished tasks have the given number of bytes.
     Bytes(u64),
 }
 
 impl TaskDb {
-    /// Opens the record in a state directory, and makes it if there is none.
+    /// Opens the database in a state directory, or makes it.
     ///
-    /// One that a newer version wrote is an error of kind `Unsupported`, a damaged one of kind
+    /// A database of a newer version is an error of kind `Unsupported`, a damaged one of kind
     /// `Corrupt`.
     pub fn open(state: &Path) -> Result<Self> {
         let (writer, reader) = (open(state)?, open(state)?);
@@ -93,26 +92,26 @@ impl TaskDb {
         })
     }
 
-    /// Whether there is a record in a state directory.
+    /// Tells whether a state directory has a database.
     pub fn is_in(state: &Path) -> bool {
         path_in(state).exists()
     }
 
-    /// Begins a task that a run of the program works on at once. Gives its number.
+    /// Records the task of a run of the program. Returns its number.
     pub fn begin(&self, task: &NewTask, owner: &Owner) -> Result<i64> {
         self.write(|transaction| {
             insert(transaction, task, TaskState::InProgress, Some(owner.name()))
         })
     }
 
-    /// Whether a server may take on a task now.
+    /// Checks whether a server may accept a task now.
     pub fn check(&self, task: &NewTask, rules: &Rules) -> Result<Option<Conflict>> {
         self.settle()?;
         conflict(&lock(&self.reader), task, rules).map_err(|cause| self.failed(cause))
     }
 
-    /// Has a task wait for a server, unless something speaks against it: both in one transaction,
-    /// so that of two who ask one is refused. Gives its number.
+    /// Queues a task for a server, unless there is a conflict. Check and insert are one
+    /// transaction: of two conflicting requests one is refused. Returns the number of the task.
     pub fn enqueue(&self, task: &NewTask, rules: &Rules) -> Result<Result<i64, Conflict>> {
         self.settle()?;
         self.write(|transaction| match conflict(transaction, task, rules)? {
@@ -121,7 +120,7 @@ impl TaskDb {
         })
     }
 
-    /// Whether a task of a server waits, of whatever scope.
+    /// Tells whether a task of a server waits, of any scope.
     pub fn is_anything_waiting(&self) -> Result<bool> {
         self.settle()?;
         let waiting = "SELECT id FROM task WHERE state = 'queued' AND origin = 'server' LIMIT 1";
@@ -130,7 +129,7 @@ impl TaskDb {
             .map_err(|cause| self.failed(cause))
     }
 
-    /// Has all tasks of a scope looked at now: what had to come first may have come.
+    /// Makes the postponed tasks of a scope due: their condition may be met now.
     pub fn rouse(&self, scope: &str) -> Result<()> {
         self.change(
             "UPDATE task SET not_before = 0, left_for = 0 WHERE state = 'queued' AND scope = ?1",
@@ -138,12 +137,13 @@ impl TaskDb {
         )
     }
 
-    /// Takes the oldest task of a scope that waits, or whose server is gone, and for which nothing
-    /// has to come first. Nobody else gets it as long as `owner` is there.
+    /// Claims the oldest due task of a scope that waits or whose server is gone. It stays claimed
+    /// as long as `owner` exists.
     pub fn claim(&self, scope: &str, owner: &Owner) -> Result<Option<TaskRow>> {
         self.settle()?;
-        let waiting = "SELECT id FROM task WHERE state = 'queued' AND origin = 'server' AND scope = ?1 AND not_before <= ?2 ORDER BY not_before, id LIMIT 1";
-        // Whoever finds nothing keeps nobody from writing.
+        let waiting = "SELECT id FROM task WHERE state = 'queued' AND origin = 'server' \
+             AND scope = ?1 AND not_before <= ?2 ORDER BY not_before, id LIMIT 1";
+        // Without a waiting task no write lock is taken.
         if first::<i64>(&lock(&self.reader), waiting, params![scope, now()])
             .map_err(|cause| self.failed(cause))?
             .is_none()
@@ -164,38 +164,41 @@ impl TaskDb {
         })
     }
 
-    /// Notes how far a task is. 100 is for its end.
+    /// Records progress, up to 99 percent: 100 is for the end.
     pub fn advance(&self, id: i64, owner: &Owner, percent: u8, bytes: u64) -> Result<()> {
-        let update = "UPDATE task SET percent = ?3, bytes = ?4 WHERE id = ?1 AND owner = ?2 AND state = 'running'";
+        let update = "UPDATE task SET percent = ?3, bytes = ?4 \
+             WHERE id = ?1 AND owner = ?2 AND state = 'running'";
         self.change(update, params![id, owner.name(), percent.min(99), signed(bytes)])
     }
 
-    /// Notes what EC2 calls the image of a restore, before its task file is gone: whoever goes on
-    /// with it need not look for the image.
+    /// Records EC2's id of the image of a restore, before its task file is removed: a server that
+    /// continues the task need not search for the image.
     pub fn note_image(&self, id: i64, owner: &Owner, image_id: &str) -> Result<()> {
         let update =
             "UPDATE task SET restored_id = ?3 WHERE id = ?1 AND owner = ?2 AND state = 'running'";
         self.change(update, params![id, owner.name(), image_id])
     }
 
-    /// It ended well.
+    /// Completes a task.
     pub fn complete(&self, id: i64, owner: &Owner) -> Result<()> {
-        let update = "UPDATE task SET state = 'completed', percent = 100, ended = ?3, owner = NULL WHERE id = ?1 AND owner = ?2";
+        let update = "UPDATE task SET state = 'completed', percent = 100, ended = ?3, owner = NULL \
+             WHERE id = ?1 AND owner = ?2";
         self.change(update, params![id, owner.name(), now()])
     }
 
-    /// It failed. `reason` is what people read.
+    /// Ends a task as failed. People read `reason`.
     pub fn fail(&self, id: i64, owner: &Owner, reason: &str) -> Result<()> {
-        let update = "UPDATE task SET state = 'failed', reason = ?4, ended = ?3, owner = NULL WHERE id = ?1 AND owner = ?2";
+        let update = "UPDATE task SET state = 'failed', reason = ?4, ended = ?3, owner = NULL \
+             WHERE id = ?1 AND owner = ?2";
         self.change(update, params![id, owner.name(), now(), reason])
     }
 
-    /// It was not begun: others are at it.
+    /// Removes a task that was not begun, because another process performs it.
     pub fn forget(&self, id: i64, owner: &Owner) -> Result<()> {
         self.change("DELETE FROM task WHERE id = ?1 AND owner = ?2", params![id, owner.name()])
     }
 
-    /// A server stops before the task ends: the next one goes on with it.
+    /// Queues a task again when its server stops: the next server continues it.
     pub fn release(&self, id: i64, owner: &Owner) -> Result<()> {
         self.change(
             "UPDATE task SET state = 'queued', owner = NULL WHERE id = ?1 AND owner = ?2",
@@ -203,19 +206,21 @@ impl TaskDb {
         )
     }
 
-    /// It is left because something has to come first: `reason` says what. It is claimed again
-    /// after a second, and then ever later, up to a minute.
+    /// Queues a task again until a condition is met, which `reason` names. It is due after 1 s, and
+    /// then after doubled times up to 60 s.
     pub fn postpone(&self, id: i64, owner: &Owner, reason: &str) -> Result<()> {
-        let update = "UPDATE task SET state = 'queued', owner = NULL, reason = ?3, left_for = left_for + 1, \
+        let update = "UPDATE task SET state = 'queued', owner = NULL, reason = ?3, \
+             left_for = left_for + 1, \
              not_before = ?4 + MIN(1000 << MIN(left_for, 10), 60000) WHERE id = ?1 AND owner = ?2";
         self.change(update, params![id, owner.name(), reason, now()])
     }
 
-    /// Store tasks as EC2 knows them, of an image into a bucket, of servers and of runs of the
-    /// program: those of these images, or all.
+    /// Store tasks of an image into a bucket, as EC2 has them, of servers and of runs of the
+    /// program: of these images, or of all.
     pub fn stores(&self, of: &ScopeFilter<'_>, image_ids: &[String]) -> Result<Vec<TaskRow>> {
         self.settle()?;
-        let shown = "kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL AND (scope IS NULL OR scope GLOB ?2) AND (ended IS NULL OR ended >= ?1)";
+        let shown = "kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL \
+             AND (scope IS NULL OR scope GLOB ?2) AND (ended IS NULL OR ended >= ?1)";
         if image_ids.is_empty() {
             return self.select(shown, params![oldest(), of.pattern()]);
         }
@@ -229,8 +234,8 @@ impl TaskDb {
         Ok(rows)
     }
 
-    /// All tasks of the last 31 days, the newest first; at most `limit`, unfinished ones before
-    /// others.
+    /// All tasks of the last 31 days, the newest first; at most `limit`, of which unfinished tasks
+    /// come before ended ones.
     pub fn recent(&self, limit: usize) -> Result<Vec<TaskRow>> {
         self.settle()?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -242,7 +247,7 @@ impl TaskDb {
         Ok(rows)
     }
 
-    /// The restore that promised an id.
+    /// The restore with a reserved id.
     pub fn reserved(&self, of: &ScopeFilter<'_>, reserved_id: &str) -> Result<Option<TaskRow>> {
         self.settle()?;
         Ok(self
@@ -250,17 +255,19 @@ impl TaskDb {
             .pop())
     }
 
-    /// How many tasks wait, and how many are worked on.
+    /// The numbers of waiting and of running tasks.
     pub fn unfinished(&self) -> Result<(u64, u64)> {
-        let counts = "SELECT COUNT(*) FILTER (WHERE state = 'queued'), COUNT(*) FILTER (WHERE state = 'running') FROM task WHERE state IN ('queued', 'running')";
+        let counts = "SELECT COUNT(*) FILTER (WHERE state = 'queued'), \
+             COUNT(*) FILTER (WHERE state = 'running') \
+             FROM task WHERE state IN ('queued', 'running')";
         let count = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let (queued, running) =
             lock(&self.reader).query_row(counts, [], count).map_err(|cause| self.failed(cause))?;
         Ok((queued.unsigned_abs(), running.unsigned_abs()))
     }
 
-    /// What owners that are gone left: tasks of servers wait again, runs of the program have
-    /// failed.
+    /// Settles the tasks of owners that are gone: tasks of servers wait again, runs of the program
+    /// have failed.
     fn settle(&self) -> Result<()> {
         let owners =
             "SELECT DISTINCT owner FROM task WHERE state = 'running' AND owner IS NOT NULL";
@@ -275,10 +282,12 @@ impl TaskDb {
         }
         self.write(|transaction| {
             for name in &gone {
-                // It may have ended its tasks between our look at them and its own end.
-                let requeue = "UPDATE task SET state = 'queued', owner = NULL WHERE owner = ?1 AND state = 'running' AND origin = 'server'";
+                // An owner may have ended its tasks since they were read.
+                let requeue = "UPDATE task SET state = 'queued', owner = NULL \
+                     WHERE owner = ?1 AND state = 'running' AND origin = 'server'";
                 transaction.execute(requeue, [name])?;
-                let fail = "UPDATE task SET state = 'failed', reason = ?2, ended = ?3, owner = NULL WHERE owner = ?1 AND state = 'running'";
+                let fail = "UPDATE task SET state = 'failed', reason = ?2, ended = ?3, \
+                     owner = NULL WHERE owner = ?1 AND state = 'running'";
                 transaction.execute(fail, params![name, LOST, now()])?;
             }
             Ok(())
@@ -299,7 +308,7 @@ impl TaskDb {
         self.write(|transaction| transaction.execute(update, values).map(drop))
     }
 
-    /// Does something in one transaction, which nobody else writes in between.
+    /// Performs `work` in one transaction with the write lock.
     pub(super) fn write<T>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -308,7 +317,8 @@ impl TaskDb {
         if identity(&self.state) != self.file {
             let error = Error::new(
                 ErrorKind::Io,
-                "the record of tasks was removed or replaced, and what is written to it would be lost: start again",
+                "the record of tasks was removed or replaced, and what is written to it would be \
+                 lost: start again",
             );
             return Err(error.at("path", path_in(&self.state).display()));
         }
@@ -331,7 +341,7 @@ fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Which file the record is at the moment.
+/// Device and inode of the file that has the name now.
 fn identity(state: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path_in(state)).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
@@ -340,7 +350,7 @@ fn now() -> i64 {
     millis(SystemTime::now())
 }
 
-/// What ended before is not shown any more.
+/// Tasks that ended before this time are not listed.
 fn oldest() -> i64 {
     now().saturating_sub(i64::try_from(LISTED_FOR.as_millis()).unwrap_or(i64::MAX))
 }
@@ -357,21 +367,22 @@ fn first<T: rusqlite::types::FromSql>(
     connection.prepare(select)?.query_row(values, |row| row.get(0)).optional()
 }
 
-/// Adds a task, and removes those that nobody is shown any more: the record grows only when there
-/// is something to add.
+/// Adds a task, and removes tasks that are not listed any more: the database grows only here.
 fn insert(
     transaction: &Transaction<'_>,
     task: &NewTask,
     state: TaskState,
     owner: Option<&str>,
 ) -> rusqlite::Result<i64> {
-    // The reserved id of an image outlives the list of tasks: scripts keep it.
+    // Scripts keep the reserved id of an image for longer than tasks are listed.
     let forget =
         "DELETE FROM task WHERE ended < ?1 AND (reserved_id IS NULL OR restored_id IS NULL)";
     transaction.execute(forget, [oldest()])?;
-    let give_up = "UPDATE task SET state = 'failed', reason = ?2, ended = ?3 WHERE state = 'queued' AND started < ?1";
-    transaction.execute(give_up, params![oldest(), NOBODY, now()])?;
-    let insert = "INSERT INTO task (kind, origin, image_id, bucket, object_key, source, target, name, reserved_id, request, scope, size, state, started, owner) \
+    let give_up = "UPDATE task SET state = 'failed', reason = ?2, ended = ?3 \
+         WHERE state = 'queued' AND started < ?1";
+    transaction.execute(give_up, params![oldest(), UNCLAIMED, now()])?;
+    let insert = "INSERT INTO task (kind, origin, image_id, bucket, object_key, source, target, \
+         name, reserved_id, request, scope, size, state, started, owner) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
     let state = state_word(state);
     transaction.execute(
@@ -397,20 +408,23 @@ fn insert(
     Ok(transaction.last_insert_rowid())
 }
 
-/// What speaks against a task of a server.
+/// The conflict of a task of a server with recorded tasks.
 fn conflict(
     connection: &Connection,
     task: &NewTask,
     rules: &Rules,
 ) -> rusqlite::Result<Option<Conflict>> {
     if task.kind == TaskKind::Store && task.bucket.is_some() {
-        let storing = "SELECT id FROM task WHERE kind = 'store' AND image_id = ?1 AND bucket IS NOT NULL AND (scope IS NULL OR scope = ?2) AND state IN ('queued', 'running')";
+        let storing = "SELECT id FROM task WHERE kind = 'store' AND image_id = ?1 \
+             AND bucket IS NOT NULL AND (scope IS NULL OR scope = ?2) \
+             AND state IN ('queued', 'running')";
         if first::<i64>(connection, storing, params![task.image_id, task.scope])?.is_some() {
             return Ok(Some(Conflict::Storing));
         }
     }
     if task.kind == TaskKind::Restore {
-        let named = "SELECT reserved_id FROM task WHERE kind = 'restore' AND name = ?1 AND scope = ?2 AND reserved_id IS NOT NULL AND state IN ('queued', 'running')";
+        let named = "SELECT reserved_id FROM task WHERE kind = 'restore' AND name = ?1 \
+             AND scope = ?2 AND reserved_id IS NOT NULL AND state IN ('queued', 'running')";
         if let Some(reserved) = first::<String>(connection, named, params![task.name, task.scope])?
         {
             return Ok(Some(Conflict::Name(reserved)));
@@ -425,7 +439,8 @@ fn conflict(
     if waiting.unsigned_abs() >= rules.max_queued {
         return Ok(Some(Conflict::Queued(waiting.unsigned_abs())));
     }
-    let under_way = "SELECT COALESCE(SUM(size), 0) FROM task WHERE kind = ?1 AND scope = ?2 AND state IN ('queued', 'running')";
+    let under_way = "SELECT COALESCE(SUM(size), 0) FROM task WHERE kind = ?1 AND scope = ?2 \
+         AND state IN ('queued', 'running')";
     let bytes = first::<i64>(connection, under_way, params![task.kind.name(), task.scope])?
         .unwrap_or(0)
         .unsigned_abs();

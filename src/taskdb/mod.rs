@@ -1,10 +1,8 @@
-//! What was asked for and what became of it: every store, restore and copy of the last 31 days, in
-//! one SQLite file.
+//! The task database: every store, restore and copy of the last 31 days, in one SQLite file.
 //!
-//! Servers and runs of the program write to one file side by side. Whoever works on tasks holds a
-//! locked file ([`Owner`]); the work of one whose lock is free belongs to nobody, however its
-//! process ended. It does not know how work is done or continued: that is in the task files beside
-//! it.
+//! Servers and runs of the program share the file. A process that performs tasks has a locked file
+//! ([`Owner`]); when the lock is free, its tasks have no owner, however the process ended. The
+//! database does not know how tasks are performed or continued: that is in the task files.
 
 mod database;
 mod owner;
@@ -22,15 +20,15 @@ pub use database::{Conflict, Rules, ScopeFilter, TaskDb};
 pub use owner::Owner;
 pub use pages::{Filter, Page, newest_of_each, page};
 
-/// Tasks are listed for so long after their end, as by EC2.
+/// Tasks are listed for this time after their end, as by EC2.
 pub const LISTED_FOR: Duration = Duration::from_secs(31 * 86_400);
 
-/// Who works on it.
+/// The kind of process that performs a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A server: another one goes on with it.
+    /// A server: another server continues its tasks.
     Server,
-    /// A run of the program: it ends with that.
+    /// A run of the program: its task ends with the process.
     Command,
 }
 
@@ -46,37 +44,37 @@ impl Origin {
     }
 }
 
-/// What is known of a task when it is asked for.
+/// A task as it is requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewTask {
-    /// What sort of work.
+    /// Store, restore or copy.
     pub kind: TaskKind,
-    /// Who works on it.
+    /// The kind of process that performs it.
     pub origin: Origin,
-    /// The image that is stored, or was.
+    /// The stored image.
     pub image_id: Option<String>,
-    /// The bucket of the archive, if it is in one.
+    /// The bucket of the archive; `None` for a file.
     pub bucket: Option<String>,
-    /// Its key there.
+    /// The key of the archive in the bucket.
     pub object_key: Option<String>,
-    /// From where, for people.
+    /// The source, for people.
     pub source: String,
-    /// To where, for people; what the task file of the work says as well, if there is one.
+    /// The target, for people; the task file has the same text.
     pub target: String,
-    /// The name that the new image will have.
+    /// The name of the new image.
     pub name: Option<String>,
-    /// The id that was promised for the new image.
+    /// The reserved id of the new image.
     pub reserved_id: Option<String>,
-    /// What a server needs to do it again.
+    /// The request in JSON, from which a server performs the task.
     pub request: Option<String>,
-    /// The account, Region and endpoints it is for: servers for others leave it alone.
+    /// Account, Region and endpoints: servers of other scopes leave the task alone.
     pub scope: Option<String>,
     /// Bytes of the volumes.
     pub size: u64,
 }
 
 impl NewTask {
-    /// A task of which nothing else is known.
+    /// A task without optional parts.
     pub fn new(
         kind: TaskKind,
         origin: Origin,
@@ -100,33 +98,33 @@ impl NewTask {
     }
 }
 
-/// A task as it is in the file.
+/// A task as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskRow {
-    /// Its number: later ones have higher ones.
+    /// Its number: later tasks have higher numbers.
     pub id: i64,
-    /// What was known when it was asked for.
+    /// The task as it was requested.
     pub task: NewTask,
-    /// What EC2 calls the image that was made.
+    /// EC2's id of the restored image.
     pub restored_id: Option<String>,
-    /// How far it is.
+    /// The state.
     pub state: TaskState,
     /// From 0 to 100, and 100 only when it is completed.
     pub percent: u8,
-    /// Bytes of volumes that were handled.
+    /// Bytes of volumes that were read or written.
     pub bytes: u64,
-    /// When it was asked for.
+    /// The time of the request.
     pub started: SystemTime,
-    /// When it ended.
+    /// The time of the end.
     pub ended: Option<SystemTime>,
-    /// Why it failed, and what to do; of one that is queued, what it waits for.
+    /// The reason of a failure, with advice; of a queued task the reason of the wait.
     pub reason: Option<String>,
-    /// The name of the owner that works on it.
+    /// The name of its owner.
     pub owner: Option<String>,
 }
 
 impl TaskRow {
-    /// What it waits for, if it waits.
+    /// The reason of the wait of a queued task.
     pub fn waits_for(&self) -> Option<&str> {
         (self.state == TaskState::Queued).then(|| self.reason.as_deref().unwrap_or("a server"))
     }

@@ -1,5 +1,5 @@
-//! Who works on tasks: a process, known by a file that it keeps locked. The system frees the lock
-//! when the process ends, whatever ends it.
+//! The owner of tasks: a process with a locked file. The kernel frees the lock when the process
+//! ends, however it ends.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -12,7 +12,7 @@ use crate::localfs::{LockAttempt, LockedFile, is_at, is_locked};
 
 const EXTENSION: &str = "lock";
 
-/// Whoever works on tasks, until it is dropped.
+/// An owner of tasks, until it is dropped.
 #[derive(Debug)]
 pub struct Owner {
     name: String,
@@ -21,7 +21,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Takes a new name below the state directory, and removes what others left there.
+    /// Takes a new name in the state directory, and removes the files of ended processes.
     pub fn register(state: &Path) -> Result<Self> {
         let directory = directory(state);
         let failed = |cause: std::io::Error| {
@@ -56,22 +56,21 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         own().remove(&self.name);
-        // Still locked: nobody else removes another one of this name. What cannot be removed is
-        // swept by the next.
+        // Still locked: no other process sweeps it. A file that stays is swept by the next owner.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Whether the owner of this name is at work.
+/// Tells whether the owner of this name is alive.
 pub(super) fn is_alive(state: &Path, name: &str) -> bool {
-    // Whoever clears away files does not end this process.
+    // This process is alive even if its file was removed.
     if own().contains(name) {
         return true;
     }
     match File::open(path_of(&directory(state), name)) {
         Ok(file) => is_locked(&file),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => false,
-        // What cannot be looked at is left alone.
+        // An unreadable file counts as locked.
         Err(_) => true,
     }
 }
@@ -90,7 +89,7 @@ fn path_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.{EXTENSION}"))
 }
 
-/// Removes the files of owners that ended without a word.
+/// Removes the files of owners that were killed.
 fn sweep(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {

@@ -1,4 +1,4 @@
-//! Which tasks are shown, and in which order: pure functions on rows.
+//! Selection, order and pages of tasks: pure functions on rows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,8 +6,8 @@ use super::schema::millis;
 use super::{Origin, TaskRow};
 use crate::base::fits_pattern;
 
-/// What is asked for. Empty lists ask for all. Of states and buckets there are filters, each of
-/// some patterns, of which a task has to fit one.
+/// The selected tasks. Empty lists select all. States and buckets have filters, each with some
+/// patterns; a task has to fit one pattern of each filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// `InProgress`, `Completed`, `Failed`.
@@ -23,17 +23,17 @@ pub struct Filter {
 pub struct Page {
     /// The newest first.
     pub rows: Vec<TaskRow>,
-    /// Where to go on, if there are more: hex digits with `-` between them.
+    /// The position of the next page: hexadecimal digits with `-` between them.
     pub next: Option<String>,
 }
 
-/// One task of each image, the newest first: one that is not over rather than one that is, then one
-/// of a server rather than a run of the program, then the newest. So whoever waits for what a
-/// server does is not told of what somebody tried by hand meanwhile. What has no image is left out.
+/// One task of each image, the newest first: an unfinished task before an ended one, then a task of
+/// a server before a run of the program, then the newest. So a client that polls for a task of a
+/// server does not see a run of the program. Tasks without an image are left out.
 pub fn newest_of_each(rows: Vec<TaskRow>) -> Vec<TaskRow> {
     let mut seen = HashSet::new();
     let mut rows = sorted(rows);
-    // Stable: the newest of those that are alike stays first.
+    // The sort is stable: of equal tasks the newest stays first.
     rows.sort_by_key(|row| (row.ended.is_some(), row.task.origin != Origin::Server));
     sorted(
         rows.into_iter()
@@ -42,9 +42,8 @@ pub fn newest_of_each(rows: Vec<TaskRow>) -> Vec<TaskRow> {
     )
 }
 
-/// At most `limit` of those tasks that are asked for, the newest first, from behind the place
-/// `after` which an earlier page gave. Tasks that came since then do not move it. `None` if no page
-/// ever gave such a place.
+/// At most `limit` selected tasks, the newest first, behind the position `after` of an earlier
+/// page. Newer tasks do not move the position. `None` if no page has such a position.
 pub fn page(
     rows: Vec<TaskRow>,
     filter: &Filter,
@@ -63,33 +62,34 @@ pub fn page(
         };
         newest_of_each(rows.into_iter().filter(asked).collect())
     };
-    let (mut states, mut buckets) = (Known::new(&filter.states), Known::new(&filter.buckets));
+    let (mut states, mut buckets) =
+        (CachedFilters::new(&filter.states), CachedFilters::new(&filter.buckets));
     let mut rows = rows.into_iter().filter(|row| {
-        after.is_none_or(|after| place(row) < after)
-            && states.let_through(row.state.name())
-            && buckets.let_through(row.task.bucket.as_deref().unwrap_or_default())
+        after.is_none_or(|after| position(row) < after)
+            && states.admits(row.state.name())
+            && buckets.admits(row.task.bucket.as_deref().unwrap_or_default())
     });
     let found: Vec<TaskRow> = rows.by_ref().take(limit).collect();
     let more = rows.next().is_some();
     let next = found.last().filter(|_| more).map(|row| {
-        let (millis, id) = place(row);
+        let (millis, id) = position(row);
         format!("{millis:x}-{id:x}")
     });
     Some(Page { rows: found, next })
 }
 
-/// Filters, and what they say of values that were looked at: there are few of them, and many rows.
-struct Known<'a> {
+/// Filters, with a cache of their results: there are few values and many rows.
+struct CachedFilters<'a> {
     filters: &'a [Vec<String>],
     values: HashMap<String, bool>,
 }
 
-impl<'a> Known<'a> {
+impl<'a> CachedFilters<'a> {
     fn new(filters: &'a [Vec<String>]) -> Self {
         Self { filters, values: HashMap::new() }
     }
 
-    fn let_through(&mut self, value: &str) -> bool {
+    fn admits(&mut self, value: &str) -> bool {
         if let Some(known) = self.values.get(value) {
             return *known;
         }
@@ -103,12 +103,12 @@ impl<'a> Known<'a> {
 }
 
 fn sorted(mut rows: Vec<TaskRow>) -> Vec<TaskRow> {
-    rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
+    rows.sort_by_key(|row| std::cmp::Reverse(position(row)));
     rows
 }
 
-/// By what tasks are ordered. It never changes.
-fn place(row: &TaskRow) -> (i64, i64) {
+/// The position of a task in the order. It never changes.
+fn position(row: &TaskRow) -> (i64, i64) {
     (millis(row.started), row.id)
 }
 

@@ -1,4 +1,4 @@
-//! The file: how it is opened, what its tables are, and how rows are read.
+//! The database file: opening, tables, and rows.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -10,10 +10,10 @@ use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior};
 use super::{NewTask, Origin, TaskRow};
 use crate::base::{Error, ErrorKind, Result, TaskKind, TaskState};
 
-/// What this version writes, and the only one it reads.
+/// The schema version that is written, and the only one that is read.
 const VERSION: i64 = 3;
-/// How long others may keep us waiting.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest wait for the lock of another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const TABLES: &str = "
 CREATE TABLE task (
@@ -46,29 +46,34 @@ CREATE INDEX task_image ON task (image_id);
 CREATE INDEX task_state ON task (state);
 CREATE INDEX task_ended ON task (ended);
 
-CREATE TABLE signature (signature BLOB PRIMARY KEY, used INTEGER NOT NULL, until INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE signature (
+    signature BLOB PRIMARY KEY,
+    used INTEGER NOT NULL,
+    until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE INDEX signature_until ON signature (until);
 PRAGMA user_version = 3;
 ";
 
 /// The columns that [`read`] reads, in its order.
-pub(super) const COLUMNS: &str = "id, kind, origin, image_id, bucket, object_key, source, target, name, reserved_id, request, scope, size, \
-     restored_id, state, percent, bytes, started, ended, reason, owner";
+pub(super) const COLUMNS: &str = "id, kind, origin, image_id, bucket, object_key, source, target, \
+     name, reserved_id, request, scope, size, restored_id, state, \
+     percent, bytes, started, ended, reason, owner";
 
 /// The name of the file in the state directory.
 pub(super) fn path_in(state: &Path) -> PathBuf {
     state.join("tasks.sqlite")
 }
 
-/// Opens the file, and makes it if there is none.
+/// Opens the file, or makes it.
 pub(super) fn open(state: &Path) -> Result<Connection> {
     let path = path_in(state);
     let located = |error: Error| error.at("path", path.display());
     DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(|cause| {
         Error::io("cannot make the state directory", cause).at("state_directory", state.display())
     })?;
-    // The files that SQLite makes beside it get its mode. One that is there is not opened: whoever
-    // closes it would let go all locks that this process has on it.
+    // SQLite gives this mode to the files beside it. An existing file is not opened here: closing
+    // it would release all POSIX locks of this process on it.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
         Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(located(Error::io("cannot make the record of tasks", cause)));
@@ -80,12 +85,12 @@ pub(super) fn open(state: &Path) -> Result<Connection> {
 
 fn prepare(path: &Path) -> Result<Connection> {
     let mut connection = Connection::open(path).map_err(failed)?;
-    connection.busy_timeout(PATIENCE).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     let version = user_version(&connection)?;
     if version > VERSION {
         return Err(newer(version));
     }
-    // Several may open a new file at once, and for this change nobody is made to wait.
+    // Several processes may open a new file at once, and SQLite does not wait for this change.
     let mut attempts = 0;
     loop {
         let changed =
@@ -126,15 +131,19 @@ fn user_version(connection: &Connection) -> Result<i64> {
 }
 
 fn newer(version: i64) -> Error {
-    Error::unsupported("the record of tasks was written by a newer amistore: use that one, or another state directory")
-        .code_as(crate::base::ErrorCode::NewerFormat)
-        .at("version", version)
-        .at("known", VERSION)
+    Error::unsupported(
+        "the record of tasks was written by a newer amistore: use that one, or another state \
+         directory",
+    )
+    .code_as(crate::base::ErrorCode::NewerFormat)
+    .at("version", version)
+    .at("known", VERSION)
 }
 
 fn older(version: i64) -> Error {
     Error::unsupported(
-        "the record of tasks was written by an amistore before the first release: move this file away, and a new one is made",
+        "the record of tasks was written by an amistore before the first release: move this file \
+         away, and a new one is made",
     )
     .at("version", version)
     .at("known", VERSION)
@@ -142,15 +151,16 @@ fn older(version: i64) -> Error {
 
 fn damaged() -> Error {
     Error::corrupt(
-        "the record of tasks is damaged: move this file away, with those beside it whose names begin alike, and a new one is made",
+        "the record of tasks is damaged: move this file away, with those beside it whose names \
+         begin alike, and a new one is made",
     )
 }
 
-/// What SQLite says, as an error of ours.
+/// An error of SQLite as [`Error`].
 pub(super) fn failed(cause: rusqlite::Error) -> Error {
     let code = match &cause {
         rusqlite::Error::SqliteFailure(error, _) => error.code,
-        // What is no word of ours.
+        // A value that this program does not write.
         rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
             ErrorCode::DatabaseCorrupt
         }
@@ -172,7 +182,7 @@ pub(super) fn failed(cause: rusqlite::Error) -> Error {
     error.because(cause)
 }
 
-/// A time in milliseconds, as it is kept.
+/// A time in milliseconds since 1970, as it is recorded.
 pub(super) fn millis(time: SystemTime) -> i64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

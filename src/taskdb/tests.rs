@@ -1,4 +1,4 @@
-//! The record with several who use it, and what they leave.
+//! The database with several processes, and the tasks that they leave.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -72,7 +72,7 @@ fn a_task_is_claimed_once_and_ends_as_its_owner_says() {
     );
     assert_eq!(other.claim(SCOPE, &second).expect("no error"), None);
     assert_eq!(one.unfinished().expect("counts"), (0, 2));
-    // Nobody ends what another works on.
+    // A process does not end the task of another owner.
     one.complete(b, &first).expect("no error");
     one.advance(a, &first, 100, 77).expect("notes");
     let rows = other.stores(&ScopeFilter::Scope(SCOPE), &["ami-1".to_owned()]).expect("rows");
@@ -80,11 +80,11 @@ fn a_task_is_claimed_once_and_ends_as_its_owner_says() {
     one.complete(a, &first).expect("ends");
     other.fail(b, &second, "no more room").expect("ends");
     let rows = one.recent(10).expect("rows");
-    let told: Vec<_> = rows
+    let ended: Vec<_> = rows
         .iter()
         .map(|row| (row.id, row.state.name(), row.percent, row.reason.as_deref()))
         .collect();
-    assert_eq!(told, [(b, "Failed", 0, Some("no more room")), (a, "Completed", 100, None)]);
+    assert_eq!(ended, [(b, "Failed", 0, Some("no more room")), (a, "Completed", 100, None)]);
     assert!(rows.iter().all(|row| row.ended.is_some() && row.owner.is_none()));
 }
 
@@ -141,7 +141,7 @@ fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
 #[test]
 fn files_of_owners_that_are_gone_are_removed_by_the_next() {
     let directory = TempDir::new().expect("a directory");
-    let held = Owner::register(directory.path()).expect("an owner");
+    let living = Owner::register(directory.path()).expect("an owner");
     let left = directory.path().join("runners/0123456789abcdef.lock");
     std::fs::write(&left, b"").expect("writes");
     let (one, other) = (
@@ -150,7 +150,7 @@ fn files_of_owners_that_are_gone_are_removed_by_the_next() {
     );
     assert!(!left.exists() && one.name() != other.name());
     assert!(
-        owner::is_alive(directory.path(), held.name())
+        owner::is_alive(directory.path(), living.name())
             && !owner::is_alive(directory.path(), "0123456789abcdef")
     );
 }
@@ -205,7 +205,7 @@ fn limits_are_those_of_what_waits_and_of_bytes_under_way() {
 }
 
 #[test]
-fn the_old_are_forgotten_and_reserved_ids_are_kept() {
+fn old_tasks_are_removed_and_reserved_ids_stay() {
     let directory = TempDir::new().expect("a directory");
     let (task_db, owner) = opened(&directory);
     for task in [restore("one", "ami-r1"), restore("two", "ami-r2"), store("ami-1", "b")] {
@@ -228,9 +228,11 @@ fn the_old_are_forgotten_and_reserved_ids_are_kept() {
     );
     // A server that is never stopped forgets, too.
     enqueue(&task_db, &store("ami-3", "b"));
-    let kept =
-        task_db.reserved(&ScopeFilter::Scope(SCOPE), "ami-r1").expect("no error").expect("kept");
-    assert_eq!(kept.restored_id.as_deref(), Some("ami-real"));
+    let row = task_db
+        .reserved(&ScopeFilter::Scope(SCOPE), "ami-r1")
+        .expect("no error")
+        .expect("it stays");
+    assert_eq!(row.restored_id.as_deref(), Some("ami-real"));
     assert_eq!(task_db.reserved(&ScopeFilter::Scope(SCOPE), "ami-r2").expect("no error"), None);
     assert_eq!(task_db.recent(10).expect("rows").len(), 2);
 }
@@ -253,7 +255,7 @@ fn a_scope_has_tasks_and_limits_of_its_own() {
         "of whatever account"
     );
     assert_eq!(task_db.stores(&ScopeFilter::Endpoints("where"), &[]).expect("rows").len(), 1);
-    // What nobody comes for does not wait for ever.
+    // A task that no server claims does not wait for ever.
     let old = millis(SystemTime::now() - LISTED_FOR - Duration::from_secs(1));
     change(
         directory.path(),
@@ -275,7 +277,7 @@ fn a_scope_has_tasks_and_limits_of_its_own() {
 }
 
 #[test]
-fn a_signature_is_used_once_whoever_is_asked_and_forgotten_when_it_is_not_valid_any_more() {
+fn a_signature_is_used_once_on_all_servers_and_forgotten_after_its_validity() {
     let directory = TempDir::new().expect("a directory");
     let ((one, _), (other, _)) = (opened(&directory), opened(&directory));
     let (soon, past) =
@@ -290,13 +292,13 @@ fn a_signature_is_used_once_whoever_is_asked_and_forgotten_when_it_is_not_valid_
     assert!(uses(&one, 1, soon) && uses(&one, 3, past) && uses(&one, 4, soon));
     drop((one, other));
     let (again, _) = opened(&directory);
-    assert!(!uses(&again, 1, soon), "whoever comes later knows of it");
-    let kept = Connection::open(path_in(directory.path())).expect("opens").query_row(
+    assert!(!uses(&again, 1, soon), "a later process knows of it");
+    let count = Connection::open(path_in(directory.path())).expect("opens").query_row(
         "SELECT COUNT(*) FROM signature",
         [],
         |row| row.get(0),
     );
-    assert_eq!(kept, Ok(3));
+    assert_eq!(count, Ok(3));
 }
 
 #[test]
@@ -321,7 +323,7 @@ fn nothing_is_written_to_a_file_that_is_gone() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn whoever_has_the_record_open_keeps_its_locks() {
+fn a_second_connection_does_not_release_the_locks_of_the_first() {
     use std::os::unix::fs::MetadataExt;
     let directory = TempDir::new().expect("a directory");
     let task_dbs = [opened(&directory), opened(&directory)];
@@ -338,7 +340,7 @@ fn whoever_has_the_record_open_keeps_its_locks() {
 }
 
 #[test]
-fn nobody_else_may_read_the_file() {
+fn other_users_may_not_read_the_file() {
     let directory = TempDir::new().expect("a directory");
     let (task_db, _) = opened(&directory);
     enqueue(&task_db, &store("ami-1", "b"));
@@ -440,7 +442,7 @@ fn pages_come_newest_first_and_stay_where_they_are_while_tasks_come() {
 }
 
 #[test]
-fn filters_choose_and_of_an_image_that_is_named_only_the_newest_task_is_told() {
+fn filters_select_and_of_a_named_image_only_the_newest_task_is_listed() {
     let rows = vec![
         row(1, "ami-1", "b", TaskState::Completed),
         row(2, "ami-1", "c", TaskState::Failed),

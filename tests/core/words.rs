@@ -5,19 +5,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Paths that are not held to the glossary yet. The list only becomes shorter.
-const NOT_YET: [&str; 13] = [
+const NOT_YET: [&str; 12] = [
     "src/aws/",
     "src/base/",
     "src/cli/",
     "src/engine/",
     "src/ops/",
-    "src/server/",
+    "src/server/refusal.rs",
+    "src/server/task_service/",
     "src/setup/",
-    "src/taskdb/",
     "tests/aws",
     "tests/cli/",
     "tests/core/",
-    "tests/server/",
     "tests/support/",
 ];
 

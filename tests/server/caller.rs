@@ -31,7 +31,7 @@ impl Bench {
         Self::with(HttpSettings::default())
     }
 
-    /// One that wants signatures.
+    /// An endpoint that requires signatures.
     pub fn signed() -> Self {
         Self::with(HttpSettings { keys: Some(keys()), ..HttpSettings::default() })
     }
@@ -128,7 +128,7 @@ pub fn borrowed(headers: &[(String, String)]) -> Vec<(&str, &str)> {
     headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
 
-/// What came back.
+/// A reply of the server.
 #[derive(Debug)]
 pub struct Reply {
     pub status: u16,
@@ -182,7 +182,7 @@ pub fn request(
 pub fn send(address: SocketAddr, request: &[u8]) -> Reply {
     let mut stream = TcpStream::connect(address).expect("connects");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
-    // Who is refused early does not read the rest.
+    // A server that refuses early does not read the rest.
     let _ = stream.write_all(request);
     read(&mut stream)
 }

@@ -33,7 +33,7 @@ const SCHEMAS: [Schema; 3] = [
     ),
 ];
 
-/// What goes wrong in names and values.
+/// Faulty names and values.
 const JUNK: [&str; 16] = [
     "",
     "\0",
@@ -125,9 +125,9 @@ fn what_is_right_arrives() {
         answer(schema.0, reply.body.as_bytes()).expect("an answer");
         match lock(&bench.memory.heard).pop().expect("the service was asked") {
             Heard::Store(request, false) => {
-                let place = format!("{}/{}", request.bucket, request.prefix);
+                let path = format!("{}/{}", request.bucket, request.prefix);
                 assert_eq!(
-                    (Some(request.image_id.to_string()), place.trim_end_matches('/')),
+                    (Some(request.image_id.to_string()), path.trim_end_matches('/')),
                     (sent("ImageId"), sent("Bucket").expect("one").trim_end_matches('/'))
                 );
                 assert_eq!(

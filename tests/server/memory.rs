@@ -30,7 +30,7 @@ pub struct Memory {
     pub panics: AtomicBool,
     pub used: Mutex<BTreeMap<[u8; 32], SystemTime>>,
     /// Whether creations wait until they are let go.
-    held: Mutex<bool>,
+    is_paused: Mutex<bool>,
     let_go: Condvar,
 }
 
@@ -69,11 +69,11 @@ pub fn restored(reserved: &str, real: Option<&str>, progress: RestoreProgress) -
 
 impl Memory {
     pub fn hold(&self) {
-        *lock(&self.held) = true;
+        *lock(&self.is_paused) = true;
     }
 
     pub fn let_go(&self) {
-        *lock(&self.held) = false;
+        *lock(&self.is_paused) = false;
         self.let_go.notify_all();
     }
 
@@ -85,9 +85,10 @@ impl Memory {
         let waits = !matches!(heard, Heard::Tasks(_));
         lock(&self.heard).push(heard);
         assert!(!self.panics.load(Ordering::SeqCst), "asked to panic");
-        let mut held = lock(&self.held);
-        while waits && *held {
-            held = self.let_go.wait(held).unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut is_paused = lock(&self.is_paused);
+        while waits && *is_paused {
+            is_paused =
+                self.let_go.wait(is_paused).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         lock(&self.refusal).clone().map_or(Ok(()), Err)
     }

@@ -1,4 +1,4 @@
-//! The desk: stores and restores as EC2's own tasks, durable and shared.
+//! The task service: stores and restores as EC2's own tasks, durable and shared.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +67,7 @@ impl Site {
             base: Duration::from_millis(1),
             cap: Duration::from_millis(4),
         };
-        let link = RequestSettings {
+        let requests = RequestSettings {
             retry,
             idle_timeout: Duration::from_secs(5),
             ..RequestSettings::default()
@@ -76,11 +76,11 @@ impl Site {
             state: StateDirectory::new(self.directory.path()),
             resources: Resources { threads: 2, memory: 256 << 20 },
             compute: access(self.aws.endpoint(), TestAws::ACCESS_KEY, TestAws::SECRET_KEY),
-            compute_requests: link.clone(),
+            compute_requests: requests.clone(),
             account_id: None,
             account_rate: Some(100_000),
             archive: access(self.s3.endpoint(), TestS3::ACCESS_KEY, TestS3::SECRET_KEY),
-            archive_requests: link,
+            archive_requests: requests,
             objects: ObjectOptions { part_size: Some(PART), ..ObjectOptions::default() },
             allow_public_bucket: false,
             limits: TaskLimits::default(),
@@ -247,7 +247,7 @@ fn what_cannot_be_stored_is_refused_at_once_and_in_the_words_of_ec2() {
 }
 
 #[test]
-fn of_one_image_one_store_runs_whoever_does_it_and_to_whatever_bucket() {
+fn of_one_image_one_store_runs_on_any_server_and_to_any_bucket() {
     let site = Site::new();
     site.hold_stores();
     let (service, other) = (site.service(), site.service());
@@ -287,7 +287,7 @@ fn of_one_image_one_store_runs_whoever_does_it_and_to_whatever_bucket() {
 }
 
 #[test]
-fn limits_of_what_waits_and_of_bytes_are_kept() {
+fn limits_of_waiting_tasks_and_of_bytes_hold() {
     let site = Site::new();
     site.hold_stores();
     let service =
@@ -356,7 +356,7 @@ fn a_server_that_is_stopped_in_the_middle_goes_on_and_makes_the_same_bytes() {
     );
     service.create_store(&store_request(&image, "second"), false).expect("taken on");
     completed(&service, &image);
-    assert_eq!(site.bytes("second", &key), bytes, "as if nobody had stopped");
+    assert_eq!(site.bytes("second", &key), bytes, "as if it had not been stopped");
     assert_eq!(tasks(&service).len(), 2, "each of them once");
 }
 
@@ -380,7 +380,7 @@ fn two_services_on_one_state_directory_do_each_task_once() {
 }
 
 #[test]
-fn a_store_that_fails_says_why_and_is_continued_by_whoever_asks_again() {
+fn a_store_that_fails_says_why_and_a_new_request_continues_it() {
     let site = Site::new();
     let service = site.service();
     let image = site.image("web");
@@ -454,7 +454,7 @@ fn a_task_that_waits_for_credentials_holds_no_other_up() {
 }
 
 #[test]
-fn whoever_comes_with_other_keys_of_the_account_goes_on_and_nobody_else() {
+fn other_keys_of_the_account_continue_a_task_and_no_other_account_does() {
     let site = Site::new();
     site.aws.add_key("AKIASECOND", "second", None);
     site.aws.add_key_of("210987654321", "AKIASTRANGER", "stranger", None);
@@ -477,13 +477,13 @@ fn whoever_comes_with_other_keys_of_the_account_goes_on_and_nobody_else() {
     drop(first);
     site.s3.clear_faults();
     site.aws.expire_key(TestAws::ACCESS_KEY);
-    // Whoever comes with the old key can do nothing, and says what is true.
+    // A server with the expired key can do nothing, and shows the true state.
     let late = site.service();
     wait_until("it to ask whose key it is", || site.aws.count("GetCallerIdentity") > 1);
     assert_eq!(task(&late, &image).state, "InProgress");
     let refusal = late
         .create_store(&store_request(&site.image("other"), BUCKET), false)
-        .expect_err("nobody believes it");
+        .expect_err("the key is expired");
     assert_eq!(refusal.status, 403, "{refusal:?}");
     drop(late);
     let stranger = with("AKIASTRANGER", "stranger");
@@ -497,7 +497,7 @@ fn whoever_comes_with_other_keys_of_the_account_goes_on_and_nobody_else() {
     );
     let second = with("AKIASECOND", "second");
     completed(&second, &image);
-    // Who says which account it is need not ask.
+    // With --account-id STS is not asked.
     let account = Some("210987654321".to_owned());
     let said = TaskService::start(TaskServiceSettings { account_id: account, ..site.settings() })
         .expect("a service");
@@ -567,7 +567,7 @@ fn what_cannot_be_restored_is_refused_at_once() {
     site.aws.clear_faults();
 }
 
-/// What a killed server had done last.
+/// The last step of a killed server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Last {
     Registered,
@@ -660,19 +660,19 @@ fn runs_of_the_program_are_listed_as_tasks_of_the_server_are() {
         sandbox.start(&mut command).wait().succeeded()
     };
     program(&["store", image.as_str(), "s3://second/x/"]);
-    let told = completed(&service, &image);
-    assert_eq!((told.bucket.as_str(), told.object_key), ("second", format!("x/{image}.bin")));
+    let result = completed(&service, &image);
+    assert_eq!((result.bucket.as_str(), result.object_key), ("second", format!("x/{image}.bin")));
     service.create_store(&store_request(&image, BUCKET), false).expect("taken on");
     assert_eq!(completed(&service, &image).bucket, BUCKET, "the newest of the image");
     program(&["restore", &format!("s3://second/x/{image}.bin"), "ec2", "--name", "by command"]);
     let listed = program(&["tasks", "--output", "json"]).json();
     let stores = listed["StoreImageTaskResults"].as_array().expect("a list");
-    let told: Vec<_> = stores
+    let states: Vec<_> = stores
         .iter()
         .map(|task| (task["Origin"].as_str(), task["StoreTaskState"].as_str()))
         .collect();
     assert_eq!(
-        told,
+        states,
         [(Some("server"), Some("Completed")), (Some("command"), Some("Completed"))],
         "{listed}"
     );

@@ -1,22 +1,21 @@
-//! The parameters of one action, taken one after the other; what is left in the end is none of the
-//! action's.
+//! The parameters of one action. Each is taken once; the action does not know the parameters that
+//! are left at the end.
 
 use std::collections::BTreeMap;
 
 use super::super::Refusal;
 use crate::aws::ec2_query::Params;
 
-/// Parameters by name. Each name stands once.
+/// Parameters by name. Names are unique.
 #[derive(Debug, Default)]
 pub(super) struct Arguments {
-    /// What stands before the names: `Filter.1.`.
+    /// The prefix of the names: `Filter.1.`.
     path: String,
     values: BTreeMap<String, String>,
 }
 
 impl Arguments {
-    /// All but `Action` and `Version`, and what clients of the oldest kind send with their
-    /// signature.
+    /// All parameters but `Action` and `Version`.
     pub(super) fn new(params: &Params) -> Result<Self, Refusal> {
         let mut values = BTreeMap::new();
         for (name, value) in params.pairs() {
@@ -32,7 +31,7 @@ impl Arguments {
         Ok(Self { path: String::new(), values })
     }
 
-    /// The whole name of a parameter, for messages.
+    /// The full name of a parameter, for messages.
     fn named(&self, name: &str) -> String {
         shown(&format!("{}{name}", self.path))
     }
@@ -41,7 +40,7 @@ impl Arguments {
         self.values.remove(name)
     }
 
-    /// A value that has to be there, and not empty.
+    /// A required value, which is not empty.
     pub(super) fn require(&mut self, name: &str) -> Result<String, Refusal> {
         self.take(name).filter(|value| !value.is_empty()).ok_or_else(|| {
             Refusal::client(
@@ -51,7 +50,7 @@ impl Arguments {
         })
     }
 
-    /// `true` or `false`, as EC2 writes it. Not given is false.
+    /// `true` or `false`, as EC2 writes it. A missing value is false.
     pub(super) fn flag(&mut self, name: &str) -> Result<bool, Refusal> {
         match self.take(name).as_deref() {
             None | Some("false") => Ok(false),
@@ -88,14 +87,14 @@ impl Arguments {
     fn groups(&mut self, name: &str) -> Result<BTreeMap<u32, Arguments>, Refusal> {
         let start = format!("{name}.");
         let mut groups: BTreeMap<u32, Arguments> = BTreeMap::new();
-        let ours: Vec<String> = self
+        let names: Vec<String> = self
             .values
             .range(start.clone()..)
             .map(|(name, _)| name)
             .take_while(|name| name.starts_with(&start))
             .cloned()
             .collect();
-        for name in ours {
+        for name in names {
             let rest = &name[start.len()..];
             let (number, member) = rest.split_once('.').unwrap_or((rest, ""));
             let number = counted(number).filter(|_| !rest.ends_with('.'));
@@ -122,19 +121,19 @@ impl Arguments {
         )
     }
 
-    /// Refuses what nobody took.
+    /// Refuses parameters that were not taken.
     pub(super) fn finish(self) -> Result<(), Refusal> {
         if self.values.is_empty() { Ok(()) } else { Err(self.unknown()) }
     }
 }
 
-/// A number of a list, from 1, written without zeros before it.
+/// A number of a list, from 1, without leading zeros.
 fn counted(digits: &str) -> Option<u32> {
     let plain = !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| plain)
 }
 
-/// What somebody sent, as it may stand in a message: short, and on one line.
+/// Text of a client for a message: at most 128 characters, on one line.
 pub(super) fn shown(text: &str) -> String {
     text.chars()
         .take(128)
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_not_recognized() {
+    fn a_name_without_a_number_is_not_recognized() {
         for form in [
             "Id.x=1",
             "Id.0=1",

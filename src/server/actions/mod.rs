@@ -1,7 +1,7 @@
-//! The three actions: from parameters to the service, and from what it says to XML.
+//! The three actions: parse parameters, call the service, and write the result as XML.
 //!
-//! Parameters are as strict as EC2's, so that a mistake is found here and not on the day it
-//! matters. Nothing here knows HTTP or signatures.
+//! Parameters are checked as strictly as by EC2, so that a script that works here works there. This
+//! layer knows neither HTTP nor signatures.
 
 mod arguments;
 mod restore;
@@ -13,7 +13,7 @@ use super::{Refusal, Service};
 use crate::aws::ec2_query::{Params, VERSION, Xml};
 use arguments::{Arguments, shown};
 
-/// An action of our own.
+/// An action of this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     CreateStore,
@@ -39,7 +39,7 @@ impl Action {
         }
     }
 
-    /// Answers. Blocks as long as the service does.
+    /// Performs the action. Blocks like the service.
     pub(super) fn answer(self, params: &Params, service: &dyn Service) -> Result<Xml, Refusal> {
         let mut arguments = Arguments::new(params)?;
         version(params)?;
@@ -61,7 +61,8 @@ fn version(params: &Params) -> Result<(), Refusal> {
         Some(VERSION) => Ok(()),
         Some(other) => {
             let message = format!(
-                "The requested version ({}) of service AmazonEC2 does not exist. Expecting {VERSION}",
+                "The requested version ({}) of service AmazonEC2 does not exist. \
+                 Expecting {VERSION}",
                 shown(other)
             );
             Err(Refusal::client("NoSuchVersion", message))
@@ -69,25 +70,25 @@ fn version(params: &Params) -> Result<(), Refusal> {
     }
 }
 
-/// An image that is asked for by EC2's id, or by one that was reserved for it.
-fn image_id(text: &str, names: &mut ImageIds<'_>) -> Result<crate::base::ImageId, Refusal> {
+/// EC2's id of an image that the request names by that id or by a reserved one.
+fn image_id(text: &str, image_ids: &mut ImageIds<'_>) -> Result<crate::base::ImageId, Refusal> {
     let id = super::image_ids::parse(text).ok_or_else(|| {
         Refusal::client(
             "InvalidAMIID.Malformed",
             format!("Invalid id: \"{}\" (expecting \"ami-...\")", shown(text)),
         )
     })?;
-    names.real(&id)
+    image_ids.real(&id)
 }
 
-/// Which tags a service takes.
+/// Limits of tags: their number, and the lengths of keys and values in UTF-16 units.
 struct TagRules {
     most: usize,
     key: usize,
     value: usize,
 }
 
-/// `Tag.N.Key` and `Tag.N.Value`. A key stands once, and a value that is not given is empty.
+/// Reads `Tag.N.Key` and `Tag.N.Value`. Keys are unique; a missing value is empty.
 fn tags(items: Vec<Arguments>, rules: &TagRules) -> Result<Vec<(String, String)>, Refusal> {
     if items.len() > rules.most {
         return Err(Refusal::client(
@@ -100,7 +101,7 @@ fn tags(items: Vec<Arguments>, rules: &TagRules) -> Result<Vec<(String, String)>
         let key = item.require("Key")?;
         let value = item.take("Value").unwrap_or_default();
         item.finish()?;
-        // Services count as Java does.
+        // AWS counts in UTF-16 units.
         for (what, text, most) in [("key", &key, rules.key), ("value", &value, rules.value)] {
             if text.encode_utf16().count() > most {
                 return Err(Refusal::value(format!(
@@ -132,7 +133,8 @@ fn tags(items: Vec<Arguments>, rules: &TagRules) -> Result<Vec<(String, String)>
     Ok(tags)
 }
 
-/// Letters, digits, `.`, `_` and `-`; S3-compatible stores allow more than S3.
+/// Checks the name of a bucket: letters, digits, `.`, `_` and `-`. S3-compatible stores allow more
+/// than S3.
 fn bucket(name: &str) -> Result<(), Refusal> {
     let allowed = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     if allowed

@@ -6,7 +6,7 @@ use super::{TagRules, bucket, object_key, tags};
 use crate::aws::ec2_query::Xml;
 use crate::base::check_image_name;
 
-/// Of EC2's resources.
+/// Limits of the tags of EC2's resources.
 const TAGS: TagRules = TagRules { most: 50, key: 128, value: 256 };
 
 pub(super) fn answer(
@@ -20,20 +20,21 @@ pub(super) fn answer(
     let (mut image_tags, mut snapshot_tags) = (None, None);
     for mut item in arguments.items("TagSpecification")? {
         let kind = item.require("ResourceType")?;
-        let of_item = tags(item.items("Tag")?, &TAGS)?;
+        let item_tags = tags(item.items("Tag")?, &TAGS)?;
         item.finish()?;
-        let place = match kind.as_str() {
+        let tags = match kind.as_str() {
             "image" => &mut image_tags,
             "snapshot" => &mut snapshot_tags,
             other => {
                 let message = format!(
-                    "'{}' is not a valid taggable resource type for this operation: image and snapshot are",
+                    "'{}' is not a valid taggable resource type for this operation: \
+                     image and snapshot are",
                     shown(other)
                 );
                 return Err(Refusal::value(message));
             }
         };
-        if place.replace(of_item).is_some() {
+        if tags.replace(item_tags).is_some() {
             return Err(Refusal::value(format!(
                 "TagSpecification names the resource type '{kind}' more than once"
             )));

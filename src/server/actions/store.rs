@@ -6,7 +6,7 @@ use super::arguments::Arguments;
 use super::{TagRules, bucket, image_id, object_key, tags};
 use crate::aws::ec2_query::Xml;
 
-/// Of S3's objects.
+/// Limits of the tags of S3's objects.
 const TAGS: TagRules = TagRules { most: 10, key: 128, value: 256 };
 
 pub(super) fn answer(
@@ -15,11 +15,11 @@ pub(super) fn answer(
     service: &dyn Service,
 ) -> Result<Xml, Refusal> {
     let image = arguments.require("ImageId")?;
-    let place = arguments.require("Bucket")?;
+    let bucket_path = arguments.require("Bucket")?;
     let tags = tags(arguments.items("S3ObjectTag")?, &TAGS)?;
     arguments.finish()?;
     let image_id = image_id(&image, &mut ImageIds::new(service))?;
-    let (name, path) = place.split_once('/').unwrap_or((&place, ""));
+    let (name, path) = bucket_path.split_once('/').unwrap_or((&bucket_path, ""));
     bucket(name)?;
     let path = path.trim_end_matches('/');
     let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };

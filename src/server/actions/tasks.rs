@@ -11,16 +11,15 @@ use crate::aws::ec2_query::Xml;
 use crate::base::hex;
 use crate::codec::sha256;
 
-/// Images of one question, as EC2 has it.
+/// The most images of one request, as EC2 has it.
 const MAX_IMAGES: usize = 20;
-/// Tasks of one page that a client can ask for.
+/// The largest MaxResults, as EC2 has it.
 const MAX_RESULTS: usize = 200;
-/// Tasks of one page for a client that does not say: those who do not read pages should rarely miss
-/// one.
-const PLAIN_RESULTS: usize = 1000;
-/// Values of filters in one question, as EC2 has it.
+/// Tasks of one page without MaxResults: large, because some clients read only the first page.
+const DEFAULT_RESULTS: usize = 1000;
+/// The most values of filters of one request, as EC2 has it.
 const MAX_FILTER_VALUES: usize = 200;
-/// The longest token that is looked at.
+/// The longest pagination token.
 const MAX_TOKEN_BYTES: usize = 512;
 
 pub(super) fn answer(
@@ -43,14 +42,14 @@ pub(super) fn answer(
         )));
     }
     let mut query = StoreQuery {
-        limit: limit.as_deref().map_or(Ok(PLAIN_RESULTS), results)?,
+        limit: limit.as_deref().map_or(Ok(DEFAULT_RESULTS), results)?,
         ..StoreQuery::default()
     };
     read_filters(filters, &mut query)?;
     arguments.finish()?;
-    let mut names = ImageIds::new(service);
+    let mut image_ids = ImageIds::new(service);
     for id in &ids {
-        let id = image_id(id, &mut names)?;
+        let id = image_id(id, &mut image_ids)?;
         if !query.image_ids.contains(&id) {
             query.image_ids.push(id);
         }
@@ -65,7 +64,7 @@ pub(super) fn answer(
         return Err(Refusal::dry_run());
     }
     let page = service.store_tasks(&query)?;
-    Ok(written(page, &names, &binding))
+    Ok(written(page, &image_ids, &binding))
 }
 
 fn results(text: &str) -> Result<usize, Refusal> {
@@ -74,13 +73,14 @@ fn results(text: &str) -> Result<usize, Refusal> {
     });
     number.ok_or_else(|| {
         Refusal::value(format!(
-            "Value ( {} ) for parameter maxResults is invalid. Expecting a value between 1 and {MAX_RESULTS}",
+            "Value ( {} ) for parameter maxResults is invalid. \
+             Expecting a value between 1 and {MAX_RESULTS}",
             shown(text)
         ))
     })
 }
 
-/// Values of one filter are alternatives, filters together are conditions.
+/// Reads the filters. The values of one filter are alternatives; all filters have to match.
 fn read_filters(filters: Vec<Arguments>, query: &mut StoreQuery) -> Result<(), Refusal> {
     let mut count = 0;
     for mut filter in filters {
@@ -108,10 +108,11 @@ fn read_filters(filters: Vec<Arguments>, query: &mut StoreQuery) -> Result<(), R
     Ok(())
 }
 
-/// What makes a token one of this question. The size of a page may change between two of them.
+/// A digest of the request, which binds a pagination token to it. MaxResults is not part of it: it
+/// may change between two pages.
 fn binding(query: &StoreQuery) -> String {
-    let asked = format!("{:?} {:?} {:?}", query.image_ids, query.states, query.buckets);
-    hex(&sha256::digest(asked.as_bytes())[..8])
+    let text = format!("{:?} {:?} {:?}", query.image_ids, query.states, query.buckets);
+    hex(&sha256::digest(text.as_bytes())[..8])
 }
 
 fn after(token: &str, binding: &str) -> Result<String, Refusal> {
@@ -129,10 +130,10 @@ fn after(token: &str, binding: &str) -> Result<String, Refusal> {
     })
 }
 
-fn written(page: StorePage, names: &ImageIds<'_>, binding: &str) -> Xml {
+fn written(page: StorePage, image_ids: &ImageIds<'_>, binding: &str) -> Xml {
     let items = page.tasks.into_iter().map(|task| {
         Xml::new()
-            .text("amiId", names.requested(&task.image_id))
+            .text("amiId", image_ids.requested(&task.image_id))
             .text("taskStartTime", milliseconds(task.started))
             .text("bucket", task.bucket)
             .text("s3objectKey", task.object_key)

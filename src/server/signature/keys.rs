@@ -1,4 +1,4 @@
-//! Access keys that are believed, out of a file as the AWS tools have it.
+//! The access keys of clients, from a credentials file of the AWS tools.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -62,20 +62,21 @@ impl AccessKeys {
                 Error::usage("not a credentials file: a line is neither [profile] nor name = value")
                     .at("line", number + 1)
             })?;
-            let place = match name.trim() {
+            let part = match name.trim() {
                 "aws_access_key_id" => &mut id,
                 "aws_secret_access_key" => &mut secret,
                 _ => continue,
             };
             let value = value.trim();
-            if value.is_empty() || place.replace(value.to_owned()).is_some() {
+            if value.is_empty() || part.replace(value.to_owned()).is_some() {
                 return Err(Error::usage("a key of a profile is empty, or stands there twice")
                     .at("line", number + 1));
             }
         }
         if keys.is_empty() {
             return Err(Error::usage(
-                "no access key is in the file: it needs [profile], aws_access_key_id = ... and aws_secret_access_key = ...",
+                "no access key is in the file: it needs [profile], aws_access_key_id = ... and \
+                 aws_secret_access_key = ...",
             ));
         }
         Ok(Self(keys))
@@ -86,7 +87,7 @@ impl AccessKeys {
     }
 }
 
-/// Reads a file of secrets that nobody else may read.
+/// Reads a file of secrets; refuses a file that other users may read.
 pub fn read_private(path: &Path, what: &str) -> Result<String> {
     let failed = |cause| {
         Error::io(format!("cannot read the file of {what}"), cause).at("path", path.display())
@@ -118,7 +119,9 @@ mod tests {
 
     #[test]
     fn profiles_are_read() {
-        let text = "# ours\n[default]\naws_access_key_id = AKIA1\naws_secret_access_key=a/b+c=\nregion = x\n\n[other]\naws_secret_access_key = s\naws_access_key_id = AKIA2\n";
+        let text = "# ours\n[default]\naws_access_key_id = AKIA1\naws_secret_access_key=a/b+c=\n\
+                    region = x\n\n[other]\naws_secret_access_key = s\n\
+                    aws_access_key_id = AKIA2\n";
         let keys = AccessKeys::parse(text).expect("reads");
         assert_eq!(
             (keys.secret("AKIA1"), keys.secret("AKIA2"), keys.secret("AKIA3")),

@@ -1,11 +1,11 @@
-//! What all tasks of a server did since it began.
+//! Counters of all tasks since the start of the server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::{Event, Observer};
 
-/// Counts, and passes on what is worth a line in a log.
+/// Counts events, and forwards warnings, notes, damage and retries to the log.
 pub(super) struct Counters {
     inner: Arc<dyn Observer>,
     bytes: AtomicU64,
@@ -15,7 +15,7 @@ pub(super) struct Counters {
     failed: AtomicU64,
 }
 
-/// The numbers of a tally.
+/// The counters at one moment.
 pub(super) struct CountersSnapshot {
     pub(super) bytes: u64,
     pub(super) transferred: u64,

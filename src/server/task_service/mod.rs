@@ -1,8 +1,7 @@
-//! The service with real work behind it: requests are checked and recorded, and workers do what is
-//! recorded, one after the other and some at a time.
+//! The service: it checks requests and records them as tasks, and workers perform the tasks.
 //!
-//! Whatever ends a server, the next one on the same state directory goes on where it stopped;
-//! several of them share the work. It does not know HTTP.
+//! However a server ends, the next one on the same state directory continues its tasks; several
+//! servers share the work. It does not know HTTP.
 
 mod counters;
 mod refusal;
@@ -26,72 +25,75 @@ use crate::setup::{Recorder, Resources, told};
 use crate::taskdb::{Owner, Rules, ScopeFilter, TaskDb};
 use counters::Counters;
 
-/// The level at which servers compress.
+/// The zstd level of servers.
 const LEVEL: i32 = 1;
 
-/// Before the account is asked for again, if that failed; no part of the asking takes longer.
+/// The pause after a failed request for the account, and the longest time of each of its parts.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-/// How much is taken on.
+/// The account of credentials without any identity..
+const ANY_ACCOUNT: &str = "unknown";
+
+/// Limits of the tasks of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskLimits {
-    /// Tasks that are worked on at once.
+    /// Tasks that run at one moment.
     pub max_tasks: usize,
     /// Tasks that wait.
     pub max_queued: u64,
-    /// Bytes of volumes in all unfinished stores. One task alone may be larger.
+    /// Bytes of the volumes of all unfinished stores. One task alone may be larger.
     pub store_bytes: u64,
-    /// The same of restores.
+    /// Bytes of the volumes of all unfinished restores. One task alone may be larger.
     pub restore_bytes: u64,
 }
 
 impl Default for TaskLimits {
-    /// Two at once, a hundred that wait, and as many bytes as AWS allows an account.
+    /// Two running tasks, a hundred waiting ones, and the bytes that AWS allows an account.
     fn default() -> Self {
         Self { max_tasks: 2, max_queued: 100, store_bytes: 1_200 << 30, restore_bytes: 600 << 30 }
     }
 }
 
-/// What a desk needs.
+/// Settings of a [`TaskService`].
 #[derive(Clone)]
 pub struct TaskServiceSettings {
-    /// Where tasks are recorded, and unfinished work is remembered.
+    /// The directory of the task database and of task files.
     pub state: StateDirectory,
-    /// Threads that compute, and memory of all tasks together: each gets its part of the memory.
+    /// Threads, and the memory of all tasks together: each task gets an equal part of the memory.
     pub resources: Resources,
     /// Credentials, Region and endpoint of EC2 and EBS.
     pub compute: Access,
-    /// How requests to EC2 and EBS are made.
+    /// Timeouts and retries of requests to EC2 and EBS.
     pub compute_requests: RequestSettings,
-    /// The account of the credentials for EC2, if it is not to be asked for.
+    /// The account of the credentials for EC2; `None` asks STS.
     pub account_id: Option<String>,
-    /// Blocks a second that the account may read or write, if it is not what the Region gives.
+    /// Blocks a second that the account may read or write; `None` for the quota of the Region.
     pub account_rate: Option<u32>,
     /// Credentials, Region and endpoint of S3.
     pub archive: Access,
-    /// How requests to S3 are made.
+    /// Timeouts and retries of requests to S3.
     pub archive_requests: RequestSettings,
-    /// What is asked for with every object. The memory for parts is planned.
+    /// Options of all objects. The memory for parts is planned.
     pub objects: ObjectOptions,
-    /// Whether archives may go to a bucket that everybody may read.
+    /// Whether archives may be stored in a public bucket.
     pub allow_public_bucket: bool,
-    /// How much is taken on.
+    /// Limits of the tasks.
     pub limits: TaskLimits,
-    /// What `amistore tasks` shows as the command that continues the work.
+    /// The command that continues the work, for `amistore tasks`.
     pub command: Vec<String>,
-    /// Asks everything to stop; [`TaskService::stop`] sets it. It must not be a part of another one.
+    /// Stops all work; [`TaskService::stop`] cancels it. It must not be the child of another token.
     pub cancel: Cancel,
-    /// Hears of warnings, notes and repeated requests of all tasks.
+    /// Gets the warnings, notes and repeated requests of all tasks.
     pub observer: Arc<dyn Observer>,
 }
 
-/// Takes requests, and works on them until it is stopped or dropped.
+/// Records requests as tasks, and performs them until it is stopped or dropped.
 pub struct TaskService {
     shared: Arc<Shared>,
     workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What requests and workers share.
+/// State that requests and workers share.
 struct Shared {
     settings: TaskServiceSettings,
     task_db: Arc<TaskDb>,
@@ -99,26 +101,28 @@ struct Shared {
     session: Session,
     compute: Compute,
     archive: S3Connection,
-    /// What this server is for, once that is known: others leave its tasks alone.
+    /// The account, Region and endpoints of this server, once the account is known: servers of
+    /// other scopes leave its tasks alone.
     scope: OnceLock<String>,
-    /// When and why the account could not be found out.
+    /// The time and error of the last failed request for the account.
     asked: Mutex<Option<(Instant, Error)>>,
     counters: Arc<Counters>,
-    /// Tasks that are worked on, by their number.
+    /// Running tasks by their number.
     running: Mutex<HashMap<i64, Recorder>>,
-    /// Workers wait here.
+    /// With `wake`: workers without a task wait here.
     idle: Mutex<()>,
     wake: Condvar,
 }
 
 impl TaskService {
-    /// Opens the record of tasks and starts to work on what is in it. No request is made before
-    /// there is a task.
+    /// Opens the task database and starts its workers. No request to AWS is made before there is a
+    /// task.
     pub fn start(settings: TaskServiceSettings) -> Result<Arc<Self>> {
         let limits = settings.limits;
         if limits.max_tasks == 0 || limits.max_queued == 0 {
             return Err(Error::usage(
-                "a server that may do nothing is of no use: allow at least one task, running and waiting",
+                "a server that may do nothing is of no use: allow at least one task, running and \
+                 waiting",
             ));
         }
         let share = share_of(&settings);
@@ -127,7 +131,8 @@ impl TaskService {
             Error::new(
                 ErrorKind::Limit,
                 format!(
-                    "the memory is too little for {} tasks at a time: give --memory {least}MiB, or allow fewer tasks",
+                    "the memory is too little for {} tasks at a time: give --memory {least}MiB, or \
+                     allow fewer tasks",
                     limits.max_tasks
                 ),
             )
@@ -173,14 +178,14 @@ impl TaskService {
         Ok(Arc::new(service))
     }
 
-    /// Stops all work, and returns when nobody works any more. Tasks stay in progress: the next
-    /// server goes on with them.
+    /// Stops all work, and returns when all workers have ended. Tasks stay in progress: the next
+    /// server continues them.
     pub fn stop(&self) {
         self.shared.settings.cancel.cancel();
         self.shared.wake_all();
         let workers = std::mem::take(&mut *lock(&self.workers));
         for worker in workers {
-            // A panic in it was caught, and is the failure of its task.
+            // The panic of a task was caught and recorded as its failure.
             let _ = worker.join();
         }
     }
@@ -235,14 +240,14 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// Who and where: the account, and Region and endpoints. The account is asked for when it is
-    /// needed for the first time; it is not told by the names of keys, because those change, and
-    /// tasks would be nobody's.
+    /// The scope: account, Region and endpoints. STS is asked for the account when it is needed for
+    /// the first time. Access keys do not identify it: they are rotated, and their tasks would be
+    /// orphaned.
     fn scope(&self) -> Result<&str> {
         if let Some(scope) = self.scope.get() {
             return Ok(scope);
         }
-        // Of those who need it at the same time one asks, and all hear what came of it.
+        // Of concurrent callers one asks, and all get its result.
         let mut failed = lock(&self.asked);
         if let Some(scope) = self.scope.get() {
             return Ok(scope);
@@ -253,29 +258,30 @@ impl Shared {
         match self.who() {
             Ok(who) => self.know(&who),
             Err(error) => {
-                let told = unknown(&error);
+                let unknown = unknown(&error);
                 *failed = Some((Instant::now(), error));
-                Err(told)
+                Err(unknown)
             }
         }
     }
 
     fn know(&self, who: &str) -> Result<&str> {
-        let scope = format!("{who} {}", self.place());
-        // These may be other credentials than those that were refused.
+        let scope = format!("{who} {}", self.endpoints());
+        // These may be other credentials than the ones for which tasks wait.
         self.task_db.rouse(&scope)?;
         Ok(self.scope.get_or_init(|| scope))
     }
 
     fn who(&self) -> Result<String> {
         let access = &self.settings.compute;
-        // Nobody waits for long: with credentials that can be used it is one short request.
-        let link = &self.settings.compute_requests;
-        let retry = RetryPolicy { max_attempts: link.retry.max_attempts.min(2), ..link.retry };
+        // Short timeouts: with valid credentials it is one short request.
+        let requests = &self.settings.compute_requests;
+        let retry =
+            RetryPolicy { max_attempts: requests.retry.max_attempts.min(2), ..requests.retry };
         let settings = RequestSettings {
             retry,
-            idle_timeout: link.idle_timeout.min(ASK_AGAIN),
-            ..link.clone()
+            idle_timeout: requests.idle_timeout.min(ASK_AGAIN),
+            ..requests.clone()
         };
         let access_to_sts = Access {
             connect_timeout: Some(access.connect_timeout.unwrap_or(ASK_AGAIN).min(ASK_AGAIN)),
@@ -284,7 +290,7 @@ impl Shared {
         if let Some(account) = self.session.account(&access_to_sts, &settings)? {
             return Ok(account);
         }
-        // Where nobody knows accounts, profiles tell them apart, and keys that stay.
+        // A compatible service without accounts: profiles and long-lived keys distinguish users.
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Ok(match (&access.credentials, &access.profile) {
             (Credentials::Static(credentials), _) => credentials.access_key_id.clone(),
@@ -295,24 +301,24 @@ impl Shared {
                     .clone()
                     .or_else(|| variable("AWS_PROFILE"))
                     .or(key)
-                    .unwrap_or_else(|| "somebody".to_owned())
+                    .unwrap_or_else(|| ANY_ACCOUNT.to_owned())
             }
         })
     }
 
-    fn place(&self) -> String {
+    fn endpoints(&self) -> String {
         let archive_profile = self.settings.archive.profile.as_deref().unwrap_or_default();
         let (region, ec2, ebs) =
             (self.compute.ec2.region(), self.compute.ec2.endpoint(), self.compute.ebs.endpoint());
         format!("{region} ec2={ec2} ebs={ebs} s3={} as={archive_profile}", self.archive.endpoint())
     }
 
-    /// Whose tasks are told of. Nobody is asked for that: how far a task is can be told without
-    /// AWS.
-    fn with_scope<T>(&self, tell: impl FnOnce(&ScopeFilter<'_>) -> T) -> T {
+    /// Reads the tasks of this server. The account may be unknown: no request to AWS is made for
+    /// reading.
+    fn with_scope<T>(&self, read: impl FnOnce(&ScopeFilter<'_>) -> T) -> T {
         match self.scope.get() {
-            Some(scope) => tell(&ScopeFilter::Scope(scope)),
-            None => tell(&ScopeFilter::Endpoints(&self.place())),
+            Some(scope) => read(&ScopeFilter::Scope(scope)),
+            None => read(&ScopeFilter::Endpoints(&self.endpoints())),
         }
     }
 
@@ -329,7 +335,7 @@ fn unknown(cause: &Error) -> Error {
     .because(told(cause))
 }
 
-/// What one task may take.
+/// The resources of one task.
 fn share_of(settings: &TaskServiceSettings) -> Resources {
     Resources {
         threads: settings.resources.threads,

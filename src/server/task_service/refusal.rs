@@ -6,18 +6,19 @@ use crate::base::{Error, ErrorCode};
 use crate::setup::told;
 use crate::taskdb::Conflict;
 
-/// The record of tasks cannot be read or written.
+/// The refusal if the task database cannot be read or written.
 pub(super) fn of_record(error: &Error) -> Refusal {
     Refusal::from(&error.duplicate().code_as(ErrorCode::TaskDatabaseUnusable))
 }
 
-/// An archive cannot be restored from.
+/// The refusal for an object that is not a sound archive.
 pub(super) fn of_archive(error: &Error) -> Refusal {
     let refusal = Refusal::from(error);
     let message = match error.code() {
         Some(ErrorCode::AwsImageObject | ErrorCode::DiskImage | ErrorCode::NotAnArchive) => {
             format!(
-                "The object is not an archive of amistore, and only those are restored here; EC2 itself restores its own: {}",
+                "The object is not an archive of amistore, and only those are restored here; \
+                 EC2 itself restores its own: {}",
                 told(error)
             )
         }
@@ -26,20 +27,22 @@ pub(super) fn of_archive(error: &Error) -> Refusal {
     Refusal { message, ..refusal }
 }
 
-/// An object is there already.
+/// The refusal if the object exists.
 pub(super) fn already_stored() -> Refusal {
     Refusal::client(
         "InvalidRequest",
-        "The AMI already exists in the bucket. You can't create multiple copies of an AMI in the same S3 bucket.",
+        "The AMI already exists in the bucket. You can't create multiple copies of an AMI in the \
+         same S3 bucket.",
     )
 }
 
-/// The record speaks against a task.
+/// The refusal of a conflict with recorded tasks.
 pub(super) fn of_conflict(conflict: Conflict, name: &str) -> Refusal {
     match conflict {
         Conflict::Storing => Refusal::client(
             "InvalidRequest",
-            "A CreateStoreImageTask is already in progress for the AMI. You can't run multiple concurrent store image requests for the same AMI.",
+            "A CreateStoreImageTask is already in progress for the AMI. You can't run multiple \
+             concurrent store image requests for the same AMI.",
         ),
         Conflict::Name(reserved) => Refusal::client(
             "InvalidAMIName.Duplicate",
@@ -52,7 +55,8 @@ pub(super) fn of_conflict(conflict: Conflict, name: &str) -> Refusal {
         Conflict::Bytes(bytes) => Refusal::client(
             "ResourceLimitExceeded",
             format!(
-                "tasks of this kind for {} GB are in progress already: ask again when some have ended",
+                "tasks of this kind for {} GB are in progress already: ask again when some have \
+                 ended",
                 bytes >> 30
             ),
         ),

@@ -1,4 +1,4 @@
-//! Requests for work: what can be found out at once is, and what is taken on is recorded.
+//! Checks requests for tasks at once, and records accepted tasks.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +12,10 @@ use crate::object::ObjectStore;
 use crate::setup::{look_at_bucket, restore_target, task_target};
 use crate::taskdb::{NewTask, Origin, Rules};
 
-/// Memory of an image that is only looked at.
+/// The memory of a destination that is only checked.
 const NOTHING_IS_SENT: u64 = 1 << 20;
 
-/// What a store is made of again.
+/// The stored request of a store.
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoreWork {
     pub(super) image_id: String,
@@ -24,7 +24,7 @@ pub(super) struct StoreWork {
     pub(super) tags: Vec<(String, String)>,
 }
 
-/// What a restore is made of again.
+/// The stored request of a restore.
 #[derive(Serialize, Deserialize)]
 pub(super) struct RestoreWork {
     pub(super) bucket: String,
@@ -35,7 +35,7 @@ pub(super) struct RestoreWork {
 }
 
 impl RestoreWork {
-    /// What is to be different of the image.
+    /// The changes to the image.
     pub(super) fn edits(&self) -> Edits {
         Edits {
             name: self.name.clone(),
@@ -58,7 +58,7 @@ impl Shared {
         let size = Ec2Image::examine(&compute.ec2, &compute.ebs, &compute.quotas, id)
             .map_err(|error| Refusal::from(&error))?;
         let object_key = format!("{}{id}.bin", request.prefix);
-        let place = S3Location { bucket: bucket.clone(), key: object_key.clone() };
+        let location = S3Location { bucket: bucket.clone(), key: object_key.clone() };
         let store = self.bucket(bucket);
         let work = StoreWork {
             image_id: id.to_string(),
@@ -77,11 +77,11 @@ impl Shared {
                 TaskKind::Store,
                 Origin::Server,
                 id.as_str(),
-                task_target(&store, &place.to_string()),
+                task_target(&store, &location.to_string()),
             )
         };
         let rules = self.rules(self.settings.limits.store_bytes);
-        // Not the last word, but said before an upload is tried.
+        // `enqueue` checks this again; here it comes before the trial upload.
         self.check(&task, &rules)?;
         look_at_bucket(
             &store,
@@ -93,7 +93,7 @@ impl Shared {
         match store.exists(&object_key) {
             Ok(true) => return Err(refusal::already_stored()),
             Ok(false) => {}
-            // Without the permission to list, S3 does not tell. The work will find out.
+            // Without the permission to list, S3 hides missing keys. The task finds out.
             Err(error) if error.kind() == ErrorKind::Denied => {}
             Err(error) => return Err(Refusal::from(&error)),
         }
@@ -124,8 +124,7 @@ impl Shared {
                 "The stored image has no name: the request must contain the parameter Name",
             ));
         };
-        // That of the archive, too: what EC2 does not take is said now, and not when all blocks are
-        // there.
+        // The name of the archive, too: EC2 would refuse it only after all blocks are written.
         check_image_name(&name).map_err(|error| Refusal::from(&error))?;
         let work = RestoreWork {
             bucket: request.bucket.clone(),
@@ -142,9 +141,9 @@ impl Shared {
             edits: work.edits(),
             observer: self.counters.clone(),
         };
-        let place = Ec2Destination::new(options.clone());
-        place.check(document).map_err(|error| Refusal::from(&error))?;
-        place.check_access().map_err(|error| Refusal::from(&error))?;
+        let destination = Ec2Destination::new(options.clone());
+        destination.check(document).map_err(|error| Refusal::from(&error))?;
+        destination.check_access().map_err(|error| Refusal::from(&error))?;
         let reserved = reserve().map_err(|error| refusal::of_record(&error))?;
         let task = NewTask {
             image_id: document.image_id().map(ToString::to_string),
@@ -171,7 +170,7 @@ impl Shared {
         Ok(reserved)
     }
 
-    /// The bucket of a request, to be looked at.
+    /// The bucket of a request.
     fn bucket(&self, name: &str) -> S3Store {
         let options = self.settings.archive_requests.object_options(self.settings.objects.clone());
         S3Store::new(self.archive.clone(), name, options)

@@ -1,4 +1,4 @@
-//! What is told of tasks.
+//! Tasks as clients and pages see them.
 
 use super::super::{
     Overview, Refusal, RestoreProgress, RestoredImage, Running, StorePage, StoreQuery, StoreResult,
@@ -7,7 +7,7 @@ use super::{Shared, lock, refusal};
 use crate::base::{Error, ImageId, Result, TaskState};
 use crate::taskdb::{Filter, TaskRow, page};
 
-/// Tasks of an overview.
+/// The most tasks of an overview.
 const SHOWN: usize = 200;
 
 impl Shared {
@@ -40,16 +40,16 @@ impl Shared {
     pub(super) fn overview(&self) -> Result<Overview, Refusal> {
         let read = || Ok::<_, Error>((self.task_db.recent(SHOWN)?, self.task_db.unfinished()?));
         let (rows, (queued, running)) = read().map_err(|error| refusal::of_record(&error))?;
-        let told = self.counters.snapshot();
+        let counters = self.counters.snapshot();
         Ok(Overview {
             tasks: rows.into_iter().map(|row| self.shown(row)).collect(),
             queued,
             running,
-            completed: told.completed,
-            failed: told.failed,
-            bytes: told.bytes,
-            transferred: told.transferred,
-            retries: told.retries,
+            completed: counters.completed,
+            failed: counters.failed,
+            bytes: counters.bytes,
+            transferred: counters.transferred,
+            retries: counters.retries,
         })
     }
 
@@ -66,7 +66,7 @@ impl Shared {
     }
 
     fn shown(&self, row: TaskRow) -> Running {
-        // Of those that are worked on here more is known than is noted.
+        // For tasks that run here the live progress is newer than the recorded one.
         let running = lock(&self.running);
         let live = running.get(&row.id);
         Running {
@@ -82,7 +82,7 @@ impl Shared {
             percent: live.map_or(row.percent, |live| live.percent()),
             rate: live.and_then(|live| live.rate()),
             reason: if row.state == TaskState::Queued {
-                row.reason.map(|what| format!("waits for {what}"))
+                row.reason.map(|reason| format!("waits for {reason}"))
             } else {
                 row.reason
             },

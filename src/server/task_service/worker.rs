@@ -1,8 +1,8 @@
-//! Does what is recorded, one task after the other.
+//! A worker: performs recorded tasks, one after the other.
 //!
-//! A task that is stopped waits for the next server, and one for which there are no valid
-//! credentials for those. One that fails has failed, as with AWS: whoever asks again has it
-//! continued, because its task file is kept.
+//! A task that is stopped waits for the next server; a task without valid credentials waits for
+//! them. A task that fails has ended, as with AWS; a new request continues its work, because the
+//! task file stays.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -20,22 +20,22 @@ use crate::ops::Resumption;
 use crate::setup::{Recorder, StoreJob, failure_reason, restore_to_ec2, store_to_bucket, told};
 use crate::taskdb::TaskRow;
 
-/// Between two looks for work that other servers were asked for, or left.
+/// The poll interval for tasks that other servers recorded or left.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Attempts to note how a task ended.
+/// Attempts to record the end of a task.
 const ATTEMPTS: u32 = 5;
 
-/// How work on a task ended.
+/// The end of the work on a task.
 enum Ending {
     Completed,
     /// The server stops.
     Left,
-    /// Something has to come first.
+    /// The task waits for the given condition.
     Postponed(String),
     Failed(String),
 }
 
-/// Works until it is asked to stop.
+/// Performs tasks until the service stops.
 pub(super) fn work(shared: &Arc<Shared>) {
     let mut failures = 0_u32;
     while !shared.settings.cancel.is_cancelled() {
@@ -49,7 +49,7 @@ pub(super) fn work(shared: &Arc<Shared>) {
                 wait(shared);
             }
             Err(error) => {
-                // Once a minute, if it stays so.
+                // Once a minute while it lasts.
                 if failures.is_multiple_of(60) && !shared.settings.cancel.is_cancelled() {
                     warn(shared, format!("no task can be claimed: {}", told(&error)));
                 }
@@ -60,7 +60,7 @@ pub(super) fn work(shared: &Arc<Shared>) {
     }
 }
 
-/// A task for this server. Without a task nobody is asked for the account.
+/// Claims a task for this server. Without a task STS is not asked for the account.
 fn claim(shared: &Shared) -> Result<Option<TaskRow>> {
     if shared.scope.get().is_none() && !shared.task_db.is_anything_waiting()? {
         return Ok(None);
@@ -90,7 +90,7 @@ fn run(shared: &Arc<Shared>, row: &TaskRow) {
         let observer = recorder.observer();
         lock(&shared.running).insert(row.id, recorder);
         let outcome = catch_unwind(AssertUnwindSafe(|| perform(shared, row, &observer)));
-        // Before the task ends, so that the last of its progress is noted.
+        // Dropped before the task ends: this records the last progress.
         let recorder = lock(&shared.running).remove(&row.id);
         drop(recorder);
         outcome.unwrap_or_else(|_| Err(Error::internal("the work ended in a defect of amistore")))
@@ -112,12 +112,12 @@ fn run(shared: &Arc<Shared>, row: &TaskRow) {
     }
 }
 
-/// What an outcome means for the task.
+/// The end of a task with this outcome.
 fn ending(shared: &Shared, outcome: Result<()>) -> Ending {
     match outcome {
         Ok(()) => Ending::Completed,
         Err(_) if shared.settings.cancel.is_cancelled() => Ending::Left,
-        // Whoever asked has nothing to do with it, and all other tasks would end alike.
+        // The client is not the cause, and all other tasks would fail alike.
         Err(error) if needs_other_credentials(&error) => {
             Ending::Postponed(format!("valid credentials: {}", told(&error)))
         }
@@ -125,7 +125,7 @@ fn ending(shared: &Shared, outcome: Result<()>) -> Ending {
     }
 }
 
-/// Notes how work on a task ended, until that has succeeded.
+/// Records the end of a task; repeats that until it succeeds.
 fn note(shared: &Shared, row: &TaskRow, ending: &Ending) {
     for attempt in 1_u32.. {
         let (id, owner) = (row.id, shared.owner.as_ref());
@@ -137,7 +137,7 @@ fn note(shared: &Shared, row: &TaskRow, ending: &Ending) {
         };
         match noted {
             Ok(()) => return,
-            // The next server looks at what is there.
+            // The next server continues from the recorded state.
             Err(_) if shared.settings.cancel.is_cancelled() && attempt >= ATTEMPTS => return,
             Err(error) => {
                 if attempt == ATTEMPTS {
@@ -156,18 +156,18 @@ fn note(shared: &Shared, row: &TaskRow, ending: &Ending) {
 }
 
 fn perform(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>) -> Result<()> {
-    // An earlier server did all of it, and was killed before it could say so. If even its task file
-    // is there, going on finds the image, and forgets the file.
+    // An earlier server completed the task and was killed before it recorded that. If the task file
+    // is there as well, continuing finds the image and removes the file.
     if row.restored_id.is_some() && !shared.settings.state.task_file(&row.task.target).exists() {
         return Ok(());
     }
     let once = |restart: bool| match row.task.kind {
         TaskKind::Store => store(shared, row, observer, restart),
         TaskKind::Restore => restore(shared, row, observer, restart),
-        TaskKind::Copy => Err(Error::internal("nobody asks a server to copy")),
+        TaskKind::Copy => Err(Error::internal("a server does not copy")),
     };
     match once(false) {
-        // What failed before was asked for with other tags, or done by another version.
+        // The failed task had other tags, or was begun by another version.
         Err(error) if error.is(ErrorCode::BegunWithOtherSettings) => once(true),
         outcome => outcome,
     }
@@ -192,14 +192,14 @@ fn resumption(shared: &Shared, row: &TaskRow, restart: bool) -> Resumption {
     }
 }
 
-/// How many bytes of volumes there are to a task.
+/// Records the bytes of volumes of a task.
 fn expect(shared: &Shared, row: &TaskRow, bytes: u64) {
     if let Some(recorder) = lock(&shared.running).get(&row.id) {
         recorder.expect(bytes);
     }
 }
 
-/// Connections of one task. The account's limits are those of all tasks.
+/// Connections of one task. All tasks share the quotas of the account.
 fn compute(shared: &Shared, session: &Session) -> Result<Compute> {
     let settings = &shared.settings;
     let compute =

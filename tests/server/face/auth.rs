@@ -1,4 +1,4 @@
-//! Who is let in.
+//! Authentication.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -99,7 +99,7 @@ fn what_was_changed_on_the_way_is_refused() {
         });
         assert_eq!(reply.refusal(), refused(400, "IncompleteSignature"), "{from}");
     }
-    // Something that nobody signed.
+    // A header that is not signed.
     let more = [borrowed(&headers), vec![("x-amz-more", "1")]].concat();
     assert_eq!(bench.post(&more, TASKS).refusal(), refused(400, "IncompleteSignature"));
     let more = [borrowed(&headers), vec![("x-amz-content-sha256", "UNSIGNED-PAYLOAD")]].concat();

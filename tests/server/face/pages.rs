@@ -1,4 +1,4 @@
-//! What people and monitoring see.
+//! The status page and the metrics.
 
 use amistore::server::HttpSettings;
 use serde_json::Value;
@@ -68,7 +68,8 @@ fn monitoring_reads_what_was_counted() {
         "amistore_tasks{state=\"queued\"} 3",
         "amistore_volume_bytes_total 7",
         "amistore_http_requests_total{action=\"DescribeStoreImageTasks\",code=\"ok\"} 1",
-        "amistore_http_requests_total{action=\"DescribeStoreImageTasks\",code=\"InvalidParameterValue\"} 1",
+        "amistore_http_requests_total\
+         {action=\"DescribeStoreImageTasks\",code=\"InvalidParameterValue\"} 1",
         "amistore_http_requests_total{action=\"other\",code=\"InvalidAction\"} 1",
         "amistore_http_request_duration_seconds_count{action=\"DescribeStoreImageTasks\"} 2",
     ] {

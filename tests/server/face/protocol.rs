@@ -20,7 +20,8 @@ fn heard(bench: &Bench) -> Vec<Heard> {
 fn a_store_reaches_the_service_as_it_was_asked_for() {
     let bench = Bench::start();
     let form = STORE.replace("my-bucket", "my-bucket%2Fp1%2Fp2%2F")
-        + "&S3ObjectTag.1.Key=env&S3ObjectTag.1.Value=prod&S3ObjectTag.3.Key=a+b&S3ObjectTag.3.Value=";
+        + "&S3ObjectTag.1.Key=env&S3ObjectTag.1.Value=prod\
+           &S3ObjectTag.3.Key=a+b&S3ObjectTag.3.Value=";
     let reply = bench.call(&form);
     assert_eq!(
         reply.value("CreateStoreImageTask"),
@@ -46,8 +47,10 @@ fn a_store_reaches_the_service_as_it_was_asked_for() {
 fn a_restore_reaches_the_service_as_it_was_asked_for() {
     let bench = Bench::start();
     let form = RESTORE.to_owned()
-        + "&Name=restored+ami&TagSpecification.1.ResourceType=image&TagSpecification.1.Tag.1.Key=a&TagSpecification.1.Tag.1.Value=1\
-           &TagSpecification.2.ResourceType=snapshot&TagSpecification.2.Tag.1.Key=b&TagSpecification.2.Tag.1.Value=2";
+        + "&Name=restored+ami&TagSpecification.1.ResourceType=image\
+           &TagSpecification.1.Tag.1.Key=a&TagSpecification.1.Tag.1.Value=1\
+           &TagSpecification.2.ResourceType=snapshot\
+           &TagSpecification.2.Tag.1.Key=b&TagSpecification.2.Tag.1.Value=2";
     assert_eq!(bench.call(&form).value("CreateRestoreImageTask"), json!({"ImageId": RESERVED}));
     let request = RestoreRequest {
         bucket: "my-bucket".into(),
@@ -71,8 +74,14 @@ fn tasks_are_listed_as_ec2_lists_them() {
     let results = listed["StoreImageTaskResults"].as_array().expect("a list").clone();
     assert_eq!(
         results[0],
-        json!({"AmiId": "ami-0abcdef1234567890", "TaskStartTime": "2025-10-08T01:31:45.001Z", "Bucket": "my-bucket",
-            "S3objectKey": "a&b/ami-0abcdef1234567890.bin", "ProgressPercentage": 17, "StoreTaskState": "InProgress"})
+        json!({
+            "AmiId": "ami-0abcdef1234567890",
+            "TaskStartTime": "2025-10-08T01:31:45.001Z",
+            "Bucket": "my-bucket",
+            "S3objectKey": "a&b/ami-0abcdef1234567890.bin",
+            "ProgressPercentage": 17,
+            "StoreTaskState": "InProgress",
+        })
     );
     assert_eq!(results[1]["StoreTaskFailureReason"], "the <bucket> is full");
 }
@@ -232,7 +241,7 @@ fn a_panic_fails_one_request_and_no_other() {
 }
 
 #[test]
-fn whoever_asks_by_a_reserved_id_is_answered_by_it() {
+fn a_request_by_a_reserved_id_is_answered_by_it() {
     let bench = Bench::start();
     let real = "ami-00000000000000bbb";
     bench.memory.add(restored(RESERVED, Some(real), RestoreProgress::Available));
