@@ -10,6 +10,7 @@ mod code;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 pub use code::ErrorCode;
 
@@ -125,9 +126,12 @@ pub struct Resume {
     pub keeps_snapshots: bool,
 }
 
-/// An error: kind, code, message, facts, cause.
+/// An error: kind, code, message, facts, cause. A clone shares the cause: threads that wait for one
+/// outcome all get its error.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     code: Option<ErrorCode>,
@@ -137,7 +141,7 @@ struct Inner {
     resume: Option<Resume>,
     message: String,
     context: Vec<(&'static str, String)>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -278,7 +282,7 @@ impl Error {
     /// Adds the cause.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(cause.into());
+        self.0.source = Some(Arc::from(cause.into()));
         self
     }
 

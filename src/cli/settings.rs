@@ -11,6 +11,7 @@ use crate::checkpoint::StateDirectory;
 use crate::engine::Plan;
 use crate::image::ImageDraft;
 use crate::localfs::{Durability, Overwrite};
+use crate::ops::VolumeRange;
 use crate::setup::Resources;
 
 /// What all commands share.
@@ -339,6 +340,17 @@ pub(super) fn parse_size(text: &str) -> Result<u64> {
         _ => return Err(wrong()),
     };
     number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(wrong)
+}
+
+/// A range of bytes: `OFFSET+LENGTH`, both sizes, such as `1MiB+512`.
+pub(super) fn parse_range(text: &str) -> Result<VolumeRange> {
+    let wrong = || {
+        Error::usage("not a range: OFFSET+LENGTH is one, such as 1MiB+64KiB, with at least 1 byte")
+            .at("given", text)
+    };
+    let (offset, len) = text.split_once('+').ok_or_else(wrong)?;
+    let range = VolumeRange { offset: parse_size(offset)?, len: parse_size(len)? };
+    if range.len == 0 { Err(wrong()) } else { Ok(range) }
 }
 
 /// A share: `5%` or `5`; more than 0, at most 100.

@@ -7,7 +7,7 @@ use crate::base::{
 };
 use crate::codec::zstd::Decoder;
 use crate::codec::{sha256, zero};
-use crate::format::{CellRecord, frame};
+use crate::format::{CellEntry, CellRecord, frame};
 use crate::volume::{BlockSink, Delivered};
 
 /// Bytes of a whole block.
@@ -36,6 +36,27 @@ pub(super) fn locate(error: Error, address: CellAddress, offset: u64) -> Error {
     error.at_once("blocks", address.blocks()).at("offset", offset)
 }
 
+/// Parses the record of a cell, and checks that it is the one that the index of its window lists.
+pub(super) fn read_record(
+    bytes: &[u8],
+    slot: &CellEntry,
+    address: CellAddress,
+    volume: u16,
+) -> Result<CellRecord> {
+    if sha256::digest(bytes) != slot.record_digest {
+        return Err(Error::corrupt("the record of a cell does not match its digest"));
+    }
+    let record = CellRecord::parse(bytes)?;
+    let agree = (record.volume, record.address) == (volume, address)
+        && (record.present, record.zero, record.fill) == (slot.present, slot.zero, slot.fill)
+        && record.frame_len == slot.frame_len();
+    if agree {
+        Ok(record)
+    } else {
+        Err(Error::corrupt("a cell contradicts the index of its window"))
+    }
+}
+
 /// Checks the digests of frames against their records, all at once.
 pub(super) fn check_frames(cells: &[StoredCell<'_>]) -> Vec<Result<()>> {
     let inputs: Vec<&[u8]> = cells.iter().map(|cell| cell.frame).collect();
@@ -60,6 +81,11 @@ pub(super) struct CellOpener {
 impl CellOpener {
     pub(super) fn new() -> Result<Self> {
         Ok(Self { decoder: Decoder::new()?, raw: Vec::new() })
+    }
+
+    /// The bytes that the last call of [`Self::open`] returned.
+    pub(super) fn take_raw(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.raw)
     }
 
     /// The blocks of a cell of a volume of `size`, whose frame matched its digest.

@@ -1,17 +1,17 @@
-//! What is kept of a cell that was made, so that it need not be made again.
+//! A cell of an archive as the checkpoint notes it, so that it need not be made again.
 
 use super::LoggedCell;
 use crate::base::CellAddress;
 use crate::format::CellFacts;
 
-/// A cell of an archive: where it stands, and what the books want to know of it.
+/// A cell of an archive: its offset, and the facts that the index needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MadeCell {
     /// The volume it belongs to.
     pub volume: u16,
     /// Where it begins in the archive.
     pub offset: u64,
-    /// What the books want to know.
+    /// The facts that the index needs.
     pub facts: CellFacts,
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! feeder --lease--> workers: read, zero test, digest, zstd --> in order --> archive         pack
-//! feeder --lease--> workers: read, digest, zstd, digest, write --> in order --> books       unpack
+//! feeder --lease--> workers: read, digest, zstd, digest, write --> in order --> totals      unpack
 //! ```
 //!
 //! The feeder alone waits for memory, in the order of the archive; the lease travels with the bytes
@@ -12,10 +12,9 @@
 //! target really is.
 
 mod archive;
-mod books;
 mod budget;
 mod cell;
-mod compare;
+mod cell_reader;
 mod content;
 mod lanes;
 mod log;
@@ -28,11 +27,13 @@ mod relay;
 mod stream;
 mod stretches;
 mod unpack;
+mod volume_totals;
 mod written;
 
-pub use archive::{Archive, check_tail};
+pub use archive::{
+    Archive, ArchiveVolume, DEFAULT_CELL_CACHE, RangeCells, RangePart, check_tail, compare_volume,
+};
 pub use budget::{Budget, Lease};
-pub use compare::compare_volume;
 pub use content::content_of;
 pub use lanes::run_lanes;
 pub use log::{CellLog, Cells, LoggedCell, Note};
@@ -42,7 +43,7 @@ pub use pipeline::run_ordered;
 pub use plan::{DEFAULT_MEMORY, Plan};
 pub use relay::relay;
 pub use stream::{NoSinks, StreamSinks, StreamSummary, read_stream};
-pub use unpack::{CheckReport, Purpose, RestoreLog, Selection, SinkFor, unpack};
+pub use unpack::{CheckReport, RestoreLog, Selection, check_volumes, unpack_volume};
 pub use written::WrittenCell;
 
 use crate::base::{Cancel, Error, Event, Observer, Stage, StageGuard};

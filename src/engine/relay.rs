@@ -6,13 +6,15 @@
 //! are still there, are neither read nor sent again.
 
 use super::archive::Archive;
+use super::archive::index::{IndexedCell, indexed_cells};
 use super::archive::open::twice;
-use super::books::Books;
+use super::cell_reader::{CellReader, CellRun, is_full};
 use super::plan::IN_FLIGHT_FLOOR;
 use super::pool::Pool;
-use super::unpack::{Group, Worker, is_full, read_indexes};
+use super::unpack::read_indexes;
+use super::volume_totals::VolumeTotals;
 use super::{Budget, CellLog, Cells, Context, Lease, MadeCell, run_ordered};
-use crate::base::{CellAddress, Error, ErrorKind, Event, Result, VolumeSize};
+use crate::base::{Error, ErrorKind, Event, Result};
 use crate::codec::sha256;
 use crate::format::{CellEntry, CellFacts, Digest, FrameLog, MetaRole};
 use crate::object::{ByteRanges, ObjectWriter};
@@ -34,7 +36,8 @@ enum Job {
         lease: Lease,
     },
     Cells {
-        group: Group,
+        volume: u16,
+        run: CellRun,
         earlier: Vec<Option<MadeCell>>,
         lease: Lease,
     },
@@ -88,7 +91,7 @@ pub fn relay(
         return Err(error);
     }
     let pool = Pool::default();
-    let mut books = Books::default();
+    let mut totals = VolumeTotals::default();
     let mut at = 0;
     let relayed = run_ordered(
         context.plan.threads,
@@ -98,13 +101,13 @@ pub fn relay(
                 .feed(frames.as_ref())
         },
         || {
-            let mut worker = Worker::new()?;
+            let mut worker = CellReader::new()?;
             let pool = &pool;
             Ok(move |job| work(&mut worker, archive, pool, job))
         },
         |piece| {
             match piece {
-                Piece::OpenVolume => books = Books::default(),
+                Piece::OpenVolume => totals = VolumeTotals::default(),
                 Piece::Plain { offset, bytes, lease } => {
                     debug_assert_eq!(offset, at, "pieces tile the archive");
                     writer.append(&bytes)?;
@@ -116,7 +119,7 @@ pub fn relay(
                 }
                 Piece::Cells { volume, offset, bytes, facts, earlier, raw, lease } => {
                     for (facts, earlier) in facts.into_iter().zip(earlier) {
-                        books.cell(&facts);
+                        totals.cell(&facts);
                         if earlier.is_none() {
                             note(&MadeCell { volume, offset: at, facts: facts.clone() })?;
                         }
@@ -131,7 +134,7 @@ pub fn relay(
                     drop(lease);
                 }
                 Piece::Known(made) => {
-                    books.cell(&made.facts);
+                    totals.cell(&made.facts);
                     writer.skip(made.len())?;
                     at += made.len();
                     context.observer.note(&Event::Reused {
@@ -139,10 +142,10 @@ pub fn relay(
                         stored: made.len(),
                     });
                 }
-                Piece::CloseGroup(volume, window) => {
-                    books.close_group(archive, &archive.root().groups_of(volume)[window])?
+                Piece::CloseGroup(volume, group) => {
+                    totals.close_group(archive, &archive.root().groups_of(volume)[group])?
                 }
-                Piece::CloseVolume(volume) => books.close_volume(archive, volume)?,
+                Piece::CloseVolume(volume) => totals.close_volume(archive, volume)?,
             }
             Ok(())
         },
@@ -173,7 +176,6 @@ impl Feeder<'_, '_> {
         self.meta(MetaRole::Prologue)?;
         for volume in 0..archive.root().manifest.volumes.len() as u16 {
             (self.emit)(Job::OpenVolume)?;
-            let size = archive.volume_entry(volume).size;
             let mut damage = None;
             let (_, stored) =
                 read_indexes(archive, volume, self.budget, self.context, &mut |error| {
@@ -185,18 +187,14 @@ impl Feeder<'_, '_> {
             }
             self.context.observer.note(&Event::Grew { bytes: stored });
             self.meta(MetaRole::Volume(volume))?;
-            for (number, window) in archive.root().groups_of(volume).iter().enumerate() {
+            for (number, group) in archive.root().groups_of(volume).iter().enumerate() {
                 archive.prefetch_indexes(volume, number);
-                let mut group =
-                    Gathered { volume, size, cells: Vec::new(), earlier: Vec::new(), bytes: 0 };
-                let mut offset = window.offset;
-                for slot in archive.group_index(window)?.cells {
-                    let address = CellAddress { group: window.group, index: slot.index };
-                    let at = offset;
-                    offset += u64::from(slot.cell_len);
-                    let same = |cell: &Result<MadeCell>| {
-                        cell.as_ref().map_or(true, |cell| {
-                            (cell.volume, cell.facts.address, cell.offset) == (volume, address, at)
+                let mut run = Gathered { volume, cells: Vec::new(), earlier: Vec::new(), bytes: 0 };
+                for cell in indexed_cells(archive.group_index(group)?, group) {
+                    let place = (volume, cell.address, cell.offset);
+                    let same = |made: &Result<MadeCell>| {
+                        made.as_ref().map_or(true, |made| {
+                            (made.volume, made.facts.address, made.offset) == place
                         })
                     };
                     let made = earlier.next_if(same).transpose()?;
@@ -204,27 +202,24 @@ impl Feeder<'_, '_> {
                         // What the log says has to be what the index says: only then may the log
                         // speak for the cell.
                         Some(made)
-                            if agrees(&made, &slot) && self.held.contains(at, made.len()) =>
+                            if agrees(&made, &cell.entry)
+                                && self.held.contains(cell.offset, made.len()) =>
                         {
-                            self.flush(&mut group)?;
+                            self.flush(&mut run)?;
                             (self.emit)(Job::Known(made))?;
                         }
                         made => {
-                            if is_full(group.cells.len(), group.bytes + u64::from(slot.cell_len)) {
-                                self.flush(&mut group)?;
+                            if is_full(run.cells.len(), run.bytes + cell.len()) {
+                                self.flush(&mut run)?;
                             }
-                            group.bytes += u64::from(slot.cell_len);
-                            group.cells.push((address, slot, at));
-                            group.earlier.push(made);
+                            run.bytes += cell.len();
+                            run.cells.push(cell);
+                            run.earlier.push(made);
                         }
                     }
                 }
-                self.flush(&mut group)?;
-                self.plain(
-                    window.index_offset(),
-                    window.index_len.into(),
-                    Some(window.index_digest),
-                )?;
+                self.flush(&mut run)?;
+                self.plain(group.index_offset(), group.index_len.into(), Some(group.index_digest))?;
                 (self.emit)(Job::CloseGroup(volume, number))?;
             }
             (self.emit)(Job::CloseVolume(volume))?;
@@ -263,26 +258,20 @@ impl Feeder<'_, '_> {
     }
 
     fn flush(&mut self, cells: &mut Gathered) -> Result<()> {
-        let Some((_, _, start)) = cells.cells.first() else { return Ok(()) };
+        let Some(first) = cells.cells.first() else { return Ok(()) };
         let lease = self.budget.lease(2 * cells.bytes, self.context.cancel)?;
-        self.archive.reader().prefetch(*start, cells.bytes);
+        self.archive.reader().prefetch(first.offset, cells.bytes);
         cells.bytes = 0;
-        let group = Group {
-            volume: cells.volume,
-            size: cells.size,
-            sink: None,
-            cells: std::mem::take(&mut cells.cells),
-            fetch: true,
-        };
-        (self.emit)(Job::Cells { group, earlier: std::mem::take(&mut cells.earlier), lease })
+        let run = CellRun { cells: std::mem::take(&mut cells.cells), fetch: true };
+        let (volume, earlier) = (cells.volume, std::mem::take(&mut cells.earlier));
+        (self.emit)(Job::Cells { volume, run, earlier, lease })
     }
 }
 
 /// Cells that stand side by side, and are read together.
 struct Gathered {
     volume: u16,
-    size: VolumeSize,
-    cells: Vec<(CellAddress, CellEntry, u64)>,
+    cells: Vec<IndexedCell>,
     earlier: Vec<Option<MadeCell>>,
     bytes: u64,
 }
@@ -294,10 +283,10 @@ fn agrees(made: &MadeCell, slot: &CellEntry) -> bool {
         && made.len() == u64::from(slot.cell_len)
 }
 
-fn work(worker: &mut Worker, archive: &Archive, pool: &Pool, job: Job) -> Result<Piece> {
+fn work(worker: &mut CellReader, archive: &Archive, pool: &Pool, job: Job) -> Result<Piece> {
     match job {
         Job::OpenVolume => Ok(Piece::OpenVolume),
-        Job::CloseGroup(volume, window) => Ok(Piece::CloseGroup(volume, window)),
+        Job::CloseGroup(volume, group) => Ok(Piece::CloseGroup(volume, group)),
         Job::CloseVolume(volume) => Ok(Piece::CloseVolume(volume)),
         Job::Known(made) => Ok(Piece::Known(made)),
         Job::Plain { offset, len, digest, lease } => {
@@ -328,16 +317,16 @@ fn work(worker: &mut Worker, archive: &Archive, pool: &Pool, job: Job) -> Result
             Ok(Piece::Plain { offset, bytes, lease })
         }
         Job::Given { offset, bytes, lease } => Ok(Piece::Plain { offset, bytes, lease }),
-        Job::Cells { group, earlier, lease } => {
-            let volume = group.volume;
-            let offset = group.cells.first().map_or(0, |(_, _, start)| *start);
-            let raw = group
+        Job::Cells { volume, run, earlier, lease } => {
+            let offset = run.cells.first().map_or(0, |first| first.offset);
+            let size = archive.volume_entry(volume).size;
+            let raw = run
                 .cells
                 .iter()
-                .map(|(address, slot, _)| group.size.cell_bytes(*address, slot.present))
+                .map(|cell| size.cell_bytes(cell.address, cell.entry.present))
                 .sum();
             let facts = worker
-                .read(archive, &group)?
+                .read(archive, volume, &run, None)?
                 .into_iter()
                 .map(|cell| cell.map(|cell| cell.facts))
                 .collect::<Result<Vec<_>>>()?;

@@ -42,6 +42,10 @@ impl ObjectReader for CountingReader {
         self.inner.prefetch(offset, len);
     }
 
+    fn cancel_prefetch(&self, offset: u64, len: u64) {
+        self.inner.cancel_prefetch(offset, len);
+    }
+
     fn drop_cache(&self) {
         self.inner.drop_cache();
     }

@@ -40,6 +40,12 @@ pub trait ObjectReader: Send + Sync {
         let _ = (offset, len);
     }
 
+    /// Withdraws a [`prefetch`](Self::prefetch) of exactly these bytes that will not be read. No
+    /// effect if they were read.
+    fn cancel_prefetch(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
     /// Drops cached bytes. Called when a digest does not match, before the range is read once
     /// more: a bit that flipped on the network is not damage.
     fn drop_cache(&self) {}

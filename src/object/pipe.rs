@@ -49,6 +49,8 @@ pub struct PipeWriter {
     /// A reader at the other end decides how fast it goes.
     is_pipe: bool,
     wait: CancellablePoll,
+    /// Message and code of a write that failed.
+    failure: (&'static str, ErrorCode),
 }
 
 impl PipeWriter {
@@ -62,22 +64,27 @@ impl PipeWriter {
             return Err(Error::new(
                 ErrorKind::Io,
                 "standard output is closed, or is /dev/null opened for reading and writing: \
-                 the archive would be lost",
+                 the data would be lost",
             ));
         }
         let kind = file.metadata().map_err(failed)?.file_type();
         let wait = CancellablePoll::new(cancel).map_err(failed)?;
-        Ok(Self { file, is_pipe: kind.is_fifo() || kind.is_socket(), wait })
+        let is_pipe = kind.is_fifo() || kind.is_socket();
+        let failure = ("cannot write the archive", ErrorCode::ArchiveOutputFailed);
+        Ok(Self { file, is_pipe, wait, failure })
+    }
+
+    /// Writes a volume instead of an archive: its errors say so.
+    #[must_use]
+    pub fn for_volume(self) -> Self {
+        Self { failure: ("cannot write the volume", ErrorCode::OutputFailed), ..self }
     }
 }
 
 impl ObjectWriter for PipeWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let failed = |cause| {
-            Error::io("cannot write the archive", cause)
-                .code_as(ErrorCode::ArchiveOutputFailed)
-                .at("path", "standard output")
-        };
+        let (message, code) = self.failure;
+        let failed = |cause| Error::io(message, cause).code_as(code).at("path", "standard output");
         let mut rest = bytes;
         while !rest.is_empty() {
             self.wait.until_ready(&self.file, PollFlags::OUT).map_err(failed)?;

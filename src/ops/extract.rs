@@ -1,85 +1,87 @@
-//! Takes one volume, or the metadata, out of an archive, and reads no more than that needs.
+//! Takes one volume, or a range of it, out of an archive, and reads no more than that needs.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::base::{BlockIndex, Error, ErrorKind, Result, SnapshotId, Stage, VolumeSize};
-use crate::engine::{Archive, Context, Purpose, RestoreLog, unpack};
-use crate::format::BlockMap;
-use crate::localfs::{Durability, Overwrite};
-use crate::volume::{BlockSink, DeviceSink, RawFileSink};
+use crate::base::{
+    BLOCK_BYTES, BlockIndex, Error, ErrorKind, Result, SnapshotId, Stage, VolumeSize,
+};
+use crate::engine::{Archive, ArchiveVolume, Context, RangePart, RestoreLog, unpack_volume};
+use crate::localfs::{Durability, Overwrite, PartialFile};
+use crate::object::ObjectWriter;
+use crate::volume::{BlockSink, BlockSource, DeviceSink, RawFileSink};
 
-/// Which volume.
+/// Names a volume of an archive.
 #[derive(Clone, Debug)]
-pub enum Wanted {
+pub enum VolumeName {
     /// The one behind this device name.
     Device(String),
     /// The one of this snapshot.
     Snapshot(String),
 }
 
-/// What was taken out.
+impl VolumeName {
+    /// The volume of this name; an error of kind `NotFound` lists the names that there are.
+    pub fn find(&self, archive: &Archive) -> Result<ArchiveVolume> {
+        match self {
+            Self::Device(device) => archive.volume_of_device(device),
+            Self::Snapshot(snapshot) => archive.volume_of_snapshot(snapshot),
+        }
+    }
+}
+
+/// A range of a volume, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolumeRange {
+    /// The first byte.
+    pub offset: u64,
+    /// How many; at least 1.
+    pub len: u64,
+}
+
+/// Report of an extraction.
 #[derive(Clone, Debug)]
 pub struct Extracted {
     /// The snapshot.
     pub id: SnapshotId,
-    /// Its size.
+    /// The size of the volume.
     pub size: VolumeSize,
-    /// Blocks that were written, zero blocks included.
-    pub blocks: u64,
-    /// Bytes of archive that belong to the volume.
+    /// The range, if not the whole volume was asked for.
+    pub range: Option<VolumeRange>,
+    /// Bytes of blocks that are written: in the volume zero blocks included, in a range without.
+    pub allocated: u64,
+    /// Bytes of archive that belong to the volume, or that hold the cells of the range.
     pub stored: u64,
 }
 
-/// Finds the volume.
-fn find_volume(archive: &Archive, wanted: &Wanted) -> Result<u16> {
-    let name = match wanted {
-        Wanted::Device(device) => archive.document().snapshot_of(device)?.as_str(),
-        Wanted::Snapshot(name) => name.as_str(),
+/// The report that an extraction would make, from the index alone; nothing is written.
+pub fn plan_extract(volume: &ArchiveVolume, range: Option<VolumeRange>) -> Result<Extracted> {
+    let entry = volume.entry();
+    let (allocated, stored) = match range {
+        None => {
+            let written = (entry.blocks - entry.fill) * BLOCK_BYTES;
+            (written.min(entry.size.bytes()), volume.stored_bytes())
+        }
+        Some(range) => {
+            let cells = volume.cells_of_range(range.offset, range.len)?;
+            (cells.data, cells.stored)
+        }
     };
-    let volumes = &archive.root().manifest.volumes;
-    let found = volumes.iter().position(|volume| volume.name.as_str() == name);
-    found.map(|index| index as u16).ok_or_else(|| {
-        let known =
-            volumes.iter().map(|volume| volume.name.as_str()).collect::<Vec<_>>().join(", ");
-        Error::new(ErrorKind::NotFound, "the archive has no such snapshot")
-            .at("snapshot", name)
-            .at("snapshots", known)
-    })
+    Ok(Extracted { id: entry.name.clone(), size: entry.size, range, allocated, stored })
 }
 
-/// What an extraction would do; nothing is written.
-pub fn plan_extract(archive: &Archive, wanted: &Wanted) -> Result<Extracted> {
-    let volume = find_volume(archive, wanted)?;
-    let entry = archive.volume_entry(volume);
-    let stored = archive
-        .root()
-        .groups_of(volume)
-        .iter()
-        .map(|window| window.cells_len + u64::from(window.index_len))
-        .sum();
-    Ok(Extracted {
-        id: entry.name.clone(),
-        size: entry.size,
-        blocks: entry.blocks - entry.fill,
-        stored,
-    })
-}
-
-/// Writes one volume to `output`: a new sparse file, or, if overwriting is allowed, a block device,
+/// Writes a volume to `output`: a new sparse file, or, if overwriting is allowed, a block device,
 /// where absent blocks become zeros.
 pub fn extract(
-    archive: &Archive,
-    wanted: &Wanted,
+    volume: &ArchiveVolume,
     output: &Path,
     overwrite: Overwrite,
     durability: Durability,
     context: Context<'_>,
 ) -> Result<Extracted> {
-    let volume = find_volume(archive, wanted)?;
-    let entry = archive.volume_entry(volume);
-    let extracted = plan_extract(archive, wanted)?;
-    if let Some(device) = DeviceSink::open(output, entry.size)? {
+    let extracted = plan_extract(volume, None)?;
+    if let Some(device) = DeviceSink::open(output, volume.size())? {
         if overwrite == Overwrite::No {
             return Err(Error::new(
                 ErrorKind::Exists,
@@ -88,13 +90,13 @@ pub fn extract(
             .at("path", output.display()));
         }
         let device = Arc::new(device);
-        write_absent_blocks(archive, volume, device.as_ref(), context)?;
-        run(archive, volume, device.clone(), context)?;
+        write_absent_blocks(volume, device.as_ref(), context)?;
+        unpack(volume, device.clone(), context)?;
         device.sync()?;
         return Ok(extracted);
     }
-    let file = Arc::new(RawFileSink::create(output, entry.size, overwrite, durability)?);
-    run(archive, volume, file.clone(), context)?;
+    let file = Arc::new(RawFileSink::create(output, volume.size(), overwrite, durability)?);
+    unpack(volume, file.clone(), context)?;
     let stage = context.stage(Stage::Sync);
     Arc::into_inner(file)
         .ok_or_else(|| Error::internal("a volume is committed while it is still written"))?
@@ -103,38 +105,94 @@ pub fn extract(
     Ok(extracted)
 }
 
-fn run(
-    archive: &Archive,
-    volume: u16,
-    sink: Arc<dyn BlockSink>,
+/// Writes a range of a volume to a new sparse file `output`, as long as the range.
+pub fn extract_range(
+    volume: &ArchiveVolume,
+    range: VolumeRange,
+    output: &Path,
+    overwrite: Overwrite,
+    durability: Durability,
     context: Context<'_>,
+) -> Result<Extracted> {
+    let extracted = plan_extract(volume, Some(range))?;
+    let partial = PartialFile::create(output, overwrite, durability)?;
+    let failed = |cause| Error::io("cannot write the file", cause).at("path", output.display());
+    partial.file().set_len(range.len).map_err(failed)?;
+    let mut at = 0;
+    read(volume, range, context, |part| {
+        match part {
+            RangePart::Data(bytes) => {
+                partial.file().write_all_at(bytes, at).map_err(failed)?;
+                at += bytes.len() as u64;
+            }
+            RangePart::Zeros(len) => at += len,
+        }
+        Ok(())
+    })?;
+    let stage = context.stage(Stage::Sync);
+    partial.commit()?;
+    stage.finish();
+    Ok(extracted)
+}
+
+/// Writes a volume, or a range of it, to a stream, front to back. Damage ends it: all bytes that
+/// the stream got before were right, and it ends early.
+pub fn extract_to_stream(
+    volume: &ArchiveVolume,
+    range: Option<VolumeRange>,
+    mut writer: Box<dyn ObjectWriter>,
+    context: Context<'_>,
+) -> Result<Extracted> {
+    let extracted = plan_extract(volume, range)?;
+    let whole = VolumeRange { offset: 0, len: volume.size().bytes() };
+    if range.is_none() {
+        // Stock tools must not see another disk.
+        volume.map()?;
+    }
+    let zeros = vec![0; BLOCK_BYTES as usize];
+    read(volume, range.unwrap_or(whole), context, |part| match part {
+        RangePart::Data(bytes) => writer.append(bytes),
+        RangePart::Zeros(mut len) => {
+            while len > 0 {
+                let some = len.min(BLOCK_BYTES);
+                writer.append(&zeros[..some as usize])?;
+                len -= some;
+            }
+            Ok(())
+        }
+    })?;
+    writer.commit()?;
+    Ok(extracted)
+}
+
+fn read(
+    volume: &ArchiveVolume,
+    range: VolumeRange,
+    context: Context<'_>,
+    write: impl FnMut(RangePart<'_>) -> Result<()>,
 ) -> Result<()> {
-    let mut sink = Some(sink);
-    let mut sink_for = |index: u16| Ok(if index == volume { sink.take() } else { None });
     let stage = context.stage(Stage::Restore);
-    unpack(archive, Purpose::Restore(&mut sink_for, RestoreLog::none()), context)?;
+    context.grew(range.len);
+    volume.read_range(range.offset, range.len, context, write)?;
     stage.finish();
     Ok(())
 }
 
-/// A device has no holes: what is absent in the archive is whatever was there before, unless it is
-/// written.
+fn unpack(volume: &ArchiveVolume, sink: Arc<dyn BlockSink>, context: Context<'_>) -> Result<()> {
+    let stage = context.stage(Stage::Restore);
+    unpack_volume(volume, sink, RestoreLog::none(), context)?;
+    stage.finish();
+    Ok(())
+}
+
+/// Writes zeros where the archive has no blocks: a device has no holes, and would keep its old
+/// content there.
 fn write_absent_blocks(
-    archive: &Archive,
-    volume: u16,
+    volume: &ArchiveVolume,
     sink: &dyn BlockSink,
     context: Context<'_>,
 ) -> Result<()> {
-    let size = archive.volume_entry(volume).size;
-    let mut present = BlockMap::new(size);
-    for window in archive.root().groups_of(volume) {
-        for slot in archive.group_index(window)?.cells {
-            let first =
-                crate::base::CellAddress { group: window.group, index: slot.index }.first_block().0;
-            crate::base::bits_of(slot.present & !slot.fill)
-                .for_each(|bit| present.insert(first + bit, 1));
-        }
-    }
+    let (size, present) = (volume.size(), volume.block_map()?);
     let mut next = 0;
     let end = size.blocks();
     for (start, stop) in

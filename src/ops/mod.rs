@@ -14,7 +14,9 @@ mod tasks;
 mod verify;
 
 pub use copy::{Copied, copy, copy_stream, plan_copy};
-pub use extract::{Extracted, Wanted, extract, plan_extract};
+pub use extract::{
+    Extracted, VolumeName, VolumeRange, extract, extract_range, extract_to_stream, plan_extract,
+};
 pub use inspect::{Inspection, MapCell, VolumeInspection, inspect, inspect_stream};
 pub use restore::{
     Restored, RestoredVolume, plan_restore, restore, restore_resumable, restore_stream,

@@ -9,7 +9,7 @@ use super::resume::{
 use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, Stage, TaskKind, VolumeSize, hex};
 use crate::checkpoint::PriorTask;
 use crate::engine::{
-    Archive, Context, Purpose, RestoreLog, StreamSinks, read_stream, run_lanes, unpack,
+    Archive, ArchiveVolume, Context, RestoreLog, StreamSinks, read_stream, run_lanes, unpack_volume,
 };
 use crate::format::{Footer, RootRecord};
 use crate::image::{ImageDestination, ImageDocument, ImageWriter};
@@ -116,12 +116,12 @@ fn resume(
         {
             Ok(plan_restore(archive))
         }
-        target => run(archive, target?, &|volume| task.log(volume), context),
+        target => run(archive, target?, &|volume| task.log(Some(volume)), context),
     }
 }
 
-/// Makes the log of one volume, or of all.
-type LogOf<'a> = dyn Fn(Option<u16>) -> Result<RestoreLog<'static>> + Sync + 'a;
+/// Opens the log of the volume with this index.
+type LogOf<'a> = dyn Fn(u16) -> Result<RestoreLog<'static>> + Sync + 'a;
 
 fn run(
     archive: &Archive,
@@ -132,16 +132,18 @@ fn run(
     // All sinks first: one that cannot be created should be known before hours of work.
     let mut sinks = Vec::new();
     for volume in &archive.root().manifest.volumes {
-        sinks.push(Some(target.create_volume(&volume.name, volume.size)?));
+        sinks.push(target.create_volume(&volume.name, volume.size)?);
     }
     let stage = context.stage(Stage::Restore);
-    // Each parallel volume has its own log, even if memory suffices for one at a time only.
+    let volumes = archive.volumes().zip(sinks);
     if target.parallel_volumes() > 1 {
-        let (lanes, plan) = context.plan.divided(target.parallel_volumes().min(sinks.len()));
-        side_by_side(archive, sinks, log, lanes, Context { plan: &plan, ..context })?;
+        let count = archive.root().manifest.volumes.len();
+        let (workers, plan) = context.plan.divided(target.parallel_volumes().min(count));
+        unpack_in_parallel(volumes, log, workers, Context { plan: &plan, ..context })?;
     } else {
-        let mut sink_for = |volume: u16| Ok(sinks[usize::from(volume)].take());
-        unpack(archive, Purpose::Restore(&mut sink_for, log(None)?), context)?;
+        for (volume, sink) in volumes {
+            unpack_volume(&volume, sink, log(volume.index())?, context)?;
+        }
     }
     stage.finish();
     commit(target, archive.document(), context)?;
@@ -149,26 +151,23 @@ fn run(
 }
 
 /// Restores several volumes in parallel. The first error cancels the others and is returned.
-fn side_by_side(
-    archive: &Archive,
-    sinks: Vec<Option<Arc<dyn BlockSink>>>,
+fn unpack_in_parallel(
+    volumes: impl Iterator<Item = (ArchiveVolume, Arc<dyn BlockSink>)> + Send,
     log: &LogOf<'_>,
-    lanes: usize,
+    workers: usize,
     context: Context<'_>,
 ) -> Result<()> {
     let cancel = context.cancel.child();
     let context = Context { cancel: &cancel, ..context };
-    let waiting = Mutex::new(sinks.into_iter().enumerate());
-    let lane = || -> Result<()> {
+    let waiting = Mutex::new(volumes);
+    let worker = || -> Result<()> {
         loop {
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((index, mut sink)) = next else { return Ok(()) };
-            let volume = index as u16;
-            let mut sink_for = |wanted: u16| Ok(if wanted == volume { sink.take() } else { None });
-            unpack(archive, Purpose::Restore(&mut sink_for, log(Some(volume))?), context)?;
+            let Some((volume, sink)) = next else { return Ok(()) };
+            unpack_volume(&volume, sink, log(volume.index())?, context)?;
         }
     };
-    run_lanes(&cancel, vec![&lane; lanes]).map(drop)
+    run_lanes(&cancel, vec![&worker; workers]).map(drop)
 }
 
 /// Restores from a stream. The image is visible when this returns, and not before: a stream is

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use crate::base::{Error, ErrorCode, ErrorKind, Result, Stage};
 use crate::engine::{
-    Archive, CheckReport, Context, NoSinks, Purpose, Selection, check_tail, compare_volume,
-    read_stream, unpack,
+    Archive, CheckReport, Context, NoSinks, Selection, check_tail, check_volumes, compare_volume,
+    read_stream,
 };
 use crate::format::Footer;
 use crate::image::{ImageMatch, ImageSource};
 use crate::object::ObjectReader;
+use crate::volume::BlockSource;
 
 /// The outcome of a verification that could be carried out.
 #[derive(Debug)]
@@ -66,15 +67,25 @@ pub fn verify(
     selection: Selection,
     context: Context<'_>,
 ) -> Result<Verified> {
+    check(reader, selection, context).map(|(verified, _)| verified)
+}
+
+/// The outcome, and the archive if it could be opened.
+fn check(
+    reader: Arc<dyn ObjectReader>,
+    selection: Selection,
+    context: Context<'_>,
+) -> Result<(Verified, Option<Archive>)> {
     let stage = context.stage(Stage::Verify);
-    let archive = match Archive::open(reader.clone()) {
+    let archive_len = reader.len();
+    let archive = match Archive::open(reader) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             context.damage(&error);
-            return Ok(Verified::unreadable(error, reader.len()));
+            return Ok((Verified::unreadable(error, archive_len), None));
         }
         archive => archive?,
     };
-    let report = unpack(&archive, Purpose::Check(selection), context)?;
+    let report = check_volumes(&archive, selection, context)?;
     let mut verified = Verified {
         sampled: matches!(selection, Selection::Sample { .. }),
         ..summarise(&archive, report)
@@ -84,7 +95,7 @@ pub fn verify(
         verified.findings.push(error);
     }
     stage.finish();
-    Ok(verified)
+    Ok((verified, Some(archive)))
 }
 
 /// Checks a stream. The first damage is the only one that is found: behind it nothing is sure.
@@ -119,11 +130,8 @@ pub fn verify_against(
     image: &dyn ImageSource,
     context: Context<'_>,
 ) -> Result<Verified> {
-    let mut verified = verify(reader.clone(), Selection::All, context)?;
-    if !verified.is_ok() {
-        return Ok(verified);
-    }
-    let archive = Archive::open(reader)?;
+    let (mut verified, archive) = check(reader, Selection::All, context)?;
+    let Some(archive) = archive.filter(|_| verified.is_ok()) else { return Ok(verified) };
     let mut differences = Vec::new();
     let mut differ = |error: Error| {
         let error = error.or_code(ErrorCode::SourceDiffers);
@@ -141,14 +149,14 @@ pub fn verify_against(
         let count = Error::corrupt("the archive has not the volumes of the source");
         differ(count.at("archive", volumes.len()).at("source", image.volumes().len()));
     }
-    for (index, (entry, source)) in volumes.iter().zip(image.volumes()).enumerate() {
-        if entry.size != source.size() {
+    for (volume, source) in archive.volumes().zip(image.volumes()) {
+        if volume.size() != source.size() {
             let size = Error::corrupt("a volume has not the size of its source")
-                .at("snapshot", &entry.name);
-            differ(size.at("archive", entry.size.bytes()).at("source", source.size().bytes()));
+                .at("snapshot", volume.snapshot());
+            differ(size.at("archive", volume.size().bytes()).at("source", source.size().bytes()));
             continue;
         }
-        let (errors, more) = compare_volume(&archive, index as u16, source.as_ref(), context)?;
+        let (errors, more) = compare_volume(&volume, source.as_ref(), context)?;
         errors.into_iter().for_each(&mut differ);
         verified.more_findings += more;
     }

@@ -8,6 +8,7 @@ mod foreign;
 mod interrupts;
 mod output;
 mod parts;
+mod ranges;
 mod s3;
 mod serve;
 mod sources;

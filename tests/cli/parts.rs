@@ -91,13 +91,6 @@ fn an_ephemeral_device_cannot_be_taken_out() {
 }
 
 #[test]
-fn a_volume_is_not_written_to_a_pipe() {
-    Sandbox::with_archive()
-        .run(&["extract", "a.bin", "--device", "/dev/xvda", "-o", "-"])
-        .failed(2, &["name a file or a block device"]);
-}
-
-#[test]
 fn extraction_reads_only_the_volume() {
     let sandbox = Sandbox::with_archive();
     let report = sandbox

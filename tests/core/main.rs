@@ -2,6 +2,7 @@
 //! crate.
 
 mod architecture;
+mod archive_volume;
 mod circles;
 mod documents;
 mod faults;

@@ -140,6 +140,13 @@ impl ObjectReader for S3Reader {
         });
     }
 
+    fn cancel_prefetch(&self, offset: u64, len: u64) {
+        let fetch = self.lock().remove(&(offset, len));
+        if fetch.is_some() {
+            Fetch::abort_all(self.connection().runtime(), fetch);
+        }
+    }
+
     fn drop_cache(&self) {
         self.tail_is_doubted.store(true, Ordering::Relaxed);
     }

@@ -268,10 +268,10 @@ pub(super) struct VerifyArgs {
     pub(super) aws: AwsArgs,
 }
 
-/// Take one volume, or the metadata, out of an archive
+/// Take one volume, a range of it, or the metadata out of an archive
 #[derive(Debug, Args)]
 #[command(
-    before_help = "Example:\n  amistore extract ami.bin --device /dev/sdb -o data.raw\n  amistore extract ami.bin --image-json",
+    before_help = "Example:\n  amistore extract ami.bin --device /dev/sdb -o data.raw\n  amistore extract s3://bucket/ami.bin --device /dev/xvda --range 1MiB+64KiB -o - | xxd\n  amistore extract ami.bin --image-json",
     group = clap::ArgGroup::new("what").required(true).args(["device", "snapshot", "image_json"])
 )]
 pub(super) struct ExtractArgs {
@@ -287,7 +287,12 @@ pub(super) struct ExtractArgs {
     /// The metadata, image.json
     #[arg(long)]
     pub(super) image_json: bool,
-    /// Where it goes: a file or, with --force, a block device; image.json goes to stdout without it
+    /// Only LENGTH bytes from OFFSET, each in bytes or with KiB, MiB, GiB: reads no more of the
+    /// archive than they need
+    #[arg(long, value_name = "OFFSET+LENGTH", conflicts_with = "image_json")]
+    pub(super) range: Option<String>,
+    /// Where it goes: a file, - for stdout or, with --force, a block device (not with --range);
+    /// image.json goes to stdout without it
     #[arg(short = 'o', long = "to", value_name = "FILE", required_unless_present = "image_json")]
     pub(super) file: Option<PathBuf>,
     #[command(flatten)]

@@ -308,15 +308,20 @@ pub(in super::super) fn extracted(
     dry_run: bool,
     bytes_read: u64,
 ) -> Value {
-    json!({
+    let mut report = json!({
         "DryRun": dry_run,
         "SnapshotId": extracted.id.as_str(),
         "File": file,
         "VolumeBytes": extracted.size.bytes(),
-        "AllocatedBytes": (extracted.blocks * BLOCK_BYTES).min(extracted.size.bytes()),
+        "AllocatedBytes": extracted.allocated,
         "StoredBytes": extracted.stored,
         "BytesRead": bytes_read,
-    })
+    });
+    if let Some(range) = extracted.range {
+        report["Offset"] = json!(range.offset);
+        report["Length"] = json!(range.len);
+    }
+    report
 }
 
 pub(in super::super) fn metadata(file: &str, dry_run: bool, len: usize) -> Value {

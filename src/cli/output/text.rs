@@ -255,12 +255,15 @@ pub(in super::super) fn extracted_text(
     bytes_read: u64,
 ) -> String {
     let verb = if dry_run { "would extract" } else { "extracted" };
-    let allocated = (extracted.blocks * BLOCK_BYTES).min(extracted.size.bytes());
+    let id = &extracted.id;
+    let (range, len) = match extracted.range {
+        Some(range) => (format!("{} bytes from offset {} of ", range.len, range.offset), range.len),
+        None => (String::new(), extracted.size.bytes()),
+    };
     let (size, allocated, read) =
-        (human_bytes(extracted.size.bytes()), human_bytes(allocated), human_bytes(bytes_read));
+        (human_bytes(len), human_bytes(extracted.allocated), human_bytes(bytes_read));
     format!(
-        "{verb} {} to {file}: {size}, {allocated} written, {read} of the archive read\n",
-        extracted.id
+        "{verb} {range}{id} to {file}: {size}, {allocated} written, {read} of the archive read\n"
     )
 }
 

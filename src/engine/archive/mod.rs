@@ -1,9 +1,14 @@
-//! An archive that is read at any position: footer, root record, metadata and window indexes.
+//! An archive that is read at any position: footer, root record, metadata and group indexes.
 
+mod cache;
 pub(super) mod check;
+mod compare;
 pub(super) mod detect;
 pub(super) mod index;
 pub(super) mod open;
+mod range;
+mod read_ahead;
+mod volume;
 
 use std::sync::Arc;
 
@@ -12,9 +17,12 @@ use crate::image::ImageDocument;
 use crate::object::ObjectReader;
 
 pub use check::check_tail;
+pub use compare::compare_volume;
+pub use range::{RangeCells, RangePart};
+pub use volume::{ArchiveVolume, DEFAULT_CELL_CACHE};
 
 /// An open archive: owns the reader of its object, can be shared between threads, and is cheap to
-/// clone. Footer, root record and metadata are in memory and match their digests; window indexes
+/// clone. Footer, root record and metadata are in memory and match their digests; group indexes
 /// and cells are checked when they are read.
 #[derive(Clone)]
 pub struct Archive(Arc<Opened>);

@@ -182,7 +182,7 @@ pub(in super::super) fn check_extra_record(record: &Record, room: u64) -> Result
 /// on the network is not damage.
 pub(in super::super) fn twice<T>(
     reader: &dyn ObjectReader,
-    read: impl Fn() -> Result<T>,
+    mut read: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     match read() {
         Err(error) if error.kind() == ErrorKind::Corrupt => {

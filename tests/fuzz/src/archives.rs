@@ -7,8 +7,8 @@ use amistore::base::{
     BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize,
 };
 use amistore::engine::{
-    Archive, Context, NoSinks, PackLog, PackOptions, Plan, Purpose, RestoreLog, Selection,
-    StreamSinks, check_tail, pack, read_stream, unpack,
+    Archive, Context, NoSinks, PackLog, PackOptions, Plan, RestoreLog, Selection, StreamSinks,
+    check_tail, check_volumes, pack, read_stream, unpack_volume,
 };
 use amistore::format::Digest;
 use amistore::image::ImageDocument;
@@ -137,15 +137,14 @@ fn restored_by_ranges(bytes: &[u8]) -> Contents {
     let reader = StrictReader(MemoryReader::new("archive", bytes.to_vec()));
     let archive = Archive::open(std::sync::Arc::new(reader)).expect("what was accepted opens");
     let mut sinks = Vec::new();
-    let mut sink_for = |volume| -> Result<Option<Arc<dyn BlockSink>>> {
+    for volume in archive.volumes() {
         let sink = MemorySink::default();
-        sinks.push((archive.volume_entry(volume).name.to_string(), sink.clone()));
-        Ok(Some(Arc::new(sink)))
-    };
-    with_context(1, 1, |context| {
-        unpack(&archive, Purpose::Restore(&mut sink_for, RestoreLog::none()), context)
-    })
-    .expect("what was accepted is restored");
+        sinks.push((volume.snapshot().to_string(), sink.clone()));
+        with_context(1, 1, |context| {
+            unpack_volume(&volume, Arc::new(sink), RestoreLog::none(), context)
+        })
+        .expect("what was accepted is restored");
+    }
     contents(sinks)
 }
 
@@ -160,8 +159,7 @@ fn restored_from_stream(bytes: &[u8]) -> Contents {
 fn checked_by_ranges(bytes: &[u8]) -> Result<Digest> {
     let reader = StrictReader(MemoryReader::new("archive", bytes.to_vec()));
     let archive = Archive::open(std::sync::Arc::new(reader))?;
-    let report =
-        with_context(1, 1, |context| unpack(&archive, Purpose::Check(Selection::All), context))?;
+    let report = with_context(1, 1, |context| check_volumes(&archive, Selection::All, context))?;
     assert!(report.more_findings == 0 || !report.findings.is_empty());
     match report.findings.into_iter().chain(check_tail(&archive)?).next() {
         Some(damage) => Err(damage),

@@ -1,23 +1,22 @@
-//! The books of a volume that is read at any position: what its cells add up to, and whether index
-//! and manifest say the same.
+//! Totals of a volume that is read by random access: compared with index and manifest at its end.
 
 use super::Archive;
 use crate::base::{BlockIndex, Error, Result};
 use crate::format::{CellFacts, GroupContent, GroupEntry, VolumeContent};
 
-/// The books of one volume: what its cells add up to.
+/// Totals over the cells of one volume.
 #[derive(Default)]
-pub(super) struct Books {
+pub(super) struct VolumeTotals {
     group: GroupContent,
     volume: VolumeContent,
     blocks: u64,
     zero: u64,
     fill: u64,
-    /// Something is missing, so that nothing can add up.
+    /// A cell is missing, so no total can be right.
     pub(super) damaged: bool,
 }
 
-impl Books {
+impl VolumeTotals {
     pub(super) fn cell(&mut self, facts: &CellFacts) {
         self.group.add(facts);
         self.blocks += u64::from(facts.present.count_ones());

@@ -1,0 +1,171 @@
+//! Reads adjacent cells of an archive with one call, checks them, and delivers their blocks.
+
+use super::Archive;
+use super::archive::index::IndexedCell;
+use super::cell::{CellOpener, StoredCell, check_frames, deliver, locate, read_record};
+use crate::base::{BlockIndex, CELL_BLOCKS, Error, ErrorKind, Result, VolumeSize, bits_of};
+use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
+use crate::format::{CellFacts, Digest};
+use crate::volume::{BlockSink, Delivered};
+
+/// Cells are read in runs of about this many bytes: one read call and, above all, frames enough
+/// to be hashed in parallel.
+const RUN: u64 = DATA_FRAME_RAW as u64;
+
+/// Cells that are adjacent in the archive.
+pub(super) struct CellRun {
+    pub(super) cells: Vec<IndexedCell>,
+    /// Whether the cells are read, or only their blocks written as zeros.
+    pub(super) fetch: bool,
+}
+
+/// Whether a run of so many cells has no room for another, with which it would have `bytes`.
+/// Zeros take no room in the archive but do in a volume: a run must not become a long job.
+pub(super) fn is_full(cells: usize, bytes: u64) -> bool {
+    bytes > RUN || cells >= 16
+}
+
+/// A cell that matches its digests: its facts, and the digests of its data blocks.
+pub(super) struct OpenedCell {
+    pub(super) facts: CellFacts,
+    pub(super) digests: Vec<Digest>,
+}
+
+impl OpenedCell {
+    pub(super) fn delivered(&self) -> Delivered<'_> {
+        let CellFacts { address, present, zero, fill, .. } = self.facts;
+        Delivered::new(address, (present, zero, fill), &self.digests)
+    }
+}
+
+/// Reads runs of cells, one at a time.
+pub(super) struct CellReader {
+    opener: CellOpener,
+    bytes: Vec<u8>,
+}
+
+impl CellReader {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self { opener: CellOpener::new()?, bytes: Vec::new() })
+    }
+
+    /// Bytes of the archive that were read last.
+    pub(super) fn stored(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// The buffer that cells are read into, for another use between two reads.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// The bytes that were read last, in exchange for a buffer for the next read.
+    pub(super) fn take_bytes(&mut self, next: Vec<u8>) -> Vec<u8> {
+        std::mem::replace(&mut self.bytes, next)
+    }
+
+    /// Reads the cells of a run, checks them and delivers their blocks to `sink`. Each result is
+    /// a good cell or damage. If a cell is damaged all are read once more, because a bit that
+    /// flipped on the network is not damage.
+    pub(super) fn read(
+        &mut self,
+        archive: &Archive,
+        volume: u16,
+        run: &CellRun,
+        sink: Option<&dyn BlockSink>,
+    ) -> Result<Vec<Result<OpenedCell>>> {
+        let located = |error: Error| error.at("snapshot", &archive.volume_entry(volume).name);
+        let start = run.cells.first().map_or(0, |first| first.offset);
+        let stored: u64 = run.cells.iter().map(IndexedCell::len).sum();
+        let mut again = false;
+        loop {
+            self.bytes.resize(stored as usize, 0);
+            archive.reader().read_at(start, &mut self.bytes)?;
+            let mut results = self.open(archive, volume, run, sink);
+            if let Some(failed) = results.iter().position(|result| {
+                result.as_ref().is_err_and(|error| error.kind() != ErrorKind::Corrupt)
+            }) {
+                return Err(results
+                    .swap_remove(failed)
+                    .map_or_else(located, |_| Error::internal("a cell failed and did not")));
+            }
+            if again || results.iter().all(Result::is_ok) {
+                return Ok(results.into_iter().map(|result| result.map_err(located)).collect());
+            }
+            again = true;
+            archive.reader().drop_cache();
+        }
+    }
+
+    fn open(
+        &mut self,
+        archive: &Archive,
+        volume: u16,
+        run: &CellRun,
+        sink: Option<&dyn BlockSink>,
+    ) -> Vec<Result<OpenedCell>> {
+        let size = archive.volume_entry(volume).size;
+        let mut results: Vec<Result<OpenedCell>> = Vec::with_capacity(run.cells.len());
+        let (mut read, mut cells) = (Vec::new(), Vec::with_capacity(run.cells.len()));
+        let mut rest = self.bytes.as_slice();
+        for (position, cell) in run.cells.iter().enumerate() {
+            let (bytes, behind) = rest.split_at(cell.entry.cell_len as usize);
+            rest = behind;
+            let (record_bytes, frame) = bytes.split_at(cell.entry.record_len() as usize);
+            match read_record(record_bytes, &cell.entry, cell.address, volume) {
+                Ok(record) => {
+                    let facts = CellFacts::new(&record, record_bytes);
+                    let digests = record.block_digests.clone();
+                    results.push(Ok(OpenedCell { facts, digests }));
+                    read.push((position, cell));
+                    cells.push(StoredCell { record, frame });
+                }
+                Err(error) => results.push(Err(locate(error, cell.address, cell.offset))),
+            }
+        }
+        for (((position, at), cell), checked) in
+            read.into_iter().zip(&cells).zip(check_frames(&cells))
+        {
+            let opened = checked.and_then(|()| {
+                let raw = self.opener.open(cell, size)?;
+                sink.map_or(Ok(()), |sink| deliver(raw, &cell.record, size, sink))
+            });
+            if let Err(error) = opened {
+                let is_damage = error.kind() == ErrorKind::Corrupt;
+                results[position] =
+                    Err(if is_damage { cell.locate(error, at.offset) } else { error });
+            }
+        }
+        results
+    }
+}
+
+/// The facts of a cell that was not read, because it has no data.
+pub(super) fn facts_without_data(cell: &IndexedCell, size: VolumeSize) -> CellFacts {
+    let IndexedCell { address, entry, .. } = cell;
+    CellFacts {
+        address: *address,
+        frame_len: entry.frame_len(),
+        raw_len: size.cell_bytes(*address, entry.present) as u32,
+        present: entry.present,
+        zero: entry.zero,
+        fill: entry.fill,
+        record_digest: entry.record_digest,
+        content: [0; 32],
+    }
+}
+
+/// Writes the zero blocks of a cell that was not read. Fill blocks stay absent.
+pub(super) fn write_zeros(
+    cell: &IndexedCell,
+    size: VolumeSize,
+    sink: &dyn BlockSink,
+) -> Result<()> {
+    for bit in bits_of(cell.entry.zero & !cell.entry.fill) {
+        let block = BlockIndex(cell.address.first_block().0 + bit);
+        sink.write_zeros(block.offset(), size.block_len(block))?;
+    }
+    Ok(())
+}
+
+const _: () = assert!(MAX_CELL as u64 <= 2 * RUN && CELL_BLOCKS == 8);
