@@ -370,7 +370,7 @@ where
                 let error = error.code_as(ErrorCode::NoCredentials).retry_as(retry);
                 return error.because(cause).into();
             }
-            let retry = if user || (other && cause.0.contains("invalid")) {
+            let retry = if user || (other && is_of_identity(&failure)) {
                 Retry::No
             } else {
                 Retry::Transient
@@ -440,6 +440,27 @@ fn of_credentials(error: &(dyn std::error::Error + 'static)) -> Option<Retry> {
         }
     }
     None
+}
+
+/// Whether the certificate of the endpoint is refused, or its host cannot be in a certificate:
+/// another attempt would find the same.
+fn is_of_identity(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let certificate = cause.downcast_ref::<rustls::Error>();
+        if matches!(certificate, Some(rustls::Error::InvalidCertificate(_)))
+            || cause.is::<rustls::pki_types::InvalidDnsNameError>()
+        {
+            return true;
+        }
+        // An `io::Error` does not give the error that it wraps as its source.
+        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
+    }
+    false
 }
 
 /// All causes in one line, outermost first, without repetition.
@@ -575,6 +596,18 @@ mod tests {
         for code in ["InvalidBlockDeviceMapping", "InvalidArgument", "MissingParameter"] {
             assert_eq!(meaning(code, 400, ""), Meaning::invalid(), "{code}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_is_refused_is_refused_for_good() {
+        use std::io::Error as IoError;
+        let tls = |error: rustls::Error| {
+            IoError::other(IoError::new(std::io::ErrorKind::InvalidData, error))
+        };
+        let refused = rustls::CertificateError::UnknownIssuer;
+        assert!(is_of_identity(&tls(rustls::Error::InvalidCertificate(refused))));
+        assert!(!is_of_identity(&tls(rustls::Error::DecryptError)));
+        assert!(!is_of_identity(&IoError::from(std::io::ErrorKind::ConnectionReset)));
     }
 
     #[test]
