@@ -21,7 +21,5 @@ pub mod ops;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
-pub mod setup;
-#[cfg(feature = "server")]
 pub mod taskdb;
 pub mod volume;

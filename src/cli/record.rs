@@ -6,8 +6,7 @@ use std::sync::Arc;
 use super::output::Console;
 use super::settings::state_directory;
 use crate::base::{ErrorCode, Observer, Result};
-use crate::setup::{Recorder, failure_reason};
-use crate::taskdb::{NewTask, Owner, TaskDb};
+use crate::taskdb::{NewTask, Owner, Recorder, TaskDb, failure_reason};
 
 /// Does some work, and records that it began, how far it is and how it ended. Where that cannot be
 /// recorded the work is done all the same.

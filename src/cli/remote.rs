@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use super::args::{
     AddressingForm, AwsArgs, EbsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs,
-    TierForm,
+    TierForm, WriteArgs,
 };
-use super::settings::{Place, Settings, pair, parse_size, state_directory};
+use super::settings::{Place, Settings, archive_target, pair, parse_size, state_directory};
 use crate::aws::ec2::Ec2Connection;
 use crate::aws::s3::{Checksum, ObjectOptions, S3Location, S3Store, Thaw, ThawTier};
 use crate::aws::{Access, Addressing, Compute, Credentials, RequestSettings, RetryPolicy, Session};
 use crate::base::{Error, ErrorCode, Observer, Result};
 use crate::object::{Attributes, FileReader, ObjectReader};
-use crate::ops::Resumption;
+use crate::ops::{BucketDestination, Destination, Resumption};
 
 /// Which side of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,61 @@ impl Remote {
         }
         let reader = crate::object::ObjectStore::open(&store, &place.key)?;
         Ok((store, reader))
+    }
+}
+
+/// Arguments of the side that an archive is written to.
+pub(super) struct WriteSide<'a> {
+    pub(super) object: &'a ObjectArgs,
+    pub(super) write: &'a WriteArgs,
+    pub(super) resume: &'a ResumeArgs,
+    pub(super) sides: &'a SidesArgs,
+    pub(super) volumes_at_once: Option<usize>,
+}
+
+impl Remote {
+    /// The destination of an archive that can be resumed. `source` names the source in the task.
+    pub(super) fn destination(
+        &self,
+        place: &Place,
+        side: &WriteSide<'_>,
+        source: String,
+    ) -> Result<Destination> {
+        let mut destination = self.destination_of_stream(place, side)?;
+        let target = destination.task_target(&place.shown("standard output"));
+        if let Destination::Bucket(bucket) = &mut destination {
+            bucket.resumption = Some(side.resume.resumption(source, target)?);
+        }
+        Ok(destination)
+    }
+
+    /// The destination of an archive that comes from standard input, and cannot be read again.
+    pub(super) fn destination_of_stream(
+        &self,
+        place: &Place,
+        side: &WriteSide<'_>,
+    ) -> Result<Destination> {
+        Ok(match place {
+            Place::Stdio => Destination::Stdout,
+            Place::Path(path) => {
+                let (directory, name) = archive_target(path, "");
+                Destination::File { directory, name, durability: side.write.durability() }
+            }
+            Place::S3(place) => {
+                let options = ObjectOptions {
+                    parallel_segments: side.volumes_at_once,
+                    ..side.object.options(0)?
+                };
+                let access = side.sides.access(Side::Target);
+                let store = self.store(place, access, &side.sides.link, options)?;
+                Destination::Bucket(Box::new(BucketDestination {
+                    store,
+                    key: place.key.clone(),
+                    allow_public: side.object.allow_public_bucket,
+                    resumption: None,
+                }))
+            }
+        })
     }
 }
 

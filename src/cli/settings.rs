@@ -8,11 +8,10 @@ use crate::aws::ec2::{DeviceChange, DeviceEdit, Edits};
 use crate::aws::s3::S3Location;
 use crate::base::{Cancel, DeviceName, Error, ErrorKind, ImageId, Result, check_image_name};
 use crate::checkpoint::StateDirectory;
-use crate::engine::Plan;
+use crate::engine::{Incoming, MemoryUses, Plan, Resources};
 use crate::image::ImageDraft;
 use crate::localfs::{Durability, Overwrite};
 use crate::ops::VolumeRange;
-use crate::setup::Resources;
 
 /// What all commands share.
 pub(super) struct Settings {
@@ -38,18 +37,19 @@ impl Settings {
         Resources { threads: self.threads, memory: self.memory }
     }
 
-    pub(super) fn plan(&self, level: i32) -> Result<Plan> {
-        self.resources().plan(level)
-    }
-
-    /// A plan for reading an archive.
+    /// Threads and memory of an operation that reads an archive.
     pub(super) fn reading_plan(&self, place: &Place) -> Result<Plan> {
-        self.resources().reading_plan(matches!(place, Place::S3(_)))
+        self.plan(if place.key().is_some() { Incoming::Archive } else { Incoming::Local })
     }
 
-    /// The same with other memory.
-    pub(super) fn with(&self, resources: Resources) -> Self {
-        Self { memory: resources.memory, threads: resources.threads, cancel: self.cancel.clone() }
+    /// Threads and memory of an operation that compares an archive with snapshots of EBS.
+    pub(super) fn comparing_plan(&self, place: &Place) -> Result<Plan> {
+        self.plan(if place.key().is_some() { Incoming::Both } else { Incoming::Blocks })
+    }
+
+    fn plan(&self, incoming: Incoming) -> Result<Plan> {
+        let uses = MemoryUses { incoming, ..MemoryUses::default() };
+        Ok(self.resources().split(&uses)?.plan)
     }
 }
 
@@ -72,6 +72,14 @@ impl Place {
         }
         refuse_url(&text)?;
         Ok(Self::Path(path.to_owned()))
+    }
+
+    /// The key in a bucket.
+    pub(super) fn key(&self) -> Option<&str> {
+        match self {
+            Self::S3(place) => Some(&place.key),
+            Self::Path(_) | Self::Stdio => None,
+        }
     }
 
     /// The place of an archive: a directory, bucket or prefix stands for `name` in it.

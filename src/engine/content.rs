@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::plan::IN_FLIGHT_FLOOR;
+use super::memory::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, PackOptions, run_ordered, stored_blocks};
 use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, CellAddress, Event, Result, bits_of};
 use crate::codec::{sha256, zero};

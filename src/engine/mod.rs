@@ -19,9 +19,9 @@ mod content;
 mod lanes;
 mod log;
 mod made;
+mod memory;
 mod pack;
 mod pipeline;
-mod plan;
 mod pool;
 mod relay;
 mod stream;
@@ -38,9 +38,11 @@ pub use content::content_of;
 pub use lanes::run_lanes;
 pub use log::{CellLog, Cells, LoggedCell, Note};
 pub use made::MadeCell;
+pub use memory::{
+    DEFAULT_MEMORY, Incoming, MemorySplit, MemoryUses, Plan, Resources, seek_table_memory,
+};
 pub use pack::{NoteOfCells, PackLog, PackOptions, PackReport, VolumeReport, pack, stored_blocks};
 pub use pipeline::run_ordered;
-pub use plan::{DEFAULT_MEMORY, Plan};
 pub use relay::relay;
 pub use stream::{NoSinks, StreamSinks, StreamSummary, read_stream};
 pub use unpack::{CheckReport, RestoreLog, Selection, check_volumes, unpack_volume};

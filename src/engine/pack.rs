@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::budget::SeekTableLease;
-use super::plan::IN_FLIGHT_FLOOR;
+use super::memory::IN_FLIGHT_FLOOR;
 use super::pool::Pool;
 use super::stretches::side_by_side;
 use super::{Budget, Cells, Context, Lease, MadeCell, run_ordered};

@@ -9,7 +9,7 @@ use super::archive::Archive;
 use super::archive::index::{IndexedCell, indexed_cells};
 use super::archive::open::twice;
 use super::cell_reader::{CellReader, CellRun, is_full};
-use super::plan::IN_FLIGHT_FLOOR;
+use super::memory::IN_FLIGHT_FLOOR;
 use super::pool::Pool;
 use super::unpack::read_indexes;
 use super::volume_totals::VolumeTotals;

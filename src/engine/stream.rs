@@ -12,7 +12,7 @@ use super::archive::detect;
 use super::archive::open::{check_extra_record, check_volumes, inflate_meta, read_document};
 use super::budget::SeekTableLease;
 use super::cell::{CellOpener, StoredCell, check_frames, deliver, delivered};
-use super::plan::IN_FLIGHT_FLOOR;
+use super::memory::IN_FLIGHT_FLOOR;
 use super::{Budget, Context, Lease, run_ordered};
 use crate::base::{
     CellAddress, Error, ErrorCode, ErrorKind, Event, Result, SnapshotId, VolumeSize,

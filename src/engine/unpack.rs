@@ -15,7 +15,7 @@ use super::archive::{Archive, ArchiveVolume};
 use super::cell_reader::{
     CellReader, CellRun, OpenedCell, facts_without_data, is_full, write_zeros,
 };
-use super::plan::IN_FLIGHT_FLOOR;
+use super::memory::IN_FLIGHT_FLOOR;
 use super::volume_totals::VolumeTotals;
 use super::written::{WrittenCell, read_back};
 use super::{Budget, CellLog, Cells, Context, Lease, run_ordered};

@@ -24,7 +24,7 @@ pub struct Copied {
 }
 
 /// Plans a copy; nothing is written.
-pub fn plan_copy(archive: &Archive) -> Copied {
+pub(super) fn plan_copy(archive: &Archive) -> Copied {
     Copied {
         image_id: archive.document().image_id().map(ToString::to_string),
         archive_len: archive.reader().len(),
@@ -114,7 +114,7 @@ fn carry(
 }
 
 /// Compares the existing object with the archive. Returns the error `exists` if they differ.
-fn same_archive(
+pub(super) fn same_archive(
     store: &dyn ObjectStore,
     key: &str,
     footer: &Footer,

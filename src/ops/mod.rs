@@ -5,26 +5,34 @@
 mod copy;
 mod extract;
 mod inspect;
+mod plan;
 mod records;
 mod restore;
 mod resume;
+#[cfg(feature = "aws")]
+mod server_copy;
 mod store;
 mod target;
 mod tasks;
 mod verify;
 
-pub use copy::{Copied, copy, copy_stream, plan_copy};
+pub use copy::{Copied, copy, copy_stream};
 pub use extract::{
     Extracted, VolumeName, VolumeRange, extract, extract_range, extract_to_stream, plan_extract,
 };
 pub use inspect::{Inspection, MapCell, VolumeInspection, inspect, inspect_stream};
-pub use restore::{
-    Restored, RestoredVolume, plan_restore, restore, restore_resumable, restore_stream,
+pub use plan::{
+    AwsUse, Calls, CopyPlan, Destination, EbsReads, EbsUse, Existing, PlannedCopy, PlannedRestore,
+    PlannedStore, PlannedVolume, PlannedVolumes, RestorePlan, S3Use, Service, StoreOptions,
+    StorePlan, UploadFacts, UploadPlan, attributes_to_copy, copy_from_stream, plan_volumes,
 };
+#[cfg(feature = "aws")]
+pub use plan::{BucketDestination, ec2_task_target, smallest_store};
+pub use restore::{Restored, RestoredVolume, restore, restore_resumable, restore_stream};
 pub use resume::{Resumption, shell_line};
-pub use store::{
-    PlannedVolume, StoreOutcome, StorePlan, Stored, image_metadata, plan_store, store,
-};
+#[cfg(feature = "aws")]
+pub use server_copy::tags_to_copy;
+pub use store::{StoreOutcome, Stored, image_metadata, store};
 pub use target::{ArchiveTarget, ObjectTarget};
 pub use tasks::{TaskProgress, describe_tasks};
 pub use verify::{Verified, verify, verify_against, verify_stream};

@@ -56,7 +56,7 @@ impl Restored {
 }
 
 /// Plans a restore; nothing is written.
-pub fn plan_restore(archive: &Archive) -> Restored {
+pub(super) fn plan_restore(archive: &Archive) -> Restored {
     Restored::new(archive.document(), archive.root(), archive.footer(), archive.reader().len())
 }
 

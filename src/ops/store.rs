@@ -6,15 +6,13 @@ use std::time::SystemTime;
 
 use super::resume::{CELL_RECORD, RunningTask, Work, abort_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
-use crate::base::{
-    Error, ErrorCode, ErrorKind, Event, Result, SnapshotId, Stage, TaskKind, VolumeSize, rfc3339,
-};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, Result, Stage, TaskKind, rfc3339};
 use crate::codec::zstd;
 use crate::engine::{
-    Archive, Context, MadeCell, PackLog, PackOptions, PackReport, content_of, pack, stored_blocks,
+    Archive, Context, MadeCell, PackLog, PackOptions, PackReport, content_of, pack,
 };
 use crate::format::Footer;
-use crate::format::layout::{CELL_ENTRY, FORMAT_VERSION, MAX_CELL_RECORD};
+use crate::format::layout::FORMAT_VERSION;
 use crate::image::{ImageDocument, ImageMatch, ImageSource};
 use crate::object::{Creation, ObjectStore};
 use crate::volume::BlockSource;
@@ -149,7 +147,7 @@ fn fingerprint(image: &dyn ImageSource, at_most: u64) -> (Vec<String>, bool) {
 
 /// Compares the existing object with the image that would be stored. Returns the error `exists` if
 /// they differ.
-fn compare(
+pub(super) fn compare(
     image: &dyn ImageSource,
     store: &dyn ObjectStore,
     key: &str,
@@ -239,76 +237,4 @@ fn warn_of_odd_sizes(image: &dyn ImageSource, context: Context<'_>) {
             context.observer.note(&Event::Warning { message });
         }
     }
-}
-
-/// Plan of a store.
-#[derive(Clone, Debug)]
-pub struct StorePlan {
-    /// The volumes: size, blocks to read, extents.
-    pub volumes: Vec<PlannedVolume>,
-    /// No archive of this image is longer.
-    pub longest_archive: u64,
-}
-
-impl StorePlan {
-    /// Upper bound of each volume's segment in bytes. The first includes the bytes in front of the
-    /// volumes, the last the index behind them.
-    pub fn segments(&self) -> Vec<u64> {
-        let mut segments: Vec<u64> = self.volumes.iter().map(|volume| volume.longest).collect();
-        let all: u64 = segments.iter().sum();
-        if let Some(first) = segments.first_mut() {
-            *first += self.longest_archive - all;
-        }
-        if let Some(last) = segments.last_mut() {
-            // Index and seek table have less than 100 bytes for each block of 512 KiB.
-            *last += all / 1024 + (1 << 20);
-        }
-        segments
-    }
-}
-
-/// A volume that would be stored.
-#[derive(Clone, Debug)]
-pub struct PlannedVolume {
-    /// The snapshot.
-    pub id: SnapshotId,
-    /// Its size.
-    pub size: VolumeSize,
-    /// Blocks to be stored.
-    pub blocks: u64,
-    /// Runs of blocks.
-    pub extents: u64,
-    /// No archive holds more bytes for it.
-    pub longest: u64,
-}
-
-/// Plans a store; nothing is written.
-pub fn plan_store(
-    image: &dyn ImageSource,
-    options: &PackOptions,
-    context: Context<'_>,
-) -> Result<StorePlan> {
-    let mut volumes = Vec::new();
-    let mut longest = 1 << 20;
-    for (snapshot, source) in image.document().snapshots().iter().zip(image.volumes()) {
-        let map = stored_blocks(source.as_ref(), options, context)
-            .map_err(|error| error.at("snapshot", &snapshot.id))?;
-        let (blocks, extents, cells) =
-            (map.stored_blocks(), map.extents().count() as u64, map.cells().count() as u64);
-        // Incompressible data and all records: the bound that the part size is planned for.
-        let volume = map.stored_bytes()
-            + map.stored_bytes() / 256
-            + cells * (MAX_CELL_RECORD + CELL_ENTRY + 16) as u64
-            + extents * 24
-            + (1 << 20);
-        longest += volume;
-        volumes.push(PlannedVolume {
-            id: snapshot.id.clone(),
-            size: map.size(),
-            blocks,
-            extents,
-            longest: volume,
-        });
-    }
-    Ok(StorePlan { volumes, longest_archive: longest + image.document().bytes().len() as u64 })
 }

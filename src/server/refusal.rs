@@ -3,7 +3,7 @@
 use crate::base::{AwsService, Error, ErrorCode, ErrorKind};
 
 use super::Refusal;
-use crate::setup::told;
+use crate::taskdb::one_line_of;
 
 impl Refusal {
     /// Any refusal.
@@ -71,7 +71,7 @@ impl From<&Error> for Refusal {
             }
             _ => None,
         };
-        Self::new(status, code, message.unwrap_or_else(|| told(error)))
+        Self::new(status, code, message.unwrap_or_else(|| one_line_of(error)))
     }
 }
 

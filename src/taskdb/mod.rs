@@ -7,6 +7,8 @@
 mod database;
 mod owner;
 mod pages;
+mod progress;
+mod reason;
 mod schema;
 mod signatures;
 #[cfg(test)]
@@ -19,6 +21,8 @@ use crate::base::{TaskKind, TaskState};
 pub use database::{Conflict, Rules, ScopeFilter, TaskDb};
 pub use owner::Owner;
 pub use pages::{Filter, Page, newest_of_each, page};
+pub use progress::Recorder;
+pub use reason::{failure_reason, one_line_of};
 
 /// Tasks are listed for this time after their end, as by EC2.
 pub const LISTED_FOR: Duration = Duration::from_secs(31 * 86_400);

@@ -2,6 +2,7 @@
 
 mod again;
 mod edits;
+mod plans;
 mod retire;
 mod round_trip;
 mod sides;

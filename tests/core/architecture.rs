@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layers, lowest first, and the layers each may use.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("base", &[]),
     ("codec", &["base"]),
     ("format", &["base", "codec"]),
@@ -34,21 +34,6 @@ const LAYERS: [(&str, &[&str]); 15] = [
         ],
     ),
     (
-        "setup",
-        &[
-            "base",
-            "codec",
-            "localfs",
-            "checkpoint",
-            "taskdb",
-            "image",
-            "object",
-            "engine",
-            "ops",
-            "aws",
-        ],
-    ),
-    (
         "server",
         &[
             "base",
@@ -61,7 +46,6 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "engine",
             "ops",
             "aws",
-            "setup",
         ],
     ),
     (
@@ -78,7 +62,6 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "engine",
             "ops",
             "aws",
-            "setup",
             "server",
         ],
     ),

@@ -8,12 +8,12 @@ use amistore::aws::{Access, Credentials, RequestSettings, RetryPolicy, StaticCre
 use amistore::base::{Cancel, ImageId, NullObserver, TaskKind};
 use amistore::checkpoint::StateDirectory;
 use amistore::engine::Archive;
+use amistore::engine::Resources;
 use amistore::object::MemoryReader;
 use amistore::server::{
     Refusal, RestoreProgress, RestoreRequest, RestoredImage, Service, StoreQuery, StoreRequest,
     StoreResult, TaskLimits, TaskService, TaskServiceSettings,
 };
-use amistore::setup::Resources;
 use amistore::taskdb::{NewTask, Origin, Owner, TaskDb};
 use amistore_aws_double::aws::{
     Content, Fault as AwsFault, FaultKind as AwsFaultKind, Image, Snapshot, TestAws,

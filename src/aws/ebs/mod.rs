@@ -27,7 +27,7 @@ use super::{Access, Connection, Endpoint};
 use crate::base::{AwsService, Error, ErrorCode, ErrorKind, Result, Retry};
 use crate::format::Digest;
 
-pub use quota::{Quotas, Requests};
+pub use quota::{Quotas, least_time, list_pages};
 pub use reader::EbsSource;
 pub use snapshot::{
     CompletedSnapshot, NewSnapshot, StartedSnapshot, complete_snapshot, start_snapshot,

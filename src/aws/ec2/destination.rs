@@ -8,14 +8,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::ebs::{EbsConnection, Quotas};
 use super::Ec2Connection;
 use super::describe::{self, text};
 use super::edits::Edits;
-use super::fidelity::FidelityItem;
+use super::fidelity::{Fidelity, FidelityItem};
+use super::permissions;
 use super::registration::{self, Registration};
+use super::snapshot_items::{encryption_item, fits_start, snapshot_tags};
 use crate::aws::ec2_query::Params;
 use crate::base::{Error, ErrorCode, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
 use crate::image::{ImageDocument, SnapshotBegun};
@@ -126,6 +128,18 @@ impl Ec2Destination {
         Ok(())
     }
 
+    /// The connections and options.
+    pub fn options(&self) -> &Ec2Options {
+        &self.options
+    }
+
+    /// The same destination and result, with `bytes` bytes of memory for blocks on their way.
+    #[must_use]
+    pub fn with_memory(&self, bytes: u64) -> Self {
+        let options = Ec2Options { memory: bytes, ..self.options.clone() };
+        Self { options, ..self.clone() }
+    }
+
     /// The result of the restore, once it has ended without an error.
     pub fn restored(&self) -> Option<Ec2Restored> {
         self.lock().restored.clone()
@@ -158,13 +172,69 @@ impl Ec2Destination {
         describe::may_describe_snapshots(&self.options.ec2)
     }
 
-    /// The attributes that the image would be registered with; empty with
-    /// [`Edits::snapshots_only`].
+    /// The account of all attributes, as far as it is known before the restore: the run's account
+    /// differs where EC2 sets something else than it was told to.
     pub fn planned_items(&self, document: &ImageDocument) -> Result<Vec<FidelityItem>> {
-        Ok(self
-            .registration(document, &|id| planned_snapshot(document, id))?
-            .map(|registration| registration.items)
-            .unwrap_or_default())
+        let (edits, mut items) = (&self.options.edits, Vec::new());
+        if let Some(registration) =
+            self.registration(document, &|id| planned_snapshot(document, id))?
+        {
+            items = registration.items;
+            items.extend(permissions::plan(&self.options.ec2.region(), document, edits).items);
+        }
+        for snapshot in document.snapshots() {
+            items.extend(snapshot_tags(document, &snapshot.id, edits).1);
+        }
+        let encrypts = edits.is_encrypted() || self.encrypts_by_default();
+        // A device whose snapshot is encrypted as it was is as it was.
+        for item in items.iter_mut().filter(|item| {
+            let is_device = item.fidelity == Fidelity::Impossible && item.attribute == "Encrypted";
+            is_device && item.recorded == json!(encrypts)
+        }) {
+            *item = FidelityItem::set(&item.subject, &item.attribute, &item.recorded);
+        }
+        for snapshot in document.snapshots() {
+            items.extend(encryption_item(document, &snapshot.id, encrypts));
+        }
+        Ok(items)
+    }
+
+    /// Whether the account encrypts new snapshots; false if the credentials may not ask.
+    fn encrypts_by_default(&self) -> bool {
+        let answer = self.options.ec2.call(
+            "cannot read the default encryption of EBS",
+            "GetEbsEncryptionByDefault",
+            Params::new(),
+        );
+        let encrypts =
+            |answer: Value| answer.get("EbsEncryptionByDefault").and_then(Value::as_bool);
+        answer.ok().and_then(encrypts).unwrap_or(false)
+    }
+
+    /// Counts the requests to EC2 of a restore: at least one poll for snapshots and image.
+    pub fn count_calls(&self, document: &ImageDocument, add: &mut dyn FnMut(&'static str, u64)) {
+        let (edits, snapshots) = (&self.options.edits, document.snapshots().len() as u64);
+        // Before the first block, and until all snapshots are completed.
+        add("DescribeSnapshots", 2);
+        let is_late = |id: &SnapshotId| {
+            let (tags, _) = snapshot_tags(document, id, edits);
+            tags.iter().any(|(_, value)| !fits_start(value))
+        };
+        let late = document.snapshots().iter().filter(|snapshot| is_late(&snapshot.id)).count();
+        add("CreateTags", late as u64);
+        if edits.snapshots_only || snapshots == 0 {
+            return;
+        }
+        // The name; the state; all attributes at the end.
+        add("DescribeImages", 3);
+        // With DryRun, and again.
+        add("RegisterImage", 2);
+        let has_uefi = document.value().get("ImageAttributes").is_some_and(|attributes| {
+            attributes.get("UefiData").is_some_and(|data| !data.is_null())
+        });
+        add("DescribeImageAttribute", u64::from(has_uefi));
+        let permissions = permissions::plan(&self.options.ec2.region(), document, edits);
+        permissions.actions().for_each(|action| add(action, 1));
     }
 
     pub(super) fn registration(

@@ -69,6 +69,11 @@ impl Edits {
         format!("{:?}", (self.encrypted, &self.kms_key_arn, self.tags_of_snapshots(), self.no_tags))
     }
 
+    /// Whether the snapshots are encrypted, whatever the account does by default.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.encrypted || self.kms_key_arn.is_some()
+    }
+
     /// What is asked for as tags of the image; of two with one key the last counts.
     pub(super) fn tags_of_image(&self) -> Vec<(String, String)> {
         [self.tags.as_slice(), &self.image_tags].concat()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::super::ebs::{EbsConnection, EbsSource, Quotas, Requests};
+use super::super::ebs::{EbsConnection, EbsSource, Quotas};
 use super::super::needs_other_credentials;
 use super::describe::{self, Attribute, items, text};
 use super::{Ec2Connection, partition_of};
@@ -57,7 +57,6 @@ impl Ec2Source {
 pub struct Ec2Image {
     document: ImageDocument,
     volumes: Vec<Arc<dyn BlockSource>>,
-    requests: Requests,
 }
 
 impl Ec2Image {
@@ -108,16 +107,14 @@ impl Ec2Image {
             .map_err(|cause| Error::internal("cannot write image.json").because(cause))?;
         bytes.push(b'\n');
         let document = ImageDocument::parse(bytes)?;
-        let mut requests = Requests::default();
         let mut volumes: Vec<Arc<dyn BlockSource>> = Vec::new();
         for (id, source) in ids.into_iter().zip(opened) {
             document
                 .check_size(&id, source.size())
                 .map_err(|error| error.at("snapshot_id", &id))?;
-            requests.read(source.block_map()?.stored_blocks());
             volumes.push(Arc::new(source));
         }
-        Ok(Self { document, volumes, requests })
+        Ok(Self { document, volumes })
     }
 
     /// Finds out what can be found out in a few requests of whether an image can be stored: it is
@@ -135,11 +132,6 @@ impl Ec2Image {
         let described = describe::snapshots(ec2, &ids)?;
         let sizes = for_all(ec2, &ids, &described, |id| EbsSource::size_of(ebs, id, quotas))?;
         Ok(sizes.into_iter().map(|size| size.bytes()).sum())
-    }
-
-    /// The requests that reading all of it takes.
-    pub fn requests(&self) -> &Requests {
-        &self.requests
     }
 }
 
@@ -506,11 +498,7 @@ mod tests {
             let text = json!({"Image": image, "ImageAttributes": {"UefiData": uefi}, "Snapshots": [{"SnapshotId": "snap-a", "Progress": launched}]});
             ImageDocument::parse(text.to_string().into_bytes()).expect("a document")
         };
-        let image = Ec2Image {
-            document: document("2026", "1", "x"),
-            volumes: Vec::new(),
-            requests: Requests::default(),
-        };
+        let image = Ec2Image { document: document("2026", "1", "x"), volumes: Vec::new() };
         assert_eq!(image.compare(&document("2027", "1", "x")), ImageMatch::Same);
         assert_eq!(
             image.compare(&document("2026", "2", "x")),

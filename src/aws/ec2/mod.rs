@@ -16,6 +16,7 @@ mod registration;
 mod restore;
 mod retire;
 mod service;
+mod snapshot_items;
 mod tasks;
 mod writer;
 

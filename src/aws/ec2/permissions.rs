@@ -15,35 +15,64 @@ use crate::image::ImageDocument;
 
 const IMAGE: &str = "image";
 
-/// Does what was asked for, and accounts for what was recorded.
+/// Requests after the registration, and the account of what they set.
+#[derive(Default)]
+pub(super) struct Permissions {
+    calls: Vec<Call>,
+    /// The account of recorded permissions, deprecation and protection.
+    pub(super) items: Vec<FidelityItem>,
+}
+
+struct Call {
+    doing: &'static str,
+    action: &'static str,
+    /// Without `ImageId`.
+    params: Params,
+}
+
+impl Permissions {
+    /// The actions that are requested.
+    pub(super) fn actions(&self) -> impl Iterator<Item = &'static str> {
+        self.calls.iter().map(|call| call.action)
+    }
+
+    fn call(&mut self, doing: &'static str, action: &'static str, params: Params) {
+        self.calls.push(Call { doing, action, params });
+    }
+}
+
+/// Plans what the edits ask for. A pure function, but for the clock.
+pub(super) fn plan(region: &str, document: &ImageDocument, edits: &Edits) -> Permissions {
+    let mut planned = Permissions::default();
+    let image = document.value().get("Image").unwrap_or(&Value::Null);
+    let attributes = document.value().get("ImageAttributes").unwrap_or(&Value::Null);
+    launch_permissions(region, attributes, edits, &mut planned);
+    deprecation(image, edits, &mut planned);
+    protection(image, edits, &mut planned);
+    planned
+}
+
+/// Sends the requests of the plan, and returns the account.
 pub(super) fn apply(
     ec2: &Ec2Connection,
     id: &ImageId,
     document: &ImageDocument,
     edits: &Edits,
 ) -> Result<Vec<FidelityItem>> {
-    let mut account = Vec::new();
-    let image = document.value().get("Image").unwrap_or(&Value::Null);
-    let attributes = document.value().get("ImageAttributes").unwrap_or(&Value::Null);
-    launch_permissions(ec2, id, attributes, edits, &mut account)?;
-    deprecation(ec2, id, image, edits, &mut account)?;
-    protection(ec2, id, image, edits, &mut account)?;
-    Ok(account)
+    let Permissions { calls, items } = plan(&ec2.region(), document, edits);
+    for Call { doing, action, params } in calls {
+        ec2.call(doing, action, params.set("ImageId", id))?;
+    }
+    Ok(items)
 }
 
-fn launch_permissions(
-    ec2: &Ec2Connection,
-    id: &ImageId,
-    attributes: &Value,
-    edits: &Edits,
-    account: &mut Vec<FidelityItem>,
-) -> Result<()> {
-    let partition = partition_of(&ec2.region()).name;
+fn launch_permissions(region: &str, attributes: &Value, edits: &Edits, planned: &mut Permissions) {
+    let partition = partition_of(region).name;
     let mut wanted = Vec::new();
     for permission in items(attributes, "LaunchPermissions") {
         let attribute = "LaunchPermission";
         if !edits.launch_permissions {
-            account.push(FidelityItem::left(
+            planned.items.push(FidelityItem::left(
                 IMAGE,
                 attribute,
                 permission,
@@ -54,7 +83,7 @@ fn launch_permissions(
         let arn = text(permission, "OrganizationArn")
             .or_else(|| text(permission, "OrganizationalUnitArn"));
         if arn.and_then(|arn| arn.split(':').nth(1)).is_some_and(|of| of != partition) {
-            account.push(FidelityItem::impossible(
+            planned.items.push(FidelityItem::impossible(
                 IMAGE,
                 attribute,
                 permission,
@@ -67,81 +96,66 @@ fn launch_permissions(
             params = params.set_some(member, text(permission, member));
         }
         wanted.push(params);
-        account.push(FidelityItem::set(IMAGE, attribute, permission));
+        planned.items.push(FidelityItem::set(IMAGE, attribute, permission));
     }
     if wanted.is_empty() {
-        return Ok(());
+        return;
     }
-    let params = Params::new().set("ImageId", id).structures("LaunchPermission.Add", wanted);
-    ec2.call("cannot give the launch permissions", "ModifyImageAttribute", params)?;
-    Ok(())
+    let params = Params::new().structures("LaunchPermission.Add", wanted);
+    planned.call("cannot give the launch permissions", "ModifyImageAttribute", params);
 }
 
-fn deprecation(
-    ec2: &Ec2Connection,
-    id: &ImageId,
-    image: &Value,
-    edits: &Edits,
-    account: &mut Vec<FidelityItem>,
-) -> Result<()> {
-    let Some(time) = text(image, "DeprecationTime") else { return Ok(()) };
+fn deprecation(image: &Value, edits: &Edits, planned: &mut Permissions) {
+    let Some(time) = text(image, "DeprecationTime") else { return };
     let recorded = json!(time);
     if !edits.deprecation {
-        account.push(FidelityItem::left(
+        planned.items.push(FidelityItem::left(
             IMAGE,
             "DeprecationTime",
             &recorded,
             "--deprecation sets it",
         ));
-        return Ok(());
+        return;
     }
     // Both are in UTC, and the longer text begins with the shorter: they compare as times.
     if *time <= *rfc3339(SystemTime::now()) {
-        account.push(FidelityItem::impossible(
+        planned.items.push(FidelityItem::impossible(
             IMAGE,
             "DeprecationTime",
             &recorded,
             "EC2 takes no time that is past",
         ));
-        return Ok(());
+        return;
     }
-    let params = Params::new().set("ImageId", id).set("DeprecateAt", time);
-    ec2.call("cannot set the time of deprecation", "EnableImageDeprecation", params)?;
-    account.push(FidelityItem::set(IMAGE, "DeprecationTime", &recorded));
-    Ok(())
+    let params = Params::new().set("DeprecateAt", time);
+    planned.call("cannot set the time of deprecation", "EnableImageDeprecation", params);
+    planned.items.push(FidelityItem::set(IMAGE, "DeprecationTime", &recorded));
 }
 
-fn protection(
-    ec2: &Ec2Connection,
-    id: &ImageId,
-    image: &Value,
-    edits: &Edits,
-    account: &mut Vec<FidelityItem>,
-) -> Result<()> {
-    let Some(recorded) = text(image, "DeregistrationProtection") else { return Ok(()) };
+fn protection(image: &Value, edits: &Edits, planned: &mut Permissions) {
+    let Some(recorded) = text(image, "DeregistrationProtection") else { return };
     let value = json!(recorded);
     if !recorded.starts_with("enabled") {
         // That is what a new image is by itself.
-        account.push(FidelityItem::set(IMAGE, "DeregistrationProtection", &value));
-        return Ok(());
+        planned.items.push(FidelityItem::set(IMAGE, "DeregistrationProtection", &value));
+        return;
     }
     if !edits.deregistration_protection {
-        account.push(FidelityItem::left(
+        planned.items.push(FidelityItem::left(
             IMAGE,
             "DeregistrationProtection",
             &value,
             "--deregistration-protection protects it",
         ));
-        return Ok(());
+        return;
     }
     // The other value is enabled-without-cooldown.
     let cooldown = recorded == "enabled-with-cooldown";
-    let params = Params::new().set("ImageId", id).set("WithCooldown", cooldown);
-    ec2.call(
+    let params = Params::new().set("WithCooldown", cooldown);
+    planned.call(
         "cannot protect the image against deregistration",
         "EnableImageDeregistrationProtection",
         params,
-    )?;
-    account.push(FidelityItem::set(IMAGE, "DeregistrationProtection", &value));
-    Ok(())
+    );
+    planned.items.push(FidelityItem::set(IMAGE, "DeregistrationProtection", &value));
 }

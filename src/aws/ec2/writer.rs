@@ -4,17 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::ebs::{EbsSink, NewSnapshot, SendBuffers, start_snapshot};
-use super::describe::{self, items, tag_params, tags, text, would};
+use super::describe::{self, tag_params, text, would};
 use super::destination::{
     Ec2Destination, Ec2Options, Ec2Restored, RestoredSnapshot, delete_or_name, delete_snapshot,
     planned_snapshot,
 };
 use super::fidelity::FidelityItem;
 use super::finish::{complete, finish, register, wait_for_snapshots};
-use super::registration::wanted_tags;
+use super::snapshot_items::{described, encryption_item, fits_start, snapshot_tags};
 use crate::aws::ec2_query::Params;
 use crate::base::{
     BLOCK_BYTES, Error, ErrorCode, ErrorKind, Event, Result, SnapshotId, VolumeSize, hex, random_id,
@@ -23,8 +23,6 @@ use crate::codec::sha256;
 use crate::image::{ImageDocument, ImageWriter, ResumableRestore, SnapshotBegun};
 use crate::volume::BlockSink;
 
-/// EC2 takes 256 characters in the value of a tag, StartSnapshot 255.
-const LONGEST_TAG_OF_START: usize = 255;
 /// The largest number of volumes that are written in parallel.
 const PARALLEL_VOLUMES: usize = 8;
 
@@ -97,14 +95,6 @@ impl Ec2Writer {
         &self.destination.options
     }
 
-    /// The archived description of a snapshot; null if there is none.
-    fn described(&self, id: &SnapshotId) -> &Value {
-        let all = items(self.document.value(), "Snapshots");
-        all.iter()
-            .find(|snapshot| text(snapshot, "SnapshotId") == Some(id.as_str()))
-            .unwrap_or(&Value::Null)
-    }
-
     /// Looks up the snapshot that an earlier run began: its id and whether it is completed; `None`
     /// if it cannot be used any more.
     fn look_up(&self, begun: &SnapshotBegun) -> Result<Option<(SnapshotId, bool)>> {
@@ -133,16 +123,10 @@ impl Ec2Writer {
     ) -> Result<(NewSnapshot, Vec<(String, String)>)> {
         let volume = self.volumes.len();
         let edits = self.destination.options.edits.clone();
-        let described = self.described(id);
-        let (tags, items) =
-            wanted_tags(id.as_str(), &tags(described), &edits.tags_of_snapshots(), edits.no_tags);
-        let description = text(described, "Description").map(ToOwned::to_owned);
-        if let Some(description) = &description {
-            self.items.push(FidelityItem::set(id.as_str(), "Description", &json!(description)));
-        }
+        let description = text(described(&self.document, id), "Description").map(ToOwned::to_owned);
+        let (tags, items) = snapshot_tags(&self.document, id, &edits);
         self.items.extend(items);
-        let (tags, late_tags) =
-            tags.into_iter().partition(|(_, value)| value.chars().count() <= LONGEST_TAG_OF_START);
+        let (tags, late_tags) = tags.into_iter().partition(|(_, value)| fits_start(value));
         let from = self.document.image_id().map_or_else(
             || format!("Restored by amistore from {id}"),
             |image| format!("Restored by amistore from {id} of {image}"),
@@ -153,7 +137,7 @@ impl Ec2Writer {
             client_token: hex(&token),
             description: Some(description.unwrap_or(from)),
             tags,
-            encrypted: edits.encrypted || edits.kms_key_arn.is_some(),
+            encrypted: edits.is_encrypted(),
             kms_key_arn: edits.kms_key_arn,
             continuable: self.resume.is_some(),
         };
@@ -205,38 +189,20 @@ impl Ec2Writer {
         }
     }
 
-    /// The account of each snapshot's encryption.
+    /// The account of the encryption of each snapshot. A snapshot that was encrypted and is not is a
+    /// warning.
     fn encryption_items(&self, snapshots: &[RestoredSnapshot]) -> Vec<FidelityItem> {
         let mut items = Vec::new();
         for snapshot in snapshots {
-            let Some(recorded) = self
-                .described(&snapshot.archived)
-                .get("Encrypted")
-                .filter(|value| value.is_boolean())
-            else {
-                continue;
-            };
-            let subject = snapshot.archived.as_str();
-            if *recorded == json!(snapshot.encrypted) {
-                items.push(FidelityItem::set(subject, "Encrypted", recorded));
-                continue;
-            }
-            if !snapshot.encrypted {
+            let item = encryption_item(&self.document, &snapshot.archived, snapshot.encrypted);
+            if item.as_ref().is_some_and(|item| item.now == Some(json!(false))) {
                 let message = format!(
-                    "{subject} was encrypted, and {} is not: \
-                     --encrypted or --kms-key-id encrypts it",
-                    snapshot.snapshot_id
+                    "{} was encrypted, and {} is not: --encrypted or --kms-key-id encrypts it",
+                    snapshot.archived, snapshot.snapshot_id
                 );
                 self.options().observer.note(&Event::Warning { message });
             }
-            let why = "as asked for, or as the account does by default";
-            items.push(FidelityItem::changed(
-                subject,
-                "Encrypted",
-                recorded,
-                json!(snapshot.encrypted),
-                why,
-            ));
+            items.extend(item);
         }
         items
     }

@@ -41,12 +41,6 @@ impl PartPlan {
         Self::of_size(part_size(at_most), memory)
     }
 
-    /// The least memory for parts of an archive of at most `at_most` bytes: one part that is
-    /// filled, and one in flight.
-    pub fn least_memory(at_most: u64) -> u64 {
-        2 * part_size(at_most)
-    }
-
     /// Plans with a given part size. Stores other than S3 (`compatible`) may accept smaller ones
     /// than 5 MiB.
     pub fn with_parts_of(
@@ -124,21 +118,6 @@ impl PartPlan {
         let workers = (buffers.saturating_sub(2) / 2).max(1);
         let flights = buffers.saturating_sub(2 * workers + 1).clamp(1, IN_FLIGHT);
         (workers as usize, flights as usize)
-    }
-
-    /// Fails if there is too little memory for a parallel upload: four parts, the least that
-    /// [`workers`](Self::workers) needs for one segment.
-    pub fn check_parallel(part_size: u64, memory: u64) -> Result<()> {
-        match (4 * part_size).checked_sub(memory).filter(|missing| *missing > 0) {
-            None => Ok(()),
-            Some(missing) => Err(Error::new(
-                ErrorKind::Limit,
-                "the memory budget is too small to upload volumes in parallel",
-            )
-            .code_as(ErrorCode::MemoryForParts)
-            .at("part_size", part_size)
-            .at("missing_bytes", missing)),
-        }
     }
 
     /// The size of parts that is planned for an archive of at most `at_most` bytes.

@@ -6,7 +6,7 @@ use aws_sdk_s3::Client;
 use super::super::error::classify;
 use super::bucket::S3Store;
 use super::upload::Upload;
-use crate::base::{Error, ErrorCode, ErrorKind, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, Observer, Result};
 
 /// The groups of an access control list that include strangers.
 const EVERYBODY: [&str; 2] = [
@@ -30,6 +30,60 @@ pub struct Preflight {
 }
 
 impl S3Store {
+    /// Checks that an object may be written: the bucket exists, an upload can be begun and aborted,
+    /// and, unless `allow_public`, the bucket is not public. Reports what it found as notes.
+    pub fn check_writable(
+        &self,
+        key: &str,
+        allow_public: bool,
+        observer: &dyn Observer,
+    ) -> Result<()> {
+        let found = self.preflight(key)?;
+        let note = |message: String| observer.note(&Event::Note { message });
+        note(format!(
+            "bucket {} in {}",
+            self.bucket,
+            found.region.as_deref().unwrap_or("a Region that it does not say")
+        ));
+        if let Some(why) = found.public {
+            if !allow_public {
+                let refused = Error::new(
+                    ErrorKind::Denied,
+                    "the bucket is public: everybody could read the disks of this image",
+                );
+                return Err(refused
+                    .code_as(ErrorCode::BucketIsPublic)
+                    .at("bucket", &self.bucket)
+                    .at("because", why));
+            }
+            observer.note(&Event::Warning { message: format!("the bucket is public: {why}") });
+        }
+        if found.versioned {
+            note(
+                "the bucket keeps old versions: replaced archives stay, and are billed".to_owned(),
+            );
+        }
+        if found.object_lock {
+            note(
+                "the bucket has object lock: an archive may not be deletable for a time".to_owned(),
+            );
+        }
+        if !found.unanswered.is_empty() {
+            note(format!(
+                "not known of the bucket, because these may not be asked: {}",
+                found.unanswered.join(", ")
+            ));
+        }
+        Ok(())
+    }
+
+    /// The target that a task is known by: the URL, and the endpoint, because two services may have
+    /// buckets of one name.
+    pub fn task_target(&self, url: &str) -> String {
+        let endpoint = self.connection.endpoint();
+        if endpoint.is_custom() { format!("{url} at {endpoint}") } else { url.to_owned() }
+    }
+
     /// Queries the bucket, and begins and aborts an upload of `key`.
     pub fn preflight(&self, key: &str) -> Result<Preflight> {
         let mut found = Preflight::default();

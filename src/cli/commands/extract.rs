@@ -47,7 +47,7 @@ pub(in super::super) fn run(
     let volume = name.find(&archive)?;
     if args.write.dry_run {
         if !stdout {
-            super::store::refuse_existing(&file, &args.write)?;
+            super::refuse_existing(&file, &args.write)?;
         }
         let planned = ops::plan_extract(&volume, range)?;
         return console.result(
@@ -91,7 +91,7 @@ fn image_json(
     };
     let shown = file.display().to_string();
     if write.dry_run {
-        super::store::refuse_existing(&file, write)?;
+        super::refuse_existing(&file, write)?;
     } else {
         let partial = PartialFile::create(&file, write.overwrite(), write.durability())?;
         let failed = |cause| Error::io("cannot write image.json", cause).at("path", &shown);

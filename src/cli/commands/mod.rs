@@ -12,10 +12,11 @@ pub(super) mod serve;
 pub(super) mod store;
 pub(super) mod tasks;
 pub(super) mod verify;
+mod via_aws;
 
 use super::output::Console;
 use super::settings::{Place, Settings};
-use crate::base::{Observer, TaskKind};
+use crate::base::{Error, ErrorKind, Observer, Result, TaskKind};
 use crate::engine::{Context, Plan};
 use crate::taskdb::{NewTask, Origin};
 
@@ -47,4 +48,12 @@ fn in_bucket(
         Place::Path(_) | Place::Stdio => (None, None),
     };
     NewTask { bucket, object_key, ..NewTask::new(kind, Origin::Command, source, target) }
+}
+
+/// Refuses to replace a file, as a write without `--force` does.
+fn refuse_existing(path: &std::path::Path, write: &super::args::WriteArgs) -> Result<()> {
+    if !write.force && path.exists() {
+        return Err(Error::new(ErrorKind::Exists, "the file exists").at("path", path.display()));
+    }
+    Ok(())
 }

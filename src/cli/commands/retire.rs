@@ -59,8 +59,7 @@ pub(in super::super) fn run(
         observer.as_ref(),
     )?;
     // As with a store: connections hold as much as the blocks that they bring.
-    let settings = &settings.with(settings.resources().beside_blocks(1));
-    let plan = settings.reading_plan(&place)?;
+    let plan = settings.comparing_plan(&place)?;
     let context = super::context(&plan, observer.as_ref(), settings, console);
     let verified = ops::verify_against(reader, &image, context)?;
     if !verified.is_ok() {

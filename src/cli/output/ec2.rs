@@ -2,60 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::aws::ebs::Requests;
 use crate::aws::ec2::{Ec2Restored, Fidelity, FidelityItem, RetirePlan};
-use crate::base::{ImageId, SnapshotId, human_bytes};
-
-/// What a transfer asks of EBS, how long the quotas make it at least, and what it costs.
-pub(in super::super) struct Quote {
-    requests: Requests,
-    region: String,
-    at_least: std::time::Duration,
-}
-
-impl Quote {
-    /// `in_turn`: one snapshot after the other.
-    pub(in super::super) fn new(
-        requests: Requests,
-        region: &str,
-        account: Option<u32>,
-        in_turn: bool,
-    ) -> Self {
-        let at_least = requests.at_least(region, account, in_turn);
-        Self { requests, region: region.to_owned(), at_least }
-    }
-}
-
-pub(in super::super) fn quote_text(quote: &Quote) -> String {
-    let Requests { lists, gets, puts, .. } = quote.requests;
-    format!(
-        "EBS in {}: {} in {} requests (list {lists}, get {gets}, put {puts})\n  at least {} s by the quotas, about ${:.4} at the prices of us-east-1\n",
-        quote.region,
-        human_bytes(quote.requests.bytes()),
-        lists + gets + puts,
-        quote.at_least.as_secs_f64().ceil(),
-        quote.requests.price(),
-    )
-}
-
-/// Adds a quote to a plan.
-pub(in super::super) fn with_quote(plan: Value, quote: Option<&Quote>) -> Value {
-    let mut plan = plan;
-    if let (Some(quote), Some(members)) = (quote, plan.as_object_mut()) {
-        let Requests { lists, gets, puts, .. } = quote.requests;
-        let told = json!({
-            "Region": quote.region,
-            "Bytes": quote.requests.bytes(),
-            "ListSnapshotBlocks": lists,
-            "GetSnapshotBlock": gets,
-            "PutSnapshotBlock": puts,
-            "SecondsAtLeast": (quote.at_least.as_secs_f64() * 10.0).ceil() / 10.0,
-            "UsDollars": (quote.requests.price() * 10_000.0).ceil() / 10_000.0,
-        });
-        members.insert("Ebs".to_owned(), told);
-    }
-    plan
-}
+use crate::base::{ImageId, SnapshotId};
 
 pub(in super::super) fn aws_stored(id: &ImageId, archive: &str, dry_run: bool) -> Value {
     let key =
@@ -86,7 +34,7 @@ pub(in super::super) fn aws_restored_text(
     format!("AWS restored {archive} as {id}\n{ids}")
 }
 
-fn item(item: &FidelityItem) -> Value {
+pub(super) fn item(item: &FidelityItem) -> Value {
     json!({
         "Subject": item.subject,
         "Attribute": item.attribute,
@@ -152,7 +100,7 @@ pub(in super::super) fn restored_to_ec2_text(
 }
 
 /// Every attribute that is not as it was, and how many are.
-fn fidelity_text(items: &[FidelityItem]) -> String {
+pub(super) fn fidelity_text(items: &[FidelityItem]) -> String {
     if items.is_empty() {
         return String::new();
     }
@@ -185,23 +133,6 @@ fn shown(value: &Value) -> String {
     } else {
         text.chars().take(57).chain("...".chars()).collect()
     }
-}
-
-/// What a restore to EC2 would do.
-pub(in super::super) fn restore_plan(
-    archive: Value,
-    items: &[FidelityItem],
-    quote: &Quote,
-) -> Value {
-    let mut plan = with_quote(archive, Some(quote));
-    if let Some(members) = plan.as_object_mut() {
-        members.insert("Fidelity".to_owned(), items.iter().map(item).collect());
-    }
-    plan
-}
-
-pub(in super::super) fn restore_plan_text(items: &[FidelityItem], quote: &Quote) -> String {
-    quote_text(quote) + &fidelity_text(items)
 }
 
 pub(in super::super) fn retired(plan: &RetirePlan, archive: &str, dry_run: bool) -> Value {

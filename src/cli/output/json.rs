@@ -10,8 +10,8 @@ use crate::base::{BLOCK_BYTES, Error, ErrorCode, Result, hex, rfc3339};
 use crate::format::{Footer, VolumeEntry};
 use crate::object::Listed;
 use crate::ops::{
-    Copied, Extracted, Inspection, Restored, StoreOutcome, StorePlan, Stored, TaskProgress,
-    Verified, shell_line,
+    Copied, Extracted, Inspection, Restored, StoreOutcome, Stored, TaskProgress, Verified,
+    shell_line,
 };
 use crate::taskdb::TaskRow;
 
@@ -228,26 +228,6 @@ pub(in super::super) fn cleaned(found: &[Leftover]) -> Value {
         })
     };
     json!({"Leftovers": found.iter().map(one).collect::<Vec<_>>()})
-}
-
-pub(in super::super) fn store_plan(
-    plan: &StorePlan,
-    archive: &str,
-    image_id: Option<&str>,
-) -> Value {
-    let volumes: Vec<Value> = plan
-        .volumes
-        .iter()
-        .map(|volume| {
-            json!({
-                "SnapshotId": volume.id.as_str(),
-                "VolumeBytes": volume.size.bytes(),
-                "AllocatedBytes": (volume.blocks * BLOCK_BYTES).min(volume.size.bytes()),
-                "Extents": volume.extents,
-            })
-        })
-        .collect();
-    json!({"DryRun": true, "ImageId": image_id, "Archive": archive, "ArchiveBytesAtMost": plan.longest_archive, "Volumes": volumes})
 }
 
 pub(in super::super) fn restored(restored: &Restored, target: &str, dry_run: bool) -> Value {

@@ -2,6 +2,7 @@
 
 mod ec2;
 mod json;
+mod plan;
 mod progress;
 mod text;
 
@@ -14,16 +15,18 @@ use super::hints::hint;
 use crate::base::{Error, ErrorCode, Observer, Result};
 
 pub(super) use ec2::{
-    Quote, aws_restored, aws_restored_text, aws_stored, aws_stored_text, quote_text, restore_plan,
-    restore_plan_text, restored_to_ec2, restored_to_ec2_text, retired, retired_text, with_quote,
+    aws_restored, aws_restored_text, aws_stored, aws_stored_text, restored_to_ec2,
+    restored_to_ec2_text, retired, retired_text,
 };
 pub(super) use json::{
-    cleaned, copied, extracted, inspection, listed, metadata, restored, store_plan, stored, tasks,
-    verified,
+    cleaned, copied, extracted, inspection, listed, metadata, restored, stored, tasks, verified,
+};
+pub(super) use plan::{
+    copy_plan, copy_plan_text, restore_plan, restore_plan_text, store_plan, store_plan_text,
 };
 pub(super) use text::{
     cleaned_text, copied_text, extracted_text, inspection_text, listed_text, metadata_text,
-    restored_text, store_plan_text, stored_text, tasks_text, verified_text,
+    restored_text, stored_text, tasks_text, verified_text,
 };
 
 /// Where output goes, and in which form.

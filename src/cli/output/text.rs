@@ -7,8 +7,8 @@ use crate::format::{Footer, VolumeEntry};
 use crate::image::ImageDocument;
 use crate::object::Listed;
 use crate::ops::{
-    Copied, Extracted, Inspection, MapCell, Restored, StoreOutcome, StorePlan, Stored,
-    TaskProgress, Verified, VolumeInspection, shell_line,
+    Copied, Extracted, Inspection, MapCell, Restored, StoreOutcome, Stored, TaskProgress, Verified,
+    VolumeInspection, shell_line,
 };
 use crate::taskdb::{Origin, TaskRow};
 
@@ -184,26 +184,8 @@ pub(in super::super) fn cleaned_text(found: &[Leftover], asked: bool) -> String 
     text
 }
 
-fn name_of(image_id: Option<&str>) -> &str {
+pub(super) fn name_of(image_id: Option<&str>) -> &str {
     image_id.unwrap_or("bare snapshots")
-}
-
-pub(in super::super) fn store_plan_text(
-    plan: &StorePlan,
-    archive: &str,
-    image_id: Option<&str>,
-) -> String {
-    let longest = human_bytes(plan.longest_archive);
-    let mut text = format!("would store {} as {archive} (at most {longest})\n", name_of(image_id));
-    for volume in &plan.volumes {
-        let allocated = (volume.blocks * BLOCK_BYTES).min(volume.size.bytes());
-        let (size, allocated) = (human_bytes(volume.size.bytes()), human_bytes(allocated));
-        text.push_str(&format!(
-            "  {}  {size}, {allocated} to read, {} extents\n",
-            volume.id, volume.extents
-        ));
-    }
-    text
 }
 
 pub(in super::super) fn restored_text(restored: &Restored, target: &str, dry_run: bool) -> String {

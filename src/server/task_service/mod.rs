@@ -21,8 +21,9 @@ use crate::aws::s3::{ObjectOptions, S3Connection};
 use crate::aws::{Access, Compute, Credentials, RequestSettings, RetryPolicy, Session};
 use crate::base::{Cancel, Error, ErrorKind, ImageId, Observer, Result};
 use crate::checkpoint::StateDirectory;
-use crate::setup::{Recorder, Resources, told};
-use crate::taskdb::{Owner, Rules, ScopeFilter, TaskDb};
+use crate::engine::Resources;
+use crate::ops::smallest_store;
+use crate::taskdb::{Owner, Recorder, Rules, ScopeFilter, TaskDb, one_line_of};
 use counters::Counters;
 
 /// The zstd level of servers.
@@ -126,8 +127,9 @@ impl TaskService {
             ));
         }
         let share = share_of(&settings);
-        share.check_smallest_store(LEVEL).map_err(|error| {
-            let least = limits.max_tasks as u64 * (Resources::LEAST_FOR_STORE >> 20);
+        let uses = smallest_store(LEVEL);
+        share.split(&uses).map_err(|error| {
+            let least = limits.max_tasks as u64 * (Resources::least(&uses) >> 20);
             Error::new(
                 ErrorKind::Limit,
                 format!(
@@ -332,7 +334,7 @@ fn unknown(cause: &Error) -> Error {
         cause.kind(),
         "it is not known whose tasks these credentials are for: name the account with --account-id",
     )
-    .because(told(cause))
+    .because(one_line_of(cause))
 }
 
 /// The resources of one task.

@@ -3,8 +3,8 @@
 
 use super::super::Refusal;
 use crate::base::{Error, ErrorCode};
-use crate::setup::told;
 use crate::taskdb::Conflict;
+use crate::taskdb::one_line_of;
 
 /// The refusal if the task database cannot be read or written.
 pub(super) fn of_record(error: &Error) -> Refusal {
@@ -19,7 +19,7 @@ pub(super) fn of_archive(error: &Error) -> Refusal {
             format!(
                 "The object is not an archive of amistore, and only those are restored here; \
                  EC2 itself restores its own: {}",
-                told(error)
+                one_line_of(error)
             )
         }
         _ => return refusal,

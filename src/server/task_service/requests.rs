@@ -9,7 +9,7 @@ use crate::aws::s3::{S3Location, S3Store};
 use crate::base::{Error, ErrorKind, ImageId, Result, TaskKind, check_image_name, random_id};
 use crate::engine::Archive;
 use crate::object::ObjectStore;
-use crate::setup::{look_at_bucket, restore_target, task_target};
+use crate::ops::ec2_task_target;
 use crate::taskdb::{NewTask, Origin, Rules};
 
 /// The memory of a destination that is only checked.
@@ -77,19 +77,15 @@ impl Shared {
                 TaskKind::Store,
                 Origin::Server,
                 id.as_str(),
-                task_target(&store, &location.to_string()),
+                store.task_target(&location.to_string()),
             )
         };
         let rules = self.rules(self.settings.limits.store_bytes);
         // `enqueue` checks this again; here it comes before the trial upload.
         self.check(&task, &rules)?;
-        look_at_bucket(
-            &store,
-            &object_key,
-            self.settings.allow_public_bucket,
-            self.counters.as_ref(),
-        )
-        .map_err(|error| Refusal::from(&error))?;
+        store
+            .check_writable(&object_key, self.settings.allow_public_bucket, self.counters.as_ref())
+            .map_err(|error| Refusal::from(&error))?;
         match store.exists(&object_key) {
             Ok(true) => return Err(refusal::already_stored()),
             Ok(false) => {}
@@ -158,7 +154,7 @@ impl Shared {
                 TaskKind::Restore,
                 Origin::Server,
                 format!("s3://{}/{}", request.bucket, request.object_key),
-                restore_target(&options, &archive),
+                ec2_task_target(&options, &archive),
             )
         };
         let rules = self.rules(self.settings.limits.restore_bytes);

@@ -13,12 +13,13 @@ use super::{LEVEL, Shared, lock, share_of};
 use crate::aws::ec2::{Ec2Destination, Ec2Image, Ec2Options, Ec2Source};
 use crate::aws::{Compute, Session, needs_other_credentials};
 use crate::base::{BLOCK_BYTES, Error, ErrorCode, Event, ImageId, Observer, Result, TaskKind};
-use crate::engine::{Archive, Context, PackOptions};
-use crate::localfs::Overwrite;
+use crate::engine::Archive;
 use crate::object::{Attributes, ObjectStore};
-use crate::ops::Resumption;
-use crate::setup::{Recorder, StoreJob, failure_reason, restore_to_ec2, store_to_bucket, told};
-use crate::taskdb::TaskRow;
+use crate::ops::{
+    BucketDestination, Destination, EbsReads, PlannedRestore, PlannedStore, Resumption,
+    StoreOptions,
+};
+use crate::taskdb::{Recorder, TaskRow, failure_reason, one_line_of};
 
 /// The poll interval for tasks that other servers recorded or left.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -51,7 +52,7 @@ pub(super) fn work(shared: &Arc<Shared>) {
             Err(error) => {
                 // Once a minute while it lasts.
                 if failures.is_multiple_of(60) && !shared.settings.cancel.is_cancelled() {
-                    warn(shared, format!("no task can be claimed: {}", told(&error)));
+                    warn(shared, format!("no task can be claimed: {}", one_line_of(&error)));
                 }
                 failures += 1;
                 wait(shared);
@@ -119,7 +120,7 @@ fn ending(shared: &Shared, outcome: Result<()>) -> Ending {
         Err(_) if shared.settings.cancel.is_cancelled() => Ending::Left,
         // The client is not the cause, and all other tasks would fail alike.
         Err(error) if needs_other_credentials(&error) => {
-            Ending::Postponed(format!("valid credentials: {}", told(&error)))
+            Ending::Postponed(format!("valid credentials: {}", one_line_of(&error)))
         }
         Err(error) => Ending::Failed(failure_reason(&error)),
     }
@@ -145,7 +146,7 @@ fn note(shared: &Shared, row: &TaskRow, ending: &Ending) {
                         shared,
                         format!(
                             "how a task ended cannot be noted, and is tried again until it can: {}",
-                            told(&error)
+                            one_line_of(&error)
                         ),
                     );
                 }
@@ -220,34 +221,24 @@ fn store(
     let source = Ec2Source::Image(ImageId::parse(&work.image_id)?);
     let image =
         Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source, observer.as_ref())?;
-    let bucket = session.bucket(
-        &work.bucket,
-        settings.archive.clone(),
-        &settings.archive_requests,
-        settings.objects.clone(),
-    )?;
-    let planned = share_of(settings).beside_blocks(LEVEL).plan_store(
-        &image,
-        bucket,
-        LEVEL,
-        &settings.cancel,
-    )?;
-    expect(shared, row, planned.bytes);
-    let context =
-        Context { plan: &planned.plan, observer: observer.as_ref(), cancel: &settings.cancel };
-    let job = StoreJob {
-        image: &image,
-        options: &PackOptions::default(),
-        store: &planned.store,
+    let (access, link) = (settings.archive.clone(), &settings.archive_requests);
+    let destination = Destination::Bucket(Box::new(BucketDestination {
+        store: session.bucket(&work.bucket, access, link, settings.objects.clone())?,
         key: work.object_key,
-        overwrite: Overwrite::No,
-        attributes: Attributes { tags: work.tags.into_iter().collect(), ..Attributes::default() },
-        at_most: planned.at_most,
-        segments: planned.segments,
         allow_public: settings.allow_public_bucket,
-        resumption: resumption(shared, row, restart),
+        resumption: Some(resumption(shared, row, restart)),
+    }));
+    let tags = work.tags.into_iter().collect();
+    let options = StoreOptions {
+        level: LEVEL,
+        attributes: Attributes { tags, ..Attributes::default() },
+        ..StoreOptions::default()
     };
-    store_to_bucket(job, context).map(drop)
+    let ebs = EbsReads { region: compute.ebs.region(), account_rate: settings.account_rate };
+    let resources = share_of(settings);
+    let planned = PlannedStore::new(&image, Some(&ebs), destination, options, &resources)?;
+    expect(shared, row, planned.plan().volumes.bytes());
+    planned.run(observer.as_ref(), &settings.cancel).map(drop)
 }
 
 fn restore(
@@ -260,42 +251,24 @@ fn restore(
     let work: RestoreWork = request(row)?;
     let session = shared.session.observed_by(observer.clone());
     let Compute { ec2, ebs, quotas } = compute(shared, &session)?;
-    let bucket = session.bucket(
-        &work.bucket,
-        settings.archive.clone(),
-        &settings.archive_requests,
-        settings.objects.clone(),
-    )?;
-    let reader = bucket.open(&work.object_key)?;
-    let archive = Archive::open(reader)?;
-    expect(
-        shared,
-        row,
-        archive
-            .root()
-            .manifest
-            .volumes
-            .iter()
-            .map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES)
-            .sum(),
-    );
-    let (plan, memory) = share_of(settings).plan_with_blocks(true)?;
-    let edits = work.edits();
-    let about_snapshots = edits.about_snapshots();
-    let place = Ec2Destination::new(Ec2Options {
-        ec2,
-        ebs,
-        quotas,
-        memory,
-        edits,
-        observer: observer.clone(),
-    });
+    let (access, link) = (settings.archive.clone(), &settings.archive_requests);
+    let bucket = session.bucket(&work.bucket, access, link, settings.objects.clone())?;
+    let archive = Archive::open(bucket.open(&work.object_key)?)?;
+    let volumes = &archive.root().manifest.volumes;
+    let bytes = volumes.iter().map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum();
+    expect(shared, row, bytes);
+    let (edits, observer) = (work.edits(), observer.clone());
+    let options = Ec2Options { ec2, ebs, quotas, memory: 0, edits, observer: observer.clone() };
     let (noting, id) = (shared.clone(), row.id);
-    let place = place.on_finished(Arc::new(move |restored| match &restored.image_id {
+    let place = Ec2Destination::new(options).on_finished(Arc::new(move |restored| match &restored
+        .image_id
+    {
         Some(image_id) => noting.task_db.note_image(id, &noting.owner, image_id.as_str()),
         None => Ok(()),
     }));
-    let context = Context { plan: &plan, observer: observer.as_ref(), cancel: &settings.cancel };
-    restore_to_ec2(&archive, &place, &about_snapshots, &resumption(shared, row, restart), context)
-        .map(drop)
+    let resumption = Some(resumption(shared, row, restart));
+    let resources = (&share_of(settings), true);
+    let planned =
+        PlannedRestore::to_ec2(&archive, &place, resumption, resources, settings.account_rate)?;
+    planned.run(observer.as_ref(), &settings.cancel).map(drop)
 }

@@ -202,9 +202,7 @@ fn every_block_is_asked_for_once() {
 fn listings_of_a_store(bench: &Bench, snapshot: &str) -> u64 {
     bench.aws.reset_calls();
     let image = bench.open(snapshot).expect("opens");
-    bench
-        .with_context(|context| ops::plan_store(&image, &PackOptions::default(), context))
-        .expect("a plan");
+    ops::plan_volumes(&image).expect("a plan");
     let store = MemoryStore::default();
     let writer = store.create("a.bin", Creation::default()).expect("a writer");
     let packed = bench.with_context(|context| {

@@ -170,7 +170,7 @@ fn another_level_does_not_undo_what_was_sent() {
     let attempt = |level: i32, restart| {
         let plan = Plan::new(2, 128 << 20, level).expect("a plan");
         let context = Context { plan: &plan, observer: &NullObserver, cancel: &Cancel::new() };
-        let at_most = ops::plan_store(&image, &PackOptions::default(), context)?.longest_archive;
+        let at_most = ops::plan_volumes(&image)?.longest_archive;
         let bucket = bench.store();
         let resumption = Some(Box::new(Resumption { restart, ..bench.resumption("a.bin") }));
         let (overwrite, attributes) = (Overwrite::No, Attributes::default());

@@ -115,9 +115,7 @@ struct Site {
 impl Site {
     /// No archive of the image is longer.
     fn longest(&self) -> u64 {
-        with_context(|context| ops::plan_store(&self.image, &PackOptions::default(), context))
-            .expect("plans")
-            .longest_archive
+        ops::plan_volumes(&self.image).expect("plans").longest_archive
     }
 
     fn new() -> Self {

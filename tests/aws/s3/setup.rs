@@ -204,7 +204,7 @@ pub fn store_side_by_side(
         });
         let (overwrite, attributes, resumption) =
             (Overwrite::No, Attributes::default(), resumption.map(Box::new));
-        let planned = ops::plan_store(image, &PackOptions::default(), context)?;
+        let planned = ops::plan_volumes(image)?;
         let (at_most, segments) = (planned.longest_archive, planned.segments());
         let target = ObjectTarget {
             store: &store,
@@ -228,7 +228,7 @@ pub fn store(
 ) -> Result<Stored> {
     with_context(|context| {
         let (overwrite, attributes) = (Overwrite::No, Attributes::default());
-        let at_most = ops::plan_store(image, &PackOptions::default(), context)?.longest_archive;
+        let at_most = ops::plan_volumes(image)?.longest_archive;
         let resumption = resumption.map(Box::new);
         let target = ObjectTarget {
             store,

@@ -263,7 +263,7 @@ fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
             .store_over(bench.link(options))
             .with_options(ObjectOptions { checksum: Some(Checksum::Md5), ..small_parts() });
         let outcome = with_cancel(&cancel, observer.as_ref(), |context| {
-            let planned = ops::plan_store(&image, &PackOptions::default(), context)?;
+            let planned = ops::plan_volumes(&image)?;
             let target = ArchiveTarget::Object(ObjectTarget {
                 store: &bucket,
                 key: key.to_owned(),
@@ -331,7 +331,7 @@ fn interrupt_while_an_upload_is_begun(fault: FaultKind) {
                 key: "a.bin".to_owned(),
                 overwrite: Overwrite::No,
                 attributes: Attributes::default(),
-                at_most: ops::plan_store(&image, &PackOptions::default(), context)?.longest_archive,
+                at_most: ops::plan_volumes(&image)?.longest_archive,
                 segments: Vec::new(),
                 resumption: None,
             });
@@ -464,7 +464,7 @@ fn a_checksum_that_forbids_gaps_is_refused_before_anything_is_sent() {
         let bucket = bench
             .store()
             .with_options(ObjectOptions { checksum: Some(Checksum::Crc32c), ..small_parts() });
-        let planned = ops::plan_store(&image, &PackOptions::default(), context)?;
+        let planned = ops::plan_volumes(&image)?;
         let target = ArchiveTarget::Object(ObjectTarget {
             store: &bucket,
             key: "a.bin".to_owned(),

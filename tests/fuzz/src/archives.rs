@@ -67,7 +67,7 @@ impl ImageSource for MemoryImage {
 }
 
 fn with_context<T>(threads: usize, level: i32, run: impl FnOnce(Context<'_>) -> T) -> T {
-    let plan = Plan { threads, in_flight: 64 << 20, level };
+    let plan = Plan { threads, in_flight: 64 << 20, level, reserve: 0 };
     run(Context { plan: &plan, observer: &NullObserver, cancel: &Cancel::new() })
 }
 

@@ -1,5 +1,5 @@
-//! A task that is worked on, in the record of tasks: how far it is, written by a thread of its own
-//! at most once a second.
+//! The progress of a running task, written to the task database by a thread of its own, at most once
+//! a second.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -7,29 +7,29 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::{Owner, TaskDb};
 use crate::base::{Error, Event, Observer, Result, Stage};
-use crate::taskdb::{Owner, TaskDb};
 
-/// Between two notes.
+/// Between two writes.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A rate is that of so many pauses.
+/// The rate is the average over this many pauses.
 const SAMPLES: usize = 10;
 
-/// Counts what an observer hears of one task, and notes it as long as it lives. That the record
-/// cannot be written keeps nobody from working.
+/// Counts the events of one task, and writes its progress until it is dropped. A task database that
+/// cannot be written does not stop the work.
 pub struct Recorder {
     count: Arc<Count>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What was heard.
+/// The counts of events.
 struct Count {
     inner: Arc<dyn Observer>,
-    /// Whether what is heard now is the work itself.
+    /// Whether the current stage is the work itself.
     counts: AtomicBool,
     expected: AtomicU64,
     grown: AtomicU64,
-    /// What was told last: it never goes back.
+    /// The last percentage: it never decreases.
     percent: AtomicU8,
     /// By this run and by earlier ones.
     done: AtomicU64,
@@ -41,8 +41,8 @@ struct Count {
 }
 
 impl Recorder {
-    /// Begins to note how far the task `id` of `owner` is, of which `percent` were told before.
-    /// What is heard is passed on to `inner`.
+    /// Starts to write the progress of the task `id` of `owner`, whose last percentage is `percent`.
+    /// Events are passed on to `inner`.
     pub fn start(
         task_db: Arc<TaskDb>,
         owner: Arc<Owner>,
@@ -71,17 +71,17 @@ impl Recorder {
         Ok(Self { count, thread: Some(thread) })
     }
 
-    /// Who has to hear of the work.
+    /// The observer of the work.
     pub fn observer(&self) -> Arc<dyn Observer> {
         self.count.clone()
     }
 
-    /// How many bytes of volumes there are, if that is known before they are looked at.
+    /// Sets the bytes of volumes, if they are known before the work begins.
     pub fn expect(&self, bytes: u64) {
         self.count.expected.store(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes of volumes a second, lately.
+    /// Bytes of volumes a second, over the last ten seconds.
     pub fn rate(&self) -> Option<u64> {
         let samples = lock(&self.count.samples);
         let (since, before) = samples.front()?;
@@ -97,12 +97,12 @@ impl Recorder {
 }
 
 impl Drop for Recorder {
-    /// Notes the last of it.
+    /// Writes the last progress.
     fn drop(&mut self) {
         *lock(&self.count.ended) = true;
         self.count.wake.notify_all();
         if let Some(thread) = self.thread.take() {
-            // It does nothing that panics, and if it did, the work would be done all the same.
+            // A panic of the thread would not concern the work.
             let _ = thread.join();
         }
     }

@@ -1,10 +1,10 @@
-//! An error in one line, for people who have nothing else: what, where, why, and what to do.
+//! An error in one line: the failure reason of a task.
 
 use crate::base::{Error, ErrorCode, ErrorKind};
 
-/// As long as AWS's own, about.
+/// The longest reason in characters: about the length of AWS's own.
 const LONGEST: usize = 500;
-/// Facts that say where.
+/// Facts that are part of the reason.
 const FACTS: [&str; 14] = [
     "image_id",
     "name",
@@ -23,7 +23,7 @@ const FACTS: [&str; 14] = [
 ];
 
 /// Message, facts and causes.
-pub fn told(error: &Error) -> String {
+pub fn one_line_of(error: &Error) -> String {
     let facts: Vec<String> = error
         .context()
         .iter()
@@ -40,7 +40,7 @@ pub fn told(error: &Error) -> String {
     one_line(&text)
 }
 
-/// The same with what to do about a task that failed; at most 500 characters.
+/// Message, facts and causes of a failed task, and advice: at most 500 characters.
 pub fn failure_reason(error: &Error) -> String {
     let advice = match error.kind() {
         ErrorKind::Denied => "allow it to these credentials, and ask again: what was done is kept",
@@ -71,7 +71,7 @@ pub fn failure_reason(error: &Error) -> String {
         ErrorKind::Unsupported | ErrorKind::Usage => "it will fail again as it is",
         _ => "this should not happen: report it",
     };
-    let told = told(error);
+    let told = one_line_of(error);
     let room = LONGEST - advice.chars().count() - 2;
     format!("{}; {advice}", cut(&told, room))
 }

@@ -1,0 +1,248 @@
+//! Plans as text and as JSON: printed by `--dry-run`, and, as text, by `--verbose`.
+
+use serde_json::{Map, Value, json};
+
+use super::ec2::{fidelity_text, item};
+use super::json::{copied, restored};
+use super::text::{copied_text, name_of, restored_text};
+use crate::base::{BLOCK_BYTES, human_bytes};
+use crate::engine::MemorySplit;
+use crate::ops::{AwsUse, CopyPlan, Existing, RestorePlan, Service, StorePlan, UploadPlan};
+
+pub(in super::super) fn store_plan_text(
+    plan: &StorePlan,
+    archive: &str,
+    existing: Existing,
+) -> String {
+    let longest = human_bytes(plan.volumes.longest_archive);
+    let name = name_of(plan.image_id.as_deref());
+    let mut text = format!("would store {name} as {archive} (at most {longest})\n");
+    for volume in &plan.volumes.volumes {
+        let allocated = (volume.blocks * BLOCK_BYTES).min(volume.size.bytes());
+        let (size, allocated) = (human_bytes(volume.size.bytes()), human_bytes(allocated));
+        text.push_str(&format!(
+            "  {}  {size}, {allocated} to read, {} extents\n",
+            volume.id, volume.extents
+        ));
+    }
+    text + &existing_text(existing)
+        + &memory_text(&plan.memory)
+        + &plan.upload.as_ref().map(upload_text).unwrap_or_default()
+        + &aws_text(&plan.aws)
+}
+
+pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, existing: Existing) -> Value {
+    let volume = |volume: &crate::ops::PlannedVolume| {
+        json!({
+            "SnapshotId": volume.id.as_str(),
+            "VolumeBytes": volume.size.bytes(),
+            "AllocatedBytes": (volume.blocks * BLOCK_BYTES).min(volume.size.bytes()),
+            "Extents": volume.extents,
+        })
+    };
+    let told = json!({
+        "DryRun": true,
+        "ImageId": plan.image_id,
+        "Archive": archive,
+        "ArchiveBytesAtMost": plan.volumes.longest_archive,
+        "Volumes": plan.volumes.volumes.iter().map(volume).collect::<Vec<_>>(),
+    });
+    with_plan(told, &plan.memory, plan.upload.as_ref(), &plan.aws, existing)
+}
+
+pub(in super::super) fn restore_plan_text(plan: &RestorePlan, target: &str) -> String {
+    restored_text(&plan.archive, target, true)
+        + &memory_text(&plan.memory)
+        + &aws_text(&plan.aws)
+        + &fidelity_text(&plan.items)
+}
+
+pub(in super::super) fn restore_plan(plan: &RestorePlan, target: &str) -> Value {
+    let told = restored(&plan.archive, target, true);
+    let mut told = with_plan(told, &plan.memory, None, &plan.aws, Existing::None);
+    if let (Some(members), false) = (told.as_object_mut(), plan.aws.is_empty()) {
+        members.insert("Fidelity".to_owned(), plan.items.iter().map(item).collect());
+    }
+    told
+}
+
+pub(in super::super) fn copy_plan_text(
+    plan: &CopyPlan,
+    from: &str,
+    to: &str,
+    existing: Existing,
+) -> String {
+    let by_service = if plan.by_service { "  the service copies it by itself\n" } else { "" };
+    copied_text(&plan.archive, from, to, true)
+        + &existing_text(existing)
+        + by_service
+        + &memory_text(&plan.memory)
+        + &plan.upload.as_ref().map(upload_text).unwrap_or_default()
+        + &aws_text(&plan.aws)
+}
+
+pub(in super::super) fn copy_plan(
+    plan: &CopyPlan,
+    from: &str,
+    to: &str,
+    existing: Existing,
+) -> Value {
+    let mut archive = plan.archive.clone();
+    archive.present = existing == Existing::Same;
+    let told = copied(&archive, from, to, true);
+    with_plan(told, &plan.memory, plan.upload.as_ref(), &plan.aws, existing)
+}
+
+fn existing_text(existing: Existing) -> String {
+    match existing {
+        Existing::None => String::new(),
+        Existing::Same => "  the archive is there already, and holds the same\n".to_owned(),
+    }
+}
+
+fn memory_text(memory: &MemorySplit) -> String {
+    let shares = [
+        (memory.maps, "block maps"),
+        (memory.connections, "connections"),
+        (memory.parts, "parts"),
+        (memory.blocks, "blocks on their way"),
+        (memory.plan.in_flight, "in flight"),
+    ];
+    let shares: String = shares
+        .into_iter()
+        .filter(|(bytes, _)| *bytes > 0)
+        .map(|(bytes, what)| format!(", {} {what}", human_bytes(bytes)))
+        .collect();
+    format!("  memory {}: {} threads{shares}\n", human_bytes(memory.total), memory.plan.threads)
+}
+
+fn upload_text(upload: &UploadPlan) -> String {
+    let parallel = match upload.segments.len() {
+        0 => String::new(),
+        volumes => format!(", {volumes} volumes in parallel as far as memory allows"),
+    };
+    let part = human_bytes(upload.part_size);
+    format!("  upload: at most {} parts of {part}{parallel}\n", upload.parts)
+}
+
+fn dollars(price: Option<f64>, what: &str) -> String {
+    match price {
+        Some(price) => format!("about ${price:.4}{what}"),
+        None => format!("price{what} not known for this Region"),
+    }
+}
+
+fn aws_text(aws: &AwsUse) -> String {
+    let mut text = String::new();
+    for service in Service::ALL {
+        let calls: Vec<String> =
+            aws.calls.of(service).map(|(action, count)| format!("{action} {count}")).collect();
+        if !calls.is_empty() {
+            let (name, total) = (service.name(), aws.calls.total(service));
+            text.push_str(&format!("{name}: {total} requests ({})\n", calls.join(", ")));
+        }
+        match (service, &aws.ebs, &aws.s3) {
+            (Service::Ebs, Some(ebs), _) => text.push_str(&format!(
+                "  {} in {}, at least {} s by the quotas, {}\n",
+                human_bytes(ebs.bytes),
+                ebs.region,
+                ebs.at_least.as_secs_f64().ceil(),
+                dollars(ebs.dollars, ""),
+            )),
+            (Service::S3, _, Some(s3)) => text.push_str(&format!(
+                "  at most {} in {}, {}, {}\n",
+                human_bytes(s3.bytes),
+                s3.region,
+                dollars(s3.dollars, ""),
+                dollars(s3.dollars_a_month, " a month"),
+            )),
+            _ => {}
+        }
+    }
+    text
+}
+
+/// Adds memory, upload and the use of AWS to a plan.
+fn with_plan(
+    told: Value,
+    memory: &MemorySplit,
+    upload: Option<&UploadPlan>,
+    aws: &AwsUse,
+    existing: Existing,
+) -> Value {
+    let mut told = told;
+    let Some(members) = told.as_object_mut() else { return told };
+    let mut add = |name: &str, value: Value| members.insert(name.to_owned(), value);
+    add(
+        "Memory",
+        json!({
+            "Bytes": memory.total,
+            "Threads": memory.plan.threads,
+            "BlockMaps": memory.maps,
+            "Connections": memory.connections,
+            "Parts": memory.parts,
+            "Blocks": memory.blocks,
+            "InFlight": memory.plan.in_flight,
+        }),
+    );
+    if existing == Existing::Same {
+        add("Outcome", json!("present"));
+    }
+    if let Some(upload) = upload {
+        let parallel = upload.segments.len();
+        add(
+            "Upload",
+            json!({
+                "PartBytes": upload.part_size,
+                "PartsAtMost": upload.parts,
+                "VolumesInParallel": parallel.max(1),
+            }),
+        );
+    }
+    if aws.is_empty() {
+        return told;
+    }
+    add("Calls", calls(aws));
+    let price = |dollars: Option<f64>| dollars.map(|price| (price * 10_000.0).ceil() / 10_000.0);
+    if let Some(ebs) = &aws.ebs {
+        let count = |action| aws.calls.count(Service::Ebs, action);
+        add(
+            "Ebs",
+            json!({
+                "Region": ebs.region,
+                "Bytes": ebs.bytes,
+                "ListSnapshotBlocks": count("ListSnapshotBlocks"),
+                "GetSnapshotBlock": count("GetSnapshotBlock"),
+                "PutSnapshotBlock": count("PutSnapshotBlock"),
+                "SecondsAtLeast": (ebs.at_least.as_secs_f64() * 10.0).ceil() / 10.0,
+                "UsDollars": price(ebs.dollars),
+            }),
+        );
+    }
+    if let Some(s3) = &aws.s3 {
+        add(
+            "S3",
+            json!({
+                "Region": s3.region,
+                "BytesAtMost": s3.bytes,
+                "UsDollars": price(s3.dollars),
+                "UsDollarsAMonth": price(s3.dollars_a_month),
+            }),
+        );
+    }
+    told
+}
+
+/// Requests by service and action.
+fn calls(aws: &AwsUse) -> Value {
+    let of = |service: Service| {
+        let actions = aws.calls.of(service);
+        Value::Object(actions.map(|(action, count)| (action.to_owned(), json!(count))).collect())
+    };
+    Service::ALL
+        .into_iter()
+        .filter(|service| aws.calls.total(*service) > 0)
+        .map(|service| (service.name().to_owned(), of(service)))
+        .collect::<Map<_, _>>()
+        .into()
+}

@@ -1,0 +1,212 @@
+//! Destinations of archives: standard output, a file, an object in a bucket.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use super::upload::UploadFacts;
+#[cfg(feature = "aws")]
+use crate::aws::s3::S3Store;
+use crate::base::{Cancel, Error, ErrorKind, Observer, Result};
+use crate::localfs::{Durability, Overwrite};
+use crate::object::{Attributes, Creation, DirectoryStore, ObjectStore, ObjectWriter, PipeWriter};
+#[cfg(feature = "aws")]
+use crate::ops::Resumption;
+use crate::ops::target::{ArchiveTarget, ObjectTarget};
+
+/// Where an archive goes.
+pub enum Destination {
+    /// Standard output.
+    Stdout,
+    /// A file.
+    File {
+        /// The directory.
+        directory: PathBuf,
+        /// The name in it.
+        name: String,
+        /// Whether the file is on disk when the work ends.
+        durability: Durability,
+    },
+    /// An object in a bucket.
+    #[cfg(feature = "aws")]
+    Bucket(Box<BucketDestination>),
+}
+
+/// An object in a bucket that is written.
+#[cfg(feature = "aws")]
+pub struct BucketDestination {
+    /// The bucket.
+    pub store: S3Store,
+    /// The key.
+    pub key: String,
+    /// Whether the bucket may be public.
+    pub allow_public: bool,
+    /// How interrupted work is resumed; `None` for streams, which cannot be read again.
+    pub resumption: Option<Resumption>,
+}
+
+/// An archive at its destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// There is none, or it will be replaced.
+    #[default]
+    None,
+    /// It is the archive that would be written.
+    Same,
+}
+
+/// Compares an existing object with the archive that would be written; the error is given, and
+/// returned if they differ.
+pub(super) type Compare<'a> = dyn Fn(&dyn ObjectStore, &str, Error) -> Result<()> + 'a;
+
+impl Destination {
+    /// Checks what every write checks first: no terminal, and of a bucket, that it may be written
+    /// to and is not public.
+    pub(super) fn check_writable(&self, observer: &dyn Observer) -> Result<()> {
+        #[cfg(not(feature = "aws"))]
+        let _ = observer;
+        match self {
+            Self::Stdout if std::io::stdout().is_terminal() => Err(Error::usage(
+                "an archive is not written to a terminal: redirect stdout, or name a file",
+            )),
+            Self::Stdout | Self::File { .. } => Ok(()),
+            #[cfg(feature = "aws")]
+            Self::Bucket(bucket) => {
+                bucket.store.check_writable(&bucket.key, bucket.allow_public, observer)
+            }
+        }
+    }
+
+    /// Checks the same, and an existing archive.
+    pub(super) fn check(
+        &self,
+        overwrite: Overwrite,
+        observer: &dyn Observer,
+        compare: &Compare<'_>,
+    ) -> Result<Existing> {
+        #[cfg(not(feature = "aws"))]
+        let _ = compare;
+        self.check_writable(observer)?;
+        if overwrite == Overwrite::Yes {
+            return Ok(Existing::None);
+        }
+        match self {
+            Self::Stdout => Ok(Existing::None),
+            Self::File { directory, name, .. } => {
+                let path = directory.join(name);
+                if path.exists() {
+                    return Err(
+                        Error::new(ErrorKind::Exists, "the file exists").at("path", path.display())
+                    );
+                }
+                Ok(Existing::None)
+            }
+            #[cfg(feature = "aws")]
+            Self::Bucket(bucket) => {
+                let BucketDestination { store, key, .. } = bucket.as_ref();
+                match store.exists(key) {
+                    // Without the permission to list, S3 does not tell whether there is an object.
+                    Err(error) if error.kind() == ErrorKind::Denied => Ok(Existing::None),
+                    Ok(false) => Ok(Existing::None),
+                    Err(error) => Err(error),
+                    Ok(true) => {
+                        let exists = Error::new(ErrorKind::Exists, "the object exists")
+                            .at("object", format!("s3://{}/{key}", store.bucket()));
+                        compare(store, key, exists).map(|()| Existing::Same)
+                    }
+                }
+            }
+        }
+    }
+
+    /// The same destination, with `bytes` bytes of memory for parts of an upload.
+    pub(super) fn with_part_memory(self, bytes: u64) -> Self {
+        #[cfg(feature = "aws")]
+        if let Self::Bucket(mut bucket) = self {
+            let options = bucket.store.options().clone();
+            let options = crate::aws::s3::ObjectOptions { part_memory: bytes, ..options };
+            bucket.store = bucket.store.with_options(options);
+            return Self::Bucket(bucket);
+        }
+        let _ = bytes;
+        self
+    }
+
+    /// The facts that an upload is planned with; `None` for other destinations.
+    pub(super) fn upload_facts(&self, overwrite: Overwrite) -> Result<Option<UploadFacts>> {
+        #[cfg(feature = "aws")]
+        if let Self::Bucket(bucket) = self {
+            return UploadFacts::new(&bucket.store, overwrite).map(Some);
+        }
+        let _ = overwrite;
+        Ok(None)
+    }
+
+    /// Calls `write` with the target.
+    pub(super) fn open<T>(
+        &self,
+        (overwrite, attributes, at_most, segments): (Overwrite, Attributes, u64, Vec<u64>),
+        cancel: &Cancel,
+        write: impl FnOnce(ArchiveTarget<'_>) -> Result<T>,
+    ) -> Result<T> {
+        match self {
+            Self::Stdout => {
+                write(ArchiveTarget::Stream(Box::new(PipeWriter::stdout(cancel.clone())?)))
+            }
+            Self::File { directory, name, durability } => {
+                let store = DirectoryStore::new(directory.clone(), *durability);
+                let (key, attributes) = (name.clone(), Attributes::default());
+                let segments = Vec::new();
+                write(ArchiveTarget::Object(ObjectTarget {
+                    store: &store,
+                    key,
+                    overwrite,
+                    attributes,
+                    at_most,
+                    segments,
+                    resumption: None,
+                }))
+            }
+            #[cfg(feature = "aws")]
+            Self::Bucket(bucket) => {
+                let resumption = bucket.resumption.clone().map(Box::new);
+                write(ArchiveTarget::Object(ObjectTarget {
+                    store: &bucket.store,
+                    key: bucket.key.clone(),
+                    overwrite,
+                    attributes,
+                    at_most,
+                    segments,
+                    resumption,
+                }))
+            }
+        }
+    }
+
+    /// Calls `write` with a writer of a new object.
+    pub(super) fn create<T>(
+        &self,
+        creation: Creation,
+        cancel: &Cancel,
+        write: impl FnOnce(Box<dyn ObjectWriter>) -> Result<T>,
+    ) -> Result<T> {
+        match self {
+            Self::Stdout => write(Box::new(PipeWriter::stdout(cancel.clone())?)),
+            Self::File { directory, name, durability } => {
+                let store = DirectoryStore::new(directory.clone(), *durability);
+                write(store.create(name, creation)?)
+            }
+            #[cfg(feature = "aws")]
+            Self::Bucket(bucket) => write(bucket.store.create(&bucket.key, creation)?),
+        }
+    }
+
+    /// The target that the task is known by: `shown`, and the endpoint of its service, because two
+    /// services may have buckets of one name.
+    pub fn task_target(&self, shown: &str) -> String {
+        #[cfg(feature = "aws")]
+        if let Self::Bucket(bucket) = self {
+            return bucket.store.task_target(shown);
+        }
+        shown.to_owned()
+    }
+}

@@ -1,0 +1,29 @@
+//! Plans of stores, restores and copies: blocks, parts, memory, requests, prices and the least
+//! time, decided by pure functions before anything is written.
+//!
+//! A plan is made once. `--dry-run` and `--verbose` print it, and the object that has it carries it
+//! out, so that a dry run refuses what the run refuses.
+
+mod calls;
+mod copy;
+mod cost;
+mod destination;
+mod restore;
+mod store;
+mod upload;
+
+pub use calls::{Calls, Service};
+pub use copy::{CopyPlan, PlannedCopy, attributes_to_copy, copy_from_stream};
+pub use cost::{AwsUse, EbsUse, S3Use};
+#[cfg(feature = "aws")]
+pub use destination::BucketDestination;
+pub use destination::{Destination, Existing};
+#[cfg(feature = "aws")]
+pub use restore::ec2_task_target;
+pub use restore::{PlannedRestore, RestorePlan};
+#[cfg(feature = "aws")]
+pub use store::smallest_store;
+pub use store::{
+    EbsReads, PlannedStore, PlannedVolume, PlannedVolumes, StoreOptions, StorePlan, plan_volumes,
+};
+pub use upload::{UploadFacts, UploadPlan};

@@ -1,0 +1,278 @@
+//! The plan of a store, and a store that is planned.
+
+use super::calls::{Calls, Service};
+use super::cost::AwsUse;
+use super::destination::{Destination, Existing};
+use super::upload::{UploadFacts, UploadPlan};
+use crate::base::{Cancel, Error, Observer, Result, SnapshotId, VolumeSize};
+use crate::engine::{
+    Context, Incoming, MemorySplit, MemoryUses, PackOptions, Resources, seek_table_memory,
+};
+use crate::format::layout::{CELL_ENTRY, MAX_CELL_RECORD};
+use crate::image::ImageSource;
+use crate::localfs::Overwrite;
+use crate::object::Attributes;
+use crate::ops::store::{Stored, store};
+
+/// Options of a store.
+#[derive(Clone, Debug, Default)]
+pub struct StoreOptions {
+    /// How the image is packed.
+    pub pack: PackOptions,
+    /// Compression level.
+    pub level: i32,
+    /// Whether an existing archive is replaced.
+    pub overwrite: Overwrite,
+    /// Metadata and tags of the object.
+    pub attributes: Attributes,
+}
+
+/// The plan of a store.
+#[derive(Clone, Debug)]
+pub struct StorePlan {
+    /// The AMI id, if the image has one.
+    pub image_id: Option<String>,
+    /// The volumes, and the longest that the archive can be.
+    pub volumes: PlannedVolumes,
+    /// The division of the memory budget.
+    pub memory: MemorySplit,
+    /// The upload, if the archive goes to a bucket.
+    pub upload: Option<UploadPlan>,
+    /// Requests to AWS.
+    pub aws: AwsUse,
+}
+
+/// The volumes of an image that is stored.
+#[derive(Clone, Debug)]
+pub struct PlannedVolumes {
+    /// In the order of the archive.
+    pub volumes: Vec<PlannedVolume>,
+    /// The longest that the archive can be, in bytes.
+    pub longest_archive: u64,
+}
+
+/// A volume that is stored.
+#[derive(Clone, Debug)]
+pub struct PlannedVolume {
+    /// The snapshot.
+    pub id: SnapshotId,
+    /// Its size.
+    pub size: VolumeSize,
+    /// Blocks that are read: all that were written, as long as nobody looks for zeros in them.
+    pub blocks: u64,
+    /// Runs of blocks that are stored.
+    pub extents: u64,
+    /// Cells of the archive.
+    pub cells: u64,
+    /// The longest that its part of the archive can be, in bytes.
+    pub longest: u64,
+    /// Bytes of the block map of its source, and of the block map of its part of the archive.
+    pub map_memory: (u64, u64),
+}
+
+/// EBS as the source of a store.
+#[derive(Clone, Debug)]
+pub struct EbsReads {
+    /// The Region.
+    pub region: String,
+    /// The account's quota of blocks a second, if it is not that of the Region.
+    pub account_rate: Option<u32>,
+}
+
+/// Plans the volumes of an image: requests their block maps, and reads no block.
+pub fn plan_volumes(image: &dyn ImageSource) -> Result<PlannedVolumes> {
+    let mut volumes = Vec::new();
+    let mut longest_archive = (1 << 20) + image.document().bytes().len() as u64;
+    for (snapshot, source) in image.document().snapshots().iter().zip(image.volumes()) {
+        let mut map = source.block_map().map_err(|error| error.at("snapshot", &snapshot.id))?;
+        let source_memory = map.memory();
+        map.fill_gaps();
+        let (extents, cells) = (map.extents().count() as u64, map.cells().count() as u64);
+        // Data that cannot be compressed, and all records: the part size is planned for it.
+        let longest = map.stored_bytes()
+            + map.stored_bytes() / 256
+            + cells * (MAX_CELL_RECORD + CELL_ENTRY + 16) as u64
+            + extents * 24
+            + (1 << 20);
+        longest_archive += longest;
+        volumes.push(PlannedVolume {
+            id: snapshot.id.clone(),
+            size: map.size(),
+            blocks: map.stored_blocks() - map.fill_blocks(),
+            extents,
+            cells,
+            longest,
+            map_memory: (source_memory, map.memory()),
+        });
+    }
+    Ok(PlannedVolumes { volumes, longest_archive })
+}
+
+impl PlannedVolumes {
+    /// The longest that each volume's segment can be, in bytes: the first with the bytes before the
+    /// volumes, the last with the index behind them.
+    pub fn segments(&self) -> Vec<u64> {
+        let mut segments: Vec<u64> = self.volumes.iter().map(|volume| volume.longest).collect();
+        let all: u64 = segments.iter().sum();
+        if let Some(first) = segments.first_mut() {
+            *first += self.longest_archive - all;
+        }
+        if let Some(last) = segments.last_mut() {
+            // Index and seek table have less than 100 bytes for each block of 512 KiB.
+            *last += all / 1024 + (1 << 20);
+        }
+        segments
+    }
+
+    /// Bytes of blocks that are read.
+    pub fn bytes(&self) -> u64 {
+        self.blocks() * crate::base::BLOCK_BYTES
+    }
+
+    fn blocks(&self) -> u64 {
+        self.volumes.iter().map(|volume| volume.blocks).sum()
+    }
+
+    /// What takes memory when the volumes are packed.
+    fn memory_uses(&self, level: i32, reads_ebs: bool) -> MemoryUses {
+        let maps = self.volumes.iter().map(|volume| volume.map_memory.0).sum();
+        let largest = self.volumes.iter().map(|volume| volume.map_memory.1).max().unwrap_or(0);
+        let cells = self.volumes.iter().map(|volume| volume.cells).sum();
+        MemoryUses {
+            level,
+            // A snapshot keeps its block map, because listing it again costs requests; a file does
+            // not.
+            maps: if reads_ebs { maps } else { 0 },
+            reserve: largest + seek_table_memory(cells),
+            incoming: if reads_ebs { Incoming::Blocks } else { Incoming::Local },
+            parts: None,
+            blocks: false,
+        }
+    }
+}
+
+impl StorePlan {
+    /// Plans a store to a file or a pipe; to a bucket, with facts about it.
+    pub fn new(
+        image_id: Option<String>,
+        volumes: PlannedVolumes,
+        ebs: Option<&EbsReads>,
+        level: i32,
+        bucket: Option<&UploadFacts>,
+        resources: &Resources,
+    ) -> Result<Self> {
+        let uses = volumes.memory_uses(level, ebs.is_some());
+        let mut aws = AwsUse::default();
+        let (upload, memory) = match bucket {
+            #[cfg(feature = "aws")]
+            Some(bucket) => {
+                let archive = (volumes.longest_archive, volumes.segments());
+                let (upload, memory) = UploadPlan::new(bucket, archive, resources, uses)?;
+                upload.add_calls(bucket, &mut aws.calls);
+                aws.add_s3(bucket, volumes.longest_archive);
+                (Some(upload), memory)
+            }
+            _ => (None::<UploadPlan>, resources.split(&uses)?),
+        };
+        if let Some(ebs) = ebs {
+            let in_turn = upload.as_ref().is_none_or(|upload| upload.segments.is_empty());
+            add_ebs_reads(&mut aws, ebs, (image_id.is_some(), &volumes), in_turn);
+        }
+        Ok(Self { image_id, volumes, memory, upload, aws })
+    }
+}
+
+/// Adds the requests that describe and read the snapshots.
+fn add_ebs_reads(
+    aws: &mut AwsUse,
+    ebs: &EbsReads,
+    (is_image, volumes): (bool, &PlannedVolumes),
+    in_turn: bool,
+) {
+    add_descriptions(&mut aws.calls, is_image, volumes.volumes.len() as u64);
+    #[cfg(feature = "aws")]
+    {
+        volumes.volumes.iter().for_each(|volume| aws.calls.add_snapshot_reads(volume.blocks));
+        let largest = volumes.volumes.iter().map(|volume| volume.blocks).max().unwrap_or(0);
+        aws.add_ebs(&ebs.region, ebs.account_rate, (volumes.blocks(), largest), in_turn);
+    }
+    #[cfg(not(feature = "aws"))]
+    let _ = (ebs, in_turn);
+}
+
+/// Adds the requests that describe an image, or bare snapshots.
+fn add_descriptions(calls: &mut Calls, is_image: bool, snapshots: u64) {
+    if is_image {
+        calls.add(Service::Ec2, "DescribeImages", 1);
+        calls.add(Service::Ec2, "DescribeImageAttribute", 2);
+    }
+    calls.add(Service::Ec2, "DescribeSnapshots", 1);
+    calls.add(Service::Ec2, "DescribeSnapshotAttribute", snapshots);
+}
+
+/// A store with its plan.
+pub struct PlannedStore<'a> {
+    image: &'a dyn ImageSource,
+    destination: Destination,
+    options: StoreOptions,
+    plan: StorePlan,
+}
+
+impl<'a> PlannedStore<'a> {
+    /// Plans the store of `image`. Requests block maps, and writes nothing.
+    pub fn new(
+        image: &'a dyn ImageSource,
+        ebs: Option<&EbsReads>,
+        destination: Destination,
+        options: StoreOptions,
+        resources: &Resources,
+    ) -> Result<Self> {
+        let image_id = image.document().image_id().map(ToString::to_string);
+        let volumes = plan_volumes(image)?;
+        let bucket = destination.upload_facts(options.overwrite)?;
+        let plan =
+            StorePlan::new(image_id, volumes, ebs, options.level, bucket.as_ref(), resources)?;
+        let destination = destination.with_part_memory(plan.memory.parts);
+        Ok(Self { image, destination, options, plan })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &StorePlan {
+        &self.plan
+    }
+
+    fn context<'b>(&'b self, observer: &'b dyn Observer, cancel: &'b Cancel) -> Context<'b> {
+        Context { plan: &self.plan.memory.plan, observer, cancel }
+    }
+
+    /// Checks what can be checked without writing: the bucket, its permissions, and an existing
+    /// archive. Fails as [`run`](Self::run) would.
+    pub fn check(&self, observer: &dyn Observer, cancel: &Cancel) -> Result<Existing> {
+        let context = self.context(observer, cancel);
+        let compare = |store: &dyn crate::object::ObjectStore, key: &str, exists: Error| {
+            crate::ops::store::compare(self.image, store, key, &self.options.pack, exists, context)
+                .map(drop)
+        };
+        self.destination.check(self.options.overwrite, observer, &compare)
+    }
+
+    /// Carries the plan out. The archive is visible when this returns, and not before.
+    pub fn run(&self, observer: &dyn Observer, cancel: &Cancel) -> Result<Stored> {
+        self.destination.check_writable(observer)?;
+        let segments = self.plan.upload.as_ref().map_or(Vec::new(), |it| it.segments.clone());
+        let at_most = self.plan.volumes.longest_archive;
+        let attributes = self.options.attributes.clone();
+        self.destination.open(
+            (self.options.overwrite, attributes, at_most, segments),
+            cancel,
+            |target| store(self.image, target, &self.options.pack, self.context(observer, cancel)),
+        )
+    }
+}
+
+/// What takes memory in the store of the smallest image from EC2 to a bucket.
+#[cfg(feature = "aws")]
+pub fn smallest_store(level: i32) -> MemoryUses {
+    let parts = 2 * crate::aws::s3::PartPlan::size_for(0);
+    MemoryUses { level, incoming: Incoming::Blocks, parts: Some(parts), ..MemoryUses::default() }
+}
