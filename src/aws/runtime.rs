@@ -70,3 +70,44 @@ pub(super) async fn cancelled(cancel: &Cancel, drain_timeout: Duration) {
         tokio::time::sleep(drain_timeout).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::{ConcurrencyLimit, RequestRate};
+    use super::*;
+    use crate::base::ErrorKind;
+
+    #[test]
+    fn cancelling_wakes_callers_that_wait_for_a_limit() {
+        let runtime = Runtime::new().expect("a runtime");
+        let cancel = Cancel::new();
+        let requests = ConcurrencyLimit::new(1, 1);
+        let _only_permit = runtime.block_on(requests.acquire());
+        let turns = RequestRate::new(1.0);
+        for _ in 0..3600 {
+            turns.turn();
+        }
+        let in_an_hour = turns.turn();
+        std::thread::scope(|scope| {
+            let waits = [
+                scope.spawn(|| {
+                    runtime.wait(&cancel, Duration::ZERO, async {
+                        requests.acquire().await;
+                        Ok(())
+                    })
+                }),
+                scope.spawn(|| {
+                    runtime.wait(&cancel, Duration::ZERO, async {
+                        tokio::time::sleep_until(in_an_hour).await;
+                        Ok(())
+                    })
+                }),
+            ];
+            cancel.cancel();
+            for wait in waits {
+                let error = wait.join().expect("no panic").expect_err("is cancelled");
+                assert_eq!(error.kind(), ErrorKind::Interrupted);
+            }
+        });
+    }
+}

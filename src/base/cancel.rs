@@ -15,9 +15,9 @@ use super::{Error, Result};
 /// cancelled.
 ///
 /// It does not interrupt a system call. Code that may block for long waits for the token as well:
-/// with [`wait_timeout`](Self::wait_timeout) instead of a sleep, with [`cancelled`](Self::cancelled)
-/// in a future, with a [`Monitor`](super::Monitor) instead of a condition variable, and with
-/// [`on_cancel`](Self::on_cancel) elsewhere.
+/// with [`wait_timeout`](Self::wait_timeout) instead of a sleep, with
+/// [`cancelled`](Self::cancelled) in a future, with a [`Monitor`](super::Monitor) instead of a
+/// condition variable, and with [`on_cancel`](Self::on_cancel) elsewhere.
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<Token>);
 
@@ -207,13 +207,13 @@ mod tests {
             let calls = calls.clone();
             cancel.on_cancel(move || calls.send(name).expect("the test listens"))
         };
-        let kept = listen("kept");
+        let listening = listen("listening");
         drop(listen("dropped"));
         cancel.cancel();
         cancel.cancel();
         let late = listen("late");
-        drop((kept, late));
-        assert_eq!(called.try_iter().collect::<Vec<_>>(), ["kept", "late"]);
+        drop((listening, late));
+        assert_eq!(called.try_iter().collect::<Vec<_>>(), ["listening", "late"]);
     }
 
     #[test]

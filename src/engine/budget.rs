@@ -1,8 +1,6 @@
 //! A budget of bytes, and leases on it.
 
 use crate::base::{Cancel, Error, ErrorCode, ErrorKind, Monitor, Result};
-use crate::format::FrameLog;
-use crate::format::layout::MAX_SEEK_FRAMES;
 
 /// Bytes that may be in flight. Clones share them.
 #[derive(Clone, Debug)]
@@ -98,31 +96,6 @@ impl Drop for Leased {
             used.reserved -= self.reserved;
         }
         self.budget.used.notify_one();
-    }
-}
-
-/// The memory of the seek table while it grows: reserved volume by volume, until the table would be
-/// longer than the format allows and is left out.
-#[derive(Debug, Default)]
-pub(super) struct SeekTableLease {
-    leases: Vec<Lease>,
-    bytes: u64,
-}
-
-impl SeekTableLease {
-    /// Makes room for `cells` more.
-    pub(super) fn grow(
-        &mut self,
-        cells: u64,
-        budget: &Budget,
-        floor: u64,
-        cancel: &Cancel,
-    ) -> Result<()> {
-        let most = MAX_SEEK_FRAMES / 2 * FrameLog::CELL_MEMORY;
-        let bytes = (self.bytes + cells * FrameLog::CELL_MEMORY).min(most);
-        self.leases.push(budget.reserve(bytes - self.bytes, floor, cancel)?);
-        self.bytes = bytes;
-        Ok(())
     }
 }
 

@@ -1,22 +1,22 @@
-//! A cell of an archive as the checkpoint notes it, so that it need not be made again.
+//! The log entry of a packed cell, with which it need not be packed again.
 
 use super::LoggedCell;
 use crate::base::CellAddress;
 use crate::format::CellFacts;
 
-/// A cell of an archive: its offset, and the facts that the index needs.
+/// A cell of an archive: its offset, and the members that an index is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MadeCell {
     /// The volume it belongs to.
     pub volume: u16,
-    /// Where it begins in the archive.
+    /// Offset of its record in the archive.
     pub offset: u64,
-    /// The facts that the index needs.
+    /// The members that an index is built from.
     pub facts: CellFacts,
 }
 
 impl MadeCell {
-    /// Bytes of it as it is noted.
+    /// Bytes of an entry.
     pub const ENCODED: usize = 2 + 8 + 4 + 2 + 4 + 4 + 3 + 64;
 
     /// Its length in the archive.
@@ -24,7 +24,7 @@ impl MadeCell {
         u64::from(self.facts.record_len()) + u64::from(self.facts.frame_len)
     }
 
-    /// Never: a cell has a record.
+    /// Always false: a cell has a record.
     pub fn is_empty(&self) -> bool {
         false
     }

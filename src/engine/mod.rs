@@ -6,26 +6,26 @@
 //! feeder --lease--> workers: read, digest, zstd, digest, write --> in order --> totals      unpack
 //! ```
 //!
-//! The feeder alone waits for memory, in the order of the archive; the lease travels with the bytes
-//! until they are where they belong. So the oldest piece always has what it needs, and nothing can
-//! dead-lock however slow one piece is. It does not know the command line, or what a source or
-//! target really is.
+//! The feeder alone waits for memory, in the order of the archive, and the lease travels with the
+//! bytes until they are written. So the oldest piece always has its memory, and a slow piece cannot
+//! dead-lock the others. The engine does not know the command line, or the kind of a source or
+//! target.
 
 mod archive;
 mod budget;
 mod cell;
 mod cell_reader;
 mod content;
-mod lanes;
 mod log;
 mod made;
 mod memory;
 mod pack;
+mod parallel;
 mod pipeline;
 mod pool;
 mod relay;
+mod seek_table_lease;
 mod stream;
-mod stretches;
 mod unpack;
 mod volume_totals;
 mod written;
@@ -35,14 +35,14 @@ pub use archive::{
 };
 pub use budget::{Budget, Lease};
 pub use content::content_of;
-pub use lanes::run_lanes;
 pub use log::{CellLog, Cells, LoggedCell, Note};
 pub use made::MadeCell;
 pub use memory::{
     DEFAULT_MEMORY, Incoming, MemorySplit, MemoryUses, Plan, Resources, seek_table_memory,
 };
 pub use pack::{NoteOfCells, PackLog, PackOptions, PackReport, VolumeReport, pack, stored_blocks};
-pub use pipeline::run_ordered;
+pub use parallel::run_parallel;
+use pipeline::run_ordered;
 pub use relay::relay;
 pub use stream::{NoSinks, StreamSinks, StreamSummary, read_stream};
 pub use unpack::{CheckReport, RestoreLog, Selection, check_volumes, unpack_volume};

@@ -1,62 +1,109 @@
-//! One feeder, some workers, results in the feeder's order.
+//! The pipeline of every operation: one feeder, some workers, and a collector that gets the pieces
+//! in the feeder's order.
 //!
-//! All threads end before [`run_ordered`] returns. If anything fails, feeding stops, what is under
-//! way is dropped, and the error that comes first in the feeder's order is returned: so a damaged
-//! archive gives the same error whatever the number of threads. It does not bound what is in
-//! flight: the feeder does, by the leases it puts into its jobs.
+//! ```text
+//! feeder --job, lease--> workers --piece, lease--> collector, in order
+//!        `-------------------piece-------------------^
+//! ```
+//!
+//! The feeder leases memory for each job; the lease travels with the job and its piece, and the
+//! collector drops it. So the feeder alone waits for memory, in order, and the oldest piece always
+//! has what it needs. A piece that needs no work is forwarded in order with the others.
+//!
+//! All threads end before [`Pipeline::run`] returns. If anything fails, feeding stops, jobs under
+//! way are dropped, and the error that comes first in the feeder's order is returned: so a damaged
+//! archive gives the same error whatever the number of threads.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::base::{Cancel, Error, Result};
+use super::memory::IN_FLIGHT_FLOOR;
+use super::{Budget, Context, Lease, Plan};
+use crate::base::{Cancel, Error, NullObserver, Result};
 
-/// Jobs that wait for a worker: remote archives are fetched for them in the meantime. What they may
-/// hold is bounded by their leases.
+/// Jobs that wait for a worker: remote archives are fetched for them in the meantime. Their memory
+/// is bounded by their leases.
 const AHEAD: usize = 64;
 
-/// Hands jobs to the workers; an error means that the operation ends and the feeder should return.
-pub type Emit<'a, J> = dyn FnMut(J) -> Result<()> + 'a;
+/// Threads and memory of an operation that handles volume data.
+pub(super) struct Pipeline<'a> {
+    context: Context<'a>,
+    budget: Budget,
+}
 
-/// Runs `feed` on one thread, `make_worker`'s workers on `threads`, and `collect` on the caller's.
-pub fn run_ordered<J, R, W>(
+impl<'a> Pipeline<'a> {
+    /// A pipeline with the threads and the memory of the context's plan.
+    pub(super) fn new(context: Context<'a>) -> Self {
+        Self { context, budget: Budget::new(context.plan.in_flight) }
+    }
+
+    /// Runs `feed` on one thread, the workers of `make_worker` on as many as are planned, and
+    /// `collect` on the caller's.
+    pub(super) fn run<J, P, W>(
+        &self,
+        feed: impl FnOnce(&mut Feed<'_, J, P>) -> Result<()> + Send,
+        make_worker: impl Fn() -> Result<W> + Sync,
+        mut collect: impl FnMut(P, Lease) -> Result<()>,
+    ) -> Result<()>
+    where
+        J: Send,
+        P: Send,
+        W: FnMut(J) -> Result<P>,
+    {
+        let (cancel, threads) = (self.context.cancel, self.context.plan.threads.max(1));
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let (steps, queue) = sync_channel(threads + AHEAD);
+            let (pieces, finished) = channel();
+            // The workers' alone: with the last of them the feeder's end of the queue closes.
+            let queue = Arc::new(Mutex::new(queue));
+            for _ in 0..threads {
+                let (queue, pieces, stop, make_worker) =
+                    (queue.clone(), pieces.clone(), &stop, &make_worker);
+                spawn(scope, move || worker(&queue, &pieces, stop, make_worker))?;
+            }
+            drop(queue);
+            let feeder =
+                Feed { context: self.context, budget: &self.budget, steps, stop: &stop, next: 0 };
+            spawn(scope, move || feeder.run(feed, &pieces))?;
+            collect_in_order(&finished, &stop, cancel, &mut collect)
+        })
+    }
+}
+
+/// A pipeline without leases, for an operation that has a budget of its own.
+pub(super) fn run_ordered<J, P, W>(
     threads: usize,
     cancel: &Cancel,
-    feed: impl FnOnce(&mut Emit<'_, J>) -> Result<()> + Send,
+    feed: impl FnOnce(&mut dyn FnMut(J) -> Result<()>) -> Result<()> + Send,
     make_worker: impl Fn() -> Result<W> + Sync,
-    mut collect: impl FnMut(R) -> Result<()>,
+    mut collect: impl FnMut(P) -> Result<()>,
 ) -> Result<()>
 where
     J: Send,
-    R: Send,
-    W: FnMut(J) -> Result<R>,
+    P: Send,
+    W: FnMut(J) -> Result<P>,
 {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let (jobs, queue) = sync_channel(threads + AHEAD);
-        let queue = Mutex::new(queue);
-        let (results, finished) = channel();
-        {
-            let (stop, results) = (&stop, results.clone());
-            scope.spawn(move || feeder(feed, &jobs, &results, stop, cancel));
-        }
-        // The workers borrow the queue; it has to outlive the scope's closure, so it is moved into
-        // the first place they share.
-        let queue = std::sync::Arc::new(queue);
-        for _ in 0..threads.max(1) {
-            let (queue, results, stop, make_worker) =
-                (queue.clone(), results.clone(), &stop, &make_worker);
-            scope.spawn(move || worker(&queue, &results, stop, make_worker));
-        }
-        drop((queue, results));
-        collect_in_order(&finished, &stop, cancel, &mut collect)
-    })
+    let plan = Plan { threads, in_flight: 0, level: 0, reserve: 0 };
+    Pipeline::new(Context { plan: &plan, observer: &NullObserver, cancel }).run(
+        |pipe| feed(&mut |job| pipe.work(job, Lease::none())),
+        make_worker,
+        |piece, _lease| collect(piece),
+    )
 }
 
-/// A result with its number; without one it is an error that ends everything.
-type Numbered<T> = (Option<u64>, Result<T>);
+/// Starts a thread. A system that has no thread left is an error, and no panic.
+pub(super) fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<std::thread::ScopedJoinHandle<'scope, T>> {
+    std::thread::Builder::new()
+        .spawn_scoped(scope, work)
+        .map_err(|cause| Error::io("cannot start a thread", cause))
+}
 
 /// A panic is a defect of ours; it must not leave the other threads waiting for a piece that never
 /// comes.
@@ -66,90 +113,134 @@ pub(super) fn without_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-fn feeder<J, R>(
-    feed: impl FnOnce(&mut Emit<'_, J>) -> Result<()>,
-    jobs: &SyncSender<(u64, J)>,
-    results: &Sender<Numbered<R>>,
-    stop: &AtomicBool,
-    cancel: &Cancel,
-) {
-    let mut next = 0;
-    let mut emit = |job| {
-        cancel.check()?;
+/// A step of the feeder.
+enum Step<J, P> {
+    Work(J, Lease),
+    Forward(P, Lease),
+}
+
+/// A piece with its number, or an error in its place; without a number, an error that ends
+/// everything.
+type Numbered<P> = (Option<u64>, Result<(P, Lease)>);
+
+/// The feeder's end of a pipeline.
+pub(super) struct Feed<'a, J, P> {
+    context: Context<'a>,
+    budget: &'a Budget,
+    steps: SyncSender<(u64, Step<J, P>)>,
+    stop: &'a AtomicBool,
+    next: u64,
+}
+
+impl<J, P> Feed<'_, J, P> {
+    /// Waits until `bytes` are free and takes them, for the next job.
+    pub(super) fn lease(&self, bytes: u64) -> Result<Lease> {
+        self.budget.lease(bytes, self.context.cancel)
+    }
+
+    /// Takes `bytes` for block maps and indexes, which stay while jobs come and go.
+    pub(super) fn reserve(&self, bytes: u64) -> Result<Lease> {
+        self.budget.reserve(bytes, IN_FLIGHT_FLOOR, self.context.cancel)
+    }
+
+    /// The memory of the pipeline.
+    pub(super) fn budget(&self) -> &Budget {
+        self.budget
+    }
+
+    /// Hands a job to the workers; `lease` goes with it. An error means that the operation ends and
+    /// the feeder should return.
+    pub(super) fn work(&mut self, job: J, lease: Lease) -> Result<()> {
+        self.send(Step::Work(job, lease))
+    }
+
+    /// Hands a piece to the collector, in its place behind the jobs and pieces before it.
+    pub(super) fn forward(&mut self, piece: P) -> Result<()> {
+        self.send(Step::Forward(piece, Lease::none()))
+    }
+
+    /// Like [`forward`](Self::forward), for a piece that takes memory.
+    pub(super) fn forward_leased(&mut self, piece: P, lease: Lease) -> Result<()> {
+        self.send(Step::Forward(piece, lease))
+    }
+
+    fn send(&mut self, step: Step<J, P>) -> Result<()> {
+        self.context.cancel.check()?;
         // The workers are gone only when the operation ends.
-        if stop.load(Ordering::Relaxed) || jobs.send((next, job)).is_err() {
+        if self.stop.load(Ordering::Relaxed) || self.steps.send((self.next, step)).is_err() {
             return Err(Error::interrupted());
         }
-        next += 1;
+        self.next += 1;
         Ok(())
-    };
-    let fed = without_panic(|| feed(&mut emit));
-    if let Err(error) = fed
-        && !stop.load(Ordering::Relaxed)
-    {
-        let _ = results.send((Some(next), Err(error)));
+    }
+
+    fn run(mut self, feed: impl FnOnce(&mut Self) -> Result<()>, pieces: &Sender<Numbered<P>>) {
+        if let Err(error) = without_panic(|| feed(&mut self))
+            && !self.stop.load(Ordering::Relaxed)
+        {
+            // The collector is gone only when the operation has ended.
+            let _ = pieces.send((Some(self.next), Err(error)));
+        }
     }
 }
 
-fn worker<J, R, W: FnMut(J) -> Result<R>>(
-    queue: &Mutex<Receiver<(u64, J)>>,
-    results: &Sender<Numbered<R>>,
+fn worker<J, P, W: FnMut(J) -> Result<P>>(
+    queue: &Mutex<Receiver<(u64, Step<J, P>)>>,
+    pieces: &Sender<Numbered<P>>,
     stop: &AtomicBool,
     make_worker: &impl Fn() -> Result<W>,
 ) {
-    let mut work = match make_worker() {
+    let mut work = match without_panic(make_worker) {
         Ok(work) => work,
         Err(error) => {
-            let _ = results.send((None, Err(error)));
+            let _ = pieces.send((None, Err(error)));
             return;
         }
     };
     loop {
-        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((number, job)) = job else { return };
-        // After an error jobs are only taken, so that the feeder never waits for room.
+        let step = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((number, step)) = step else { return };
+        // After an error steps are only taken, so that the feeder never waits for room.
         if stop.load(Ordering::Relaxed) {
             continue;
         }
-        if results.send((Some(number), without_panic(|| work(job)))).is_err() {
+        let piece = match step {
+            Step::Work(job, lease) => without_panic(|| work(job)).map(|piece| (piece, lease)),
+            Step::Forward(piece, lease) => Ok((piece, lease)),
+        };
+        if pieces.send((Some(number), piece)).is_err() {
             return;
         }
     }
 }
 
-fn collect_in_order<R>(
-    finished: &Receiver<Numbered<R>>,
+fn collect_in_order<P>(
+    finished: &Receiver<Numbered<P>>,
     stop: &AtomicBool,
     cancel: &Cancel,
-    collect: &mut impl FnMut(R) -> Result<()>,
+    collect: &mut impl FnMut(P, Lease) -> Result<()>,
 ) -> Result<()> {
     let mut early = BTreeMap::new();
     let mut next = 0;
     let mut outcome = Ok(());
-    while let Ok((number, result)) = finished.recv() {
+    while let Ok((number, piece)) = finished.recv() {
         if outcome.is_err() {
             continue;
         }
-        match (number, result) {
-            (Some(number), result) => {
-                early.insert(number, result);
-            }
-            (None, result) => {
-                outcome = result.map(|_| ());
-                stop.store(true, Ordering::Relaxed);
-                early.clear();
-                continue;
-            }
+        match number {
+            Some(number) => drop(early.insert(number, piece)),
+            None => outcome = piece.map(|_| ()),
         }
-        while let Some(result) = early.remove(&next) {
+        while outcome.is_ok()
+            && let Some(piece) = early.remove(&next)
+        {
             next += 1;
-            outcome = cancel.check().and(result).and_then(&mut *collect);
-            if outcome.is_err() {
-                stop.store(true, Ordering::Relaxed);
-                // Gives back the leases, which the feeder may be waiting for.
-                early.clear();
-                break;
-            }
+            outcome = cancel.check().and(piece).and_then(|(piece, lease)| collect(piece, lease));
+        }
+        if outcome.is_err() {
+            stop.store(true, Ordering::Relaxed);
+            // Gives back the leases, which the feeder may be waiting for.
+            early.clear();
         }
     }
     outcome.and(cancel.check())
@@ -157,143 +248,155 @@ fn collect_in_order<R>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::Budget;
     use super::*;
     use crate::base::ErrorKind;
 
+    /// Runs a pipeline of numbers with a budget of `memory` bytes, and returns the bytes that are
+    /// leased afterwards as well.
+    fn run<W: FnMut(u64) -> Result<u64>>(
+        (threads, memory): (usize, u64),
+        cancel: &Cancel,
+        feed: impl FnOnce(&mut Feed<'_, u64, u64>) -> Result<()> + Send,
+        make_worker: impl Fn() -> Result<W> + Sync,
+        mut collect: impl FnMut(u64) -> Result<()>,
+    ) -> (Result<()>, u64) {
+        let plan = Plan { threads, in_flight: memory, level: 1, reserve: 0 };
+        let pipeline = Pipeline::new(Context { plan: &plan, observer: &NullObserver, cancel });
+        let outcome = pipeline.run(feed, make_worker, |number, _lease| collect(number));
+        (outcome, pipeline.budget.in_use())
+    }
+
+    /// Feeds `numbers`, each with a lease of one byte; every third is forwarded.
+    fn feed_all(numbers: u64, feed: &mut Feed<'_, u64, u64>) -> Result<()> {
+        (0..numbers).try_for_each(|number| {
+            if number % 3 == 2 {
+                feed.forward(number)
+            } else {
+                let lease = feed.lease(1)?;
+                feed.work(number, lease)
+            }
+        })
+    }
+
+    /// Work that takes longer for some numbers than for others.
+    fn work(number: u64) {
+        (0..(number * 7919) % 5000).for_each(|n| {
+            std::hint::black_box(n);
+        });
+    }
+
     #[test]
-    fn results_come_in_order_whatever_takes_longest() {
+    fn pieces_come_in_order_however_long_each_takes() {
         let mut seen = Vec::new();
-        run_ordered(
-            4,
-            &Cancel::new(),
-            |emit| (0..200u64).try_for_each(emit),
-            || {
-                Ok(|number: u64| {
-                    (0..(number * 7919) % 5000).for_each(|n| {
-                        std::hint::black_box(n);
-                    });
-                    Ok(number)
-                })
-            },
-            |number| {
-                seen.push(number);
-                Ok(())
-            },
-        )
-        .expect("runs");
-        assert_eq!(seen, (0..200).collect::<Vec<_>>());
+        let collect = |number| {
+            seen.push(number);
+            Ok(())
+        };
+        let worker = || {
+            Ok(|number| {
+                work(number);
+                Ok(number)
+            })
+        };
+        let (outcome, leased) =
+            run((4, 8), &Cancel::new(), |feed| feed_all(200, feed), worker, collect);
+        outcome.expect("runs");
+        assert_eq!((seen, leased), ((0..200).collect::<Vec<_>>(), 0));
     }
 
     #[test]
     fn the_first_error_in_order_is_returned_and_every_lease_given_back() {
-        for failing in ["feed", "work", "collect"] {
-            let (budget, cancel) = (Budget::new(4), Cancel::new());
-            let fail = |at: &str, number: u64| {
-                if at == failing && number >= 50 {
-                    Err(Error::corrupt(format!("{at} {number}")))
-                } else {
-                    Ok(())
-                }
-            };
-            let error = run_ordered(
-                3,
-                &cancel,
-                |emit| {
-                    (0..1000u64).try_for_each(|number| {
-                        fail("feed", number)
-                            .and_then(|()| emit((number, budget.lease(1, &cancel)?)))
+        for threads in [1, 3, 16] {
+            for failing in ["feed", "work", "collect"] {
+                let fail = |at: &str, number: u64| {
+                    if at == failing && number >= 50 {
+                        Err(Error::corrupt(format!("{at} {number}")))
+                    } else {
+                        Ok(())
+                    }
+                };
+                let feed = |feed: &mut Feed<'_, u64, u64>| {
+                    (0..1000).try_for_each(|number| {
+                        fail("feed", number)?;
+                        let lease = feed.lease(1)?;
+                        feed.work(number, lease)
                     })
-                },
-                || Ok(|(number, lease)| fail("work", number).map(|()| (number, lease))),
-                |(number, _lease)| fail("collect", number),
-            )
-            .expect_err("fails");
-            assert_eq!(error.message(), format!("{failing} 50"));
-            assert_eq!(budget.in_use(), 0);
+                };
+                let worker = || {
+                    Ok(|number| {
+                        work(number);
+                        fail("work", number).map(|()| number)
+                    })
+                };
+                let (outcome, leased) = run((threads, 4), &Cancel::new(), feed, worker, |number| {
+                    fail("collect", number)
+                });
+                let error = outcome.expect_err("fails");
+                assert_eq!(error.message(), format!("{failing} 50"), "{threads} threads");
+                assert_eq!(leased, 0);
+            }
         }
     }
 
     #[test]
     fn a_slow_first_piece_does_not_dead_lock_a_small_budget() {
-        let (budget, cancel) = (Budget::new(2), Cancel::new());
         let gate = std::sync::Barrier::new(2);
-        run_ordered(
-            2,
-            &cancel,
-            |emit| (0..20u64).try_for_each(|number| emit((number, budget.lease(1, &cancel)?))),
-            || {
-                Ok(|(number, lease): (u64, super::super::Lease)| {
-                    if number <= 1 {
-                        gate.wait();
-                    }
-                    Ok((number, lease))
-                })
-            },
-            |_| Ok(()),
-        )
-        .expect("runs");
+        let worker = || {
+            Ok(|number| {
+                if number <= 1 {
+                    gate.wait();
+                }
+                Ok(number)
+            })
+        };
+        let (outcome, _) =
+            run((2, 2), &Cancel::new(), |feed| feed_all(20, feed), worker, |_| Ok(()));
+        outcome.expect("runs");
     }
 
     #[test]
     fn a_worker_that_cannot_be_made_fails_the_operation() {
-        let error = run_ordered(
-            2,
-            &Cancel::new(),
-            |emit| (0..10).try_for_each(emit),
-            || -> Result<fn(i32) -> Result<i32>> { Err(Error::usage("no worker")) },
-            |_| Ok(()),
-        )
-        .expect_err("fails");
-        assert_eq!(error.kind(), ErrorKind::Usage);
+        let worker = || -> Result<fn(u64) -> Result<u64>> { Err(Error::usage("no worker")) };
+        let (outcome, leased) =
+            run((2, 4), &Cancel::new(), |feed| feed_all(10, feed), worker, |_| Ok(()));
+        assert_eq!((outcome.expect_err("fails").kind(), leased), (ErrorKind::Usage, 0));
     }
 
     #[test]
     fn a_panic_is_an_internal_error_and_ends_everything() {
         for at in ["feed", "work"] {
-            let (budget, cancel) = (Budget::new(4), Cancel::new());
-            let panic_at = |place: &str, number: u64| {
-                assert!(place != at || number != 20, "{place} panics on purpose")
+            let panic_at = |role: &str, number: u64| {
+                assert!(role != at || number != 20, "{role} panics on purpose")
             };
-            let error = run_ordered(
-                2,
-                &cancel,
-                |emit| {
-                    (0..1000u64).try_for_each(|number| {
-                        panic_at("feed", number);
-                        emit((number, budget.lease(1, &cancel)?))
-                    })
-                },
-                || {
-                    Ok(|(number, lease)| {
-                        panic_at("work", number);
-                        Ok((number, lease))
-                    })
-                },
-                |_| Ok(()),
-            )
-            .expect_err("fails");
-            assert_eq!(error.kind(), ErrorKind::Internal);
-            assert_eq!(budget.in_use(), 0);
+            let feed = |feed: &mut Feed<'_, u64, u64>| {
+                (0..1000).try_for_each(|number| {
+                    panic_at("feed", number);
+                    let lease = feed.lease(1)?;
+                    feed.work(number, lease)
+                })
+            };
+            let worker = || {
+                Ok(|number| {
+                    panic_at("work", number);
+                    Ok(number)
+                })
+            };
+            let (outcome, leased) = run((2, 4), &Cancel::new(), feed, worker, |_| Ok(()));
+            assert_eq!((outcome.expect_err("fails").kind(), leased), (ErrorKind::Internal, 0));
         }
     }
 
     #[test]
     fn cancelling_ends_it() {
         let cancel = Cancel::new();
-        let error = run_ordered(
-            2,
-            &cancel,
-            |emit| (0..u64::MAX).try_for_each(emit),
-            || Ok(Ok),
-            |number: u64| {
-                if number == 100 {
-                    cancel.cancel();
-                }
-                Ok(())
-            },
-        )
-        .expect_err("cancelled");
-        assert_eq!(error.kind(), ErrorKind::Interrupted);
+        let collect = |number| {
+            if number == 100 {
+                cancel.cancel();
+            }
+            Ok(())
+        };
+        let (outcome, leased) =
+            run((2, 4), &cancel, |feed| feed_all(u64::MAX, feed), || Ok(Ok), collect);
+        assert_eq!((outcome.expect_err("cancelled").kind(), leased), (ErrorKind::Interrupted, 0));
     }
 }

@@ -1,13 +1,13 @@
-//! Buffers that go round, because touching fresh memory costs as much as compressing into it.
+//! Buffers that are used again, because touching fresh memory costs as much as compressing into it.
 
 use std::sync::{Mutex, PoisonError};
 
-/// Each buffer grows to the longest piece at most, which is what a lease is for. What is in one
-/// that is taken is of no meaning.
+/// Buffers that no job uses at the moment. Each grows to the longest piece at most, which its lease
+/// covers. The content of a buffer that is taken has no meaning.
 #[derive(Default)]
-pub(super) struct Pool(Mutex<Vec<Vec<u8>>>);
+pub(super) struct BufferPool(Mutex<Vec<Vec<u8>>>);
 
-impl Pool {
+impl BufferPool {
     pub(super) fn take(&self) -> Vec<u8> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
     }

@@ -1,71 +1,57 @@
-//! Carries an archive from one place to another, byte by byte, and checks all of it on the way.
+//! Copies the bytes of an archive to a writer, and checks all of them on the way.
 //!
-//! Pieces are read side by side and appended in order, each after it was checked: cells down to
-//! their blocks, everything else against the digest that the index has of it. So what arrives is
-//! what was checked. Like a pack it can be continued: cells that an earlier run appended, and that
-//! are still there, are neither read nor sent again.
+//! Pieces are read in parallel and appended in order, each after it was checked: cells down to
+//! their blocks, everything else against its digest in the index. So exactly the checked bytes
+//! arrive. Like a pack it can be continued: cells that an earlier run appended, and that the writer
+//! still has, are neither read nor sent again.
 
 use super::archive::Archive;
 use super::archive::index::{IndexedCell, indexed_cells};
 use super::archive::open::twice;
 use super::cell_reader::{CellReader, CellRun, is_full};
 use super::memory::IN_FLIGHT_FLOOR;
-use super::pool::Pool;
+use super::pipeline::{Feed, Pipeline};
+use super::pool::BufferPool;
 use super::unpack::read_indexes;
 use super::volume_totals::VolumeTotals;
-use super::{Budget, CellLog, Cells, Context, Lease, MadeCell, run_ordered};
-use crate::base::{Error, ErrorKind, Event, Result};
+use super::{CellLog, Cells, Context, Lease, MadeCell, Note};
+use crate::base::{Error, ErrorKind, Result};
 use crate::codec::sha256;
 use crate::format::{CellEntry, CellFacts, Digest, FrameLog, MetaRole};
 use crate::object::{ByteRanges, ObjectWriter};
 
-enum Job {
+/// A job of a worker.
+enum RelayJob {
+    /// Bytes with this digest. Bytes without one are read twice and compared, for want of anything
+    /// better.
+    Plain { offset: u64, len: u64, digest: Option<Digest> },
+    /// Cells, and the log's entries of them.
+    Cells { volume: u16, run: CellRun, earlier: Vec<Option<MadeCell>> },
+}
+
+/// A piece of the archive, in order.
+enum RelayPiece {
     OpenVolume,
-    /// Bytes that should have this digest. Those without one are read twice: it is all that can be
-    /// done for them.
     Plain {
         offset: u64,
-        len: u64,
-        digest: Option<Digest>,
-        lease: Lease,
-    },
-    /// Bytes that need not be read.
-    Given {
-        offset: u64,
         bytes: Vec<u8>,
-        lease: Lease,
     },
-    Cells {
-        volume: u16,
-        run: CellRun,
-        earlier: Vec<Option<MadeCell>>,
-        lease: Lease,
-    },
-    /// A cell that is there already.
-    Known(MadeCell),
+    Cells(CheckedCells),
+    /// A cell that an earlier run appended and the writer has.
+    Reused(MadeCell),
     CloseGroup(u16, usize),
     CloseVolume(u16),
 }
 
-enum Piece {
-    OpenVolume,
-    Plain {
-        offset: u64,
-        bytes: Vec<u8>,
-        lease: Lease,
-    },
-    Cells {
-        volume: u16,
-        offset: u64,
-        bytes: Vec<u8>,
-        facts: Vec<CellFacts>,
-        earlier: Vec<Option<MadeCell>>,
-        raw: u64,
-        lease: Lease,
-    },
-    Known(MadeCell),
-    CloseGroup(u16, usize),
-    CloseVolume(u16),
+/// Cells that were read and checked.
+struct CheckedCells {
+    volume: u16,
+    offset: u64,
+    bytes: Vec<u8>,
+    facts: Vec<CellFacts>,
+    earlier: Vec<Option<MadeCell>>,
+    /// Bytes of volume data in them.
+    raw: u64,
 }
 
 /// Copies all bytes of `archive` to `writer`, which the caller commits. The first damage ends it.
@@ -75,9 +61,8 @@ pub fn relay(
     log: CellLog<'_, MadeCell>,
     context: Context<'_>,
 ) -> Result<()> {
-    let CellLog { earlier, mut note } = log;
-    let held = writer.stored();
-    let budget = Budget::new(context.plan.in_flight);
+    let CellLog { earlier, note } = log;
+    let reused = writer.stored();
     let located = |error: Error| {
         if error.kind() == ErrorKind::Corrupt {
             error.at("archive", archive.reader().name())
@@ -85,128 +70,144 @@ pub fn relay(
             error
         }
     };
-    // What the whole index says of itself comes first: later it could not be stopped any more.
+    // The index is checked as a whole before any byte of it is appended.
     let (findings, frames) = super::archive::check::check(archive)?;
     if let Some(error) = findings.into_iter().next() {
         return Err(error);
     }
-    let pool = Pool::default();
-    let mut totals = VolumeTotals::default();
-    let mut at = 0;
-    let relayed = run_ordered(
-        context.plan.threads,
-        context.cancel,
-        |emit| {
-            Feeder { archive, budget: &budget, context, earlier, held: &held, emit }
-                .feed(frames.as_ref())
+    let pool = BufferPool::default();
+    let mut collector = RelayCollector {
+        archive,
+        writer,
+        note,
+        pool: &pool,
+        context,
+        totals: VolumeTotals::default(),
+        at: 0,
+    };
+    let relayed = Pipeline::new(context).run(
+        |feed| {
+            RelayFeeder { feed, archive, reused: &reused, context }.run(earlier, frames.as_ref())
         },
         || {
             let mut worker = CellReader::new()?;
             let pool = &pool;
             Ok(move |job| work(&mut worker, archive, pool, job))
         },
-        |piece| {
-            match piece {
-                Piece::OpenVolume => totals = VolumeTotals::default(),
-                Piece::Plain { offset, bytes, lease } => {
-                    debug_assert_eq!(offset, at, "pieces tile the archive");
-                    writer.append(&bytes)?;
-                    at += bytes.len() as u64;
-                    context
-                        .observer
-                        .note(&Event::Advanced { bytes: 0, stored: bytes.len() as u64 });
-                    drop(lease);
-                }
-                Piece::Cells { volume, offset, bytes, facts, earlier, raw, lease } => {
-                    for (facts, earlier) in facts.into_iter().zip(earlier) {
-                        totals.cell(&facts);
-                        if earlier.is_none() {
-                            note(&MadeCell { volume, offset: at, facts: facts.clone() })?;
-                        }
-                        at += u64::from(facts.record_len()) + u64::from(facts.frame_len);
-                    }
-                    debug_assert_eq!(offset + bytes.len() as u64, at, "pieces tile the archive");
-                    writer.append(&bytes)?;
-                    context
-                        .observer
-                        .note(&Event::Advanced { bytes: raw, stored: bytes.len() as u64 });
-                    pool.put(bytes);
-                    drop(lease);
-                }
-                Piece::Known(made) => {
-                    totals.cell(&made.facts);
-                    writer.skip(made.len())?;
-                    at += made.len();
-                    context.observer.note(&Event::Reused {
-                        bytes: made.facts.raw_len.into(),
-                        stored: made.len(),
-                    });
-                }
-                Piece::CloseGroup(volume, group) => {
-                    totals.close_group(archive, &archive.root().groups_of(volume)[group])?
-                }
-                Piece::CloseVolume(volume) => totals.close_volume(archive, volume)?,
-            }
-            Ok(())
-        },
+        |piece, lease| collector.collect(piece, lease),
     );
     relayed.map_err(located)?;
-    if at != archive.reader().len() {
-        return Err(Error::internal("a part of the archive was not carried")
-            .at("bytes", at)
+    if collector.at != archive.reader().len() {
+        return Err(Error::internal("a part of the archive was not copied")
+            .at("bytes", collector.at)
             .at("expected", archive.reader().len()));
     }
     Ok(())
 }
 
-struct Feeder<'a, 'e> {
+/// Appends checked pieces to the writer, in order.
+struct RelayCollector<'a> {
     archive: &'a Archive,
-    budget: &'a Budget,
+    writer: &'a mut dyn ObjectWriter,
+    note: Note<'a, MadeCell>,
+    pool: &'a BufferPool,
     context: Context<'a>,
-    earlier: Cells<'a, MadeCell>,
-    held: &'a ByteRanges,
-    emit: &'e mut dyn FnMut(Job) -> Result<()>,
+    totals: VolumeTotals,
+    /// Bytes of archive so far.
+    at: u64,
 }
 
-impl Feeder<'_, '_> {
-    fn feed(mut self, frames: Option<&FrameLog>) -> Result<()> {
+impl RelayCollector<'_> {
+    fn collect(&mut self, piece: RelayPiece, lease: Lease) -> Result<()> {
+        match piece {
+            RelayPiece::OpenVolume => self.totals = VolumeTotals::default(),
+            RelayPiece::Plain { offset, bytes } => {
+                debug_assert_eq!(offset, self.at, "pieces tile the archive");
+                self.writer.append(&bytes)?;
+                self.at += bytes.len() as u64;
+                self.context.advanced(0, bytes.len() as u64);
+            }
+            RelayPiece::Cells(cells) => self.cells(cells)?,
+            RelayPiece::Reused(made) => {
+                self.totals.cell(&made.facts);
+                self.writer.skip(made.len())?;
+                self.at += made.len();
+                self.context.reused(made.facts.raw_len.into(), made.len());
+            }
+            RelayPiece::CloseGroup(volume, group) => {
+                let entry = &self.archive.root().groups_of(volume)[group];
+                self.totals.close_group(self.archive, entry)?;
+            }
+            RelayPiece::CloseVolume(volume) => self.totals.close_volume(self.archive, volume)?,
+        }
+        drop(lease);
+        Ok(())
+    }
+
+    fn cells(&mut self, cells: CheckedCells) -> Result<()> {
+        let CheckedCells { volume, offset, bytes, facts, earlier, raw } = cells;
+        for (facts, earlier) in facts.into_iter().zip(earlier) {
+            self.totals.cell(&facts);
+            let len = u64::from(facts.record_len()) + u64::from(facts.frame_len);
+            if earlier.is_none() {
+                (self.note)(&MadeCell { volume, offset: self.at, facts })?;
+            }
+            self.at += len;
+        }
+        debug_assert_eq!(offset + bytes.len() as u64, self.at, "pieces tile the archive");
+        self.writer.append(&bytes)?;
+        self.context.advanced(raw, bytes.len() as u64);
+        self.pool.put(bytes);
+        Ok(())
+    }
+}
+
+/// Lists the pieces of the archive, in order.
+struct RelayFeeder<'a, 'f> {
+    feed: &'a mut Feed<'f, RelayJob, RelayPiece>,
+    archive: &'a Archive,
+    /// Bytes of the archive that the writer has from an earlier run.
+    reused: &'a ByteRanges,
+    context: Context<'a>,
+}
+
+impl RelayFeeder<'_, '_> {
+    fn run(mut self, earlier: Cells<'_, MadeCell>, frames: Option<&FrameLog>) -> Result<()> {
         let archive = self.archive;
-        let mut earlier =
-            std::mem::replace(&mut self.earlier, Box::new(std::iter::empty())).peekable();
+        let mut earlier = earlier.peekable();
         self.meta(MetaRole::Prologue)?;
         for volume in 0..archive.root().manifest.volumes.len() as u16 {
-            (self.emit)(Job::OpenVolume)?;
+            self.feed.forward(RelayPiece::OpenVolume)?;
             let mut damage = None;
             let (_, stored) =
-                read_indexes(archive, volume, self.budget, self.context, &mut |error| {
+                read_indexes(archive, volume, self.feed.budget(), self.context, &mut |error| {
                     damage.get_or_insert(error);
                     Ok(())
                 })?;
             if let Some(error) = damage {
                 return Err(error);
             }
-            self.context.observer.note(&Event::Grew { bytes: stored });
+            self.context.grew(stored);
             self.meta(MetaRole::Volume(volume))?;
             for (number, group) in archive.root().groups_of(volume).iter().enumerate() {
                 archive.prefetch_indexes(volume, number);
                 let mut run = Gathered { volume, cells: Vec::new(), earlier: Vec::new(), bytes: 0 };
                 for cell in indexed_cells(archive.group_index(group)?, group) {
-                    let place = (volume, cell.address, cell.offset);
+                    let position = (volume, cell.address, cell.offset);
                     let same = |made: &Result<MadeCell>| {
                         made.as_ref().map_or(true, |made| {
-                            (made.volume, made.facts.address, made.offset) == place
+                            (made.volume, made.facts.address, made.offset) == position
                         })
                     };
                     let made = earlier.next_if(same).transpose()?;
                     match made {
-                        // What the log says has to be what the index says: only then may the log
-                        // speak for the cell.
+                        // An entry of the log counts for a cell only if it agrees with the index.
                         Some(made)
                             if agrees(&made, &cell.entry)
-                                && self.held.contains(cell.offset, made.len()) =>
+                                && self.reused.contains(cell.offset, made.len()) =>
                         {
                             self.flush(&mut run)?;
-                            (self.emit)(Job::Known(made))?;
+                            self.feed.forward(RelayPiece::Reused(made))?;
                         }
                         made => {
                             if is_full(run.cells.len(), run.bytes + cell.len()) {
@@ -220,9 +221,9 @@ impl Feeder<'_, '_> {
                 }
                 self.flush(&mut run)?;
                 self.plain(group.index_offset(), group.index_len.into(), Some(group.index_digest))?;
-                (self.emit)(Job::CloseGroup(volume, number))?;
+                self.feed.forward(RelayPiece::CloseGroup(volume, number))?;
             }
-            (self.emit)(Job::CloseVolume(volume))?;
+            self.feed.forward(RelayPiece::CloseVolume(volume))?;
         }
         self.meta(MetaRole::End)?;
         let footer = archive.footer();
@@ -232,14 +233,14 @@ impl Feeder<'_, '_> {
             self.plain(at, *len, None)?;
             at += len;
         }
-        // These two are under no digest, but they say nothing that the index does not say: what is
-        // made of it is what stood there when it was compared.
+        // Footer and seek table are under no digest, but both follow from the index: they are made
+        // again, and equal to those that were compared with it.
         let table = frames.ok_or_else(|| Error::internal("an index was read and has no frames"))?;
         for bytes in std::iter::once(footer.encode()).chain(table.table()) {
-            let lease = self.budget.lease(bytes.len() as u64, self.context.cancel)?;
+            let lease = self.feed.lease(bytes.len() as u64)?;
             let offset = at;
             at += bytes.len() as u64;
-            (self.emit)(Job::Given { offset, bytes, lease })?;
+            self.feed.forward_leased(RelayPiece::Plain { offset, bytes }, lease)?;
         }
         Ok(())
     }
@@ -250,25 +251,25 @@ impl Feeder<'_, '_> {
     }
 
     fn plain(&mut self, offset: u64, len: u64, digest: Option<Digest>) -> Result<()> {
-        // The root record alone may be longer than what is in flight. Its lease is cut then, as it
-        // is the only piece of its kind.
-        let lease = self.budget.lease(len.min(IN_FLIGHT_FLOOR), self.context.cancel)?;
+        // The root record alone may be longer than the memory in flight. Its lease is cut then, as
+        // it is the only piece of its kind.
+        let lease = self.feed.lease(len.min(IN_FLIGHT_FLOOR))?;
         self.archive.reader().prefetch(offset, len);
-        (self.emit)(Job::Plain { offset, len, digest, lease })
+        self.feed.work(RelayJob::Plain { offset, len, digest }, lease)
     }
 
     fn flush(&mut self, cells: &mut Gathered) -> Result<()> {
         let Some(first) = cells.cells.first() else { return Ok(()) };
-        let lease = self.budget.lease(2 * cells.bytes, self.context.cancel)?;
+        let lease = self.feed.lease(2 * cells.bytes)?;
         self.archive.reader().prefetch(first.offset, cells.bytes);
         cells.bytes = 0;
         let run = CellRun { cells: std::mem::take(&mut cells.cells), fetch: true };
         let (volume, earlier) = (cells.volume, std::mem::take(&mut cells.earlier));
-        (self.emit)(Job::Cells { volume, run, earlier, lease })
+        self.feed.work(RelayJob::Cells { volume, run, earlier }, lease)
     }
 }
 
-/// Cells that stand side by side, and are read together.
+/// Adjacent cells that are read together.
 struct Gathered {
     volume: u16,
     cells: Vec<IndexedCell>,
@@ -283,13 +284,14 @@ fn agrees(made: &MadeCell, slot: &CellEntry) -> bool {
         && made.len() == u64::from(slot.cell_len)
 }
 
-fn work(worker: &mut CellReader, archive: &Archive, pool: &Pool, job: Job) -> Result<Piece> {
+fn work(
+    worker: &mut CellReader,
+    archive: &Archive,
+    pool: &BufferPool,
+    job: RelayJob,
+) -> Result<RelayPiece> {
     match job {
-        Job::OpenVolume => Ok(Piece::OpenVolume),
-        Job::CloseGroup(volume, group) => Ok(Piece::CloseGroup(volume, group)),
-        Job::CloseVolume(volume) => Ok(Piece::CloseVolume(volume)),
-        Job::Known(made) => Ok(Piece::Known(made)),
-        Job::Plain { offset, len, digest, lease } => {
+        RelayJob::Plain { offset, len, digest } => {
             let read = || -> Result<Vec<u8>> {
                 let mut bytes = vec![0; len as usize];
                 archive.reader().read_at(offset, &mut bytes)?;
@@ -314,10 +316,9 @@ fn work(worker: &mut CellReader, archive: &Archive, pool: &Pool, job: Job) -> Re
                     bytes
                 }
             };
-            Ok(Piece::Plain { offset, bytes, lease })
+            Ok(RelayPiece::Plain { offset, bytes })
         }
-        Job::Given { offset, bytes, lease } => Ok(Piece::Plain { offset, bytes, lease }),
-        Job::Cells { volume, run, earlier, lease } => {
+        RelayJob::Cells { volume, run, earlier } => {
             let offset = run.cells.first().map_or(0, |first| first.offset);
             let size = archive.volume_entry(volume).size;
             let raw = run
@@ -330,15 +331,8 @@ fn work(worker: &mut CellReader, archive: &Archive, pool: &Pool, job: Job) -> Re
                 .into_iter()
                 .map(|cell| cell.map(|cell| cell.facts))
                 .collect::<Result<Vec<_>>>()?;
-            Ok(Piece::Cells {
-                volume,
-                offset,
-                bytes: worker.take_bytes(pool.take()),
-                facts,
-                earlier,
-                raw,
-                lease,
-            })
+            let bytes = worker.take_bytes(pool.take());
+            Ok(RelayPiece::Cells(CheckedCells { volume, offset, bytes, facts, earlier, raw }))
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod block_map;
 mod cell;
+mod cell_facts;
 mod content_digest;
 mod footer;
 pub mod frame;
@@ -24,10 +25,11 @@ pub mod tar;
 
 pub use block_map::{BlockMap, CellBits, Extent};
 pub use cell::{CellRecord, ZERO_BLOCK_DIGEST};
+pub use cell_facts::CellFacts;
 pub use content_digest::{GroupContent, VolumeContent, content_root};
 pub use footer::{FOOTER_LEN, Footer};
 pub use group::{CellEntry, GroupIndex};
-pub use index_builder::{CellFacts, IndexBuilder, Tail};
+pub use index_builder::{IndexBuilder, Tail};
 pub use manifest::{Codec, Manifest, MetaFrame, MetaRole, VolumeEntry};
 pub use record::{Record, RecordKind};
 pub use root::{GroupEntry, RootRecord};

@@ -9,7 +9,8 @@ use super::resume::{
 use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, Stage, TaskKind, VolumeSize, hex};
 use crate::checkpoint::PriorTask;
 use crate::engine::{
-    Archive, ArchiveVolume, Context, RestoreLog, StreamSinks, read_stream, run_lanes, unpack_volume,
+    Archive, ArchiveVolume, Context, RestoreLog, StreamSinks, read_stream, run_parallel,
+    unpack_volume,
 };
 use crate::format::{Footer, RootRecord};
 use crate::image::{ImageDestination, ImageDocument, ImageWriter};
@@ -167,7 +168,7 @@ fn unpack_in_parallel(
             unpack_volume(&volume, sink, log(volume.index())?, context)?;
         }
     };
-    run_lanes(&cancel, vec![&worker; workers]).map(drop)
+    run_parallel(&cancel, vec![&worker; workers]).map(drop)
 }
 
 /// Restores from a stream. The image is visible when this returns, and not before: a stream is

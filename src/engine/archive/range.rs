@@ -3,7 +3,7 @@
 use super::index::{CELL_BYTES, IndexedCell};
 use super::volume::ArchiveVolume;
 use crate::base::Result;
-use crate::engine::pool::Pool;
+use crate::engine::pool::BufferPool;
 use crate::engine::{Budget, Context, Lease, run_ordered};
 
 /// A part of a range, in the order of the volume.
@@ -62,7 +62,7 @@ impl ArchiveVolume {
         // One half for the parts, one for the cells that they are copied from.
         let volume = self.with_cell_cache(context.plan.in_flight / 2);
         let budget = Budget::new(context.plan.in_flight / 2);
-        let pool = Pool::default();
+        let pool = BufferPool::default();
         run_ordered(
             context.plan.threads,
             context.cancel,

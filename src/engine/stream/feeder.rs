@@ -1,22 +1,19 @@
-//! Reads an archive front to back, from a pipe: restores all of it, or only checks it.
-//!
-//! What is read is kept in the same books as when an archive is packed; at the end the books are
-//! compared with what root record, footer and seek table say. It stops at the first damage. Whoever
-//! gets the blocks must not call them complete before [`read_stream`] has returned.
+//! The feeder of a stream reader: reads the archive front to back, checks its structure, and hands
+//! cells to the workers.
 
-use std::io::{BufReader, Read};
+use std::io::Read;
 use std::sync::Arc;
 
-use super::archive::check::two_views;
-use super::archive::detect;
-use super::archive::open::{check_extra_record, check_volumes, inflate_meta, read_document};
-use super::budget::SeekTableLease;
-use super::cell::{CellOpener, StoredCell, check_frames, deliver, delivered};
-use super::memory::IN_FLIGHT_FLOOR;
-use super::{Budget, Context, Lease, run_ordered};
-use crate::base::{
-    CellAddress, Error, ErrorCode, ErrorKind, Event, Result, SnapshotId, VolumeSize,
-};
+use super::super::archive::check::two_views;
+use super::super::archive::detect;
+use super::super::archive::open::{check_extra_record, check_volumes, inflate_meta, read_document};
+use super::super::pipeline::Feed;
+use super::super::seek_table_lease::SeekTableLease;
+use super::super::{Context, Lease};
+use super::input::StreamInput;
+use super::sinks::StreamSinks;
+use super::worker::{StreamCell, StreamJob, StreamPiece};
+use crate::base::{CellAddress, Error, ErrorKind, Result, SnapshotId, VolumeSize};
 use crate::codec::sha256;
 use crate::format::frame::{self, EndFinder, FrameEnd, FrameHeader};
 use crate::format::layout::{
@@ -31,75 +28,7 @@ use crate::format::{
 use crate::image::ImageDocument;
 use crate::volume::BlockSink;
 
-/// Who gets what a stream holds.
-pub trait StreamSinks: Send {
-    /// The metadata, which comes first.
-    fn begin(&mut self, document: &ImageDocument) -> Result<()>;
-    /// The next volume; without a sink it is only checked.
-    fn volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Option<Arc<dyn BlockSink>>>;
-}
-
-/// Takes nothing: the stream is only checked.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoSinks;
-
-impl StreamSinks for NoSinks {
-    fn begin(&mut self, _document: &ImageDocument) -> Result<()> {
-        Ok(())
-    }
-
-    fn volume(
-        &mut self,
-        _id: &SnapshotId,
-        _size: VolumeSize,
-    ) -> Result<Option<Arc<dyn BlockSink>>> {
-        Ok(None)
-    }
-}
-
-/// Cells on their way to a worker.
-struct Batch {
-    job: Job,
-    /// Bytes of their frames.
-    bytes: usize,
-}
-
-impl Batch {
-    fn add(&mut self, cell: Cell, lease: Lease) {
-        self.bytes += cell.frame.len();
-        self.job.cells.push(cell);
-        self.job.lease.push(lease);
-    }
-
-    /// A batch ends when it has frames enough to be hashed side by side, or zeros enough to be a
-    /// long job. With little memory every cell goes alone: a batch that waits for company holds its
-    /// lease.
-    fn is_full(&self, in_flight: u64) -> bool {
-        self.bytes >= DATA_FRAME_RAW
-            || self.job.cells.len() >= 16
-            || in_flight < 8 * DATA_FRAME_RAW as u64
-    }
-
-    fn take(&mut self) -> Job {
-        self.bytes = 0;
-        let (cells, lease) =
-            (std::mem::take(&mut self.job.cells), std::mem::take(&mut self.job.lease));
-        Job {
-            cells,
-            size: self.job.size,
-            name: self.job.name.clone(),
-            sink: self.job.sink.clone(),
-            lease,
-        }
-    }
-}
-
-/// Adds where it happened, unless that is known better.
-fn at_offset(error: Error, offset: u64) -> Error {
-    error.at_once("offset", offset)
-}
-
-/// What a stream held.
+/// The content of a stream that was read to its end.
 #[derive(Debug)]
 pub struct StreamSummary {
     /// The metadata.
@@ -112,182 +41,67 @@ pub struct StreamSummary {
     pub archive_len: u64,
 }
 
-/// Cells that are hashed side by side, and what they lease.
-struct Job {
-    cells: Vec<Cell>,
-    size: VolumeSize,
-    name: SnapshotId,
-    sink: Option<Arc<dyn BlockSink>>,
-    lease: Vec<Lease>,
+/// Cells on their way to a worker.
+struct Batch {
+    job: StreamJob,
+    lease: Lease,
+    /// Bytes of their frames.
+    bytes: usize,
 }
 
-struct Cell {
-    record: CellRecord,
-    frame: Vec<u8>,
-    offset: u64,
-}
-
-struct Done {
-    /// What has to be confirmed, and to whom.
-    sink: Option<Arc<dyn BlockSink>>,
-    records: Vec<CellRecord>,
-    bytes: u64,
-    stored: u64,
-    lease: Vec<Lease>,
-}
-
-/// Reads a whole archive from `input`, which has to end with it.
-pub fn read_stream(
-    input: impl Read + Send,
-    sinks: &mut dyn StreamSinks,
-    context: Context<'_>,
-) -> Result<StreamSummary> {
-    let budget = Budget::new(context.plan.in_flight);
-    let mut summary = None;
-    run_ordered(
-        context.plan.threads,
-        context.cancel,
-        |emit| {
-            let input =
-                Input { inner: BufReader::with_capacity(256 << 10, input), head: None, offset: 0 };
-            summary = Some(
-                Feeder {
-                    input,
-                    index: IndexBuilder::new(),
-                    budget: &budget,
-                    seek_table_lease: SeekTableLease::default(),
-                    context,
-                    emit,
-                }
-                .run(sinks)?,
-            );
-            Ok(())
-        },
-        || {
-            let mut opener = CellOpener::new()?;
-            Ok(move |job: Job| work(&mut opener, job))
-        },
-        |done| {
-            drop(done.lease);
-            if let Some(sink) = &done.sink {
-                done.records.iter().try_for_each(|record| sink.confirm(&delivered(record)))?;
-            }
-            context.observer.note(&Event::Advanced { bytes: done.bytes, stored: done.stored });
-            Ok(())
-        },
-    )?;
-    summary.ok_or_else(|| Error::internal("a stream was read and there is no summary"))
-}
-
-fn work(opener: &mut CellOpener, job: Job) -> Result<Done> {
-    let offsets: Vec<u64> = job.cells.iter().map(|cell| cell.offset).collect();
-    let cells: Vec<StoredCell<'_>> = job
-        .cells
-        .iter()
-        .map(|cell| StoredCell { record: cell.record.clone(), frame: &cell.frame })
-        .collect();
-    let (mut bytes, mut stored) = (0, 0);
-    for ((cell, checked), offset) in cells.iter().zip(check_frames(&cells)).zip(offsets) {
-        let opened = checked.and_then(|()| {
-            let raw = opener.open(cell, job.size)?;
-            job.sink
-                .as_ref()
-                .map_or(Ok(()), |sink| deliver(raw, &cell.record, job.size, sink.as_ref()))
-        });
-        opened.map_err(|error| match error.kind() {
-            ErrorKind::Corrupt => cell.locate(error, offset).at("snapshot", &job.name),
-            _ => error.at("snapshot", &job.name),
-        })?;
-        bytes += u64::from(cell.record.raw_len);
-        stored += cell.frame.len() as u64;
-    }
-    let records = cells.into_iter().map(|cell| cell.record).collect();
-    Ok(Done { sink: job.sink, records, bytes, stored, lease: job.lease })
-}
-
-/// The stream, and how far it was read.
-struct Input<R> {
-    inner: BufReader<R>,
-    /// The first bytes of the next frame, when they were looked at.
-    head: Option<[u8; 4]>,
-    offset: u64,
-}
-
-impl<R: Read> Input<R> {
-    /// The magic number of the next frame.
-    fn peek(&mut self) -> Result<[u8; 4]> {
-        if let Some(head) = self.head {
-            return Ok(head);
-        }
-        let mut head = [0; 4];
-        self.inner.read_exact(&mut head).map_err(|cause| self.failed(cause))?;
-        self.head = Some(head);
-        Ok(head)
+impl Batch {
+    fn add(&mut self, cell: StreamCell, lease: Lease) {
+        self.bytes += cell.frame.len();
+        self.job.cells.push(cell);
+        self.lease.merge(lease);
     }
 
-    /// The first bytes of the stream: 4, which are read again, if they begin a zstd frame;
-    /// otherwise enough to say what it is.
-    fn first_bytes(&mut self) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        (&mut self.inner).take(4).read_to_end(&mut bytes).map_err(|cause| self.failed(cause))?;
-        if frame::begins(&bytes) {
-            self.head = bytes.first_chunk().copied();
-        } else {
-            (&mut self.inner)
-                .take(508)
-                .read_to_end(&mut bytes)
-                .map_err(|cause| self.failed(cause))?;
-        }
-        Ok(bytes)
+    /// A batch ends when it has frames enough to be hashed together, or zeros enough to be a long
+    /// job. With little memory every cell is a batch, because a batch that grows holds its lease.
+    fn is_full(&self, in_flight: u64) -> bool {
+        self.bytes >= DATA_FRAME_RAW
+            || self.job.cells.len() >= 16
+            || in_flight < 8 * DATA_FRAME_RAW as u64
     }
 
-    /// Appends the next `len` bytes to `bytes`, without believing that there are so many.
-    fn read(&mut self, len: usize, bytes: &mut Vec<u8>) -> Result<()> {
-        let mut len = len as u64;
-        if let Some(head) = self.head.take() {
-            bytes.extend_from_slice(&head);
-            self.offset += 4;
-            len -= 4;
-        }
-        let read =
-            (&mut self.inner).take(len).read_to_end(bytes).map_err(|cause| self.failed(cause))?;
-        self.offset += read as u64;
-        if (read as u64) < len {
-            Err(self.failed(std::io::ErrorKind::UnexpectedEof.into()))
-        } else {
-            Ok(())
-        }
-    }
-
-    fn at_end(&mut self) -> Result<bool> {
-        let mut byte = [0];
-        Ok(self.head.is_none()
-            && self.inner.read(&mut byte).map_err(|cause| self.failed(cause))? == 0)
-    }
-
-    fn failed(&self, cause: std::io::Error) -> Error {
-        match cause.kind() {
-            std::io::ErrorKind::UnexpectedEof => {
-                Error::corrupt("the archive is truncated: the stream ends in the middle of it")
-                    .code_as(ErrorCode::Truncated)
-                    .at("offset", self.offset)
-            }
-            _ => Error::io("cannot read the archive", cause).at("offset", self.offset),
-        }
+    fn take(&mut self) -> (StreamJob, Lease) {
+        self.bytes = 0;
+        let cells = std::mem::take(&mut self.job.cells);
+        let StreamJob { size, name, sink, .. } = &self.job;
+        let job = StreamJob { cells, size: *size, name: name.clone(), sink: sink.clone() };
+        (job, std::mem::take(&mut self.lease))
     }
 }
 
-struct Feeder<'a, R> {
-    input: Input<R>,
+/// Adds the offset, unless a better one is known.
+fn at_offset(error: Error, offset: u64) -> Error {
+    error.at_once("offset", offset)
+}
+
+pub(super) struct StreamFeeder<'a, 'f, R> {
+    input: StreamInput<R>,
     index: IndexBuilder,
-    budget: &'a Budget,
     seek_table_lease: SeekTableLease,
+    feed: &'a mut Feed<'f, StreamJob, StreamPiece>,
     context: Context<'a>,
-    emit: &'a mut dyn FnMut(Job) -> Result<()>,
 }
 
-impl<R: Read> Feeder<'_, R> {
-    fn run(mut self, sinks: &mut dyn StreamSinks) -> Result<StreamSummary> {
+impl<'a, 'f, R: Read> StreamFeeder<'a, 'f, R> {
+    pub(super) fn new(
+        input: R,
+        feed: &'a mut Feed<'f, StreamJob, StreamPiece>,
+        context: Context<'a>,
+    ) -> Self {
+        Self {
+            input: StreamInput::new(input),
+            index: IndexBuilder::new(),
+            seek_table_lease: SeekTableLease::default(),
+            feed,
+            context,
+        }
+    }
+
+    pub(super) fn run(mut self, sinks: &mut dyn StreamSinks) -> Result<StreamSummary> {
         let document = self.prologue()?;
         sinks.begin(&document)?;
         while let Some(raw) = self.header_or_trailer()? {
@@ -373,8 +187,8 @@ impl<R: Read> Feeder<'_, R> {
             raw = self.meta_frame(MetaRole::Volume(volume))?;
         }
         let (name, map) = header.finish().map_err(located)?;
-        // What was read is a header; whether it is *the* header of this map shows when it is made
-        // again.
+        // The bytes are a header of this map. They are the one that a writer makes if making it
+        // again gives the same bytes.
         if !tar::volume_header(&name, &map).map(|piece| sha256::digest(&piece)).eq(digests) {
             return Err(located(two_views()).at("snapshot", &name));
         }
@@ -385,15 +199,10 @@ impl<R: Read> Feeder<'_, R> {
             ))
             .at("snapshot", &name));
         }
-        let _map_lease = self.budget.reserve(map.memory(), IN_FLIGHT_FLOOR, self.context.cancel)?;
-        self.seek_table_lease.grow(
-            map.cells().count() as u64,
-            self.budget,
-            IN_FLIGHT_FLOOR,
-            self.context.cancel,
-        )?;
+        let _map_lease = self.feed.reserve(map.memory())?;
+        self.seek_table_lease.grow(map.cells().count() as u64, self.feed)?;
         let sink = sinks.volume(&name, map.size())?;
-        self.context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
+        self.context.grew(map.stored_bytes());
         self.index.open_volume(name.clone(), map.size());
         self.cells(volume, &name, &map, sink).map_err(|error| {
             if error.kind() == ErrorKind::Corrupt { error.at("snapshot", &name) } else { error }
@@ -402,7 +211,8 @@ impl<R: Read> Feeder<'_, R> {
         Ok(())
     }
 
-    /// Reads the windows of a volume: cells go to the workers, indexes are compared with the books.
+    /// Reads the windows of a volume: cells go to the workers, indexes are compared with those that
+    /// the cells lead to.
     fn cells(
         &mut self,
         volume: u16,
@@ -410,23 +220,19 @@ impl<R: Read> Feeder<'_, R> {
         map: &BlockMap,
         sink: Option<Arc<dyn BlockSink>>,
     ) -> Result<()> {
-        let mut batch = Batch {
-            job: Job {
-                cells: Vec::new(),
-                size: map.size(),
-                name: name.clone(),
-                sink,
-                lease: Vec::new(),
-            },
-            bytes: 0,
-        };
+        let job = StreamJob { cells: Vec::new(), size: map.size(), name: name.clone(), sink };
+        let mut batch = Batch { job, lease: Lease::none(), bytes: 0 };
         let read = self.read_cells(volume, map, &mut batch);
-        // Also after an error: what was read before it is looked at first, whatever the size of a
-        // batch.
+        // Also after an error: cells before it are checked first, whatever the size of a batch.
         if !batch.job.cells.is_empty() {
-            (self.emit)(batch.take())?;
+            self.send(&mut batch)?;
         }
         read
+    }
+
+    fn send(&mut self, batch: &mut Batch) -> Result<()> {
+        let (job, lease) = batch.take();
+        self.feed.work(job, lease)
     }
 
     fn read_cells(&mut self, volume: u16, map: &BlockMap, batch: &mut Batch) -> Result<()> {
@@ -442,14 +248,12 @@ impl<R: Read> Feeder<'_, R> {
             let blocks = record.address.blocks();
             self.expect_cell(&record, &bytes, volume, map.size(), expected.next())
                 .map_err(|error| at_offset(error, offset).at("blocks", blocks))?;
-            let lease = self
-                .budget
-                .lease(u64::from(record.frame_len) + bytes.len() as u64, self.context.cancel)?;
+            let lease = self.feed.lease(u64::from(record.frame_len) + bytes.len() as u64)?;
             let mut frame = Vec::with_capacity(record.frame_len as usize);
             self.input.read(record.frame_len as usize, &mut frame)?;
-            batch.add(Cell { record, frame, offset }, lease);
+            batch.add(StreamCell { record, frame, offset }, lease);
             if batch.is_full(self.context.plan.in_flight) {
-                (self.emit)(batch.take())?;
+                self.send(batch)?;
             }
         }
         match expected.next() {
@@ -478,7 +282,7 @@ impl<R: Read> Feeder<'_, R> {
         Ok((prefix.kind, bytes))
     }
 
-    /// The S record has to be the one that the cells before it lead to.
+    /// Refuses an S record that is not the one of the cells before it.
     fn group_index(&mut self, bytes: &[u8]) -> Result<()> {
         if self.index.close_group()? == bytes {
             Ok(())
@@ -487,7 +291,7 @@ impl<R: Read> Feeder<'_, R> {
         }
     }
 
-    /// The C record has to be the one that the tar header announced, and goes into the books.
+    /// Adds a C record to the index, if it is the one that the tar header announced.
     fn expect_cell(
         &mut self,
         record: &CellRecord,
@@ -604,7 +408,7 @@ impl<R: Read> Feeder<'_, R> {
         Ok(raw)
     }
 
-    /// Reads a meta frame, whose length nothing tells but its own blocks, and inflates it.
+    /// Reads a meta frame, whose length follows from its own blocks alone, and inflates it.
     fn read_meta_frame(&mut self) -> Result<(Vec<u8>, [u8; 32])> {
         let offset = self.input.offset;
         let located = |error: Error| error.at_once("offset", offset);
