@@ -8,12 +8,12 @@ mod timer;
 
 use std::hint::black_box;
 
-use amistore::base::{BLOCK_BYTES, CELLS_PER_GROUP, CellAddress, VolumeSize};
-use amistore::codec::sha256::{self, Digest};
-use amistore::codec::zero::is_zero;
-use amistore::codec::zstd::{Decoder, Encoder};
-use amistore::format::layout::DATA_FRAME_RAW;
-use amistore::format::{BlockMap, CellEntry, GroupIndex};
+use amistore::internals::base::{BLOCK_BYTES, CELLS_PER_GROUP, CellAddress, VolumeSize};
+use amistore::internals::codec::sha256::{self, Digest};
+use amistore::internals::codec::zero::is_zero;
+use amistore::internals::codec::zstd::{Decoder, Encoder};
+use amistore::internals::format::layout::DATA_FRAME_RAW;
+use amistore::internals::format::{BlockMap, CellEntry, GroupIndex};
 use sha2::{Digest as _, Sha256};
 use timer::{Timer, Work};
 

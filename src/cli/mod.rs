@@ -17,9 +17,27 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::base::{Error, Result};
-use args::{Cli, Command};
+use args::GlobalArgs;
+use commands::Command;
 use output::Console;
 use settings::Settings;
+
+/// Store an Amazon Machine Image as one compressed, verifiable object, and restore it anywhere.
+#[derive(Debug, Parser)]
+#[command(
+    name = "amistore",
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 120,
+    before_help = "Example:\n  amistore store --disk /dev/xvda=root.raw --name \"my image\" archives/   # pack a raw disk image\n  amistore verify archives/ami-*.bin                                       # check every block\n  amistore restore archives/ami-*.bin restored/                            # and get it back\n  amistore store image-dir/ s3://bucket/prefix/                            # or to a bucket, resumable\n  amistore store ami-0123456789abcdef0 s3://bucket/                        # an AMI of EC2\n  amistore restore s3://bucket/ami-0123456789abcdef0.bin ec2               # and as a new AMI",
+    after_help = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, 5 corrupt, 6 I/O, 7 limit, 8 unsupported, 9 exists, 130 interrupted.\nAn archive opens with stock tools, too: zstd -dc ami.bin | tar -xSf -"
+)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -44,21 +62,7 @@ pub fn command() -> clap::Command {
 
 fn run(cli: Cli, console: &Console) -> Result<()> {
     let settings = Settings::new(&cli.global)?;
-    match cli.command {
-        Command::Store(args) => commands::store::run(args, &settings, console),
-        Command::Restore(args) => commands::restore::run(args, &settings, console),
-        Command::Verify(args) => commands::verify::run(args, &settings, console),
-        Command::Extract(args) => commands::extract::run(args, &settings, console),
-        Command::Inspect(args) => commands::inspect::run(args, &settings, console),
-        Command::Copy(args) => commands::copy::run(args, &settings, console),
-        Command::Ls(args) => commands::ls::run(args, &settings, console),
-        Command::Serve(args) => commands::serve::run(args, &settings, console),
-        Command::Tasks(args) => commands::tasks::run(args, console),
-        Command::Clean(args) => commands::clean::run(args, &settings, console),
-        Command::Retire(args) => commands::retire::run(args, &settings, console),
-        Command::Completions(args) => commands::documents::completions(args, console),
-        Command::Man(args) => commands::documents::man(args, console),
-    }
+    cli.command.run(&settings, console)
 }
 
 /// Prints what clap has to say. Scripts that asked for JSON get an error in JSON even if their
@@ -80,4 +84,26 @@ fn refuse(error: &clap::Error) -> ExitCode {
     // A closed stdout cannot be told to anybody.
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_starts_with_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        for verb in command.get_subcommands_mut() {
+            let help = verb.render_help().to_string();
+            assert!(help.starts_with("Example:\n  amistore "), "{help}");
+        }
+    }
 }

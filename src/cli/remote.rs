@@ -7,7 +7,9 @@ use super::args::{
     AddressingForm, AwsArgs, EbsArgs, LinkArgs, ObjectArgs, ResumeArgs, SidesArgs, ThawArgs,
     TierForm, WriteArgs,
 };
-use super::settings::{Place, Settings, archive_target, pair, parse_size, state_directory};
+use super::settings::{
+    Place, Settings, archive_target, located, pair, parse_size, state_directory,
+};
 use crate::aws::ec2::Ec2Connection;
 use crate::aws::s3::{Checksum, ObjectOptions, S3Location, S3Store, Thaw, ThawTier};
 use crate::aws::{Access, Addressing, Compute, Credentials, RequestSettings, RetryPolicy, Session};
@@ -119,6 +121,10 @@ impl Remote {
                 let (directory, name) = archive_target(path, "");
                 Destination::File { directory, name, durability: side.write.durability() }
             }
+            Place::Url(url) => {
+                let (store, key) = located(url)?;
+                Destination::Object { store, key }
+            }
             Place::S3(place) => {
                 let options = ObjectOptions {
                     parallel_segments: side.volumes_at_once,
@@ -148,6 +154,10 @@ pub(super) fn open_archive(
     match place {
         Place::Stdio => Ok(None),
         Place::Path(path) => Ok(Some(Arc::new(FileReader::open(path)?))),
+        Place::Url(url) => {
+            let (store, key) = located(url)?;
+            store.open(&key).map(Some)
+        }
         Place::S3(place) => {
             Ok(Some(Remote::new(settings, observer).open(place, access, link, thaw)?.1))
         }

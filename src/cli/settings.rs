@@ -11,6 +11,7 @@ use crate::checkpoint::StateDirectory;
 use crate::engine::{Incoming, MemoryUses, Plan, Resources};
 use crate::image::ImageDraft;
 use crate::localfs::{Durability, Overwrite};
+use crate::object::{Located, open_url};
 use crate::ops::VolumeRange;
 
 /// What all commands share.
@@ -59,6 +60,8 @@ pub(super) enum Place {
     Stdio,
     Path(PathBuf),
     S3(S3Location),
+    /// A URL with a scheme of [`open_url`].
+    Url(String),
 }
 
 impl Place {
@@ -70,6 +73,9 @@ impl Place {
         if let Some(place) = S3Location::parse(&text) {
             return place.map(Self::S3);
         }
+        if let Some(located) = open_url(&text) {
+            return located.map(|_| Self::Url(text.into_owned()));
+        }
         refuse_url(&text)?;
         Ok(Self::Path(path.to_owned()))
     }
@@ -78,7 +84,7 @@ impl Place {
     pub(super) fn key(&self) -> Option<&str> {
         match self {
             Self::S3(place) => Some(&place.key),
-            Self::Path(_) | Self::Stdio => None,
+            Self::Path(_) | Self::Stdio | Self::Url(_) => None,
         }
     }
 
@@ -91,6 +97,8 @@ impl Place {
                 Self::Path(directory.join(key))
             }
             Self::S3(place) => Self::S3(place.object(name)),
+            Self::Url(url) if url.ends_with('/') => Self::Url(format!("{url}{name}")),
+            Self::Url(url) => Self::Url(url),
         }
     }
 
@@ -100,8 +108,14 @@ impl Place {
             Self::Stdio => stdio.to_owned(),
             Self::Path(path) => path.display().to_string(),
             Self::S3(place) => place.to_string(),
+            Self::Url(url) => url.clone(),
         }
     }
+}
+
+/// The store and the key of a URL that was parsed.
+pub(super) fn located(url: &str) -> Result<Located> {
+    open_url(url).unwrap_or_else(|| Err(Error::internal("a URL of no store").at("url", url)))
 }
 
 /// Refuses what looks like a place elsewhere, instead of making a file of that name.
@@ -440,6 +454,13 @@ mod tests {
             ErrorKind::Unsupported
         );
         assert!(matches!(Place::parse(Path::new("s3://bucket/")), Ok(Place::S3(_))));
+        let below =
+            Place::parse(Path::new("file:///archives/")).expect("a URL").of_archive("a.bin");
+        assert_eq!(below, Place::Url("file:///archives/a.bin".to_owned()));
+        assert_eq!(
+            Place::parse(Path::new("file://a.bin")).expect_err("no absolute path").kind(),
+            ErrorKind::Usage
+        );
         assert_eq!(
             Place::parse(Path::new("s3://")).expect_err("no bucket").kind(),
             ErrorKind::Usage

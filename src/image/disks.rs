@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::ImageSource;
-use crate::base::{DeviceName, Error, ErrorCode, Result};
+use crate::base::{DeviceName, Result};
 use crate::image::{DiskDraft, ImageDocument, ImageDraft};
-use crate::volume::{BlockSource, RawFileSource};
+use crate::volume::{BlockSource, open_disk};
 
-/// Raw images or block devices, and the metadata made for them.
+/// Disk images or block devices, and the metadata made for them.
 pub struct PlainDisks {
     document: ImageDocument,
     volumes: Vec<Arc<dyn BlockSource>>,
@@ -20,15 +20,9 @@ impl PlainDisks {
         let mut volumes: Vec<Arc<dyn BlockSource>> = Vec::new();
         let mut drafts = Vec::new();
         for (device, path) in disks {
-            let source = RawFileSource::open(path)?;
-            if let Some(format) = source.foreign_format() {
-                return Err(Error::unsupported("the disk image is not raw")
-                    .code_as(ErrorCode::DiskImageNotRaw)
-                    .at("path", path.display())
-                    .at("format", format));
-            }
+            let source = open_disk(path)?;
             drafts.push(DiskDraft { device: device.clone(), size: source.size() });
-            volumes.push(Arc::new(source));
+            volumes.push(source);
         }
         let document = image.build(&drafts)?;
         Ok(Self { document, volumes })

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Creation, Listed, ObjectReader, ObjectStore, ObjectWriter};
+use super::{Creation, Listed, Located, ObjectReader, ObjectStore, ObjectWriter};
 use crate::base::{Error, Result, rfc3339};
 use crate::localfs::{Durability, PartialFile, write_all};
 
@@ -68,6 +68,18 @@ impl ObjectStore for DirectoryStore {
             }
         }
         Ok(())
+    }
+}
+
+/// The store and the key of `file:///directory/key`, given without its scheme.
+pub(super) fn open_path(path: &str) -> Result<Located> {
+    match path.rsplit_once('/') {
+        Some((directory, key)) if directory.is_empty() || directory.starts_with('/') => {
+            let store = DirectoryStore::new(format!("{directory}/"), Durability::Synced);
+            Ok((Arc::new(store), key.to_owned()))
+        }
+        _ => Err(Error::usage("the URL of a file has an absolute path, as file:///DIRECTORY/NAME")
+            .at("path", path)),
     }
 }
 

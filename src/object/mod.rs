@@ -3,6 +3,9 @@
 //! An [`ObjectStore`] reads, creates and lists objects. A store that can continue an interrupted
 //! upload reports its progress to an [`UploadJournal`], and is given the record of earlier runs as
 //! a [`PriorUpload`]; it knows neither where that record is kept nor what an object contains.
+//!
+//! [`open_url`] is the table of URL schemes: a new store is a file beside this one, and a line
+//! there.
 
 mod byte_ranges;
 mod counting;
@@ -23,6 +26,19 @@ pub use directory::{DirectoryStore, FileReader};
 pub use memory::{MemoryReader, MemoryStore};
 pub use pipe::{PipeReader, PipeWriter};
 pub use upload::{PartPiece, PriorUpload, ResumableUpload, UploadBegun, UploadJournal, UploadPart};
+
+/// A store, and a key or prefix in it.
+pub type Located = (Arc<dyn ObjectStore>, String);
+
+/// The store, and the key or prefix in it, that a URL names by its scheme; `None` for other schemes,
+/// and for paths. `s3` is not among them: it needs credentials.
+pub fn open_url(url: &str) -> Option<Result<Located>> {
+    let (scheme, rest) = url.split_once("://")?;
+    match scheme {
+        "file" => Some(directory::open_path(rest)),
+        _ => None,
+    }
+}
 
 /// An object that can be read at any position, from several threads.
 pub trait ObjectReader: Send + Sync {

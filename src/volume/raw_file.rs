@@ -61,23 +61,23 @@ impl RawFileSource {
             .at("path", path.display()));
         };
         let size = VolumeSize::new(len).map_err(|error| match foreign_format(&file) {
-            Some(format) => Error::unsupported("the disk image is not raw")
-                .code_as(ErrorCode::DiskImageNotRaw)
-                .at("path", path.display())
-                .at("format", format),
+            Some(format) => not_raw(path, format),
             None => error.at("path", path.display()),
         })?;
         Ok(Self { path: path.to_owned(), file, size, state })
     }
-
-    /// The disk image format that the first bytes belong to; `None` if they are of no known format
-    /// but raw. A guess: a raw disk may begin with any bytes.
-    pub fn foreign_format(&self) -> Option<&'static str> {
-        foreign_format(&self.file)
-    }
 }
 
-fn foreign_format(file: &File) -> Option<&'static str> {
+/// The error of a disk image in another format.
+pub(super) fn not_raw(path: &Path, format: &str) -> Error {
+    Error::unsupported("the disk image is not raw")
+        .code_as(ErrorCode::DiskImageNotRaw)
+        .at("path", path.display())
+        .at("format", format)
+}
+
+/// The format that the first bytes belong to; `None` for raw ones.
+pub(super) fn foreign_format(file: &File) -> Option<&'static str> {
     let mut magic = [0; 8];
     file.read_exact_at(&mut magic, 0).ok()?;
     match &magic {

@@ -1,6 +1,6 @@
 //! What `verify` says of damage: what, where, and all of it.
 
-use amistore::format::MetaRole;
+use amistore::internals::format::MetaRole;
 use serde_json::Value;
 
 use crate::support::cli::{Anatomy, DATA, IMAGE, Outcome, ROOT, Sandbox, sample_archive, text};
@@ -130,7 +130,7 @@ fn a_flipped_bit_in_the_footer_is_found() {
 
 #[test]
 fn a_flipped_bit_in_the_seek_table_is_found() {
-    let start = anatomy().footer.offset as usize + amistore::format::FOOTER_LEN;
+    let start = anatomy().footer.offset as usize + amistore::internals::format::FOOTER_LEN;
     let findings = findings(&flipped((start, 40)));
     assert_eq!(findings[0]["message"], "the seek table is not that of the archive's frames");
     assert_eq!(findings[0]["context"]["offset"], start);

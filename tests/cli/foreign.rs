@@ -127,7 +127,7 @@ fn an_archive_that_ends_early_is_said_to_be_truncated() {
 #[test]
 fn an_archive_without_its_seek_table_can_be_restored_but_fails_verification() {
     let archive = sample_archive();
-    let end = Anatomy::of(archive).footer.offset as usize + amistore::format::FOOTER_LEN;
+    let end = Anatomy::of(archive).footer.offset as usize + amistore::internals::format::FOOTER_LEN;
     let sandbox = Sandbox::new().and("t.bin", &archive[..end]);
     sandbox.run(&["restore", "t.bin", "out"]).succeeded();
     let outcome = sandbox.run(&["verify", "t.bin"]);

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::Command;
 
-use amistore::volume::{BlockSource, RawFileSource};
+use amistore::internals::volume::{BlockSource, RawFileSource};
 use serde_json::{Value, json};
 
 use crate::support::directory::{make_image, sparse};

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Layers, lowest first, and the layers each may use.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("base", &[]),
     ("codec", &["base"]),
     ("format", &["base", "codec"]),
@@ -33,6 +33,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "aws",
         ],
     ),
+    ("facade", &["base", "checkpoint", "engine", "image", "localfs", "object", "ops", "aws"]),
     (
         "server",
         &[
@@ -274,4 +275,31 @@ fn errors_decide_by_code_and_not_by_text() {
             assert!(!code.contains(decision), "{}: decides by {decision}", path.display());
         }
     }
+}
+
+/// The names that `src/lib.rs` exports, without `internals`.
+fn exported() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
+    let text = fs::read_to_string(path).expect("reads");
+    let code = text.split("pub mod internals").next().unwrap_or_default();
+    let names = |statement: &str| {
+        let list = statement.split(';').next().unwrap_or_default();
+        let list = list.rsplit("::").next().unwrap_or_default().trim_matches(['{', '}']);
+        let words = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+        words.map(|name| name.trim_end_matches('}').to_owned()).collect::<Vec<_>>()
+    };
+    code.split("\npub use ").skip(1).flat_map(names).collect()
+}
+
+#[test]
+fn the_library_exports_few_names() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
+    let text = fs::read_to_string(path).expect("reads");
+    let modules = text.lines().filter(|line| line.starts_with("pub mod ")).count();
+    assert!(modules <= 3, "{modules} public modules");
+    let names = exported();
+    for name in ["Archive", "Error", "Options", "Store", "open_store", "store", "verify_against"] {
+        assert!(names.iter().any(|exported| exported == name), "{name} is exported: {names:?}");
+    }
+    assert!(names.len() <= 50, "{} names: {names:?}", names.len());
 }

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex, OnceLock};
 
-use amistore::base::{Cancel, ErrorKind, NullObserver, Result};
-use amistore::engine::{Archive, ArchiveVolume, Context, Plan, RangePart, compare_volume};
-use amistore::image::ImageSource;
-use amistore::object::{MemoryReader, ObjectReader};
-use amistore::volume::BlockSource;
+use amistore::internals::base::{Cancel, ErrorKind, NullObserver, Result};
+use amistore::internals::engine::{
+    Archive, ArchiveVolume, Context, Plan, RangePart, compare_volume,
+};
+use amistore::internals::image::ImageSource;
+use amistore::internals::object::{MemoryReader, ObjectReader};
+use amistore::internals::volume::BlockSource;
 
 use crate::support::image::{BLOCK, Random, TestImage};
 
@@ -172,13 +174,13 @@ fn the_block_map_and_the_digests_are_those_of_the_source() {
     assert_eq!(volume.block_map().expect("a map"), map);
     let (mut bytes, mut digests) = (vec![0; 3 * BLOCK], Vec::new());
     volume.read_blocks(8 * BLOCK as u64, &mut bytes, &mut digests).expect("reads");
-    let expected = bytes.chunks(BLOCK).map(amistore::codec::sha256::digest);
+    let expected = bytes.chunks(BLOCK).map(amistore::internals::codec::sha256::digest);
     assert!(digests.iter().copied().eq(expected));
     let last = SIZE / BLOCK as u64 * BLOCK as u64;
     let (mut bytes, mut digests) = (vec![0; (SIZE - last) as usize], Vec::new());
     volume.read_blocks(last, &mut bytes, &mut digests).expect("reads");
     bytes.resize(BLOCK, 0);
-    assert_eq!(digests, [amistore::codec::sha256::digest(&bytes)]);
+    assert_eq!(digests, [amistore::internals::codec::sha256::digest(&bytes)]);
 }
 
 #[test]

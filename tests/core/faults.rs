@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use amistore::base::{Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize};
-use amistore::engine::{Archive, Context, PackLog, PackOptions, Plan, Selection, pack};
-use amistore::format::BlockMap;
-use amistore::image::ImageDocument;
-use amistore::image::{ImageSource, ImageWriter};
-use amistore::object::{
+use amistore::internals::base::{
+    Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize,
+};
+use amistore::internals::engine::{Archive, Context, PackLog, PackOptions, Plan, Selection, pack};
+use amistore::internals::format::BlockMap;
+use amistore::internals::image::ImageDocument;
+use amistore::internals::image::{ImageSource, ImageWriter};
+use amistore::internals::object::{
     Creation, MemoryReader, MemoryStore, ObjectReader, ObjectStore, ObjectWriter,
 };
-use amistore::ops;
-use amistore::volume::{BlockSink, BlockSource, MemorySink};
+use amistore::internals::ops;
+use amistore::internals::volume::{BlockSink, BlockSource, MemorySink};
 
 use crate::support::image::{BLOCK, Random, TestImage};
 
@@ -320,8 +322,8 @@ fn a_sink_that_fails_is_the_error_and_nothing_is_committed() {
 #[test]
 fn cancelling_at_any_moment_leaves_no_archive() {
     struct Canceller(Cancel, AtomicU64, u64);
-    impl amistore::base::Observer for Canceller {
-        fn note(&self, _event: &amistore::base::Event<'_>) {
+    impl amistore::internals::base::Observer for Canceller {
+        fn note(&self, _event: &amistore::internals::base::Event<'_>) {
             if self.1.fetch_add(1, Ordering::SeqCst) + 1 == self.2 {
                 self.0.cancel();
             }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use amistore::base::ErrorKind;
-use amistore::engine::{PackOptions, Plan};
+use amistore::internals::base::ErrorKind;
+use amistore::internals::engine::{PackOptions, Plan};
 use proptest::prelude::*;
 
 use crate::support::forge::{self, Block, Forge, Volume};
@@ -13,7 +13,7 @@ use crate::support::image::{
 
 /// What a restore should give.
 fn expected(image: &TestImage) -> Unpacked {
-    use amistore::image::ImageSource;
+    use amistore::internals::image::ImageSource;
     let sizes = image.volumes().iter().map(|volume| volume.size().bytes());
     let ids = image.document().snapshots().iter().map(|snapshot| snapshot.id.to_string());
     let volumes = ids

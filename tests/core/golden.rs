@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use amistore::base::{ErrorKind, hex};
-use amistore::engine::{PackOptions, Plan};
+use amistore::internals::base::{ErrorKind, hex};
+use amistore::internals::engine::{PackOptions, Plan};
 use serde_json::{Value, json};
 
 use crate::support::image::{

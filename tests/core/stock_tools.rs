@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use amistore::base::{Cancel, NullObserver};
-use amistore::engine::{Context, PackOptions, Plan};
-use amistore::image::ImageDirectory;
-use amistore::object::MemoryReader;
-use amistore::ops;
+use amistore::internals::base::{Cancel, NullObserver};
+use amistore::internals::engine::{Context, PackOptions, Plan};
+use amistore::internals::image::ImageDirectory;
+use amistore::internals::object::MemoryReader;
+use amistore::internals::ops;
 
 use crate::support::directory::make_image;
 use crate::support::image::pack;

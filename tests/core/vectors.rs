@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use amistore::base::ErrorKind;
+use amistore::internals::base::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::support::forge::{self, BLOCK, Block, Edit, Forge, Volume, sha};

@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use amistore::aws::ec2_query::{ServiceError, answer};
-use amistore::server::{AccessKeys, HttpServer, HttpSettings};
+use amistore::internals::aws::ec2_query::{ServiceError, answer};
+use amistore::internals::server::{AccessKeys, HttpServer, HttpSettings};
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;

@@ -1,7 +1,7 @@
 //! Forms out of a table of the actions' parameters, right and wrong ones: there is always an
 //! answer, and what is right arrives.
 
-use amistore::aws::ec2_query::{Params, ServiceError, answer};
+use amistore::internals::aws::ec2_query::{Params, ServiceError, answer};
 
 use super::caller::Bench;
 use super::memory::{Heard, lock};

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use amistore::base::ImageId;
-use amistore::server::{
+use amistore::internals::base::ImageId;
+use amistore::internals::server::{
     Overview, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Running, Service, StorePage,
     StoreQuery, StoreRequest, StoreResult,
 };

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use amistore::aws::s3::ObjectOptions;
-use amistore::aws::{Access, Credentials, RequestSettings, RetryPolicy, StaticCredentials};
-use amistore::base::{Cancel, ImageId, NullObserver, TaskKind};
-use amistore::checkpoint::StateDirectory;
-use amistore::engine::Archive;
-use amistore::engine::Resources;
-use amistore::object::MemoryReader;
-use amistore::server::{
+use amistore::internals::aws::s3::ObjectOptions;
+use amistore::internals::aws::{
+    Access, Credentials, RequestSettings, RetryPolicy, StaticCredentials,
+};
+use amistore::internals::base::{Cancel, ImageId, NullObserver, TaskKind};
+use amistore::internals::checkpoint::StateDirectory;
+use amistore::internals::engine::Archive;
+use amistore::internals::engine::Resources;
+use amistore::internals::object::MemoryReader;
+use amistore::internals::server::{
     Refusal, RestoreProgress, RestoreRequest, RestoredImage, Service, StoreQuery, StoreRequest,
     StoreResult, TaskLimits, TaskService, TaskServiceSettings,
 };
-use amistore::taskdb::{NewTask, Origin, Owner, TaskDb};
+use amistore::internals::taskdb::{NewTask, Origin, Owner, TaskDb};
 use amistore_aws_double::aws::{
     Content, Fault as AwsFault, FaultKind as AwsFaultKind, Image, Snapshot, TestAws,
 };

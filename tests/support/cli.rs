@@ -9,10 +9,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use amistore::codec::sha256;
-use amistore::engine::Archive;
-use amistore::format::{Footer, GroupIndex, MetaRole, RootRecord};
-use amistore::object::MemoryReader;
+use amistore::internals::codec::sha256;
+use amistore::internals::engine::Archive;
+use amistore::internals::format::{Footer, GroupIndex, MetaRole, RootRecord};
+use amistore::internals::object::MemoryReader;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -1,7 +1,7 @@
 //! Makes archives by hand, straight from the words of `format-spec/container.md`: good ones, to
 //! compare the packer with, and ones whose digests are all right although what they cover is wrong.
 //!
-//! It uses nothing of `amistore::format`, so that a mistake there is not made here as well.
+//! It uses nothing of `amistore::internals::format`, so that a mistake there is not made here as well.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -63,7 +63,7 @@ impl Forge {
         let nothing = || -> Edit { Box::new(|_| {}) };
         Self {
             image_json: image_json.as_bytes().to_vec(),
-            format_txt: amistore::format::tar::format_text().into_bytes(),
+            format_txt: amistore::internals::format::tar::format_text().into_bytes(),
             volumes,
             level: 1,
             writer: "forge".into(),

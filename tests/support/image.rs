@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use amistore::base::{Cancel, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize};
-use amistore::engine::{Context, PackOptions, PackReport, Plan, Selection};
-use amistore::image::ImageDocument;
-use amistore::image::{ImageSource, ImageWriter};
-use amistore::object::{MemoryReader, MemoryStore, ObjectStore};
-use amistore::ops;
-use amistore::volume::{BlockSink, BlockSource, MemorySink, MemorySource};
+use amistore::internals::base::{Cancel, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize};
+use amistore::internals::engine::{Context, PackOptions, PackReport, Plan, Selection};
+use amistore::internals::image::ImageDocument;
+use amistore::internals::image::{ImageSource, ImageWriter};
+use amistore::internals::object::{MemoryReader, MemoryStore, ObjectStore};
+use amistore::internals::ops;
+use amistore::internals::volume::{BlockSink, BlockSource, MemorySink, MemorySource};
 
 pub const BLOCK: usize = 512 * 1024;
 
@@ -105,10 +105,12 @@ impl TestImage {
 /// Packs an image. Gives the archive and the report.
 pub fn pack(image: &dyn ImageSource, plan: &Plan, options: &PackOptions) -> (Vec<u8>, PackReport) {
     let store = MemoryStore::default();
-    let writer = store.create("a.bin", amistore::object::Creation::default()).expect("creates");
+    let writer =
+        store.create("a.bin", amistore::internals::object::Creation::default()).expect("creates");
     let context = Context { plan, observer: &NullObserver, cancel: &Cancel::new() };
-    let log = amistore::engine::PackLog::none();
-    let report = amistore::engine::pack(image, options, writer, log, context).expect("packs");
+    let log = amistore::internals::engine::PackLog::none();
+    let report =
+        amistore::internals::engine::pack(image, options, writer, log, context).expect("packs");
     (store.get("a.bin").expect("committed").to_vec(), report)
 }
 
@@ -172,7 +174,7 @@ fn with_context<T>(work: impl FnOnce(Context<'_>) -> T) -> T {
 /// Restores by random access.
 pub fn by_ranges(archive: &[u8]) -> Result<Unpacked> {
     let reader = MemoryReader::new("test", archive.to_vec());
-    let archive = amistore::engine::Archive::open(std::sync::Arc::new(reader))?;
+    let archive = amistore::internals::engine::Archive::open(std::sync::Arc::new(reader))?;
     let collected = Collected::default();
     with_context(|context| ops::restore(&archive, Box::new(collected.clone()), context))?;
     Ok(collected.unpacked())

@@ -7,7 +7,7 @@ mod serve;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValue;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use crate::base::{TaskKind, TaskState};
 
@@ -16,40 +16,6 @@ pub(super) use aws::{
 };
 pub(super) use ec2::{EbsArgs, Ec2Args, EditArgs, RetireArgs};
 pub(super) use serve::{DoorArgs, ServeArgs};
-
-/// Store an Amazon Machine Image as one compressed, verifiable object, and restore it anywhere.
-#[derive(Debug, Parser)]
-#[command(
-    name = "amistore",
-    version,
-    disable_help_subcommand = true,
-    max_term_width = 120,
-    before_help = "Example:\n  amistore store --disk /dev/xvda=root.raw --name \"my image\" archives/   # pack a raw disk image\n  amistore verify archives/ami-*.bin                                       # check every block\n  amistore restore archives/ami-*.bin restored/                            # and get it back\n  amistore store image-dir/ s3://bucket/prefix/                            # or to a bucket, resumable\n  amistore store ami-0123456789abcdef0 s3://bucket/                        # an AMI of EC2\n  amistore restore s3://bucket/ami-0123456789abcdef0.bin ec2               # and as a new AMI",
-    after_help = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, 5 corrupt, 6 I/O, 7 limit, 8 unsupported, 9 exists, 130 interrupted.\nAn archive opens with stock tools, too: zstd -dc ami.bin | tar -xSf -"
-)]
-pub(super) struct Cli {
-    #[command(flatten)]
-    pub(super) global: GlobalArgs,
-    #[command(subcommand)]
-    pub(super) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum Command {
-    Store(StoreArgs),
-    Restore(RestoreArgs),
-    Verify(VerifyArgs),
-    Extract(ExtractArgs),
-    Inspect(InspectArgs),
-    Copy(CopyArgs),
-    Ls(LsArgs),
-    Serve(ServeArgs),
-    Tasks(TasksArgs),
-    Clean(CleanArgs),
-    Retire(RetireArgs),
-    Completions(CompletionsArgs),
-    Man(ManArgs),
-}
 
 impl ValueEnum for TaskState {
     fn value_variants<'a>() -> &'a [Self] {
@@ -429,26 +395,4 @@ pub(super) struct ManArgs {
     /// Write all pages there
     #[arg(long, value_name = "DIR")]
     pub(super) dir: Option<PathBuf>,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_help_starts_with_an_example() {
-        let mut command = Cli::command();
-        command.build();
-        for verb in command.get_subcommands_mut() {
-            let help = verb.render_help().to_string();
-            assert!(help.starts_with("Example:\n  amistore "), "{help}");
-        }
-    }
 }

@@ -7,7 +7,7 @@ use super::super::args::CopyArgs;
 use super::super::output::{Console, copied, copied_text, copy_plan, copy_plan_text};
 use super::super::record::recorded;
 use super::super::remote::{Remote, Side, WriteSide};
-use super::super::settings::{Place, Settings, refuse_same_file};
+use super::super::settings::{Place, Settings, located, refuse_same_file};
 use super::in_bucket;
 use crate::aws::s3::S3Store;
 use crate::base::{Error, Observer, Result, TaskKind};
@@ -38,7 +38,7 @@ pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Conso
     let resources = settings.resources();
     let mut planned = PlannedCopy::new(&archive, destination, options, &resources, is_remote)?;
     if let Some((store, key)) = source {
-        planned = planned.from_bucket(store, key, !args.no_server_copy)?;
+        planned = planned.with_source(store, key, !args.no_server_copy)?;
     }
     if args.write.dry_run {
         let existing = planned.check(observer.as_ref())?;
@@ -75,6 +75,10 @@ fn open(args: &CopyArgs, from: &Place, remote: &Remote) -> Result<Option<Opened>
     match from {
         Place::Stdio => Ok(None),
         Place::Path(path) => Ok(Some((None, Arc::new(FileReader::open(path)?)))),
+        Place::Url(url) => {
+            let (store, key) = located(url)?;
+            Ok(Some((None, store.open(&key)?)))
+        }
         Place::S3(place) => {
             let (access, link) = (args.sides.access(Side::Source), args.sides.source_link());
             let (store, reader) = remote.open(place, access, &link, &args.thaw)?;
@@ -117,6 +121,7 @@ fn from_stream(
         Place::Stdio => true,
         Place::Path(path) => !path.is_dir() && !shown.ends_with('/'),
         Place::S3(place) => !place.is_prefix(),
+        Place::Url(url) => !url.ends_with('/'),
     };
     if !has_name {
         return Err(
@@ -148,6 +153,7 @@ fn object_name(from: &Place, archive: &Archive) -> String {
         Place::Stdio => None,
         Place::Path(path) => path.file_name(),
         Place::S3(place) => Path::new(&place.key).file_name(),
+        Place::Url(url) => Path::new(url).file_name(),
     };
     own.map_or_else(
         || archive.document().archive_name(),

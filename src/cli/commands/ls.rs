@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::args::LsArgs;
 use super::super::output::{Console, listed, listed_text};
 use super::super::remote::Remote;
-use super::super::settings::{Place, Settings};
+use super::super::settings::{Place, Settings, located};
 use crate::aws::s3::ObjectOptions;
 use crate::base::{Error, Result};
 use crate::engine::Archive;
@@ -24,6 +24,12 @@ pub(in super::super) fn run(args: LsArgs, settings: &Settings, console: &Console
             let store = DirectoryStore::new(&path, Durability::Cached);
             store.list("", &mut |found| {
                 let found = described(&path, found);
+                lines.item(|| listed_text(&found), || listed(&found))
+            })?;
+        }
+        Place::Url(url) => {
+            let (store, prefix) = located(&url)?;
+            store.list(&prefix, &mut |found| {
                 lines.item(|| listed_text(&found), || listed(&found))
             })?;
         }

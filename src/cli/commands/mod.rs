@@ -1,24 +1,72 @@
 //! One file for each verb: from settings to use case to output.
+//!
+//! [`Command`] is the table of verbs: a new one is a file beside this one with its arguments and its
+//! `run`, and here a module, a variant and an arm.
 
 pub(super) mod clean;
-pub(super) mod copy;
-pub(super) mod documents;
-pub(super) mod extract;
-pub(super) mod inspect;
-pub(super) mod ls;
-pub(super) mod restore;
-pub(super) mod retire;
-pub(super) mod serve;
-pub(super) mod store;
+mod copy;
+mod documents;
+mod extract;
+mod inspect;
+mod ls;
+mod restore;
+mod retire;
+mod serve;
+mod store;
 pub(super) mod tasks;
-pub(super) mod verify;
+mod verify;
 mod via_aws;
 
+use clap::Subcommand;
+
+use super::args::{
+    CleanArgs, CompletionsArgs, CopyArgs, ExtractArgs, InspectArgs, LsArgs, ManArgs, RestoreArgs,
+    RetireArgs, ServeArgs, StoreArgs, TasksArgs, VerifyArgs,
+};
 use super::output::Console;
 use super::settings::{Place, Settings};
 use crate::base::{Error, ErrorKind, Observer, Result, TaskKind};
 use crate::engine::{Context, Plan};
 use crate::taskdb::{NewTask, Origin};
+
+// A doc comment here would become the help of the program.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    Store(StoreArgs),
+    Restore(RestoreArgs),
+    Verify(VerifyArgs),
+    Extract(ExtractArgs),
+    Inspect(InspectArgs),
+    Copy(CopyArgs),
+    Ls(LsArgs),
+    Serve(ServeArgs),
+    Tasks(TasksArgs),
+    Clean(CleanArgs),
+    Retire(RetireArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+impl Command {
+    /// Runs the verb.
+    pub(super) fn run(self, settings: &Settings, console: &Console) -> Result<()> {
+        match self {
+            Self::Store(args) => store::run(args, settings, console),
+            Self::Restore(args) => restore::run(args, settings, console),
+            Self::Verify(args) => verify::run(args, settings, console),
+            Self::Extract(args) => extract::run(args, settings, console),
+            Self::Inspect(args) => inspect::run(args, settings, console),
+            Self::Copy(args) => copy::run(args, settings, console),
+            Self::Ls(args) => ls::run(args, settings, console),
+            Self::Serve(args) => serve::run(args, settings, console),
+            Self::Tasks(args) => tasks::run(args, console),
+            Self::Clean(args) => clean::run(args, settings, console),
+            Self::Retire(args) => retire::run(args, settings, console),
+            Self::Completions(args) => documents::completions(args, console),
+            Self::Man(args) => documents::man(args, console),
+        }
+    }
+}
 
 /// What the engine gets.
 fn context<'a>(
@@ -45,7 +93,7 @@ fn in_bucket(
 ) -> NewTask {
     let (bucket, object_key) = match place {
         Place::S3(place) => (Some(place.bucket.clone()), Some(place.key.clone())),
-        Place::Path(_) | Place::Stdio => (None, None),
+        Place::Path(_) | Place::Stdio | Place::Url(_) => (None, None),
     };
     NewTask { bucket, object_key, ..NewTask::new(kind, Origin::Command, source, target) }
 }

@@ -48,11 +48,13 @@ impl Archive {
     }
 
     /// The root record.
+    #[doc(hidden)]
     pub fn root(&self) -> &RootRecord {
         &self.0.root
     }
 
     /// Lengths of the unknown records between root record and footer.
+    #[doc(hidden)]
     pub fn extra_records(&self) -> &[u64] {
         &self.0.extra_records
     }
@@ -63,11 +65,13 @@ impl Archive {
     }
 
     /// The manifest's entry of the volume with this index.
+    #[doc(hidden)]
     pub fn volume_entry(&self, index: u16) -> &VolumeEntry {
         &self.0.root.manifest.volumes[usize::from(index)]
     }
 
     /// The meta frames of one role, in order.
+    #[doc(hidden)]
     pub fn meta(&self, role: MetaRole) -> impl Iterator<Item = &MetaFrame> {
         self.root().manifest.meta.iter().filter(move |meta| meta.role == role)
     }

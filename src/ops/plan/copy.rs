@@ -118,7 +118,7 @@ impl<'a> PlannedCopy<'a> {
 impl PlannedCopy<'_> {
     /// Names the object that is copied. With `by_service` the service copies it by itself, if it is
     /// the one of the destination: no byte comes here. Copying an object to itself is an error.
-    pub fn from_bucket(mut self, store: &S3Store, key: &str, by_service: bool) -> Result<Self> {
+    pub fn with_source(mut self, store: &S3Store, key: &str, by_service: bool) -> Result<Self> {
         let Destination::Bucket(bucket) = &self.destination else { return Ok(self) };
         if !store.connection().is_same_side(bucket.store.connection()) {
             return Ok(self);

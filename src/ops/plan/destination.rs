@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::upload::UploadFacts;
 #[cfg(feature = "aws")]
@@ -25,6 +26,13 @@ pub enum Destination {
         name: String,
         /// Whether the file is on disk when the work ends.
         durability: Durability,
+    },
+    /// An object of a store without uploads that are resumed.
+    Object {
+        /// The store.
+        store: Arc<dyn ObjectStore>,
+        /// The key.
+        key: String,
     },
     /// An object in a bucket.
     #[cfg(feature = "aws")]
@@ -68,7 +76,7 @@ impl Destination {
             Self::Stdout if std::io::stdout().is_terminal() => Err(Error::usage(
                 "an archive is not written to a terminal: redirect stdout, or name a file",
             )),
-            Self::Stdout | Self::File { .. } => Ok(()),
+            Self::Stdout | Self::File { .. } | Self::Object { .. } => Ok(()),
             #[cfg(feature = "aws")]
             Self::Bucket(bucket) => {
                 bucket.store.check_writable(&bucket.key, bucket.allow_public, observer)
@@ -100,6 +108,11 @@ impl Destination {
                 }
                 Ok(Existing::None)
             }
+            Self::Object { store, key } => match store.open(key) {
+                Ok(_) => Err(Error::new(ErrorKind::Exists, "the object exists").at("object", key)),
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Existing::None),
+                Err(error) => Err(error),
+            },
             #[cfg(feature = "aws")]
             Self::Bucket(bucket) => {
                 let BucketDestination { store, key, .. } = bucket.as_ref();
@@ -154,18 +167,23 @@ impl Destination {
             }
             Self::File { directory, name, durability } => {
                 let store = DirectoryStore::new(directory.clone(), *durability);
+                let store: Arc<dyn ObjectStore> = Arc::new(store);
                 let (key, attributes) = (name.clone(), Attributes::default());
-                let segments = Vec::new();
-                write(ArchiveTarget::Object(ObjectTarget {
-                    store: &store,
-                    key,
-                    overwrite,
-                    attributes,
-                    at_most,
-                    segments,
-                    resumption: None,
-                }))
+                Self::Object { store, key }.open(
+                    (overwrite, attributes, at_most, segments),
+                    cancel,
+                    write,
+                )
             }
+            Self::Object { store, key } => write(ArchiveTarget::Object(ObjectTarget {
+                store: store.as_ref(),
+                key: key.clone(),
+                overwrite,
+                attributes,
+                at_most,
+                segments: Vec::new(),
+                resumption: None,
+            })),
             #[cfg(feature = "aws")]
             Self::Bucket(bucket) => {
                 let resumption = bucket.resumption.clone().map(Box::new);
@@ -195,6 +213,7 @@ impl Destination {
                 let store = DirectoryStore::new(directory.clone(), *durability);
                 write(store.create(name, creation)?)
             }
+            Self::Object { store, key } => write(store.create(key, creation)?),
             #[cfg(feature = "aws")]
             Self::Bucket(bucket) => write(bucket.store.create(&bucket.key, creation)?),
         }

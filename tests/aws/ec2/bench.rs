@@ -3,20 +3,20 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use amistore::aws::ebs::{EbsConnection, Quotas};
-use amistore::aws::ec2::{
+use amistore::internals::aws::ebs::{EbsConnection, Quotas};
+use amistore::internals::aws::ec2::{
     Ec2Connection, Ec2Destination, Ec2Image, Ec2Options, Ec2Restored, Ec2Source, Edits,
 };
-use amistore::aws::{
+use amistore::internals::aws::{
     Access, ConnectionOptions, Credentials, RetryPolicy, Runtime, StaticCredentials,
 };
-use amistore::base::{Cancel, Error, Event, Observer, Result};
-use amistore::checkpoint::StateDirectory;
-use amistore::engine::{Archive, Context, PackOptions, Plan};
-use amistore::image::ImageDestination;
-use amistore::localfs::Overwrite;
-use amistore::object::{Attributes, MemoryReader, MemoryStore};
-use amistore::ops::{self, ArchiveTarget, ObjectTarget, Resumption};
+use amistore::internals::base::{Cancel, Error, Event, Observer, Result};
+use amistore::internals::checkpoint::StateDirectory;
+use amistore::internals::engine::{Archive, Context, PackOptions, Plan};
+use amistore::internals::image::ImageDestination;
+use amistore::internals::localfs::Overwrite;
+use amistore::internals::object::{Attributes, MemoryReader, MemoryStore};
+use amistore::internals::ops::{self, ArchiveTarget, ObjectTarget, Resumption};
 use amistore_aws_double::aws::{Content, Image, Mapping, Snapshot, TestAws};
 use tempfile::TempDir;
 

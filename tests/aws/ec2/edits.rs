@@ -1,7 +1,9 @@
 //! What a restored image is, what is asked to be different, and the account that is given of both.
 
-use amistore::aws::ec2::{DeviceChange, DeviceEdit, Ec2Restored, Edits, Fidelity, FidelityItem};
-use amistore::base::DeviceName;
+use amistore::internals::aws::ec2::{
+    DeviceChange, DeviceEdit, Ec2Restored, Edits, Fidelity, FidelityItem,
+};
+use amistore::internals::base::DeviceName;
 use amistore_aws_double::aws::{Image, TestAws};
 
 use super::bench::{Bench, Restoration, words};

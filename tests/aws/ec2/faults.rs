@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use amistore::aws::ec2::Edits;
-use amistore::base::ErrorKind;
+use amistore::internals::aws::ec2::Edits;
+use amistore::internals::base::ErrorKind;
 use amistore_aws_double::aws::{Content, Fault, FaultKind, Image};
 
 use super::bench::{BLOCKS, Bench, Restoration, small_image, words};
@@ -201,7 +201,7 @@ fn a_restore_survives_faults_of_the_registration() {
 
 /// Stores while one block goes wrong for ever.
 #[track_caller]
-fn broken_block(kind: FaultKind) -> (amistore::base::Error, u64) {
+fn broken_block(kind: FaultKind) -> (amistore::internals::base::Error, u64) {
     let bench = quick_bench();
     let ami = small_image(&bench.aws);
     let snapshot = bench.aws.image(&ami).expect("an image").mappings[0]

@@ -1,8 +1,8 @@
 //! What keeps an image from being stored is found before its blocks are read, all of it at once,
 //! and said with what can be done.
 
-use amistore::base::ErrorKind;
-use amistore::image::ImageSource;
+use amistore::internals::base::ErrorKind;
+use amistore::internals::image::ImageSource;
 use amistore_aws_double::aws::{Content, Image, Mapping, Permissions, Snapshot, TestAws};
 use serde_json::{Value, json};
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use amistore::aws::ec2::{DeviceChange, DeviceEdit, Edits};
-use amistore::base::ErrorKind;
+use amistore::internals::aws::ec2::{DeviceChange, DeviceEdit, Edits};
+use amistore::internals::base::ErrorKind;
 use amistore_aws_double::aws::{Content, Fault, FaultKind, Image, Unseen};
 
 use super::bench::{BLOCKS, Bench, Restoration, words};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use amistore::engine::PackOptions;
-use amistore::object::{Creation, MemoryStore, ObjectStore};
-use amistore::ops::{self, ArchiveTarget};
+use amistore::internals::engine::PackOptions;
+use amistore::internals::object::{Creation, MemoryStore, ObjectStore};
+use amistore::internals::ops::{self, ArchiveTarget};
 use amistore_aws_double::aws::{Content, Fault, FaultKind};
 
 use super::bench::{BLOCKS, Bench, small_image, words};
@@ -184,7 +184,7 @@ fn a_block_that_is_not_listed_any_more_is_no_hole() {
         snapshot.blocks.remove(&41);
         snapshot.generation += 1;
     });
-    let source = amistore::image::ImageSource::volumes(&image)[0].clone();
+    let source = amistore::internals::image::ImageSource::volumes(&image)[0].clone();
     let error = source.read_at(41 * (512 << 10), &mut vec![0; 512 << 10]).expect_err("no zeros");
     assert!(error.message().contains("does not list a block"), "{}", words(&error));
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use amistore::aws::ec2::{StoreTask, store_by_aws};
-use amistore::base::{ErrorKind, ImageId};
+use amistore::internals::aws::ec2::{StoreTask, store_by_aws};
+use amistore::internals::base::{ErrorKind, ImageId};
 use amistore_aws_double::aws::TestAws;
 use amistore_aws_double::s3::TestS3;
 

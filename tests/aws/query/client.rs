@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use amistore::aws::Endpoint;
-use amistore::aws::ec2::Ec2Client;
-use amistore::aws::ec2_query::Params;
+use amistore::internals::aws::Endpoint;
+use amistore::internals::aws::ec2::Ec2Client;
+use amistore::internals::aws::ec2_query::Params;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;

@@ -1,6 +1,6 @@
 //! Forms as botocore 1.44.5 sends them, answers as it reads them, and anything at all.
 
-use amistore::aws::ec2_query::{MAX_DEPTH, Params, ServiceError, answer};
+use amistore::internals::aws::ec2_query::{MAX_DEPTH, Params, ServiceError, answer};
 use proptest::prelude::*;
 use serde_json::Value;
 

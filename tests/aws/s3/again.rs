@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use amistore::aws::s3::{ObjectOptions, S3Store};
-use amistore::base::{Cancel, ErrorKind, NullObserver, Result};
-use amistore::engine::{Archive, Context, PackOptions, Plan};
-use amistore::image::{
+use amistore::internals::aws::s3::{ObjectOptions, S3Store};
+use amistore::internals::base::{Cancel, ErrorKind, NullObserver, Result};
+use amistore::internals::engine::{Archive, Context, PackOptions, Plan};
+use amistore::internals::image::{
     DirectoryDestination, ImageDirectoryWriter, ImageSource, ImageWriter, Leftovers,
 };
-use amistore::localfs::{Durability, Overwrite};
-use amistore::object::{Attributes, Creation, ObjectStore};
-use amistore::ops::{self, ArchiveTarget, ObjectTarget, Resumption};
+use amistore::internals::localfs::{Durability, Overwrite};
+use amistore::internals::object::{Attributes, Creation, ObjectStore};
+use amistore::internals::ops::{self, ArchiveTarget, ObjectTarget, Resumption};
 use amistore_aws_double::s3::{Fault, FaultKind, ObjectOptions as ServedOptions, When};
 
 use super::setup::{BUCKET, Bench, image, small_parts, store, with_context};

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use amistore::aws::s3::{Checksum, ObjectOptions, Preflight, S3Store, Thaw, ThawTier};
-use amistore::aws::{BandwidthLimit, ConnectionOptions};
-use amistore::base::ErrorKind;
-use amistore::engine::Archive;
-use amistore::localfs::Overwrite;
-use amistore::object::{Attributes, Creation, ObjectStore};
-use amistore::ops::{self, ArchiveTarget, ObjectTarget, StoreOutcome};
+use amistore::internals::aws::s3::{Checksum, ObjectOptions, Preflight, S3Store, Thaw, ThawTier};
+use amistore::internals::aws::{BandwidthLimit, ConnectionOptions};
+use amistore::internals::base::ErrorKind;
+use amistore::internals::engine::Archive;
+use amistore::internals::localfs::Overwrite;
+use amistore::internals::object::{Attributes, Creation, ObjectStore};
+use amistore::internals::ops::{self, ArchiveTarget, ObjectTarget, StoreOutcome};
 use amistore_aws_double::s3::{
     BucketOptions, Fault, FaultKind, Limits, ObjectOptions as ServedOptions, Quirks, When,
 };

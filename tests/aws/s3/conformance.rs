@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use amistore::base::ErrorKind;
-use amistore::localfs::{Durability, Overwrite};
-use amistore::object::{
+use amistore::internals::base::ErrorKind;
+use amistore::internals::localfs::{Durability, Overwrite};
+use amistore::internals::object::{
     Attributes, Creation, DirectoryStore, MemoryStore, ObjectReader, ObjectStore,
 };
 use amistore_aws_double::s3::ObjectOptions;
@@ -94,7 +94,12 @@ impl Place {
         }
     }
 
-    fn write(&self, key: &str, creation: Creation, bytes: &[u8]) -> amistore::base::Result<()> {
+    fn write(
+        &self,
+        key: &str,
+        creation: Creation,
+        bytes: &[u8],
+    ) -> amistore::internals::base::Result<()> {
         let mut writer = self.store.create(key, creation)?;
         // Pieces that do not fit into parts.
         bytes.chunks(10_007).try_for_each(|piece| writer.append(piece))?;
@@ -372,7 +377,7 @@ fn lists_are_in_order_below_a_prefix_and_of_archives_only() {
         let mut seen = 0;
         let ended = place.store.list("", &mut |_| {
             seen += 1;
-            Err(amistore::base::Error::interrupted())
+            Err(amistore::internals::base::Error::interrupted())
         });
         assert_eq!(
             (ended.expect_err("ended").kind(), seen),

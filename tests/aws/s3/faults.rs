@@ -6,16 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use amistore::aws::ConnectionOptions;
-use amistore::aws::s3::S3Store;
-use amistore::base::{Error, ErrorKind, Result, SnapshotId, VolumeSize};
-use amistore::engine::{Archive, Selection};
-use amistore::image::ImageDocument;
-use amistore::image::ImageWriter;
-use amistore::localfs::Overwrite;
-use amistore::object::{Attributes, Creation, ObjectStore};
-use amistore::ops::{self, ArchiveTarget, ObjectTarget};
-use amistore::volume::{BlockSink, MemorySink};
+use amistore::internals::aws::ConnectionOptions;
+use amistore::internals::aws::s3::S3Store;
+use amistore::internals::base::{Error, ErrorKind, Result, SnapshotId, VolumeSize};
+use amistore::internals::engine::{Archive, Selection};
+use amistore::internals::image::ImageDocument;
+use amistore::internals::image::ImageWriter;
+use amistore::internals::localfs::Overwrite;
+use amistore::internals::object::{Attributes, Creation, ObjectStore};
+use amistore::internals::ops::{self, ArchiveTarget, ObjectTarget};
+use amistore::internals::volume::{BlockSink, MemorySink};
 use amistore_aws_double::s3::{Call, Fault, FaultKind, ObjectOptions, When};
 
 use super::setup::{

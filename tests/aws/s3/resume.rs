@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use amistore::base::{
+use amistore::internals::base::{
     Cancel, CellAddress, ErrorKind, Event, GROUP_BLOCKS, Observer, Result, TaskKind, VolumeSize,
 };
-use amistore::checkpoint::TaskHeader;
-use amistore::engine::{Archive, PackOptions};
-use amistore::format::BlockMap;
-use amistore::image::ImageDocument;
-use amistore::image::{DirectoryDestination, ImageSource};
-use amistore::localfs::{Durability, Overwrite};
-use amistore::object::{Attributes, MemoryReader, ObjectStore};
-use amistore::ops::{self, ArchiveTarget, Copied, ObjectTarget, StoreOutcome, Stored};
-use amistore::volume::BlockSource;
+use amistore::internals::checkpoint::TaskHeader;
+use amistore::internals::engine::{Archive, PackOptions};
+use amistore::internals::format::BlockMap;
+use amistore::internals::image::ImageDocument;
+use amistore::internals::image::{DirectoryDestination, ImageSource};
+use amistore::internals::localfs::{Durability, Overwrite};
+use amistore::internals::object::{Attributes, MemoryReader, ObjectStore};
+use amistore::internals::ops::{self, ArchiveTarget, Copied, ObjectTarget, StoreOutcome, Stored};
+use amistore::internals::volume::BlockSource;
 use amistore_aws_double::s3::{Call, Fault, FaultKind, ObjectOptions, When};
 
 use super::setup::{BUCKET, Bench, PART, image, store, with_cancel, with_context};
@@ -239,7 +239,7 @@ fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
     let attempt = |key: &str, moment: u64, with_task: bool| -> (Result<Stored>, u64) {
         let cancel = Cancel::new();
         let observer = Arc::new(Canceller(cancel.clone(), AtomicU64::new(0), moment));
-        let options = amistore::aws::ConnectionOptions {
+        let options = amistore::internals::aws::ConnectionOptions {
             observer: observer.clone(),
             cancel: cancel.clone(),
             ..site.bench.options()

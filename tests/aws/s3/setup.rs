@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use amistore::aws::s3::{Checksum, ObjectOptions, S3Connection, S3Store};
-use amistore::aws::{
+use amistore::internals::aws::s3::{Checksum, ObjectOptions, S3Connection, S3Store};
+use amistore::internals::aws::{
     Access, ConnectionOptions, Credentials, RetryPolicy, Runtime, StaticCredentials,
 };
-use amistore::base::{Cancel, Event, NullObserver, Observer, Result};
-use amistore::checkpoint::StateDirectory;
-use amistore::engine::{Context, PackOptions, Plan};
-use amistore::image::ImageSource;
-use amistore::localfs::Overwrite;
-use amistore::object::{Attributes, ObjectStore};
-use amistore::ops::{self, ArchiveTarget, ObjectTarget, Resumption, Stored};
+use amistore::internals::base::{Cancel, Event, NullObserver, Observer, Result};
+use amistore::internals::checkpoint::StateDirectory;
+use amistore::internals::engine::{Context, PackOptions, Plan};
+use amistore::internals::image::ImageSource;
+use amistore::internals::localfs::Overwrite;
+use amistore::internals::object::{Attributes, ObjectStore};
+use amistore::internals::ops::{self, ArchiveTarget, ObjectTarget, Resumption, Stored};
 use amistore_aws_double::s3::TestS3;
 use tempfile::TempDir;
 

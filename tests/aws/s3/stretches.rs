@@ -4,16 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use amistore::aws::s3::{Checksum, ObjectOptions};
-use amistore::base::{Cancel, ErrorKind, Event, Observer, Result, VolumeSize};
-use amistore::engine::PackOptions;
-use amistore::format::BlockMap;
-use amistore::image::ImageDocument;
-use amistore::image::ImageSource;
-use amistore::localfs::Overwrite;
-use amistore::object::Attributes;
-use amistore::ops::{self, ArchiveTarget, ObjectTarget};
-use amistore::volume::BlockSource;
+use amistore::internals::aws::s3::{Checksum, ObjectOptions};
+use amistore::internals::base::{Cancel, ErrorKind, Event, Observer, Result, VolumeSize};
+use amistore::internals::engine::PackOptions;
+use amistore::internals::format::BlockMap;
+use amistore::internals::image::ImageDocument;
+use amistore::internals::image::ImageSource;
+use amistore::internals::localfs::Overwrite;
+use amistore::internals::object::Attributes;
+use amistore::internals::ops::{self, ArchiveTarget, ObjectTarget};
+use amistore::internals::volume::BlockSource;
 use amistore_aws_double::s3::{Fault, FaultKind, When};
 
 use super::setup::{
@@ -254,7 +254,7 @@ fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
     let attempt = |key: &str, moment: u64, with_task: bool| -> Result<()> {
         let cancel = Cancel::new();
         let observer = Arc::new(Canceller(cancel.clone(), Mutex::new(moment)));
-        let options = amistore::aws::ConnectionOptions {
+        let options = amistore::internals::aws::ConnectionOptions {
             observer: observer.clone(),
             cancel: cancel.clone(),
             ..bench.options()
@@ -317,15 +317,16 @@ fn interrupt_while_an_upload_is_begun(fault: FaultKind) {
     let (bench, image) = (Bench::new(), wide_image());
     bench.server.fail(Fault::new(fault, When::CallOf("CreateMultipartUpload", 1)));
     let cancel = Cancel::new();
-    let bucket = bench.store_over(
-        bench.link(amistore::aws::ConnectionOptions { cancel: cancel.clone(), ..bench.options() }),
-    );
+    let bucket = bench.store_over(bench.link(amistore::internals::aws::ConnectionOptions {
+        cancel: cancel.clone(),
+        ..bench.options()
+    }));
     std::thread::scope(|scope| {
         scope.spawn(|| {
             wait_until("it to be begun", || bench.open_uploads() == 1);
             cancel.cancel();
         });
-        let error = with_cancel(&cancel, &amistore::base::NullObserver, |context| {
+        let error = with_cancel(&cancel, &amistore::internals::base::NullObserver, |context| {
             let target = ArchiveTarget::Object(ObjectTarget {
                 store: &bucket,
                 key: "a.bin".to_owned(),
@@ -370,7 +371,12 @@ impl BlockSource for Met {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         match &self.barrier {
-            None => return Err(amistore::base::Error::new(ErrorKind::Io, "the volume is gone")),
+            None => {
+                return Err(amistore::internals::base::Error::new(
+                    ErrorKind::Io,
+                    "the volume is gone",
+                ));
+            }
             Some(barrier) => {
                 let first = !std::mem::replace(&mut *self.met.lock().expect("no panic"), true);
                 if first {
@@ -460,7 +466,7 @@ fn a_volume_that_fails_ends_all_and_is_named() {
 #[test]
 fn a_checksum_that_forbids_gaps_is_refused_before_anything_is_sent() {
     let (bench, image) = (Bench::new(), wide_image());
-    let error = with_cancel(&Cancel::new(), &amistore::base::NullObserver, |context| {
+    let error = with_cancel(&Cancel::new(), &amistore::internals::base::NullObserver, |context| {
         let bucket = bench
             .store()
             .with_options(ObjectOptions { checksum: Some(Checksum::Crc32c), ..small_parts() });

@@ -5,11 +5,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use amistore::aws::{
+use amistore::internals::aws::{
     Access, Credentials, RequestSettings, RetryPolicy, Session, StaticCredentials,
     needs_other_credentials,
 };
-use amistore::base::{Cancel, ErrorKind, NullObserver};
+use amistore::internals::base::{Cancel, ErrorKind, NullObserver};
 use amistore_aws_double::aws::{Content, Image, TestAws};
 use amistore_aws_double::s3::TestS3;
 use serde_json::json;

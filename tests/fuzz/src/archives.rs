@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use amistore::base::{
+use amistore::internals::base::{
     BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize,
 };
-use amistore::engine::{
+use amistore::internals::engine::{
     Archive, Context, NoSinks, PackLog, PackOptions, Plan, RestoreLog, Selection, StreamSinks,
     check_tail, check_volumes, pack, read_stream, unpack_volume,
 };
-use amistore::format::Digest;
-use amistore::image::ImageDocument;
-use amistore::image::ImageSource;
-use amistore::object::{Creation, MemoryReader, MemoryStore, ObjectReader, ObjectStore};
-use amistore::volume::{BlockSink, BlockSource, MemorySink, MemorySource};
+use amistore::internals::format::Digest;
+use amistore::internals::image::ImageDocument;
+use amistore::internals::image::ImageSource;
+use amistore::internals::object::{Creation, MemoryReader, MemoryStore, ObjectReader, ObjectStore};
+use amistore::internals::volume::{BlockSink, BlockSource, MemorySink, MemorySource};
 
 use super::Choices;
 

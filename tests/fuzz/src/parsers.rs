@@ -1,15 +1,19 @@
 //! The parsers that work on slices.
 
-use amistore::base::{BLOCK_BYTES, CellAddress, Error, ErrorKind, SnapshotId, VolumeSize};
-use amistore::codec::zstd::{Decoder, Encoder};
-use amistore::format::frame::{self, FrameEnd, FrameHeader, MAX_HEADER};
-use amistore::format::layout::{MAX_FRAME_WINDOW, MAX_VOLUMES, RECORD_PREFIX};
-use amistore::format::tar::{
+use amistore::internals::base::{
+    BLOCK_BYTES, CellAddress, Error, ErrorKind, SnapshotId, VolumeSize,
+};
+use amistore::internals::codec::zstd::{Decoder, Encoder};
+use amistore::internals::format::frame::{self, FrameEnd, FrameHeader, MAX_HEADER};
+use amistore::internals::format::layout::{MAX_FRAME_WINDOW, MAX_VOLUMES, RECORD_PREFIX};
+use amistore::internals::format::tar::{
     VolumeHeaderReader, parse_prologue, prologue, prologue_len, volume_header,
 };
-use amistore::format::{BlockMap, CellEntry, CellRecord, Footer, GroupIndex, Record, RootRecord};
-use amistore::image::ImageDocument;
-use amistore::object::MemoryReader;
+use amistore::internals::format::{
+    BlockMap, CellEntry, CellRecord, Footer, GroupIndex, Record, RootRecord,
+};
+use amistore::internals::image::ImageDocument;
+use amistore::internals::object::MemoryReader;
 
 use super::Choices;
 use super::archives::{DOCUMENT, archive_seeds};
@@ -125,8 +129,8 @@ pub fn record_seeds() -> Vec<Vec<u8>> {
         vec![record_seed(0, 0, &cell.encode()), record_seed(1, 32 << 30, &index.encode())];
     for bytes in archive_seeds() {
         let reader = MemoryReader::new("seed", bytes.clone());
-        let archive =
-            amistore::engine::Archive::open(std::sync::Arc::new(reader)).expect("a valid archive");
+        let archive = amistore::internals::engine::Archive::open(std::sync::Arc::new(reader))
+            .expect("a valid archive");
         let footer = archive.footer();
         let root = &bytes[footer.root_offset as usize..][..footer.root_len as usize];
         seeds.push(record_seed(2, footer.offset, &footer.encode()));

@@ -3,17 +3,17 @@
 
 use std::collections::VecDeque;
 
-use amistore::base::{BlockIndex, SnapshotId, VolumeSize, bits_of};
-use amistore::codec::sha256;
-use amistore::codec::zstd::{Decoder, Encoder};
-use amistore::engine::Archive;
-use amistore::format::layout::META_FRAME_RAW;
-use amistore::format::{
+use amistore::internals::base::{BlockIndex, SnapshotId, VolumeSize, bits_of};
+use amistore::internals::codec::sha256;
+use amistore::internals::codec::zstd::{Decoder, Encoder};
+use amistore::internals::engine::Archive;
+use amistore::internals::format::layout::META_FRAME_RAW;
+use amistore::internals::format::{
     BlockMap, CellBits, CellEntry, CellFacts, CellRecord, Codec, Footer, FrameLog, GroupContent,
     GroupEntry, GroupIndex, Manifest, MetaFrame, MetaRole, RootRecord, VolumeContent, VolumeEntry,
     content_root, tar,
 };
-use amistore::object::MemoryReader;
+use amistore::internals::object::MemoryReader;
 
 use super::Choices;
 use super::archives::{both_readers, images, packed};
@@ -414,7 +414,7 @@ fn digests_of(raw: &[u8], record: &CellRecord, size: VolumeSize) -> Vec<[u8; 32]
         rest = after;
         if record.zero >> bit & 1 == 0 {
             let mut padded = block.to_vec();
-            padded.resize(amistore::base::BLOCK_BYTES as usize, 0);
+            padded.resize(amistore::internals::base::BLOCK_BYTES as usize, 0);
             digests.push(sha256::digest(&padded));
         }
     }

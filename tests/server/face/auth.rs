@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
-use amistore::base::ErrorKind;
-use amistore::server::{AccessKeys, HttpServer, HttpSettings, Refusal, TlsFiles};
+use amistore::internals::base::ErrorKind;
+use amistore::internals::server::{AccessKeys, HttpServer, HttpSettings, Refusal, TlsFiles};
 
 use super::super::caller::{
     Bench, FORM, KEY, SECRET, Signer, borrowed, keys, refused, request, send,

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use amistore::aws::ec2::Ec2Connection;
-use amistore::aws::ec2_query::Params;
-use amistore::aws::{
+use amistore::internals::aws::ec2::Ec2Connection;
+use amistore::internals::aws::ec2_query::Params;
+use amistore::internals::aws::{
     Access, ConnectionOptions, Credentials, RetryPolicy, Runtime, StaticCredentials,
 };
-use amistore::base::{Cancel, NullObserver};
-use amistore::server::{Answered, Asked, HttpSettings, Limits, RestoreProgress, Upstream};
+use amistore::internals::base::{Cancel, NullObserver};
+use amistore::internals::server::{
+    Answered, Asked, HttpSettings, Limits, RestoreProgress, Upstream,
+};
 use amistore_aws_double::aws::{Fault, FaultKind, Image, Mapping, TestAws};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};

@@ -5,8 +5,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use amistore::base::ErrorKind;
-use amistore::server::{HttpServer, HttpSettings, Limits, TlsFiles};
+use amistore::internals::base::ErrorKind;
+use amistore::internals::server::{HttpServer, HttpSettings, Limits, TlsFiles};
 
 use super::super::caller::{Bench, FORM, parse, read, refused, request};
 use super::super::memory::{Memory, lock};

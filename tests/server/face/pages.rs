@@ -1,6 +1,6 @@
 //! The status page and the metrics.
 
-use amistore::server::HttpSettings;
+use amistore::internals::server::HttpSettings;
 use serde_json::Value;
 
 use super::super::caller::{Bench, FORM, refused, request, send};

@@ -1,6 +1,8 @@
 //! The three actions on the wire.
 
-use amistore::server::{Refusal, RestoreProgress, RestoreRequest, StoreQuery, StoreRequest};
+use amistore::internals::server::{
+    Refusal, RestoreProgress, RestoreRequest, StoreQuery, StoreRequest,
+};
 use serde_json::json;
 
 use super::super::caller::{Bench, refused};
