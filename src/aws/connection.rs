@@ -129,7 +129,7 @@ impl<S: Service> Connection<S> {
             || (self.0.access == other.0.access && self.endpoint().url() == other.endpoint().url())
     }
 
-    /// The same connection for requests that clean up, which are sent although the operation was
+    /// This connection for requests that clean up, which are sent although the operation was
     /// cancelled: at most three attempts each.
     pub(super) fn for_cleaning_up(&self) -> Self {
         let retry = RetryPolicy {
@@ -142,7 +142,7 @@ impl<S: Service> Connection<S> {
         )
     }
 
-    /// The same connection for requests that make something whose id is in the answer: when the
+    /// This connection for requests that make something whose id is in the answer: when the
     /// operation is cancelled, the answer is waited for, so that its id is known for cleaning up.
     /// The request is not repeated then.
     pub(super) fn until_answered(&self) -> Self {
@@ -199,7 +199,8 @@ impl<S: Service> Connection<S> {
         self.request_within(self.0.options.idle_timeout, make).await
     }
 
-    /// The same with ten times the idle timeout, for requests that the service works on for minutes.
+    /// [`request`](Self::request) with ten times the idle timeout, for requests that the service
+    /// works on for minutes.
     pub(super) async fn slow_request<T, F, R>(&self, make: F) -> Result<T>
     where
         F: Fn(S::Client, Progress) -> R,

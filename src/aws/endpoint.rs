@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// What botocore 1.44.5 makes of its rules: plain, dual-stack, FIPS, both.
+    /// Hosts by the rules of botocore 1.44.5: plain, dual-stack, FIPS, both.
     const RULES: [(&str, [&str; 4]); 14] = [
         (
             "us-east-1",

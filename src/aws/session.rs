@@ -63,7 +63,7 @@ impl Session {
         Self { observer, cancel, runtime: Arc::default() }
     }
 
-    /// The same session with another observer.
+    /// This session with another observer.
     #[must_use]
     pub fn observed_by(&self, observer: Arc<dyn Observer>) -> Self {
         Self { observer, ..self.clone() }

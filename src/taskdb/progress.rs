@@ -1,5 +1,5 @@
-//! The progress of a running task, written to the task database by a thread of its own, at most once
-//! a second.
+//! The progress of a running task, written to the task database by a thread of its own, at most
+//! once a second.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -41,8 +41,8 @@ struct Count {
 }
 
 impl Recorder {
-    /// Starts to write the progress of the task `id` of `owner`, whose last percentage is `percent`.
-    /// Events are passed on to `inner`.
+    /// Starts to write the progress of the task `id` of `owner`, whose last percentage is
+    /// `percent`. Events are passed on to `inner`.
     pub fn start(
         task_db: Arc<TaskDb>,
         owner: Arc<Owner>,

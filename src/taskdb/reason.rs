@@ -71,9 +71,9 @@ pub fn failure_reason(error: &Error) -> String {
         ErrorKind::Unsupported | ErrorKind::Usage => "it will fail again as it is",
         _ => "this should not happen: report it",
     };
-    let told = one_line_of(error);
+    let text = one_line_of(error);
     let room = LONGEST - advice.chars().count() - 2;
-    format!("{}; {advice}", cut(&told, room))
+    format!("{}; {advice}", cut(&text, room))
 }
 
 fn one_line(text: &str) -> String {
@@ -105,7 +105,11 @@ mod tests {
         let reason = failure_reason(&error);
         assert_eq!(
             reason,
-            "cannot read (snapshot id snap-1): the other side is gone; allow it to these credentials, and ask again: what was done is kept"
+            [
+                "cannot read (snapshot id snap-1): the other side is gone; ",
+                "allow it to these credentials, and ask again: what was done is kept",
+            ]
+            .concat()
         );
         let long = failure_reason(&Error::new(ErrorKind::Io, "ä".repeat(2000)));
         assert!(long.chars().count() == LONGEST && long.contains("…; ask again"), "{long}");

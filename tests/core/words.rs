@@ -5,15 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Paths that are not held to the glossary yet. The list only becomes shorter.
-const NOT_YET: [&str; 12] = [
+const NOT_YET: [&str; 9] = [
     "src/aws/",
     "src/base/",
     "src/cli/",
     "src/engine/",
     "src/ops/",
-    "src/server/refusal.rs",
-    "src/server/task_service/",
-    "src/setup/",
     "tests/aws",
     "tests/cli/",
     "tests/core/",

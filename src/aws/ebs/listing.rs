@@ -23,7 +23,7 @@ pub(super) const MAX_PAGE_RENEWALS: u32 = 5;
 /// The parameters of ListSnapshotBlocks requests for one snapshot.
 #[derive(Clone)]
 pub(super) struct Listing {
-    pub(super) link: EbsConnection,
+    pub(super) connection: EbsConnection,
     pub(super) snapshot_id: String,
     pub(super) quota: SnapshotQuota,
     /// `MaxResults`: blocks of a page at most.
@@ -79,7 +79,7 @@ impl Listing {
                 })
             }
         };
-        let output = self.link.request(make).await?;
+        let output = self.connection.request(make).await?;
         let size = output
             .volume_size()
             .and_then(|gib| u64::try_from(gib).ok())

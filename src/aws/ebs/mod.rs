@@ -87,8 +87,8 @@ fn code_of_reason(reason: &str) -> Option<ErrorCode> {
     }
 }
 
-/// The same for lists and blocks, whose parameters are ours: what is refused there is not for the
-/// user to mend.
+/// [`failure`] for lists and blocks, whose parameters are ours: a refusal is not for the user to
+/// mend.
 fn transfer_failure<E>(doing: &'static str, error: SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,

@@ -11,7 +11,7 @@ use crate::base::{Error, ErrorCode};
 /// GetSnapshotBlock or PutSnapshotBlock requests a second for one snapshot; cannot be raised. (EBS
 /// user guide, "Amazon EBS resource quotas".)
 const PER_SNAPSHOT: f64 = 1000.0;
-/// The same for an account, and in the Regions that allow more.
+/// Requests a second for an account, and in the Regions that allow more.
 const PER_ACCOUNT: f64 = 1000.0;
 const PER_ACCOUNT_IN_LARGE_REGIONS: f64 = 5000.0;
 const LARGE_REGIONS: [&str; 5] =
@@ -24,7 +24,8 @@ const USED: f64 = 0.99;
 /// Blocks that one ListSnapshotBlocks request names at most.
 pub(super) const PAGE_BLOCKS: u32 = 10_000;
 
-/// The limits of all transfers with one account, and buffers that are used again. Clones share them.
+/// The limits of all transfers with one account, and buffers that are used again. Clones share
+/// them.
 #[derive(Clone, Debug)]
 pub struct Quotas {
     /// Touching fresh memory costs more than filling it.

@@ -62,9 +62,9 @@ struct Inner {
 
 impl EbsSource {
     /// Opens a snapshot. Requests the first page of its blocks, which shows that it may be listed.
-    pub fn open(link: &EbsConnection, id: &SnapshotId, quotas: &Quotas) -> Result<Self> {
-        let listing = Self::listing(link, id, quotas, PAGE_BLOCKS);
-        let begun = link.wait(listing.begin())?;
+    pub fn open(connection: &EbsConnection, id: &SnapshotId, quotas: &Quotas) -> Result<Self> {
+        let listing = Self::listing(connection, id, quotas, PAGE_BLOCKS);
+        let begun = connection.wait(listing.begin())?;
         let size = begun.size();
         let pending = PendingReads::default();
         let (quota, tokens) =
@@ -82,19 +82,23 @@ impl EbsSource {
     }
 
     /// The size of the volume of a snapshot that may be listed: one request with a short answer.
-    pub fn size_of(link: &EbsConnection, id: &SnapshotId, quotas: &Quotas) -> Result<VolumeSize> {
-        let listing = Self::listing(link, id, quotas, PROBE_BLOCKS);
-        Ok(link.wait(listing.page(0, None))?.size)
+    pub fn size_of(
+        connection: &EbsConnection,
+        id: &SnapshotId,
+        quotas: &Quotas,
+    ) -> Result<VolumeSize> {
+        let listing = Self::listing(connection, id, quotas, PROBE_BLOCKS);
+        Ok(connection.wait(listing.page(0, None))?.size)
     }
 
     fn listing(
-        link: &EbsConnection,
+        connection: &EbsConnection,
         id: &SnapshotId,
         quotas: &Quotas,
         page_blocks: u32,
     ) -> Listing {
         Listing {
-            link: link.clone(),
+            connection: connection.clone(),
             snapshot_id: id.to_string(),
             quota: quotas.of_snapshot(),
             page_blocks,
@@ -108,8 +112,8 @@ impl EbsSource {
         self.read_at(BlockIndex(first.first).offset(), &mut vec![0; BLOCK_BYTES as usize])
     }
 
-    fn link(&self) -> &EbsConnection {
-        &self.fetcher.0.listing.link
+    fn connection(&self) -> &EbsConnection {
+        &self.fetcher.0.listing.connection
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u32, Fetch<Fetched>>> {
@@ -125,14 +129,14 @@ impl EbsSource {
         // Before the task starts: tasks start in any order, and a listing that begins with a later
         // block would have to be made again for this one.
         let pending = fetcher.0.pending.add(block);
-        Fetch::begin(self.link().runtime(), async move {
+        Fetch::begin(self.connection().runtime(), async move {
             let _pending = pending;
             fetcher.fetch(block).await
         })
     }
 
     fn receive(&self, block: u32, fetch: Fetch<Fetched>) -> Result<Fetched> {
-        self.link().wait(fetch.outcome()).map_err(|error| self.locate(error, block))
+        self.connection().wait(fetch.outcome()).map_err(|error| self.locate(error, block))
     }
 }
 
@@ -148,7 +152,7 @@ impl BlockSource for EbsSource {
             Presence::Whole(map) => return Ok(map.clone()),
             Presence::FirstPage(begun) => begun.clone(),
         };
-        let map = self.link().wait(self.fetcher.0.listing.finish(begun))?;
+        let map = self.connection().wait(self.fetcher.0.listing.finish(begun))?;
         *presence = Presence::Whole(map.clone());
         Ok(map)
     }
@@ -171,9 +175,9 @@ impl BlockSource for EbsSource {
                 .collect()
         };
         let mut expected = Vec::with_capacity(fetches.len());
-        for ((block, fetch), place) in fetches.into_iter().zip(buffer.chunks_exact_mut(BLOCK)) {
+        for ((block, fetch), target) in fetches.into_iter().zip(buffer.chunks_exact_mut(BLOCK)) {
             let fetched = self.receive(block, fetch)?;
-            place.copy_from_slice(&fetched.data);
+            target.copy_from_slice(&fetched.data);
             self.fetcher.give_back(fetched.data);
             expected.push(fetched.digest);
         }
@@ -213,7 +217,7 @@ impl BlockSource for EbsSource {
 impl EbsSource {
     /// Reads a block whose bytes were not those that its checksum stands for, and tells its digest.
     fn read_again(&self, block: u32, buffer: &mut [u8]) -> Result<Digest> {
-        let options = self.link().options();
+        let options = self.connection().options();
         let mut attempt = 1;
         loop {
             let error =
@@ -224,7 +228,7 @@ impl EbsSource {
                 return Err(self.locate(error.after_attempts(attempt), block));
             };
             options.observer.note(&Event::Retried { error: &error, attempt, delay });
-            self.link().wait(async {
+            self.connection().wait(async {
                 tokio::time::sleep(delay).await;
                 Ok(())
             })?;
@@ -243,7 +247,7 @@ impl Drop for EbsSource {
     /// No fetch outlives its source.
     fn drop(&mut self) {
         let fetches = std::mem::take(&mut *self.lock());
-        Fetch::abort_all(self.link().runtime(), fetches.into_values());
+        Fetch::abort_all(self.connection().runtime(), fetches.into_values());
     }
 }
 
@@ -257,9 +261,9 @@ impl Fetcher {
                 Err(error) if is_stale_block(&error) => {
                     inner.tokens.refused(generation).await;
                     if refused > 0 {
-                        // Somebody else reads the snapshot, and lists it as often as we do: by
+                        // Another client reads the snapshot, and lists it as often as we do: by
                         // chance one of us is left alone for a while.
-                        let Some(pause) = inner.listing.link.options().retry.delay(
+                        let Some(pause) = inner.listing.connection.options().retry.delay(
                             Retry::Transient,
                             refused,
                             fastrand::f64(),
@@ -320,7 +324,7 @@ impl Fetcher {
                 Ok(Fetched { data, digest })
             }
         };
-        inner.listing.link.request(make).await
+        inner.listing.connection.request(make).await
     }
 
     async fn receive(
@@ -329,7 +333,7 @@ impl Fetcher {
         progress: &Progress,
     ) -> Result<BytesMut, Failure> {
         const BLOCK: usize = BLOCK_BYTES as usize;
-        let options = self.0.listing.link.options();
+        let options = self.0.listing.connection.options();
         let mut data = self
             .0
             .spare

@@ -9,7 +9,7 @@ use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, VolumeSize};
 use crate::format::Digest;
 
 /// Minutes without a request after which EBS gives up a snapshot that is not complete: the longest
-/// it allows, so that there is time to continue; and an hour where nobody could.
+/// it allows, so that there is time to continue; and an hour for a snapshot without a task.
 const TIMEOUT: i32 = 4320;
 const SHORT_TIMEOUT: i32 = 60;
 /// A snapshot whose blocks were confirmed may be unknown for so long where it is completed.
@@ -22,13 +22,13 @@ const MAX_DESCRIPTION: usize = 255;
 pub struct NewSnapshot {
     /// Whole GiB.
     pub volume_gib: u32,
-    /// The same token again, with the same snapshot, leads to the same snapshot.
+    /// Makes a repeated request return the same snapshot.
     pub client_token: String,
-    /// What it is for.
+    /// The description.
     pub description: Option<String>,
     /// Tags.
     pub tags: Vec<(String, String)>,
-    /// Whether it is encrypted; what the account does by default, if that is not said.
+    /// Encrypts the snapshot; if false, the account's default decides.
     pub encrypted: bool,
     /// The ARN of the key it is encrypted with; the account's default key, if that is not said.
     pub kms_key_arn: Option<String>,
@@ -39,13 +39,13 @@ pub struct NewSnapshot {
 /// A snapshot that was begun.
 #[derive(Clone, Debug)]
 pub struct StartedSnapshot {
-    /// What EBS calls it.
+    /// Its id.
     pub snapshot_id: SnapshotId,
-    /// Bytes of the blocks that it wants.
+    /// Bytes of its blocks.
     pub block_size: u64,
 }
 
-/// What a snapshot that is written adds up to.
+/// The sum of a snapshot that is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompletedSnapshot {
     /// Blocks that were written.
@@ -69,31 +69,29 @@ impl NewSnapshot {
 }
 
 /// Begins a snapshot.
-pub fn start_snapshot(link: &EbsConnection, wanted: &NewSnapshot) -> Result<StartedSnapshot> {
-    let tags: Vec<_> = wanted
+pub fn start_snapshot(connection: &EbsConnection, new: &NewSnapshot) -> Result<StartedSnapshot> {
+    let tags: Vec<_> = new
         .tags
         .iter()
         .map(|(key, value)| aws_sdk_ebs::types::Tag::builder().key(key).value(value).build())
         .collect();
-    let description = wanted
-        .description
-        .as_ref()
-        .map(|text| text.chars().take(MAX_DESCRIPTION).collect::<String>());
+    let description =
+        new.description.as_ref().map(|text| text.chars().take(MAX_DESCRIPTION).collect::<String>());
     let make = |client: aws_sdk_ebs::Client, _| {
         let request = client
             .start_snapshot()
-            .volume_size(i64::from(wanted.volume_gib))
-            .client_token(&wanted.client_token)
-            .timeout(if wanted.continuable { TIMEOUT } else { SHORT_TIMEOUT })
+            .volume_size(i64::from(new.volume_gib))
+            .client_token(&new.client_token)
+            .timeout(if new.continuable { TIMEOUT } else { SHORT_TIMEOUT })
             .set_description(description.clone())
             .set_tags(Some(tags.clone()).filter(|tags| !tags.is_empty()))
-            .set_encrypted(wanted.encrypted.then_some(true))
-            .set_kms_key_arn(wanted.kms_key_arn.clone());
+            .set_encrypted(new.encrypted.then_some(true))
+            .set_kms_key_arn(new.kms_key_arn.clone());
         async move { request.send().await.map_err(|error| failure("cannot begin a snapshot", error)) }
     };
-    // Without a task nobody finds a snapshot whose name was not heard.
-    let link = link.until_answered();
-    let output = link.wait(link.request(make))?;
+    // Without a task no later run finds a snapshot whose answer was lost.
+    let connection = connection.until_answered();
+    let output = connection.wait(connection.request(make))?;
     let block_size = output.block_size().map_or(BLOCK_BYTES, |bytes| bytes as u64);
     let id =
         output.snapshot_id().ok_or_else(|| odd("EBS does not say what the snapshot is called"))?;
@@ -103,7 +101,7 @@ pub fn start_snapshot(link: &EbsConnection, wanted: &NewSnapshot) -> Result<Star
 /// Completes a snapshot: EBS compares count and checksum with what it has. It is of use when EC2
 /// calls it completed, which comes later.
 pub fn complete_snapshot(
-    link: &EbsConnection,
+    connection: &EbsConnection,
     id: &SnapshotId,
     what: &CompletedSnapshot,
 ) -> Result<()> {
@@ -129,10 +127,10 @@ pub fn complete_snapshot(
     };
     let begun = Instant::now();
     let completed = loop {
-        match link.wait(link.slow_request(&make)) {
+        match connection.wait(connection.slow_request(&make)) {
             // All its blocks were confirmed, so it is there, though perhaps not known everywhere.
             Err(error) if is_unknown(&error) && begun.elapsed() < UNKNOWN_FOR => {
-                link.wait(async {
+                connection.wait(async {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     Ok(())
                 })?

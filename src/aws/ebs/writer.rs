@@ -1,7 +1,7 @@
 //! A snapshot as a volume that is written.
 //!
 //! Blocks are handed over and sent in the background, as many at a time as there is memory for. A
-//! block is written when EBS has confirmed it; whoever asks for that waits.
+//! block is written when EBS has confirmed it; `confirm` waits for that.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -49,12 +49,12 @@ pub struct EbsSink {
     sum: Mutex<Sum>,
 }
 
-/// What it takes to send a block.
+/// Sends blocks.
 #[derive(Clone)]
 struct Sender(Arc<Inner>);
 
 struct Inner {
-    link: EbsConnection,
+    connection: EbsConnection,
     snapshot_id: SnapshotId,
     quota: SnapshotQuota,
     /// Set when the first block has arrived. Until then it goes alone, and is tried while the
@@ -82,13 +82,13 @@ impl OnTheirWay {
 impl EbsSink {
     /// Writes to a snapshot that was begun and is not complete.
     pub fn new(
-        link: &EbsConnection,
+        connection: &EbsConnection,
         snapshot_id: SnapshotId,
         quotas: &Quotas,
         buffers: &SendBuffers,
     ) -> Self {
         let inner = Inner {
-            link: link.clone(),
+            connection: connection.clone(),
             snapshot_id,
             quota: quotas.of_snapshot(),
             known: OnceCell::new(),
@@ -104,7 +104,7 @@ impl EbsSink {
         }
     }
 
-    /// What was confirmed adds up to this.
+    /// The sum of the confirmed blocks.
     pub fn total(&self) -> CompletedSnapshot {
         self.sum.lock().unwrap_or_else(PoisonError::into_inner).total()
     }
@@ -112,7 +112,7 @@ impl EbsSink {
     /// Sends a block in the background. Waits while too many are on their way.
     fn send(&self, block: u32, data: &[u8], digest: Digest) -> Result<()> {
         let inner = &self.sender.0;
-        let permit = inner.link.wait(async {
+        let permit = inner.connection.wait(async {
             self.buffers
                 .0
                 .clone()
@@ -139,7 +139,7 @@ impl EbsSink {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.spawn_on(
             async move { sender.deliver(block, data, digest, permit).await },
-            inner.link.runtime().handle(),
+            inner.connection.runtime().handle(),
         );
         while tasks.try_join_next().is_some() {}
         Ok(())
@@ -169,9 +169,11 @@ impl BlockSink for EbsSink {
         let inner = &self.sender.0;
         let blocks = cell.address.blocks();
         let range = blocks.first.0..blocks.first.0 + blocks.count;
-        inner.on_their_way.wait(&inner.link.options().cancel, |state| match state.check() {
-            Err(error) => Some(Err(error)),
-            Ok(()) => state.blocks.range(range.clone()).next().is_none().then_some(Ok(())),
+        inner.on_their_way.wait(&inner.connection.options().cancel, |state| {
+            match state.check() {
+                Err(error) => Some(Err(error)),
+                Ok(()) => state.blocks.range(range.clone()).next().is_none().then_some(Ok(())),
+            }
         })??;
         let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
         cell.blocks().for_each(|(_, digest)| sum.add(&digest));
@@ -184,11 +186,11 @@ impl BlockSink for EbsSink {
 }
 
 impl Drop for EbsSink {
-    /// No block is sent when nobody waits for it any more.
+    /// No block is sent after the sink is dropped.
     fn drop(&mut self) {
         let mut tasks =
             std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        self.sender.0.link.runtime().block_on(tasks.shutdown());
+        self.sender.0.connection.runtime().block_on(tasks.shutdown());
     }
 }
 
@@ -231,7 +233,7 @@ impl Sender {
         loop {
             match self.put(block, data.clone(), digest).await {
                 Err(error) if is_unknown(&error) && Instant::now() < end => {
-                    let options = self.0.link.options();
+                    let options = self.0.connection.options();
                     let delay = KNOWN_YET.min(options.retry.cap);
                     options.observer.note(&Event::Retried { error: &error, attempt, delay });
                     attempt += 1;
@@ -246,7 +248,7 @@ impl Sender {
         let inner = &self.0;
         let checksum = print_digest(&digest);
         let make = |client: aws_sdk_ebs::Client, progress: Progress| {
-            let options = inner.link.options();
+            let options = inner.connection.options();
             let body = MeteredBody::sdk_body(
                 data.clone(),
                 options.bandwidth.clone(),
@@ -287,6 +289,6 @@ impl Sender {
                 }
             }
         };
-        inner.link.request(make).await
+        inner.connection.request(make).await
     }
 }

@@ -40,14 +40,14 @@ pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, existing: Ex
             "Extents": volume.extents,
         })
     };
-    let told = json!({
+    let report = json!({
         "DryRun": true,
         "ImageId": plan.image_id,
         "Archive": archive,
         "ArchiveBytesAtMost": plan.volumes.longest_archive,
         "Volumes": plan.volumes.volumes.iter().map(volume).collect::<Vec<_>>(),
     });
-    with_plan(told, &plan.memory, plan.upload.as_ref(), &plan.aws, existing)
+    with_plan(report, &plan.memory, plan.upload.as_ref(), &plan.aws, existing)
 }
 
 pub(in super::super) fn restore_plan_text(plan: &RestorePlan, target: &str) -> String {
@@ -58,12 +58,12 @@ pub(in super::super) fn restore_plan_text(plan: &RestorePlan, target: &str) -> S
 }
 
 pub(in super::super) fn restore_plan(plan: &RestorePlan, target: &str) -> Value {
-    let told = restored(&plan.archive, target, true);
-    let mut told = with_plan(told, &plan.memory, None, &plan.aws, Existing::None);
-    if let (Some(members), false) = (told.as_object_mut(), plan.aws.is_empty()) {
+    let report = restored(&plan.archive, target, true);
+    let mut report = with_plan(report, &plan.memory, None, &plan.aws, Existing::None);
+    if let (Some(members), false) = (report.as_object_mut(), plan.aws.is_empty()) {
         members.insert("Fidelity".to_owned(), plan.items.iter().map(item).collect());
     }
-    told
+    report
 }
 
 pub(in super::super) fn copy_plan_text(
@@ -89,8 +89,8 @@ pub(in super::super) fn copy_plan(
 ) -> Value {
     let mut archive = plan.archive.clone();
     archive.present = existing == Existing::Same;
-    let told = copied(&archive, from, to, true);
-    with_plan(told, &plan.memory, plan.upload.as_ref(), &plan.aws, existing)
+    let report = copied(&archive, from, to, true);
+    with_plan(report, &plan.memory, plan.upload.as_ref(), &plan.aws, existing)
 }
 
 fn existing_text(existing: Existing) -> String {
@@ -164,14 +164,14 @@ fn aws_text(aws: &AwsUse) -> String {
 
 /// Adds memory, upload and the use of AWS to a plan.
 fn with_plan(
-    told: Value,
+    report: Value,
     memory: &MemorySplit,
     upload: Option<&UploadPlan>,
     aws: &AwsUse,
     existing: Existing,
 ) -> Value {
-    let mut told = told;
-    let Some(members) = told.as_object_mut() else { return told };
+    let mut report = report;
+    let Some(members) = report.as_object_mut() else { return report };
     let mut add = |name: &str, value: Value| members.insert(name.to_owned(), value);
     add(
         "Memory",
@@ -200,7 +200,7 @@ fn with_plan(
         );
     }
     if aws.is_empty() {
-        return told;
+        return report;
     }
     add("Calls", calls(aws));
     let price = |dollars: Option<f64>| dollars.map(|price| (price * 10_000.0).ceil() / 10_000.0);
@@ -230,7 +230,7 @@ fn with_plan(
             }),
         );
     }
-    told
+    report
 }
 
 /// Requests by service and action.

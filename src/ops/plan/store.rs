@@ -276,3 +276,59 @@ pub fn smallest_store(level: i32) -> MemoryUses {
     let parts = 2 * crate::aws::s3::PartPlan::size_for(0);
     MemoryUses { level, incoming: Incoming::Blocks, parts: Some(parts), ..MemoryUses::default() }
 }
+
+#[cfg(feature = "aws")]
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{BLOCK_BYTES, ErrorCode};
+    use crate::format::BlockMap;
+
+    /// A volume of so many GiB, full of data.
+    fn full(gib: u64) -> PlannedVolume {
+        let size = VolumeSize::new(gib << 30).expect("a size");
+        let mut map = BlockMap::new(size);
+        map.insert(0, size.blocks());
+        PlannedVolume {
+            id: SnapshotId::parse("snap-0123456789abcdef0").expect("an id"),
+            size,
+            blocks: map.stored_blocks(),
+            extents: 1,
+            cells: map.cells().count() as u64,
+            longest: map.stored_bytes() + map.stored_bytes() / 128,
+            map_memory: (map.memory(), map.memory()),
+        }
+    }
+
+    fn plan(memory: u64, gib: u64, bucket: &UploadFacts) -> Result<StorePlan> {
+        let volume = full(gib);
+        let longest_archive = volume.longest + (1 << 20);
+        let volumes = PlannedVolumes { volumes: vec![volume], longest_archive };
+        let ebs = EbsReads { region: "us-east-1".to_owned(), account_rate: None };
+        let resources = Resources { threads: 2, memory };
+        StorePlan::new(None, volumes, Some(&ebs), 1, Some(bucket), &resources)
+    }
+
+    #[test]
+    fn the_memory_that_an_error_names_suffices_for_five_tebibytes() {
+        let bucket = UploadFacts {
+            region: "us-east-1".to_owned(),
+            is_standard: true,
+            ..UploadFacts::default()
+        };
+        let error = plan(256 << 20, 5 << 10, &bucket).expect_err("too little");
+        assert!(error.is(ErrorCode::MemoryForParts), "{error:?}");
+        let needed: u64 = error.fact("needed").expect("a fact").parse().expect("a number");
+        assert!(plan(needed - (1 << 20), 5 << 10, &bucket).is_err());
+        let planned = plan(needed, 5 << 10, &bucket).expect("it suffices");
+        let upload = planned.upload.expect("an upload");
+        assert!(upload.parts <= 10_000 && planned.memory.parts >= 2 * upload.part_size);
+        let blocks = (5u64 << 40) / BLOCK_BYTES;
+        let count = |service, action| planned.aws.calls.count(service, action);
+        assert_eq!(count(Service::Ebs, "GetSnapshotBlock"), blocks + 1);
+        assert_eq!(count(Service::Ebs, "ListSnapshotBlocks"), 2 * blocks.div_ceil(10_000));
+        assert_eq!(count(Service::S3, "UploadPart"), upload.parts);
+        let month = planned.aws.s3.and_then(|s3| s3.dollars_a_month).expect("a price");
+        assert!((month - 0.023 * 5.0 * 1024.0).abs() < 2.0, "{month}");
+    }
+}

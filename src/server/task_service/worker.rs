@@ -221,9 +221,9 @@ fn store(
     let source = Ec2Source::Image(ImageId::parse(&work.image_id)?);
     let image =
         Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source, observer.as_ref())?;
-    let (access, link) = (settings.archive.clone(), &settings.archive_requests);
+    let (access, requests) = (settings.archive.clone(), &settings.archive_requests);
     let destination = Destination::Bucket(Box::new(BucketDestination {
-        store: session.bucket(&work.bucket, access, link, settings.objects.clone())?,
+        store: session.bucket(&work.bucket, access, requests, settings.objects.clone())?,
         key: work.object_key,
         allow_public: settings.allow_public_bucket,
         resumption: Some(resumption(shared, row, restart)),
@@ -251,8 +251,8 @@ fn restore(
     let work: RestoreWork = request(row)?;
     let session = shared.session.observed_by(observer.clone());
     let Compute { ec2, ebs, quotas } = compute(shared, &session)?;
-    let (access, link) = (settings.archive.clone(), &settings.archive_requests);
-    let bucket = session.bucket(&work.bucket, access, link, settings.objects.clone())?;
+    let (access, requests) = (settings.archive.clone(), &settings.archive_requests);
+    let bucket = session.bucket(&work.bucket, access, requests, settings.objects.clone())?;
     let archive = Archive::open(bucket.open(&work.object_key)?)?;
     let volumes = &archive.root().manifest.volumes;
     let bytes = volumes.iter().map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum();
@@ -260,15 +260,20 @@ fn restore(
     let (edits, observer) = (work.edits(), observer.clone());
     let options = Ec2Options { ec2, ebs, quotas, memory: 0, edits, observer: observer.clone() };
     let (noting, id) = (shared.clone(), row.id);
-    let place = Ec2Destination::new(options).on_finished(Arc::new(move |restored| match &restored
-        .image_id
-    {
-        Some(image_id) => noting.task_db.note_image(id, &noting.owner, image_id.as_str()),
-        None => Ok(()),
+    let destination = Ec2Destination::new(options).on_finished(Arc::new(move |restored| {
+        match &restored.image_id {
+            Some(image_id) => noting.task_db.note_image(id, &noting.owner, image_id.as_str()),
+            None => Ok(()),
+        }
     }));
     let resumption = Some(resumption(shared, row, restart));
     let resources = (&share_of(settings), true);
-    let planned =
-        PlannedRestore::to_ec2(&archive, &place, resumption, resources, settings.account_rate)?;
+    let planned = PlannedRestore::to_ec2(
+        &archive,
+        &destination,
+        resumption,
+        resources,
+        settings.account_rate,
+    )?;
     planned.run(observer.as_ref(), &settings.cancel).map(drop)
 }
