@@ -3,30 +3,30 @@
 
 use std::sync::Arc;
 
-use super::memory::IN_FLIGHT_FLOOR;
-use super::{Budget, Context, Lease, PackOptions, run_ordered, stored_blocks};
-use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, CellAddress, Event, Result, bits_of};
+use super::pipeline::Pipeline;
+use super::{Context, PackOptions, stored_blocks};
+use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, CellAddress, Result, bits_of};
 use crate::codec::{sha256, zero};
 use crate::format::layout::DATA_FRAME_RAW;
 use crate::format::{Digest, GroupContent, VolumeContent, VolumeEntry, content_root};
 use crate::image::ImageSource;
 use crate::volume::BlockSource;
 
-struct Job {
+/// A job of a worker: the blocks of a cell.
+struct DigestJob {
     source: Arc<dyn BlockSource>,
     address: CellAddress,
     present: Bitmap8,
     ends_group: bool,
-    lease: Lease,
 }
 
-struct Done {
+/// The digest of a cell's data.
+struct CellDigest {
     address: CellAddress,
     data: Bitmap8,
     content: Digest,
     ends_group: bool,
     bytes: u64,
-    lease: Lease,
 }
 
 /// The content root that an archive of `image` would have. Reads all of it.
@@ -56,38 +56,31 @@ fn volume_content(
     options: &PackOptions,
     context: Context<'_>,
 ) -> Result<Digest> {
-    let budget = Budget::new(context.plan.in_flight);
     let map = stored_blocks(source.as_ref(), options, context)?;
-    let _map_lease = budget.reserve(map.memory(), IN_FLIGHT_FLOOR, context.cancel)?;
-    context.observer.note(&Event::Grew { bytes: map.stored_bytes() });
+    context.grew(map.stored_bytes());
     let (mut volume, mut window) = (VolumeContent::default(), GroupContent::default());
-    run_ordered(
-        context.plan.threads,
-        context.cancel,
-        |emit| {
+    Pipeline::new(context).run(
+        |feed| {
+            let _map_lease = feed.reserve(map.memory())?;
             let mut slots = map.cells().peekable();
             while let Some((address, bits)) = slots.next() {
                 let ends_group = slots.peek().is_none_or(|(next, _)| next.group != address.group);
-                let lease = budget.lease(DATA_FRAME_RAW as u64, context.cancel)?;
+                let lease = feed.lease(DATA_FRAME_RAW as u64)?;
                 for bit in bits_of(bits.present & !bits.fill) {
                     let block = BlockIndex(address.first_block().0 + bit);
                     source.prefetch(block.offset(), source.size().block_len(block));
                 }
-                emit(Job {
-                    source: source.clone(),
-                    address,
-                    present: bits.present & !bits.fill,
-                    ends_group,
-                    lease,
-                })?;
+                let present = bits.present & !bits.fill;
+                let job = DigestJob { source: source.clone(), address, present, ends_group };
+                feed.work(job, lease)?;
             }
             Ok(())
         },
         || {
             let mut buffer = vec![0; DATA_FRAME_RAW];
-            Ok(move |job: Job| digest(job, &mut buffer))
+            Ok(move |job: DigestJob| digest(job, &mut buffer))
         },
-        |done: Done| {
+        |done: CellDigest, lease| {
             window.add_data(done.address.index, done.data, &done.content);
             if done.ends_group {
                 let window = std::mem::take(&mut window);
@@ -95,8 +88,8 @@ fn volume_content(
                     volume.add(done.address.group, &window.digest());
                 }
             }
-            context.observer.note(&Event::Advanced { bytes: done.bytes, stored: 0 });
-            drop(done.lease);
+            context.advanced(done.bytes, 0);
+            drop(lease);
             Ok(())
         },
     )?;
@@ -104,7 +97,7 @@ fn volume_content(
     Ok(volume.digest())
 }
 
-fn digest(job: Job, buffer: &mut [u8]) -> Result<Done> {
+fn digest(job: DigestJob, buffer: &mut [u8]) -> Result<CellDigest> {
     const BLOCK: usize = BLOCK_BYTES as usize;
     let size = job.source.size();
     let (mut data, mut bytes) = (0, 0);
@@ -124,12 +117,5 @@ fn digest(job: Job, buffer: &mut [u8]) -> Result<Done> {
     let mut digests = vec![[0; 32]; inputs.len()];
     sha256::digest_many(&inputs, &mut digests);
     let content = sha256::digest(digests.as_flattened());
-    Ok(Done {
-        address: job.address,
-        data,
-        content,
-        ends_group: job.ends_group,
-        bytes,
-        lease: job.lease,
-    })
+    Ok(CellDigest { address: job.address, data, content, ends_group: job.ends_group, bytes })
 }

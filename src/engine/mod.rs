@@ -42,7 +42,6 @@ pub use memory::{
 };
 pub use pack::{NoteOfCells, PackLog, PackOptions, PackReport, VolumeReport, pack, stored_blocks};
 pub use parallel::run_parallel;
-use pipeline::run_ordered;
 pub use relay::relay;
 pub use stream::{NoSinks, StreamSinks, StreamSummary, read_stream};
 pub use unpack::{CheckReport, RestoreLog, Selection, check_volumes, unpack_volume};

@@ -21,8 +21,8 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::memory::IN_FLIGHT_FLOOR;
-use super::{Budget, Context, Lease, Plan};
-use crate::base::{Cancel, Error, NullObserver, Result};
+use super::{Budget, Context, Lease};
+use crate::base::{Cancel, Error, Result};
 
 /// Jobs that wait for a worker: remote archives are fetched for them in the meantime. Their memory
 /// is bounded by their leases.
@@ -72,27 +72,6 @@ impl<'a> Pipeline<'a> {
             collect_in_order(&finished, &stop, cancel, &mut collect)
         })
     }
-}
-
-/// A pipeline without leases, for an operation that has a budget of its own.
-pub(super) fn run_ordered<J, P, W>(
-    threads: usize,
-    cancel: &Cancel,
-    feed: impl FnOnce(&mut dyn FnMut(J) -> Result<()>) -> Result<()> + Send,
-    make_worker: impl Fn() -> Result<W> + Sync,
-    mut collect: impl FnMut(P) -> Result<()>,
-) -> Result<()>
-where
-    J: Send,
-    P: Send,
-    W: FnMut(J) -> Result<P>,
-{
-    let plan = Plan { threads, in_flight: 0, level: 0, reserve: 0 };
-    Pipeline::new(Context { plan: &plan, observer: &NullObserver, cancel }).run(
-        |pipe| feed(&mut |job| pipe.work(job, Lease::none())),
-        make_worker,
-        |piece, _lease| collect(piece),
-    )
 }
 
 /// Starts a thread. A system that has no thread left is an error, and no panic.
@@ -249,7 +228,8 @@ fn collect_in_order<P>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ErrorKind;
+    use crate::base::{ErrorKind, NullObserver};
+    use crate::engine::Plan;
 
     /// Runs a pipeline of numbers with a budget of `memory` bytes, and returns the bytes that are
     /// leased afterwards as well.

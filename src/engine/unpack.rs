@@ -16,10 +16,11 @@ use super::cell_reader::{
     CellReader, CellRun, OpenedCell, facts_without_data, is_full, write_zeros,
 };
 use super::memory::IN_FLIGHT_FLOOR;
+use super::pipeline::{Feed, Pipeline};
 use super::volume_totals::VolumeTotals;
 use super::written::{WrittenCell, read_back};
-use super::{Budget, CellLog, Cells, Context, Lease, run_ordered};
-use crate::base::{Error, ErrorKind, Event, Result};
+use super::{Budget, CellLog, Cells, Context, Lease};
+use crate::base::{Error, ErrorKind, Result};
 use crate::format::{BlockMap, CellFacts};
 use crate::volume::{BlockSink, BlockSource};
 
@@ -72,23 +73,20 @@ impl CheckReport {
 /// The cells with data that an earlier run wrote, and a hook for each one that this run wrote.
 pub type RestoreLog<'a> = CellLog<'a, WrittenCell>;
 
-enum Job {
-    Damage(Error),
-    Cells {
-        run: CellRun,
-        lease: Lease,
-    },
+/// A job of a worker.
+enum UnpackJob {
+    Cells(CellRun),
     /// A cell that an earlier run wrote, and its note.
     Written {
         run: CellRun,
         written: WrittenCell,
     },
-    CloseGroup(usize),
 }
 
-enum Piece {
+/// A piece of a volume, in the order of the archive.
+enum UnpackPiece {
     Damage(Error),
-    Cells { results: Vec<Result<OpenedCell>>, bytes: u64, stored: u64, lease: Option<Lease> },
+    Cells { results: Vec<Result<OpenedCell>>, bytes: u64, stored: u64 },
     Reused { cell: OpenedCell, bytes: u64, stored: u64 },
     CloseGroup(usize),
 }
@@ -105,15 +103,16 @@ pub fn unpack_volume(
     let groups = archive.root().groups_of(volume.index());
     let mut totals = VolumeTotals::default();
     let target = sink.clone();
-    let collect = |piece| match piece {
-        Piece::Damage(error) => Err(error),
-        Piece::Reused { cell, bytes, stored } => {
+    let collect = |piece, lease| match piece {
+        UnpackPiece::Damage(error) => Err(error),
+        UnpackPiece::Reused { cell, bytes, stored } => {
             totals.cell(&cell.facts);
             sink.confirm(&cell.delivered())?;
-            context.observer.note(&Event::Reused { bytes, stored });
+            context.reused(bytes, stored);
             Ok(())
         }
-        Piece::Cells { results, bytes, stored, lease } => {
+        UnpackPiece::Cells { results, bytes, stored } => {
+            // The blocks are delivered; only their confirmation may be open.
             drop(lease);
             for cell in results {
                 let cell = cell?;
@@ -128,7 +127,7 @@ pub fn unpack_volume(
             context.advanced(bytes, stored);
             Ok(())
         }
-        Piece::CloseGroup(number) => totals.close_group(archive, &groups[number]),
+        UnpackPiece::CloseGroup(number) => totals.close_group(archive, &groups[number]),
     };
     let choice = Choice::Restore(target, earlier);
     walk(volume, choice, context, collect)
@@ -151,13 +150,12 @@ pub fn check_volumes(
     for volume in archive.volumes() {
         let groups = archive.root().groups_of(volume.index());
         let mut totals = VolumeTotals::default();
-        let collect = |piece| match piece {
-            Piece::Damage(error) => {
+        let collect = |piece, _lease: Lease| match piece {
+            UnpackPiece::Damage(error) => {
                 totals.damaged = true;
                 report.add(error, context)
             }
-            Piece::Cells { results, bytes, stored, lease } => {
-                drop(lease);
+            UnpackPiece::Cells { results, bytes, stored } => {
                 report.cells += results.len() as u64;
                 for result in results {
                     match result {
@@ -174,11 +172,11 @@ pub fn check_volumes(
                 context.advanced(bytes, stored);
                 Ok(())
             }
-            Piece::CloseGroup(number) if !sampled => totals
+            UnpackPiece::CloseGroup(number) if !sampled => totals
                 .close_group(archive, &groups[number])
                 .or_else(|error| report.add(error, context)),
-            Piece::CloseGroup(_) => Ok(()),
-            Piece::Reused { .. } => Err(Error::internal("a check reused a cell")),
+            UnpackPiece::CloseGroup(_) => Ok(()),
+            UnpackPiece::Reused { .. } => Err(Error::internal("a check reused a cell")),
         };
         let choice = match selection {
             Selection::All => Choice::All,
@@ -215,29 +213,25 @@ fn walk(
     volume: &ArchiveVolume,
     choice: Choice<'_>,
     context: Context<'_>,
-    collect: impl FnMut(Piece) -> Result<()>,
+    collect: impl FnMut(UnpackPiece, Lease) -> Result<()>,
 ) -> Result<()> {
-    let budget = Budget::new(context.plan.in_flight);
     let sink = match &choice {
         Choice::Restore(sink, _) => Some(sink.clone()),
         Choice::All | Choice::Sample(..) => None,
     };
-    run_ordered(
-        context.plan.threads,
-        context.cancel,
-        |emit| {
+    Pipeline::new(context).run(
+        |feed| {
             let (cells, bytes, fetch) = (Vec::new(), 0, true);
-            let feeder = Feeder { volume, budget: &budget, context, emit, cells, bytes, fetch };
-            feeder.feed(choice)
+            UnpackFeeder { feed, volume, context, cells, bytes, fetch }.run(choice)
         },
         || {
             let mut reader = CellReader::new()?;
             let sink = sink.as_deref();
             Ok(move |job| match job {
-                Job::Damage(error) => Ok(Piece::Damage(error)),
-                Job::CloseGroup(number) => Ok(Piece::CloseGroup(number)),
-                Job::Cells { run, lease } => unpack(&mut reader, volume, &run, sink, Some(lease)),
-                Job::Written { run, written } => reuse(&mut reader, volume, &run, sink, written),
+                UnpackJob::Cells(run) => unpack(&mut reader, volume, &run, sink),
+                UnpackJob::Written { run, written } => {
+                    reuse(&mut reader, volume, &run, sink, written)
+                }
             })
         },
         collect,
@@ -284,24 +278,24 @@ pub(super) fn read_indexes(
     Ok((readable, map.stored_bytes()))
 }
 
-struct Feeder<'a> {
+/// Lists the cells of a volume, in order.
+struct UnpackFeeder<'a, 'f> {
+    feed: &'a mut Feed<'f, UnpackJob, UnpackPiece>,
     volume: &'a ArchiveVolume,
-    budget: &'a Budget,
     context: Context<'a>,
-    emit: &'a mut dyn FnMut(Job) -> Result<()>,
     /// Adjacent cells that will be one job.
     cells: Vec<IndexedCell>,
     bytes: u64,
     fetch: bool,
 }
 
-impl Feeder<'_> {
-    fn feed(mut self, mut choice: Choice<'_>) -> Result<()> {
+impl UnpackFeeder<'_, '_> {
+    fn run(mut self, mut choice: Choice<'_>) -> Result<()> {
         let (archive, volume) = (self.volume.archive().clone(), self.volume.index());
-        let emit = &mut *self.emit;
+        let budget = self.feed.budget().clone();
         let (readable, stored) =
-            read_indexes(&archive, volume, self.budget, self.context, &mut |error| {
-                emit(Job::Damage(error))
+            read_indexes(&archive, volume, &budget, self.context, &mut |error| {
+                self.feed.forward(UnpackPiece::Damage(error))
             })?;
         let share = if let Choice::Sample(fraction, _) = choice { fraction } else { 1.0 };
         self.context.grew((stored as f64 * share) as u64);
@@ -349,7 +343,7 @@ impl Feeder<'_> {
                 }
             }
             self.flush()?;
-            (self.emit)(Job::CloseGroup(number))?;
+            self.feed.forward(UnpackPiece::CloseGroup(number))?;
         }
         Ok(())
     }
@@ -369,19 +363,20 @@ impl Feeder<'_> {
     /// A cell that an earlier run wrote is a job of its own.
     fn written(&mut self, cell: IndexedCell, written: WrittenCell) -> Result<()> {
         self.flush()?;
-        (self.emit)(Job::Written { run: CellRun { cells: vec![cell], fetch: true }, written })
+        let run = CellRun { cells: vec![cell], fetch: true };
+        self.feed.work(UnpackJob::Written { run, written }, Lease::none())
     }
 
     fn flush(&mut self) -> Result<()> {
         let Some(first) = self.cells.first() else { return Ok(()) };
-        let lease = self.budget.lease(self.bytes.max(4096), self.context.cancel)?;
+        let lease = self.feed.lease(self.bytes.max(4096))?;
         if self.fetch {
             // There is memory for it now; a remote archive begins to send.
             self.volume.archive().reader().prefetch(first.offset, self.bytes);
         }
         self.bytes = 0;
         let run = CellRun { cells: std::mem::take(&mut self.cells), fetch: self.fetch };
-        (self.emit)(Job::Cells { run, lease })
+        self.feed.work(UnpackJob::Cells(run), lease)
     }
 }
 
@@ -391,14 +386,13 @@ fn unpack(
     volume: &ArchiveVolume,
     run: &CellRun,
     sink: Option<&dyn BlockSink>,
-    lease: Option<Lease>,
-) -> Result<Piece> {
+) -> Result<UnpackPiece> {
     let size = volume.size();
     let lengths = run.cells.iter().map(|cell| size.cell_bytes(cell.address, cell.entry.present));
     let bytes = lengths.sum();
     if run.fetch {
         let results = reader.read(volume.archive(), volume.index(), run, sink)?;
-        return Ok(Piece::Cells { results, bytes, stored: reader.stored(), lease });
+        return Ok(UnpackPiece::Cells { results, bytes, stored: reader.stored() });
     }
     if let Some(sink) = sink {
         let written = run.cells.iter().try_for_each(|cell| write_zeros(cell, size, sink));
@@ -406,7 +400,7 @@ fn unpack(
     }
     let facts = run.cells.iter().map(|cell| facts_without_data(cell, size));
     let results = facts.map(|facts| Ok(OpenedCell { facts, digests: Vec::new() })).collect();
-    Ok(Piece::Cells { results, bytes, stored: 0, lease })
+    Ok(UnpackPiece::Cells { results, bytes, stored: 0 })
 }
 
 /// Checks that a cell is where an earlier run wrote it; if not it is restored like any other.
@@ -416,7 +410,7 @@ fn reuse(
     run: &CellRun,
     sink: Option<&dyn BlockSink>,
     written: WrittenCell,
-) -> Result<Piece> {
+) -> Result<UnpackPiece> {
     let (Some(target), [cell]) = (sink, run.cells.as_slice()) else {
         return Err(Error::internal("a cell was written and has no target"));
     };
@@ -424,19 +418,19 @@ fn reuse(
     if target.keeps_confirmed() {
         if !written.fits(data) {
             let run = CellRun { cells: run.cells.clone(), fetch: data != 0 };
-            return unpack(reader, volume, &run, sink, None);
+            return unpack(reader, volume, &run, sink);
         }
     } else {
         let located = |error: Error| error.at("snapshot", volume.snapshot());
         let found = read_back(target, size, cell.address, data, reader.buffer());
         if found.map_err(located)? != Some(written.content) {
-            return unpack(reader, volume, run, sink, None);
+            return unpack(reader, volume, run, sink);
         }
         // Whether these were written cannot be seen in the data that was read back.
         write_zeros(cell, size, target)?;
     }
     let facts = CellFacts { content: written.content, ..facts_without_data(cell, size) };
-    Ok(Piece::Reused {
+    Ok(UnpackPiece::Reused {
         cell: OpenedCell { facts, digests: written.digests },
         bytes: size.cell_bytes(cell.address, cell.entry.present),
         stored: cell.len(),

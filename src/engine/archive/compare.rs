@@ -7,8 +7,9 @@ use crate::base::{
     BLOCK_BYTES, Bitmap8, BlockIndex, BlockRange, CellAddress, Error, Result, bits_of,
 };
 use crate::codec::{sha256, zero};
+use crate::engine::Context;
+use crate::engine::pipeline::Pipeline;
 use crate::engine::unpack::MAX_FINDINGS;
-use crate::engine::{Budget, Context, Lease, run_ordered};
 use crate::format::ZERO_BLOCK_DIGEST;
 use crate::volume::BlockSource;
 
@@ -16,12 +17,11 @@ use crate::volume::BlockSource;
 const LEAST_LEASE: u64 = 4096;
 
 /// A slot that the archive or the source has blocks of.
-struct Job {
+struct CompareJob {
     address: CellAddress,
     cell: Option<IndexedCell>,
     /// Blocks that are written in the source.
     written: Bitmap8,
-    lease: Lease,
 }
 
 /// Compares states and bytes of all blocks with those of `source`, which has the same size. The
@@ -33,22 +33,19 @@ pub fn compare_volume(
 ) -> Result<(Vec<Error>, u64)> {
     let located = |error: Error| error.at("snapshot", volume.snapshot());
     let map = source.block_map().map_err(located)?;
-    let budget = Budget::new(context.plan.in_flight);
     let mut runs = Runs::default();
     context.grew(map.stored_bytes());
-    run_ordered(
-        context.plan.threads,
-        context.cancel,
-        |emit| {
+    Pipeline::new(context).run(
+        |feed| {
             let mut add = |address, cell: Option<IndexedCell>, written: Bitmap8| {
                 let both = cell.as_ref().map_or(0, |cell| cell.written() & written);
                 let bytes = u64::from(both.count_ones()) * BLOCK_BYTES;
-                let lease = budget.lease(bytes.max(LEAST_LEASE), context.cancel)?;
+                let lease = feed.lease(bytes.max(LEAST_LEASE))?;
                 cell.iter().for_each(|cell| volume.prefetch_record(cell));
                 for block in blocks(address, both) {
                     source.prefetch(block.offset(), source.size().block_len(block));
                 }
-                emit(Job { address, cell, written, lease })
+                feed.work(CompareJob { address, cell, written }, lease)
             };
             let mut slots = map.cells().peekable();
             volume.for_each_cell(&mut |cell| {
@@ -65,10 +62,10 @@ pub fn compare_volume(
             let mut buffer = vec![0; BLOCK_BYTES as usize];
             Ok(move |job| compare(volume, source, job, &mut buffer))
         },
-        |(different, bytes, lease): (Vec<BlockIndex>, u64, Lease)| {
-            drop(lease);
+        |(different, bytes): (Vec<BlockIndex>, u64), lease| {
             context.advanced(bytes, 0);
             different.into_iter().for_each(|block| runs.add(block));
+            drop(lease);
             Ok(())
         },
     )?;
@@ -84,11 +81,11 @@ pub fn compare_volume(
 fn compare(
     volume: &ArchiveVolume,
     source: &dyn BlockSource,
-    job: Job,
+    job: CompareJob,
     buffer: &mut [u8],
-) -> Result<(Vec<BlockIndex>, u64, Lease)> {
+) -> Result<(Vec<BlockIndex>, u64)> {
     let Some(cell) = &job.cell else {
-        return Ok((blocks(job.address, job.written).collect(), 0, job.lease));
+        return Ok((blocks(job.address, job.written).collect(), 0));
     };
     let digests = volume.block_digests(cell)?;
     let mut digests = bits_of(cell.data()).zip(digests).peekable();
@@ -114,7 +111,7 @@ fn compare(
             different.push(block);
         }
     }
-    Ok((different, bytes, job.lease))
+    Ok((different, bytes))
 }
 
 fn digest_of(block: &[u8]) -> [u8; 32] {

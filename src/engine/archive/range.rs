@@ -3,8 +3,9 @@
 use super::index::{CELL_BYTES, IndexedCell};
 use super::volume::ArchiveVolume;
 use crate::base::Result;
+use crate::engine::pipeline::Pipeline;
 use crate::engine::pool::BufferPool;
-use crate::engine::{Budget, Context, Lease, run_ordered};
+use crate::engine::{Context, Plan};
 
 /// A part of a range, in the order of the volume.
 #[derive(Debug)]
@@ -24,14 +25,17 @@ pub struct RangeCells {
     pub data: u64,
 }
 
-enum Job {
-    Zeros(u64),
-    Data { cell: IndexedCell, offset: u64, len: u64, lease: Lease },
+/// A job of a worker: blocks of a cell that lie in the range.
+struct RangeJob {
+    cell: IndexedCell,
+    offset: u64,
+    len: u64,
 }
 
-enum Piece {
+/// A piece of the range, in order.
+enum RangePiece {
     Zeros(u64),
-    Data { cell: IndexedCell, offset: u64, bytes: Vec<u8>, lease: Lease },
+    Data { cell: IndexedCell, offset: u64, bytes: Vec<u8> },
 }
 
 impl ArchiveVolume {
@@ -60,41 +64,37 @@ impl ArchiveVolume {
         mut write: impl FnMut(RangePart<'_>) -> Result<()>,
     ) -> Result<()> {
         // One half for the parts, one for the cells that they are copied from.
-        let volume = self.with_cell_cache(context.plan.in_flight / 2);
-        let budget = Budget::new(context.plan.in_flight / 2);
+        let plan = Plan { in_flight: context.plan.in_flight / 2, ..*context.plan };
+        let volume = self.with_cell_cache(plan.in_flight);
         let pool = BufferPool::default();
-        run_ordered(
-            context.plan.threads,
-            context.cancel,
-            |emit| {
+        Pipeline::new(Context { plan: &plan, ..context }).run(
+            |feed| {
                 volume.for_each_part_of(offset, len, &mut |part| match part {
-                    Part::Zeros(len) => emit(Job::Zeros(len)),
+                    Part::Zeros(len) => feed.forward(RangePiece::Zeros(len)),
                     Part::Data { cell, offset, len } => {
-                        let lease = budget.lease(volume.weight(&cell), context.cancel)?;
+                        let lease = feed.lease(volume.weight(&cell))?;
                         volume.prefetch_cell(&cell);
-                        emit(Job::Data { cell, offset, len, lease })
+                        feed.work(RangeJob { cell, offset, len }, lease)
                     }
                 })
             },
             || {
                 let (volume, pool) = (&volume, &pool);
-                Ok(move |job| match job {
-                    Job::Zeros(len) => Ok(Piece::Zeros(len)),
-                    Job::Data { cell, offset, len, lease } => {
-                        let mut bytes = pool.take();
-                        bytes.resize(len as usize, 0);
-                        volume.copy_from(&cell, offset, &mut bytes)?;
-                        Ok(Piece::Data { cell, offset, bytes, lease })
-                    }
+                Ok(move |job| {
+                    let RangeJob { cell, offset, len } = job;
+                    let mut bytes = pool.take();
+                    bytes.resize(len as usize, 0);
+                    volume.copy_from(&cell, offset, &mut bytes)?;
+                    Ok(RangePiece::Data { cell, offset, bytes })
                 })
             },
-            |piece| {
+            |piece, lease| {
                 match piece {
-                    Piece::Zeros(len) => {
+                    RangePiece::Zeros(len) => {
                         write(RangePart::Zeros(len))?;
                         context.advanced(len, 0);
                     }
-                    Piece::Data { cell, offset, bytes, lease } => {
+                    RangePiece::Data { cell, offset, bytes } => {
                         let mut rest = bytes.as_slice();
                         for (holds_data, len) in cell.runs_in(offset, bytes.len() as u64) {
                             let (run, behind) = rest.split_at(len as usize);
@@ -107,9 +107,9 @@ impl ArchiveVolume {
                         }
                         context.advanced(bytes.len() as u64, cell.len());
                         pool.put(bytes);
-                        drop(lease);
                     }
                 }
+                drop(lease);
                 Ok(())
             },
         )
