@@ -125,7 +125,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | none | disks, image directories, archives in directories and in stores of your own; no async runtime, no TLS |
+//! | none | disks and image directories, archives in directories; no async runtime, no TLS |
 //! | `aws` | S3, EBS and EC2 |
 //! | `server` | the endpoint of `amistore serve` |
 //! | `cli` | the program; the default |

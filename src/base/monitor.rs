@@ -27,11 +27,6 @@ impl<T> Clone for Monitor<T> {
 }
 
 impl<T> Monitor<T> {
-    /// Shares `value`.
-    pub fn new(value: T) -> Self {
-        Self(Arc::new(Shared { value: Mutex::new(value), changed: Condvar::new() }))
-    }
-
     /// Locks the value. A change that a waiting thread should see is followed by a notification.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock()
@@ -85,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_wait_ends_with_the_value_or_with_the_operation() {
-        let (monitor, cancel) = (Monitor::new(0), Cancel::new());
+        let (monitor, cancel) = (Monitor::<i32>::default(), Cancel::new());
         std::thread::scope(|scope| {
             let waits = |least: i32| {
                 monitor.wait(&cancel, move |value| (*value >= least).then_some(*value))

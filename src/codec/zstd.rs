@@ -32,7 +32,6 @@ pub fn frame_bound(raw_len: usize) -> usize {
 
 /// Compresses frames at one level. Working memory: 0.2 MiB at level 1 to 30 MiB at level 19.
 pub struct Encoder {
-    level: i32,
     /// Present above [`CHEAP_LEVEL`]: tells whether the data is compressible.
     probe: Option<Compressor<'static>>,
     main: Compressor<'static>,
@@ -58,7 +57,6 @@ impl Encoder {
             })
         };
         Ok(Self {
-            level,
             probe: if level > CHEAP_LEVEL { Some(compressor(1)?) } else { None },
             main: compressor(level)?,
         })
@@ -74,11 +72,6 @@ impl Encoder {
             }
         }
         run(&mut self.main, raw, frame)
-    }
-
-    /// The level.
-    pub fn level(&self) -> i32 {
-        self.level
     }
 }
 

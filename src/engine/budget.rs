@@ -53,6 +53,7 @@ impl Budget {
     }
 
     /// Bytes that are leased now.
+    #[cfg(feature = "internals")]
     pub fn in_use(&self) -> u64 {
         self.used.lock().leased
     }

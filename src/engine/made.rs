@@ -25,6 +25,7 @@ impl MadeCell {
     }
 
     /// Always false: a cell has a record.
+    #[cfg(feature = "internals")]
     pub fn is_empty(&self) -> bool {
         false
     }

@@ -99,6 +99,7 @@ pub struct MemoryReader {
     attributes: Attributes,
 }
 
+#[cfg(feature = "internals")]
 impl MemoryReader {
     /// An object with this name and content.
     pub fn new(name: &str, bytes: Vec<u8>) -> Self {

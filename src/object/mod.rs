@@ -30,8 +30,8 @@ pub use upload::{PartPiece, PriorUpload, ResumableUpload, UploadBegun, UploadJou
 /// A store, and a key or prefix in it.
 pub type Located = (Arc<dyn ObjectStore>, String);
 
-/// The store, and the key or prefix in it, that a URL names by its scheme; `None` for other schemes,
-/// and for paths. `s3` is not among them: it needs credentials.
+/// The store, and the key or prefix in it, that a URL names by its scheme; `None` for other
+/// schemes, and for paths. `s3` is not among them: it needs credentials.
 pub fn open_url(url: &str) -> Option<Result<Located>> {
     let (scheme, rest) = url.split_once("://")?;
     match scheme {

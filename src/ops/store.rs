@@ -22,8 +22,6 @@ use crate::volume::BlockSource;
 pub struct Stored {
     /// The AMI id, if the image has one.
     pub image_id: Option<String>,
-    /// The object.
-    pub key: Option<String>,
     /// Whether the archive was created or existed.
     pub outcome: StoreOutcome,
 }
@@ -55,7 +53,7 @@ pub fn store(
     let target = match target {
         ArchiveTarget::Stream(writer) => {
             let report = pack(image, options, writer, PackLog::none(), context)?;
-            return Ok(Stored { image_id, key: None, outcome: StoreOutcome::Made(report) });
+            return Ok(Stored { image_id, outcome: StoreOutcome::Made(report) });
         }
         ArchiveTarget::Object(target) => target,
     };
@@ -66,7 +64,7 @@ pub fn store(
         Creation { overwrite, attributes, at_most, segments, repeatable: true, resume: None };
     let Some(resumption) = resumption else {
         let report = pack(image, options, store.create(&key, creation)?, PackLog::none(), context)?;
-        return Ok(Stored { image_id, key: Some(key), outcome: StoreOutcome::Made(report) });
+        return Ok(Stored { image_id, outcome: StoreOutcome::Made(report) });
     };
     let (fingerprint, repeatable) = fingerprint(image, at_most);
     let (sparse, level, version) =
@@ -120,7 +118,7 @@ pub fn store(
         task.abort_uploads(store)?;
     }
     let outcome = task.end(outcome, &resumption, |_| Ok(()))?;
-    Ok(Stored { image_id, key: Some(key), outcome })
+    Ok(Stored { image_id, outcome })
 }
 
 /// The cells of earlier runs, and a function that records those of this run.

@@ -7,6 +7,7 @@
 //! arm there.
 
 mod device;
+#[cfg(feature = "internals")]
 mod memory;
 mod raw_file;
 mod scan;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use crate::base::{Error, Result};
 
 pub use device::DeviceSink;
+#[cfg(feature = "internals")]
 pub use memory::{MemorySink, MemorySource};
 pub use raw_file::{RawFileSink, RawFileSource};
 pub use scan::scan_zero_blocks;

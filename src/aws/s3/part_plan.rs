@@ -124,11 +124,6 @@ impl PartPlan {
     pub fn size_for(at_most: u64) -> u64 {
         part_size(at_most)
     }
-
-    /// Bytes of memory for parts.
-    pub fn memory(&self) -> u64 {
-        self.part_size * self.parts
-    }
 }
 
 /// The part size for which 10,000 parts suffice, in whole MiB.

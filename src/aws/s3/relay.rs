@@ -24,6 +24,7 @@ const PIECE: u64 = 256 << 20;
 #[derive(Clone, Debug)]
 pub struct ServerCopy {
     /// Length of the object.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "tests compare it"))]
     pub len: u64,
     /// Whether the service has equal checksums of both objects.
     pub checksum_compared: bool,

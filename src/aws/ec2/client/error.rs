@@ -29,6 +29,7 @@ impl Ec2Error {
     }
 
     /// The id of the request, for AWS's support.
+    #[cfg(feature = "internals")]
     pub fn request_id(&self) -> Option<&str> {
         self.0.extra(REQUEST_ID)
     }

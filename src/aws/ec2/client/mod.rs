@@ -61,8 +61,6 @@ pub struct Ec2Client(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     plugins: RuntimePlugins,
-    endpoint: Endpoint,
-    url: String,
 }
 
 impl Ec2Client {
@@ -87,22 +85,7 @@ impl Ec2Client {
         if config.credentials_provider().is_none() {
             plugins = plugins.with_client_plugin(NoAuthRuntimePluginV2::new());
         }
-        Ok(Self(Arc::new(Inner { plugins, endpoint: endpoint.clone(), url })))
-    }
-
-    /// The Region that requests are signed for.
-    pub fn region(&self) -> &str {
-        self.0.endpoint.region()
-    }
-
-    /// The URL that requests go to.
-    pub fn endpoint_url(&self) -> &str {
-        &self.0.url
-    }
-
-    /// Whether that URL was configured, and is not AWS's own for the Region.
-    pub fn has_custom_endpoint(&self) -> bool {
-        self.0.endpoint.is_custom()
+        Ok(Self(Arc::new(Inner { plugins })))
     }
 
     /// Asks for `action` once, and reads the answer as [`crate::aws::ec2_query::answer()`] does.
