@@ -16,7 +16,7 @@ use super::{Error, Result};
 ///
 /// It does not interrupt a system call. Code that may block for long waits for the token as well:
 /// with [`wait_timeout`](Self::wait_timeout) instead of a sleep, with
-/// [`cancelled`](Self::cancelled) in a future, with a [`Monitor`](super::Monitor) instead of a
+/// [`cancelled`](Self::cancelled) in a future, with a `Monitor` instead of a
 /// condition variable, and with [`on_cancel`](Self::on_cancel) elsewhere.
 #[derive(Clone, Default)]
 pub struct Cancel(Arc<Token>);

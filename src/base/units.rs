@@ -131,8 +131,7 @@ impl VolumeSize {
         self.blocks().div_ceil(GROUP_BLOCKS)
     }
 
-    /// The length of a block in bytes: [`BLOCK_BYTES`], less for a short last block, 0 beyond the
-    /// end.
+    /// The length of a block in bytes: 512 KiB, less for a short last block, 0 beyond the end.
     pub fn block_len(self, block: BlockIndex) -> u64 {
         self.0.saturating_sub(block.offset()).min(BLOCK_BYTES)
     }

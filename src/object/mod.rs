@@ -80,7 +80,7 @@ pub trait ObjectReader: Send + Sync {
 /// An object being written, front to back. It appears, whole, on `commit`; dropped without, it
 /// never existed.
 ///
-/// With a [`ResumableUpload`] a dropped writer leaves the uploaded bytes in place for a later run.
+/// With [`Creation::resume`] a dropped writer leaves the uploaded bytes in place for a later run.
 pub trait ObjectWriter: Send {
     /// Appends `bytes`. Bytes that the store already has are not sent again.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;

@@ -1,5 +1,7 @@
 //! Arguments, as clap parses them. It does not check more than their form.
 
+#![allow(rustdoc::invalid_html_tags, reason = "clap prints these texts to terminals")]
+
 mod aws;
 mod ec2;
 mod serve;

@@ -80,7 +80,7 @@ impl Drop for Prefetched {
 
 impl Archive {
     /// The volume of a snapshot id, or behind a device name such as `/dev/xvda`; an error of kind
-    /// `NotFound` if there is none. It caches [`DEFAULT_CELL_CACHE`] bytes of opened cells.
+    /// `NotFound` if there is none. It caches 64 MiB of opened cells.
     pub fn volume(&self, name: &str) -> Result<ArchiveVolume> {
         match self.index_of(name) {
             Some(index) => Ok(ArchiveVolume::new(self, index, DEFAULT_CELL_CACHE)),

@@ -47,7 +47,6 @@ impl<'a> PlannedCopy<'a> {
         resources: &Resources,
         is_remote: bool,
     ) -> Result<Self> {
-        let len = archive.reader().len();
         let uses = MemoryUses {
             level: 1,
             incoming: if is_remote { Incoming::Archive } else { Incoming::Local },
@@ -57,6 +56,7 @@ impl<'a> PlannedCopy<'a> {
         let (upload, memory, aws) = match &facts {
             #[cfg(feature = "aws")]
             Some(facts) => {
+                let len = archive.reader().len();
                 let mut aws = AwsUse::default();
                 let (upload, memory) = UploadPlan::new(facts, (len, Vec::new()), resources, uses)?;
                 upload.add_calls(facts, &mut aws.calls);
