@@ -166,7 +166,7 @@ fn a_raw_file_has_to_have_the_size_that_the_metadata_says() {
     document["Snapshots"][0]["VolumeSize"] = json!(2);
     sandbox.write("image/image.json", document.to_string());
     let words = [
-        "has not the size that image.json says",
+        "the size of the raw disk is not the one in image.json",
         &format!("snapshot: {ROOT}"),
         "volume size gib: 2",
         "hint: check that the file is whole",
