@@ -23,6 +23,9 @@ START_SECONDS = 30
 # The drain timeout is 10 seconds for clients; tasks note their progress.
 STOP_SECONDS = 30
 
+# Held while the environment of the process is another.
+ENVIRONMENT_LOCK = threading.Lock()
+
 
 class Endpoint:
     """One server. Its AWS is that of `environment`; the AWS of its clients is the server itself."""
@@ -59,8 +62,10 @@ class Endpoint:
         return {**self.environment, "AWS_ENDPOINT_URL_EC2": self.url, **changes}
 
     def client(self, service="ec2", config=None, **changes):
-        """boto3 as in a script: configured by the environment alone."""
-        with unittest.mock.patch.dict(os.environ, self.variables(**changes)):
+        """boto3 as in a script: configured by the environment alone, which is the process's: one
+        thread at a time may change it.
+        """
+        with ENVIRONMENT_LOCK, unittest.mock.patch.dict(os.environ, self.variables(**changes)):
             return boto3.Session().client(service, config=config)
 
     def kill(self):
