@@ -32,6 +32,11 @@ impl Remote {
         Self(Session::new(observer.clone(), settings.cancel.clone()))
     }
 
+    /// Makes the connections of use cases that choose their own services.
+    pub(super) fn session(&self) -> &Session {
+        &self.0
+    }
+
     /// EC2's control plane with these credentials.
     pub(super) fn control(&self, access: &Access, link: &LinkArgs) -> Result<Ec2Connection> {
         self.0.ec2(access, &link.settings()?)

@@ -2,9 +2,13 @@
 //!
 //! It does not know the command line.
 
+#[cfg(feature = "aws")]
+mod clean;
 mod copy;
 mod extract;
 mod inspect;
+#[cfg(feature = "server")]
+mod list_tasks;
 mod plan;
 mod records;
 mod restore;
@@ -16,11 +20,15 @@ mod target;
 mod tasks;
 mod verify;
 
+#[cfg(feature = "aws")]
+pub use clean::{CleanAccess, CleanOptions, Cleaned, Leftover, clean};
 pub use copy::{Copied, copy, copy_stream};
 pub use extract::{
     Extracted, VolumeName, VolumeRange, extract, extract_range, extract_to_stream, plan_extract,
 };
 pub use inspect::{Inspection, MapCell, VolumeInspection, inspect, inspect_stream};
+#[cfg(feature = "server")]
+pub use list_tasks::{ListedTask, list_tasks};
 pub use plan::{
     AwsUse, Calls, CopyPlan, Destination, EbsReads, EbsUse, Existing, PlannedCopy, PlannedRestore,
     PlannedStore, PlannedVolume, PlannedVolumes, RestorePlan, S3Use, Service, StoreOptions,

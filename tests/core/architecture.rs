@@ -203,9 +203,6 @@ fn files_stay_readable() {
     }
 }
 
-/// Rooms that the drawing leaves out, because they are going away.
-const NOT_DRAWN: [&str; 1] = ["setup"];
-
 /// The groups of the drawing in `docs/architecture.md`, highest first, and the rooms of each. The
 /// cells of a line are separated by two spaces or more.
 fn drawn_groups() -> Vec<Vec<String>> {
@@ -240,8 +237,8 @@ fn the_drawing_shows_every_room_in_its_group() {
         );
         groups.iter().position(holds).expect("counted")
     };
-    for (room, uses) in LAYERS.iter().filter(|(room, _)| !NOT_DRAWN.contains(room)) {
-        for used in uses.iter().filter(|used| !NOT_DRAWN.contains(used)) {
+    for (room, uses) in &LAYERS {
+        for used in *uses {
             assert!(
                 group_of(used) >= group_of(room),
                 "{room} is drawn below {used}, which it uses"

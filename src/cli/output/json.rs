@@ -2,16 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::commands::clean::Leftover;
-use super::super::commands::tasks::Entry;
 use super::super::hints::hint;
 use crate::aws::s3::S3Location;
-use crate::base::{BLOCK_BYTES, Error, ErrorCode, Result, hex, rfc3339};
+use crate::base::{BLOCK_BYTES, Error, ErrorCode, Result, TaskKind, hex, rfc3339};
 use crate::format::{Footer, VolumeEntry};
 use crate::object::Listed;
 use crate::ops::{
-    Copied, Extracted, Inspection, Restored, StoreOutcome, Stored, TaskProgress, Verified,
-    shell_line,
+    Copied, Extracted, Inspection, Leftover, ListedTask, Restored, StoreOutcome, Stored,
+    TaskProgress, Verified, shell_line,
 };
 use crate::taskdb::TaskRow;
 
@@ -144,11 +142,11 @@ pub(in super::super) fn listed(found: &Listed) -> Value {
 }
 
 /// Shaped like the answer of DescribeStoreImageTasks; what is not a store stands beside it.
-pub(in super::super) fn tasks(found: &[Entry]) -> Value {
-    let one = |entry: &Entry| {
+pub(in super::super) fn tasks(found: &[ListedTask]) -> Value {
+    let one = |entry: &ListedTask| {
         let mut members = match entry {
-            Entry::Unfinished(task, _) => unfinished(task),
-            Entry::Recorded(row) => recorded(row),
+            ListedTask::Unfinished(task, _) => unfinished(task),
+            ListedTask::Recorded(row) => recorded(row),
         };
         let row = entry.row();
         members["StoreTaskState"] = json!(entry.state());
@@ -165,12 +163,13 @@ pub(in super::super) fn tasks(found: &[Entry]) -> Value {
         members["RestoredImageId"] = json!(row.and_then(|row| row.restored_id.as_ref()));
         members
     };
-    let of =
-        |kind: &str| found.iter().filter(|entry| entry.kind() == kind).map(one).collect::<Vec<_>>();
+    let of = |kind: TaskKind| {
+        found.iter().filter(|entry| entry.kind() == kind).map(one).collect::<Vec<_>>()
+    };
     json!({
-        "StoreImageTaskResults": of("store"),
-        "RestoreImageTaskResults": of("restore"),
-        "CopyTaskResults": of("copy"),
+        "StoreImageTaskResults": of(TaskKind::Store),
+        "RestoreImageTaskResults": of(TaskKind::Restore),
+        "CopyTaskResults": of(TaskKind::Copy),
     })
 }
 

@@ -1,14 +1,12 @@
 //! Results as text for people. Not an interface: scripts use JSON.
 
-use super::super::commands::clean::Leftover;
-use super::super::commands::tasks::Entry;
 use crate::base::{BLOCK_BYTES, Error, TaskState, hex, human_bytes, rfc3339};
 use crate::format::{Footer, VolumeEntry};
 use crate::image::ImageDocument;
 use crate::object::Listed;
 use crate::ops::{
-    Copied, Extracted, Inspection, MapCell, Restored, StoreOutcome, Stored, TaskProgress, Verified,
-    VolumeInspection, shell_line,
+    Copied, Extracted, Inspection, Leftover, ListedTask, MapCell, Restored, StoreOutcome, Stored,
+    TaskProgress, Verified, VolumeInspection, shell_line,
 };
 use crate::taskdb::{Origin, TaskRow};
 
@@ -95,13 +93,13 @@ pub(in super::super) fn listed_text(found: &Listed) -> String {
     )
 }
 
-pub(in super::super) fn tasks_text(found: &[Entry]) -> String {
+pub(in super::super) fn tasks_text(found: &[ListedTask]) -> String {
     if found.is_empty() {
         return "no tasks\n".to_owned();
     }
-    let one = |entry: &Entry| match entry {
-        Entry::Unfinished(task, row) => unfinished_text(task, row.as_ref()),
-        Entry::Recorded(row) => recorded_text(row),
+    let one = |entry: &ListedTask| match entry {
+        ListedTask::Unfinished(task, row) => unfinished_text(task, row.as_ref()),
+        ListedTask::Recorded(row) => recorded_text(row),
     };
     found.iter().map(one).collect()
 }

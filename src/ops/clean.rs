@@ -1,0 +1,201 @@
+//! Leftovers of unfinished work: uploads, snapshots and partial volumes, found and removed.
+//!
+//! It does not remove the leftovers of a task that a process works on.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::{TaskProgress, describe_tasks};
+use crate::aws::ec2::delete_snapshot;
+use crate::aws::s3::{ObjectOptions, S3Location};
+use crate::aws::{Access, RequestSettings, Session};
+use crate::base::{Error, Result, TaskKind, TaskState, rfc3339};
+use crate::checkpoint::StateDirectory;
+use crate::image::ImageDirectoryWriter;
+
+/// A leftover of unfinished work.
+#[derive(Clone, Debug)]
+pub struct Leftover {
+    /// An upload, a snapshot, or partial volumes.
+    pub what: &'static str,
+    /// Its URL, id or path.
+    pub place: String,
+    /// The id of an upload.
+    pub upload_id: Option<String>,
+    /// Begin of the work: RFC 3339, UTC.
+    pub begun: String,
+    /// Whether a task file of this machine names it, so that the work can be continued.
+    pub ours: bool,
+    /// Whether it was removed.
+    pub removed: bool,
+}
+
+/// The leftovers to look for, and whether they are removed.
+pub struct CleanOptions {
+    /// Leftovers of work that began later are left out.
+    pub began_before: Option<SystemTime>,
+    /// Uploads of other machines are looked for below this prefix.
+    pub uploads_below: Option<S3Location>,
+    /// Leftovers of this machine are removed.
+    pub abort: bool,
+    /// With `abort`, uploads of other machines are removed as well.
+    pub others: bool,
+}
+
+/// The leftovers that were found, and the first error: a leftover that cannot be removed does not
+/// hide the others.
+pub struct Cleaned {
+    /// The leftovers, those of this machine first.
+    pub leftovers: Vec<Leftover>,
+    /// The first failure to remove leftovers of a task.
+    pub failed: Option<Error>,
+}
+
+/// The connections with which leftovers in AWS are found and removed.
+pub struct CleanAccess<'a> {
+    /// Makes the connections.
+    pub session: &'a Session,
+    /// Retries, timeouts and limits.
+    pub settings: RequestSettings,
+    /// Members that are set come before those that the task noted.
+    pub access: Access,
+}
+
+/// Finds leftovers, and removes them if `options` ask for it. Errors: the state directory or the
+/// bucket cannot be listed, or an upload of another machine cannot be aborted.
+pub fn clean(
+    directory: &StateDirectory,
+    options: &CleanOptions,
+    aws: &CleanAccess<'_>,
+) -> Result<Cleaned> {
+    let newest = options.began_before.map(rfc3339);
+    let old_enough = |begun: &str| newest.as_deref().is_none_or(|newest| begun < newest);
+    let tasks = describe_tasks(directory)?;
+    let mut cleaned = Cleaned { leftovers: Vec::new(), failed: None };
+    let is_over = |task: &&TaskProgress| {
+        task.state == TaskState::Failed && old_enough(&task.entry.header.started)
+    };
+    for task in tasks.iter().filter(is_over) {
+        if let Err(error) = clean_task(task, options.abort, aws, &mut cleaned.leftovers) {
+            cleaned.failed.get_or_insert(error);
+        }
+    }
+    let Some(prefix) = &options.uploads_below else { return Ok(cleaned) };
+    let store = aws.session.bucket(
+        &prefix.bucket,
+        aws.access.clone(),
+        &aws.settings,
+        ObjectOptions::default(),
+    )?;
+    let is_known =
+        |id: &str| tasks.iter().flat_map(|task| &task.uploads).any(|known| known.upload_id == id);
+    let mut uploads = Vec::new();
+    store.open_uploads(&prefix.key, &mut |upload| {
+        let is_archive = upload.key.ends_with(".bin");
+        if is_archive && !is_known(&upload.upload_id) && old_enough(&upload.initiated) {
+            uploads.push(upload);
+        }
+        Ok(())
+    })?;
+    for upload in uploads {
+        let removed = options.abort && options.others;
+        if removed {
+            store.abort_upload(&upload.key, &upload.upload_id)?;
+        }
+        let place = S3Location { bucket: prefix.bucket.clone(), key: upload.key };
+        cleaned.leftovers.push(Leftover {
+            what: "upload",
+            place: place.to_string(),
+            upload_id: Some(upload.upload_id),
+            begun: upload.initiated,
+            ours: false,
+            removed,
+        });
+    }
+    Ok(cleaned)
+}
+
+/// Lists the leftovers of a task, and with `abort` removes them.
+fn clean_task(
+    task: &TaskProgress,
+    abort: bool,
+    aws: &CleanAccess<'_>,
+    found: &mut Vec<Leftover>,
+) -> Result<()> {
+    let header = &task.entry.header;
+    // A process that continues the task in this moment keeps its leftovers.
+    let lock = if abort { task.entry.lock()? } else { None };
+    if abort && lock.is_none() {
+        return Ok(());
+    }
+    let leftover = |what: &'static str, place: String| Leftover {
+        what,
+        place,
+        upload_id: None,
+        begun: header.started.clone(),
+        ours: true,
+        removed: false,
+    };
+    for upload in &task.uploads {
+        let place = S3Location { bucket: upload.bucket.clone(), key: upload.key.clone() };
+        found.push(Leftover {
+            upload_id: Some(upload.upload_id.clone()),
+            ..leftover("upload", place.to_string())
+        });
+        if abort {
+            let access = aws.access_at(&upload.endpoint, &upload.region, upload.profile.as_deref());
+            let store = aws.session.bucket(
+                &upload.bucket,
+                access,
+                &aws.settings,
+                ObjectOptions::default(),
+            )?;
+            store.abort_upload(&upload.key, &upload.upload_id)?;
+            mark_removed(found);
+        }
+    }
+    for snapshot in &task.snapshots {
+        let place = format!("{} in {}", snapshot.snapshot_id, snapshot.region);
+        found.push(leftover("snapshot", place));
+        if abort {
+            let profile = snapshot.profile.as_deref();
+            let access = aws.access_at(&snapshot.ec2_endpoint, &snapshot.region, profile);
+            let ec2 = aws.session.ec2(&access, &aws.settings)?;
+            match (delete_snapshot(&ec2, &snapshot.snapshot_id)?, found.last_mut()) {
+                (true, _) => mark_removed(found),
+                // The restore was killed after its image was registered.
+                (false, Some(last)) => last.what = "snapshot that an image uses",
+                (false, None) => {}
+            }
+        }
+    }
+    // A directory is named by its absolute path, EC2 by its Region.
+    if header.kind == TaskKind::Restore && Path::new(&header.target).is_absolute() {
+        found.push(leftover("partial volumes", header.target.clone()));
+        if abort {
+            ImageDirectoryWriter::remove_partial(Path::new(&header.target), &header.tag())?;
+            mark_removed(found);
+        }
+    }
+    if abort { task.entry.remove() } else { Ok(()) }
+}
+
+/// The last leftover was removed.
+fn mark_removed(found: &mut [Leftover]) {
+    if let Some(last) = found.last_mut() {
+        last.removed = true;
+    }
+}
+
+impl CleanAccess<'_> {
+    /// The service that a task noted, unless another is asked for.
+    fn access_at(&self, endpoint: &str, region: &str, profile: Option<&str>) -> Access {
+        let noted = Some(endpoint.to_owned()).filter(|endpoint| !endpoint.is_empty());
+        Access {
+            endpoint_url: self.access.endpoint_url.clone().or(noted),
+            region: self.access.region.clone().or_else(|| Some(region.to_owned())),
+            profile: self.access.profile.clone().or_else(|| profile.map(ToOwned::to_owned)),
+            ..self.access.clone()
+        }
+    }
+}
