@@ -17,7 +17,7 @@ pub use code::ErrorCode;
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What sort of failure it is. It decides the exit code of the program, so adding a kind is a
+/// The sort of a failure. It decides the exit code of the program, so adding a kind is a
 /// change of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -272,7 +272,7 @@ impl Error {
         self
     }
 
-    /// The same as another kind: whoever made the request knows better what a refusal means.
+    /// Changes the kind: the caller of a request knows better what a refusal means.
     #[must_use]
     pub fn as_kind(mut self, kind: ErrorKind) -> Self {
         self.0.kind = kind;
@@ -322,7 +322,7 @@ impl Error {
         self.0.retry
     }
 
-    /// What could not be done.
+    /// The sentence on the step that failed.
     pub fn message(&self) -> &str {
         &self.0.message
     }
@@ -332,8 +332,8 @@ impl Error {
         &self.0.context
     }
 
-    /// The value of one fact, for tests and for printing: decisions use [`code`](Self::code) and the
-    /// typed members.
+    /// The value of one fact, for tests and for printing: decisions use [`code`](Self::code) and
+    /// the typed members.
     #[doc(hidden)]
     pub fn fact(&self, key: &str) -> Option<&str> {
         self.0.context.iter().find(|(k, _)| *k == key).map(|(_, v)| v.as_str())

@@ -182,7 +182,7 @@ pub(super) fn deliver(
     run.map_or(Ok(()), |run| run.write(raw, record, sink))
 }
 
-/// What a sink gets of a cell with this record.
+/// The blocks that a sink gets of a cell with this record.
 pub(super) fn delivered(record: &CellRecord) -> Delivered<'_> {
     Delivered::new(
         record.address,
@@ -191,7 +191,7 @@ pub(super) fn delivered(record: &CellRecord) -> Delivered<'_> {
     )
 }
 
-/// Blocks that stand side by side in the volume and in the cell, and have one state.
+/// Blocks that are neighbours in the volume and in the cell, and have one state.
 struct Run {
     offset: u64,
     raw: std::ops::Range<usize>,

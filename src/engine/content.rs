@@ -1,5 +1,5 @@
-//! What an image holds, as one digest, without packing it: to tell whether an archive of it exists
-//! already.
+//! The digest of an image's content, without packing it: it shows whether an archive of the image
+//! exists already.
 
 use std::sync::Arc;
 
@@ -102,16 +102,16 @@ fn digest(job: DigestJob, buffer: &mut [u8]) -> Result<CellDigest> {
     let size = job.source.size();
     let (mut data, mut bytes) = (0, 0);
     let mut inputs: Vec<&[u8]> = Vec::with_capacity(8);
-    for (bit, place) in bits_of(job.present).zip(buffer.chunks_mut(BLOCK)) {
+    for (bit, slice) in bits_of(job.present).zip(buffer.chunks_mut(BLOCK)) {
         let block = BlockIndex(job.address.first_block().0 + bit);
         let len = size.block_len(block) as usize;
-        job.source.read_at(block.offset(), &mut place[..len])?;
+        job.source.read_at(block.offset(), &mut slice[..len])?;
         // A short last block is hashed as if padded.
-        place[len..].fill(0);
+        slice[len..].fill(0);
         bytes += len as u64;
-        if !zero::is_zero(place) {
+        if !zero::is_zero(slice) {
             data |= 1 << bit;
-            inputs.push(place);
+            inputs.push(slice);
         }
     }
     let mut digests = vec![[0; 32]; inputs.len()];

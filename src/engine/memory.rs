@@ -58,7 +58,7 @@ pub enum Incoming {
     Both,
 }
 
-/// What takes memory in an operation, beside its threads.
+/// The uses of memory of an operation, beside its threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUses {
     /// Compression level; 0 for operations that do not compress.
@@ -198,7 +198,8 @@ impl Resources {
     }
 }
 
-/// Memory of the seek table of an archive with so many cells: none if it would have too many frames.
+/// Memory of the seek table of an archive with so many cells: none if it would have too many
+/// frames.
 pub fn seek_table_memory(cells: u64) -> u64 {
     cells.min(MAX_SEEK_FRAMES / 2) * FrameLog::CELL_MEMORY
 }
@@ -242,13 +243,13 @@ impl Plan {
 
     /// How many of `count` such operations fit into the memory in parallel, and the plan of each.
     pub fn divided(&self, count: usize) -> (usize, Self) {
-        let share = |lanes: usize| {
-            let threads = (self.threads / lanes).max(1);
-            let more = (lanes * threads).saturating_sub(self.threads) as u64
+        let share = |workers: usize| {
+            let threads = (self.threads / workers).max(1);
+            let more = (workers * threads).saturating_sub(self.threads) as u64
                 * (WORKER + codec_memory(self.level));
-            let in_flight = self.in_flight.checked_sub(more)? / lanes as u64;
+            let in_flight = self.in_flight.checked_sub(more)? / workers as u64;
             let enough = in_flight >= least_in_flight(threads as u64, self.reserve);
-            enough.then_some((lanes, Self { threads, in_flight, ..*self }))
+            enough.then_some((workers, Self { threads, in_flight, ..*self }))
         };
         (2..=count).rev().find_map(share).unwrap_or((1, *self))
     }
@@ -348,10 +349,13 @@ mod tests {
         for (threads, memory) in [(2, 64 * MIB), (2, 256 * MIB), (16, 1 << 30)] {
             let whole = Plan::new(threads, memory, 1).expect("a plan");
             for count in [1, 2, 4, 64] {
-                let (lanes, plan) = whole.divided(count);
-                assert!((1..=count.max(1)).contains(&lanes) && plan.threads >= 1);
-                let fixed = (lanes * plan.threads) as u64 * (WORKER + codec_memory(1));
-                assert!(BASE + fixed + lanes as u64 * plan.in_flight <= memory, "{lanes} {plan:?}");
+                let (workers, plan) = whole.divided(count);
+                assert!((1..=count.max(1)).contains(&workers) && plan.threads >= 1);
+                let fixed = (workers * plan.threads) as u64 * (WORKER + codec_memory(1));
+                assert!(
+                    BASE + fixed + workers as u64 * plan.in_flight <= memory,
+                    "{workers} {plan:?}"
+                );
             }
         }
         assert_eq!(Plan::new(2, 256 * MIB, 1).expect("a plan").divided(4).0, 4);

@@ -1,4 +1,4 @@
-//! What is kept of a cell that was restored, so that it need not be fetched again.
+//! The notes on a restored cell, with which the next run need not fetch it again.
 
 use super::LoggedCell;
 use crate::base::{Bitmap8, BlockIndex, CellAddress, Result, VolumeSize, bits_of};
@@ -15,7 +15,7 @@ pub struct WrittenCell {
     pub address: CellAddress,
     /// The digest of the digests of its data blocks.
     pub content: Digest,
-    /// Those digests, for targets that cannot be read back.
+    /// The block digests, for targets that cannot be read back.
     pub digests: Vec<Digest>,
 }
 
@@ -77,9 +77,9 @@ pub(super) fn read_back(
     // A short last block is hashed as if padded.
     buffer.clear();
     buffer.resize(data.count_ones() as usize * BLOCK, 0);
-    for (bit, place) in bits_of(data).zip(buffer.chunks_mut(BLOCK)) {
+    for (bit, slice) in bits_of(data).zip(buffer.chunks_mut(BLOCK)) {
         let block = BlockIndex(address.first_block().0 + bit);
-        if !sink.read_back(block.offset(), &mut place[..size.block_len(block) as usize])? {
+        if !sink.read_back(block.offset(), &mut slice[..size.block_len(block) as usize])? {
             return Ok(None);
         }
     }

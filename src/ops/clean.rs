@@ -19,14 +19,14 @@ pub struct Leftover {
     /// An upload, a snapshot, or partial volumes.
     pub what: &'static str,
     /// Its URL, id or path.
-    pub place: String,
+    pub location: String,
     /// The id of an upload.
     pub upload_id: Option<String>,
     /// Begin of the work: RFC 3339, UTC.
     pub begun: String,
     /// Whether a task file of this machine names it, so that the work can be continued.
     pub ours: bool,
-    /// Whether it was removed.
+    /// True if it was removed.
     pub removed: bool,
 }
 
@@ -102,10 +102,10 @@ pub fn clean(
         if removed {
             store.abort_upload(&upload.key, &upload.upload_id)?;
         }
-        let place = S3Location { bucket: prefix.bucket.clone(), key: upload.key };
+        let location = S3Location { bucket: prefix.bucket.clone(), key: upload.key };
         cleaned.leftovers.push(Leftover {
             what: "upload",
-            place: place.to_string(),
+            location: location.to_string(),
             upload_id: Some(upload.upload_id),
             begun: upload.initiated,
             ours: false,
@@ -128,19 +128,19 @@ fn clean_task(
     if abort && lock.is_none() {
         return Ok(());
     }
-    let leftover = |what: &'static str, place: String| Leftover {
+    let leftover = |what: &'static str, location: String| Leftover {
         what,
-        place,
+        location,
         upload_id: None,
         begun: header.started.clone(),
         ours: true,
         removed: false,
     };
     for upload in &task.uploads {
-        let place = S3Location { bucket: upload.bucket.clone(), key: upload.key.clone() };
+        let location = S3Location { bucket: upload.bucket.clone(), key: upload.key.clone() };
         found.push(Leftover {
             upload_id: Some(upload.upload_id.clone()),
-            ..leftover("upload", place.to_string())
+            ..leftover("upload", location.to_string())
         });
         if abort {
             let access = aws.access_at(&upload.endpoint, &upload.region, upload.profile.as_deref());
@@ -155,8 +155,8 @@ fn clean_task(
         }
     }
     for snapshot in &task.snapshots {
-        let place = format!("{} in {}", snapshot.snapshot_id, snapshot.region);
-        found.push(leftover("snapshot", place));
+        let location = format!("{} in {}", snapshot.snapshot_id, snapshot.region);
+        found.push(leftover("snapshot", location));
         if abort {
             let profile = snapshot.profile.as_deref();
             let access = aws.access_at(&snapshot.ec2_endpoint, &snapshot.region, profile);

@@ -13,14 +13,14 @@ const MAP_CELLS: u64 = 128;
 /// windows alone.
 const MAP_INDEX_LIMIT: u64 = 64 << 20;
 
-/// What an archive holds.
+/// The content of an archive.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// The metadata.
     pub document: ImageDocument,
     /// Length of the archive.
     pub archive_len: u64,
-    /// What made the frames.
+    /// The codec of the frames.
     pub codec: Codec,
     /// Tool and version that made the archive.
     pub writer: String,
@@ -33,7 +33,7 @@ pub struct Inspection {
 /// A volume of an archive.
 #[derive(Clone, Debug)]
 pub struct VolumeInspection {
-    /// What the manifest says of it.
+    /// Its entry in the manifest.
     pub entry: VolumeEntry,
     /// Bytes of archive for its cells and their index.
     pub stored: u64,

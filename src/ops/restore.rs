@@ -182,7 +182,10 @@ pub fn restore_stream(
         make: Option<F>,
         target: Arc<Mutex<Option<Box<dyn ImageWriter>>>>,
     }
-    impl<F: FnOnce(&ImageDocument) -> Result<Box<dyn ImageWriter>> + Send> StreamSinks for Sinks<F> {
+    impl<F> StreamSinks for Sinks<F>
+    where
+        F: FnOnce(&ImageDocument) -> Result<Box<dyn ImageWriter>> + Send,
+    {
         fn begin(&mut self, document: &ImageDocument) -> Result<()> {
             let make = self.make.take().ok_or_else(|| Error::internal("a stream began twice"))?;
             *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Some(make(document)?);

@@ -34,7 +34,9 @@ pub(super) fn server_copy(
         }
         Ok(copied) if !copied.checksum_compared => {
             let message =
-                "the service copied the bytes and keeps no checksum that could be compared: `amistore verify` reads them".to_owned();
+                "the service copied the bytes and keeps no checksum that could be compared: \
+                 `amistore verify` reads them"
+                    .to_owned();
             context.observer.note(&Event::Warning { message });
         }
         copied => {

@@ -219,7 +219,7 @@ pub(in super::super) fn cleaned(found: &[Leftover]) -> Value {
     let one = |leftover: &Leftover| {
         json!({
             "What": leftover.what,
-            "Place": leftover.place,
+            "Place": leftover.location,
             "UploadId": leftover.upload_id,
             "Begun": leftover.begun,
             "Remembered": leftover.ours,

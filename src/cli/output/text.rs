@@ -171,7 +171,10 @@ pub(in super::super) fn cleaned_text(found: &[Leftover], asked: bool) -> String 
         let verb = if leftover.removed { "removed " } else { "" };
         let id = leftover.upload_id.as_ref().map(|id| format!(", upload {id}")).unwrap_or_default();
         let whose = if leftover.ours { "" } else { ", not remembered here" };
-        format!("{verb}{} {}, begun {}{id}{whose}\n", leftover.what, leftover.place, leftover.begun)
+        format!(
+            "{verb}{} {}, begun {}{id}{whose}\n",
+            leftover.what, leftover.location, leftover.begun
+        )
     };
     let mut text: String = found.iter().map(one).collect();
     if !asked {

@@ -124,8 +124,8 @@ impl<K: Copy + Eq + Hash, V, R> Cache<K, V, R> {
         }
     }
 
-    /// Reserves the room of a value that is not there. Values are evicted for it, other reservations
-    /// are not. Returns false if there is no room.
+    /// Reserves the room of a value that is not there. Values are evicted for it, other
+    /// reservations are not. Returns false if there is no room.
     pub(super) fn reserve(&self, key: K, weight: u64, make: impl FnOnce() -> R) -> bool {
         let mut dropped = Vec::new();
         let mut state = self.lock();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_of_one_thread_is_the_error_of_all_and_is_not_kept() {
+    fn the_error_of_one_thread_is_the_error_of_all_and_is_not_cached() {
         let cache: Cache<u32, u32, ()> = Cache::new(10);
         let (made, ready) = (AtomicUsize::new(0), Barrier::new(2));
         std::thread::scope(|scope| {

@@ -38,7 +38,8 @@ impl Archive {
 
 pub(in super::super) fn two_views() -> Error {
     Error::corrupt(
-        "the tar header of a volume does not say what the index says: stock tools would see another disk",
+        "the tar header of a volume does not say what the index says: stock tools would see \
+         another disk",
     )
 }
 

@@ -68,7 +68,7 @@ pub(in super::super) fn other_zstd_data() -> Error {
 }
 
 /// In a stream the first frame is all there is to judge by: one that the format does not allow is
-/// somebody else's, one that is damaged may be ours.
+/// of another program, one that is damaged may be ours.
 pub(in super::super) fn explain_first_frame(error: Error) -> Error {
     if error.is(ErrorCode::ForeignFrame) { other_zstd_data().because(error) } else { error }
 }

@@ -47,14 +47,14 @@ impl IndexedCell {
         self.entry.present & !self.entry.fill
     }
 
-    /// Whether a block that holds data lies in `len` bytes of the volume from `offset`, which lie in
-    /// the slot of the cell.
+    /// True if a block that holds data lies in `len` bytes of the volume from `offset`, which lie
+    /// in the slot of the cell.
     pub(in super::super) fn has_data_in(&self, offset: u64, len: u64) -> bool {
         self.runs_in(offset, len).any(|(holds_data, _)| holds_data)
     }
 
-    /// Divides `len` bytes of the volume from `offset`, which lie in the slot of the cell, into runs
-    /// of blocks that hold data, or do not, each with its length in bytes.
+    /// Divides `len` bytes of the volume from `offset`, which lie in the slot of the cell, into
+    /// runs of blocks that hold data, or do not, each with its length in bytes.
     pub(in super::super) fn runs_in(
         &self,
         offset: u64,

@@ -130,7 +130,7 @@ impl ArchiveVolume {
         }))
     }
 
-    /// The same volume with an empty cache that holds at most `bytes` of opened cells, and at least
+    /// This volume with an empty cache that holds at most `bytes` of opened cells, and at least
     /// one cell (4 MiB). Every thread that reads needs as much as one stored cell beside it.
     #[must_use]
     pub fn with_cell_cache(&self, bytes: u64) -> Self {
@@ -307,8 +307,8 @@ impl ArchiveVolume {
             .at("archive", self.0.archive.reader().name())
     }
 
-    /// Calls `visit` for each part of a range of the volume: the slot, the offset in the volume, and
-    /// the part of `buffer` that it fills.
+    /// Calls `visit` for each part of a range of the volume: the slot, the offset in the volume,
+    /// and the part of `buffer` that it fills.
     fn for_each_part(
         offset: u64,
         mut buffer: &mut [u8],

@@ -131,7 +131,7 @@ impl Destination {
         }
     }
 
-    /// The same destination, with `bytes` bytes of memory for parts of an upload.
+    /// This destination with `bytes` bytes of memory for parts of an upload.
     pub(super) fn with_part_memory(self, bytes: u64) -> Self {
         #[cfg(feature = "aws")]
         if let Self::Bucket(mut bucket) = self {

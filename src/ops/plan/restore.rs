@@ -110,7 +110,7 @@ impl<'a> PlannedRestore<'a> {
     }
 }
 
-/// What takes memory when an archive is restored.
+/// The uses of memory when an archive is restored.
 fn memory_uses(archive: &Archive, is_remote: bool, to_ebs: bool) -> MemoryUses {
     let root = archive.root();
     let map = |(index, volume): (usize, &crate::format::VolumeEntry)| {

@@ -58,7 +58,7 @@ pub struct PlannedVolume {
     pub id: SnapshotId,
     /// Its size.
     pub size: VolumeSize,
-    /// Blocks that are read: all that were written, as long as nobody looks for zeros in them.
+    /// Blocks that are read: all that were written, unless zeros are looked for in them.
     pub blocks: u64,
     /// Runs of blocks that are stored.
     pub extents: u64,
@@ -133,7 +133,7 @@ impl PlannedVolumes {
         self.volumes.iter().map(|volume| volume.blocks).sum()
     }
 
-    /// What takes memory when the volumes are packed.
+    /// The uses of memory when the volumes are packed.
     fn memory_uses(&self, level: i32, reads_ebs: bool) -> MemoryUses {
         let maps = self.volumes.iter().map(|volume| volume.map_memory.0).sum();
         let largest = self.volumes.iter().map(|volume| volume.map_memory.1).max().unwrap_or(0);
@@ -270,7 +270,7 @@ impl<'a> PlannedStore<'a> {
     }
 }
 
-/// What takes memory in the store of the smallest image from EC2 to a bucket.
+/// The uses of memory in the store of the smallest image from EC2 to a bucket.
 #[cfg(feature = "aws")]
 pub fn smallest_store(level: i32) -> MemoryUses {
     let parts = 2 * crate::aws::s3::PartPlan::size_for(0);
