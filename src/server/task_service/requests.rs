@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{Refusal, RestoreRequest, StoreRequest};
 use super::{Shared, refusal};
+use crate::aws::Compute;
 use crate::aws::ec2::{Ec2Destination, Ec2Image, Ec2Options, Edits};
 use crate::aws::s3::{S3Location, S3Store};
 use crate::base::{Error, ErrorKind, ImageId, Result, TaskKind, check_image_name, random_id};
@@ -53,10 +54,7 @@ impl Shared {
         dry_run: bool,
     ) -> Result<String, Refusal> {
         let (id, bucket) = (&request.image_id, &request.bucket);
-        let compute = &self.compute;
         let scope = self.scope().map_err(|error| Refusal::from(&error))?;
-        let size = Ec2Image::examine(&compute.ec2, &compute.ebs, &compute.quotas, id)
-            .map_err(|error| Refusal::from(&error))?;
         let object_key = format!("{}{id}.bin", request.prefix);
         let location = S3Location { bucket: bucket.clone(), key: object_key.clone() };
         let store = self.bucket(bucket);
@@ -66,13 +64,12 @@ impl Shared {
             object_key: object_key.clone(),
             tags: request.tags.clone(),
         };
-        let task = NewTask {
+        let mut task = NewTask {
             image_id: Some(id.to_string()),
             bucket: Some(bucket.clone()),
             object_key: Some(object_key.clone()),
             request: Some(json(&work)?),
             scope: Some(scope.to_owned()),
-            size,
             ..NewTask::new(
                 TaskKind::Store,
                 Origin::Server,
@@ -81,6 +78,12 @@ impl Shared {
             )
         };
         let rules = self.rules(self.settings.limits.store_bytes);
+        // Before the image is examined: a listing of a snapshot makes the block tokens of a store
+        // that reads it invalid.
+        self.check(&task, &rules)?;
+        let Compute { ec2, ebs, quotas } = &self.compute;
+        task.size =
+            Ec2Image::examine(ec2, ebs, quotas, id).map_err(|error| Refusal::from(&error))?;
         // `enqueue` checks this again; here it comes before the trial upload.
         self.check(&task, &rules)?;
         store
