@@ -10,10 +10,10 @@
 )]
 
 use core::arch::x86_64::{
-    __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_loadu_si128, _mm_set_epi8, _mm_setzero_si128,
-    _mm_sha256msg1_epu32, _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8,
-    _mm_shuffle_epi32, _mm_storeu_si128,
+    __m128i, _mm_add_epi32, _mm_alignr_epi8, _mm_set_epi8, _mm_setzero_si128, _mm_sha256msg1_epu32,
+    _mm_sha256msg2_epu32, _mm_sha256rnds2_epu32, _mm_shuffle_epi8, _mm_shuffle_epi32,
 };
+use core::mem::transmute;
 
 use super::{Block, State};
 
@@ -89,11 +89,10 @@ fn compress_chains<const N: usize>(chains: [(&mut State, &[Block]); N], count: u
         blocks[l] = &chain[..count];
     }
 
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "`at` and `l` go through several arrays in step"
-    )]
-    for at in 0..count {
+    // `while` loops and no pointers: an unoptimised build calls a function for each step of an
+    // iterator and for each check of a pointer, which made hashing most of the time of the tests.
+    let mut at = 0;
+    while at < count {
         let (abef_before, cdgh_before) = (abef, cdgh);
         // The last sixteen schedule words of each chain: `w[q % 4][l]` holds words 4q to 4q + 3.
         let mut w = [[_mm_setzero_si128(); N]; 4];
@@ -103,7 +102,8 @@ fn compress_chains<const N: usize>(chains: [(&mut State, &[Block]); N], count: u
         macro_rules! quad {
             ($q:literal) => {{
                 let constants = load(&ROUND_CONSTANTS[$q]);
-                for l in 0..N {
+                let mut l = 0;
+                while l < N {
                     w[$q % 4][l] = if $q < 4 {
                         big_endian_words(&blocks[l][at], $q)
                     } else {
@@ -117,6 +117,7 @@ fn compress_chains<const N: usize>(chains: [(&mut State, &[Block]); N], count: u
                     cdgh[l] = _mm_sha256rnds2_epu32(cdgh[l], abef[l], wk);
                     let wk = _mm_shuffle_epi32::<0b1110>(wk);
                     abef[l] = _mm_sha256rnds2_epu32(abef[l], cdgh[l], wk);
+                    l += 1;
                 }
             }};
         }
@@ -137,10 +138,13 @@ fn compress_chains<const N: usize>(chains: [(&mut State, &[Block]); N], count: u
         quad!(14);
         quad!(15);
 
-        for l in 0..N {
+        let mut l = 0;
+        while l < N {
             abef[l] = _mm_add_epi32(abef[l], abef_before[l]);
             cdgh[l] = _mm_add_epi32(cdgh[l], cdgh_before[l]);
+            l += 1;
         }
+        at += 1;
     }
 
     for (l, (state, _)) in chains.into_iter().enumerate() {
@@ -151,30 +155,26 @@ fn compress_chains<const N: usize>(chains: [(&mut State, &[Block]); N], count: u
 
 /// Four words as a vector, the first in the lowest element.
 #[inline]
-#[target_feature(enable = "sse2")]
 fn load(words: &[u32; 4]) -> __m128i {
-    // SAFETY: the pointer is of a reference to 16 readable bytes, and this load takes any
-    // alignment.
-    unsafe { _mm_loadu_si128(words.as_ptr().cast()) }
+    // SAFETY: both types have 16 bytes, and every bit pattern is a value of a vector.
+    unsafe { transmute::<[u32; 4], __m128i>(*words) }
 }
 
 /// Undoes [`load`].
 #[inline]
-#[target_feature(enable = "sse2")]
 fn store(words: &mut [u32; 4], vector: __m128i) {
-    // SAFETY: the pointer is of a unique reference to 16 writable bytes, every bit pattern of
-    // which is a valid value, and this store takes any alignment.
-    unsafe { _mm_storeu_si128(words.as_mut_ptr().cast(), vector) }
+    // SAFETY: both types have 16 bytes, and every bit pattern is a value of four words.
+    *words = unsafe { transmute::<__m128i, [u32; 4]>(vector) };
 }
 
 /// The message words 4q to 4q + 3 of a block (`q` below 4), the first in the lowest element.
 #[inline]
 #[target_feature(enable = "sse2,ssse3")]
 fn big_endian_words(block: &Block, q: usize) -> __m128i {
-    let bytes: &[u8; 16] = &block.as_chunks().0[q];
-    // SAFETY: the pointer is of a reference to 16 readable bytes, and this load takes any
-    // alignment.
-    let raw = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+    // SAFETY: both types are 64 bytes, without padding and of alignment 1.
+    let quarters = unsafe { transmute::<&Block, &[[u8; 16]; 4]>(block) };
+    // SAFETY: both types have 16 bytes, and every bit pattern is a value of a vector.
+    let raw = unsafe { transmute::<[u8; 16], __m128i>(quarters[q]) };
     let swap = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
     _mm_shuffle_epi8(raw, swap)
 }
