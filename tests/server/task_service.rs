@@ -579,56 +579,57 @@ enum Last {
 
 #[test]
 fn a_restore_that_was_killed_anywhere_behind_its_registration_makes_no_second_image() {
-    for last in [Last::Registered, Last::Noted, Last::Forgotten] {
-        let site = Site::new();
-        let service = site.service();
-        let (_, key) = stored(&site, &service, "web");
-        // The first was a question whether it would be; the answer to the second does not come.
-        site.aws.fail(
-            AwsFault::on("RegisterImage", AwsFaultKind::Delay(Duration::from_secs(60))).nth(2),
-        );
-        let reserved =
-            service.create_restore(&restore_request(&key, "web again"), false).expect("taken on");
-        wait_until("the registration", || site.aws.images().len() == 2);
-        service.stop();
-        assert_eq!(
-            service.restored(&reserved).expect("no error").expect("ours").progress,
-            RestoreProgress::Pending
-        );
-        drop(service);
-        site.aws.clear_faults();
-        let id = site
-            .aws
-            .images()
-            .into_iter()
-            .find(|image| image.name == "web again")
-            .expect("there")
-            .id;
-        let state = StateDirectory::new(site.directory.path());
-        if last != Last::Registered {
-            let (task_db, killed) = (
-                TaskDb::open(state.path()).expect("a record"),
-                Owner::register(state.path()).expect("an owner"),
-            );
-            let scope = task_db.recent(1).expect("rows")[0].task.scope.clone().expect("a scope");
-            let row = task_db.claim(&scope, &killed).expect("no error").expect("the task");
-            task_db.note_image(row.id, &killed, &id).expect("notes");
-            if last == Last::Forgotten {
-                state.tasks().expect("tasks")[0].remove().expect("forgets");
-            }
+    // In parallel: each waits for the registration that has no answer.
+    std::thread::scope(|scope| {
+        for last in [Last::Registered, Last::Noted, Last::Forgotten] {
+            scope.spawn(move || registration_survives_a_kill(last));
         }
-        let sent = site.aws.count("PutSnapshotBlock");
-        let service = site.service();
-        let made = restored(&service, &reserved);
-        assert_eq!((made.progress, made.reason), (RestoreProgress::Available, None), "{last:?}");
-        assert_eq!(made.image_id.as_ref().map(ImageId::as_str), Some(id.as_str()), "{last:?}");
-        assert_eq!(
-            (site.aws.images().len(), site.aws.count("PutSnapshotBlock") - sent),
-            (2, 0),
-            "{last:?}"
+    });
+}
+
+fn registration_survives_a_kill(last: Last) {
+    let site = Site::new();
+    let service = site.service();
+    let (_, key) = stored(&site, &service, "web");
+    // The first was a question whether it would be; the answer to the second does not come.
+    site.aws
+        .fail(AwsFault::on("RegisterImage", AwsFaultKind::Delay(Duration::from_secs(60))).nth(2));
+    let reserved =
+        service.create_restore(&restore_request(&key, "web again"), false).expect("taken on");
+    wait_until("the registration", || site.aws.images().len() == 2);
+    service.stop();
+    assert_eq!(
+        service.restored(&reserved).expect("no error").expect("ours").progress,
+        RestoreProgress::Pending
+    );
+    drop(service);
+    site.aws.clear_faults();
+    let id =
+        site.aws.images().into_iter().find(|image| image.name == "web again").expect("there").id;
+    let state = StateDirectory::new(site.directory.path());
+    if last != Last::Registered {
+        let (task_db, killed) = (
+            TaskDb::open(state.path()).expect("a record"),
+            Owner::register(state.path()).expect("an owner"),
         );
-        assert_eq!(state.tasks().expect("tasks").len(), 0, "{last:?}: nothing is left to continue");
+        let scope = task_db.recent(1).expect("rows")[0].task.scope.clone().expect("a scope");
+        let row = task_db.claim(&scope, &killed).expect("no error").expect("the task");
+        task_db.note_image(row.id, &killed, &id).expect("notes");
+        if last == Last::Forgotten {
+            state.tasks().expect("tasks")[0].remove().expect("forgets");
+        }
     }
+    let sent = site.aws.count("PutSnapshotBlock");
+    let service = site.service();
+    let made = restored(&service, &reserved);
+    assert_eq!((made.progress, made.reason), (RestoreProgress::Available, None), "{last:?}");
+    assert_eq!(made.image_id.as_ref().map(ImageId::as_str), Some(id.as_str()), "{last:?}");
+    assert_eq!(
+        (site.aws.images().len(), site.aws.count("PutSnapshotBlock") - sent),
+        (2, 0),
+        "{last:?}"
+    );
+    assert_eq!(state.tasks().expect("tasks").len(), 0, "{last:?}: nothing is left to continue");
 }
 
 #[cfg(feature = "cli")]
