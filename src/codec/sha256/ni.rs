@@ -171,8 +171,8 @@ fn store(words: &mut [u32; 4], vector: __m128i) {
 #[inline]
 #[target_feature(enable = "sse2,ssse3")]
 fn big_endian_words(block: &Block, q: usize) -> __m128i {
-    // SAFETY: both types are 64 bytes, without padding and of alignment 1.
-    let quarters = unsafe { transmute::<&Block, &[[u8; 16]; 4]>(block) };
+    // SAFETY: both types have 64 bytes, and every bit pattern is a value of both.
+    let quarters = unsafe { transmute::<Block, [[u8; 16]; 4]>(*block) };
     // SAFETY: both types have 16 bytes, and every bit pattern is a value of a vector.
     let raw = unsafe { transmute::<[u8; 16], __m128i>(quarters[q]) };
     let swap = _mm_set_epi8(12, 13, 14, 15, 8, 9, 10, 11, 4, 5, 6, 7, 0, 1, 2, 3);
