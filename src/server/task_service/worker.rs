@@ -97,18 +97,20 @@ fn run(shared: &Arc<Shared>, row: &TaskRow) {
         outcome.unwrap_or_else(|_| Err(Error::internal("the work ended in a defect of amistore")))
     });
     let ending = ending(shared, outcome);
+    // Before the end is recorded: a client that reads a task as ended finds it in the counters.
+    match ending {
+        Ending::Completed => shared.counters.ended(true),
+        Ending::Failed(_) => shared.counters.ended(false),
+        Ending::Left | Ending::Postponed(_) => {}
+    }
     note(shared, row, &ending);
     let what = format!("{} to {}", row.task.source, row.task.target);
     match ending {
         Ending::Left => {}
         Ending::Completed => {
-            shared.counters.ended(true);
             shared.counters.note(&Event::Note { message: format!("{what} is completed") });
         }
-        Ending::Failed(reason) => {
-            shared.counters.ended(false);
-            warn(shared, format!("{what} failed: {reason}"));
-        }
+        Ending::Failed(reason) => warn(shared, format!("{what} failed: {reason}")),
         Ending::Postponed(reason) => warn(shared, format!("{what} waits for {reason}")),
     }
 }
