@@ -94,7 +94,7 @@ impl Access {
                     .connect_timeout(self.connect_timeout.unwrap_or(Duration::from_secs(10)))
                     .build(),
             )
-            // Ours covers both directions and the bandwidth limit.
+            // The idle timeout of the connection covers both directions and the bandwidth limit.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
@@ -145,7 +145,7 @@ impl Access {
         Ok(loader.load().await)
     }
 
-    /// The Region, where it does not come by the SDK's order.
+    /// The Region, if it differs from that of the SDK's order.
     async fn region(&self) -> Option<Region> {
         if let Some(region) = &self.region {
             return Some(Region::new(region.clone()));

@@ -17,7 +17,7 @@ use crate::base::{Event, Observer};
 /// Bytes of a piece without a bandwidth limit.
 const PIECE: usize = 256 << 10;
 
-/// When a request last moved a byte, for its idle timeout.
+/// The time at which a request last sent or received a byte, for its idle timeout.
 #[derive(Clone, Debug)]
 pub(super) struct Progress(Arc<(Instant, AtomicU64)>);
 
@@ -26,7 +26,7 @@ impl Progress {
         Self(Arc::new((Instant::now(), AtomicU64::new(0))))
     }
 
-    /// A byte moved, or will at `at`.
+    /// Records that a byte was sent or received, or will be at `at`.
     pub(super) fn moved(&self, at: Instant) {
         self.0.1.fetch_max(
             at.saturating_duration_since(self.0.0).as_millis() as u64,
@@ -34,7 +34,7 @@ impl Progress {
         );
     }
 
-    /// The time since a byte last moved.
+    /// The time since a byte was last sent or received.
     pub(super) fn idle(&self) -> Duration {
         self.0.0.elapsed().saturating_sub(Duration::from_millis(self.0.1.load(Ordering::Relaxed)))
     }

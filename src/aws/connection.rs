@@ -34,8 +34,8 @@ pub trait Service: Send + Sync + 'static {
     fn client(config: &SdkConfig, endpoint: &Endpoint, access: &Access) -> Result<Self::Client>;
 }
 
-/// How long a cancelled operation waits for the answer of a request that makes something: longer
-/// than services take for it, and short enough for a person who pressed Ctrl-C.
+/// The time for which a cancelled operation waits for the answer of a request that creates a
+/// resource: longer than services take for it, and short enough for a person who pressed Ctrl-C.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Options of all requests of a connection.
@@ -81,7 +81,7 @@ struct Inner<S: Service> {
     options: ConnectionOptions,
     runtime: Runtime,
     limit: ConcurrencyLimit,
-    /// How long a cancelled operation waits for requests that were sent.
+    /// The time for which a cancelled operation waits for requests that were sent.
     drain_timeout: Duration,
     state: Mutex<State<S>>,
 }
@@ -142,9 +142,9 @@ impl<S: Service> Connection<S> {
         )
     }
 
-    /// This connection for requests that make something whose id is in the answer: when the
-    /// operation is cancelled, the answer is waited for, so that its id is known for cleaning up.
-    /// The request is not repeated then.
+    /// This connection for requests that create a resource and return its id: a cancelled operation
+    /// waits for the answer, so that the resource can be deleted. The request is not repeated
+    /// then.
     pub(super) fn until_answered(&self) -> Self {
         self.with(self.0.options.clone(), DRAIN_TIMEOUT)
     }
@@ -189,8 +189,8 @@ impl<S: Service> Connection<S> {
         self.0.runtime.wait(&self.0.options.cancel, self.0.drain_timeout, work)
     }
 
-    /// Sends a request, and repeats it until it succeeds, fails for good, or was tried as often as
-    /// the retry policy allows.
+    /// Sends a request, and repeats it until it succeeds, fails for good, or the retry policy
+    /// allows no further attempt.
     pub(super) async fn request<T, F, R>(&self, make: F) -> Result<T>
     where
         F: Fn(S::Client, Progress) -> R,
@@ -225,7 +225,7 @@ impl<S: Service> Connection<S> {
             let outcome = {
                 let _permit = tokio::select! {
                     permit = self.0.limit.acquire() => permit,
-                    // No request was sent that had to be waited for.
+                    // No request is in progress, so there is no answer to wait for.
                     () = self.0.options.cancel.cancelled() => return Err(Error::interrupted()),
                 };
                 self.attempt(idle_timeout, &make, client).await
@@ -268,7 +268,7 @@ impl<S: Service> Connection<S> {
             self.0.options.observer.note(&Event::Retried { error: &error, attempt, delay });
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
-                // No request was sent that had to be waited for.
+                // No request is in progress, so there is no answer to wait for.
                 () = self.0.options.cancel.cancelled() => {}
             }
             attempt += 1;
@@ -298,8 +298,10 @@ impl<S: Service> Connection<S> {
         tokio::select! {
             biased;
             outcome = make(client, progress.clone()) => outcome,
-            () = watch => Err(Error::new(ErrorKind::Io, "a request was idle for too long").code_as(ErrorCode::Unreachable).at("seconds", idle_timeout.as_secs()).retry_as(Retry::Transient).into()),
-            () = cancelled(&self.0.options.cancel, self.0.drain_timeout) => Err(Error::interrupted().into()),
+            () = watch => Err(idle_for(idle_timeout).into()),
+            () = cancelled(&self.0.options.cancel, self.0.drain_timeout) => {
+                Err(Error::interrupted().into())
+            }
         }
     }
 
@@ -330,6 +332,13 @@ impl<S: Service> Connection<S> {
         }
         Ok(())
     }
+}
+
+fn idle_for(idle_timeout: Duration) -> Error {
+    Error::new(ErrorKind::Io, "a request was idle for too long")
+        .code_as(ErrorCode::Unreachable)
+        .at("seconds", idle_timeout.as_secs())
+        .retry_as(Retry::Transient)
 }
 
 impl<S: Service> Clone for State<S> {

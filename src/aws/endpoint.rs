@@ -8,8 +8,8 @@ use aws_types::service_config::ServiceConfigKey;
 use super::partition::{is_aws_host, partition_of};
 use crate::base::{Error, Result};
 
-/// Where requests to a service go. Displayed as the configured URL; AWS's own endpoint is displayed
-/// as an empty string.
+/// The endpoint of a service. Displayed as the configured URL; AWS's own endpoint is displayed as
+/// an empty string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     region: String,
@@ -30,8 +30,8 @@ impl Endpoint {
     ///
     /// The URL comes, in this order, from `url`, from code that made `config`, from
     /// `AWS_ENDPOINT_URL_<service>` or the service's part of the profile's `services` section, from
-    /// `AWS_ENDPOINT_URL`, from the profile. `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` switches the last
-    /// four off.
+    /// `AWS_ENDPOINT_URL`, from the profile. `AWS_IGNORE_CONFIGURED_ENDPOINT_URLS` switches the
+    /// last four off.
     ///
     /// Fails with `Usage` without a Region for AWS's own endpoint, for a URL that is not `http` or
     /// `https`, and for a URL together with FIPS or dual-stack.
@@ -51,13 +51,14 @@ impl Endpoint {
             (Some(_), None) => "us-east-1".to_owned(),
             (None, None) => {
                 return Err(Error::usage(
-                    "no Region is known: give --region, set AWS_REGION, or name a profile that has one",
+                    "no Region is known: give --region, set AWS_REGION, or name a profile that has \
+                     one",
                 ));
             }
         };
         if let Some(url) = &url {
             check_url(url)?;
-            // As AWS's tools do: a URL does not say whether it is such an endpoint.
+            // As AWS's tools do: a URL does not show whether it is such an endpoint.
             for (requested, kind) in [(fips, "FIPS"), (dual_stack, "dual-stack")] {
                 if requested {
                     return Err(Error::usage(format!(
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_endpoint_wins() {
+    fn the_most_specific_endpoint_is_used() {
         let url = |config: &SdkConfig, given| {
             resolved(config, None, given).and_then(|endpoint| endpoint.ec2_url()).expect("a URL")
         };
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_that_cannot_be_are_refused() {
+    fn invalid_endpoints_are_refused() {
         let config = SdkConfig::builder().build();
         let error = resolved(&config, None, None).expect_err("no Region");
         assert!(error.message().contains("no Region"));

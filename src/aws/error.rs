@@ -1,5 +1,5 @@
-//! What a failed request means: kind, and whether it is worth another attempt. Decided here, where
-//! the typed failure is still in hand.
+//! The error of a failed request: its kind, its code, and whether another attempt may succeed.
+//! Decided here, where the SDK's typed error is available.
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -13,8 +13,8 @@ pub(super) struct Failure {
     pub(super) error: Error,
     /// The bucket is in this Region, and the request went to another.
     pub(super) region: Option<String>,
-    /// It may have failed because our clock is wrong. The SDK has seen that of the service in the
-    /// answer, and signs the next request by it.
+    /// Whether the local clock may be the cause. The SDK reads the clock of the service in the
+    /// answer, and signs the next request with the corrected time.
     pub(super) skewed: bool,
 }
 
@@ -24,7 +24,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// What the service said, as a cause.
+/// The message of the service, as a cause.
 #[derive(Debug)]
 struct Said(String);
 
@@ -49,7 +49,7 @@ impl Meaning {
         Self { kind, retry, code: Some(code) }
     }
 
-    /// A refusal that stays the same however often the request is made.
+    /// A refusal that a repeated request meets again.
     const fn last(kind: ErrorKind, code: ErrorCode) -> Self {
         Self::of(kind, Retry::No, code)
     }
@@ -76,13 +76,13 @@ impl Meaning {
 }
 
 /// The meaning of an error code of S3, EC2, EBS or STS. `status` decides where there is no code
-/// (HEAD has no body) or an unknown one; `said` is the message of the service, for codes that it
-/// uses for several failures.
+/// (HEAD has no body) or an unknown one; `said` is the message of the service, for codes with
+/// several meanings.
 fn meaning(code: &str, status: u16, said: &str) -> Meaning {
     use ErrorCode as Code;
     use ErrorKind::{Denied, Exists, Io, Limit, NotFound, Usage};
     match code {
-        // Some services call everything that they lack an internal failure.
+        // Some services answer with an internal failure to every action that they lack.
         "InternalError" | "InternalFailure" if status == 501 => Meaning::unimplemented(),
         "SlowDown"
         | "Throttling"
@@ -95,7 +95,7 @@ fn meaning(code: &str, status: u16, said: &str) -> Meaning {
         | "EC2ThrottledException"
         | "ConcurrentLimitExceededException"
         | "BandwidthLimitExceeded"
-        // So many at a time, and later there are fewer; or none left, and later there are more.
+        // Limits on concurrent work, and on capacity: a later attempt may succeed.
         | "ConcurrentSnapshotLimitExceeded"
         | "PendingSnapshotLimitExceeded"
         | "InsufficientCapacity"
@@ -111,23 +111,23 @@ fn meaning(code: &str, status: u16, said: &str) -> Meaning {
         | "RequestTimeoutException"
         | "OperationAborted"
         | "IncompleteBody" => Meaning::unavailable(),
-        // The data that left was right: it was damaged on the way.
+        // The data was right when it was sent: it was damaged on the network.
         "BadDigest"
         | "XAmzContentChecksumMismatch"
         | "XAmzContentSHA256Mismatch"
         | "InvalidDigest" => Meaning::of(Io, Retry::Transient, Code::ChecksumMismatch),
-        // EC2 says RequestExpired of credentials that have expired, too.
+        // EC2 answers RequestExpired for expired credentials, too.
         "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" | "RequestExpired" => {
             Meaning::of(Denied, Retry::Stale, Code::ExpiredCredentials)
         }
-        // The SDK has seen the clock of the service in this answer, and signs the next request by
-        // it.
+        // The SDK reads the clock of the service in this answer, and signs the next request with
+        // the corrected time.
         "RequestTimeTooSkewed" => Meaning::of(Denied, Retry::Transient, Code::WrongClock),
         "InvalidAccessKeyId"
         | "InvalidClientTokenId"
         | "InvalidToken"
         | "UnrecognizedClientException" => Meaning::last(Denied, Code::UnknownCredentials),
-        // With another status EC2 says it of what is not ours.
+        // With another status EC2 answers it for resources of another account.
         "AuthFailure" if status == 401 => Meaning::last(Denied, Code::UnknownCredentials),
         "AuthFailure"
         | "IncompleteSignature"
@@ -163,7 +163,6 @@ fn meaning(code: &str, status: u16, said: &str) -> Meaning {
         "InvalidRange" => Meaning::last(Io, Code::InvalidRange),
         "InvalidObjectState" => Meaning::last(Denied, Code::ObjectFrozen),
         "RestoreAlreadyInProgress" => Meaning::last(Io, Code::RestoreInProgress),
-        // With another upload the store may take the parts.
         "InvalidPart" => Meaning::last(Io, Code::InvalidPart),
         "InvalidPartOrder" => Meaning::last(Io, Code::InvalidPartOrder),
         "NotImplemented"
@@ -178,9 +177,9 @@ fn meaning(code: &str, status: u16, said: &str) -> Meaning {
         | "QuotaExceeded"
         | "InsufficientStorage"
         | "ServiceQuotaExceededException" => Meaning::last(Limit, Code::QuotaExceeded),
-        // A success that has the form of a failure: who sets DryRun looks at the code.
+        // A success in the form of a failure: the caller that sets DryRun looks at the code.
         "DryRunOperation" => Meaning::last(Usage, Code::DryRunOperation),
-        // ConflictException is EBS's for one client token with two meanings.
+        // EBS answers ConflictException to a client token with other parameters.
         "ConflictException" | "IdempotentParameterMismatch" => {
             Meaning::last(Usage, Code::ClientTokenReused)
         }
@@ -190,7 +189,7 @@ fn meaning(code: &str, status: u16, said: &str) -> Meaning {
         "InvalidRequest" if said.contains("already in progress") => {
             Meaning::last(Io, Code::StoreTaskInProgress)
         }
-        // Stores say it of much that is not in the request.
+        // Some stores answer it for failures that the request did not cause.
         "InvalidRequest" => Meaning { kind: Io, retry: Retry::No, code: None },
         // EBS has one code for a wrong request and for a block that was damaged on its way.
         "ValidationException"
@@ -216,7 +215,7 @@ fn meaning(code: &str, status: u16, said: &str) -> Meaning {
     }
 }
 
-/// A refusal of what the request names, which may be a snapshot that is not completed yet.
+/// A refusal of a parameter, which may name a snapshot that is not completed yet.
 fn of_parameters(said: &str) -> Meaning {
     if said.contains("pending") {
         Meaning::last(ErrorKind::Usage, ErrorCode::SnapshotPending)
@@ -233,7 +232,7 @@ fn mentions(said: &str, word: &str) -> bool {
 fn family(code: &str, status: u16, said: &str) -> Meaning {
     use ErrorKind::{Exists, Io, Limit, NotFound};
     let plain = |kind| Meaning { kind, retry: Retry::No, code: None };
-    // EC2 has a code of each kind for each of its things: InvalidVolume.NotFound,
+    // EC2 has a code of each kind for each type of resource: InvalidVolume.NotFound,
     // InvalidKeyPair.Duplicate.
     match code.split_once('.') {
         Some((_, "NotFound")) => return plain(NotFound),
@@ -253,8 +252,8 @@ fn family(code: &str, status: u16, said: &str) -> Meaning {
     }
     match status {
         401 | 403 => Meaning::denied(),
-        // Of a HEAD request nothing but the status is known; expired credentials are the one cause
-        // that can be mended.
+        // The answer to HEAD has a status only; expired credentials are the one cause that another
+        // attempt can mend.
         400 if code.is_empty() => Meaning { retry: Retry::Stale, ..Meaning::denied() },
         404 => plain(NotFound),
         408 => Meaning::unavailable(),
@@ -269,8 +268,8 @@ fn family(code: &str, status: u16, said: &str) -> Meaning {
     }
 }
 
-/// Whether a refusal may come of a clock that is wrong: an answer to HEAD says no more than that it
-/// is refused, EC2 and EBS do not say why.
+/// Whether a wrong local clock may be the cause of a refusal. The answer to HEAD has no code, and
+/// those of EC2 and EBS have no reason.
 fn may_be_the_clock(code: &str, status: u16) -> bool {
     match code {
         "" => status == 403,
@@ -282,7 +281,7 @@ fn may_be_the_clock(code: &str, status: u16) -> bool {
     }
 }
 
-/// Turns a failed request into an error. `doing` says what could not be done: "cannot upload a
+/// Turns a failed request into an error. `doing` is the message of the error: "cannot upload a
 /// part".
 pub(super) fn classify<E>(doing: &'static str, error: SdkError<E, HttpResponse>) -> Failure
 where
@@ -314,7 +313,7 @@ where
             } else if code.is_empty() && status < 300 {
                 failed = failed.code_as(ErrorCode::UnreadableAnswer);
             }
-            // EC2 has it in the body.
+            // EC2 answers with the id in the body.
             if let Some(id) = request_id.or_else(|| meta.extra(REQUEST_ID).map(ToOwned::to_owned)) {
                 failed = failed.at("request_id", id);
             }
@@ -393,8 +392,8 @@ where
     }
 }
 
-/// Whether the service's clock and ours differ by more than the minutes that S3 allows, less one
-/// for the way.
+/// Whether the clock of the service and the local one differ by more than 14 minutes: the 15 that
+/// S3 allows, less one for the network.
 fn is_far_from_now(date: &str) -> bool {
     const ALLOWED: i64 = 14 * 60;
     let date = aws_sdk_s3::primitives::DateTime::from_str(
@@ -405,8 +404,8 @@ fn is_far_from_now(date: &str) -> bool {
     date.is_ok_and(|date| (date.secs() - now.secs()).abs() > ALLOWED)
 }
 
-/// Whether credentials are missing, have ended or are not known any more, here or in a cause: with
-/// others the same request may succeed. That they do not allow something is another matter.
+/// Whether the error or a cause of it is about credentials that are missing, expired or unknown:
+/// with other credentials the same request may succeed. A missing permission is another error.
 pub fn needs_other_credentials(error: &Error) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -426,8 +425,8 @@ pub fn needs_other_credentials(error: &Error) -> bool {
     false
 }
 
-/// Whether it was credentials that failed, which the SDK reports as a failed dispatch, and whether
-/// whoever provides them may do so yet.
+/// `Some` if the provider of credentials failed, which the SDK reports as a failed dispatch: with
+/// the retry class of the provider's error.
 fn of_credentials(error: &(dyn std::error::Error + 'static)) -> Option<Retry> {
     let mut next = Some(error);
     while let Some(cause) = next {
@@ -443,7 +442,7 @@ fn of_credentials(error: &(dyn std::error::Error + 'static)) -> Option<Retry> {
 }
 
 /// Whether the certificate of the endpoint is refused, or its host cannot be in a certificate:
-/// another attempt would find the same.
+/// another attempt would fail alike.
 fn is_of_identity(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(cause) = next {

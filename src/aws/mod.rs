@@ -1,8 +1,8 @@
-//! AWS, and services that speak its protocols: adapters behind the ports of the layers below. The
-//! only place that names the SDK.
+//! AWS, and services that speak its protocols: adapters behind the ports of the layers below. No
+//! other module names the SDK.
 //!
-//! The ports are synchronous and the SDK is not: each adapter hands its requests to the tasks of
-//! one small runtime ([`Runtime`]) and waits. Nothing here computes for long on those tasks.
+//! The ports are synchronous and the SDK is not: each adapter runs its requests as tasks of one
+//! small runtime ([`Runtime`]) and waits. No task computes for long.
 //! A [`Session`] opens a [`Connection`] to each service. The connection repeats requests, limits
 //! how many are sent concurrently, and ends idle ones. The SDK's own retries are off, so that the
 //! two do not multiply.

@@ -100,7 +100,7 @@ impl Partition {
     }
 }
 
-/// Whether a host is one of AWS, in any partition: its own, or one that a network has for it.
+/// Whether a host is one of AWS, in any partition, VPC endpoints included.
 pub(super) fn is_aws_host(host: &str) -> bool {
     let ends_in = |suffix: &str| host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
     PARTITIONS
@@ -128,7 +128,7 @@ mod tests {
             ("us-isof-south-1", "aws-iso-f"),
             ("us-gov-west-1", "aws-us-gov"),
             ("us-gov-north-12", "aws-us-gov"),
-            // Like nothing that is known.
+            // Unknown forms.
             ("cn-north", "aws"),
             ("us-gov--1", "aws"),
             ("us-gov-west-", "aws"),

@@ -33,15 +33,15 @@ impl Service for Sts {
 }
 
 impl StsConnection {
-    /// The account of the credentials: 12 digits. Needs no permission. `None` if the endpoint is not
-    /// AWS's and does not know the action.
+    /// The account of the credentials: 12 digits. Needs no permission. `None` if the endpoint is
+    /// not AWS's and does not know the action.
     pub fn account(&self) -> Result<Option<String>> {
         let make = |client: Client, _| async move {
             client
                 .get_caller_identity()
                 .send()
                 .await
-                .map_err(|error| classify("cannot find out whose credentials these are", error))
+                .map_err(|error| classify("cannot read the account of the credentials", error))
         };
         // A service that refuses the credentials knows the action.
         let does_not_know = |error: &Error| {
@@ -53,9 +53,7 @@ impl StsConnection {
         match self.wait(self.request(make)) {
             Ok(identity) => match identity.account() {
                 Some(account) => Ok(Some(account.to_owned())),
-                None => {
-                    Err(Error::new(ErrorKind::Io, "STS does not say whose credentials these are"))
-                }
+                None => Err(Error::new(ErrorKind::Io, "the answer of STS has no account")),
             },
             Err(error) if does_not_know(&error) => Ok(None),
             Err(error) => Err(error.at("action", "sts:GetCallerIdentity")),

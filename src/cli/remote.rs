@@ -141,6 +141,7 @@ impl Remote {
                     store,
                     key: place.key.clone(),
                     allow_public: side.object.allow_public_bucket,
+                    is_checked: false,
                     resumption: None,
                 }))
             }

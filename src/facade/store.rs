@@ -70,6 +70,7 @@ impl Store {
                 store: store.clone(),
                 key,
                 allow_public: false,
+                is_checked: false,
                 resumption: options.resumption(source.to_owned(), target),
             }));
         }

@@ -17,7 +17,7 @@ use crate::format::BlockMap;
 const SECTION_BLOCKS: u32 = 1 << 18;
 /// Sections of a volume at most.
 const MAX_SECTIONS: u32 = 8;
-/// How often a listing begins anew at the same block because EBS refuses its page token.
+/// The number of times that a listing begins anew at one block because EBS refuses the page token.
 pub(super) const MAX_PAGE_RENEWALS: u32 = 5;
 
 /// The parameters of ListSnapshotBlocks requests for one snapshot.
@@ -36,7 +36,7 @@ pub(super) struct Page {
     pub(super) blocks: Vec<(u32, String)>,
     /// `NextToken`. A page may be empty and have one.
     pub(super) next: Option<String>,
-    /// When the block tokens expire.
+    /// The time at which the block tokens expire.
     pub(super) expires: Option<SystemTime>,
     pub(super) size: VolumeSize,
 }
@@ -84,14 +84,13 @@ impl Listing {
             .volume_size()
             .and_then(|gib| u64::try_from(gib).ok())
             .and_then(|gib| gib.checked_mul(1 << 30));
-        let size =
-            VolumeSize::new(size.ok_or_else(|| odd("EBS does not say how large the volume is"))?)?;
+        let size = VolumeSize::new(
+            size.ok_or_else(|| odd("the answer of EBS has no size of the volume"))?,
+        )?;
         if output.block_size().is_some_and(|bytes| bytes as u64 != BLOCK_BYTES) {
             let bytes = output.block_size().unwrap_or_default();
-            return Err(Error::unsupported(
-                "the blocks of the snapshot have not the size that EBS blocks have",
-            )
-            .at("block_size", bytes));
+            return Err(Error::unsupported("the blocks of the snapshot are not 512 KiB")
+                .at("block_size", bytes));
         }
         let mut blocks: Vec<(u32, String)> = Vec::with_capacity(output.blocks().len());
         for block in output.blocks() {
@@ -177,7 +176,7 @@ impl Listing {
             };
             let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
             if page.size != map.size() {
-                return Err(odd("EBS says two sizes of one volume"));
+                return Err(odd("EBS answers with two sizes for one volume"));
             }
             insert(&mut map, &page, end);
             drop(map);

@@ -1,8 +1,8 @@
-//! Volumes in EBS, by its direct APIs: blocks of snapshots are read, and snapshots are made of
-//! blocks.
+//! The EBS direct APIs: blocks of snapshots are read, and snapshots are written block by block.
 //!
-//! A block is believed when it has the length and the SHA-256 that the service says of it; an
-//! error, a wrong length and a wrong checksum are never a hole or zeros. It does not know images.
+//! A block is accepted when its length and its SHA-256 are those of the answer's headers; an
+//! error, a wrong length and a wrong checksum are never a hole or zeros. The module does not know
+//! images.
 
 mod listing;
 mod quota;
@@ -57,7 +57,7 @@ impl Service for Ebs {
     }
 }
 
-/// Turns a failed request into an error. EBS states a reason beside its code, which is more precise.
+/// Turns a failed request into an error. EBS adds a reason to its code, which is more precise.
 fn failure<E>(doing: &'static str, error: SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -74,7 +74,7 @@ where
     failure
 }
 
-/// The code of a reason, if it says more than the code of the answer.
+/// The code of a reason, if it is more precise than the code of the answer.
 fn code_of_reason(reason: &str) -> Option<ErrorCode> {
     match reason {
         "ACCOUNT_THROTTLED" => Some(ErrorCode::AccountThrottled),
@@ -87,14 +87,14 @@ fn code_of_reason(reason: &str) -> Option<ErrorCode> {
     }
 }
 
-/// [`failure`] for lists and blocks, whose parameters are ours: a refusal is not for the user to
-/// mend.
+/// [`failure`] for lists and blocks, whose parameters do not come from the user: a refusal is no
+/// usage error.
 fn transfer_failure<E>(doing: &'static str, error: SdkError<E, HttpResponse>) -> Failure
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let mut failure = failure(doing, error);
-    // The block that left was right: it was cut off or damaged on its way to the service.
+    // The block was right when it was sent: the network cut it off or damaged it.
     if failure.error.is(ErrorCode::ChecksumMismatch) && failure.error.retry() == Retry::No {
         failure.error = failure.error.retry_as(Retry::Transient);
     }
@@ -135,23 +135,23 @@ fn reason(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     None
 }
 
-/// Whether the service does not know the snapshot, which may be because it is new.
+/// Whether the service does not know the snapshot, which may be a new one.
 fn is_unknown(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound
         && error.code().is_none_or(|code| code == ErrorCode::NoSuchSnapshot)
 }
 
-/// A digest as EBS prints it.
+/// A digest in Base64, as in EBS's headers.
 fn print_digest(digest: &Digest) -> String {
     super::base64::encode(digest)
 }
 
-/// A digest as EBS prints it, read.
+/// The digest of a header in Base64.
 fn parse_digest(text: Option<&str>) -> Option<Digest> {
     super::base64::decode(text?)?.try_into().ok()
 }
 
-/// An answer that cannot be right.
+/// The error of an answer that breaks EBS's rules.
 fn odd(message: &str) -> Error {
     Error::new(ErrorKind::Io, message)
 }

@@ -21,14 +21,13 @@ const LISTS: f64 = 50.0;
 /// The share of a quota that is used: clocks and networks are not exact, and a throttled request
 /// costs more than one that waited.
 const USED: f64 = 0.99;
-/// Blocks that one ListSnapshotBlocks request names at most.
+/// The largest `MaxResults` of ListSnapshotBlocks.
 pub(super) const PAGE_BLOCKS: u32 = 10_000;
 
-/// The limits of all transfers with one account, and buffers that are used again. Clones share
-/// them.
+/// The limits of all transfers with one account, and recycled buffers. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Quotas {
-    /// Touching fresh memory costs more than filling it.
+    /// Recycled buffers: fresh memory costs more page faults than the copy into it.
     pub(super) spare: SpareBlocks,
     account: RequestRate,
     lists: RequestRate,
@@ -64,7 +63,7 @@ fn account_rate(region: &str, given: Option<u32>) -> f64 {
     given.map_or(usual, f64::from)
 }
 
-/// Buffers of a block that are not used at the moment.
+/// Recycled buffers of one block each.
 pub(super) type SpareBlocks = Arc<Mutex<Vec<BytesMut>>>;
 
 /// The limits on requests for one snapshot.
@@ -76,7 +75,7 @@ pub(super) struct SnapshotQuota {
 }
 
 impl SnapshotQuota {
-    /// When the next block may be asked for or sent.
+    /// The time at which the next block may be requested or sent.
     pub(super) fn block_turn(&self) -> tokio::time::Instant {
         self.snapshot.turn().max(self.account.turn())
     }

@@ -1,4 +1,4 @@
-//! A snapshot as a volume that is read.
+//! The reader of a snapshot: a source of blocks.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ use crate::codec::sha256;
 use crate::format::{BlockMap, Digest};
 use crate::volume::BlockSource;
 
-/// Blocks of the page that shows that a snapshot can be listed: the fewest that EBS takes.
+/// `MaxResults` of the request that shows that a snapshot can be listed: the fewest that EBS takes.
 const PROBE_BLOCKS: u32 = 100;
 
 /// A snapshot, read block by block.
@@ -34,15 +34,15 @@ pub struct EbsSource {
     ahead: Mutex<HashMap<u32, Fetch<Fetched>>>,
 }
 
-/// How far the volume is listed.
+/// The part of the volume that is listed.
 enum Presence {
-    /// Its first page.
+    /// The first page.
     FirstPage(PartialMap),
-    /// All of it: 4 KiB for each 16 GiB that have blocks, at most 16 MiB.
+    /// The whole block map: 4 KiB for each 16 GiB that have blocks, at most 16 MiB.
     Whole(BlockMap),
 }
 
-/// A block, and the digest that EBS gives for it.
+/// A block, and its digest by EBS's header.
 struct Fetched {
     data: BytesMut,
     digest: Digest,
@@ -61,7 +61,8 @@ struct Inner {
 }
 
 impl EbsSource {
-    /// Opens a snapshot. Requests the first page of its blocks, which shows that it may be listed.
+    /// Opens a snapshot. Requests the first page of its blocks, which fails without the permission
+    /// to list it.
     pub fn open(connection: &EbsConnection, id: &SnapshotId, quotas: &Quotas) -> Result<Self> {
         let listing = Self::listing(connection, id, quotas, PAGE_BLOCKS);
         let begun = connection.wait(listing.begin())?;
@@ -127,7 +128,7 @@ impl EbsSource {
     fn begin(&self, block: u32) -> Fetch<Fetched> {
         let fetcher = self.fetcher.clone();
         // Before the task starts: tasks start in any order, and a listing that begins with a later
-        // block would have to be made again for this one.
+        // block would be repeated for this one.
         let pending = fetcher.0.pending.add(block);
         Fetch::begin(self.connection().runtime(), async move {
             let _pending = pending;
@@ -215,14 +216,15 @@ impl BlockSource for EbsSource {
 }
 
 impl EbsSource {
-    /// Reads a block whose bytes were not those that its checksum stands for, and tells its digest.
+    /// Reads a block again whose bytes did not match their checksum. Returns its digest.
     fn read_again(&self, block: u32, buffer: &mut [u8]) -> Result<Digest> {
         let options = self.connection().options();
         let mut attempt = 1;
         loop {
-            let error =
-                Error::corrupt("a block is not what EBS says that it is: its checksum is wrong")
-                    .code_as(ErrorCode::SnapshotBlockDamaged);
+            let error = Error::corrupt(
+                "a block of the snapshot does not match the checksum that EBS sent with it",
+            )
+            .code_as(ErrorCode::SnapshotBlockDamaged);
             let Some(delay) = options.retry.delay(Retry::Transient, attempt, fastrand::f64())
             else {
                 return Err(self.locate(error.after_attempts(attempt), block));
@@ -261,14 +263,16 @@ impl Fetcher {
                 Err(error) if is_stale_block(&error) => {
                     inner.tokens.refused(generation).await;
                     if refused > 0 {
-                        // Another client reads the snapshot, and lists it as often as we do: by
-                        // chance one of us is left alone for a while.
+                        // Another client reads the snapshot, and lists it as often: random pauses
+                        // let one of the two finish.
                         let Some(pause) = inner.listing.connection.options().retry.delay(
                             Retry::Transient,
                             refused,
                             fastrand::f64(),
                         ) else {
-                            let message = "EBS refuses the tokens that it gave, again and again: every listing replaces them, so something else may be reading the snapshot";
+                            let message = "EBS refuses its own block tokens again and again: \
+                                           every listing replaces them, so another client may be \
+                                           reading the snapshot";
                             return Err(Error::new(ErrorKind::Io, message)
                                 .code_as(ErrorCode::BlockTokenExpired)
                                 .at("reason", "INVALID_BLOCK_TOKEN")
@@ -359,7 +363,7 @@ impl Fetcher {
         }
     }
 
-    /// Keeps the memory of what was read.
+    /// Recycles a buffer.
     fn give_back(&self, mut buffer: BytesMut) {
         buffer.clear();
         self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);

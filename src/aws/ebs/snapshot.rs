@@ -1,4 +1,4 @@
-//! Snapshots that are made: begun, and completed.
+//! StartSnapshot and CompleteSnapshot.
 
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,16 @@ use super::{EbsConnection, failure, is_unknown, odd, print_digest};
 use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, VolumeSize};
 use crate::format::Digest;
 
-/// Minutes without a request after which EBS gives up a snapshot that is not complete: the longest
-/// it allows, so that there is time to continue; and an hour for a snapshot without a task.
+/// Minutes without a request after which EBS cancels a pending snapshot: the longest that it
+/// allows, so that a resumed restore finds the snapshot; and an hour for a snapshot without a task.
 const TIMEOUT: i32 = 4320;
 const SHORT_TIMEOUT: i32 = 60;
-/// A snapshot whose blocks were confirmed may be unknown for so long where it is completed.
+/// The longest time for which CompleteSnapshot may not know a snapshot whose blocks were confirmed.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 /// The longest description, in characters.
 const MAX_DESCRIPTION: usize = 255;
 
-/// A snapshot that is to be made.
+/// The parameters of StartSnapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewSnapshot {
     /// Whole GiB.
@@ -30,13 +30,13 @@ pub struct NewSnapshot {
     pub tags: Vec<(String, String)>,
     /// Encrypts the snapshot; if false, the account's default decides.
     pub encrypted: bool,
-    /// The ARN of the key it is encrypted with; the account's default key, if that is not said.
+    /// The ARN of the key that encrypts the snapshot; the account's default key if absent.
     pub kms_key_arn: Option<String>,
-    /// Whether a later process may go on with it.
+    /// Whether a later process may continue the snapshot.
     pub continuable: bool,
 }
 
-/// A snapshot that was begun.
+/// The answer of StartSnapshot.
 #[derive(Clone, Debug)]
 pub struct StartedSnapshot {
     /// Its id.
@@ -45,12 +45,12 @@ pub struct StartedSnapshot {
     pub block_size: u64,
 }
 
-/// The sum of a snapshot that is written.
+/// Number and checksum of the blocks of a snapshot that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompletedSnapshot {
     /// Blocks that were written.
     pub blocks: u64,
-    /// SHA-256 of their digests, in the order of the blocks: what EBS calls the LINEAR checksum.
+    /// SHA-256 of their digests, in the order of the blocks: EBS's LINEAR checksum.
     pub checksum: Digest,
 }
 
@@ -87,19 +87,21 @@ pub fn start_snapshot(connection: &EbsConnection, new: &NewSnapshot) -> Result<S
             .set_tags(Some(tags.clone()).filter(|tags| !tags.is_empty()))
             .set_encrypted(new.encrypted.then_some(true))
             .set_kms_key_arn(new.kms_key_arn.clone());
-        async move { request.send().await.map_err(|error| failure("cannot begin a snapshot", error)) }
+        async move {
+            let sent = request.send().await;
+            sent.map_err(|error| failure("cannot begin a snapshot", error))
+        }
     };
     // Without a task no later run finds a snapshot whose answer was lost.
     let connection = connection.until_answered();
     let output = connection.wait(connection.request(make))?;
     let block_size = output.block_size().map_or(BLOCK_BYTES, |bytes| bytes as u64);
-    let id =
-        output.snapshot_id().ok_or_else(|| odd("EBS does not say what the snapshot is called"))?;
+    let id = output.snapshot_id().ok_or_else(|| odd("the answer of EBS has no snapshot id"))?;
     Ok(StartedSnapshot { snapshot_id: SnapshotId::parse(id)?, block_size })
 }
 
-/// Completes a snapshot: EBS compares count and checksum with what it has. It is of use when EC2
-/// calls it completed, which comes later.
+/// Completes a snapshot: EBS compares count and checksum with the blocks that it has. The snapshot
+/// can be used as soon as EC2 reports it as completed, which is later.
 pub fn complete_snapshot(
     connection: &EbsConnection,
     id: &SnapshotId,
@@ -110,7 +112,7 @@ pub fn complete_snapshot(
     let make = |client: aws_sdk_ebs::Client, _| {
         let request =
             client.complete_snapshot().snapshot_id(id.as_str()).changed_blocks_count(count);
-        // Without a block there is nothing that could have a checksum.
+        // EBS takes no checksum for a snapshot without blocks.
         let request = if count == 0 {
             request
         } else {
@@ -128,7 +130,7 @@ pub fn complete_snapshot(
     let begun = Instant::now();
     let completed = loop {
         match connection.wait(connection.slow_request(&make)) {
-            // All its blocks were confirmed, so it is there, though perhaps not known everywhere.
+            // All blocks were confirmed, so the snapshot exists: EBS is eventually consistent.
             Err(error) if is_unknown(&error) && begun.elapsed() < UNKNOWN_FOR => {
                 connection.wait(async {
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -144,7 +146,7 @@ pub fn complete_snapshot(
     }
 }
 
-/// Adds up the blocks of a snapshot, ascending.
+/// Counts and digests the blocks of a snapshot, in ascending order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sum {
     blocks: u64,

@@ -1,6 +1,5 @@
-//! Block tokens, without which GetSnapshotBlock reads nothing: the second listing of a volume, as
-//! far as it was requested, with the tokens of the blocks that are being read and of those after
-//! them.
+//! Block tokens, which GetSnapshotBlock requires: the second listing of a volume, page by page,
+//! with the tokens of the blocks that are being read and of the blocks after them.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,7 +60,7 @@ struct TokenState {
     /// The page token, and the first block that the next page may have; `None` before the first
     /// page and after the last.
     next: Option<(String, u32)>,
-    /// When the tokens have to be renewed.
+    /// The time at which the tokens have to be renewed.
     renew_at: Option<SystemTime>,
 }
 
@@ -103,7 +102,7 @@ impl Tokens {
                     let missing = || {
                         Error::new(
                             ErrorKind::Io,
-                            "EBS does not list a block any more that it listed before",
+                            "the second listing of the snapshot lacks a block of the first",
                         )
                         .at("block", block)
                     };
@@ -177,8 +176,8 @@ impl Tokens {
     }
 }
 
-/// When tokens that expire at `expires` are renewed; `None` if that is in the past, because a clock
-/// is wrong: then EBS refuses the tokens when they are too old.
+/// The time at which tokens that expire at `expires` are renewed; `None` if `expires` is in the
+/// past, because a clock is wrong: then EBS refuses the tokens when they are too old.
 fn renewal(expires: SystemTime) -> Option<SystemTime> {
     let left = expires.duration_since(SystemTime::now()).ok()?;
     expires.checked_sub(RENEWAL_MARGIN.min(left / 4))

@@ -1,7 +1,7 @@
-//! A snapshot as a volume that is written.
+//! The writer of a snapshot: a sink of blocks.
 //!
-//! Blocks are handed over and sent in the background, as many at a time as there is memory for. A
-//! block is written when EBS has confirmed it; `confirm` waits for that.
+//! Blocks are sent in the background, as many at a time as the send buffers hold. A block is
+//! written when EBS has confirmed it; `confirm` waits for that.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,20 +22,20 @@ use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Monitor, Result, Retry, 
 use crate::format::{Digest, ZERO_BLOCK_DIGEST};
 use crate::volume::{BlockSink, Delivered};
 
-/// A snapshot that was just begun may be unknown for so long where its blocks go. (EBS engineers
-/// speak of up to two minutes.)
+/// The longest time for which PutSnapshotBlock may not know a new snapshot. (EBS engineers speak of
+/// up to two minutes.)
 const UNKNOWN_FOR: Duration = Duration::from_secs(180);
-/// And to some parts of EBS, after others know it.
+/// The longest time for which some hosts of EBS may not know a snapshot that others know.
 const UNKNOWN_TO_SOME_FOR: Duration = Duration::from_secs(20);
-/// How often it is tried meanwhile.
-const KNOWN_YET: Duration = Duration::from_secs(1);
+/// The pause between two attempts meanwhile.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(1);
 
-/// The memory that blocks on their way share.
+/// The memory for blocks in flight. Clones share it.
 #[derive(Clone)]
 pub struct SendBuffers(Arc<Semaphore>);
 
 impl SendBuffers {
-    /// At most `bytes` of blocks on their way, and at least one block.
+    /// At most `bytes` of blocks in flight, and at least one block.
     pub fn new(bytes: u64) -> Self {
         Self(Arc::new(Semaphore::new((bytes / BLOCK_BYTES).clamp(1, 1 << 20) as usize)))
     }
@@ -57,23 +57,23 @@ struct Inner {
     connection: EbsConnection,
     snapshot_id: SnapshotId,
     quota: SnapshotQuota,
-    /// Set when the first block has arrived. Until then it goes alone, and is tried while the
-    /// snapshot is not known everywhere.
+    /// Set when the first block was confirmed. Until then no other block is sent, and the first is
+    /// repeated while EBS does not know the snapshot.
     known: OnceCell<()>,
     begun: Instant,
-    /// Notified when a block has arrived or failed.
-    on_their_way: Monitor<OnTheirWay>,
+    /// Notified when a block was confirmed or failed.
+    in_flight: Monitor<InFlight>,
     zeros: Bytes,
 }
 
 #[derive(Default)]
-struct OnTheirWay {
+struct InFlight {
     blocks: BTreeSet<u32>,
-    /// The first failure. All who ask are told: which of them is heard is not known here.
+    /// The first failure. Every waiting thread gets a copy of it.
     failed: Option<Error>,
 }
 
-impl OnTheirWay {
+impl InFlight {
     fn check(&self) -> Result<()> {
         self.failed.as_ref().map_or(Ok(()), |error| Err(error.duplicate()))
     }
@@ -93,7 +93,7 @@ impl EbsSink {
             quota: quotas.of_snapshot(),
             known: OnceCell::new(),
             begun: Instant::now(),
-            on_their_way: Monitor::default(),
+            in_flight: Monitor::default(),
             zeros: Bytes::from(vec![0; BLOCK_BYTES as usize]),
         };
         Self {
@@ -109,7 +109,7 @@ impl EbsSink {
         self.sum.lock().unwrap_or_else(PoisonError::into_inner).total()
     }
 
-    /// Sends a block in the background. Waits while too many are on their way.
+    /// Sends a block in the background. Waits while too many are in flight.
     fn send(&self, block: u32, data: &[u8], digest: Digest) -> Result<()> {
         let inner = &self.sender.0;
         let permit = inner.connection.wait(async {
@@ -123,15 +123,15 @@ impl EbsSink {
         let data = if digest == ZERO_BLOCK_DIGEST {
             inner.zeros.clone()
         } else {
-            // A short last block of an image that has not whole GiB is padded, as it was for its
-            // digest.
+            // The short last block of a volume that is no multiple of 512 KiB is padded with zeros,
+            // as for its digest.
             let mut whole = Vec::with_capacity(BLOCK_BYTES as usize);
             whole.extend_from_slice(data);
             whole.resize(BLOCK_BYTES as usize, 0);
             Bytes::from(whole)
         };
         {
-            let mut state = inner.on_their_way.lock();
+            let mut state = inner.in_flight.lock();
             state.check()?;
             state.blocks.insert(block);
         }
@@ -169,7 +169,7 @@ impl BlockSink for EbsSink {
         let inner = &self.sender.0;
         let blocks = cell.address.blocks();
         let range = blocks.first.0..blocks.first.0 + blocks.count;
-        inner.on_their_way.wait(&inner.connection.options().cancel, |state| {
+        inner.in_flight.wait(&inner.connection.options().cancel, |state| {
             match state.check() {
                 Err(error) => Some(Err(error)),
                 Ok(()) => state.blocks.range(range.clone()).next().is_none().then_some(Ok(())),
@@ -198,7 +198,7 @@ impl Sender {
     async fn deliver(&self, block: u32, data: Bytes, digest: Digest, permit: OwnedSemaphorePermit) {
         let sent = self.send(block, data, digest).await;
         drop(permit);
-        let mut state = self.0.on_their_way.lock();
+        let mut state = self.0.in_flight.lock();
         state.blocks.remove(&block);
         if let Err(error) = sent
             && state.failed.is_none()
@@ -206,7 +206,7 @@ impl Sender {
             state.failed = Some(error.at("snapshot_id", &self.0.snapshot_id).at("block", block));
         }
         drop(state);
-        self.0.on_their_way.notify_all();
+        self.0.in_flight.notify_all();
     }
 
     async fn send(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
@@ -220,11 +220,11 @@ impl Sender {
         if first { Ok(()) } else { self.send_known(block, data, digest).await }
     }
 
-    /// Sends a block, again while the snapshot may not be known yet where it goes. Not every part
-    /// of EBS learns of it at once.
+    /// Sends a block, and repeats it while EBS may not know the snapshot yet: EBS is eventually
+    /// consistent.
     async fn send_known(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
         let mut attempt = 1;
-        // When a block has arrived, only a part of EBS can still be behind.
+        // After the first confirmed block only some hosts of EBS may not know the snapshot.
         let end = if self.0.known.initialized() {
             Instant::now() + UNKNOWN_TO_SOME_FOR
         } else {
@@ -234,7 +234,7 @@ impl Sender {
             match self.put(block, data.clone(), digest).await {
                 Err(error) if is_unknown(&error) && Instant::now() < end => {
                     let options = self.0.connection.options();
-                    let delay = KNOWN_YET.min(options.retry.cap);
+                    let delay = UNKNOWN_PAUSE.min(options.retry.cap);
                     options.observer.note(&Event::Retried { error: &error, attempt, delay });
                     attempt += 1;
                     sleep(delay).await;
@@ -276,7 +276,6 @@ impl Sender {
                     failure
                 })?;
                 inner.quota.block_succeeded();
-                // What EBS says that it has should be what was sent.
                 match output.checksum() {
                     Some(stored) if stored != checksum => {
                         let error = Error::new(

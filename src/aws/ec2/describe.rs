@@ -1,4 +1,4 @@
-//! What EC2 says of images and snapshots.
+//! Descriptions of images and snapshots by EC2.
 
 use std::time::Duration;
 
@@ -8,9 +8,10 @@ use super::Ec2Connection;
 use crate::aws::ec2_query::Params;
 use crate::base::{Error, ErrorCode, ErrorKind, ImageId, Result, SnapshotId};
 
-/// What was just made may be unknown for so long. (EC2 developer guide, "Eventual consistency".)
+/// Number of polls for which EC2 may not know a new resource (EC2 developer guide, "Eventual
+/// consistency").
 const UNKNOWN_FOR: u32 = 60;
-/// Snapshots of one request. EC2 allows more; a refusal names one id, and is looked at in detail.
+/// Snapshots of one request. EC2 allows more, but refuses the whole request for one unknown id.
 const SNAPSHOTS: usize = 200;
 
 /// The items of a list in an answer.
@@ -23,7 +24,7 @@ pub(super) fn text<'a>(value: &'a Value, member: &str) -> Option<&'a str> {
     value.get(member).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-/// The key and value of each tag of something.
+/// The tags of an image or snapshot, as keys and values.
 pub(super) fn tags(value: &Value) -> Vec<(String, String)> {
     let tag = |tag: &Value| {
         Some((
@@ -39,8 +40,8 @@ pub(super) fn tag_params(tags: &[(String, String)]) -> Vec<Params> {
     tags.iter().map(|(key, value)| Params::new().set("Key", key).set("Value", value)).collect()
 }
 
-/// The snapshots behind the devices of an image, in the order of the devices; one behind several is
-/// there several times.
+/// The snapshots of the devices of an image, in the order of the devices; the snapshot of several
+/// devices occurs several times.
 pub(super) fn snapshots_of(image: &Value) -> impl Iterator<Item = &str> {
     items(image, "BlockDeviceMappings")
         .iter()
@@ -48,12 +49,12 @@ pub(super) fn snapshots_of(image: &Value) -> impl Iterator<Item = &str> {
 }
 
 /// Describes an image, disabled and deprecated ones included.
-pub(super) fn image(link: &Ec2Connection, id: &ImageId) -> Result<Value> {
+pub(super) fn image(ec2: &Ec2Connection, id: &ImageId) -> Result<Value> {
     let params = Params::new()
         .list("ImageId", [id])
         .set("IncludeDisabled", true)
         .set("IncludeDeprecated", true);
-    let answer = link
+    let answer = ec2
         .call("cannot describe the image", "DescribeImages", params)
         .map_err(|error| error.at("image_id", id))?;
     let missing = || {
@@ -66,14 +67,14 @@ pub(super) fn image(link: &Ec2Connection, id: &ImageId) -> Result<Value> {
     items(&answer, "Images").first().cloned().ok_or_else(|| missing().at("image_id", id))
 }
 
-/// Describes an image that was just made: for a while not every part of EC2 knows it.
-pub(super) fn new_image(link: &Ec2Connection, id: &ImageId) -> Result<Value> {
+/// Describes a new image, which EC2 may not know for a while.
+pub(super) fn new_image(ec2: &Ec2Connection, id: &ImageId) -> Result<Value> {
     let mut left = UNKNOWN_FOR;
     loop {
-        match image(link, id) {
+        match image(ec2, id) {
             Err(error) if error.kind() == ErrorKind::NotFound && left > 0 => {
                 left -= 1;
-                link.pause(Duration::from_secs(1))?;
+                ec2.pause(Duration::from_secs(1))?;
             }
             described => return described,
         }
@@ -81,7 +82,7 @@ pub(super) fn new_image(link: &Ec2Connection, id: &ImageId) -> Result<Value> {
 }
 
 /// The image of this name that the account owns, if there is one.
-pub(super) fn image_named(link: &Ec2Connection, name: &str) -> Result<Option<Value>> {
+pub(super) fn image_named(ec2: &Ec2Connection, name: &str) -> Result<Option<Value>> {
     let filter = Params::new().set("Name", "name").list("Value", [escape_filter(name)]);
     let params = Params::new()
         .list("Owner", ["self"])
@@ -89,7 +90,7 @@ pub(super) fn image_named(link: &Ec2Connection, name: &str) -> Result<Option<Val
         .set("IncludeDisabled", true)
         .set("IncludeDeprecated", true);
     find(
-        link,
+        ec2,
         "cannot look for an image of this name",
         ("DescribeImages", "Images"),
         params,
@@ -97,26 +98,26 @@ pub(super) fn image_named(link: &Ec2Connection, name: &str) -> Result<Option<Val
     )
 }
 
-/// The first item of a list that is looked for.
+/// The first item of a list for which `is_it` holds.
 fn find(
-    link: &Ec2Connection,
+    ec2: &Ec2Connection,
     doing: &'static str,
     (action, member): (&'static str, &'static str),
     params: Params,
     is_it: impl Fn(&Value) -> bool,
 ) -> Result<Option<Value>> {
     let mut found = None;
-    pages(link, doing, action, params, |answer| {
+    pages(ec2, doing, action, params, |answer| {
         found = items(answer, member).iter().find(|item| is_it(item)).cloned();
         found.is_none()
     })?;
     Ok(found)
 }
 
-/// Asks for all pages of a list, as long as `goes_on` wants more. Pages may be empty although
-/// others follow.
+/// Requests the pages of a list while `goes_on` returns true. Pages may be empty although others
+/// follow.
 pub(super) fn pages(
-    link: &Ec2Connection,
+    ec2: &Ec2Connection,
     doing: &'static str,
     action: &'static str,
     params: Params,
@@ -125,7 +126,7 @@ pub(super) fn pages(
     let mut token: Option<String> = None;
     loop {
         let answer =
-            link.call(doing, action, params.clone().set_some("NextToken", token.as_ref()))?;
+            ec2.call(doing, action, params.clone().set_some("NextToken", token.as_ref()))?;
         match text(&answer, "NextToken") {
             Some(next) if goes_on(&answer) => token = Some(next.to_owned()),
             Some(_) => return Ok(()),
@@ -137,7 +138,7 @@ pub(super) fn pages(
     }
 }
 
-/// A value that a filter takes as it is: `*`, `?` and `\` mean something there.
+/// A value for a filter, in which `*`, `?` and `\` are wildcards, escaped.
 fn escape_filter(value: &str) -> String {
     value
         .chars()
@@ -145,17 +146,17 @@ fn escape_filter(value: &str) -> String {
         .collect()
 }
 
-/// Describes snapshots, in the order of `ids`. What is not known, or not to this account, is
-/// `None`.
-pub(super) fn snapshots(link: &Ec2Connection, ids: &[SnapshotId]) -> Result<Vec<Option<Value>>> {
+/// Describes snapshots, in the order of `ids`. A snapshot that does not exist, or is not shared
+/// with the account, is `None`.
+pub(super) fn snapshots(ec2: &Ec2Connection, ids: &[SnapshotId]) -> Result<Vec<Option<Value>>> {
     let mut found = Vec::new();
     for some in ids.chunks(SNAPSHOTS) {
-        match describe_snapshots(link, some) {
+        match describe_snapshots(ec2, some) {
             Ok(described) => found.extend(described),
-            // One of them: which ones, tells only who asks for each.
+            // EC2 refuses the request for one unknown id: describe each by itself.
             Err(error) if is_unknown(&error) && some.len() > 1 => {
                 for id in some {
-                    match describe_snapshots(link, std::slice::from_ref(id)) {
+                    match describe_snapshots(ec2, std::slice::from_ref(id)) {
                         Ok(described) => found.extend(described),
                         Err(error) if is_unknown(&error) => {}
                         Err(error) => return Err(error),
@@ -174,10 +175,10 @@ pub(super) fn snapshots(link: &Ec2Connection, ids: &[SnapshotId]) -> Result<Vec<
         .collect())
 }
 
-fn describe_snapshots(link: &Ec2Connection, ids: &[SnapshotId]) -> Result<Vec<Value>> {
+fn describe_snapshots(ec2: &Ec2Connection, ids: &[SnapshotId]) -> Result<Vec<Value>> {
     let params = Params::new().list("SnapshotId", ids);
     let mut found = Vec::new();
-    pages(link, "cannot describe snapshots", "DescribeSnapshots", params, |answer| {
+    pages(ec2, "cannot describe snapshots", "DescribeSnapshots", params, |answer| {
         found.extend_from_slice(items(answer, "Snapshots"));
         true
     })?;
@@ -185,12 +186,12 @@ fn describe_snapshots(link: &Ec2Connection, ids: &[SnapshotId]) -> Result<Vec<Va
 }
 
 /// Fails if these credentials may not describe snapshots.
-pub(super) fn may_describe_snapshots(link: &Ec2Connection) -> Result<()> {
+pub(super) fn may_describe_snapshots(ec2: &Ec2Connection) -> Result<()> {
     let params = Params::new().list("Owner", ["self"]).set("MaxResults", 5);
-    link.call("cannot describe snapshots", "DescribeSnapshots", params).map(drop)
+    ec2.call("cannot describe snapshots", "DescribeSnapshots", params).map(drop)
 }
 
-/// The answer to a dry run: EC2 says by an error that it would do it.
+/// The result of a dry run: EC2 answers with an error, whose code is that of success.
 pub(super) fn would(answer: Result<Value>) -> Result<()> {
     match answer {
         Err(error) if error.is(ErrorCode::DryRunOperation) => Ok(()),
@@ -198,33 +199,33 @@ pub(super) fn would(answer: Result<Value>) -> Result<()> {
     }
 }
 
-/// Whether a snapshot may be used by everybody. Such ones cannot be read by the direct APIs.
-pub(super) fn is_public(link: &Ec2Connection, id: &SnapshotId) -> Result<bool> {
+/// Whether a snapshot is public. The direct APIs do not read public snapshots.
+pub(super) fn is_public(ec2: &Ec2Connection, id: &SnapshotId) -> Result<bool> {
     let filter = Params::new().set("Name", "snapshot-id").list("Value", [id]);
     let params = Params::new().list("RestorableBy", ["all"]).structures("Filter", [filter]);
-    Ok(find(link, "cannot describe snapshots", ("DescribeSnapshots", "Snapshots"), params, |_| {
+    Ok(find(ec2, "cannot describe snapshots", ("DescribeSnapshots", "Snapshots"), params, |_| {
         true
     })?
     .is_some())
 }
 
-/// Whether what was asked about does not exist, or does not for this account.
+/// Whether the resource of a request does not exist, or is not shared with the account.
 pub(super) fn is_unknown(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound
 }
 
-/// Asks about an image or snapshot, one attribute at a time, what describing it does not tell.
+/// Requests an attribute of an image or snapshot that is not in its description.
 pub(super) fn attribute(
-    link: &Ec2Connection,
+    ec2: &Ec2Connection,
     action: &'static str,
     id: (&str, &str),
     attribute: &str,
 ) -> Result<Attribute> {
     let params = Params::new().set(id.0, id.1).set("Attribute", attribute);
-    match link.call("cannot read an attribute", action, params) {
-        Ok(answer) => Ok(Attribute::Told(answer)),
+    match ec2.call("cannot read an attribute", action, params) {
+        Ok(answer) => Ok(Attribute::Read(answer)),
         Err(error) if error.is(ErrorCode::UnauthorizedOperation) => Ok(Attribute::Denied),
-        // A service that is like EC2 may not know the action.
+        // A compatible service may not know the action.
         Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => {
             Ok(Attribute::OfOwner)
         }
@@ -232,21 +233,21 @@ pub(super) fn attribute(
     }
 }
 
-/// What EC2 says when it is asked about an attribute.
+/// The result of a request for an attribute.
 pub(super) enum Attribute {
     /// The answer.
-    Told(Value),
-    /// Only the owner may ask, or nobody can.
+    Read(Value),
+    /// Only the owner may read it, or the service has no such action.
     OfOwner,
-    /// The policy of these credentials does not allow to ask.
+    /// The policy of the credentials denies the request.
     Denied,
 }
 
 impl Attribute {
     /// The answer, if there is one.
-    pub(super) fn told(self) -> Option<Value> {
+    pub(super) fn answer(self) -> Option<Value> {
         match self {
-            Self::Told(answer) => Some(answer),
+            Self::Read(answer) => Some(answer),
             Self::OfOwner | Self::Denied => None,
         }
     }
@@ -257,13 +258,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_wildcards_is_looked_for_as_it_is() {
+    fn wildcards_in_a_name_are_escaped() {
         assert_eq!(escape_filter(r"a*b?c\d"), r"a\*b\?c\\d");
     }
 
     #[test]
     fn tags_may_be_empty() {
-        let image = serde_json::json!({"Tags": [{"Key": "a", "Value": "ä"}, {"Key": "b", "Value": ""}, {"Key": "c"}]});
+        let image = serde_json::json!({"Tags": [
+            {"Key": "a", "Value": "ä"}, {"Key": "b", "Value": ""}, {"Key": "c"},
+        ]});
         assert_eq!(
             tags(&image),
             [("a", "ä"), ("b", ""), ("c", "")]

@@ -66,7 +66,7 @@ pub struct Ec2Restored {
     pub name: Option<String>,
     /// The new snapshots, in the order of the archive's volumes.
     pub snapshots: Vec<RestoredSnapshot>,
-    /// The account of each attribute: set, changed or lost.
+    /// The report on attributes.
     pub items: Vec<FidelityItem>,
 }
 
@@ -133,7 +133,7 @@ impl Ec2Destination {
         &self.options
     }
 
-    /// The same destination and result, with `bytes` bytes of memory for blocks on their way.
+    /// This destination with `bytes` bytes of memory for blocks in flight. The result is shared.
     #[must_use]
     pub fn with_memory(&self, bytes: u64) -> Self {
         let options = Ec2Options { memory: bytes, ..self.options.clone() };
@@ -172,8 +172,8 @@ impl Ec2Destination {
         describe::may_describe_snapshots(&self.options.ec2)
     }
 
-    /// The account of all attributes, as far as it is known before the restore: the run's account
-    /// differs where EC2 sets something else than it was told to.
+    /// The report on attributes as planned: the report of the run differs where EC2 does not set an
+    /// attribute as requested.
     pub fn planned_items(&self, document: &ImageDocument) -> Result<Vec<FidelityItem>> {
         let (edits, mut items) = (&self.options.edits, Vec::new());
         if let Some(registration) =
@@ -186,7 +186,7 @@ impl Ec2Destination {
             items.extend(snapshot_tags(document, &snapshot.id, edits).1);
         }
         let encrypts = edits.is_encrypted() || self.encrypts_by_default();
-        // A device whose snapshot is encrypted as it was is as it was.
+        // The encryption of a device is that of its snapshot.
         for item in items.iter_mut().filter(|item| {
             let is_device = item.fidelity == Fidelity::Impossible && item.attribute == "Encrypted";
             is_device && item.recorded == json!(encrypts)
@@ -199,7 +199,7 @@ impl Ec2Destination {
         Ok(items)
     }
 
-    /// Whether the account encrypts new snapshots; false if the credentials may not ask.
+    /// Whether the account encrypts new snapshots; false if the credentials may not read it.
     fn encrypts_by_default(&self) -> bool {
         let answer = self.options.ec2.call(
             "cannot read the default encryption of EBS",

@@ -1,9 +1,9 @@
-//! What is asked to be different, or besides, when an image is restored to EC2.
+//! Options of a restore to EC2 that change the image.
 
 use crate::base::{DeviceName, Error, Result};
 
-/// Wishes for a restored image. By default everything is as it was recorded, and nothing is done
-/// besides.
+/// Options for the attributes of a restored image. By default all attributes are as recorded, and
+/// the image gets no permissions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edits {
     /// Another name.
@@ -12,9 +12,9 @@ pub struct Edits {
     pub description: Option<String>,
     /// More tags of the image and its snapshots; those with a recorded key replace that.
     pub tags: Vec<(String, String)>,
-    /// The same of the image alone.
+    /// More tags of the image alone.
     pub image_tags: Vec<(String, String)>,
-    /// The same of the snapshots alone.
+    /// More tags of the snapshots alone.
     pub snapshot_tags: Vec<(String, String)>,
     /// No recorded tags.
     pub no_tags: bool,
@@ -24,7 +24,7 @@ pub struct Edits {
     pub boot_mode: Option<String>,
     /// `v2.0`: instances use IMDSv2.
     pub imds_support: Option<String>,
-    /// Encrypt the snapshots, whatever the account does by default.
+    /// Encrypt the snapshots, regardless of the account's default.
     pub encrypted: bool,
     /// The ARN of the key to encrypt with.
     pub kms_key_arn: Option<String>,
@@ -43,11 +43,11 @@ pub struct Edits {
 pub struct DeviceEdit {
     /// The device; all that have a volume, if none is named.
     pub device: Option<DeviceName>,
-    /// What changes.
+    /// The changed attribute.
     pub change: DeviceChange,
 }
 
-/// What can be different of a volume.
+/// An attribute of a volume that an option changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceChange {
     /// Such as `gp3`.
@@ -58,34 +58,34 @@ pub enum DeviceChange {
     Throughput(u64),
     /// GiB.
     VolumeSize(u64),
-    /// Whether it goes with its instance.
+    /// Whether EC2 deletes the volume with its instance.
     DeleteOnTermination(bool),
 }
 
 impl Edits {
-    /// What they say about snapshots. Those that were begun cannot be continued with other wishes;
-    /// how the image is registered may still change.
+    /// The options for snapshots, as text. A restore with other options for snapshots does not
+    /// continue the snapshots of this one; the options for the registration may change.
     pub fn about_snapshots(&self) -> String {
         format!("{:?}", (self.encrypted, &self.kms_key_arn, self.tags_of_snapshots(), self.no_tags))
     }
 
-    /// Whether the snapshots are encrypted, whatever the account does by default.
+    /// Whether the snapshots are encrypted, regardless of the account's default.
     pub(super) fn is_encrypted(&self) -> bool {
         self.encrypted || self.kms_key_arn.is_some()
     }
 
-    /// What is asked for as tags of the image; of two with one key the last counts.
+    /// The tags that the options give the image; of two with one key the last counts.
     pub(super) fn tags_of_image(&self) -> Vec<(String, String)> {
         [self.tags.as_slice(), &self.image_tags].concat()
     }
 
-    /// The same of each snapshot.
+    /// The tags that the options give each snapshot.
     pub(super) fn tags_of_snapshots(&self) -> Vec<(String, String)> {
         [self.tags.as_slice(), &self.snapshot_tags].concat()
     }
 
-    /// What is asked for of a device. One that names it comes before one for all; of two alike the
-    /// last counts.
+    /// The change that `pick` selects for a device. A change that names the device precedes one for
+    /// all devices; of two with one scope the last counts.
     pub(super) fn of<'a, T: 'a>(
         &'a self,
         device: &str,
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wish_for_a_device_comes_before_one_for_all() {
+    fn an_edit_of_a_device_precedes_one_for_all() {
         let edit = |device: Option<&str>, size| DeviceEdit {
             device: device.map(|name| DeviceName::parse(name).expect("a name")),
             change: DeviceChange::VolumeSize(size),

@@ -1,15 +1,15 @@
-//! What came back of an image, attribute by attribute.
+//! The report on attributes of a restored image.
 
 use serde_json::Value;
 
-/// What became of an attribute.
+/// The outcome of an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fidelity {
-    /// It is as it was recorded.
+    /// It is as recorded.
     Set,
-    /// It is something else: because that was asked for, or because EC2 made it so.
+    /// It differs, because an option changed it, or EC2 set it otherwise.
     Changed,
-    /// It can be set, and that was not asked for.
+    /// It can be set, and no option asked for it.
     Left,
     /// It cannot be set.
     Impossible,
@@ -27,20 +27,20 @@ impl Fidelity {
     }
 }
 
-/// An attribute that was recorded, and what became of it.
+/// A recorded attribute, and its outcome.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FidelityItem {
-    /// What has it: `image`, a device or a snapshot of the archive.
+    /// The owner of the attribute: `image`, a device or a snapshot of the archive.
     pub subject: String,
     /// Its name in EC2.
     pub attribute: String,
-    /// What the archive says.
+    /// The value in the archive.
     pub recorded: Value,
-    /// What it is now, if that is something else.
+    /// The new value, if it differs.
     pub now: Option<Value>,
-    /// What became of it.
+    /// The outcome.
     pub fidelity: Fidelity,
-    /// Why, unless it is as it was.
+    /// The reason, unless the attribute is set.
     pub reason: Option<String>,
 }
 
@@ -85,14 +85,14 @@ impl FidelityItem {
         }
     }
 
-    /// What EC2 says of it after the image was registered. It is believed over what was asked for.
+    /// Updates the item with the value by EC2's description of the new image.
     pub(super) fn observe(&mut self, found: &Value) {
-        let wanted = self.now.as_ref().unwrap_or(&self.recorded);
-        if found == wanted || !matches!(self.fidelity, Fidelity::Set | Fidelity::Changed) {
+        let expected = self.now.as_ref().unwrap_or(&self.recorded);
+        if found == expected || !matches!(self.fidelity, Fidelity::Set | Fidelity::Changed) {
             return;
         }
         self.fidelity = Fidelity::Changed;
         self.now = Some(found.clone());
-        self.reason = Some("EC2 was asked for it, and says something else".to_owned());
+        self.reason = Some("EC2 set another value than was requested".to_owned());
     }
 }

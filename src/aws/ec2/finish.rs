@@ -1,5 +1,5 @@
 //! The last steps of a restore to EC2: snapshots are completed, the image is registered, its
-//! permissions are set, and the account of all attributes is made.
+//! permissions are set, and the report on attributes is made.
 
 use std::time::Duration;
 
@@ -116,14 +116,14 @@ pub(super) fn register(options: &Ec2Options, registration: &Registration) -> Res
             }
             image
         }
-        // The parameters say how the image is to be, and options change that.
+        // The parameters come from the archive and from options, which can change them.
         Err(error) if error.kind() == ErrorKind::Usage => {
             return Err(error.code_as(ErrorCode::RegistrationRefused));
         }
         answer => answer?,
     };
     let missing = || {
-        Error::new(ErrorKind::Io, "EC2 does not say what the new image is called")
+        Error::new(ErrorKind::Io, "the answer of EC2 has no image id")
             .at("name", &registration.name)
     };
     ImageId::parse(text(&answer, "ImageId").ok_or_else(missing)?)
@@ -142,7 +142,7 @@ fn namesake(options: &Ec2Options, name: &str, may_be_ours: bool) -> Result<Optio
     }
 }
 
-/// Waits until the image is available, sets its permissions, and makes the account of all
+/// Waits until the image is available, sets its permissions, and makes the report on
 /// attributes.
 pub(super) fn finish(
     options: &Ec2Options,
@@ -172,12 +172,12 @@ pub(super) fn finish(
         options.ec2.pause(pause)?;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    let mut account = registration.items;
-    account.extend(
+    let mut report = registration.items;
+    report.extend(
         permissions::apply(&options.ec2, &id, document, &options.edits).map_err(registered)?,
     );
     let described = describe::new_image(&options.ec2, &id).map_err(registered)?;
-    let has_uefi_data = account.iter().any(|item| item.attribute == "UefiData");
+    let has_uefi_data = report.iter().any(|item| item.attribute == "UefiData");
     let attributes = match has_uefi_data {
         true => describe::attribute(
             &options.ec2,
@@ -186,10 +186,10 @@ pub(super) fn finish(
             "uefiData",
         )
         .map_err(registered)?
-        .told(),
+        .answer(),
         false => None,
     };
-    registration::observe(&mut account, &described, attributes.as_ref());
-    account.append(&mut items);
-    Ok(Ec2Restored { image_id: Some(id), name: Some(registration.name), snapshots, items: account })
+    registration::observe(&mut report, &described, attributes.as_ref());
+    report.append(&mut items);
+    Ok(Ec2Restored { image_id: Some(id), name: Some(registration.name), snapshots, items: report })
 }

@@ -1,7 +1,7 @@
-//! Requests of others, passed on to EC2 as they came, and its answers as they come.
+//! Requests of clients that are forwarded to EC2 unchanged, and EC2's answers.
 //!
-//! They run on the connection's own threads. Nothing is repeated, and nothing is
-//! read into: whoever asked knows whether it may be asked again.
+//! The requests run on the threads of the connection. They are not repeated: the client knows
+//! whether its request may be sent again.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,7 +16,7 @@ use super::client::RawAnswer;
 use super::{Ec2Client, Ec2Connection};
 use crate::base::{Error, ErrorKind, Result, Retry};
 
-/// The longest answer that is passed on.
+/// The longest answer that is forwarded.
 const MAX_BYTES: u64 = 1 << 30;
 /// Pieces of an answer that wait for a slow reader.
 const PIECES: usize = 4;
@@ -33,8 +33,8 @@ pub struct Forwarded {
     pub body: ForwardedBody,
 }
 
-/// A body that comes piece by piece. It fails if it ends early, is silent for too long, or has no
-/// end.
+/// The body of an answer, piece by piece. It fails if it ends early, is idle for too long, or is
+/// longer than 1 GiB.
 pub struct ForwardedBody(mpsc::Receiver<Result<Bytes>>);
 
 impl Body for ForwardedBody {
@@ -51,36 +51,36 @@ impl Body for ForwardedBody {
 
 impl Ec2Connection {
     /// Sends `form` once, signed with the credentials of this connection. `action` is its action. A
-    /// refusal is an answer; after an error it is not known whether EC2 did what the form says.
+    /// refusal is an answer; after an error it is not known whether EC2 executed the form.
     pub async fn forward(&self, action: &str, form: Bytes) -> Result<Forwarded> {
         let (client, idle_timeout, action) =
             (self.client(), self.options().idle_timeout, action.to_owned());
-        let (told, heard) = oneshot::channel();
-        // It ends with its answer, or as soon as nobody wants it any more.
-        self.runtime().spawn(pass_on(client, idle_timeout, action, form, told));
-        heard.await.map_err(|_| Error::interrupted())?
+        let (sender, receiver) = oneshot::channel();
+        // The task ends with its answer, or when the receiver is dropped.
+        self.runtime().spawn(forward(client, idle_timeout, action, form, sender));
+        receiver.await.map_err(|_| Error::interrupted())?
     }
 }
 
-async fn pass_on(
+async fn forward(
     client: Ec2Client,
     idle_timeout: Duration,
     action: String,
     form: Bytes,
-    told: oneshot::Sender<Result<Forwarded>>,
+    sender: oneshot::Sender<Result<Forwarded>>,
 ) {
-    let doing = "cannot pass the request on to EC2";
+    let doing = "cannot forward the request to EC2";
     let answer = match tokio::time::timeout(idle_timeout, client.send(&action, form)).await {
         Ok(answer) => answer.map_err(|error| classify(doing, error).error),
         Err(_) => Err(idle_for(idle_timeout)),
     };
     let RawAnswer { status, content_type, request_id, mut body } = match answer {
         Ok(answer) => answer,
-        Err(error) => return drop(told.send(Err(error.at("action", action)))),
+        Err(error) => return drop(sender.send(Err(error.at("action", action)))),
     };
     let (pieces, receiver) = mpsc::channel(PIECES);
     let mut left = MAX_BYTES;
-    if told
+    if sender
         .send(Ok(Forwarded { status, content_type, request_id, body: ForwardedBody(receiver) }))
         .is_err()
     {

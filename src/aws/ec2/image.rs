@@ -1,7 +1,7 @@
 //! An image in EC2, or bare snapshots, as a source.
 //!
-//! Whatever could keep it from being stored is looked for before the first block is read, all of it
-//! at once, and said with what can be done about it.
+//! The reasons that prevent a store are looked for before the first block is read. One error names
+//! all of them, each with its remedy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::image::ImageDocument;
 use crate::image::{ImageMatch, ImageSource};
 use crate::volume::BlockSource;
 
-/// What is to be stored.
+/// The source of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ec2Source {
     /// An image.
@@ -27,7 +27,7 @@ pub enum Ec2Source {
 }
 
 impl Ec2Source {
-    /// `ami-…`, `snap-…`, or several of those with commas between them; `None` if it is neither.
+    /// `ami-…`, `snap-…`, or several snapshots with commas between them; `None` for other text.
     pub fn parse(text: &str) -> Option<Result<Self>> {
         if text.starts_with("ami-") {
             return Some(ImageId::parse(text).map(Self::Image));
@@ -60,7 +60,7 @@ pub struct Ec2Image {
 }
 
 impl Ec2Image {
-    /// Describes the source, and tries whether all of it can be read.
+    /// Describes the source, and reads one block of each snapshot to check the permissions.
     pub fn open(
         ec2: &Ec2Connection,
         ebs: &EbsConnection,
@@ -102,7 +102,7 @@ impl Ec2Image {
         );
         top.insert("format".to_owned(), json!("amibin"));
         top.insert("version".to_owned(), json!(1));
-        // serde_json's maps are sorted by name, as the format wants it.
+        // serde_json's maps are sorted by name, as the format demands.
         let mut bytes = serde_json::to_vec_pretty(&top)
             .map_err(|cause| Error::internal("cannot write image.json").because(cause))?;
         bytes.push(b'\n');
@@ -117,8 +117,8 @@ impl Ec2Image {
         Ok(Self { document, volumes })
     }
 
-    /// Finds out what can be found out in a few requests of whether an image can be stored: it is
-    /// there and whole, and its snapshots may be listed. Gives the bytes of its volumes.
+    /// Checks with a few requests that an image can be stored: it exists, is available, and its
+    /// snapshots may be listed. Returns the bytes of its volumes.
     pub fn examine(
         ec2: &Ec2Connection,
         ebs: &EbsConnection,
@@ -144,8 +144,8 @@ impl ImageSource for Ec2Image {
         &self.volumes
     }
 
-    /// Image and snapshots never change; what is said of them does, such as when the image was used
-    /// last.
+    /// The content of image and snapshots never changes; attributes such as the time of the last
+    /// launch do.
     fn fingerprint(&self) -> String {
         unchanging(&self.document).to_string()
     }
@@ -169,9 +169,9 @@ impl ImageSource for Ec2Image {
     }
 }
 
-/// Members that change while the image stays what it is: when it was used, who may use it, and how
-/// far it is on its way out.
-const PASSING: [&str; 9] = [
+/// Members that change while the content of the image does not: its use, its permissions and its
+/// deprecation.
+const CHANGING: [&str; 9] = [
     "LastLaunchedTime",
     "State",
     "StateReason",
@@ -182,18 +182,18 @@ const PASSING: [&str; 9] = [
     "DeregistrationProtection",
     "LaunchPermissions",
 ];
-/// The same of its snapshots.
-const PASSING_OF_SNAPSHOTS: [&str; 4] = ["State", "Progress", "StorageTier", "RestoreExpiryTime"];
+/// Members of a snapshot that change while its content does not.
+const CHANGING_OF_SNAPSHOTS: [&str; 4] = ["State", "Progress", "StorageTier", "RestoreExpiryTime"];
 
-/// The metadata without what is passing, by member. What has no order is sorted.
+/// The metadata without the members that change, by member. Lists without an order are sorted.
 fn lasting(document: &ImageDocument) -> BTreeMap<String, Value> {
     let mut members = BTreeMap::new();
-    let mut add = |prefix: &str, value: &Value, passing: &[&str]| {
+    let mut add = |prefix: &str, value: &Value, changing: &[&str]| {
         for (name, value) in value
             .as_object()
             .into_iter()
             .flatten()
-            .filter(|(name, _)| !passing.contains(&name.as_str()))
+            .filter(|(name, _)| !changing.contains(&name.as_str()))
         {
             let mut value = value.clone();
             if let Some(items) = value.as_array_mut() {
@@ -205,15 +205,15 @@ fn lasting(document: &ImageDocument) -> BTreeMap<String, Value> {
         }
     };
     let top = |name: &str| document.value().get(name).unwrap_or(&Value::Null);
-    add("Image", top("Image"), &PASSING);
-    add("ImageAttributes", top("ImageAttributes"), &PASSING);
+    add("Image", top("Image"), &CHANGING);
+    add("ImageAttributes", top("ImageAttributes"), &CHANGING);
     for snapshot in items(document.value(), "Snapshots") {
-        add(text(snapshot, "SnapshotId").unwrap_or_default(), snapshot, &PASSING_OF_SNAPSHOTS);
+        add(text(snapshot, "SnapshotId").unwrap_or_default(), snapshot, &CHANGING_OF_SNAPSHOTS);
     }
     members
 }
 
-/// What of an image can never be something else.
+/// The attributes of an image that never change.
 fn unchanging(document: &ImageDocument) -> Value {
     let image = document.value().get("Image").unwrap_or(&Value::Null);
     let ids: Vec<&str> = document.snapshots().iter().map(|snapshot| snapshot.id.as_str()).collect();
@@ -240,7 +240,7 @@ fn snapshot_ids(image: &Value) -> Result<Vec<SnapshotId>> {
     Ok(ids)
 }
 
-/// Refuses images that cannot be stored, whatever their snapshots are.
+/// Refuses images that cannot be stored, regardless of their snapshots.
 fn check_image(image: &Value) -> Result<()> {
     let reason = || {
         image
@@ -268,13 +268,15 @@ fn check_image(image: &Value) -> Result<()> {
     }
     if text(image, "RootDeviceType") == Some("instance-store") {
         return Err(Error::unsupported(
-            "the image is backed by instance store: it has no EBS snapshots, and neither EC2 nor amistore can store it",
+            "the image is backed by instance store: it has no EBS snapshots, and neither EC2 nor \
+             amistore can store it",
         )
         .code_as(ErrorCode::ImageIsInstanceStore));
     }
     if text(image, "VirtualizationType") == Some("paravirtual") {
         return Err(Error::unsupported(
-            "the image is paravirtual: EC2 registers no such images any more, so it could not be restored",
+            "the image is paravirtual: EC2 registers no such images any more, so it could not be \
+             restored",
         )
         .code_as(ErrorCode::ImageIsParavirtual)
         .at("instead", "store its snapshots alone: amistore store snap-... ARCHIVE"));
@@ -282,22 +284,25 @@ fn check_image(image: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Says what a restore will not be able to bring back, as long as something can be done about it.
+/// Warns of attributes that a restore cannot set, while the user can still act on it.
 fn warn_of_image(image: &Value, observer: &dyn Observer) {
     let warn = |message: String| observer.note(&Event::Warning { message });
     if let Some(platform) =
         text(image, "PlatformDetails").filter(|platform| *platform != "Linux/UNIX")
     {
         warn(format!(
-            "the image is billed as {platform:?}: no image that is registered anew can be, only one that AWS copies or restores (--via-aws)"
+            "the image is billed as {platform:?}: no image that is registered anew can be, only \
+             one that AWS copies or restores (--via-aws)"
         ));
     }
     if !items(image, "ProductCodes").is_empty() {
-        warn("the image has product codes, as those of AWS Marketplace: they cannot be set on a restored image, and its licence may forbid one".to_owned());
+        let codes = "the image has product codes, as those of AWS Marketplace: they cannot be set \
+                     on a restored image, and its licence may forbid one";
+        warn(codes.to_owned());
     }
 }
 
-/// What only DescribeImageAttribute tells.
+/// The attributes that only DescribeImageAttribute returns.
 fn image_attributes(ec2: &Ec2Connection, id: &ImageId, observer: &dyn Observer) -> Result<Value> {
     let mut attributes = Map::new();
     let (mut of_owner, mut denied) = (Vec::new(), Vec::new());
@@ -305,19 +310,19 @@ fn image_attributes(ec2: &Ec2Connection, id: &ImageId, observer: &dyn Observer) 
         match describe::attribute(ec2, "DescribeImageAttribute", ("ImageId", id.as_str()), name)? {
             Attribute::OfOwner => of_owner.push(name),
             Attribute::Denied => denied.push(name),
-            Attribute::Told(answer) => {
-                let told = answer
+            Attribute::Read(answer) => {
+                let members = answer
                     .as_object()
                     .into_iter()
                     .flatten()
                     .filter(|(member, value)| *member != "ImageId" && !is_nothing(value));
-                attributes.extend(told.map(|(member, value)| (member.clone(), value.clone())));
+                attributes.extend(members.map(|(member, value)| (member.clone(), value.clone())));
             }
         }
     }
     if !of_owner.is_empty() {
         let message = format!(
-            "only the owner of the image may ask for {}: that is not in the archive",
+            "only the owner of the image may read {}: the archive does not contain it",
             of_owner.join(" and ")
         );
         observer.note(&Event::Warning { message });
@@ -325,11 +330,12 @@ fn image_attributes(ec2: &Ec2Connection, id: &ImageId, observer: &dyn Observer) 
     if !denied.is_empty() {
         let names = denied.join(" and ");
         let message = format!(
-            "{names} of the image is not in the archive: ec2:DescribeImageAttribute is not allowed to these credentials"
+            "{names} of the image is not in the archive: ec2:DescribeImageAttribute is not allowed \
+             to these credentials"
         );
         observer.note(&Event::Warning { message });
     }
-    // Whoever reads the archive later should not take silence for an answer.
+    // A reader of the archive should not take a missing attribute for an empty one.
     of_owner.extend(denied);
     if !of_owner.is_empty() {
         attributes.insert("NotRecorded".to_owned(), json!(of_owner));
@@ -347,7 +353,7 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// Who may use the snapshots; those of others are left out.
+/// The permissions of the snapshots; those of other accounts' snapshots cannot be read.
 fn snapshot_attributes(
     ec2: &Ec2Connection,
     ids: &[SnapshotId],
@@ -361,14 +367,15 @@ fn snapshot_attributes(
             ("SnapshotId", id.as_str()),
             "createVolumePermission",
         )? {
-            Attribute::Told(answer) => all
+            Attribute::Read(answer) => all
                 .extend((!items(&answer, "CreateVolumePermissions").is_empty()).then_some(answer)),
             Attribute::OfOwner => {}
             Attribute::Denied => denied = true,
         }
     }
     if denied {
-        let message = "who may use the snapshots is not in the archive: ec2:DescribeSnapshotAttribute is not allowed to these credentials";
+        let message = "the permissions of the snapshots are not in the archive: \
+                       ec2:DescribeSnapshotAttribute is not allowed to these credentials";
         observer.note(&Event::Warning { message: message.to_owned() });
     }
     Ok(Value::Array(all))
@@ -401,7 +408,7 @@ fn for_all<T>(
     Err(problems.fold(first, |first, (id, other)| first.at("also", format!("{id}: {other}"))))
 }
 
-/// What its description tells of whether a snapshot can be read.
+/// Checks by its description that a snapshot can be read.
 fn check_snapshot(described: Option<&Value>) -> Result<()> {
     let Some(snapshot) = described else {
         return Err(Error::new(
@@ -413,7 +420,8 @@ fn check_snapshot(described: Option<&Value>) -> Result<()> {
     if text(snapshot, "StorageTier") == Some("archive") {
         let error = Error::new(
             ErrorKind::Io,
-            "the snapshot is in the archive tier, where it cannot be read: restore it to the standard tier first, which takes up to 72 hours",
+            "the snapshot is in the archive tier, where it cannot be read: restore it to the \
+             standard tier first, which takes up to 72 hours",
         );
         return Err(error.code_as(ErrorCode::SnapshotArchived).at("storage_tier", "archive"));
     }
@@ -435,7 +443,7 @@ fn check_snapshot(described: Option<&Value>) -> Result<()> {
     }
 }
 
-/// Says why a snapshot cannot be read, if more is known than the service said.
+/// Adds the reason for which a snapshot cannot be read, if it is more precise than the refusal.
 fn explain(ec2: &Ec2Connection, id: &SnapshotId, described: Option<&Value>, error: Error) -> Error {
     if needs_other_credentials(&error) {
         return error;
@@ -451,7 +459,8 @@ fn explain(ec2: &Ec2Connection, id: &SnapshotId, described: Option<&Value>, erro
     if error.kind() == ErrorKind::Denied && is_encrypted && error.is(ErrorCode::KmsKeyDenied) {
         return Error::new(
             ErrorKind::Denied,
-            "the snapshot is encrypted, and its key may not be used: kms:Decrypt and kms:DescribeKey are needed",
+            "the snapshot is encrypted, and its key may not be used: kms:Decrypt and \
+             kms:DescribeKey are needed",
         )
         .code_as(ErrorCode::KmsKeyDenied)
         .at("kms_key_id", key())
@@ -461,7 +470,8 @@ fn explain(ec2: &Ec2Connection, id: &SnapshotId, described: Option<&Value>, erro
         && error.kind() != ErrorKind::Limit
         && describe::is_public(ec2, id).unwrap_or(false)
     {
-        let message = "the snapshot is shared with everybody, and the direct APIs read no such snapshots: have it shared with this account by number, or copy it into this account first";
+        let message = "the snapshot is public, and the direct APIs read no public snapshots: have \
+                       it shared with this account by number, or copy it into this account first";
         return Error::new(ErrorKind::Denied, message)
             .code_as(ErrorCode::SnapshotIsPublic)
             .because(error);
@@ -470,7 +480,12 @@ fn explain(ec2: &Ec2Connection, id: &SnapshotId, described: Option<&Value>, erro
         && matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound)
         && described.is_some()
     {
-        return Error::new(ErrorKind::Denied, "the blocks of the snapshot may not be read: ebs:ListSnapshotBlocks and ebs:GetSnapshotBlock are needed, and it has to be this account's or shared with it by number").code_as(ErrorCode::UnauthorizedOperation).because(error);
+        let message = "the blocks of the snapshot may not be read: ebs:ListSnapshotBlocks and \
+                       ebs:GetSnapshotBlock are needed, and it has to be this account's or shared \
+                       with it by number";
+        return Error::new(ErrorKind::Denied, message)
+            .code_as(ErrorCode::UnauthorizedOperation)
+            .because(error);
     }
     error
 }
@@ -480,22 +495,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_are_told_from_files() {
+    fn sources_are_distinguished_from_files() {
         assert!(Ec2Source::parse("image-dir").is_none());
         assert!(matches!(Ec2Source::parse("ami-0123456789abcdef0"), Some(Ok(Ec2Source::Image(_)))));
-        assert!(
-            matches!(Ec2Source::parse("snap-01234567,snap-0123456789abcdef0"), Some(Ok(Ec2Source::Snapshots(ids))) if ids.len() == 2)
-        );
+        assert!(matches!(
+            Ec2Source::parse("snap-01234567,snap-0123456789abcdef0"),
+            Some(Ok(Ec2Source::Snapshots(ids))) if ids.len() == 2
+        ));
         for bad in ["ami-1", "snap-", "snap-0123", "snap-01234567,", "snap-01234567,ami-01234567"] {
             assert!(matches!(Ec2Source::parse(bad), Some(Err(_))), "{bad}");
         }
     }
 
     #[test]
-    fn an_archive_of_an_image_is_told_from_one_that_says_something_else() {
+    fn an_archive_of_the_image_is_distinguished_from_others() {
         let document = |launched: &str, tag: &str, uefi: &str| {
-            let image = json!({"ImageId": "ami-01234567", "Name": "web", "LastLaunchedTime": launched, "Tags": [{"Key": "a", "Value": tag}]});
-            let text = json!({"Image": image, "ImageAttributes": {"UefiData": uefi}, "Snapshots": [{"SnapshotId": "snap-a", "Progress": launched}]});
+            let image = json!({
+                "ImageId": "ami-01234567", "Name": "web", "LastLaunchedTime": launched,
+                "Tags": [{"Key": "a", "Value": tag}],
+            });
+            let text = json!({
+                "Image": image, "ImageAttributes": {"UefiData": uefi},
+                "Snapshots": [{"SnapshotId": "snap-a", "Progress": launched}],
+            });
             ImageDocument::parse(text.to_string().into_bytes()).expect("a document")
         };
         let image = Ec2Image { document: document("2026", "1", "x"), volumes: Vec::new() };

@@ -32,5 +32,4 @@ pub use forward::{Forwarded, ForwardedBody};
 pub use image::{Ec2Image, Ec2Source};
 pub use retire::{RetireAction, RetirePlan, RetiredSnapshot, plan_retire, retire};
 pub use service::{Ec2, Ec2Connection};
-
 pub use tasks::{RestoreTask, StoreTask, restore_by_aws, store_by_aws};

@@ -1,5 +1,5 @@
-//! What a new image gets only on request: launch permissions, a time of deprecation, protection
-//! against deregistration.
+//! Attributes that a new image gets only on request: launch permissions, a time of deprecation,
+//! protection against deregistration.
 
 use std::time::SystemTime;
 
@@ -15,11 +15,11 @@ use crate::image::ImageDocument;
 
 const IMAGE: &str = "image";
 
-/// Requests after the registration, and the account of what they set.
+/// Requests after the registration, and the report on the attributes that they set.
 #[derive(Default)]
 pub(super) struct Permissions {
     calls: Vec<Call>,
-    /// The account of recorded permissions, deprecation and protection.
+    /// The report on recorded permissions, deprecation and protection.
     pub(super) items: Vec<FidelityItem>,
 }
 
@@ -41,7 +41,7 @@ impl Permissions {
     }
 }
 
-/// Plans what the edits ask for. A pure function, but for the clock.
+/// Plans the requests for the edits. A pure function, but for the clock.
 pub(super) fn plan(region: &str, document: &ImageDocument, edits: &Edits) -> Permissions {
     let mut planned = Permissions::default();
     let image = document.value().get("Image").unwrap_or(&Value::Null);
@@ -52,7 +52,7 @@ pub(super) fn plan(region: &str, document: &ImageDocument, edits: &Edits) -> Per
     planned
 }
 
-/// Sends the requests of the plan, and returns the account.
+/// Sends the requests of the plan, and returns the report.
 pub(super) fn apply(
     ec2: &Ec2Connection,
     id: &ImageId,
@@ -68,7 +68,7 @@ pub(super) fn apply(
 
 fn launch_permissions(region: &str, attributes: &Value, edits: &Edits, planned: &mut Permissions) {
     let partition = partition_of(region).name;
-    let mut wanted = Vec::new();
+    let mut added = Vec::new();
     for permission in items(attributes, "LaunchPermissions") {
         let attribute = "LaunchPermission";
         if !edits.launch_permissions {
@@ -95,13 +95,13 @@ fn launch_permissions(region: &str, attributes: &Value, edits: &Edits, planned: 
         for member in ["UserId", "Group", "OrganizationArn", "OrganizationalUnitArn"] {
             params = params.set_some(member, text(permission, member));
         }
-        wanted.push(params);
+        added.push(params);
         planned.items.push(FidelityItem::set(IMAGE, attribute, permission));
     }
-    if wanted.is_empty() {
+    if added.is_empty() {
         return;
     }
-    let params = Params::new().structures("LaunchPermission.Add", wanted);
+    let params = Params::new().structures("LaunchPermission.Add", added);
     planned.call("cannot give the launch permissions", "ModifyImageAttribute", params);
 }
 
@@ -123,7 +123,7 @@ fn deprecation(image: &Value, edits: &Edits, planned: &mut Permissions) {
             IMAGE,
             "DeprecationTime",
             &recorded,
-            "EC2 takes no time that is past",
+            "EC2 takes no time in the past",
         ));
         return;
     }
@@ -136,7 +136,7 @@ fn protection(image: &Value, edits: &Edits, planned: &mut Permissions) {
     let Some(recorded) = text(image, "DeregistrationProtection") else { return };
     let value = json!(recorded);
     if !recorded.starts_with("enabled") {
-        // That is what a new image is by itself.
+        // A new image is not protected.
         planned.items.push(FidelityItem::set(IMAGE, "DeregistrationProtection", &value));
         return;
     }

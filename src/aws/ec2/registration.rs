@@ -1,8 +1,8 @@
-//! How an image is registered anew: a pure function of its metadata and of what is asked to be
-//! different, and the account of every attribute.
+//! The parameters of RegisterImage, and the report on attributes: a pure function of the image
+//! document and of the edits.
 //!
-//! What RegisterImage can set follows "RegisterImage" in the EC2 API reference (2016-11-15, read
-//! 2026-11). It makes no requests.
+//! The attributes that RegisterImage sets are those of "RegisterImage" in the EC2 API reference
+//! (2016-11-15, read 2026-11).
 
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ use crate::image::ImageDocument;
 const IMAGE: &str = "image";
 const ASKED: &str = "asked for";
 
-/// A request to register an image, and what it does about each attribute that was recorded.
+/// The parameters of RegisterImage, and the report on the recorded attributes.
 pub(super) struct Registration {
     pub(super) name: String,
     pub(super) params: Params,
@@ -26,7 +26,7 @@ pub(super) struct Registration {
 
 /// Members of an image that can be given to RegisterImage as they are.
 const COPIED: [&str; 4] = ["EnaSupport", "SriovNetSupport", "RootDeviceName", "VirtualizationType"];
-/// Members that have their own place below.
+/// Members that [`plan`] converts.
 const HANDLED: [&str; 10] = [
     "Name",
     "Description",
@@ -40,12 +40,11 @@ const HANDLED: [&str; 10] = [
     "DeregistrationProtection",
 ];
 
-/// Why a member of an image cannot be set. If the new image has the same by itself, that is told
-/// instead.
+/// The reason for which a member of an image cannot be set.
 fn why_not(member: &str) -> &'static str {
     match member {
         "ImageId" | "CreationDate" | "ImageLocation" => "EC2 gives every image its own",
-        "OwnerId" | "ImageOwnerAlias" => "the image belongs to whoever registers it",
+        "OwnerId" | "ImageOwnerAlias" => "the image belongs to the account that registers it",
         "SourceImageId" | "SourceImageRegion" | "SourceInstanceId" => {
             "EC2 keeps the origin only of images that it makes itself"
         }
@@ -53,7 +52,8 @@ fn why_not(member: &str) -> &'static str {
         "Public" => "a new image is private; --launch-permissions gives the recorded permissions",
         "ProductCodes" => "only AWS Marketplace sets product codes",
         "Platform" | "PlatformDetails" | "UsageOperation" => {
-            "EC2 takes billing from the snapshot, and snapshots made of blocks have none: an image that is billed otherwise has to be restored by AWS (--via-aws)"
+            "EC2 takes billing from the snapshot, and snapshots made of blocks have none: an image \
+             that is billed otherwise has to be restored by AWS (--via-aws)"
         }
         "KernelId" | "RamdiskId" => "kernels and RAM disks belong to one Region",
         "State" | "StateReason" => "a new image is available",
@@ -68,7 +68,7 @@ fn why_not(member: &str) -> &'static str {
     }
 }
 
-/// Whether a new image has this value without being told.
+/// Whether a new image has this value by default.
 fn is_by_itself(member: &str, value: &Value) -> bool {
     match member {
         "PlatformDetails" => *value == json!("Linux/UNIX"),
@@ -82,15 +82,18 @@ fn is_by_itself(member: &str, value: &Value) -> bool {
     }
 }
 
-/// Plans the registration. `snapshot_of` tells what a snapshot of the archive is called now, and
-/// its size in GiB.
+/// Plans the registration. `snapshot_of` gives EC2's id of an archived snapshot, and its size in
+/// GiB.
 pub(super) fn plan(
     document: &ImageDocument,
     edits: &Edits,
     snapshot_of: &dyn Fn(&SnapshotId) -> Option<(String, u64)>,
 ) -> Result<Registration> {
     let image = document.value().get("Image").ok_or_else(|| {
-        Error::usage("the archive holds bare snapshots, and no image that could be registered: restore them with --snapshots-only")
+        Error::usage(
+            "the archive holds bare snapshots, and no image that could be registered: restore them \
+             with --snapshots-only",
+        )
     })?;
     let mut plan = Planner { edits, params: Params::new(), items: Vec::new() };
     let name = plan.name(image)?;
@@ -141,13 +144,13 @@ impl Planner<'_> {
         self.params = std::mem::take(&mut self.params).set(name, value);
     }
 
-    /// Sets an attribute as it was recorded.
+    /// Sets an attribute as recorded.
     fn set(&mut self, subject: &str, attribute: &str, recorded: &Value) {
         self.param(attribute, recorded);
         self.items.push(FidelityItem::set(subject, attribute, recorded));
     }
 
-    /// Sets an attribute as it was recorded, or as it is asked for.
+    /// Sets an attribute as an option says, or else as recorded.
     fn set_or(&mut self, attribute: &str, recorded: Option<&Value>, asked: Option<&str>) {
         let recorded = recorded.filter(|value| !value.is_null());
         match (recorded, asked) {
@@ -173,7 +176,7 @@ impl Planner<'_> {
         let name = self.edits.name.as_deref().or_else(|| text(image, "Name"));
         let name = name
             .ok_or_else(|| {
-                Error::usage("the archive does not say what the image is called: give it a --name")
+                Error::usage("the archive does not record a name of the image: give --name")
             })?
             .to_owned();
         check_image_name(&name)?;
@@ -191,7 +194,8 @@ impl Planner<'_> {
         let architecture = image.get("Architecture").filter(|value| !value.is_null());
         let missing = || {
             Error::usage(
-                "the archive does not say for which architecture the image is, and EC2 would take it for i386",
+                "the archive does not record the architecture of the image, and EC2 would take it \
+                 for i386",
             )
         };
         self.set(IMAGE, "Architecture", architecture.ok_or_else(missing)?);
@@ -206,7 +210,8 @@ impl Planner<'_> {
         if boot_mode == Some("uefi") {
             self.set(IMAGE, "TpmSupport", tpm);
         } else {
-            let why = "RegisterImage sets it only together with the boot mode uefi: --boot-mode uefi, if the image boots so";
+            let why = "RegisterImage sets it only together with the boot mode uefi: --boot-mode \
+                       uefi, if the image boots so";
             self.items.push(FidelityItem::impossible(IMAGE, "TpmSupport", tpm, why));
         }
     }
@@ -221,25 +226,25 @@ impl Planner<'_> {
     }
 
     fn tags(&mut self, image: &Value) {
-        let wanted = self.wanted_tags(IMAGE, &tags(image));
-        if !wanted.is_empty() {
+        let tags = self.restored_tags(IMAGE, &tags(image));
+        if !tags.is_empty() {
             let specification =
-                Params::new().set("ResourceType", "image").structures("Tag", tag_params(&wanted));
+                Params::new().set("ResourceType", "image").structures("Tag", tag_params(&tags));
             self.params =
                 std::mem::take(&mut self.params).structures("TagSpecification", [specification]);
         }
     }
 
-    /// The tags that something gets, and the account of those that it had.
-    fn wanted_tags(
+    /// The tags of the image or of a snapshot; reports on the recorded ones.
+    fn restored_tags(
         &mut self,
         subject: &str,
         recorded: &[(String, String)],
     ) -> Vec<(String, String)> {
-        let (wanted, items) =
-            wanted_tags(subject, recorded, &self.edits.tags_of_image(), self.edits.no_tags);
+        let (tags, items) =
+            restored_tags(subject, recorded, &self.edits.tags_of_image(), self.edits.no_tags);
         self.items.extend(items);
-        wanted
+        tags
     }
 
     fn mappings(
@@ -346,10 +351,10 @@ impl Planner<'_> {
             return Err(small.at("volume_size_gib", size).at("snapshot_gib", least));
         }
         let has_iops = matches!(kind, "gp3" | "io1" | "io2");
-        // What was recorded of speed belongs to the recorded type; another has limits of its own.
+        // Recorded Iops and Throughput belong to the recorded type: each type has its own limits.
         let keeps_speed = kind_asked.is_none_or(|asked| Some(asked) == text(ebs, "VolumeType"));
         let speed = |member: &str| recorded.get(member).cloned().filter(|_| keeps_speed);
-        let mut wanted: Vec<(&str, Option<Value>, Option<&'static str>)> = vec![
+        let mut settings: Vec<(&str, Option<Value>, Option<&'static str>)> = vec![
             (
                 "VolumeSize",
                 (size.max(least) > 0).then(|| json!(size.max(least))),
@@ -373,14 +378,13 @@ impl Planner<'_> {
             ),
         ];
         for member in ["VolumeInitializationRate", "EbsCardIndex"] {
-            wanted.push((member, recorded.get(member).cloned(), None));
+            settings.push((member, recorded.get(member).cloned(), None));
         }
-        // With a snapshot, encryption is that of the snapshot, and RegisterImage refuses to be
-        // told.
+        // A volume has the encryption of its snapshot, and RegisterImage refuses the parameter.
         if snapshot.is_none() {
-            wanted.push(("Encrypted", recorded.get("Encrypted").cloned(), None));
+            settings.push(("Encrypted", recorded.get("Encrypted").cloned(), None));
         }
-        for (member, value, why) in &wanted {
+        for (member, value, why) in &settings {
             if let Some(value) = value {
                 params = params.set(
                     *member,
@@ -422,14 +426,14 @@ impl Planner<'_> {
             }
         }
         for (member, value) in recorded.iter().filter(|(member, value)| {
-            !value.is_null() && wanted.iter().all(|(known, ..)| known != member)
+            !value.is_null() && settings.iter().all(|(known, ..)| known != member)
         }) {
             let why = match member.as_str() {
                 "SnapshotId" => "EC2 gives every snapshot its own",
                 "Encrypted" => "follows from the account's default, --encrypted and --kms-key-id",
                 "KmsKeyId" => "keys belong to one Region; --kms-key-id names another",
                 "OutpostArn" | "AvailabilityZone" | "AvailabilityZoneId" => {
-                    "places belong to one Region"
+                    "Availability Zones and Outposts belong to one Region"
                 }
                 _ => "this version does not know how to set it; the archive keeps it",
             };
@@ -439,15 +443,15 @@ impl Planner<'_> {
     }
 }
 
-/// The tags that something gets: those that it had, unless there are to be `none` of them, and
-/// those that are asked for; and the account of those that it had.
-pub(super) fn wanted_tags(
+/// The tags of the image or of a snapshot: the recorded ones, unless `none`, and `more`, which
+/// replace recorded ones with the same key. Returns the report on the recorded ones, too.
+pub(super) fn restored_tags(
     subject: &str,
     recorded: &[(String, String)],
     more: &[(String, String)],
     none: bool,
 ) -> (Vec<(String, String)>, Vec<FidelityItem>) {
-    let mut wanted: Vec<(String, String)> = Vec::new();
+    let mut restored: Vec<(String, String)> = Vec::new();
     let mut items = Vec::new();
     for (key, value) in recorded {
         let (attribute, recorded) = (format!("Tag {key}"), json!(value));
@@ -465,20 +469,20 @@ pub(super) fn wanted_tags(
             items.push(FidelityItem::left(subject, &attribute, &recorded, "--no-tags"));
         } else {
             items.push(FidelityItem::set(subject, &attribute, &recorded));
-            wanted.push((key.clone(), value.clone()));
+            restored.push((key.clone(), value.clone()));
         }
     }
     for (key, value) in more {
-        match wanted.iter_mut().find(|(known, _)| known == key) {
+        match restored.iter_mut().find(|(known, _)| known == key) {
             Some(known) => known.1.clone_from(value),
-            None => wanted.push((key.clone(), value.clone())),
+            None => restored.push((key.clone(), value.clone())),
         }
     }
-    (wanted, items)
+    (restored, items)
 }
 
-/// Compares the account with what EC2 says of the new image. `attributes` is what only its owner
-/// may ask for, if it was told.
+/// Compares the report with EC2's description of the new image. `attributes` is the answer of
+/// DescribeImageAttribute, if there is one.
 pub(super) fn observe(items: &mut [FidelityItem], described: &Value, attributes: Option<&Value>) {
     let new_tags = tags(described);
     let mappings = self::items(described, "BlockDeviceMappings");
@@ -488,7 +492,7 @@ pub(super) fn observe(items: &mut [FidelityItem], described: &Value, attributes:
                 Some(key) => {
                     new_tags.iter().find(|(known, _)| known == key).map(|(_, value)| json!(value))
                 }
-                // Describing an image does not tell.
+                // Not in the description of an image.
                 None if item.attribute == "LaunchPermission" => continue,
                 None if item.attribute == "UefiData" => {
                     let Some(attributes) = attributes else { continue };
@@ -512,7 +516,7 @@ pub(super) fn observe(items: &mut [FidelityItem], described: &Value, attributes:
         if item.fidelity == Fidelity::Impossible && found == item.recorded {
             *item = FidelityItem::set(&item.subject, &item.attribute, &item.recorded);
         }
-        // EC2 leaves out what is empty.
+        // EC2 leaves out empty values.
         let is_empty = |value: &Value| value.is_null() || *value == json!("");
         if !(is_empty(&found) && is_empty(item.now.as_ref().unwrap_or(&item.recorded))) {
             item.observe(&found);

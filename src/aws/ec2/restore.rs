@@ -76,7 +76,7 @@ impl ImageDestination for Ec2Destination {
             self.finished(restored)?;
             Ok(true)
         };
-        // The caller's error says that the name is taken; the reason to mend is this one.
+        // The caller's error is that the name is taken; this one is its cause.
         finish().unwrap_or_else(|error| {
             let message = format!(
                 "the image of the earlier run exists, and could not be finished: {error:?}"

@@ -1,5 +1,5 @@
-//! Takes an image out of service: deprecates, disables or deregisters it. Whoever calls this has
-//! made sure that there is an archive.
+//! Takes an image out of service: deprecates, disables or deregisters it. The caller has verified
+//! the archive of the image.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,16 @@ use super::destination::delete_snapshot;
 use crate::aws::ec2_query::Params;
 use crate::base::{Error, ErrorCode, ErrorKind, ImageId, Result};
 
-/// What is done with the image.
+/// The operation on the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RetireAction {
-    /// It is hidden from others from this time on, RFC 3339, and can still be launched.
+    /// EnableImageDeprecation: from this time on (RFC 3339) the image is hidden from other
+    /// accounts. It can still be launched.
     Deprecate(String),
-    /// It cannot be launched, and loses its launch permissions. It can be enabled again.
+    /// DisableImage: the image cannot be launched, and loses its launch permissions. It can be
+    /// enabled again.
     Disable,
-    /// It is gone.
+    /// DeregisterImage.
     Deregister {
         /// Delete its snapshots, except those that other images use.
         with_snapshots: bool,
@@ -36,32 +38,32 @@ impl RetireAction {
     }
 }
 
-/// What would be done.
+/// A planned operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetirePlan {
     /// The image.
     pub image_id: ImageId,
     /// Its name.
     pub name: Option<String>,
-    /// What is done with it.
+    /// The operation.
     pub action: RetireAction,
-    /// What becomes of its snapshots.
+    /// The snapshots of the image.
     pub snapshots: Vec<RetiredSnapshot>,
 }
 
-/// What becomes of a snapshot.
+/// A snapshot of the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetiredSnapshot {
     /// The snapshot.
     pub snapshot_id: String,
-    /// Other images that use it: then it stays.
+    /// Other images that use it; a snapshot that is used stays.
     pub used_by: Vec<String>,
-    /// Whether it is, or was, deleted.
+    /// True if the snapshot is, or was, deleted.
     pub deleted: bool,
 }
 
-/// Plans it. What EC2 would refuse is refused here: an image that is protected, or of somebody
-/// else.
+/// Plans the operation. Refuses an image that EC2 would refuse: a protected one, or one of another
+/// account.
 pub fn plan_retire(ec2: &Ec2Connection, id: &ImageId, action: RetireAction) -> Result<RetirePlan> {
     let image = describe::image(ec2, id)?;
     let deregisters = matches!(action, RetireAction::Deregister { .. });
@@ -96,7 +98,7 @@ pub fn plan_retire(ec2: &Ec2Connection, id: &ImageId, action: RetireAction) -> R
             used_by,
         });
     }
-    // What would be refused should not be found out after hours of comparison, or half-way.
+    // A refusal should come before hours of comparison, and not after half of the requests.
     let image_params = Params::new().set("ImageId", id).set("DryRun", true);
     let refused = |error: Error| error.at("image_id", id);
     match &action {
@@ -118,7 +120,7 @@ pub fn plan_retire(ec2: &Ec2Connection, id: &ImageId, action: RetireAction) -> R
     for snapshot in snapshots.iter().filter(|snapshot: &&RetiredSnapshot| snapshot.deleted) {
         let params = Params::new().set("SnapshotId", &snapshot.snapshot_id).set("DryRun", true);
         match would(ec2.call("the snapshot would not be deleted", "DeleteSnapshot", params)) {
-            // As long as the image is there, it is.
+            // The image uses its snapshots as long as it exists.
             Err(error) if error.is(ErrorCode::SnapshotInUse) => {}
             answer => answer.map_err(|error| error.at("snapshot_id", &snapshot.snapshot_id))?,
         }
@@ -131,7 +133,7 @@ pub fn plan_retire(ec2: &Ec2Connection, id: &ImageId, action: RetireAction) -> R
     })
 }
 
-/// Does what was planned. A snapshot that got another user meanwhile stays.
+/// Carries the plan out. A snapshot that another image uses meanwhile stays.
 pub fn retire(ec2: &Ec2Connection, plan: &RetirePlan) -> Result<RetirePlan> {
     let id = &plan.image_id;
     let params = Params::new().set("ImageId", id);
@@ -151,14 +153,13 @@ pub fn retire(ec2: &Ec2Connection, plan: &RetirePlan) -> Result<RetirePlan> {
         }
         RetireAction::Deregister { .. } => {
             match ec2.call("cannot deregister the image", "DeregisterImage", params) {
-                // The answer to an earlier attempt got lost: it was done.
+                // An earlier attempt succeeded, and its answer was lost.
                 Err(error) if describe::is_unknown(&error) && error.was_repeated() => {}
                 answer => drop(answer.map_err(located)?),
             }
             let mut left = Vec::new();
             for snapshot in done.snapshots.iter_mut().filter(|snapshot| snapshot.deleted) {
-                // One by one, after another look by EC2 itself: it refuses to delete what an image
-                // uses.
+                // EC2 refuses to delete a snapshot that another image uses meanwhile.
                 match delete_snapshot(ec2, &snapshot.snapshot_id) {
                     Ok(deleted) => snapshot.deleted = deleted,
                     Err(error) => left.push((snapshot.snapshot_id.clone(), error)),

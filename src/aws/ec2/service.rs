@@ -32,8 +32,8 @@ impl Service for Ec2 {
 }
 
 impl Ec2Connection {
-    /// Calls an action, repeats it if that can help, and returns its answer with the member names of
-    /// the AWS CLI. `doing` is the message of the error.
+    /// Calls an action, repeats it by the retry policy, and returns its answer with the member
+    /// names of the AWS CLI. `doing` is the message of the error.
     pub(super) fn call(
         &self,
         doing: &'static str,

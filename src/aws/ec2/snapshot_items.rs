@@ -1,11 +1,11 @@
-//! Tags of a restored snapshot, and the account of its attributes.
+//! Tags of a restored snapshot, and the report on its attributes.
 
 use serde_json::{Value, json};
 
 use super::describe::{items, tags, text};
 use super::edits::Edits;
 use super::fidelity::FidelityItem;
-use super::registration::wanted_tags;
+use super::registration::restored_tags;
 use crate::base::SnapshotId;
 use crate::image::ImageDocument;
 
@@ -20,7 +20,7 @@ pub(super) fn described<'a>(document: &'a ImageDocument, id: &SnapshotId) -> &'a
         .unwrap_or(&Value::Null)
 }
 
-/// The tags that the snapshot gets, and the account of its description and of its recorded tags.
+/// The tags that the snapshot gets, and the report on its description and on its recorded tags.
 pub(super) fn snapshot_tags(
     document: &ImageDocument,
     id: &SnapshotId,
@@ -30,7 +30,7 @@ pub(super) fn snapshot_tags(
     let description = text(described, "Description")
         .map(|text| FidelityItem::set(id.as_str(), "Description", &json!(text)));
     let (tags, items) =
-        wanted_tags(id.as_str(), &tags(described), &edits.tags_of_snapshots(), edits.no_tags);
+        restored_tags(id.as_str(), &tags(described), &edits.tags_of_snapshots(), edits.no_tags);
     (tags, description.into_iter().chain(items).collect())
 }
 
@@ -39,8 +39,8 @@ pub(super) fn fits_start(value: &str) -> bool {
     value.chars().count() <= LONGEST_TAG_OF_START
 }
 
-/// The account of the encryption of a snapshot that is `encrypted` now; `None` if the archive does
-/// not say whether it was.
+/// The report on the encryption of a restored snapshot, which is `encrypted`; `None` if the archive
+/// does not record it.
 pub(super) fn encryption_item(
     document: &ImageDocument,
     id: &SnapshotId,
@@ -51,7 +51,7 @@ pub(super) fn encryption_item(
     Some(if *recorded == json!(encrypted) {
         FidelityItem::set(subject, attribute, recorded)
     } else {
-        let why = "as asked for, or as the account does by default";
+        let why = "by an option, or by the account's default";
         FidelityItem::changed(subject, attribute, recorded, json!(encrypted), why)
     })
 }

@@ -1,7 +1,8 @@
-//! AWS's own store and restore tasks, begun and followed to their end.
+//! AWS's own store and restore tasks: CreateStoreImageTask and CreateRestoreImageTask, polled until
+//! the task ends.
 //!
-//! They are polled within what EC2 allows (DescribeStoreImageTasks: 50 at once, then one in two
-//! seconds; EC2 developer guide), and for as long as they take.
+//! The poll interval is within EC2's request limits (DescribeStoreImageTasks: a burst of 50, then
+//! one in two seconds; EC2 developer guide).
 
 use std::time::Duration;
 
@@ -14,49 +15,49 @@ use crate::base::{
     Error, ErrorCode, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, Stage, StageGuard,
 };
 
-/// A store that AWS does.
+/// The parameters of CreateStoreImageTask.
 #[derive(Clone, Debug)]
 pub struct StoreTask {
     /// The image.
     pub image_id: ImageId,
     /// The bucket, without a path.
     pub bucket: String,
-    /// Before the object's name; empty, or with `/` at its end.
+    /// The prefix of the object's key; empty, or with `/` at its end.
     pub prefix: String,
     /// Tags of the object.
     pub tags: Vec<(String, String)>,
-    /// Between two looks.
+    /// The poll interval.
     pub poll: Duration,
 }
 
-/// A restore that AWS does.
+/// The parameters of CreateRestoreImageTask.
 #[derive(Clone, Debug)]
 pub struct RestoreTask {
     /// The bucket.
     pub bucket: String,
     /// The object.
     pub key: String,
-    /// The image's name; the recorded one if that is not said.
+    /// The image's name; the recorded one if absent.
     pub name: Option<String>,
     /// Tags of image and snapshots.
     pub tags: Vec<(String, String)>,
-    /// Between two looks.
+    /// The poll interval.
     pub poll: Duration,
 }
 
 impl StoreTask {
     fn params(&self) -> Params {
-        let place = match self.prefix.trim_end_matches('/') {
+        let bucket = match self.prefix.trim_end_matches('/') {
             "" => self.bucket.clone(),
             prefix => format!("{}/{prefix}", self.bucket),
         };
         Params::new()
             .set("ImageId", &self.image_id)
-            .set("Bucket", place)
+            .set("Bucket", bucket)
             .structures("S3ObjectTag", tag_params(&self.tags))
     }
 
-    /// Asks AWS whether it would do it. Nothing is done.
+    /// Sends the request with `DryRun`.
     pub fn check(&self, ec2: &Ec2Connection) -> Result<()> {
         describe::image(ec2, &self.image_id)?;
         would(ec2.call(
@@ -80,7 +81,7 @@ impl RestoreTask {
             .structures("TagSpecification", specifications)
     }
 
-    /// Asks AWS whether it would do it. Nothing is done.
+    /// Sends the request with `DryRun`.
     pub fn check(&self, ec2: &Ec2Connection) -> Result<()> {
         would(ec2.call(
             "AWS would not restore the object",
@@ -90,10 +91,10 @@ impl RestoreTask {
     }
 }
 
-/// Looks that may find no task after it was begun: not every part of EC2 knows it at once.
+/// Number of polls for which EC2 may not list a new task: EC2 is eventually consistent.
 const NOT_THERE_YET: u32 = 30;
 
-/// Has AWS store an image, and waits for the end. Returns the object's key.
+/// Lets AWS store an image, and waits for the end of the task. Returns the object's key.
 pub fn store_by_aws(
     ec2: &Ec2Connection,
     task: &StoreTask,
@@ -102,8 +103,7 @@ pub fn store_by_aws(
     let image = describe::image(ec2, &task.image_id)?;
     let total = volume_bytes(&image);
     let located = |error: Error| error.at("image_id", &task.image_id).at("bucket", &task.bucket);
-    // A task of before may still be what is listed for a while, and how that ended says nothing of
-    // this one.
+    // EC2 may list an earlier task of the image for a while, whose end is not that of this one.
     let started = |found: &Value| text(found, "TaskStartTime").map(ToOwned::to_owned);
     let before = list_store_tasks(ec2, &task.image_id)
         .map_err(located)?
@@ -112,7 +112,7 @@ pub fn store_by_aws(
         .collect::<Vec<_>>();
     let answer =
         match ec2.call("AWS does not store the image", "CreateStoreImageTask", task.params()) {
-            // The answer to an attempt before got lost, and what it began is under way.
+            // An earlier attempt began the task, and its answer was lost.
             Err(error) if error.was_repeated() && error.is(ErrorCode::StoreTaskInProgress) => {
                 Value::Null
             }
@@ -124,8 +124,7 @@ pub fn store_by_aws(
     let mut missing = 0;
     loop {
         let listed = list_store_tasks(ec2, &task.image_id).map_err(located)?;
-        // Of an image EC2 lists the newest task, which may be one to another bucket by somebody
-        // else.
+        // EC2 lists the newest task of an image, which may be another client's.
         let ours = listed
             .iter()
             .filter(|found| started(found).is_none_or(|time| !before.contains(&time)))
@@ -142,7 +141,8 @@ pub fn store_by_aws(
             None => {
                 let lost = Error::new(
                     ErrorKind::NotFound,
-                    "EC2 does not list the task: a later one of the same image hides it, and whether the object is there tells how it ended",
+                    "EC2 does not list the task, because a later one of the same image hides it: \
+                     it succeeded if the object exists",
                 );
                 return Err(located(lost).at("object_key", key));
             }
@@ -181,8 +181,8 @@ fn list_store_tasks(ec2: &Ec2Connection, id: &ImageId) -> Result<Vec<Value>> {
     Ok(items(&answer, "StoreImageTaskResults").to_vec())
 }
 
-/// Has AWS restore an object that it made, and waits until the image can be used. An interruption
-/// leaves it to AWS, which goes on.
+/// Lets AWS restore an object that it stored, and waits until the image is available. After an
+/// interruption AWS continues the task.
 pub fn restore_by_aws(
     ec2: &Ec2Connection,
     task: &RestoreTask,
@@ -195,7 +195,8 @@ pub fn restore_by_aws(
         task.params(),
     ) {
         Err(error) if error.was_repeated() && error.is(ErrorCode::ImageNameTaken) => {
-            // The answer to an attempt before got lost; this one says which image has the name.
+            // An earlier attempt began the task, and its answer was lost; this refusal names the
+            // image.
             let named = error.causes().iter().find_map(|cause| {
                 cause
                     .split_whitespace()
@@ -206,8 +207,7 @@ pub fn restore_by_aws(
         }
         answer => answer.map_err(located)?,
     };
-    let missing =
-        || located(Error::new(ErrorKind::Io, "EC2 does not say what the new image is called"));
+    let missing = || located(Error::new(ErrorKind::Io, "the answer of EC2 has no image id"));
     let id = ImageId::parse(text(&answer, "ImageId").ok_or_else(missing)?)?;
     observer.note(&Event::Note { message: format!("AWS makes {id}") });
     let mut progress = Progress::new(observer, Stage::Restore, 0);
@@ -253,7 +253,7 @@ fn volume_bytes(image: &Value) -> u64 {
     items(image, "BlockDeviceMappings").iter().filter_map(gib).sum::<u64>() << 30
 }
 
-/// Percentages as bytes of volumes, which never go back.
+/// The progress of a task: percentages as bytes of volumes, which never decrease.
 struct Progress<'a> {
     observer: &'a dyn Observer,
     stage: StageGuard<'a>,

@@ -189,8 +189,8 @@ impl Ec2Writer {
         }
     }
 
-    /// The account of the encryption of each snapshot. A snapshot that was encrypted and is not is a
-    /// warning.
+    /// The report on the encryption of each snapshot. A snapshot that was encrypted and is not any
+    /// more is a warning.
     fn encryption_items(&self, snapshots: &[RestoredSnapshot]) -> Vec<FidelityItem> {
         let mut items = Vec::new();
         for snapshot in snapshots {

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_other_credentials_can_mend_is_found_in_causes() {
+fn errors_that_other_credentials_mend_are_found_in_causes() {
     let denied = |code: &str, status: u16| {
         let cause = meaning(code, status, "").code.expect("a code");
         Error::new(ErrorKind::Denied, "no").code_as(cause)
@@ -25,7 +25,7 @@ fn what_other_credentials_can_mend_is_found_in_causes() {
 }
 
 #[test]
-fn what_can_help_is_told_from_what_cannot() {
+fn failures_that_a_retry_mends_are_distinguished() {
     for (code, status, kind, retry) in [
         ("SlowDown", 503, ErrorKind::Limit, Retry::Throttle),
         ("", 503, ErrorKind::Limit, Retry::Throttle),
@@ -88,7 +88,7 @@ fn what_can_help_is_told_from_what_cannot() {
 }
 
 #[test]
-fn what_a_program_acts_on_has_a_code() {
+fn errors_that_the_program_acts_on_have_a_code() {
     for (code, status, said, expected) in [
         ("NoSuchBucket", 404, "", ErrorCode::NoSuchBucket),
         ("", 412, "", ErrorCode::PreconditionFailed),
@@ -130,7 +130,7 @@ fn a_certificate_that_is_refused_is_refused_for_good() {
 }
 
 #[test]
-fn a_wrong_clock_is_suspected_where_nothing_better_is_said() {
+fn a_wrong_clock_is_suspected_where_the_answer_has_no_better_reason() {
     assert!(
         may_be_the_clock("", 403)
             && may_be_the_clock("AuthFailure", 401)

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 #[derive(Clone, Debug)]
 pub struct BandwidthLimit {
     bytes_per_second: u64,
-    /// When the next bytes may pass.
+    /// The time at which the next bytes may be sent or received.
     next: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -19,7 +19,7 @@ impl BandwidthLimit {
         Self { bytes_per_second: bytes_per_second.max(1), next: Arc::default() }
     }
 
-    /// When `bytes` may pass. They are counted by this call.
+    /// The time at which `bytes` may be sent or received. This call counts them.
     pub(in super::super) fn admit(&self, bytes: u64) -> Instant {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -28,7 +28,7 @@ impl BandwidthLimit {
         start
     }
 
-    /// Bytes to pass at a time: those of a tenth of a second, from 1 KiB to 256 KiB.
+    /// Bytes of one piece: those of a tenth of a second, from 1 KiB to 256 KiB.
     pub(in super::super) fn piece(&self) -> usize {
         (self.bytes_per_second / 10).clamp(1 << 10, 256 << 10) as usize
     }

@@ -19,9 +19,9 @@ pub(in super::super) struct RequestRate(Arc<Mutex<State>>);
 struct State {
     /// The quota, in requests a second.
     quota: f64,
-    /// The rate that the service takes at the moment.
+    /// The rate that the service accepts at the moment.
     current: f64,
-    /// When the next turn comes.
+    /// The time of the next turn.
     next: Option<Instant>,
     stepped_down: Option<Instant>,
 }
@@ -33,7 +33,7 @@ impl RequestRate {
         Self(Arc::new(Mutex::new(State { quota, current: quota, next: None, stepped_down: None })))
     }
 
-    /// When the next request may be sent. The turn is taken by this call.
+    /// The time at which the next request may be sent. This call takes the turn.
     pub(in super::super) fn turn(&self) -> Instant {
         let mut state = self.lock();
         let now = Instant::now();

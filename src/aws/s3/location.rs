@@ -33,7 +33,7 @@ impl S3Location {
         };
         if bucket.is_empty() || bucket.contains(char::is_whitespace) {
             return Some(Err(Error::usage(
-                "not a place in S3: s3://BUCKET, s3://BUCKET/PREFIX/ or s3://BUCKET/KEY",
+                "not an S3 URL: s3://BUCKET, s3://BUCKET/PREFIX/ or s3://BUCKET/KEY",
             )
             .at("given", url)));
         }
@@ -94,7 +94,11 @@ mod tests {
     #[test]
     fn a_prefix_stands_for_an_archive_below_it() {
         let at = |url: &str| {
-            S3Location::parse(url).expect("a URL").expect("a place").object("ami.bin").to_string()
+            S3Location::parse(url)
+                .expect("a URL")
+                .expect("a location")
+                .object("ami.bin")
+                .to_string()
         };
         assert_eq!(at("s3://b"), "s3://b/ami.bin");
         assert_eq!(at("s3://b/p/"), "s3://b/p/ami.bin");

@@ -2,14 +2,16 @@
 //! be begun and aborted, and the bucket is not public.
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::super::error::classify;
 use super::bucket::S3Store;
 use super::upload::Upload;
-use crate::base::{Error, ErrorCode, ErrorKind, Event, Observer, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, Observer, Result, Retry};
 
-/// The groups of an access control list that include strangers.
-const EVERYBODY: [&str; 2] = [
+/// The groups of an access control list that have members outside of the owner's account.
+const PUBLIC_GROUPS: [&str; 2] = [
     "http://acs.amazonaws.com/groups/global/AllUsers",
     "http://acs.amazonaws.com/groups/global/AuthenticatedUsers",
 ];
@@ -19,7 +21,7 @@ const EVERYBODY: [&str; 2] = [
 pub struct Preflight {
     /// The Region of the bucket, if the store returns it.
     pub region: Option<String>,
-    /// Why the bucket is public, if it is.
+    /// The reason for which the bucket is public; `None` if it is not.
     pub public: Option<String>,
     /// Operations that the credentials may not call, or the store does not support.
     pub unanswered: Vec<&'static str>,
@@ -43,13 +45,13 @@ impl S3Store {
         note(format!(
             "bucket {} in {}",
             self.bucket,
-            found.region.as_deref().unwrap_or("a Region that it does not say")
+            found.region.as_deref().unwrap_or("an unknown Region")
         ));
         if let Some(why) = found.public {
             if !allow_public {
                 let refused = Error::new(
                     ErrorKind::Denied,
-                    "the bucket is public: everybody could read the disks of this image",
+                    "the bucket is public: every account could read the disks of this image",
                 );
                 return Err(refused
                     .code_as(ErrorCode::BucketIsPublic)
@@ -70,7 +72,7 @@ impl S3Store {
         }
         if !found.unanswered.is_empty() {
             note(format!(
-                "not known of the bucket, because these may not be asked: {}",
+                "settings of the bucket that could not be read: {}",
                 found.unanswered.join(", ")
             ));
         }
@@ -144,120 +146,57 @@ impl S3Store {
     }
 
     fn look_for_public_access(&self, found: &mut Preflight) -> Result<()> {
-        let status = |client: Client, _| {
-            let request = client
-                .get_bucket_policy_status()
-                .bucket(&self.bucket)
-                .set_expected_bucket_owner(self.options.owner());
-            async move {
-                request
-                    .send()
-                    .await
-                    .map_err(|error| classify("cannot look at the bucket's policy", error))
-            }
-        };
-        let block = |client: Client, _| {
-            let request = client
-                .get_public_access_block()
-                .bucket(&self.bucket)
-                .set_expected_bucket_owner(self.options.owner());
-            async move {
-                request.send().await.map_err(|error| {
-                    classify("cannot look at the bucket's public access block", error)
-                })
-            }
-        };
-        let acl = |client: Client, _| {
-            let request = client
-                .get_bucket_acl()
-                .bucket(&self.bucket)
-                .set_expected_bucket_owner(self.options.owner());
-            async move {
-                request.send().await.map_err(|error| {
-                    classify("cannot look at the bucket's access control list", error)
-                })
-            }
-        };
-        let block = self.ask(
-            found,
-            "GetPublicAccessBlock",
-            self.connection.wait(self.connection.request(block)),
-        )?;
+        let block =
+            self.ask(found, "GetPublicAccessBlock", |client, bucket, owner| async move {
+                let request = client.get_public_access_block().bucket(bucket);
+                request.set_expected_bucket_owner(owner).send().await
+            })?;
         let block = block.and_then(|output| output.public_access_block_configuration);
-        let ignores =
-            |what: fn(&aws_sdk_s3::types::PublicAccessBlockConfiguration) -> Option<bool>| {
-                block.as_ref().and_then(what) == Some(true)
+        let is_set =
+            |setting: fn(&aws_sdk_s3::types::PublicAccessBlockConfiguration) -> Option<bool>| {
+                block.as_ref().and_then(setting) == Some(true)
             };
-        let (ignores_acls, restricts) = (
-            ignores(|block| block.ignore_public_acls()),
-            ignores(|block| block.restrict_public_buckets()),
-        );
-        let policy = self.ask(
-            found,
-            "GetBucketPolicyStatus",
-            self.connection.wait(self.connection.request(status)),
-        )?;
-        if !restricts
-            && policy.is_some_and(|output| {
-                output.policy_status().and_then(|status| status.is_public()) == Some(true)
-            })
-        {
-            found.public = Some("its policy lets everybody in".to_owned());
-        }
-        let acl =
-            self.ask(found, "GetBucketAcl", self.connection.wait(self.connection.request(acl)))?;
-        let everybody = acl.as_ref().is_some_and(|output| {
-            output.grants().iter().any(|grant| {
-                grant
-                    .grantee()
-                    .and_then(|grantee| grantee.uri())
-                    .is_some_and(|uri| EVERYBODY.contains(&uri))
-            })
+        let ignores_acls = is_set(|block| block.ignore_public_acls());
+        let restricts_policies = is_set(|block| block.restrict_public_buckets());
+        let policy =
+            self.ask(found, "GetBucketPolicyStatus", |client, bucket, owner| async move {
+                let request = client.get_bucket_policy_status().bucket(bucket);
+                request.set_expected_bucket_owner(owner).send().await
+            })?;
+        let has_public_policy = policy.is_some_and(|output| {
+            output.policy_status().and_then(|status| status.is_public()) == Some(true)
         });
-        if !ignores_acls && everybody {
-            found.public = Some("its access control list lets everybody in".to_owned());
+        if has_public_policy && !restricts_policies {
+            found.public = Some("its policy allows public access".to_owned());
+        }
+        let acl = self.ask(found, "GetBucketAcl", |client, bucket, owner| async move {
+            let request = client.get_bucket_acl().bucket(bucket);
+            request.set_expected_bucket_owner(owner).send().await
+        })?;
+        let has_public_acl = acl.as_ref().is_some_and(|output| {
+            let mut groups = output.grants().iter().filter_map(|grant| grant.grantee()?.uri());
+            groups.any(|group| PUBLIC_GROUPS.contains(&group))
+        });
+        if has_public_acl && !ignores_acls {
+            found.public = Some("its access control list allows public access".to_owned());
         }
         Ok(())
     }
 
     fn look_for_versions(&self, found: &mut Preflight) -> Result<()> {
-        let versioning = |client: Client, _| {
-            let request = client
-                .get_bucket_versioning()
-                .bucket(&self.bucket)
-                .set_expected_bucket_owner(self.options.owner());
-            async move {
-                request
-                    .send()
-                    .await
-                    .map_err(|error| classify("cannot look at the bucket's versioning", error))
-            }
-        };
-        let lock = |client: Client, _| {
-            let request = client
-                .get_object_lock_configuration()
-                .bucket(&self.bucket)
-                .set_expected_bucket_owner(self.options.owner());
-            async move {
-                request
-                    .send()
-                    .await
-                    .map_err(|error| classify("cannot look at the bucket's object lock", error))
-            }
-        };
-        let versioning = self.ask(
-            found,
-            "GetBucketVersioning",
-            self.connection.wait(self.connection.request(versioning)),
-        )?;
+        let versioning =
+            self.ask(found, "GetBucketVersioning", |client, bucket, owner| async move {
+                let request = client.get_bucket_versioning().bucket(bucket);
+                request.set_expected_bucket_owner(owner).send().await
+            })?;
         found.versioned = versioning.is_some_and(|output| {
             output.status().is_some_and(|status| status.as_str() == "Enabled")
         });
-        let lock = self.ask(
-            found,
-            "GetObjectLockConfiguration",
-            self.connection.wait(self.connection.request(lock)),
-        )?;
+        let lock =
+            self.ask(found, "GetObjectLockConfiguration", |client, bucket, owner| async move {
+                let request = client.get_object_lock_configuration().bucket(bucket);
+                request.set_expected_bucket_owner(owner).send().await
+            })?;
         found.object_lock = lock
             .and_then(|output| output.object_lock_configuration)
             .and_then(|configuration| configuration.object_lock_enabled)
@@ -265,28 +204,40 @@ impl S3Store {
         Ok(())
     }
 
-    /// The answer; `None` if there is no such configuration, or the operation is denied or not
-    /// supported. A broken connection is an error.
-    fn ask<T>(
+    /// Sends a request about the bucket: `send` gets the client, the bucket and its expected owner.
+    /// `None` if the bucket has no such configuration, or the request is denied or not supported;
+    /// then `found` names `operation`. A broken connection is an error.
+    fn ask<T, E, R>(
         &self,
         found: &mut Preflight,
         operation: &'static str,
-        answer: Result<T>,
-    ) -> Result<Option<T>> {
-        match answer {
+        send: impl Fn(Client, String, Option<String>) -> R,
+    ) -> Result<Option<T>>
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+        R: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    {
+        let make = |client: Client, _| {
+            let sent = send(client, self.bucket.clone(), self.options.owner());
+            async move {
+                sent.await
+                    .map_err(|error| classify("cannot read the settings of the bucket", error))
+            }
+        };
+        match self.connection.wait(self.connection.request(make)) {
             Ok(answer) => Ok(Some(answer)),
             // The bucket has no policy, no public access block, no lock.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) if error.answer().is_some() => match error.kind() {
                 ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Usage | ErrorKind::Io
-                    if error.retry() == crate::base::Retry::No =>
+                    if error.retry() == Retry::No =>
                 {
                     found.unanswered.push(operation);
                     Ok(None)
                 }
-                _ => Err(error),
+                _ => Err(error.at("action", operation)),
             },
-            Err(error) => Err(error),
+            Err(error) => Err(error.at("action", operation)),
         }
     }
 }

@@ -195,7 +195,7 @@ impl Fetcher {
                 let Some(len) = total.or(answered) else {
                     return Err(failed(Error::new(
                         ErrorKind::Io,
-                        "the store does not say how long the object is",
+                        "the answer of the store has no length of the object",
                     )));
                 };
                 let etag = output.e_tag().map(ToOwned::to_owned);
@@ -253,8 +253,8 @@ impl Fetcher {
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let received = Mutex::new(spare.unwrap_or_default());
         let make = |client: aws_sdk_s3::Client, progress| {
-            // Taken along, and put back with what came; if the attempt is given up in the middle,
-            // the next begins anew.
+            // Moved into the attempt, and put back with the bytes that arrived; if the attempt is
+            // cancelled, the next one begins with an empty buffer.
             let mut buffer =
                 std::mem::take(&mut *received.lock().unwrap_or_else(PoisonError::into_inner));
             let got = buffer.len() as u64;
@@ -289,8 +289,7 @@ impl Fetcher {
         Ok(received.into_inner().unwrap_or_else(PoisonError::into_inner).freeze())
     }
 
-    /// Reads the body of an answer behind what is there already; together they have to be `len`
-    /// bytes.
+    /// Appends the body of an answer to `into`, which has to have `len` bytes then.
     async fn receive(
         &self,
         mut body: ByteStream,

@@ -147,7 +147,10 @@ impl S3Store {
                     .await
                     .map_err(|error| error.at("part", number))?;
                 let result = output.copy_part_result().ok_or_else(|| {
-                    Error::new(ErrorKind::Io, "the store copied a part and says nothing of it")
+                    Error::new(
+                        ErrorKind::Io,
+                        "the answer to the copy of a part does not describe the part",
+                    )
                 })?;
                 upload
                     .store
@@ -203,7 +206,7 @@ impl S3Store {
         else {
             return Ok(());
         };
-        // It says that it is done, and not as S3 does; what is there now is looked at in any case.
+        // Status 200 with a body that is not S3's: the caller looks at the object in any case.
         if is_unreadable(&error) {
             return Ok(());
         }

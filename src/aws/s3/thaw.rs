@@ -93,7 +93,7 @@ impl S3Store {
         if now == State::Frozen {
             self.connection.wait(self.request_thaw(key, thaw))?;
             let message = format!(
-                "asked for a readable copy of {} ({class}, {}), for {} days",
+                "requested a readable copy of {} ({class}, {}) for {} days",
                 self.url(key),
                 thaw.tier.name(),
                 thaw.days
@@ -102,12 +102,12 @@ impl S3Store {
             now = State::Thawing;
         }
         if !thaw.wait {
-            let asked = Error::new(
+            let thawing = Error::new(
                 ErrorKind::Io,
-                "a readable copy of the object was asked for, and is not there yet",
+                "a readable copy of the object was requested, and is not there yet",
             )
             .code_as(ErrorCode::ObjectThawing);
-            return Err(self.located(key)(asked)
+            return Err(self.located(key)(thawing)
                 .at("storage_class", class)
                 .at("tier", thaw.tier.name()));
         }
@@ -123,7 +123,7 @@ impl S3Store {
             if now == State::Frozen {
                 return Err(self.located(key)(Error::new(
                     ErrorKind::Io,
-                    "the object was not thawed although that was asked for",
+                    "the object is still in its archive tier although a copy was requested",
                 )));
             }
         }
@@ -149,7 +149,7 @@ impl S3Store {
                 .set_expected_bucket_owner(self.options.owner());
             async move {
                 request.send().await.map_err(|error| {
-                    classify("cannot ask for a readable copy of the object", error)
+                    classify("cannot request a readable copy of the object", error)
                 })
             }
         };
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_head_says_is_understood() {
+    fn the_state_of_an_object_follows_from_its_headers() {
         let head = |class: Option<&str>, restore: Option<&str>| Head {
             storage_class: class.map(ToOwned::to_owned),
             restore: restore.map(ToOwned::to_owned),

@@ -115,7 +115,7 @@ impl Upload {
         };
         let id = output.upload_id().filter(|id| !id.is_empty());
         let id = id.ok_or_else(|| {
-            Error::new(ErrorKind::Io, "the store began an upload and did not say how it is called")
+            Error::new(ErrorKind::Io, "the store began an upload, and its answer has no upload id")
         })?;
         let upload =
             Self { store: store.clone(), key: key.to_owned(), id: id.to_owned(), checksum };
@@ -327,7 +327,7 @@ impl Upload {
             let upload = Self { store: store.clone(), key, id, checksum };
             if upload.parts().await.is_ok_and(|parts| parts.is_empty()) {
                 let message = format!(
-                    "an upload without parts is aborted, whose beginning got lost: {}",
+                    "an upload without parts is aborted, because its id was never recorded: {}",
                     upload.id
                 );
                 store.connection.options().observer.note(&Event::Note { message });

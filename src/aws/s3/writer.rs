@@ -491,7 +491,8 @@ impl Drop for S3Writer {
             {
                 let message = format!(
                     "an upload could not be aborted, and its parts are billed until it is: \
-                     aws s3api abort-multipart-upload --bucket {} --key {} --upload-id {} ({error})",
+                     aws s3api abort-multipart-upload --bucket {} --key {} --upload-id {} \
+                     ({error})",
                     upload.store.bucket, upload.key, upload.id
                 );
                 observer.note(&Event::Warning { message });

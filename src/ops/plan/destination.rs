@@ -48,6 +48,8 @@ pub struct BucketDestination {
     pub key: String,
     /// Whether the bucket may be public.
     pub allow_public: bool,
+    /// Whether the caller has called [`S3Store::check_writable`] a moment ago.
+    pub is_checked: bool,
     /// How interrupted work is resumed; `None` for streams, which cannot be read again.
     pub resumption: Option<Resumption>,
 }
@@ -77,6 +79,8 @@ impl Destination {
                 "an archive is not written to a terminal: redirect stdout, or name a file",
             )),
             Self::Stdout | Self::File { .. } | Self::Object { .. } => Ok(()),
+            #[cfg(feature = "aws")]
+            Self::Bucket(bucket) if bucket.is_checked => Ok(()),
             #[cfg(feature = "aws")]
             Self::Bucket(bucket) => {
                 bucket.store.check_writable(&bucket.key, bucket.allow_public, observer)

@@ -108,6 +108,8 @@ struct Shared {
     /// The time and error of the last failed request for the account.
     asked: Mutex<Option<(Instant, Error)>>,
     counters: Arc<Counters>,
+    /// Buckets and keys that were checked when their requests arrived, and the times.
+    checks: Mutex<HashMap<(String, String), Instant>>,
     /// Running tasks by their number.
     running: Mutex<HashMap<i64, Recorder>>,
     /// With `wake`: workers without a task wait here.
@@ -159,6 +161,7 @@ impl TaskService {
             compute,
             archive,
             counters,
+            checks: Mutex::default(),
             running: Mutex::default(),
             idle: Mutex::default(),
             wake: Condvar::new(),

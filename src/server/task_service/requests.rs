@@ -1,5 +1,8 @@
 //! Checks requests for tasks at once, and records accepted tasks.
 
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
 use serde::{Deserialize, Serialize};
 
 use super::super::{Refusal, RestoreRequest, StoreRequest};
@@ -12,6 +15,9 @@ use crate::engine::Archive;
 use crate::object::ObjectStore;
 use crate::ops::ec2_task_target;
 use crate::taskdb::{NewTask, Origin, Rules};
+
+/// The time for which the check of a bucket is valid: a task that waits for longer repeats it.
+const CHECK_IS_VALID: Duration = Duration::from_secs(300);
 
 /// The memory of a destination that is only checked.
 const NOTHING_IS_SENT: u64 = 1 << 20;
@@ -89,6 +95,7 @@ impl Shared {
         store
             .check_writable(&object_key, self.settings.allow_public_bucket, self.counters.as_ref())
             .map_err(|error| Refusal::from(&error))?;
+        self.record_check(bucket, &object_key);
         match store.exists(&object_key) {
             Ok(true) => return Err(refusal::already_stored()),
             Ok(false) => {}
@@ -167,6 +174,20 @@ impl Shared {
             self.enqueue(&task, &rules)?;
         }
         Ok(reserved)
+    }
+
+    /// Records that the bucket of an object was checked, so that the task does not check it again.
+    fn record_check(&self, bucket: &str, object_key: &str) {
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.retain(|_, at| at.elapsed() < CHECK_IS_VALID);
+        checks.insert((bucket.to_owned(), object_key.to_owned()), Instant::now());
+    }
+
+    /// Whether the bucket of an object was checked a short time ago, for one task.
+    pub(super) fn was_checked(&self, bucket: &str, object_key: &str) -> bool {
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = checks.remove(&(bucket.to_owned(), object_key.to_owned()));
+        at.is_some_and(|at| at.elapsed() < CHECK_IS_VALID)
     }
 
     /// The bucket of a request.

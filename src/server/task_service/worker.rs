@@ -225,6 +225,7 @@ fn store(
         Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source, observer.as_ref())?;
     let (access, requests) = (settings.archive.clone(), &settings.archive_requests);
     let destination = Destination::Bucket(Box::new(BucketDestination {
+        is_checked: shared.was_checked(&work.bucket, &work.object_key),
         store: session.bucket(&work.bucket, access, requests, settings.objects.clone())?,
         key: work.object_key,
         allow_public: settings.allow_public_bucket,

@@ -82,7 +82,7 @@ fn snapshots_of_others_are_read_only_if_they_are_shared_by_number() {
     let said = bench.heard.take();
     assert!(
         said.contains(
-            "warning: only the owner of the image may ask for launchPermission and uefiData"
+            "warning: only the owner of the image may read launchPermission and uefiData"
         ),
         "{said}"
     );

@@ -186,7 +186,7 @@ fn a_block_that_is_not_listed_any_more_is_no_hole() {
     });
     let source = amistore::internals::image::ImageSource::volumes(&image)[0].clone();
     let error = source.read_at(41 * (512 << 10), &mut vec![0; 512 << 10]).expect_err("no zeros");
-    assert!(error.message().contains("does not list a block"), "{}", words(&error));
+    assert!(error.message().contains("lacks a block of the first"), "{}", words(&error));
 }
 
 #[test]

@@ -34,7 +34,8 @@ fn a_task_that_is_not_told_any_more_is_not_waited_for_without_end() {
         let error = running.join().expect("no panic");
         assert_eq!(error.kind(), ErrorKind::NotFound, "{}", words(&error));
         assert!(
-            words(&error).contains(&ami) && words(&error).contains("whether the object is there"),
+            words(&error).contains(&ami)
+                && words(&error).contains("it succeeded if the object exists"),
             "{}",
             words(&error)
         );

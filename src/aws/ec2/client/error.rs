@@ -1,4 +1,4 @@
-//! What EC2 says when it refuses, as the SDK's errors are read.
+//! The refusals of EC2, as errors of the SDK.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::aws::ec2_query::ServiceError;
 
-/// Where the SDK keeps the id of a request.
+/// The name under which the SDK keeps the id of a request.
 pub(in super::super::super) const REQUEST_ID: &str = "aws_request_id";
 
-/// A refusal by EC2, or an answer that cannot be taken.
+/// A refusal by EC2, or an answer beyond a limit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ec2Error(ErrorMetadata);
 
@@ -23,7 +23,7 @@ impl Ec2Error {
         Self(meta.build())
     }
 
-    /// An answer that is beyond a limit, and will be again.
+    /// An answer beyond a limit; a repeated request would get it again.
     pub(super) fn unreadable(message: String) -> Self {
         Self(ErrorMetadata::builder().message(message).build())
     }

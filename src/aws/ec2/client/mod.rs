@@ -88,7 +88,8 @@ impl Ec2Client {
         Ok(Self(Arc::new(Inner { plugins })))
     }
 
-    /// Asks for `action` once, and reads the answer as [`crate::aws::ec2_query::answer()`] does.
+    /// Sends a request for `action` once, and reads the answer as
+    /// [`crate::aws::ec2_query::answer()`] does.
     pub async fn call(
         &self,
         action: &'static str,
@@ -99,8 +100,8 @@ impl Ec2Client {
         Ok(output.downcast::<Value>().unwrap_or_default())
     }
 
-    /// Sends `form` once, as it is, and returns what comes before its body is read. A refusal is an
-    /// answer, too. `action` is what the form asks for.
+    /// Sends `form` once and unchanged, and returns the answer before its body is read. A refusal
+    /// is an answer, too. `action` is the action of the form.
     pub async fn send(
         &self,
         action: &str,
@@ -108,7 +109,7 @@ impl Ec2Client {
     ) -> Result<RawAnswer, SdkError<Ec2Error, HttpResponse>> {
         let output =
             self.invoke(action, form, SharedResponseDeserializer::new(wire::Unread)).await?;
-        // Ours is the only deserializer, and it makes nothing else.
+        // `Unread` is the only deserializer, and its output is always a `RawAnswer`.
         output.downcast::<RawAnswer>().map_err(|_| SdkError::construction_failure("not an answer"))
     }
 

@@ -1,4 +1,4 @@
-//! What becomes of an answer that is not what was asked for. No network: the connection is a
+//! Errors of answers that are refusals, damaged or endless. Without network: the connection is a
 //! function.
 
 use std::convert::Infallible;
@@ -25,13 +25,13 @@ use super::super::super::error::{Failure, classify};
 use super::*;
 use crate::base::{ErrorKind, Retry};
 
-/// Says the same to everybody, and remembers when requests were signed.
+/// Gives every request one answer, and remembers when requests were signed.
 #[derive(Debug)]
 struct Service {
     status: u16,
-    /// In seconds from ours.
+    /// Seconds ahead of the local clock.
     clock: i64,
-    /// `None`: one without end.
+    /// `None` for an endless body.
     body: Option<&'static str>,
     dates: Mutex<Vec<String>>,
 }
@@ -103,7 +103,9 @@ async fn failure(service: Service) -> Failure {
     ask(&config(service).1).await.expect_err("it fails")
 }
 
-const REFUSED: &str = "<Response><Errors><Error><Code>InvalidAMIID.NotFound</Code><Message>It is gone</Message></Error></Errors><RequestID>in-the-body</RequestID></Response>";
+const REFUSED: &str = "<Response><Errors><Error><Code>InvalidAMIID.NotFound</Code>\
+                       <Message>It is gone</Message></Error></Errors>\
+                       <RequestID>in-the-body</RequestID></Response>";
 
 #[tokio::test]
 async fn a_refusal_keeps_its_words() {
@@ -121,7 +123,7 @@ async fn a_refusal_keeps_its_words() {
 }
 
 #[tokio::test]
-async fn a_service_that_says_nothing_is_judged_by_its_status() {
+async fn a_refusal_without_a_code_is_judged_by_its_status() {
     for (status, body, kind, retry) in [
         (503, "", ErrorKind::Limit, Retry::Throttle),
         (502, "<html><body>Bad gateway</body></html>", ErrorKind::Io, Retry::Transient),
@@ -138,7 +140,7 @@ async fn a_service_that_says_nothing_is_judged_by_its_status() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_is_asked_for_again() {
+async fn a_request_with_an_unreadable_answer_is_repeated() {
     for body in
         ["", "busy", "<html/>", "<DescribeImagesResponse>", "<!DOCTYPE a><DescribeImagesResponse/>"]
     {
@@ -161,11 +163,12 @@ async fn an_answer_without_end_ends() {
 
 #[tokio::test]
 async fn a_wrong_clock_is_put_right() {
-    let refused = "<Response><Errors><Error><Code>AuthFailure</Code><Message>No</Message></Error></Errors></Response>";
+    let refused = "<Response><Errors><Error><Code>AuthFailure</Code><Message>No</Message></Error>\
+                   </Errors></Response>";
     let (connection, config) = config(Service { clock: 3600, ..service(401, Some(refused)) });
     let client = Ec2Client::new(&config, &endpoint(&config)).expect("a client");
     for _ in 0..2 {
-        // A clone, as whoever tries again has one.
+        // A clone, as in a repeated request.
         let error =
             client.clone().call("DescribeImages", Params::new()).await.expect_err("it fails");
         assert!(classify("cannot read the image", error).skewed);
@@ -186,7 +189,7 @@ async fn a_wrong_clock_is_put_right() {
 }
 
 #[tokio::test]
-async fn a_refusal_by_a_clock_like_ours_is_none_of_the_clock() {
+async fn a_refusal_with_the_local_time_is_not_due_to_the_clock() {
     let refused = "<Response><Errors><Error><Code>AuthFailure</Code></Error></Errors></Response>";
     let failure = failure(service(401, Some(refused))).await;
     assert!(!failure.skewed && failure.region.is_none());
@@ -201,7 +204,7 @@ impl ProvideCredentials for NoCredentials {
     where
         Self: 'a,
     {
-        future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("nobody has any")))
+        future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("no source has any")))
     }
 }
 
@@ -218,7 +221,7 @@ async fn without_credentials_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn who_has_no_credentials_at_all_asks_without_a_signature() {
+async fn requests_without_a_provider_of_credentials_are_not_signed() {
     let (connection, config) =
         config(service(200, Some("<DescribeImagesResponse><imagesSet/></DescribeImagesResponse>")));
     let mut builder = config.into_builder();
@@ -231,7 +234,7 @@ async fn who_has_no_credentials_at_all_asks_without_a_signature() {
 }
 
 #[tokio::test]
-async fn silence_ends_with_the_timeouts_of_the_configuration() {
+async fn a_silent_service_ends_with_the_timeouts_of_the_configuration() {
     #[derive(Debug)]
     struct Silent;
     impl HttpConnector for Silent {

@@ -1,4 +1,4 @@
-//! One request and one answer, as the runtime of the SDK wants them.
+//! The serializer and the deserializers that the SDK's runtime calls.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -22,7 +22,7 @@ use super::Ec2Error;
 use crate::aws::ec2_query::{MAX_ANSWER_BYTES, ServiceError, answer};
 use crate::base::ErrorKind;
 
-/// What is asked for: a form.
+/// The form of a request.
 #[derive(Debug)]
 pub(super) struct Call(pub(super) Bytes);
 
@@ -50,7 +50,7 @@ pub(super) struct Deserializer {
 }
 
 impl DeserializeResponse for Deserializer {
-    /// Nothing is read yet: a body without end must not fill the memory.
+    /// Limits the body before it is read: an endless one must not fill the memory.
     fn deserialize_streaming_with_config(
         &self,
         response: &mut HttpResponse,
@@ -84,7 +84,7 @@ impl DeserializeResponse for Deserializer {
     }
 }
 
-/// An answer as it came, of which the body is still to come.
+/// An answer whose body is not read yet.
 #[derive(Debug)]
 pub struct RawAnswer {
     /// HTTP status.
@@ -97,7 +97,7 @@ pub struct RawAnswer {
     pub(in super::super) body: SdkBody,
 }
 
-/// Makes a [`RawAnswer`] of an answer, whatever it says.
+/// Makes a [`RawAnswer`] of every answer, refusals included.
 #[derive(Debug)]
 pub(super) struct Unread;
 
@@ -125,7 +125,7 @@ impl DeserializeResponse for Unread {
     }
 }
 
-/// A body that ends after so many bytes.
+/// A body that ends after `left` bytes.
 struct Bounded {
     body: SdkBody,
     left: usize,
@@ -156,7 +156,7 @@ impl Body for Bounded {
     }
 }
 
-/// Puts our name before that of the SDK.
+/// Puts the name of this program before that of the SDK.
 #[derive(Debug)]
 pub(super) struct Product;
 

@@ -1,4 +1,4 @@
-//! What is asked for when an image is registered anew, and what is told about it.
+//! The parameters of RegisterImage, and the report on attributes.
 
 use super::super::edits::DeviceEdit;
 use super::*;
@@ -27,20 +27,27 @@ fn item<'a>(registration: &'a Registration, subject: &str, attribute: &str) -> &
         .items
         .iter()
         .find(|item| item.subject == subject && item.attribute == attribute);
-    found.unwrap_or_else(|| panic!("{subject} {attribute} is accounted for"))
+    found.unwrap_or_else(|| panic!("{subject} {attribute} is in the report"))
 }
 
 #[test]
 fn everything_that_can_be_set_is_set() {
     let image = json!({
-        "BootMode": "uefi", "TpmSupport": "v2.0", "ImdsSupport": "v2.0", "EnaSupport": true, "SriovNetSupport": "simple", "Description": "d",
-        "RootDeviceName": "/dev/xvda", "VirtualizationType": "hvm", "PlatformDetails": "Windows", "NewThing": {"A": 1},
+        "BootMode": "uefi", "TpmSupport": "v2.0", "ImdsSupport": "v2.0", "EnaSupport": true,
+        "SriovNetSupport": "simple", "Description": "d", "RootDeviceName": "/dev/xvda",
+        "VirtualizationType": "hvm", "PlatformDetails": "Windows", "NewThing": {"A": 1},
         "Tags": [{"Key": "größe", "Value": "ü"}, {"Key": "aws:x", "Value": "y"}],
         "BlockDeviceMappings": [
-            {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-a", "VolumeSize": 20, "VolumeType": "gp3", "Iops": 4000, "Throughput": 250, "DeleteOnTermination": true, "Encrypted": true, "KmsKeyId": "arn:k"}},
+            {"DeviceName": "/dev/xvda", "Ebs": {
+                "SnapshotId": "snap-a", "VolumeSize": 20, "VolumeType": "gp3", "Iops": 4000,
+                "Throughput": 250, "DeleteOnTermination": true, "Encrypted": true,
+                "KmsKeyId": "arn:k",
+            }},
             {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"},
             {"DeviceName": "/dev/sdc", "NoDevice": ""},
-            {"DeviceName": "/dev/sdd", "Ebs": {"VolumeSize": 5, "VolumeType": "standard", "Encrypted": true}},
+            {"DeviceName": "/dev/sdd", "Ebs": {
+                "VolumeSize": 5, "VolumeType": "standard", "Encrypted": true,
+            }},
         ],
     });
     let registration = planned(image, &Edits::default());
@@ -113,7 +120,7 @@ fn nothing_is_left_to_the_defaults_of_ec2() {
 }
 
 #[test]
-fn wishes_are_followed_and_told() {
+fn edits_are_applied_and_reported() {
     let edit = |device: &str, change| DeviceEdit { device: DeviceName::parse(device).ok(), change };
     let edits = Edits {
         name: Some("other".into()),
@@ -129,8 +136,12 @@ fn wishes_are_followed_and_told() {
         ..Edits::default()
     };
     let image = json!({
-        "Description": "d", "TpmSupport": "v2.0", "BootMode": "uefi", "Tags": [{"Key": "a", "Value": "1"}],
-        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-a", "VolumeSize": 8, "VolumeType": "gp3", "Throughput": 200, "DeleteOnTermination": true}}],
+        "Description": "d", "TpmSupport": "v2.0", "BootMode": "uefi",
+        "Tags": [{"Key": "a", "Value": "1"}],
+        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {
+            "SnapshotId": "snap-a", "VolumeSize": 8, "VolumeType": "gp3", "Throughput": 200,
+            "DeleteOnTermination": true,
+        }}],
     });
     let registration = planned(image.clone(), &edits);
     let get = |name| registration.params.get(name);
@@ -155,10 +166,13 @@ fn wishes_are_followed_and_told() {
 }
 
 #[test]
-fn what_ec2_says_of_the_new_image_is_believed() {
+fn the_report_follows_the_description_of_the_new_image() {
     let image = json!({
-        "OwnerId": "1", "PlatformDetails": "Linux/UNIX", "EnaSupport": true, "Tags": [{"Key": "a", "Value": ""}],
-        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-a", "VolumeSize": 8, "VolumeType": "gp3", "Encrypted": false}}],
+        "OwnerId": "1", "PlatformDetails": "Linux/UNIX", "EnaSupport": true,
+        "Tags": [{"Key": "a", "Value": ""}],
+        "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {
+            "SnapshotId": "snap-a", "VolumeSize": 8, "VolumeType": "gp3", "Encrypted": false,
+        }}],
     });
     let mut registration = planned(image.clone(), &Edits::default());
     let mut described = image;
