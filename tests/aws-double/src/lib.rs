@@ -5,4 +5,5 @@
 
 pub mod aws;
 pub mod s3;
+mod shared;
 pub mod wire;

@@ -1,5 +1,4 @@
-//! Servers of the tests, as sockets: who listens, which connections are open, and how they end.
-//! What is answered is not its affair.
+//! HTTP servers of the tests: listener, connections, and how they end. A handler makes the answers.
 
 use std::collections::VecDeque;
 use std::io;
@@ -23,10 +22,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::Sleep;
 
-/// Bytes that are given to a connection at a time, so that what is counted is about what went out.
+/// Bytes that are given to a connection at a time, so that the count is close to the bytes sent.
 const PIECE: usize = 256 << 10;
 
-/// Which connection a request came on, and the means to end it.
+/// The connection of a request, and the means to end it.
 #[derive(Clone)]
 pub struct Connection {
     /// Connections are numbered from 1.
@@ -42,7 +41,7 @@ impl Connection {
     }
 }
 
-/// What a test tells the server's thread. It is answered when it is done.
+/// A command for the server's thread. The sender is dropped after the command was carried out.
 enum Command {
     Accept(bool, Sender<()>),
     Stop,
@@ -60,7 +59,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a thread, and on it a runtime that lets `handler` answer what comes.
+    /// Starts a thread with a runtime, on which `handler` answers requests.
     pub fn start<H, F>(name: &'static str, handler: H) -> Self
     where
         H: Fn(Connection, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -88,16 +87,26 @@ impl Server {
         Self { address, connections, commands, thread: Some(thread), _reserved: reserved }
     }
 
-    /// Where it listens: `http://127.0.0.1:PORT`.
+    /// The endpoint: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Whether anybody can connect. Who is connected when nobody can, is no more.
-    pub fn accept(&self, accept: bool) {
+    /// The network fails: connections end, and new ones are refused.
+    pub fn stop_accepting(&self) {
+        self.accept(false);
+    }
+
+    /// The network works again.
+    pub fn resume(&self) {
+        self.accept(true);
+    }
+
+    /// Opens or closes the listener. To close it ends all connections.
+    fn accept(&self, accept: bool) {
         let (done, finished) = mpsc::channel();
         self.commands.send(Command::Accept(accept, done)).expect("the server runs");
-        // It lets go of its end when it is done.
+        // The thread drops the sender at the end.
         assert!(finished.recv().is_err());
     }
 
@@ -116,8 +125,8 @@ impl Drop for Server {
     }
 }
 
-/// A socket that is bound and does not listen: it keeps the port for us while nobody accepts, and
-/// connections are refused.
+/// A socket that is bound and does not listen: it reserves the port while the listener is closed
+/// and connections are refused.
 fn reserve() -> (TcpSocket, SocketAddr) {
     let socket = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let address = socket.local_addr().expect("a bound socket has an address");
@@ -135,7 +144,7 @@ fn listen(address: SocketAddr) -> TcpListener {
     bound(address).listen(1024).expect("listens")
 }
 
-/// Serves until it is told to stop. Connections end with it.
+/// Serves until `Stop`. Connections end with it.
 async fn serve<H, F>(
     open: Arc<AtomicUsize>,
     handler: H,
@@ -172,14 +181,14 @@ async fn serve<H, F>(
     }
 }
 
-/// The next connection; none ever comes while nobody listens.
+/// The next connection; pending while the listener is closed.
 async fn accept(listener: Option<&TcpListener>) -> TcpStream {
     let Some(listener) = listener else { return std::future::pending().await };
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             return stream;
         }
-        // Out of descriptors: other connections have to end first.
+        // Out of file descriptors: other connections have to end first.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -195,7 +204,7 @@ where
     let connection = Connection { number, reset: Arc::clone(&reset) };
     let socket = Socket { stream, reset, open };
     let answer = service_fn(move |request| handler(connection.clone(), request));
-    // An error is a client that went away, or a fault that was asked for.
+    // An error is a client that disconnected, or an injected fault.
     let _ended = http1::Builder::new().serve_connection(TokioIo::new(socket), answer).await;
 }
 
@@ -243,24 +252,24 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// The body of an answer, which may break off.
+/// The body of an answer; a fault may break it off.
 pub struct Answer {
     pieces: VecDeque<Bytes>,
-    /// Bytes that are still to be announced, and how many of them are still sent.
+    /// Bytes left of the announced length, and bytes left to send.
     announced: usize,
     left: usize,
     end: Option<End>,
     count: Box<dyn Fn(usize) + Send + Sync>,
 }
 
-/// How long the connection stays open after it broke off.
+/// The end of a broken answer: how long the connection stays open.
 struct End {
     open_for: Duration,
     open: Option<Pin<Box<Sleep>>>,
 }
 
 impl Answer {
-    /// Calls `count` with the bytes of every piece that goes out.
+    /// Calls `count` with the bytes of every piece that is sent.
     pub fn new(
         pieces: impl IntoIterator<Item = Bytes>,
         count: impl Fn(usize) + Send + Sync + 'static,
@@ -271,7 +280,7 @@ impl Answer {
         Self { pieces, announced: len, left: len, end: None, count: Box::new(count) }
     }
 
-    /// Sends only half of it.
+    /// Sends only half of the body.
     pub fn broken(mut self, open_for: Duration) -> Self {
         self.left /= 2;
         self.end = Some(End { open_for, open: None });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use amistore::internals::aws::ec2::{DeviceChange, DeviceEdit, Edits};
 use amistore::internals::base::ErrorKind;
-use amistore_aws_double::aws::{Content, Fault, FaultKind, Image, Unseen};
+use amistore_aws_double::aws::{Content, Fault, FaultKind, Image, VisibleAfter};
 
 use super::bench::{BLOCKS, Bench, Restoration, words};
 
@@ -271,7 +271,7 @@ fn a_snapshot_that_fails_while_it_is_waited_for_is_named_and_made_anew_by_the_ne
 #[test]
 fn what_is_not_known_yet_everywhere_is_waited_for() {
     let work = Restoration::new();
-    work.to.aws.set(|settings| settings.settle = Unseen { puts: 2, lists: 0, describes: 1 });
+    work.to.aws.set(|settings| settings.settle = VisibleAfter { puts: 2, lists: 0, describes: 1 });
     work.to.aws.set(|settings| (settings.completion_polls, settings.not_listable) = (1, 2));
     let restored = work.run().unwrap_or_else(|error| panic!("{}", words(&error)));
     work.assert_restored(&restored);

@@ -1,4 +1,4 @@
-//! Who asks: Signature Version 4, computed again from the request as it arrived.
+//! Signature Version 4, computed again from the received request.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -14,33 +14,33 @@ use super::clock;
 const MAX_SKEW: Duration = Duration::from_secs(300);
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
-/// A key to sign requests with.
+/// An access key.
 #[derive(Clone, Debug)]
 pub struct Key {
     pub secret: String,
-    /// The account whose key it is.
+    /// The account that owns the key.
     pub account: String,
     pub session_token: Option<String>,
     pub expired: bool,
-    /// Operations that are refused to it.
+    /// Operations that are denied to the key.
     pub denied: BTreeSet<String>,
 }
 
-/// Why a request is not believed.
+/// The reason of a failed authentication.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AuthFailure {
     Unsigned,
     Malformed,
     UnknownKey,
     /// The session token is not that of the key.
     WrongToken,
     Expired,
-    /// The scope names another Region or service; the text says what was expected.
+    /// The scope names another Region or service; the text is the expected scope.
     WrongScope(String),
     Skewed,
     /// The payload is not the one that was signed.
     WrongPayload,
-    /// What was signed is something else than this, in our opinion.
+    /// The signature does not match this canonical request.
     WrongSignature(String),
 }
 
@@ -51,7 +51,7 @@ struct Authorization<'a> {
     signature: &'a str,
 }
 
-/// The access key that a request says it is signed with.
+/// The access key in the `Authorization` header.
 pub fn access_key(parts: &Parts) -> Option<&str> {
     authorization(parts).ok().map(|authorization| authorization.access_key)
 }
@@ -60,13 +60,13 @@ fn header<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
     parts.headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-fn authorization(parts: &Parts) -> Result<Authorization<'_>, Refusal> {
-    let text = header(parts, "authorization").ok_or(Refusal::Unsigned)?;
-    let fields = text.strip_prefix(ALGORITHM).ok_or(Refusal::Malformed)?;
+fn authorization(parts: &Parts) -> Result<Authorization<'_>, AuthFailure> {
+    let text = header(parts, "authorization").ok_or(AuthFailure::Unsigned)?;
+    let fields = text.strip_prefix(ALGORITHM).ok_or(AuthFailure::Malformed)?;
     let fields: BTreeMap<&str, &str> =
         fields.split(',').filter_map(|field| field.trim().split_once('=')).collect();
-    let field = |name| fields.get(name).copied().ok_or(Refusal::Malformed);
-    let (access_key, scope) = field("Credential")?.split_once('/').ok_or(Refusal::Malformed)?;
+    let field = |name| fields.get(name).copied().ok_or(AuthFailure::Malformed);
+    let (access_key, scope) = field("Credential")?.split_once('/').ok_or(AuthFailure::Malformed)?;
     Ok(Authorization {
         access_key,
         scope,
@@ -83,24 +83,25 @@ pub fn check(
     region: &str,
     service: &str,
     now: SystemTime,
-) -> Result<String, Refusal> {
+) -> Result<String, AuthFailure> {
     let authorization = authorization(parts)?;
-    let key = keys.get(authorization.access_key).ok_or(Refusal::UnknownKey)?;
+    let key = keys.get(authorization.access_key).ok_or(AuthFailure::UnknownKey)?;
     if key.session_token.as_deref() != header(parts, "x-amz-security-token") {
-        return Err(Refusal::WrongToken);
+        return Err(AuthFailure::WrongToken);
     }
     if key.expired {
-        return Err(Refusal::Expired);
+        return Err(AuthFailure::Expired);
     }
     let scope = format!("{region}/{service}/aws4_request");
-    let (day, named) = authorization.scope.split_once('/').ok_or(Refusal::Malformed)?;
+    let (day, named) = authorization.scope.split_once('/').ok_or(AuthFailure::Malformed)?;
     if named != scope {
-        return Err(Refusal::WrongScope(scope));
+        return Err(AuthFailure::WrongScope(scope));
     }
-    let date = header(parts, "x-amz-date").ok_or(Refusal::Malformed)?;
-    let time = clock::parse(date).filter(|_| date.starts_with(day)).ok_or(Refusal::Malformed)?;
+    let date = header(parts, "x-amz-date").ok_or(AuthFailure::Malformed)?;
+    let time =
+        clock::parse(date).filter(|_| date.starts_with(day)).ok_or(AuthFailure::Malformed)?;
     if now.duration_since(time).unwrap_or_else(|early| early.duration()) > MAX_SKEW {
-        return Err(Refusal::Skewed);
+        return Err(AuthFailure::Skewed);
     }
     let signs = |name: &str| authorization.signed.split(';').any(|signed| signed == name);
     let complete = signs("host")
@@ -109,11 +110,11 @@ pub fn check(
             .keys()
             .all(|name| !name.as_str().starts_with("x-amz-") || signs(name.as_str()));
     if !complete {
-        return Err(Refusal::Malformed);
+        return Err(AuthFailure::Malformed);
     }
     let payload = match header(parts, "x-amz-content-sha256") {
         Some("UNSIGNED-PAYLOAD") => "UNSIGNED-PAYLOAD".to_owned(),
-        Some(said) if said != hex(&sha256(body)) => return Err(Refusal::WrongPayload),
+        Some(digest) if digest != hex(&sha256(body)) => return Err(AuthFailure::WrongPayload),
         _ => hex(&sha256(body)),
     };
     let canonical = canonical(parts, authorization.signed, &payload);
@@ -123,7 +124,7 @@ pub fn check(
         hex(&sha256(canonical.as_bytes()))
     );
     if sign(&key.secret, authorization.scope, &text) != authorization.signature {
-        return Err(Refusal::WrongSignature(canonical));
+        return Err(AuthFailure::WrongSignature(canonical));
     }
     Ok(authorization.access_key.to_owned())
 }
@@ -145,8 +146,7 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The request as it is signed. Everywhere but in S3 the path is encoded once more than it is on
-/// the wire.
+/// The canonical request. Outside of S3 the path is encoded once more than on the wire.
 fn canonical(parts: &Parts, signed: &str, payload: &str) -> String {
     let mut query: Vec<(&str, &str)> = parts
         .uri
@@ -174,7 +174,7 @@ fn canonical(parts: &Parts, signed: &str, payload: &str) -> String {
     format!("{}\n{path}\n{}\n{headers}\n{signed}\n{payload}", parts.method, query.join("&"))
 }
 
-/// A value without spaces around it, and one where there are more.
+/// A trimmed value with single spaces.
 fn collapsed(value: &[u8]) -> String {
     String::from_utf8_lossy(value).split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -190,7 +190,7 @@ fn encoded(path: &str) -> String {
 }
 
 #[test]
-fn signatures_are_those_of_the_documentation() {
+fn signatures_match_the_example_of_the_documentation() {
     // The example of a derived key in the IAM guide: its secret, day, Region and service.
     let secret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
     let text = "AWS4-HMAC-SHA256\n20150830T123600Z\n20150830/us-east-1/iam/aws4_request\n\

@@ -73,7 +73,7 @@ pub fn parse(text: &str) -> Option<SystemTime> {
 }
 
 #[test]
-fn dates_are_those_of_the_calendar() {
+fn dates_are_formatted_and_parsed() {
     let cases = [
         (0, "1970-01-01T00:00:00.000Z", "19700101T000000Z"),
         (951_782_399_999, "2000-02-28T23:59:59.999Z", "20000228T235959Z"),

@@ -1,53 +1,51 @@
-//! What is to go wrong, and when; and the log of what was asked.
+//! Faults to inject, and the log of calls.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How a request goes wrong. Where nothing else is said, it is refused before anything is done.
+/// Kinds of faults. If nothing else is said, the operation is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// An error as the service writes it. The reason is that of EBS, and left out when it is empty.
+    /// An error as the service writes it. The reason is that of EBS, and omitted if it is empty.
     Error { status: u16, code: String, reason: String },
-    /// The same, but everything was done.
+    /// An error after the operation was carried out.
     ErrorAfter { status: u16, code: String },
-    /// The block did not arrive in time, as EBS says it: a ValidationException that is worth
-    /// another try.
+    /// The block did not arrive in time, as EBS says it: a ValidationException that is retryable.
     BlockNotRead,
-    /// Too many requests, as the service says it.
+    /// The throttling error of the service.
     Throttle,
     /// 503 without a body.
     Unavailable,
     /// 502 with a page for people, as a proxy makes it.
     BadGateway,
-    /// The session is over, as the service says it.
+    /// The expired-session error of the service.
     ExpiredToken,
-    /// The right status, and a body that nobody understands.
+    /// The right status, and a body that no parser accepts.
     Garbage,
-    /// Done, and answered so much later.
+    /// The operation is carried out, and its answer is delayed.
     Delay(Duration),
-    /// No answer for so long; nothing is done, the connection is reset at the end.
+    /// No operation and no answer for this time; then the connection is reset.
     Hang(Duration),
-    /// The connection is reset before anything is done.
+    /// The connection is reset before the operation.
     Reset,
-    /// Everything is done, and the connection is reset instead of an answer.
+    /// The connection is reset after the operation, before the answer.
     ResetAfter,
-    /// The answer announces its length, and stops in the middle.
+    /// The body ends in the middle of its announced length.
     Truncated,
-    /// The answer stops in the middle, and the connection stays open for so long.
+    /// The body stops in the middle, and the connection stays open for this time.
     Stall(Duration),
     /// One bit of the body of the answer is wrong; headers are those of the right one.
     FlipBit,
-    /// `x-amz-Checksum` is that of something else.
+    /// `x-amz-Checksum` is that of other bytes.
     WrongChecksum,
-    /// The block ends too early, and so does the answer, which says nothing about it.
+    /// The block is too short, and `Content-Length` agrees with its length.
     ShortBlock,
     /// `x-amz-Data-Length` is not the length of the block.
     WrongLength,
-    /// One bit of the body of the request arrives wrong.
+    /// One bit of the body of the request is wrong.
     CorruptUpload,
-    /// The snapshot is deleted at this moment. What was asked for is done afterwards, as far as it
-    /// can be.
+    /// The snapshot is deleted before the operation is carried out.
     Vanish,
 }
 
@@ -57,8 +55,7 @@ impl FaultKind {
     }
 }
 
-/// Which of the requests that a fault could meet it does meet. They are counted from 1, from when
-/// the fault was made.
+/// Selects among the matching requests, counted from 1 since the fault was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Which {
     Nth(u64),
@@ -66,11 +63,11 @@ enum Which {
     Every(u64),
 }
 
-/// Something that goes wrong.
+/// A fault.
 #[derive(Clone, Debug)]
 pub struct Fault {
     kind: FaultKind,
-    /// None is any operation.
+    /// None matches any operation.
     operation: Option<String>,
     snapshot: Option<String>,
     block: Option<u32>,
@@ -79,25 +76,25 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Meets the next request of the operation; `*` is any operation.
+    /// Matches the next request of the operation; `*` is any operation.
     pub fn on(operation: &str, kind: FaultKind) -> Self {
         let operation = Some(operation.to_owned()).filter(|operation| operation != "*");
         Self { kind, operation, snapshot: None, block: None, which: Which::First(1), seen: 0 }
     }
 
-    /// Meets the nth one from now on, and no other.
+    /// Matches only the nth request from now on.
     pub fn nth(mut self, nth: u64) -> Self {
         self.which = Which::Nth(nth);
         self
     }
 
-    /// Meets the next ones, so many of them.
+    /// Matches the next `times` requests.
     pub fn times(mut self, times: u64) -> Self {
         self.which = Which::First(times);
         self
     }
 
-    /// Meets every nth one.
+    /// Matches every nth request.
     pub fn every(mut self, step: u64) -> Self {
         self.which = Which::Every(step);
         self
@@ -107,19 +104,19 @@ impl Fault {
         self.every(1)
     }
 
-    /// Meets requests for this snapshot only.
+    /// Matches only requests for this snapshot.
     pub fn snapshot(mut self, id: &str) -> Self {
         self.snapshot = Some(id.to_owned());
         self
     }
 
-    /// Meets requests for the blocks of this index only.
+    /// Matches only requests for blocks of this index.
     pub fn block(mut self, index: u32) -> Self {
         self.block = Some(index);
         self
     }
 
-    fn meets(&mut self, call: &Call) -> bool {
+    fn matches(&mut self, call: &Call) -> bool {
         let other = self.operation.as_ref().is_some_and(|operation| *operation != call.operation)
             || self.snapshot.is_some() && self.snapshot != call.snapshot
             || self.block.is_some() && self.block != call.block;
@@ -135,7 +132,7 @@ impl Fault {
     }
 }
 
-/// A request, and what became of it.
+/// A request and its outcome.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// 1 is the first request since the start or since `reset_calls`.
@@ -149,18 +146,18 @@ pub struct Call {
     /// The parameters of an EC2 request, or those in the query of an EBS request, as they were
     /// sent.
     pub parameters: BTreeMap<String, String>,
-    /// The access key it was signed with.
+    /// The access key that signed it.
     pub access_key: Option<String>,
     /// The number of its connection, from 1.
     pub connection: u64,
     pub bytes_in: u64,
     /// Bytes of the answer's body that the connection took.
     pub bytes_out: u64,
-    /// 0 until it is answered, and for ever if it never is.
+    /// 0 until it is answered.
     pub status: u16,
-    /// The code of the error it was answered with.
+    /// The code of an error answer.
     pub error: Option<String>,
-    /// The fault that it met.
+    /// The fault that was injected.
     pub fault: Option<FaultKind>,
     pub started: Instant,
     /// When the answer began.
@@ -171,38 +168,38 @@ pub struct Call {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     pub calls: u64,
-    /// Those that were answered with an error, or not at all.
+    /// Calls with an error or without an answer.
     pub failed: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
 }
 
-/// A call while it is under way.
+/// A call in progress.
 pub type Log = Arc<Mutex<Call>>;
 
-/// The log of calls, and the faults to come.
+/// The log of calls, and the faults to inject.
 #[derive(Default)]
-pub struct Ledger {
+pub struct CallLog {
     calls: Vec<Log>,
     begun: u64,
     counts: BTreeMap<String, Count>,
     pub faults: Vec<Fault>,
-    /// Calls are counted, but not kept: benchmarks make millions of them.
+    /// Calls are counted, but not logged: benchmarks make millions of them.
     pub counts_only: bool,
 }
 
-impl Ledger {
-    /// Numbers a call and finds the fault that it meets. Of several, the first one happens.
+impl CallLog {
+    /// Numbers a call and finds its fault. Of several, the first one happens.
     pub fn begin(&mut self, mut call: Call) -> (Log, Option<FaultKind>) {
         self.begun += 1;
         call.number = self.begun;
-        // All of them count, also those that come too late.
-        let met: Vec<FaultKind> = self
+        // All matching faults count the call, also those behind the first.
+        let matching: Vec<FaultKind> = self
             .faults
             .iter_mut()
-            .filter_map(|fault| fault.meets(&call).then(|| fault.kind.clone()))
+            .filter_map(|fault| fault.matches(&call).then(|| fault.kind.clone()))
             .collect();
-        let fault = met.into_iter().next();
+        let fault = matching.into_iter().next();
         call.fault.clone_from(&fault);
         let count = self.counts.entry(call.operation.clone()).or_default();
         count.calls += 1;

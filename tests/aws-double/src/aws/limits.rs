@@ -1,9 +1,9 @@
-//! How many requests are too many: token buckets as AWS describes them.
+//! Request rates: token buckets as AWS documents them.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// A bucket: what it can hold, and what flows in per second.
+/// A token bucket: its capacity and its tokens per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     pub burst: f64,
@@ -11,7 +11,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// A second's worth at once, and no more.
+    /// A burst of one second.
     pub fn per_second(requests: f64) -> Self {
         Self { burst: requests.max(1.0), per_second: requests }
     }
@@ -41,7 +41,7 @@ impl Buckets {
 }
 
 #[test]
-fn buckets_empty_and_fill() {
+fn token_buckets_empty_and_fill() {
     let (mut buckets, start) = (Buckets::default(), Instant::now());
     let rate = Rate { burst: 2.0, per_second: 10.0 };
     let at = |millis| start + std::time::Duration::from_millis(millis);

@@ -1,24 +1,24 @@
 //! An EC2 with the EBS direct APIs in memory that behave like those of AWS, for tests.
 //!
 //! It listens on a port of this machine, and answers both services there: EC2 (forms and XML) and
-//! EBS direct (JSON). What it holds is one Region of one partition, as its accounts see it; who
-//! needs two Regions starts two.
+//! EBS direct (JSON). A server is one Region of one partition; a test with two Regions starts two.
 //!
-//! * `model` is images and snapshots, `world` all there is, `blocks` what snapshots hold;
+//! * `model` is images and snapshots, `world` all state, `blocks` the contents of snapshots,
+//!   `resources` direct access of tests;
 //! * `ebs` and `ec2` are the operations, `tasks` the store and restore tasks of AWS itself;
 //! * `auth` checks signatures, `limits` counts requests, `clock` writes dates;
-//! * `front` is what every request goes through: it is logged, goes wrong as `faults` says, is
-//!   believed, and answered.
+//! * `router` takes each request: logs it, injects `faults`, authenticates it, and routes it to its
+//!   operation.
 //!
-//! It does what the store and the restore of an image ask for, and not more: nothing is launched,
-//! volumes do not exist, KMS is a list of keys that may not be used, and policies are operations
-//! that are refused. What only time does at AWS (snapshots become completed, images available,
-//! tasks done) is done by looks at it, or by `advance`.
+//! It has the operations that the store and the restore of an image need, and no more: there are no
+//! instances and no volumes, KMS is a list of denied keys, and policies are denied operations.
+//! Changes that take time at AWS (snapshots become completed, images available, tasks done) happen
+//! by descriptions, or by `advance`.
 //!
 //! Known to differ from AWS, or guessed because AWS does not say: codes and texts of the errors of
 //! store and restore tasks beyond the two that are known, and of deregistration protection; the
 //! reason of reads of snapshots that are pending, archived or public; a wrong count of blocks fails
-//! the snapshot at once; a deregistered image is unavailable for ever; nobody is a member of an
+//! the snapshot at once; a deregistered image is unavailable for ever; no account is a member of an
 //! organization; the blocks of encrypted snapshots are not encrypted; the request is read to its
 //! end before it is answered; a snapshot that is shared cannot be registered; movements between the
 //! tiers take no time.
@@ -29,15 +29,16 @@ mod clock;
 mod ebs;
 mod ec2;
 mod faults;
-mod front;
-mod handles;
 mod limits;
 mod model;
+mod resources;
+mod router;
 mod tasks;
 mod world;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use blocks::{BLOCK, Content, Pattern};
@@ -45,32 +46,18 @@ pub use clock::iso;
 pub use ebs::linear;
 pub use faults::{Call, Count, Fault, FaultKind};
 pub use limits::Rate;
-pub use model::{Ebs, Image, Mapping, Permissions, Snapshot, Tags, Unseen};
+pub use model::{Ebs, Image, Mapping, Permissions, Snapshot, Tags, VisibleAfter};
 pub use tasks::{Buckets, Object, StoreTask};
 pub use world::Settings;
 
 use super::wire::Server;
 use auth::Key;
-use faults::Ledger;
+use faults::CallLog;
 use world::World;
 
-/// What all connections share.
-pub struct Shared {
-    world: Mutex<World>,
-    ledger: Mutex<Ledger>,
-}
+type Shared = super::shared::Shared<World, CallLog>;
 
-impl Shared {
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().expect("no panic")
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().expect("no panic")
-    }
-}
-
-/// How a server is to be.
+/// Configuration of a server.
 pub struct Builder {
     region: String,
     partition: String,
@@ -98,13 +85,13 @@ impl Builder {
         self
     }
 
-    /// The account of keys, and of what is added without one.
+    /// The account of the first key, and of resources without an owner.
     pub fn account(mut self, account: &str) -> Self {
         account.clone_into(&mut self.account);
         self
     }
 
-    /// Where store tasks write, and restore tasks read.
+    /// The buckets of store and restore tasks.
     pub fn buckets(mut self, buckets: Arc<dyn Buckets>) -> Self {
         self.buckets = Some(buckets);
         self
@@ -119,10 +106,10 @@ impl Builder {
         let mut world = World::new(&self.region, &self.partition, &self.account);
         world.buckets = self.buckets;
         world.settings = self.settings;
-        let shared = Arc::new(Shared { world: Mutex::new(world), ledger: Mutex::default() });
+        let shared = Arc::new(Shared::new(world));
         let served = Arc::clone(&shared);
         let server = Server::start("aws-double", move |connection, request| {
-            front::answer(Arc::clone(&served), connection, request)
+            router::answer(Arc::clone(&served), connection, request)
         });
         let aws = TestAws { shared, server };
         aws.add_key(TestAws::ACCESS_KEY, TestAws::SECRET_KEY, None);
@@ -134,6 +121,15 @@ impl Builder {
 pub struct TestAws {
     shared: Arc<Shared>,
     server: Server,
+}
+
+/// Both services have the endpoint of the server.
+impl Deref for TestAws {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
 }
 
 impl TestAws {
@@ -157,11 +153,6 @@ impl TestAws {
         }
     }
 
-    /// Where it listens, for both services: `http://127.0.0.1:PORT`.
-    pub fn endpoint(&self) -> String {
-        self.server.endpoint()
-    }
-
     pub fn region(&self) -> String {
         self.shared.world().region.clone()
     }
@@ -170,21 +161,21 @@ impl TestAws {
         self.shared.world().account.clone()
     }
 
-    /// Changes how it behaves: `aws.set(|settings| settings.page_cap = Some(3))`.
+    /// Changes settings: `aws.set(|settings| settings.page_cap = Some(3))`.
     pub fn set(&self, change: impl FnOnce(&mut Settings)) {
         let mut world = self.shared.world();
         change(&mut world.settings);
-        // What flowed into a bucket before says nothing about a new rate.
+        // Tokens of the old rates are dropped.
         world.throttles.reset();
     }
 
-    /// A key of the account of the server.
+    /// Adds a key of the account of the server.
     pub fn add_key(&self, id: &str, secret: &str, session_token: Option<&str>) {
         let account = self.account();
         self.add_key_of(&account, id, secret, session_token);
     }
 
-    /// A key of another account, which exists from now on.
+    /// Adds a key of another account, which exists from now on.
     pub fn add_key_of(&self, account: &str, id: &str, secret: &str, session_token: Option<&str>) {
         let mut world = self.shared.world();
         world.accounts.entry(account.to_owned()).or_default();
@@ -198,13 +189,13 @@ impl TestAws {
         world.keys.insert(id.to_owned(), key);
     }
 
-    /// From now on requests that are signed with the key are answered as those of a session that is
-    /// over.
+    /// From now on requests that are signed with the key are answered as those of an expired
+    /// session.
     pub fn expire_key(&self, id: &str) {
         self.change_key(id, |key| key.expired = true);
     }
 
-    /// From now on the operation is refused: `RegisterImage`, `ec2:RegisterImage` or `ebs:*`.
+    /// Denies an operation: `RegisterImage`, `ec2:RegisterImage` or `ebs:*`.
     pub fn deny(&self, operation: &str) {
         self.shared.world().denied.insert(operation.to_owned());
     }
@@ -213,24 +204,23 @@ impl TestAws {
         self.shared.world().denied.remove(operation);
     }
 
-    /// The same for one key.
+    /// Denies an operation to one key.
     pub fn deny_key(&self, id: &str, operation: &str) {
         self.change_key(id, |key| key.denied.extend([operation.to_owned()]));
     }
 
     fn change_key(&self, id: &str, change: impl FnOnce(&mut Key)) {
         let known = self.shared.world().keys.get_mut(id).map(change).is_some();
-        // Not while the lock is held: the server goes on.
+        // After the lock was released: a panic must not poison it.
         assert!(known, "there is no key {id}");
     }
 
-    /// From now on what is encrypted with the KMS key cannot be read or written.
+    /// Denies the KMS key: snapshots that it encrypts can neither be read nor written.
     pub fn deny_kms_key(&self, arn: &str) {
         self.shared.world().denied_kms.insert(arn.to_owned());
     }
 
-    /// Whether new snapshots of the account are encrypted unless it says otherwise; none is the key
-    /// that AWS manages.
+    /// Sets EBS encryption by default of the account; none is the key that AWS manages.
     pub fn encrypt_by_default(&self, account: &str, encrypts: bool, kms_key: Option<&str>) {
         let mut world = self.shared.world();
         let account = world.accounts.entry(account.to_owned()).or_default();
@@ -238,64 +228,50 @@ impl TestAws {
         account.default_kms_key = kms_key.map(str::to_owned);
     }
 
-    /// Sets the time forward by which tokens, tasks and dates are judged. Signatures are not.
+    /// Sets the clock for tokens, tasks and dates forward. The clock for signatures stays.
     pub fn advance(&self, time: Duration) {
         let mut world = self.shared.world();
         world.ahead += time;
         world.tick();
     }
 
-    /// Sets the clock by which signatures are judged so many seconds ahead of ours.
+    /// Sets the clock for signatures `seconds` ahead of the system clock.
     pub fn set_clock_skew(&self, seconds: i64) {
         self.shared.world().skew = seconds;
     }
 
-    /// What was asked so far, in the order in which it arrived.
+    /// All calls, in the order of their arrival.
     pub fn calls(&self) -> Vec<Call> {
-        self.shared.ledger().calls()
+        self.shared.log().calls()
     }
 
-    /// How often an operation was asked for.
+    /// Number of calls of an operation.
     pub fn count(&self, operation: &str) -> u64 {
         self.counts().get(operation).copied().unwrap_or_default().calls
     }
 
     /// Requests and bytes of each operation.
     pub fn counts(&self) -> BTreeMap<String, Count> {
-        self.shared.ledger().counts()
+        self.shared.log().counts()
     }
 
     /// Forgets the calls; the next one is number 1.
     pub fn reset_calls(&self) {
-        self.shared.ledger().reset();
+        self.shared.log().reset();
     }
 
-    /// Whether calls are kept, or only counted.
+    /// Whether calls are logged, or only counted.
     pub fn keep_calls(&self, keep: bool) {
-        self.shared.ledger().counts_only = !keep;
+        self.shared.log().counts_only = !keep;
     }
 
-    /// Lets something go wrong. Of several faults that meet a call, the first one happens.
+    /// Adds a fault. Of several faults that match a call, the first one happens.
     pub fn fail(&self, fault: Fault) {
-        self.shared.ledger().faults.push(fault);
+        self.shared.log().faults.push(fault);
     }
 
-    /// Nothing goes wrong any more.
+    /// Removes all faults.
     pub fn clear_faults(&self) {
-        self.shared.ledger().faults.clear();
-    }
-
-    /// The network is gone: connections are closed, and new ones refused.
-    pub fn stop_accepting(&self) {
-        self.server.accept(false);
-    }
-
-    /// The network is back.
-    pub fn resume(&self) {
-        self.server.accept(true);
-    }
-
-    pub fn open_connections(&self) -> usize {
-        self.server.open_connections()
+        self.shared.log().faults.clear();
     }
 }

@@ -1,4 +1,4 @@
-//! Images and snapshots: everything that AWS tells about them, and what only the server knows.
+//! Images and snapshots: their attributes at AWS, and the internal state of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use super::blocks::{BLOCK, Content};
 /// Names and values, in the order in which they are shown.
 pub type Tags = BTreeMap<String, String>;
 
-/// Who may use an image or a snapshot besides its owner.
+/// Permissions of an image or a snapshot besides its owner's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Permissions {
@@ -70,8 +70,8 @@ impl Mapping {
     }
 }
 
-/// An image. Dates are as AWS prints them. What is empty is filled in, or not told, when the image
-/// is added.
+/// An image. Dates are as AWS prints them. Empty fields are filled in when the image is added, or
+/// not shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Image {
@@ -82,7 +82,7 @@ pub struct Image {
     pub name: String,
     pub description: Option<String>,
     pub location: Option<String>,
-    /// `available`, `pending`, `failed`, `disabled` and what else AWS may say.
+    /// `available`, `pending`, `failed`, `disabled` or another state of AWS.
     pub state: String,
     /// Code and message.
     pub state_reason: Option<(String, String)>,
@@ -118,17 +118,17 @@ pub struct Image {
     pub source_image_region: Option<String>,
     pub image_allowed: Option<bool>,
     pub free_tier_eligible: Option<bool>,
-    /// Elements that only a newer AWS tells.
+    /// Raw XML of elements that only a newer AWS writes.
     pub extra_xml: String,
-    /// So many requests are told that there is no such image.
-    pub unseen: u32,
-    /// So many looks find it pending.
+    /// Requests that are answered with "no such image".
+    pub visible_after: u32,
+    /// Descriptions that show it as pending.
     pub pending_for: u32,
-    /// Why it fails after that, if it does.
+    /// The reason of its failure after that, if it fails.
     pub fails_with: Option<String>,
-    /// Made by CreateRestoreImageTask: its snapshots are as far as it is.
+    /// Made by CreateRestoreImageTask: its snapshots advance with it.
     pub restored: bool,
-    /// Protected from deregistration for so long after the protection was taken away.
+    /// Until when it stays protected from deregistration after the protection was disabled.
     pub protected_until: Option<SystemTime>,
 }
 
@@ -175,7 +175,7 @@ impl Default for Image {
             image_allowed: None,
             free_tier_eligible: None,
             extra_xml: none(),
-            unseen: 0,
+            visible_after: 0,
             pending_for: 0,
             fails_with: None,
             restored: false,
@@ -231,34 +231,34 @@ pub struct Snapshot {
     /// Code and type.
     pub product_codes: Vec<(String, String)>,
     pub blocks: BTreeMap<u32, Content>,
-    /// Elements that only a newer AWS tells.
+    /// Raw XML of elements that only a newer AWS writes.
     pub extra_xml: String,
     /// Indexes that were put since it was started.
     pub put: BTreeSet<u32>,
-    /// When it fails unless it is completed.
+    /// Deadline: the snapshot fails unless it is completed before.
     pub deadline: Option<SystemTime>,
-    /// So many requests are told that there is no such snapshot: descriptions, lists, writes.
-    pub unseen: Unseen,
-    /// CompleteSnapshot was called; so many descriptions find it pending.
+    /// Requests that are answered with "no such snapshot": descriptions, lists, writes.
+    pub visible_after: VisibleAfter,
+    /// Set by CompleteSnapshot: descriptions that still show it as pending.
     pub completing: Option<u32>,
-    /// So many lists are refused although it is completed.
+    /// Lists that are refused although it is completed.
     pub not_listable: u32,
-    /// Block tokens of other generations are worth nothing.
+    /// Block tokens of other generations are invalid.
     pub generation: u32,
-    /// Page tokens of before this time are worth nothing.
+    /// Page tokens that were issued before this time are invalid.
     pub pages_since: SystemTime,
 }
 
-/// For how many requests of a kind something new is not there yet.
+/// Requests of each kind until a new resource is visible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unseen {
+pub struct VisibleAfter {
     pub describes: u32,
     pub lists: u32,
     pub puts: u32,
 }
 
 impl Snapshot {
-    /// A completed snapshot of so many GiB.
+    /// A completed snapshot of `volume_size` GiB.
     pub fn new(volume_size: u64) -> Self {
         Self {
             id: String::new(),
@@ -284,7 +284,7 @@ impl Snapshot {
             extra_xml: String::new(),
             put: BTreeSet::new(),
             deadline: None,
-            unseen: Unseen::default(),
+            visible_after: VisibleAfter::default(),
             completing: None,
             not_listable: 0,
             generation: 0,
@@ -292,7 +292,7 @@ impl Snapshot {
         }
     }
 
-    /// The same with these blocks; the others were never written.
+    /// Adds blocks; all others are absent.
     pub fn with(mut self, blocks: impl IntoIterator<Item = (u32, Content)>) -> Self {
         self.blocks.extend(blocks);
         self
@@ -307,12 +307,12 @@ impl Snapshot {
         self.state == "completed"
     }
 
-    /// The block as it is read: zeros where nothing was written.
+    /// The content of a block: zeros if it is absent.
     pub fn block(&self, index: u32) -> Vec<u8> {
         self.blocks.get(&index).unwrap_or(&Content::Zero).to_vec(index)
     }
 
-    /// The SHA-256 of what was written, by index.
+    /// SHA-256 of the written blocks, by index.
     pub fn digests(&self) -> BTreeMap<u32, [u8; 32]> {
         self.blocks.iter().map(|(index, content)| (*index, content.digest(*index))).collect()
     }

@@ -1,6 +1,6 @@
-//! Store and restore tasks of AWS itself: what their objects are, and where they are kept.
+//! Store and restore tasks of AWS itself: the format of their objects, and access to the buckets.
 //!
-//! Nobody outside of AWS knows what AWS writes. Here it is a head in JSON and the blocks behind it,
+//! The format of AWS is not public. Here an object is a head in JSON with the blocks behind it,
 //! which only this server reads.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::world::World;
 
 const MAGIC: &[u8] = b"TESTAMI\n";
 
-/// Where the objects of store tasks go, and come from. Errors are texts for people.
+/// Buckets for the objects of store tasks. Errors are texts for people.
 pub trait Buckets: Send + Sync {
     /// The Region of a bucket; none if there is no such bucket.
     fn region(&self, bucket: &str) -> Option<String>;
@@ -48,7 +48,7 @@ pub struct StoreTask {
     pub reason: Option<String>,
     /// Bytes of all volumes, in GB.
     pub size_gb: u64,
-    /// Descriptions that found it in progress.
+    /// Descriptions that showed it as in progress.
     pub polls: u32,
 }
 
@@ -68,7 +68,7 @@ struct Volume {
     blocks: Vec<(u32, Kind)>,
 }
 
-/// What a block is; bytes stand behind the head, in order.
+/// Kind of a block; the bytes stand behind the head, in order.
 #[derive(Serialize, Deserialize)]
 enum Kind {
     Zero,
@@ -76,7 +76,7 @@ enum Kind {
     Bytes,
 }
 
-/// An image out of an object: its snapshots by device, without ids.
+/// An image that was read from an object: its snapshots by device, without ids.
 pub struct Stored {
     pub image: Image,
     pub snapshots: BTreeMap<String, Snapshot>,
@@ -124,7 +124,7 @@ fn visible(tags: &Tags) -> Tags {
         .collect()
 }
 
-/// What an object holds, if a store task made it.
+/// Reads an object; none if no store task wrote it.
 pub fn read(object: &Bytes) -> Option<Stored> {
     let rest = object.strip_prefix(MAGIC)?;
     let (len, rest) = rest.split_first_chunk::<8>()?;
@@ -156,7 +156,7 @@ pub fn read(object: &Bytes) -> Option<Stored> {
 }
 
 impl Image {
-    /// What all of its volumes hold together, in GB.
+    /// Bytes of all volumes, in GB.
     pub fn size_gb(&self) -> u64 {
         let sizes = self.mappings.iter().filter_map(|mapping| mapping.ebs.as_ref()?.volume_size);
         (sizes.sum::<u64>() << 30) / 1_000_000_000
@@ -164,7 +164,7 @@ impl Image {
 }
 
 impl World {
-    /// One more look at a store task: it comes further, and writes its object when it is done.
+    /// Counts one description of a store task, which writes its object at its end.
     pub fn advance_store(&mut self, number: usize) {
         let task = self.tasks[number].clone();
         if task.state != "InProgress" {
@@ -208,7 +208,7 @@ impl World {
 }
 
 impl Stored {
-    /// Puts the image and its snapshots there, all of them pending. Gives the id of the image.
+    /// Adds the image and its snapshots, all of them pending, and returns the id of the image.
     pub fn restore(
         self,
         world: &mut World,
@@ -236,7 +236,7 @@ impl Stored {
             snapshot.encrypted = world.account_settings(account).encrypts;
             snapshot.kms_key_id = snapshot.encrypted.then(|| world.default_kms_key(account));
             snapshot.tags.extend(added("snapshot"));
-            snapshot.unseen = world.settings.settle;
+            snapshot.visible_after = world.settings.settle;
             ebs.snapshot_id = Some(snapshot.id.clone());
             ebs.encrypted = Some(snapshot.encrypted);
             ebs.kms_key_id = None;
@@ -258,7 +258,7 @@ impl Stored {
             protected_until: None,
             last_launched: None,
             source_instance_id: None,
-            unseen: world.settings.settle.describes,
+            visible_after: world.settings.settle.describes,
             pending_for: world.settings.restore_polls,
             fails_with,
             restored: true,

@@ -1,5 +1,5 @@
-//! What there is: accounts and their keys, images, snapshots and tasks, and how the server is told
-//! to behave.
+//! State of the server: accounts and their keys, images, snapshots, tasks, and the settings of its
+//! behaviour.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,55 +9,57 @@ use std::time::{Duration, Instant, SystemTime};
 use super::auth::{Key, hex};
 use super::blocks::sha256;
 use super::limits::{Buckets as TokenBuckets, Rate};
-use super::model::{Image, Snapshot, Unseen};
+use super::model::{Image, Snapshot, VisibleAfter};
 use super::tasks::{Buckets, StoreTask};
 
-/// Tells servers, and what they make, from each other.
+/// Makes ids unique across the servers of a process.
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 
-/// How the server behaves. Every field can be changed at any time.
+/// Settings of the server. Every field can be changed at any time.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Every answer comes so long after its request has arrived. Other requests go on meanwhile.
+    /// Time from the arrival of a request to its answer. Other requests proceed meanwhile.
     pub latency: Duration,
-    /// Blocks are answered so long after their request has arrived, if it is more.
+    /// Time from the arrival of a request for a block to its answer, if it is longer.
     pub block_latency: Duration,
-    /// Entries in one answer of ListSnapshotBlocks and ListChangedBlocks, whatever is asked for.
+    /// Maximum of entries in one answer of ListSnapshotBlocks and ListChangedBlocks; `maxResults`
+    /// cannot raise it.
     pub page_cap: Option<usize>,
-    /// So many pages without entries, but with a token, come before each page.
+    /// Pages without entries, but with a token, before each page.
     pub empty_pages: u32,
-    /// A list that is asked for anew makes the block tokens of earlier ones worthless.
+    /// A new list invalidates the block tokens of earlier lists.
     pub relist_replaces_tokens: bool,
     pub block_token_life: Duration,
     pub page_token_life: Duration,
     /// Snapshots that may be pending at a time.
     pub pending_limit: usize,
-    /// What is new is not there yet for so many requests.
-    pub settle: Unseen,
-    /// So many descriptions find a snapshot pending after CompleteSnapshot. At 0 it is completed at
+    /// Requests until a new resource is visible.
+    pub settle: VisibleAfter,
+    /// Descriptions that show a snapshot as pending after CompleteSnapshot. At 0 it is completed at
     /// once.
     pub completion_polls: u32,
-    /// So many lists of a snapshot are refused after it is completed.
+    /// Lists of a snapshot that are refused after it is completed.
     pub not_listable: u32,
-    /// Puts check length and headers, and keep no bytes: only the checksums that they are said to
-    /// have.
+    /// Puts check length and headers and store no bytes, only the announced checksums.
     pub discard: bool,
-    /// Gets and puts of blocks, for each snapshot, and for each account.
+    /// Request rates of gets and puts of blocks, for each snapshot, and for each account.
     pub snapshot_rate: Option<Rate>,
     pub account_rate: Option<Rate>,
-    /// Other operations, by name, for each account; `RegisterImage` or `ListSnapshotBlocks`.
+    /// Request rates of other operations for each account, by name: `RegisterImage` or
+    /// `ListSnapshotBlocks`.
     pub rates: BTreeMap<String, Rate>,
     /// Whether EBS says `ThrottlingException` instead of `RequestThrottledException`.
     pub plain_throttling: bool,
     /// Whether `x-amzn-errortype` has a URL behind the name.
     pub long_error_types: bool,
-    /// Entries in one answer of the Describe operations of EC2, whatever is asked for.
+    /// Maximum of entries in one answer of the Describe operations of EC2; `MaxResults` cannot
+    /// raise it.
     pub ec2_page_cap: Option<usize>,
-    /// So many descriptions find a store task in progress.
+    /// Descriptions that show a store task as in progress.
     pub store_polls: u32,
-    /// So many descriptions find a restored image pending.
+    /// Descriptions that show a restored image as pending.
     pub restore_polls: u32,
-    /// Images that other services hold are refused with this at once, or are found failed later.
+    /// Whether a restored image whose name is taken fails later, instead of being refused at once.
     pub restore_fails_late: bool,
     /// GB in progress that CreateStoreImageTask and CreateRestoreImageTask take.
     pub store_quota_gb: u64,
@@ -75,7 +77,7 @@ impl Default for Settings {
             block_token_life: Duration::from_secs(7 * 86_400),
             page_token_life: Duration::from_secs(3600),
             pending_limit: 100,
-            settle: Unseen::default(),
+            settle: VisibleAfter::default(),
             completion_polls: 0,
             not_listable: 0,
             discard: false,
@@ -94,7 +96,7 @@ impl Default for Settings {
     }
 }
 
-/// What an account has set.
+/// Settings of an account.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     /// EBS encryption by default.
@@ -103,7 +105,7 @@ pub struct Account {
     pub default_kms_key: Option<String>,
 }
 
-/// Everything there is.
+/// State of the server.
 pub struct World {
     pub region: String,
     pub partition: String,
@@ -111,26 +113,26 @@ pub struct World {
     pub account: String,
     pub accounts: BTreeMap<String, Account>,
     pub keys: BTreeMap<String, Key>,
-    /// Operations that are refused to everybody.
+    /// Operations that are refused to all keys.
     pub denied: BTreeSet<String>,
-    /// KMS keys that nobody may use.
+    /// KMS keys that no account may use.
     pub denied_kms: BTreeSet<String>,
     pub settings: Settings,
     pub images: BTreeMap<String, Image>,
     /// Images that were deregistered.
     pub deregistered: BTreeSet<String>,
     pub snapshots: BTreeMap<String, Snapshot>,
-    /// Account and client token: what was asked for with it, and the snapshot.
+    /// By account and client token: the fingerprint of the request, and the snapshot.
     pub client_tokens: BTreeMap<(String, String), (String, String)>,
     pub tasks: Vec<StoreTask>,
     pub store_failure: Option<String>,
     pub buckets: Option<Arc<dyn Buckets>>,
     pub throttles: TokenBuckets,
-    /// What tokens are made with.
+    /// Seals tokens.
     pub secret: [u8; 32],
-    /// How far time has been set forward.
+    /// How far `advance` has set the time forward.
     pub ahead: Duration,
-    /// Seconds that the clock by which signatures are judged is ahead of ours.
+    /// Seconds that the clock for signatures is ahead of the system clock.
     pub skew: i64,
 }
 
@@ -161,19 +163,19 @@ impl World {
         }
     }
 
-    /// An id that was not given before: `ami-` or `snap-` and 17 digits.
+    /// A new unique id: `ami-` or `snap-` and 17 digits.
     pub fn unique(&self, prefix: &str) -> String {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let mixed = sha256(format!("{serial} {}", hex(&self.secret)).as_bytes());
         format!("{prefix}-0{}", hex(&mixed[..8]))
     }
 
-    /// What the clock shows by which tokens and dates are judged.
+    /// Time of the clock for tokens and dates.
     pub fn now(&self) -> SystemTime {
         SystemTime::now() + self.ahead
     }
 
-    /// What the clock shows by which signatures are judged.
+    /// Time of the clock for signatures.
     pub fn signing_time(&self) -> SystemTime {
         let skew = Duration::from_secs(self.skew.unsigned_abs());
         if self.skew < 0 { SystemTime::now() - skew } else { SystemTime::now() + skew }
@@ -197,8 +199,8 @@ impl World {
         )
     }
 
-    /// Whether the key may do this. The name may be that of the operation alone, or with its
-    /// service: `ec2:RegisterImage`.
+    /// Whether the key is denied the operation. The name is that of the operation alone, or with
+    /// its service: `ec2:RegisterImage`.
     pub fn denies(&self, access_key: &str, service: &str, operation: &str) -> bool {
         let names =
             [operation.to_owned(), format!("{service}:{operation}"), format!("{service}:*")];
@@ -208,7 +210,8 @@ impl World {
         })
     }
 
-    /// Whether a request has to wait. Blocks have buckets of their own.
+    /// The reason to throttle a request, if its rate is exceeded. Blocks have token buckets of
+    /// their own.
     pub fn throttled(
         &mut self,
         account: &str,
@@ -232,7 +235,7 @@ impl World {
             .then_some("ACCOUNT_THROTTLED")
     }
 
-    /// What time does by itself: snapshots that nobody completed fail.
+    /// Fails snapshots that were not completed before their deadline.
     pub fn tick(&mut self) {
         let now = self.now();
         for snapshot in self.snapshots.values_mut() {

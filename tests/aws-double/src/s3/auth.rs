@@ -1,5 +1,4 @@
-//! Who may ask: secrets for the signatures, and what is refused to requests whose signature is
-//! good.
+//! Secrets for signatures, and authorization of requests with a valid signature.
 
 use std::sync::Arc;
 
@@ -10,9 +9,9 @@ use s3s::path::S3Path;
 use s3s::{S3Error, S3ErrorCode, S3Result, s3_error};
 
 use super::Shared;
-use super::front::Operation;
+use super::router::Operation;
 
-/// Gives secrets to whoever checks signatures.
+/// Gives secret keys to the signature check of s3s.
 pub struct Keys(pub Arc<Shared>);
 
 #[async_trait::async_trait]
@@ -32,7 +31,7 @@ impl S3Auth for Keys {
     }
 }
 
-/// Decides on requests that are signed well.
+/// Authorizes requests with a valid signature.
 pub struct Access(pub Arc<Shared>);
 
 #[async_trait::async_trait]
@@ -44,9 +43,9 @@ impl S3Access for Access {
         };
         let mut world = self.0.world();
         let header = |name| context.headers().get(name).and_then(|value| value.to_str().ok());
-        let wanted =
+        let expected =
             world.keys.get(&credentials.access_key).and_then(|key| key.session_token.as_deref());
-        if wanted != header("x-amz-security-token") {
+        if expected != header("x-amz-security-token") {
             return Err(s3_error!(
                 InvalidToken,
                 "The provided token is malformed or otherwise invalid."
@@ -60,11 +59,11 @@ impl S3Access for Access {
         }
         if world.denied.contains(operation) {
             let mut error = s3_error!(AccessDenied, "Access Denied");
-            // Whoever may not look at a bucket is still told where it is.
+            // A refused HeadBucket still names the Region of the bucket.
             if let (S3Path::Bucket { bucket }, "HeadBucket") = (context.s3_path(), operation) {
                 let region =
                     world.buckets.get(&**bucket).map(|bucket| bucket.options.region.clone());
-                region.into_iter().for_each(|region| tell_region(&mut error, &region));
+                region.into_iter().for_each(|region| add_region_header(&mut error, &region));
             }
             return Err(error);
         }
@@ -94,7 +93,7 @@ fn signing_region(headers: &HeaderMap) -> Option<&str> {
     credential(headers)?.split('/').nth(2)
 }
 
-/// The access key a request says it is signed with.
+/// The access key in the `Authorization` header.
 pub fn access_key(headers: &HeaderMap) -> Option<&str> {
     credential(headers)?.split('/').next()
 }
@@ -111,14 +110,15 @@ fn wrong_region(region: &str, one_region: bool) -> S3Error {
             "The authorization header is malformed; the region is wrong; expecting '{region}'"
         )
     } else {
-        let message = "The bucket you are attempting to access must be addressed using the specified endpoint.";
+        let message = "The bucket you are attempting to access must be addressed using the \
+                       specified endpoint.";
         S3Error::with_message(S3ErrorCode::PermanentRedirect, message)
     };
-    tell_region(&mut error, region);
+    add_region_header(&mut error, region);
     error
 }
 
-fn tell_region(error: &mut S3Error, region: &str) {
+fn add_region_header(error: &mut S3Error, region: &str) {
     let mut headers = HeaderMap::new();
     headers.insert("x-amz-bucket-region", region.parse().expect("a region is a header value"));
     error.set_headers(headers);

@@ -44,7 +44,7 @@ impl Memory {
         Ok(CreateBucketOutput { location })
     }
 
-    /// The oldest region has no name here.
+    /// us-east-1 has no LocationConstraint.
     pub(super) fn get_bucket_location(&self, bucket: &str) -> S3Result<GetBucketLocationOutput> {
         let region = Some(self.options(bucket)?.region).filter(|region| region != "us-east-1");
         Ok(GetBucketLocationOutput {
@@ -124,7 +124,7 @@ impl Memory {
             grantee: Some(grantee),
             permission: Some(Permission::from_static(permission)),
         };
-        // Not the account's number but its canonical id, which looks like this.
+        // The canonical id of an account has this shape.
         let owner = format!("{:0>64}", options.owner);
         let mut grants = vec![grant(
             grantee(Type::CANONICAL_USER, Some(owner.clone()), None),
@@ -146,8 +146,8 @@ impl Memory {
     ) -> S3Result<ListObjectsV2Output> {
         let mut world = self.0.world();
         let page = world.limits.page_size;
-        let asked = input.max_keys.unwrap_or(1000);
-        let limit = usize::try_from(asked)
+        let requested = input.max_keys.unwrap_or(1000);
+        let limit = usize::try_from(requested)
             .map_err(|_| s3_error!(InvalidArgument, "max-keys is negative"))?
             .min(page);
         let bucket = world.bucket(&input.bucket)?;
@@ -166,8 +166,7 @@ impl Memory {
                 key[prefix.len()..].find(delimiter.as_str()).map(|at| at + delimiter.len())
             });
             let group = end.map(|end| key[..prefix.len() + end].to_owned());
-            // A group that was listed, on this page or at the end of the one before, is not listed
-            // again.
+            // A common prefix on this page or at the end of the page before is not listed again.
             if group.as_ref().is_some_and(|group| prefixes.last() == Some(group) || *group == after)
             {
                 continue;
@@ -187,7 +186,7 @@ impl Memory {
             prefix: Some(prefix),
             delimiter,
             start_after: input.start_after,
-            max_keys: Some(asked),
+            max_keys: Some(requested),
             key_count: i32::try_from(contents.len() + prefixes.len()).ok(),
             continuation_token: input.continuation_token,
             is_truncated: Some(more),
@@ -201,7 +200,7 @@ impl Memory {
     }
 }
 
-/// The key in a continuation token; clients must not know that it is one.
+/// The key in a continuation token, which is opaque to clients.
 fn token_text(token: &str) -> S3Result<String> {
     let text = BASE64.decode_to_vec(token).ok().and_then(|text| String::from_utf8(text).ok());
     text.ok_or_else(|| s3_error!(InvalidArgument, "The continuation token provided is incorrect"))

@@ -1,5 +1,4 @@
-//! Checksums as S3 knows them: what clients send in headers and trailers, and what is kept of parts
-//! and objects.
+//! Checksums of S3: in headers and trailers of requests, of parts, and of objects.
 
 use base64_simd::STANDARD as BASE64;
 use crc_fast::{CrcAlgorithm, checksum};
@@ -7,7 +6,7 @@ use hyper::HeaderMap;
 use s3s::crypto::{Checksum as _, Md5, Sha1, Sha256};
 use s3s::{S3Result, TrailingHeaders, s3_error};
 
-/// What a checksum is made with.
+/// Algorithm of a checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Algorithm {
     Crc64Nvme,
@@ -17,14 +16,14 @@ pub enum Algorithm {
     Sha256,
 }
 
-/// What a checksum of an object is made of: all of its bytes, or the checksums of its parts.
+/// Type of a checksum: of all bytes of an object, or of the checksums of its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChecksumKind {
     FullObject,
     Composite,
 }
 
-/// A checksum as it is kept: base64, with `-N` behind it when it is made of `N` checksums.
+/// A stored checksum: base64, with `-N` behind it if it is made of `N` checksums.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checksum {
     pub algorithm: Algorithm,
@@ -82,10 +81,10 @@ impl Algorithm {
         Ok(format!("{}-{}", self.of(&all), parts.len()))
     }
 
-    /// How uploads are summed up that do not say it. Only CRCs can be put together to one of the
-    /// whole object.
-    pub fn kind(self, wanted: Option<&str>) -> S3Result<ChecksumKind> {
-        let kind = match wanted {
+    /// The checksum type of an upload, by default that of its algorithm. Only CRCs of parts combine
+    /// to the CRC of the object.
+    pub fn kind(self, named: Option<&str>) -> S3Result<ChecksumKind> {
+        let kind = match named {
             Some("FULL_OBJECT") => ChecksumKind::FullObject,
             Some("COMPOSITE") => ChecksumKind::Composite,
             Some(other) => {
@@ -129,7 +128,7 @@ impl Checksum {
     }
 }
 
-/// The checksum a client sent, in the head of its request or behind the body.
+/// The checksum of a request, in a header or a trailer.
 pub fn given(
     headers: &HeaderMap,
     trailers: Option<&TrailingHeaders>,
@@ -151,13 +150,14 @@ pub fn given(
     }
     let announced = headers.get("x-amz-sdk-checksum-algorithm").and_then(|name| name.to_str().ok());
     if announced.is_some_and(|name| name != "MD5") && all.is_empty() {
-        let message = "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found.";
+        let message = "x-amz-sdk-checksum-algorithm specified, but no corresponding \
+                       x-amz-checksum-* or x-amz-trailer headers were found.";
         return Err(s3_error!(InvalidRequest, "{message}"));
     }
     Ok(all.pop())
 }
 
-/// Compares bytes with the checksum that came with them.
+/// Compares bytes with the checksum of their request.
 pub fn verify(given: Option<&(Algorithm, String)>, bytes: &[u8]) -> S3Result<()> {
     match given {
         Some((algorithm, value)) if algorithm.of(bytes) != *value => Err(s3_error!(
@@ -173,11 +173,11 @@ pub fn verify(given: Option<&(Algorithm, String)>, bytes: &[u8]) -> S3Result<()>
 pub fn md5(bytes: &[u8], header: Option<&str>) -> S3Result<[u8; 16]> {
     let md5 = Md5::checksum(bytes);
     if let Some(header) = header {
-        let wanted = BASE64.decode_to_vec(header).ok().filter(|wanted| wanted.len() == 16);
-        let wanted = wanted.ok_or_else(|| {
+        let expected = BASE64.decode_to_vec(header).ok().filter(|expected| expected.len() == 16);
+        let expected = expected.ok_or_else(|| {
             s3_error!(InvalidDigest, "The Content-MD5 you specified was invalid.")
         })?;
-        if wanted != md5 {
+        if expected != md5 {
             return Err(s3_error!(
                 BadDigest,
                 "The Content-MD5 you specified did not match what we received."

@@ -1,10 +1,10 @@
-//! What is to go wrong, and when; and the log of what was asked.
+//! Faults to inject, and the log of calls.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How a request goes wrong.
+/// Kinds of faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultKind {
     /// 503 in XML: too many requests.
@@ -17,39 +17,38 @@ pub enum FaultKind {
     BadGateway,
     /// 400: the body did not come in time.
     RequestTimeout,
-    /// 400: the session is over.
+    /// 400: the session is expired.
     ExpiredToken,
     /// 403.
     AccessDenied,
     /// 403, with the server's clock in `Date`.
     RequestTimeTooSkewed,
-    /// 404, and the upload is gone indeed.
+    /// 404, and the upload is removed.
     NoSuchUpload,
-    /// 409: another write of the key was faster. An upload that meets it can never be completed.
+    /// 409: another write of the key was faster. The upload can never be completed.
     ConditionalRequestConflict,
-    /// The request is refused, but inside of an answer that says 200, which had begun before the
-    /// outcome was known.
+    /// An error inside of an answer with status 200.
     ErrorIn200,
-    /// The connection is reset before anything is done.
+    /// The connection is reset before the operation.
     Reset,
-    /// Everything is done, and the connection is reset instead of an answer.
+    /// The connection is reset after the operation, before the answer.
     ResetAfter,
-    /// Everything is done, and the answer comes so much later.
+    /// The operation is carried out, and its answer is delayed.
     Late(Duration),
-    /// The answer announces its length, and stops in the middle.
+    /// The body ends in the middle of its announced length.
     TruncatedBody,
-    /// The answer stops in the middle, and the connection stays open for so long.
+    /// The body stops in the middle, and the connection stays open for this time.
     Stall(Duration),
-    /// No answer for so long; nothing is done, the connection is reset at the end.
+    /// No operation and no answer for this time; then the connection is reset.
     Hang(Duration),
     /// One bit of the body of the answer is wrong.
     FlipBit,
-    /// One bit of the body of the request arrives wrong.
+    /// One bit of the body of the request is wrong.
     CorruptUpload,
 }
 
-/// Which requests a fault meets. Numbers are those of [`Call`]: they count from 1, from the start
-/// or from `reset_calls`.
+/// The requests that a fault matches. Numbers are those of [`Call`]: they count from 1, from the
+/// start or from `reset_calls`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// The nth request.
@@ -60,13 +59,13 @@ pub enum When {
     Every(u64),
     /// Every nth request of an operation.
     EveryOf(&'static str, u64),
-    /// The next requests of an operation, so many of them.
+    /// The next requests of an operation, up to this number.
     Next(&'static str, u64),
-    /// The next requests for a part, so many of them.
+    /// The next requests for a part, up to this number.
     NextPart(u32, u64),
 }
 
-/// Something that goes wrong.
+/// A fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
     pub kind: FaultKind,
@@ -78,9 +77,9 @@ impl Fault {
         Self { kind, when }
     }
 
-    /// Whether it meets the call, which is the `nth` of its operation. Counts down what can be
-    /// counted down.
-    fn meets(&mut self, call: &Call, nth: u64) -> bool {
+    /// Returns whether the fault matches the call, the `nth` of its operation. Counts `Next` and
+    /// `NextPart` down.
+    fn matches(&mut self, call: &Call, nth: u64) -> bool {
         let left = match &mut self.when {
             When::Call(number) => return *number == call.number,
             When::CallOf(operation, number) => {
@@ -94,13 +93,13 @@ impl Fault {
             When::NextPart(part, left) if Some(*part) == call.part_number => left,
             When::Next(..) | When::NextPart(..) => return false,
         };
-        let met = *left > 0;
+        let matching = *left > 0;
         *left = left.saturating_sub(1);
-        met
+        matching
     }
 }
 
-/// A request, and what became of it.
+/// A request and its outcome.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// 1 is the first request since the start or since `reset_calls`.
@@ -113,39 +112,41 @@ pub struct Call {
     pub upload_id: Option<String>,
     /// The `Range` (or the range to be copied) as it was sent.
     pub range: Option<String>,
-    /// The access key it was signed with.
+    /// The access key that signed it.
     pub access_key: Option<String>,
     /// Bytes of the body, with the frames of `aws-chunked` around them.
     pub bytes_in: u64,
     /// Bytes of the answer's body that the connection took.
     pub bytes_out: u64,
-    /// 0 until it is answered, and for ever if it never is.
+    /// 0 until it is answered.
     pub status: u16,
-    /// The fault that it met.
+    /// The fault that was injected.
     pub fault: Option<FaultKind>,
     pub started: Instant,
     /// When the answer began.
     pub answered: Option<Instant>,
 }
 
-/// The log of calls, and the faults to come.
+/// The log of calls, and the faults to inject.
 #[derive(Default)]
-pub struct Ledger {
+pub struct CallLog {
     calls: Vec<Arc<Mutex<Call>>>,
-    /// How often each operation was asked for.
+    /// Calls of each operation.
     counts: BTreeMap<&'static str, u64>,
     pub faults: Vec<Fault>,
 }
 
-impl Ledger {
-    /// Numbers a call and finds the fault that it meets.
+impl CallLog {
+    /// Numbers a call and finds its fault.
     pub fn begin(&mut self, mut call: Call) -> (Arc<Mutex<Call>>, Option<FaultKind>) {
         call.number = self.calls.len() as u64 + 1;
         let count = self.counts.entry(call.operation).or_default();
         *count += 1;
         let nth = *count;
-        let fault =
-            self.faults.iter_mut().find_map(|fault| fault.meets(&call, nth).then_some(fault.kind));
+        let fault = self
+            .faults
+            .iter_mut()
+            .find_map(|fault| fault.matches(&call, nth).then_some(fault.kind));
         call.fault = fault;
         let call = Arc::new(Mutex::new(call));
         self.calls.push(Arc::clone(&call));

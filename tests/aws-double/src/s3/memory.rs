@@ -1,4 +1,4 @@
-//! The operations, as the protocol calls them; the work is in `buckets`, `objects` and `uploads`.
+//! The operations, as the protocol calls them; `buckets`, `objects` and `uploads` implement them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const STORAGE_CLASSES: [&str; 7] = [
 /// S3 in memory.
 pub struct Memory(pub Arc<Shared>);
 
-/// Puts a checksum into the field of an answer that its algorithm has.
+/// Puts a checksum into the field of its algorithm in an answer.
 macro_rules! with_checksum {
     ($answer:expr, $checksum:expr) => {{
         let (mut answer, checksum): (_, Option<($crate::s3::Algorithm, String)>) =
@@ -50,7 +50,7 @@ macro_rules! with_checksum {
 }
 pub(super) use with_checksum;
 
-/// A body that arrived, with what came in the head and behind it.
+/// The body of an upload with its headers and trailers.
 pub struct Upload {
     pub bytes: Bytes,
     pub headers: HeaderMap,
@@ -64,7 +64,7 @@ impl Upload {
         trailers: Option<TrailingHeaders>,
     ) -> S3Result<Self> {
         let body = Body::from(body.unwrap_or_else(|| Body::empty().into()));
-        // Which error it is, can only be told by its text.
+        // Only the text distinguishes these errors.
         let refused = |cause: s3s::StdError| match cause.to_string() {
             text if text.contains("SignatureMismatch") => {
                 s3_error!(SignatureDoesNotMatch, "The signature of a chunk does not match: {text}")
@@ -83,7 +83,7 @@ pub fn custom(code: &'static str, status: StatusCode, message: &'static str) -> 
     error
 }
 
-/// What the headers of a write say of the object.
+/// Attributes of an object from the headers of a write.
 pub fn attributes(
     headers: &HeaderMap,
     metadata: Option<Metadata>,
@@ -202,7 +202,7 @@ pub fn may_write(
 }
 
 pub fn matches_etag(condition: &ETagCondition, etag: &str) -> bool {
-    condition.is_any() || condition.as_etag().is_some_and(|wanted| wanted.value() == etag)
+    condition.is_any() || condition.as_etag().is_some_and(|expected| expected.value() == etag)
 }
 
 pub fn etag(value: &str) -> Option<ETag> {

@@ -1,35 +1,35 @@
 //! An S3 in memory that behaves like that of AWS, for tests.
 //!
-//! It listens on a port of this machine, so the library and the program alike can talk to it. The
-//! protocol (XML, signatures, chunked uploads) is done by the crate `s3s`; what is kept and how
-//! operations behave is ours:
+//! It listens on a port of this machine. The crate `s3s` has the protocol (XML, signatures, chunked
+//! uploads), and this module the state and the behaviour:
 //!
-//! * `world` is what there is, `memory` the operations, whose work is in `buckets`, `objects` and
-//!   `uploads`;
-//! * `checksum` knows the checksums, `auth` who may do what;
-//! * `front` stands before all that: logs the calls, and lets them go wrong as `faults` says.
+//! * `world` is the state, `memory` the operations, which are implemented in `buckets`, `objects`
+//!   and `uploads`;
+//! * `checksum` has the checksums, `auth` the authorization;
+//! * `router` takes each request: logs it, injects `faults`, and hands it to the protocol.
 //!
-//! It does what an archive's store can ask for, and not more: no lists of versions or buckets, no
-//! `DeleteObjects`, no access points, no SSE-C, no policies beyond whether they are public. Objects
-//! are kept in memory, whole, and so are requests and answers.
+//! It has the operations that a store of archives needs, and no more: no lists of versions or
+//! buckets, no `DeleteObjects`, no access points, no SSE-C, no policies except whether they are
+//! public. Objects, requests and answers are in memory as a whole.
 //!
-//! Known to differ from AWS: a ranged read never carries a checksum; redirects say the region in a
+//! Known to differ from AWS: a ranged read never carries a checksum; redirects name the Region in a
 //! header and not in XML; key names in lists are not URL-encoded on request; lists of uploads know
-//! no delimiter; a completed upload is forgotten at once; the dates of presigned URLs are judged by
-//! our clock.
+//! no delimiter; a completed upload is forgotten at once; the dates of presigned URLs are checked
+//! by the system clock.
 
 mod auth;
 mod buckets;
 mod checksum;
 mod faults;
-mod front;
 mod memory;
 mod objects;
+mod router;
 mod uploads;
 mod world;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hyper::body::Bytes;
@@ -44,27 +44,15 @@ pub use world::{
     Attributes, BucketOptions, Limits, ObjectOptions, PartInfo, Quirks, Restore, StoredObject,
 };
 
-use faults::Ledger;
+use faults::CallLog;
 use world::{Bucket, Key, World};
 
 use super::aws::{Buckets, Object};
 use super::wire::Server;
 
-/// What all connections share.
-pub struct Shared {
-    world: Mutex<World>,
-    ledger: Mutex<Ledger>,
-}
+type Shared = super::shared::Shared<World, CallLog>;
 
 impl Shared {
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().expect("no panic")
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().expect("no panic")
-    }
-
     fn object(&self, bucket: &str, key: &str) -> Option<StoredObject> {
         self.world().buckets.get(bucket)?.current(key).cloned()
     }
@@ -100,7 +88,7 @@ impl Shared {
     }
 }
 
-/// EC2 keeps images here.
+/// Store tasks of EC2 write their objects here.
 impl Buckets for Shared {
     fn region(&self, bucket: &str) -> Option<String> {
         self.world().buckets.get(bucket).map(|bucket| bucket.options.region.clone())
@@ -140,6 +128,14 @@ pub struct TestS3 {
     server: Server,
 }
 
+impl Deref for TestS3 {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
 impl TestS3 {
     pub const ACCESS_KEY: &str = "AKIATESTTESTTESTTEST";
     pub const SECRET_KEY: &str = "secret/secret+secret/secret+secret/secre";
@@ -147,11 +143,11 @@ impl TestS3 {
 
     /// Starts a server without buckets, and with one key.
     pub fn start() -> Self {
-        let shared = Arc::new(Shared { world: Mutex::new(World::new()), ledger: Mutex::default() });
+        let shared = Arc::new(Shared::new(World::new()));
         let mut builder = S3ServiceBuilder::new(memory::Memory(Arc::clone(&shared)));
         builder.set_auth(auth::Keys(Arc::clone(&shared)));
         builder.set_access(auth::Access(Arc::clone(&shared)));
-        // The date of a request is judged in front, by a clock that tests can set.
+        // The router checks the date of a request, with a clock that tests can set.
         let mut config = S3Config::default();
         config.presigned_url_max_skew_time_secs = u32::MAX;
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
@@ -159,19 +155,14 @@ impl TestS3 {
 
         let served = Arc::clone(&shared);
         let server = Server::start("test-s3", move |connection, request| {
-            front::answer(Arc::clone(&served), service.clone(), connection, request)
+            router::answer(Arc::clone(&served), service.clone(), connection, request)
         });
         let server = Self { shared, server };
         server.add_key(Self::ACCESS_KEY, Self::SECRET_KEY, None);
         server
     }
 
-    /// Where it listens: `http://127.0.0.1:PORT`.
-    pub fn endpoint(&self) -> String {
-        self.server.endpoint()
-    }
-
-    /// Makes a bucket in `us-east-1` that is private.
+    /// Makes a private bucket in `us-east-1`.
     pub fn create_bucket(&self, name: &str) {
         self.create_bucket_with(name, BucketOptions::default());
     }
@@ -190,12 +181,12 @@ impl TestS3 {
         self.shared.world().keys.insert(id.to_owned(), key);
     }
 
-    /// From now on requests that are signed with the key are answered with `ExpiredToken`.
+    /// From now on requests with this key are answered with `ExpiredToken`.
     pub fn expire_key(&self, id: &str) {
         self.shared.world().keys.get_mut(id).expect("a key").expired = true;
     }
 
-    /// From now on the operation is answered with `AccessDenied`.
+    /// From now on requests of this operation are answered with `AccessDenied`.
     pub fn deny(&self, operation: &str) {
         self.shared.world().denied.insert(operation.to_owned());
     }
@@ -216,7 +207,7 @@ impl TestS3 {
         bucket.objects.keys().filter(|key| bucket.current(key).is_some()).cloned().collect()
     }
 
-    /// Puts an object there as if somebody else had.
+    /// Puts an object without a request.
     pub fn put_object(
         &self,
         bucket: &str,
@@ -227,12 +218,12 @@ impl TestS3 {
         self.shared.put_object(bucket, key, bytes.into(), options).expect("a bucket");
     }
 
-    /// The way in for another service, which outlives neither the server nor its owner.
+    /// The buckets, for the store tasks of EC2.
     pub fn buckets(&self) -> Arc<dyn Buckets> {
         Arc::clone(&self.shared) as Arc<dyn Buckets>
     }
 
-    /// Moves an object to an archive (`GLACIER`, `DEEP_ARCHIVE`) or out of it.
+    /// Changes the storage class of an object, for example to `GLACIER` or `DEEP_ARCHIVE`.
     pub fn freeze(&self, bucket: &str, key: &str, storage_class: &str) {
         let mut world = self.shared.world();
         let object = world
@@ -255,8 +246,7 @@ impl TestS3 {
         uploads.into_iter().map(open).collect()
     }
 
-    /// Makes a part another one of the same size, as somebody does who uploads other bytes under
-    /// its number.
+    /// Replaces a part by another of its size, like a second UploadPart with its number.
     pub fn corrupt_part(&self, bucket: &str, upload_id: &str, number: u32) {
         let mut world = self.shared.world();
         let uploads = &mut world.bucket(bucket).expect("a bucket").uploads;
@@ -268,7 +258,7 @@ impl TestS3 {
         *part = PartInfo::new(bytes.clone().into(), Md5::checksum(&bytes), checksum);
     }
 
-    /// Removes an upload, as a rule for the life of uploads does.
+    /// Removes an upload, as a lifecycle rule does.
     pub fn drop_upload(&self, bucket: &str, upload_id: &str) {
         self.shared
             .world()
@@ -278,37 +268,37 @@ impl TestS3 {
             .retain(|(_, id), _| id != upload_id);
     }
 
-    /// What was asked so far, in the order in which it arrived.
+    /// All calls, in the order of their arrival.
     pub fn calls(&self) -> Vec<Call> {
-        self.shared.ledger().calls()
+        self.shared.log().calls()
     }
 
-    /// How often an operation was asked for.
+    /// Number of calls of an operation.
     pub fn count(&self, operation: &str) -> usize {
         self.calls().iter().filter(|call| call.operation == operation).count()
     }
 
     /// Forgets the calls; the next one is number 1.
     pub fn reset_calls(&self) {
-        self.shared.ledger().reset();
+        self.shared.log().reset();
     }
 
-    /// Lets something go wrong. Of several faults that meet a call, the first one happens.
+    /// Adds a fault. Of several faults that match a call, the first one happens.
     pub fn fail(&self, fault: Fault) {
-        self.shared.ledger().faults.push(fault);
+        self.shared.log().faults.push(fault);
     }
 
-    /// Nothing goes wrong any more.
+    /// Removes all faults.
     pub fn clear_faults(&self) {
-        self.shared.ledger().faults.clear();
+        self.shared.log().faults.clear();
     }
 
-    /// Every request waits so long before anything else happens.
+    /// Delays every request before anything else happens.
     pub fn set_latency(&self, latency: Duration) {
         self.shared.world().latency = latency;
     }
 
-    /// The limit of 5 MiB, in bytes.
+    /// Sets the minimum part size, by default 5 MiB.
     pub fn set_min_part_size(&self, bytes: u64) {
         self.shared.world().limits.min_part_size = bytes;
     }
@@ -325,22 +315,9 @@ impl TestS3 {
         self.shared.world().quirks = quirks;
     }
 
-    /// Sets the server's clock so many seconds ahead of ours. Requests are judged by it.
+    /// Sets the server's clock, which checks the dates of requests, `seconds` ahead of the system
+    /// clock.
     pub fn set_clock_skew(&self, seconds: i64) {
         self.shared.world().skew = seconds;
-    }
-
-    /// The network is gone: connections are closed, and new ones refused.
-    pub fn stop_accepting(&self) {
-        self.server.accept(false);
-    }
-
-    /// The network is back.
-    pub fn resume(&self) {
-        self.server.accept(true);
-    }
-
-    pub fn open_connections(&self) -> usize {
-        self.server.open_connections()
     }
 }

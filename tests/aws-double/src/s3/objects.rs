@@ -9,16 +9,16 @@ use s3s::dto::*;
 use s3s::{Body, S3Error, S3ErrorCode, S3Response, S3Result, s3_error};
 
 use super::checksum::{self, Algorithm, Checksum, ChecksumKind};
-use super::front::Status;
 use super::memory::{
     Memory, Upload, attributes, checked_tags, custom, etag, matches_etag, may_write, with_checksum,
 };
+use super::router::Status;
 use super::world::{Attributes, Restore, StoredObject, Version, World};
 
 const ENCRYPTION: &str = "AES256";
 
-/// What GetObject and HeadObject ask for.
-struct Asked {
+/// Parameters of GetObject and HeadObject.
+struct ReadParameters {
     bucket: String,
     key: String,
     version: Option<String>,
@@ -28,17 +28,17 @@ struct Asked {
     part: Option<i32>,
 }
 
-/// What they get.
-struct Looked {
+/// The object that GetObject and HeadObject found.
+struct FoundObject {
     object: StoredObject,
-    /// The bytes that are asked for, if it is not all of them.
+    /// The requested byte range; none is the whole object.
     range: Option<Range<u64>>,
     parts_count: Option<i32>,
 }
 
-macro_rules! asked {
+macro_rules! parameters {
     ($input:expr) => {
-        Asked {
+        ReadParameters {
             bucket: $input.bucket,
             key: $input.key,
             version: $input.version_id,
@@ -52,11 +52,11 @@ macro_rules! asked {
 
 /// The fields that the answers of GetObject and HeadObject share.
 macro_rules! described {
-    ($output:ident, $looked:expr, $checksum_mode:expr) => {{
-        let (object, range) = (&$looked.object, &$looked.range);
+    ($output:ident, $found:expr, $checksum_mode:expr) => {{
+        let (object, range) = (&$found.object, &$found.range);
         let size = object.bytes.len() as u64;
         let len = range.as_ref().map_or(size, |range| range.end - range.start);
-        // A checksum of everything says nothing about a range.
+        // The checksum of the object does not cover a range.
         let checksum =
             object.checksum.as_ref().filter(|_| $checksum_mode.is_some() && range.is_none());
         let output = $output {
@@ -71,7 +71,7 @@ macro_rules! described {
             e_tag: etag(&object.etag),
             last_modified: Some(object.modified.into()),
             metadata: Some(object.user_metadata.clone().into_iter().collect()),
-            parts_count: $looked.parts_count,
+            parts_count: $found.parts_count,
             restore: restore_header(object),
             storage_class: object
                 .storage_class
@@ -123,7 +123,7 @@ fn restore_header(object: &StoredObject) -> Option<String> {
     }
 }
 
-/// An error that carries the ETag of what is there.
+/// An error that carries the ETag of the existing object.
 fn not_modified(object: &StoredObject) -> S3Error {
     let mut error = S3Error::new(S3ErrorCode::NotModified);
     let mut headers = HeaderMap::new();
@@ -133,7 +133,7 @@ fn not_modified(object: &StoredObject) -> S3Error {
     error
 }
 
-/// The ETag of bytes that were put at once. With a key of KMS it is not an MD5 of them.
+/// The ETag of an object of a single PUT. With a KMS key it is not the MD5 of the bytes.
 pub fn object_etag(attributes: &Attributes, md5: &[u8; 16]) -> String {
     match attributes.sse.as_deref() {
         Some("aws:kms" | "aws:kms:dsse") => checksum::hex(md5).chars().rev().collect(),
@@ -141,7 +141,8 @@ pub fn object_etag(attributes: &Attributes, md5: &[u8; 16]) -> String {
     }
 }
 
-/// Refuses Object Lock where there is none, and without a checksum of what is to be locked.
+/// Refuses Object Lock parameters in a bucket without Object Lock, and in a request without a
+/// checksum.
 pub fn check_lock(
     world: &mut World,
     bucket: &str,
@@ -155,38 +156,42 @@ pub fn check_lock(
         return Err(s3_error!(InvalidRequest, "Bucket is missing Object Lock Configuration"));
     }
     if !has_checksum {
-        let message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters";
+        let message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object \
+                       requests with Object Lock parameters";
         return Err(s3_error!(InvalidRequest, "{message}"));
     }
     Ok(())
 }
 
 impl Memory {
-    fn look(&self, asked: Asked) -> S3Result<Looked> {
+    fn find(&self, parameters: ReadParameters) -> S3Result<FoundObject> {
         let mut world = self.0.world();
-        let object =
-            world.bucket(&asked.bucket)?.object_mut(&asked.key, asked.version.as_deref())?.clone();
-        if asked.if_match.is_some_and(|condition| !matches_etag(&condition, &object.etag)) {
+        let object = world
+            .bucket(&parameters.bucket)?
+            .object_mut(&parameters.key, parameters.version.as_deref())?
+            .clone();
+        if parameters.if_match.is_some_and(|condition| !matches_etag(&condition, &object.etag)) {
             return Err(s3_error!(
                 PreconditionFailed,
                 "At least one of the pre-conditions you specified did not hold"
             ));
         }
-        if asked.if_none_match.is_some_and(|condition| matches_etag(&condition, &object.etag)) {
+        if parameters.if_none_match.is_some_and(|condition| matches_etag(&condition, &object.etag))
+        {
             return Err(not_modified(&object));
         }
         let size = object.bytes.len() as u64;
         let unsatisfiable = || s3_error!(InvalidRange, "The requested range is not satisfiable");
         let (mut range, mut parts_count) = (None, None);
-        if let Some(asked) = asked.range {
+        if let Some(requested) = parameters.range {
             range = Some(
-                asked
+                requested
                     .check(size)
                     .ok()
                     .filter(|range| !range.is_empty())
                     .ok_or_else(unsatisfiable)?,
             );
-        } else if let Some(number) = asked.part {
+        } else if let Some(number) = parameters.part {
             let parts = object.parts.clone().unwrap_or_else(|| vec![size]);
             let index = usize::try_from(number)
                 .ok()
@@ -203,7 +208,7 @@ impl Memory {
             range = Some(start..start + parts[index]);
             parts_count = object.parts.as_ref().and_then(|parts| i32::try_from(parts.len()).ok());
         }
-        Ok(Looked { object, range, parts_count })
+        Ok(FoundObject { object, range, parts_count })
     }
 
     pub(super) fn head_object(
@@ -213,15 +218,15 @@ impl Memory {
         let (bucket, key, version) =
             (input.bucket.clone(), input.key.clone(), input.version_id.clone());
         let checksum_mode = input.checksum_mode.clone();
-        let looked = self.look(asked!(input))?;
-        let output = described!(HeadObjectOutput, looked, checksum_mode);
+        let found = self.find(parameters!(input))?;
+        let output = described!(HeadObjectOutput, found, checksum_mode);
         let mut world = self.0.world();
         let object = world.bucket(&bucket)?.object_mut(&key, version.as_deref())?;
         if let Restore::Ongoing(looks) = object.restore {
             object.restore = if looks > 1 { Restore::Ongoing(looks - 1) } else { Restore::Done };
         }
         let mut answer = S3Response::new(output);
-        if looked.range.is_some() {
+        if found.range.is_some() {
             answer.extensions.insert(Status(StatusCode::PARTIAL_CONTENT));
         }
         Ok(answer)
@@ -232,14 +237,14 @@ impl Memory {
         input: GetObjectInput,
     ) -> S3Result<S3Response<GetObjectOutput>> {
         let checksum_mode = input.checksum_mode.clone();
-        let looked = self.look(asked!(input))?;
-        looked.object.readable()?;
-        let bytes = looked.range.as_ref().map_or_else(
-            || looked.object.bytes.clone(),
-            |range| slice(&looked.object.bytes, range),
-        );
-        let mut output = described!(GetObjectOutput, looked, checksum_mode);
-        output.tag_count = i32::try_from(looked.object.tags.len()).ok().filter(|count| *count > 0);
+        let found = self.find(parameters!(input))?;
+        found.object.readable()?;
+        let bytes = found
+            .range
+            .as_ref()
+            .map_or_else(|| found.object.bytes.clone(), |range| slice(&found.object.bytes, range));
+        let mut output = described!(GetObjectOutput, found, checksum_mode);
+        output.tag_count = i32::try_from(found.object.tags.len()).ok().filter(|count| *count > 0);
         output.body = Some(Body::from(bytes).into());
         Ok(S3Response::new(output))
     }
@@ -342,16 +347,16 @@ impl Memory {
             header("if-match").as_ref(),
             world.quirks,
         )?;
-        let wanted =
-            input.checksum_algorithm.map(|wanted| Algorithm::parse(wanted.as_str())).transpose()?;
-        // What was made of parts is not any more: its checksum is made anew, of all bytes.
-        let kept = source
+        let named =
+            input.checksum_algorithm.map(|named| Algorithm::parse(named.as_str())).transpose()?;
+        // The copy has no parts: a composite checksum is replaced by one of all bytes.
+        let stored = source
             .checksum
             .as_ref()
-            .filter(|kept| kept.kind == ChecksumKind::FullObject)
-            .map(|kept| kept.algorithm);
+            .filter(|stored| stored.kind == ChecksumKind::FullObject)
+            .map(|stored| stored.algorithm);
         let checksum =
-            Checksum::full(wanted.or(kept).unwrap_or(Algorithm::Crc64Nvme), &source.bytes);
+            Checksum::full(named.or(stored).unwrap_or(Algorithm::Crc64Nvme), &source.bytes);
         let checksum = Some(checksum).filter(|_| !world.quirks.no_checksums);
         let object = StoredObject {
             etag: object_etag(&attributes, &checksum::md5(&source.bytes, None)?),
@@ -405,8 +410,9 @@ impl Memory {
         };
         let versions = bucket.objects.entry(input.key.clone()).or_default();
         let locked = |version: &Version| {
+            let now = Timestamp::from(SystemTime::now());
             matches!(version, Version::Object(object) if object.legal_hold
-                || retained_until(object).is_some_and(|until| until > Timestamp::from(SystemTime::now())))
+                || retained_until(object).is_some_and(|until| until > now))
         };
         if versions.iter().any(|version| version.id() == Some(&id) && locked(version)) {
             return Err(s3_error!(

@@ -1,4 +1,4 @@
-//! Operations on uploads in parts.
+//! Operations on multipart uploads.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -25,26 +25,27 @@ fn part_checksum(part: &CompletedPart) -> Option<(Algorithm, String)> {
     fields.into_iter().find_map(|(algorithm, value)| value.clone().map(|value| (algorithm, value)))
 }
 
-/// The checksum that is kept of a part: what the client sent, if it fits the upload; what it left
-/// to S3 where it may.
+/// The stored checksum of a part: the one of the request, if its algorithm is that of the upload;
+/// otherwise one that S3 computes, if the upload allows it.
 fn checksum_of_part(
     upload: &Upload,
     given: Option<(Algorithm, String)>,
     bytes: &[u8],
 ) -> S3Result<Option<(Algorithm, String)>> {
-    let wanted = upload.checksum.map(|(algorithm, _)| algorithm);
+    let expected = upload.checksum.map(|(algorithm, _)| algorithm);
     let mismatch = |given: Option<Algorithm>| {
         let name = |algorithm: Option<Algorithm>| {
             algorithm.map_or_else(|| "null".to_owned(), |algorithm| algorithm.name().to_lowercase())
         };
-        let (wanted, given) = (name(wanted), name(given));
+        let (expected, given) = (name(expected), name(given));
         s3_error!(
             InvalidRequest,
-            "Checksum Type mismatch occurred, expected checksum Type: {wanted}, actual checksum Type: {given}"
+            "Checksum Type mismatch occurred, expected checksum Type: {expected}, actual checksum \
+             Type: {given}"
         )
     };
     match (upload.checksum, given) {
-        (Some((wanted, _)), Some(given)) if wanted == given.0 => Ok(Some(given)),
+        (Some((expected, _)), Some(given)) if expected == given.0 => Ok(Some(given)),
         (Some((algorithm, ChecksumKind::FullObject)), None) => {
             Ok(Some((algorithm, algorithm.of(bytes))))
         }
@@ -53,7 +54,7 @@ fn checksum_of_part(
     }
 }
 
-/// Part numbers are those of the part plan of AWS, or of whatever a test says.
+/// Refuses part numbers outside of the limits.
 fn part_number(number: i32, max: u32) -> S3Result<u32> {
     let number = u32::try_from(number).ok().filter(|number| (1..=max).contains(number));
     number.ok_or_else(|| {
@@ -86,10 +87,11 @@ impl Memory {
         } else if input.checksum_type.is_some() && !quirks.no_checksums {
             return Err(s3_error!(
                 InvalidRequest,
-                "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header."
+                "The x-amz-checksum-type header can only be used with the \
+                 x-amz-checksum-algorithm header."
             ));
         }
-        // Whether the parts have checksums is seen when they come.
+        // Checksums of parts are checked in UploadPart.
         check_lock(&mut world, &input.bucket, &attributes, true)?;
         let id = world.unique("upload");
         let output = CreateMultipartUploadOutput {
@@ -132,7 +134,8 @@ impl Memory {
         let upload = world.bucket(&input.bucket)?.upload_mut(&input.key, &input.upload_id)?;
         let locked = upload.attributes.retention.is_some() || upload.attributes.legal_hold;
         if locked && given.is_none() && input.content_md5.is_none() {
-            let message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Part requests with Object Lock parameters";
+            let message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Part \
+                           requests with Object Lock parameters";
             return Err(s3_error!(InvalidRequest, "{message}"));
         }
         let checksum = checksum_of_part(upload, given, &body.bytes)?;
@@ -168,7 +171,7 @@ impl Memory {
             else {
                 return Err(wrong());
             };
-            // Unlike a GET, a copy does not stop at the end of the source by itself.
+            // Unlike a GET, a copy refuses a range that ends behind the source.
             if first > last || last >= bytes.len() as u64 {
                 return Err(s3_error!(
                     InvalidArgument,
@@ -205,8 +208,8 @@ impl Memory {
             return Err(s3_error!(NotImplemented, "ListParts is not implemented"));
         }
         let upload = world.bucket(&input.bucket)?.upload_mut(&input.key, &input.upload_id)?;
-        let asked = input.max_parts.unwrap_or(1000);
-        let limit = usize::try_from(asked)
+        let requested = input.max_parts.unwrap_or(1000);
+        let limit = usize::try_from(requested)
             .map_err(|_| s3_error!(InvalidArgument, "max-parts is negative"))?
             .min(page);
         let after = u32::try_from(input.part_number_marker.unwrap_or(0)).unwrap_or(0);
@@ -240,8 +243,8 @@ impl Memory {
     ) -> S3Result<ListMultipartUploadsOutput> {
         let mut world = self.0.world();
         let page = world.limits.page_size;
-        let asked = input.max_uploads.unwrap_or(1000);
-        let limit = usize::try_from(asked)
+        let requested = input.max_uploads.unwrap_or(1000);
+        let limit = usize::try_from(requested)
             .map_err(|_| s3_error!(InvalidArgument, "max-uploads is negative"))?
             .min(page);
         let prefix = input.prefix.clone().unwrap_or_default();
@@ -313,13 +316,14 @@ impl Memory {
         }
         let current = world.bucket(&input.bucket)?.current(&input.key);
         may_write(current, input.if_none_match.as_ref(), input.if_match.as_ref(), quirks)?;
-        let wanted = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
-        let parts = chosen(&upload, &wanted, limits.min_part_size)?;
+        let expected = input.multipart_upload.and_then(|upload| upload.parts).unwrap_or_default();
+        let parts = listed_parts(&upload, &expected, limits.min_part_size)?;
         let bytes = parts.iter().map(|part| part.bytes.as_ref()).collect::<Vec<&[u8]>>().concat();
         if input.mpu_object_size.is_some_and(|size| size != bytes.len() as i64) {
             return Err(s3_error!(
                 InvalidRequest,
-                "The provided 'x-amz-mp-object-size' header value does not match what was computed: {}",
+                "The provided 'x-amz-mp-object-size' header value does not match what was \
+                 computed: {}",
                 bytes.len()
             ));
         }
@@ -373,20 +377,21 @@ impl Memory {
     }
 }
 
-/// The parts a client lists, if they are what it takes them for.
-fn chosen(
+/// The parts that CompleteMultipartUpload lists, if number, ETag and checksum of each match.
+fn listed_parts(
     upload: &Upload,
-    wanted: &[CompletedPart],
+    expected: &[CompletedPart],
     min_part_size: u64,
 ) -> S3Result<Vec<PartInfo>> {
-    if wanted.is_empty() {
+    if expected.is_empty() {
         return Err(s3_error!(
             MalformedXML,
-            "The XML you provided was not well-formed or did not validate against our published schema"
+            "The XML you provided was not well-formed or did not validate against our published \
+             schema"
         ));
     }
     let number = |part: &CompletedPart| part.part_number.unwrap_or(0);
-    if !wanted.is_sorted_by(|a, b| number(a) < number(b)) {
+    if !expected.is_sorted_by(|a, b| number(a) < number(b)) {
         return Err(s3_error!(
             InvalidPartOrder,
             "The list of parts was not in ascending order. Parts must be ordered by part number."
@@ -396,35 +401,38 @@ fn chosen(
         s3_error!(
             InvalidPart,
             "One or more of the specified parts could not be found. \
-             The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."
+             The part may not have been uploaded, or the specified entity tag may not match the \
+             part's entity tag."
         )
     };
     let composite = upload.checksum.filter(|(_, kind)| *kind == ChecksumKind::Composite);
     let mut parts = Vec::new();
-    for part in wanted {
-        let kept = u32::try_from(number(part))
+    for part in expected {
+        let stored = u32::try_from(number(part))
             .ok()
             .and_then(|number| upload.parts.get(&number))
             .ok_or_else(missing)?;
-        if part.e_tag.as_ref().is_none_or(|etag| etag.value() != kept.etag) {
+        if part.e_tag.as_ref().is_none_or(|etag| etag.value() != stored.etag) {
             return Err(missing());
         }
         match (part_checksum(part), composite) {
-            (Some(checksum), _) if kept.checksum.as_ref().is_some_and(|kept| *kept != checksum) => {
+            (Some(checksum), _)
+                if stored.checksum.as_ref().is_some_and(|stored| *stored != checksum) =>
+            {
                 return Err(missing());
             }
             (None, Some((algorithm, _))) => return Err(missing_checksum(algorithm, number(part))),
-            _ => parts.push(kept.clone()),
+            _ => parts.push(stored.clone()),
         }
     }
-    let has_gaps = !wanted.iter().map(number).eq(1..=wanted.len() as i32);
+    let has_gaps = !expected.iter().map(number).eq(1..=expected.len() as i32);
     if composite.is_some() && has_gaps {
         return Err(s3_error!(
             InternalError,
             "We encountered an internal error. Please try again."
         ));
     }
-    // As it is documented (`CompletedPart`); whether S3 is as strict with CRC64NVME is not known.
+    // As documented (`CompletedPart`); it is not known whether S3 is as strict with CRC64NVME.
     if upload.checksum.is_some() && has_gaps {
         return Err(s3_error!(
             InvalidPartOrder,
@@ -447,7 +455,8 @@ fn missing_checksum(algorithm: Algorithm, number: i32) -> S3Error {
     s3_error!(
         InvalidRequest,
         "The upload was created using a {name} checksum. \
-         The complete request must include the checksum for each part. It was missing for part {number} in the request."
+         The complete request must include the checksum for each part. It was missing for part \
+         {number} in the request."
     )
 }
 
@@ -465,7 +474,7 @@ fn checksum_of_upload(upload: &Upload, parts: &[PartInfo], bytes: &[u8]) -> S3Re
     }
 }
 
-/// The MD5 of the MD5s of the parts, and how many there are.
+/// The MD5 of the MD5s of the parts, and the number of parts.
 fn etag_of_parts(attributes: &Attributes, parts: &[PartInfo]) -> String {
     let all: Vec<u8> = parts.iter().flat_map(|part| part.md5).collect();
     format!("{}-{}", super::objects::object_etag(attributes, &Md5::checksum(&all)), parts.len())

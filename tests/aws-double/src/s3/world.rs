@@ -1,5 +1,5 @@
-//! What the server keeps: buckets, objects with their versions, uploads, keys, and how it is told
-//! to behave.
+//! State of the server: buckets, objects with their versions, uploads, keys, and the settings of
+//! its behaviour.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -10,23 +10,23 @@ use s3s::{S3Result, s3_error};
 
 use super::checksum::{self, Algorithm, Checksum, ChecksumKind};
 
-/// The account that owns buckets that are not said to be somebody else's.
+/// The default owner of buckets.
 pub const ACCOUNT: &str = "123456789012";
 
-/// What a bucket is like.
+/// Properties of a bucket.
 #[derive(Clone, Debug)]
 pub struct BucketOptions {
     pub region: String,
     pub versioning: bool,
     /// Object Lock, which brings versioning with it.
     pub object_lock: bool,
-    /// Whether its policy makes it public; none has no policy.
+    /// Whether its policy makes it public; none means no policy.
     pub policy_is_public: Option<bool>,
-    /// Whether everybody may read it by its access control list.
+    /// Whether its access control list makes it public.
     pub acl_is_public: bool,
-    /// All four settings of its public access block; none has no block.
+    /// All four settings of its public access block; none means no block.
     pub public_access_block: Option<bool>,
-    /// The account whose bucket it is.
+    /// The account that owns the bucket.
     pub owner: String,
 }
 
@@ -44,15 +44,15 @@ impl Default for BucketOptions {
     }
 }
 
-/// What is said of an object besides its bytes.
+/// Attributes of an object besides its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     pub user_metadata: BTreeMap<String, String>,
     pub tags: BTreeMap<String, String>,
     pub content_type: Option<String>,
-    /// As it was asked for; none is `STANDARD`.
+    /// The storage class; none is `STANDARD`.
     pub storage_class: Option<String>,
-    /// The encryption asked for; none is `AES256`.
+    /// The encryption; none is `AES256`.
     pub sse: Option<String>,
     pub kms_key: Option<String>,
     /// Object Lock: mode and date.
@@ -60,13 +60,13 @@ pub struct Attributes {
     pub legal_hold: bool,
 }
 
-/// How an object is put there from the outside.
+/// Options of an object that a test adds without a request.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectOptions {
     pub attributes: Attributes,
-    /// None: as objects are that were stored before S3 made checksums by itself.
+    /// None: an object from before S3 made checksums by default.
     pub checksum: Option<Algorithm>,
-    /// As if it had been uploaded in parts of so many bytes.
+    /// The part size in bytes of a multipart upload; none is a single PUT.
     pub part_size: Option<usize>,
 }
 
@@ -85,11 +85,11 @@ pub struct StoredObject {
     pub restore: Restore,
 }
 
-/// Where the copy of an archived object is.
+/// State of the restore of an archived object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restore {
     Never,
-    /// Under way: so many looks at the object find it so.
+    /// In progress for this number of HeadObject requests.
     Ongoing(u32),
     Done,
 }
@@ -103,7 +103,7 @@ impl Deref for StoredObject {
 }
 
 impl StoredObject {
-    /// Whether it has to be restored before it can be read.
+    /// Archived objects must be restored before they can be read.
     pub fn is_archived(&self) -> bool {
         matches!(self.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"))
     }
@@ -156,11 +156,11 @@ impl PartInfo {
 #[derive(Clone, Debug)]
 pub struct Upload {
     pub attributes: Attributes,
-    /// What the client said it would use; none is left to S3.
+    /// The checksum that CreateMultipartUpload names; none is left to S3.
     pub checksum: Option<(Algorithm, ChecksumKind)>,
     pub parts: BTreeMap<u32, PartInfo>,
     pub initiated: SystemTime,
-    /// It met another write of its key, and can never be completed.
+    /// It conflicted with another write of its key, and can never be completed.
     pub conflicted: bool,
 }
 
@@ -185,7 +185,7 @@ impl Bucket {
         }
     }
 
-    /// The object, or the version of it that is asked for.
+    /// The current object or a version of it.
     pub fn object_mut(&mut self, key: &str, version: Option<&str>) -> S3Result<&mut StoredObject> {
         let versions = self.objects.get_mut(key).map(Vec::as_mut_slice).unwrap_or_default();
         let found = match version {
@@ -210,13 +210,14 @@ impl Bucket {
         upload.ok_or_else(|| {
             s3_error!(
                 NoSuchUpload,
-                "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
+                "The specified upload does not exist. The upload ID may be invalid, or the upload \
+                 may have been aborted or completed."
             )
         })
     }
 }
 
-/// A key to sign requests with.
+/// An access key.
 #[derive(Clone, Debug)]
 pub struct Key {
     pub secret: String,
@@ -224,14 +225,14 @@ pub struct Key {
     pub expired: bool,
 }
 
-/// What servers that are not AWS do differently.
+/// Differences of servers that are not AWS.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quirks {
-    /// `If-None-Match` is taken for nothing: objects are overwritten.
+    /// `If-None-Match` is ignored: objects are overwritten.
     pub ignores_if_none_match: bool,
     /// Writes with a condition are refused (501).
     pub no_conditional_writes: bool,
-    /// Checksums are neither compared nor kept nor returned.
+    /// Checksums are neither compared nor stored nor returned.
     pub no_checksums: bool,
     /// CreateMultipartUpload with CRC64NVME is refused (501).
     pub rejects_checksum_algorithm: bool,
@@ -239,8 +240,8 @@ pub struct Quirks {
     pub no_tagging: bool,
     /// ListParts is refused (501).
     pub no_list_parts: bool,
-    /// A wrong region is answered as an endpoint does that belongs to one region: 400
-    /// AuthorizationHeaderMalformed instead of 301.
+    /// A wrong Region gets the answer of a regional endpoint: 400 AuthorizationHeaderMalformed
+    /// instead of 301.
     pub one_region: bool,
 }
 
@@ -251,11 +252,11 @@ pub struct Limits {
     pub max_parts: u32,
     /// Entries in one answer of a listing.
     pub page_size: usize,
-    /// Looks at an archived object that find it being restored.
+    /// HeadObject requests that find a restore in progress.
     pub restore_delay: u32,
 }
 
-/// Everything there is.
+/// State of the server.
 pub struct World {
     pub buckets: BTreeMap<String, Bucket>,
     pub keys: BTreeMap<String, Key>,
@@ -263,7 +264,7 @@ pub struct World {
     pub quirks: Quirks,
     pub limits: Limits,
     pub latency: Duration,
-    /// Seconds that the server's clock is ahead of ours.
+    /// Seconds that the server's clock is ahead of the system clock.
     pub skew: i64,
     serial: u64,
 }
@@ -287,7 +288,7 @@ impl World {
         }
     }
 
-    /// A name that was not given before. Later ones sort behind earlier ones.
+    /// A new unique name. Later names sort behind earlier names.
     pub fn unique(&mut self, what: &str) -> String {
         self.serial += 1;
         format!("{what}-{:010}", self.serial)
@@ -299,13 +300,13 @@ impl World {
             .ok_or_else(|| s3_error!(NoSuchBucket, "The specified bucket does not exist"))
     }
 
-    /// What the server's clock shows.
+    /// Time of the server's clock.
     pub fn now(&self) -> SystemTime {
         let skew = Duration::from_secs(self.skew.unsigned_abs());
         if self.skew < 0 { SystemTime::now() - skew } else { SystemTime::now() + skew }
     }
 
-    /// Makes an object the current version of its key. Gives its version.
+    /// Makes an object the current version of its key and returns the version id.
     pub fn store(
         &mut self,
         bucket: &str,

@@ -1,5 +1,5 @@
-//! The EC2 and the EBS of the tests behave like those of AWS: driven by hand, with requests that
-//! the library of AWS signs.
+//! The EC2 and the EBS of the tests behave like AWS. Requests are written by hand and signed by
+//! AWS's library.
 
 mod client;
 mod ebs_read;

@@ -1,5 +1,5 @@
-//! The AWS of the tests behaves like AWS: driven by requests that AWS's own library signs, by the
-//! S3 client of AWS, and by hand where neither can.
+//! The AWS of the tests behaves like AWS: tested with requests that AWS's own library signs, with
+//! the S3 client of AWS, and with raw requests.
 
 mod aws;
 mod s3;

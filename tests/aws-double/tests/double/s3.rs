@@ -1,5 +1,5 @@
-//! The S3 of the tests behaves like that of AWS: driven by the client of AWS, and by hand where
-//! that client cannot.
+//! The S3 of the tests behaves like that of AWS: tested with the client of AWS, and with raw
+//! requests that the client cannot send.
 
 mod buckets;
 mod client;

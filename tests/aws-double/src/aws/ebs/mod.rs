@@ -1,4 +1,4 @@
-//! The EBS direct APIs: which operation a request is, and how it is answered.
+//! The EBS direct APIs: routes requests to operations.
 
 mod read;
 mod write;
@@ -9,11 +9,11 @@ use hyper::{HeaderMap, Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::super::wire::percent_decoded;
-use super::auth::Refusal;
-use super::front::Body;
+use super::auth::AuthFailure;
 use super::model::Snapshot;
+use super::router::Body;
 use super::world::World;
-use super::{Shared, front};
+use super::{Shared, router};
 
 pub use write::linear;
 
@@ -71,40 +71,42 @@ impl Error {
         )
     }
 
-    pub fn unbelieved(refusal: &Refusal) -> Self {
+    pub fn unauthenticated(failure: &AuthFailure) -> Self {
         let refused = |code: &str, message: String| Self::new(403, code, "", message);
-        match refusal {
-            Refusal::Unsigned => refused(
+        match failure {
+            AuthFailure::Unsigned => refused(
                 "MissingAuthenticationTokenException",
                 "Missing Authentication Token".to_owned(),
             ),
-            Refusal::Malformed => refused(
+            AuthFailure::Malformed => refused(
                 "IncompleteSignatureException",
                 "The authorization header is not complete.".to_owned(),
             ),
-            Refusal::UnknownKey | Refusal::WrongToken => refused(
+            AuthFailure::UnknownKey | AuthFailure::WrongToken => refused(
                 "UnrecognizedClientException",
                 "The security token included in the request is invalid.".to_owned(),
             ),
-            Refusal::Expired => Self::expired(),
-            Refusal::WrongScope(scope) => refused(
+            AuthFailure::Expired => Self::expired(),
+            AuthFailure::WrongScope(scope) => refused(
                 "InvalidSignatureException",
                 format!("Credential should be scoped to a valid region: {scope}"),
             ),
-            Refusal::Skewed => refused(
+            AuthFailure::Skewed => refused(
                 "InvalidSignatureException",
                 "Signature expired, or not yet current.".to_owned(),
             ),
-            Refusal::WrongPayload => refused(
+            AuthFailure::WrongPayload => refused(
                 "InvalidSignatureException",
                 "The payload is not the one that was signed.".to_owned(),
             ),
-            Refusal::WrongSignature(canonical) => {
-                let message = "The request signature we calculated does not match the signature you provided.";
+            AuthFailure::WrongSignature(canonical) => {
+                let message = "The request signature we calculated does not match the signature \
+                               you provided.";
                 refused(
                     "InvalidSignatureException",
                     format!(
-                        "{message} The Canonical String for this request should have been '{canonical}'"
+                        "{message} The Canonical String for this request should have been \
+                         '{canonical}'"
                     ),
                 )
             }
@@ -126,7 +128,7 @@ impl Error {
         answer
             .headers_mut()
             .insert("x-amzn-errortype", kind.parse().expect("a name is a header value"));
-        answer.extensions_mut().insert(front::ErrorCode(self.code.clone()));
+        answer.extensions_mut().insert(router::ErrorCode(self.code.clone()));
         answer
     }
 }
@@ -140,13 +142,13 @@ pub fn json_answer(status: u16, body: &Value) -> Response<Body> {
     answer
 }
 
-/// What a path asks for.
+/// The operation and resource that method and path name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub operation: &'static str,
     pub snapshot: Option<String>,
     pub block: Option<u32>,
-    /// As it was sent, when it is no number.
+    /// The index as it was sent, for the error if it is no number.
     raw_block: Option<String>,
 }
 
@@ -211,8 +213,8 @@ fn checked_id(id: &str) -> Outcome<()> {
     }
 }
 
-/// A request whose signature is good.
-pub struct Asked<'a> {
+/// A request with a valid signature.
+pub struct Request<'a> {
     pub target: &'a Target,
     pub account: &'a str,
     pub parameters: &'a std::collections::BTreeMap<String, String>,
@@ -220,7 +222,7 @@ pub struct Asked<'a> {
     pub body: &'a Bytes,
 }
 
-impl Asked<'_> {
+impl Request<'_> {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -234,15 +236,15 @@ impl Asked<'_> {
     }
 }
 
-/// Does what is asked for.
-pub fn answer(shared: &Shared, asked: &Asked) -> Response<Body> {
-    let outcome = match asked.target.operation {
-        "ListSnapshotBlocks" => read::list_snapshot_blocks(&mut shared.world(), asked),
-        "ListChangedBlocks" => read::list_changed_blocks(&mut shared.world(), asked),
-        "GetSnapshotBlock" => read::get_snapshot_block(shared, asked),
-        "StartSnapshot" => write::start_snapshot(&mut shared.world(), asked),
-        "PutSnapshotBlock" => write::put_snapshot_block(shared, asked),
-        "CompleteSnapshot" => write::complete_snapshot(&mut shared.world(), asked),
+/// Carries out a request.
+pub fn answer(shared: &Shared, request: &Request) -> Response<Body> {
+    let outcome = match request.target.operation {
+        "ListSnapshotBlocks" => read::list_snapshot_blocks(&mut shared.world(), request),
+        "ListChangedBlocks" => read::list_changed_blocks(&mut shared.world(), request),
+        "GetSnapshotBlock" => read::get_snapshot_block(shared, request),
+        "StartSnapshot" => write::start_snapshot(&mut shared.world(), request),
+        "PutSnapshotBlock" => write::put_snapshot_block(shared, request),
+        "CompleteSnapshot" => write::complete_snapshot(&mut shared.world(), request),
         _ => Err(Error::new(404, "UnknownOperationException", "", "There is no such operation.")),
     };
     outcome.unwrap_or_else(|error| error.answer(&shared.world()))
@@ -252,15 +254,16 @@ pub fn answer(shared: &Shared, asked: &Asked) -> Response<Body> {
 fn readable<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mut Snapshot> {
     let denied_kms = world.denied_kms.clone();
     let snapshot = world.snapshots.get_mut(id).ok_or_else(|| Error::no_snapshot(id))?;
-    if snapshot.unseen.lists > 0 {
-        snapshot.unseen.lists -= 1;
+    if snapshot.visible_after.lists > 0 {
+        snapshot.visible_after.lists -= 1;
         return Err(Error::no_snapshot(id));
     }
     let shared = snapshot.permissions.users.contains(account);
     if snapshot.owner != account && !shared {
         if snapshot.permissions.all {
             let message = format!(
-                "The snapshot {id} is public. Public snapshots cannot be read with the EBS direct APIs."
+                "The snapshot {id} is public. Public snapshots cannot be read with the EBS direct \
+                 APIs."
             );
             return Err(Error::denied("UNAUTHORIZED_ACCOUNT", message));
         }

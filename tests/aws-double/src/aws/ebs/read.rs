@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::super::Shared;
 use super::super::blocks::{BLOCK, sha256};
 use super::super::clock::epoch;
-use super::super::front::Body;
+use super::super::router::Body;
 use super::super::world::World;
-use super::{Asked, Error, Outcome, json_answer, readable};
+use super::{Error, Outcome, Request, json_answer, readable};
 
 const PAGE: u64 = 10_000;
 
-/// What a token says, sealed so that nobody else can make one.
+/// A token that carries `words`, sealed with the secret of the server.
 fn seal(world: &World, what: &str, words: &[u64]) -> String {
     let mut bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
     let mut text = world.secret.to_vec();
@@ -25,7 +25,7 @@ fn seal(world: &World, what: &str, words: &[u64]) -> String {
     BASE64.encode_to_string(bytes)
 }
 
-/// The words of a token that was made for this.
+/// The words of a token that was sealed for `what`.
 fn unseal<const N: usize>(world: &World, what: &str, token: &str) -> Option<[u64; N]> {
     let bytes = BASE64.decode_to_vec(token).ok().filter(|bytes| bytes.len() == N * 8 + 12)?;
     let mut words = [0; N];
@@ -39,7 +39,7 @@ fn seconds(time: SystemTime) -> u64 {
     epoch(time) as u64
 }
 
-/// Where a list goes on.
+/// Position of a page in a list.
 struct Page {
     start: u32,
     empty: bool,
@@ -48,10 +48,15 @@ struct Page {
 }
 
 impl Page {
-    /// What is asked for. `what` names the list, so that tokens of others are refused.
-    fn asked(world: &World, asked: &Asked, what: &str, pages_since: SystemTime) -> Outcome<Self> {
-        let parameter = |name: &str| asked.parameters.get(name).map(String::as_str);
-        let max = Asked::number("maxResults", parameter("maxResults"))?.unwrap_or(PAGE);
+    /// The requested page. `what` names the list, so that tokens of other lists are refused.
+    fn request(
+        world: &World,
+        request: &Request,
+        what: &str,
+        pages_since: SystemTime,
+    ) -> Outcome<Self> {
+        let parameter = |name: &str| request.parameters.get(name).map(String::as_str);
+        let max = Request::number("maxResults", parameter("maxResults"))?.unwrap_or(PAGE);
         if !(100..=PAGE).contains(&max) {
             return Err(Error::invalid(
                 "INVALID_PARAMETER_VALUE",
@@ -59,7 +64,7 @@ impl Page {
             ));
         }
         let start =
-            Asked::number("startingBlockIndex", parameter("startingBlockIndex"))?.unwrap_or(0);
+            Request::number("startingBlockIndex", parameter("startingBlockIndex"))?.unwrap_or(0);
         let limit = world.settings.page_cap.unwrap_or(usize::MAX).min(max as usize);
         let Some(token) = parameter("pageToken") else {
             let start = u32::try_from(start).map_err(|_| {
@@ -83,7 +88,7 @@ impl Page {
         })
     }
 
-    /// The token of what follows: `next` is where the list goes on, if it does.
+    /// The token of the next page, which begins at `next`, if there is one.
     fn token(&self, world: &World, what: &str, next: Option<u32>) -> Option<String> {
         let issued =
             world.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis()
@@ -98,8 +103,8 @@ impl Page {
         }
     }
 
-    /// The entries of this page, of all that there are from its start on, and where the next one
-    /// begins.
+    /// The entries of this page out of all `entries` from its start on, and the start of the next
+    /// page.
     fn cut<T>(&self, entries: impl Iterator<Item = (u32, T)>) -> (Vec<(u32, T)>, Option<u32>) {
         if self.empty {
             return (Vec::new(), None);
@@ -114,10 +119,10 @@ fn block_token(world: &World, snapshot: &str, index: u32, generation: u32) -> St
     seal(world, snapshot, &[index.into(), generation.into(), seconds(world.now())])
 }
 
-/// A new list makes the tokens of earlier ones worthless.
-fn begin_list(world: &mut World, id: &str, asked: &Asked) {
+/// A new list invalidates the block tokens of earlier lists.
+fn begin_list(world: &mut World, id: &str, request: &Request) {
     let replaces =
-        world.settings.relist_replaces_tokens && !asked.parameters.contains_key("pageToken");
+        world.settings.relist_replaces_tokens && !request.parameters.contains_key("pageToken");
     if let Some(snapshot) = world.snapshots.get_mut(id).filter(|_| replaces) {
         snapshot.generation += 1;
     }
@@ -140,11 +145,11 @@ fn list(
     json_answer(200, &body)
 }
 
-pub fn list_snapshot_blocks(world: &mut World, asked: &Asked) -> Outcome<Response<Body>> {
-    let id = asked.target.id()?;
-    let pages_since = readable(world, id, asked.account)?.pages_since;
-    let page = Page::asked(world, asked, id, pages_since)?;
-    begin_list(world, id, asked);
+pub fn list_snapshot_blocks(world: &mut World, request: &Request) -> Outcome<Response<Body>> {
+    let id = request.target.id()?;
+    let pages_since = readable(world, id, request.account)?.pages_since;
+    let page = Page::request(world, request, id, pages_since)?;
+    begin_list(world, id, request);
     let snapshot = &world.snapshots[id];
     let (entries, next) =
         page.cut(snapshot.blocks.range(page.start..).map(|(index, _)| (*index, ())));
@@ -156,13 +161,13 @@ pub fn list_snapshot_blocks(world: &mut World, asked: &Asked) -> Outcome<Respons
     Ok(list(world, snapshot.volume_size, "Blocks", entries, page.token(world, id, next)))
 }
 
-pub fn list_changed_blocks(world: &mut World, asked: &Asked) -> Outcome<Response<Body>> {
-    let id = asked.target.id()?;
-    let first_id = asked.parameters.get("firstSnapshotId").cloned();
-    let pages_since = readable(world, id, asked.account)?.pages_since;
+pub fn list_changed_blocks(world: &mut World, request: &Request) -> Outcome<Response<Body>> {
+    let id = request.target.id()?;
+    let first_id = request.parameters.get("firstSnapshotId").cloned();
+    let pages_since = readable(world, id, request.account)?.pages_since;
     if let Some(first) = &first_id {
         super::checked_id(first)?;
-        readable(world, first, asked.account)?;
+        readable(world, first, request.account)?;
         if !related(world, first, id) {
             return Err(Error::invalid(
                 "UNRELATED_SNAPSHOTS",
@@ -171,9 +176,9 @@ pub fn list_changed_blocks(world: &mut World, asked: &Asked) -> Outcome<Response
         }
     }
     let what = format!("{} {id}", first_id.as_deref().unwrap_or_default());
-    let page = Page::asked(world, asked, &what, pages_since)?;
-    begin_list(world, id, asked);
-    first_id.iter().for_each(|first| begin_list(world, first, asked));
+    let page = Page::request(world, request, &what, pages_since)?;
+    begin_list(world, id, request);
+    first_id.iter().for_each(|first| begin_list(world, first, request));
     let second = &world.snapshots[id];
     let none = std::collections::BTreeMap::new();
     let first = first_id.as_ref().map(|first| &world.snapshots[first]);
@@ -226,13 +231,13 @@ fn related(world: &World, one: &str, other: &str) -> bool {
     root(one) == root(other) || volume(one).is_some() && volume(one) == volume(other)
 }
 
-pub fn get_snapshot_block(shared: &Shared, asked: &Asked) -> Outcome<Response<Body>> {
-    let (id, index) = (asked.target.id()?, asked.target.index()?);
+pub fn get_snapshot_block(shared: &Shared, request: &Request) -> Outcome<Response<Body>> {
+    let (id, index) = (request.target.id()?, request.target.index()?);
     let content = {
         let mut world = shared.world();
-        let generation = readable(&mut world, id, asked.account)?.generation;
+        let generation = readable(&mut world, id, request.account)?.generation;
         let refused = |message: &str| Error::invalid("INVALID_BLOCK_TOKEN", message);
-        let token = asked
+        let token = request
             .parameters
             .get("blockToken")
             .ok_or_else(|| Error::invalid("INVALID_PARAMETER_VALUE", "blockToken is missing."))?;

@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use super::super::Shared;
 use super::super::blocks::{BLOCK, Content, sha256};
 use super::super::clock::epoch;
-use super::super::front::Body;
 use super::super::model::{Snapshot, Tags};
+use super::super::router::Body;
 use super::super::world::World;
-use super::{Asked, Error, Outcome, checked_id, json_answer};
+use super::{Error, Outcome, Request, checked_id, json_answer};
 
 const MAX_GIB: u64 = 65_536;
 const MAX_TAGS: usize = 50;
@@ -26,8 +26,8 @@ pub fn linear<'a>(digests: impl Iterator<Item = &'a [u8; 32]>) -> [u8; 32] {
     sha256(&digests.copied().collect::<Vec<_>>().concat())
 }
 
-/// What StartSnapshot asks for.
-struct Wanted {
+/// Parameters of StartSnapshot.
+struct StartParameters {
     volume_size: u64,
     parent: Option<String>,
     tags: Tags,
@@ -38,7 +38,7 @@ struct Wanted {
     timeout: u64,
 }
 
-impl Wanted {
+impl StartParameters {
     fn parse(body: &[u8]) -> Outcome<Self> {
         let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| {
             Error::new(400, "SerializationException", "", "The body is not a JSON object.")
@@ -83,7 +83,7 @@ impl Wanted {
         })
     }
 
-    /// Refuses what is wrong by itself.
+    /// Refuses parameters that are invalid by themselves.
     fn check(&self) -> Outcome<()> {
         if !(1..=MAX_GIB).contains(&self.volume_size) {
             return Err(Error::invalid(
@@ -125,7 +125,7 @@ impl Wanted {
         self.parent.as_deref().map_or(Ok(()), checked_id)
     }
 
-    /// Everything that a repetition has to say again.
+    /// Text of all parameters that a retry with the same client token must repeat.
     fn fingerprint(&self) -> String {
         let Self { volume_size, parent, tags, description, encrypted, kms_key, timeout, .. } = self;
         format!(
@@ -158,15 +158,15 @@ fn parse_tags(tags: &Value) -> Outcome<Tags> {
     Ok(found)
 }
 
-pub fn start_snapshot(world: &mut World, asked: &Asked) -> Outcome<Response<Body>> {
-    let wanted = Wanted::parse(asked.body)?;
-    wanted.check()?;
-    let account = asked.account;
-    let identity = wanted.client_token.clone().map(|token| (account.to_owned(), token));
+pub fn start_snapshot(world: &mut World, request: &Request) -> Outcome<Response<Body>> {
+    let start = StartParameters::parse(request.body)?;
+    start.check()?;
+    let account = request.account;
+    let identity = start.client_token.clone().map(|token| (account.to_owned(), token));
     if let Some((fingerprint, id)) =
         identity.as_ref().and_then(|identity| world.client_tokens.get(identity))
     {
-        if *fingerprint != wanted.fingerprint() {
+        if *fingerprint != start.fingerprint() {
             return Err(Error::new(
                 409,
                 "ConflictException",
@@ -177,7 +177,7 @@ pub fn start_snapshot(world: &mut World, asked: &Asked) -> Outcome<Response<Body
         let snapshot = world.snapshots.get(id).ok_or_else(|| Error::no_snapshot(id))?;
         return Ok(started(snapshot));
     }
-    let mut snapshot = prepared(world, &wanted, account)?;
+    let mut snapshot = prepared(world, &start, account)?;
     let pending = world
         .snapshots
         .values()
@@ -197,26 +197,26 @@ pub fn start_snapshot(world: &mut World, asked: &Asked) -> Outcome<Response<Body
     "pending".clone_into(&mut snapshot.state);
     snapshot.progress = 0;
     snapshot.start_time = world.now();
-    snapshot.deadline = Some(world.now() + Duration::from_secs(wanted.timeout * 60));
-    snapshot.unseen = world.settings.settle;
-    snapshot.parent.clone_from(&wanted.parent);
-    snapshot.description.clone_from(&wanted.description);
-    snapshot.tags.clone_from(&wanted.tags);
+    snapshot.deadline = Some(world.now() + Duration::from_secs(start.timeout * 60));
+    snapshot.visible_after = world.settings.settle;
+    snapshot.parent.clone_from(&start.parent);
+    snapshot.description.clone_from(&start.description);
+    snapshot.tags.clone_from(&start.tags);
     if let Some(identity) = identity {
-        world.client_tokens.insert(identity, (wanted.fingerprint(), snapshot.id.clone()));
+        world.client_tokens.insert(identity, (start.fingerprint(), snapshot.id.clone()));
     }
     let answer = started(&snapshot);
     world.snapshots.insert(snapshot.id.clone(), snapshot);
     Ok(answer)
 }
 
-/// The blocks of the parent, and the encryption that follows from everything.
-fn prepared(world: &mut World, wanted: &Wanted, account: &str) -> Outcome<Snapshot> {
+/// The new snapshot with the blocks of its parent and its encryption.
+fn prepared(world: &mut World, start: &StartParameters, account: &str) -> Outcome<Snapshot> {
     let by_default = world.account_settings(account).encrypts;
-    let mut snapshot = Snapshot::new(wanted.volume_size);
-    if let Some(parent) = &wanted.parent {
+    let mut snapshot = Snapshot::new(start.volume_size);
+    if let Some(parent) = &start.parent {
         let parent = super::readable(world, parent, account)?;
-        if parent.volume_size > wanted.volume_size {
+        if parent.volume_size > start.volume_size {
             return Err(Error::invalid(
                 "INVALID_VOLUME_SIZE",
                 "The volume is smaller than that of the parent.",
@@ -228,7 +228,7 @@ fn prepared(world: &mut World, wanted: &Wanted, account: &str) -> Outcome<Snapsh
                 "The parent is a snapshot of another account.",
             ));
         }
-        if parent.encrypted && wanted.kms_key.is_some() {
+        if parent.encrypted && start.kms_key.is_some() {
             return Err(invalid("KmsKeyArn cannot be used with a parent that is encrypted."));
         }
         if !parent.encrypted && by_default {
@@ -239,15 +239,14 @@ fn prepared(world: &mut World, wanted: &Wanted, account: &str) -> Outcome<Snapsh
         snapshot.blocks.clone_from(&parent.blocks);
         snapshot.encrypted = parent.encrypted;
         snapshot.kms_key_id.clone_from(&parent.kms_key_id);
-    } else if wanted.encrypted == Some(false) && by_default {
+    } else if start.encrypted == Some(false) && by_default {
         return Err(invalid("Encrypted is false, and the account encrypts by default."));
     }
-    if wanted.parent.is_none() || wanted.kms_key.is_some() {
-        snapshot.encrypted =
-            wanted.encrypted == Some(true) || wanted.kms_key.is_some() || by_default;
+    if start.parent.is_none() || start.kms_key.is_some() {
+        snapshot.encrypted = start.encrypted == Some(true) || start.kms_key.is_some() || by_default;
         snapshot.kms_key_id = snapshot
             .encrypted
-            .then(|| wanted.kms_key.clone().unwrap_or_else(|| world.default_kms_key(account)));
+            .then(|| start.kms_key.clone().unwrap_or_else(|| world.default_kms_key(account)));
     }
     if snapshot.kms_key_id.as_ref().is_some_and(|key| world.denied_kms.contains(key)) {
         return Err(Error::denied(
@@ -289,8 +288,8 @@ fn writable<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mu
         .get_mut(id)
         .filter(|snapshot| snapshot.owner == account)
         .ok_or_else(|| Error::no_snapshot(id))?;
-    if snapshot.unseen.puts > 0 {
-        snapshot.unseen.puts -= 1;
+    if snapshot.visible_after.puts > 0 {
+        snapshot.visible_after.puts -= 1;
         return Err(Error::no_snapshot(id));
     }
     if snapshot.state != "pending" || snapshot.completing.is_some() {
@@ -303,29 +302,29 @@ fn writable<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mu
     Ok(snapshot)
 }
 
-pub fn put_snapshot_block(shared: &Shared, asked: &Asked) -> Outcome<Response<Body>> {
-    let (id, index) = (asked.target.id()?, asked.target.index()?);
+pub fn put_snapshot_block(shared: &Shared, request: &Request) -> Outcome<Response<Body>> {
+    let (id, index) = (request.target.id()?, request.target.index()?);
     let header = |name: &str| {
-        asked.header(name).ok_or_else(|| invalid(format!("The header {name} is missing.")))
+        request.header(name).ok_or_else(|| invalid(format!("The header {name} is missing.")))
     };
-    if header("x-amz-data-length")? != BLOCK.to_string() || asked.body.len() != BLOCK {
+    if header("x-amz-data-length")? != BLOCK.to_string() || request.body.len() != BLOCK {
         return Err(invalid(format!("The length of a block is {BLOCK}.")));
     }
     if header("x-amz-checksum-algorithm")? != "SHA256" {
         return Err(invalid("The algorithm of the checksum is SHA256."));
     }
-    if Asked::number("x-amz-Progress", asked.header("x-amz-progress"))?
+    if Request::number("x-amz-Progress", request.header("x-amz-progress"))?
         .is_some_and(|progress| progress > 100)
     {
         return Err(invalid("Progress is more than 100."));
     }
-    let said = header("x-amz-checksum")?;
+    let announced = header("x-amz-checksum")?;
     let digest: Option<[u8; 32]> =
-        BASE64.decode_to_vec(said).ok().and_then(|digest| digest.try_into().ok());
+        BASE64.decode_to_vec(announced).ok().and_then(|digest| digest.try_into().ok());
     let digest = digest.ok_or_else(|| invalid("The checksum is not one."))?;
     let discard = {
         let mut world = shared.world();
-        let snapshot = writable(&mut world, id, asked.account)?;
+        let snapshot = writable(&mut world, id, request.account)?;
         if u64::from(index) >= snapshot.capacity() {
             return Err(Error::invalid(
                 "INVALID_BLOCK",
@@ -338,47 +337,48 @@ pub fn put_snapshot_block(shared: &Shared, asked: &Asked) -> Outcome<Response<Bo
         Content::Digest(digest)
     } else {
         // Hashed outside of the lock, so that blocks do not wait for each other.
-        let content = Content::of(asked.body.clone());
+        let content = Content::of(request.body.clone());
         if content.digest(index) != digest {
             return Err(invalid("The checksum is not that of the block."));
         }
         content
     };
     let mut world = shared.world();
-    let snapshot = writable(&mut world, id, asked.account)?;
+    let snapshot = writable(&mut world, id, request.account)?;
     snapshot.blocks.insert(index, content);
     snapshot.put.insert(index);
     if let Some(progress) =
-        asked.header("x-amz-progress").and_then(|progress| progress.parse().ok())
+        request.header("x-amz-progress").and_then(|progress| progress.parse().ok())
     {
         snapshot.progress = progress;
     }
     let mut answer = json_answer(201, &json!({}));
-    answer.headers_mut().insert("x-amz-checksum", said.parse().expect("it came in a header"));
+    answer.headers_mut().insert("x-amz-checksum", announced.parse().expect("it came in a header"));
     answer
         .headers_mut()
         .insert("x-amz-checksum-algorithm", "SHA256".parse().expect("a header value"));
     Ok(answer)
 }
 
-pub fn complete_snapshot(world: &mut World, asked: &Asked) -> Outcome<Response<Body>> {
-    let id = asked.target.id()?;
+pub fn complete_snapshot(world: &mut World, request: &Request) -> Outcome<Response<Body>> {
+    let id = request.target.id()?;
     let count =
-        Asked::number("x-amz-ChangedBlocksCount", asked.header("x-amz-changedblockscount"))?;
+        Request::number("x-amz-ChangedBlocksCount", request.header("x-amz-changedblockscount"))?;
     let count = count.ok_or_else(|| invalid("ChangedBlocksCount is missing."))?;
-    if asked.header("x-amz-checksum-algorithm").is_some_and(|algorithm| algorithm != "SHA256") {
+    if request.header("x-amz-checksum-algorithm").is_some_and(|algorithm| algorithm != "SHA256") {
         return Err(invalid("The algorithm of the checksum is SHA256."));
     }
-    if asked.header("x-amz-checksum-aggregation-method").is_some_and(|method| method != "LINEAR") {
+    if request.header("x-amz-checksum-aggregation-method").is_some_and(|method| method != "LINEAR")
+    {
         return Err(invalid("Checksums are aggregated by LINEAR."));
     }
     let (polls, not_listable) = (world.settings.completion_polls, world.settings.not_listable);
     let now = world.now();
-    let snapshot = writable(world, id, asked.account)?;
-    if let Some(said) = asked.header("x-amz-checksum") {
+    let snapshot = writable(world, id, request.account)?;
+    if let Some(announced) = request.header("x-amz-checksum") {
         let digests: Vec<[u8; 32]> =
             snapshot.put.iter().map(|index| snapshot.blocks[index].digest(*index)).collect();
-        if BASE64.encode_to_string(linear(digests.iter())) != said {
+        if BASE64.encode_to_string(linear(digests.iter())) != announced {
             return Err(invalid("The checksum is not that of the blocks that were written."));
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::model::{Permissions, Snapshot};
 use super::super::world::World;
-use super::{Error, Outcome, Request, Xml, own_image, yes};
+use super::{Error, Outcome, Request, Xml, own_image, success};
 
 pub fn describe_image(world: &mut World, request: &Request) -> Outcome<Xml> {
     let (id, attribute) = (request.required("ImageId")?, request.required("Attribute")?);
@@ -87,18 +87,18 @@ fn own_snapshot<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'
     if snapshot.owner == account {
         Ok(snapshot)
     } else {
-        Err(Error::not_yours(&format!("snapshot:{id}")))
+        Err(Error::not_authorized(&format!("snapshot:{id}")))
     }
 }
 
-/// What is to be added to permissions, and what removed.
+/// Permissions to add and to remove.
 #[derive(Default)]
 struct Change {
     add: Permissions,
     remove: Permissions,
 }
 
-/// What permissions are called in the two forms in which a change can be asked for.
+/// Names of permissions in the two forms of a change request.
 struct Names<'a> {
     /// `LaunchPermission`.
     structure: &'a str,
@@ -166,7 +166,7 @@ impl Change {
     }
 }
 
-/// One permission, if there can be such a one.
+/// Adds one permission, if it is valid.
 fn grant(world: &World, permissions: &mut Permissions, kind: &str, value: &str) -> Outcome<()> {
     let is_account = value.len() == 12 && value.bytes().all(|digit| digit.is_ascii_digit());
     let is_arn = |of: &str| {
@@ -230,7 +230,7 @@ pub fn modify_image(world: &mut World, request: &Request) -> Outcome<Xml> {
     if imds.is_some() {
         image.imds_support = imds;
     }
-    Ok(yes())
+    Ok(success())
 }
 
 pub fn modify_snapshot(world: &mut World, request: &Request) -> Outcome<Xml> {
@@ -257,5 +257,5 @@ pub fn modify_snapshot(world: &mut World, request: &Request) -> Outcome<Xml> {
     }
     request.authorize(world)?;
     change.apply(&mut own_snapshot(world, id, request.account)?.permissions);
-    Ok(yes())
+    Ok(success())
 }

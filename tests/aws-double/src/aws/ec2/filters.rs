@@ -1,5 +1,5 @@
-//! Filters of the Describe actions: all of them have to hold, and of each any value, in which `*`
-//! and `?` stand for others.
+//! Filters of the Describe actions: a resource matches if it matches every filter, and for each
+//! filter any of its values. Values have the wildcards `*` and `?`.
 
 use super::super::model::Tags;
 use super::{Error, Outcome, Request};
@@ -28,9 +28,9 @@ pub fn filters(request: &Request) -> Outcome<Vec<Filter>> {
     request.members("Filter").iter().map(filter).collect()
 }
 
-/// Whether all hold. `values` gives what a thing has under the name of a filter, or none if there
-/// is no such filter.
-pub fn hold(
+/// Whether all filters match. `values` gives the values of a resource for the name of a filter, or
+/// none if there is no such filter.
+pub fn matches_all(
     filters: &[Filter],
     tags: &Tags,
     values: impl Fn(&str) -> Option<Vec<String>>,

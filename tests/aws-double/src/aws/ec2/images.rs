@@ -3,8 +3,8 @@
 use super::super::clock;
 use super::super::model::{Image, Mapping};
 use super::super::world::World;
-use super::filters::{filters, hold};
-use super::{Error, Outcome, Request, Xml, checked_image_id, sees_image};
+use super::filters::{filters, matches_all};
+use super::{Error, Outcome, Request, Xml, can_see_image, checked_image_id};
 
 pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
     let ids = request.list("ImageId");
@@ -21,32 +21,32 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
     }
     request.authorize(world)?;
     let now = clock::iso(world.now());
-    look(world, |image| ids.is_empty() || ids.contains(&image.id));
+    advance_pending(world, |image| ids.is_empty() || ids.contains(&image.id));
     let account = request.account;
     let mut found = Vec::new();
     for image in world.images.values() {
         let own = image.owner == account;
         let past = image.deprecation_time.as_ref().is_some_and(|time| *time <= now);
-        let listed = ids.is_empty() && image.unseen == 0 && sees_image(image, account)
+        let listed = ids.is_empty() && image.visible_after == 0 && can_see_image(image, account)
             || ids.contains(&image.id);
         let hidden =
             past && !own && !deprecated && ids.is_empty() || image.is_disabled() && !disabled;
-        let owner = |wanted: &String| {
-            *wanted == image.owner
-                || wanted == "self" && own
-                || Some(wanted) == image.owner_alias.as_ref()
+        let owner = |value: &String| {
+            *value == image.owner
+                || value == "self" && own
+                || Some(value) == image.owner_alias.as_ref()
         };
-        let user = |wanted: &String| match wanted.as_str() {
+        let user = |value: &String| match value.as_str() {
             "all" => image.launch.all,
             "self" => image.launch.users.contains(account),
             other => image.launch.users.contains(other),
         };
-        let wanted = (owners.is_empty() || owners.iter().any(owner))
+        let allowed = (owners.is_empty() || owners.iter().any(owner))
             && (users.is_empty() || users.iter().any(user));
         if listed
             && !hidden
-            && wanted
-            && hold(&filters, &image.tags, |name| filter_values(image, name))?
+            && allowed
+            && matches_all(&filters, &image.tags, |name| filter_values(image, name))?
         {
             found.push((image.id.as_str(), image));
         }
@@ -59,7 +59,7 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
 }
 
 impl Image {
-    /// One more look at an image that is not ready yet.
+    /// Counts one description of a pending image.
     fn advance(&mut self) {
         if self.pending_for > 0 {
             self.pending_for -= 1;
@@ -74,9 +74,9 @@ impl Image {
     }
 }
 
-/// A look at images, which is what lets them come further. Snapshots of restored images are as far
-/// as their images are.
-pub fn look(world: &mut World, at: impl Fn(&Image) -> bool) {
+/// Each description advances pending images. Snapshots of restored images advance with their
+/// images.
+pub fn advance_pending(world: &mut World, at: impl Fn(&Image) -> bool) {
     let now = world.now();
     for image in world.images.values_mut().filter(|image| image.state == "pending" && at(image)) {
         image.advance();
@@ -185,7 +185,7 @@ fn write(xml: &mut Xml, image: &Image, account: &str) {
     xml.option("sourceImageRegion", image.source_image_region.as_ref());
     xml.option("imageAllowed", image.image_allowed);
     xml.option("freeTierEligible", image.free_tier_eligible);
-    // What only owners are told.
+    // Shown to the owner only.
     if image.owner == account {
         xml.text(
             "deregistrationProtection",
@@ -218,7 +218,7 @@ fn write_mapping(xml: &mut Xml, mapping: &Mapping) {
             xml.option("kmsKeyId", ebs.kms_key_id.as_ref());
             xml.option("outpostArn", ebs.outpost_arn.as_ref());
             xml.option("availabilityZone", ebs.availability_zone.as_ref());
-            // Named like that in the model, which says no other name for it.
+            // The service model has no other name for this element.
             xml.option("VolumeInitializationRate", ebs.initialization_rate);
             xml.option("EbsCardIndex", ebs.card_index);
             xml.raw(&ebs.extra_xml);
@@ -227,7 +227,7 @@ fn write_mapping(xml: &mut Xml, mapping: &Mapping) {
     xml.raw(&mapping.extra_xml);
 }
 
-/// The error of an image that is not what an action needs.
+/// The error of an image that is not in the state an action needs.
 pub fn unavailable(id: &str, state: &str) -> Error {
     Error::client(
         "InvalidAMIID.Unavailable",

@@ -1,11 +1,11 @@
-//! What happens to images after they were registered; and what an account has set for EBS.
+//! Changes of registered images, and the EBS settings of an account.
 
 use std::time::Duration;
 
 use super::super::clock::{self, iso};
 use super::super::model::{Image, Mapping, Permissions};
 use super::super::world::World;
-use super::{Error, Outcome, Request, Xml, own_image, yes};
+use super::{Error, Outcome, Request, Xml, own_image, success};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const TEN_YEARS: Duration = Duration::from_secs(3653 * 86_400);
@@ -28,7 +28,7 @@ pub fn deregister(world: &mut World, request: &Request) -> Outcome<Xml> {
     }
     world.images.remove(id);
     world.deregistered.insert(id.to_owned());
-    let mut xml = yes();
+    let mut xml = success();
     if delete {
         xml.list(
             "deleteSnapshotResultSet",
@@ -42,7 +42,7 @@ pub fn deregister(world: &mut World, request: &Request) -> Outcome<Xml> {
     Ok(xml)
 }
 
-/// Deletes a snapshot of an image that is gone, unless others need it.
+/// Deletes a snapshot of a deregistered image, unless another image uses it.
 fn delete_snapshot(world: &mut World, account: &str, id: &str) -> &'static str {
     if world.images.values().any(|image| image.uses(id)) {
         return "skipped";
@@ -57,8 +57,8 @@ fn delete_snapshot(world: &mut World, account: &str, id: &str) -> &'static str {
     }
 }
 
-/// The caller's own image, after everything was checked.
-fn changed<'a>(world: &'a mut World, request: &Request) -> Outcome<&'a mut Image> {
+/// The caller's own image, after all checks.
+fn image_to_change<'a>(world: &'a mut World, request: &Request) -> Outcome<&'a mut Image> {
     let id = request.required("ImageId")?;
     own_image(world, id, request.account)?;
     request.authorize(world)?;
@@ -70,7 +70,7 @@ pub fn enable_deprecation(world: &mut World, request: &Request) -> Outcome<Xml> 
     let wrong = |message: &str| Error::invalid(format!("{message}: {text}"));
     let asked = clock::parse(text).ok_or_else(|| wrong("The date is not one"))?;
     let now = world.now();
-    let image = changed(world, request)?;
+    let image = image_to_change(world, request)?;
     if asked <= now {
         return Err(wrong("The date is in the past"));
     }
@@ -84,12 +84,12 @@ pub fn enable_deprecation(world: &mut World, request: &Request) -> Outcome<Xml> 
     // To the nearest minute.
     let rounded = iso(asked + Duration::from_secs(30));
     image.deprecation_time = Some(format!("{}:00.000Z", &rounded[..16]));
-    Ok(yes())
+    Ok(success())
 }
 
 pub fn disable_deprecation(world: &mut World, request: &Request) -> Outcome<Xml> {
-    changed(world, request)?.deprecation_time = None;
-    Ok(yes())
+    image_to_change(world, request)?.deprecation_time = None;
+    Ok(success())
 }
 
 fn answered(what: &str) -> Xml {
@@ -100,7 +100,7 @@ fn answered(what: &str) -> Xml {
 
 pub fn protect(world: &mut World, request: &Request) -> Outcome<Xml> {
     let cooldown = request.flag("WithCooldown")? == Some(true);
-    let image = changed(world, request)?;
+    let image = image_to_change(world, request)?;
     let protection = if cooldown { "enabled-with-cooldown" } else { "enabled-without-cooldown" };
     image.deregistration_protection = Some(protection.to_owned());
     image.protected_until = None;
@@ -110,7 +110,7 @@ pub fn protect(world: &mut World, request: &Request) -> Outcome<Xml> {
 
 pub fn unprotect(world: &mut World, request: &Request) -> Outcome<Xml> {
     let now = world.now();
-    let image = changed(world, request)?;
+    let image = image_to_change(world, request)?;
     if image.deregistration_protection.as_deref() == Some("enabled-with-cooldown") {
         image.protected_until = Some(now + DAY);
     }
@@ -119,22 +119,22 @@ pub fn unprotect(world: &mut World, request: &Request) -> Outcome<Xml> {
 }
 
 pub fn disable(world: &mut World, request: &Request) -> Outcome<Xml> {
-    let image = changed(world, request)?;
+    let image = image_to_change(world, request)?;
     if image.state != "available" && !image.is_disabled() {
         return Err(super::images::unavailable(&image.id, &image.state));
     }
     "disabled".clone_into(&mut image.state);
     image.launch = Permissions::default();
-    Ok(yes())
+    Ok(success())
 }
 
 pub fn enable(world: &mut World, request: &Request) -> Outcome<Xml> {
-    let image = changed(world, request)?;
+    let image = image_to_change(world, request)?;
     if image.state != "available" && !image.is_disabled() {
         return Err(super::images::unavailable(&image.id, &image.state));
     }
     "available".clone_into(&mut image.state);
-    Ok(yes())
+    Ok(success())
 }
 
 pub fn encryption_by_default(world: &mut World, request: &Request) -> Outcome<Xml> {

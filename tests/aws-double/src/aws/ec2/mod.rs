@@ -1,4 +1,4 @@
-//! EC2: which action a request is, what it says, and how it is answered.
+//! EC2: routes requests to actions, reads parameters, writes answers.
 
 mod attributes;
 mod filters;
@@ -17,14 +17,14 @@ use base64_simd::STANDARD as BASE64;
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 
-use super::auth::Refusal;
-use super::front::{Body, ErrorCode};
+use super::auth::AuthFailure;
 use super::model::{Image, Snapshot, Tags};
+use super::router::{Body, ErrorCode};
 use super::world::World;
 
 pub use xml::Xml;
 
-/// Stands for the id of the request until it is known.
+/// Placeholder for the id of the request until it is known.
 pub const REQUEST_ID: &str = "REQUEST-ID";
 const HEAD: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
@@ -38,7 +38,7 @@ pub struct Error {
 
 pub type Outcome<T> = Result<T, Error>;
 
-/// Entries with the places by which they are ordered, and the token of what follows.
+/// Entries with the keys that order them, and the token of the next page.
 type Page<'i, T> = (Vec<(&'i str, T)>, Option<String>);
 
 impl Error {
@@ -46,7 +46,7 @@ impl Error {
         Self { status, code: code.to_owned(), message: message.into() }
     }
 
-    /// An error of the client's.
+    /// A client error, status 400.
     pub fn client(code: &str, message: impl Into<String>) -> Self {
         Self::new(400, code, message)
     }
@@ -67,20 +67,20 @@ impl Error {
         Self::client("RequestExpired", "Request has expired.")
     }
 
-    pub fn unbelieved(refusal: &Refusal) -> Self {
-        match refusal {
-            Refusal::Unsigned => {
+    pub fn unauthenticated(failure: &AuthFailure) -> Self {
+        match failure {
+            AuthFailure::Unsigned => {
                 Self::client("MissingAuthenticationToken", "The request must contain a signature.")
             }
-            Refusal::Malformed => {
+            AuthFailure::Malformed => {
                 Self::client("IncompleteSignature", "The authorization header is not complete.")
             }
-            Refusal::Expired | Refusal::Skewed => Self::expired(),
-            Refusal::WrongPayload
-            | Refusal::WrongSignature(_)
-            | Refusal::WrongScope(_)
-            | Refusal::UnknownKey
-            | Refusal::WrongToken => Self::new(
+            AuthFailure::Expired | AuthFailure::Skewed => Self::expired(),
+            AuthFailure::WrongPayload
+            | AuthFailure::WrongSignature(_)
+            | AuthFailure::WrongScope(_)
+            | AuthFailure::UnknownKey
+            | AuthFailure::WrongToken => Self::new(
                 401,
                 "AuthFailure",
                 "AWS was not able to validate the provided access credentials",
@@ -96,7 +96,7 @@ impl Error {
         Self::client("InvalidSnapshot.NotFound", format!("The snapshot '{id}' does not exist."))
     }
 
-    fn not_yours(what: &str) -> Self {
+    fn not_authorized(what: &str) -> Self {
         Self::new(403, "AuthFailure", format!("Not authorized for {what}"))
     }
 
@@ -126,8 +126,8 @@ fn document(status: u16, xml: &Xml) -> Response<Body> {
     answer
 }
 
-/// A request whose signature is good. It remembers which of its parameters were asked for: others
-/// are not known.
+/// A request with a valid signature. It records the parameters that were read: all others are
+/// unknown parameters.
 pub struct Request<'a> {
     pub action: &'a str,
     pub account: &'a str,
@@ -188,8 +188,8 @@ impl<'a> Request<'a> {
         self.members(name).iter().filter_map(|member| self.owned(member)).collect()
     }
 
-    /// Refuses unknown parameters, what the caller may not do, and dry runs. Everything that needs
-    /// no rights is checked before.
+    /// Refuses unknown parameters, denied operations and dry runs. Checks that need no permission
+    /// come first.
     pub fn authorize(&self, world: &World) -> Outcome<()> {
         let dry_run = self.flag("DryRun")? == Some(true);
         for name in ["Action", "Version"] {
@@ -207,8 +207,10 @@ impl<'a> Request<'a> {
             let details =
                 format!("{{\"allowed\":false,\"context\":{{\"action\":\"ec2:{}\"}}}}", self.action);
             let message = format!(
-                "You are not authorized to perform this operation. User: arn:{}:iam::{}:user/test is not authorized to perform: ec2:{} \
-                 because no identity-based policy allows it. Encoded authorization failure message: {}",
+                "You are not authorized to perform this operation. User: arn:{}:iam::{}:user/test \
+                 is not authorized to perform: ec2:{} \
+                 because no identity-based policy allows it. Encoded authorization failure \
+                 message: {}",
                 world.partition,
                 self.account,
                 self.action,
@@ -226,7 +228,7 @@ impl<'a> Request<'a> {
         Ok(())
     }
 
-    /// The entries of the page that is asked for.
+    /// The entries of the requested page.
     pub fn page<'i, T>(
         &self,
         world: &World,
@@ -236,7 +238,8 @@ impl<'a> Request<'a> {
         let max = self.number("MaxResults")?;
         if let Some(max) = max.filter(|max| *max < range.0 || *max > range.1) {
             return Err(Error::invalid(format!(
-                "Value ( {max} ) for parameter maxResults is invalid. Expecting a value of {} to {}.",
+                "Value ( {max} ) for parameter maxResults is invalid. Expecting a value of {} to \
+                 {}.",
                 range.0, range.1
             )));
         }
@@ -274,7 +277,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What STS is asked for at the same address: whose key it is.
+/// The operation of STS at the same address: it returns the account of a key.
 pub const IDENTITY: &str = "GetCallerIdentity";
 
 pub fn identity(world: &World, account: &str) -> Response<Body> {
@@ -287,7 +290,7 @@ pub fn identity(world: &World, account: &str) -> Response<Body> {
     document(200, &xml)
 }
 
-/// Does what is asked for.
+/// Carries out a request.
 pub fn answer(
     world: &mut World,
     action: &str,
@@ -296,7 +299,7 @@ pub fn answer(
     parameters: &BTreeMap<String, String>,
 ) -> Response<Body> {
     let request = Request { action, account, access_key, parameters, known: RefCell::default() };
-    match done(world, &request) {
+    match dispatch(world, &request) {
         Err(error) => error.answer(),
         Ok(content) => {
             let mut xml = Xml::default();
@@ -309,7 +312,7 @@ pub fn answer(
     }
 }
 
-fn done(world: &mut World, request: &Request) -> Outcome<Xml> {
+fn dispatch(world: &mut World, request: &Request) -> Outcome<Xml> {
     if request.parameters.get("Version").map(String::as_str) != Some("2016-11-15") {
         return Err(Error::client("NoSuchVersion", "The requested version is not 2016-11-15"));
     }
@@ -345,8 +348,8 @@ fn done(world: &mut World, request: &Request) -> Outcome<Xml> {
     }
 }
 
-/// `true`, as actions answer that have nothing to tell.
-fn yes() -> Xml {
+/// `true`, the answer of actions without a result.
+fn success() -> Xml {
     let mut xml = Xml::default();
     xml.text("return", "true");
     xml
@@ -381,17 +384,17 @@ fn checked_snapshot_id(id: &str) -> Outcome<()> {
     Err(Error::client("InvalidSnapshotID.Malformed", format!("Invalid id: \"{id}\"")))
 }
 
-fn sees_image(image: &Image, account: &str) -> bool {
+fn can_see_image(image: &Image, account: &str) -> bool {
     image.owner == account || image.launch.all || image.launch.users.contains(account)
 }
 
-fn sees_snapshot(snapshot: &Snapshot, account: &str) -> bool {
+fn can_see_snapshot(snapshot: &Snapshot, account: &str) -> bool {
     snapshot.owner == account
         || snapshot.permissions.all
         || snapshot.permissions.users.contains(account)
 }
 
-/// The image, if the account may see it and it is there already.
+/// The image, if the account may see it and it is already visible.
 fn image<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mut Image> {
     checked_image_id(id)?;
     if world.deregistered.contains(id) {
@@ -403,28 +406,32 @@ fn image<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mut I
     let image = world
         .images
         .get_mut(id)
-        .filter(|image| sees_image(image, account))
+        .filter(|image| can_see_image(image, account))
         .ok_or_else(|| Error::no_image(id))?;
-    if image.unseen > 0 {
-        image.unseen -= 1;
+    if image.visible_after > 0 {
+        image.visible_after -= 1;
         return Err(Error::no_image(id));
     }
     Ok(image)
 }
 
-/// The image, if it is the account's own.
+/// The image, if the account owns it.
 fn own_image<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mut Image> {
     let image = image(world, id, account)?;
-    if image.owner == account { Ok(image) } else { Err(Error::not_yours(&format!("image:{id}"))) }
+    if image.owner == account {
+        Ok(image)
+    } else {
+        Err(Error::not_authorized(&format!("image:{id}")))
+    }
 }
 
-/// The snapshot, if the account may see it and it is there already.
+/// The snapshot, if the account may see it and it is already visible.
 fn snapshot<'a>(world: &'a mut World, id: &str, account: &str) -> Outcome<&'a mut Snapshot> {
     checked_snapshot_id(id)?;
-    let found = world.snapshots.get_mut(id).filter(|snapshot| sees_snapshot(snapshot, account));
+    let found = world.snapshots.get_mut(id).filter(|snapshot| can_see_snapshot(snapshot, account));
     let snapshot = found.ok_or_else(|| Error::no_snapshot(id))?;
-    if snapshot.unseen.describes > 0 {
-        snapshot.unseen.describes -= 1;
+    if snapshot.visible_after.describes > 0 {
+        snapshot.visible_after.describes -= 1;
         return Err(Error::no_snapshot(id));
     }
     Ok(snapshot)

@@ -8,7 +8,7 @@ use super::{Error, Outcome, Request, Xml, checked_snapshot_id, tag_specification
 const ARCHITECTURES: [&str; 5] = ["i386", "x86_64", "arm64", "x86_64_mac", "arm64_mac"];
 const UEFI_DATA: usize = 64_000;
 
-/// Sizes in GiB, IOPS and MiB/s that a type of volume may have. None: they cannot be asked for.
+/// Limits of a volume type: size in GiB, IOPS and MiB/s. None: the type refuses the parameter.
 struct Type {
     name: &'static str,
     sizes: (u64, u64),
@@ -81,7 +81,8 @@ const TYPES: [Type; 7] = [
 pub fn checked_name(world: &World, account: &str, name: &str) -> Outcome<()> {
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "()[] ./-'@_".contains(letter);
     if !(3..=128).contains(&name.chars().count()) || !name.chars().all(allowed) {
-        let message = "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, '(', ')', '.', '-', '/' and '_'";
+        let message = "AMI names must be between 3 and 128 characters long, and may contain \
+                       letters, numbers, '(', ')', '.', '-', '/' and '_'";
         return Err(Error::client("InvalidAMIName.Malformed", message));
     }
     if let Some(other) =
@@ -146,13 +147,13 @@ pub fn register(world: &mut World, request: &Request) -> Outcome<Xml> {
     check_image(&image)?;
     let mappings = std::mem::take(&mut image.mappings);
     for mapping in mappings {
-        image.mappings.push(completed(world, request, mapping)?);
+        image.mappings.push(with_defaults(world, request, mapping)?);
     }
     checked_name(world, request.account, &image.name)?;
     request.authorize(world)?;
     image.id = world.unique("ami");
     image.creation_date = format!("{}.000Z", &iso(world.now())[..19]);
-    image.unseen = world.settings.settle.describes;
+    image.visible_after = world.settings.settle.describes;
     let mut xml = Xml::default();
     xml.text("imageId", &image.id);
     world.images.insert(image.id.clone(), image);
@@ -186,7 +187,7 @@ fn mapping(request: &Request, member: &str) -> Outcome<Mapping> {
     })
 }
 
-/// What is wrong without a look at anything else.
+/// Refuses an image that is invalid by itself, without its snapshots.
 fn check_image(image: &Image) -> Outcome<()> {
     if image.description.as_ref().is_some_and(|text| text.chars().count() > 255) {
         return Err(Error::invalid("The description is longer than 255 characters."));
@@ -233,8 +234,8 @@ fn check_image(image: &Image) -> Outcome<()> {
     Ok(())
 }
 
-/// The mapping as it is kept: what is not said is filled in.
-fn completed(world: &mut World, request: &Request, mut mapping: Mapping) -> Outcome<Mapping> {
+/// The stored mapping: missing fields get the defaults of AWS.
+fn with_defaults(world: &mut World, request: &Request, mut mapping: Mapping) -> Outcome<Mapping> {
     let given = usize::from(mapping.ebs.is_some())
         + usize::from(mapping.virtual_name.is_some())
         + usize::from(mapping.no_device.is_some());
@@ -248,7 +249,8 @@ fn completed(world: &mut World, request: &Request, mut mapping: Mapping) -> Outc
     let Some(ebs) = &mut mapping.ebs else { return Ok(mapping) };
     if ebs.snapshot_id.is_some() && (ebs.encrypted.is_some() || ebs.kms_key_id.is_some()) {
         let message = format!(
-            "the parameter encrypted or kmsKeyId cannot be specified for {device}, which has a snapshot"
+            "the parameter encrypted or kmsKeyId cannot be specified for {device}, which has a \
+             snapshot"
         );
         return Err(Error::combination(message));
     }
@@ -256,7 +258,7 @@ fn completed(world: &mut World, request: &Request, mut mapping: Mapping) -> Outc
         checked_snapshot_id(id)?;
         let snapshot = super::snapshot(world, id, request.account)?;
         if snapshot.owner != request.account {
-            return Err(Error::not_yours(&format!("snapshot:{id}")));
+            return Err(Error::not_authorized(&format!("snapshot:{id}")));
         }
         if !snapshot.is_completed() {
             let message =
@@ -312,7 +314,7 @@ fn check_volume(ebs: &mut Ebs, size: u64) -> Outcome<()> {
             format!("The parameter iops must be specified for {name} volumes."),
         ));
     }
-    // The least that a type has is not bound to the size.
+    // The minimum of a type does not depend on the size.
     let floor = known.iops.map_or(0, |(low, _)| low);
     if ebs.iops.is_some_and(|iops| iops > floor && iops > size * known.per_gib) {
         return Err(Error::invalid(format!(

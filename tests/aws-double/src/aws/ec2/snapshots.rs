@@ -1,11 +1,11 @@
-//! Snapshots, as EC2 sees them.
+//! Snapshots in EC2: describe, delete, tiers.
 
 use super::super::blocks::BLOCK;
 use super::super::clock::iso;
 use super::super::model::Snapshot;
 use super::super::world::World;
-use super::filters::{filters, hold};
-use super::{Error, Outcome, Request, Xml, checked_snapshot_id, sees_snapshot, yes};
+use super::filters::{filters, matches_all};
+use super::{Error, Outcome, Request, Xml, can_see_snapshot, checked_snapshot_id, success};
 
 pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
     let ids = request.list("SnapshotId");
@@ -24,31 +24,32 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
         request.text(name);
     }
     request.authorize(world)?;
-    super::images::look(world, |image| {
+    super::images::advance_pending(world, |image| {
         image.restored && (ids.is_empty() || ids.iter().any(|id| image.uses(id)))
     });
     let (account, now) = (request.account, world.now());
     let mut found = Vec::new();
     for snapshot in world.snapshots.values_mut() {
-        let listed =
-            ids.is_empty() && snapshot.unseen.describes == 0 && sees_snapshot(snapshot, account)
-                || ids.contains(&snapshot.id);
-        let owner = |wanted: &String| {
-            *wanted == snapshot.owner
-                || wanted == "self" && snapshot.owner == account
-                || Some(wanted) == snapshot.owner_alias.as_ref()
+        let listed = ids.is_empty()
+            && snapshot.visible_after.describes == 0
+            && can_see_snapshot(snapshot, account)
+            || ids.contains(&snapshot.id);
+        let owner = |value: &String| {
+            *value == snapshot.owner
+                || value == "self" && snapshot.owner == account
+                || Some(value) == snapshot.owner_alias.as_ref()
         };
-        let user = |wanted: &String| match wanted.as_str() {
+        let user = |value: &String| match value.as_str() {
             "all" => snapshot.permissions.all,
             "self" => snapshot.owner == account || snapshot.permissions.users.contains(account),
             other => snapshot.permissions.users.contains(other) || snapshot.owner == *other,
         };
-        let wanted = (owners.is_empty() || owners.iter().any(owner))
+        let allowed = (owners.is_empty() || owners.iter().any(owner))
             && (users.is_empty() || users.iter().any(user));
-        if !listed || !wanted {
+        if !listed || !allowed {
             continue;
         }
-        // A look at it is what lets it come further.
+        // Each description advances a pending snapshot.
         match &mut snapshot.completing {
             Some(0) => snapshot.complete(now),
             Some(left) => {
@@ -57,7 +58,7 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
             }
             None => {}
         }
-        if hold(&filters, &snapshot.tags, |name| filter_values(snapshot, name))? {
+        if matches_all(&filters, &snapshot.tags, |name| filter_values(snapshot, name))? {
             found.push(snapshot.id.clone());
         }
     }
@@ -131,7 +132,7 @@ pub fn delete(world: &mut World, request: &Request) -> Outcome<Xml> {
         ));
     }
     world.snapshots.remove(id);
-    Ok(yes())
+    Ok(success())
 }
 
 pub fn describe_tiers(world: &mut World, request: &Request) -> Outcome<Xml> {
@@ -150,7 +151,7 @@ pub fn describe_tiers(world: &mut World, request: &Request) -> Outcome<Xml> {
             }
             _ => None,
         };
-        if hold(&filters, &snapshot.tags, values)? {
+        if matches_all(&filters, &snapshot.tags, values)? {
             found.push((snapshot.id.as_str(), snapshot));
         }
     }
@@ -173,7 +174,7 @@ pub fn describe_tiers(world: &mut World, request: &Request) -> Outcome<Xml> {
     Ok(xml)
 }
 
-/// What follows from where the snapshot is: movements between the tiers take no time here.
+/// The last tiering status. Movements between the tiers take no time here.
 fn last_tiering(snapshot: &Snapshot) -> Option<&'static str> {
     match (snapshot.tier.as_str(), snapshot.restore_expiry) {
         ("archive", None) => Some("archival-completed"),

@@ -3,8 +3,8 @@
 use super::super::auth::hex;
 use super::super::model::Tags;
 use super::super::world::World;
-use super::filters::{filters, hold};
-use super::{Error, Outcome, Request, Xml, tags_of, yes};
+use super::filters::{filters, matches_all};
+use super::{Error, Outcome, Request, Xml, success, tags_of};
 
 const MAX_TAGS: usize = 50;
 
@@ -16,9 +16,9 @@ fn check_resources(world: &mut World, request: &Request, ids: &[String]) -> Outc
             Some("snap") => super::snapshot(world, id, request.account)?.owner.clone(),
             _ => return Err(Error::client("InvalidID", format!("The ID '{id}' is not valid"))),
         };
-        // Others may tag for themselves what is shared with them; nobody here needs that.
+        // AWS lets an account tag a shared resource for itself; no test needs that.
         if owner != request.account {
-            return Err(Error::not_yours(id));
+            return Err(Error::not_authorized(id));
         }
     }
     Ok(())
@@ -56,34 +56,34 @@ pub fn create(world: &mut World, request: &Request) -> Outcome<Xml> {
         }
         here.extend(tags.clone());
     }
-    Ok(yes())
+    Ok(success())
 }
 
 pub fn delete(world: &mut World, request: &Request) -> Outcome<Xml> {
     let ids = resources(request)?;
-    let mut wanted = Vec::new();
+    let mut selection = Vec::new();
     for member in request.members("Tag") {
-        wanted.push((
+        selection.push((
             request.required(&format!("{member}.Key"))?,
             request.text(&format!("{member}.Value")),
         ));
     }
-    if wanted.iter().any(|(key, _)| key.starts_with("aws:")) {
+    if selection.iter().any(|(key, _)| key.starts_with("aws:")) {
         return Err(Error::invalid("Tag keys starting with 'aws:' are reserved for internal use"));
     }
     check_resources(world, request, &ids)?;
     request.authorize(world)?;
-    // A value that is said has to be the one that is there.
-    let meant = |key: &str, value: &str| {
-        let all = wanted.is_empty() && !key.starts_with("aws:");
-        all || wanted
-            .iter()
-            .any(|(other, said)| *other == key && said.is_none_or(|said| said == value))
+    // A given value must equal the value of the tag.
+    let is_selected = |key: &str, value: &str| {
+        let all = selection.is_empty() && !key.starts_with("aws:");
+        all || selection.iter().any(|(other, expected)| {
+            *other == key && expected.is_none_or(|expected| expected == value)
+        })
     };
     for id in &ids {
-        tags_of_resource(world, id).retain(|key, value| !meant(key, value));
+        tags_of_resource(world, id).retain(|key, value| !is_selected(key, value));
     }
-    Ok(yes())
+    Ok(success())
 }
 
 fn tags_of_resource<'a>(world: &'a mut World, id: &str) -> &'a mut Tags {
@@ -126,12 +126,12 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
             Some(vec![have.to_owned()])
         };
         let tag = Tags::from([(key.clone(), value.clone())]);
-        if hold(&filters, &tag, values)? {
-            // Hexadecimal, because keys may have any letter in them, and in the same order.
+        if matches_all(&filters, &tag, values)? {
+            // Hexadecimal, because keys may have any letter; the order stays the same.
             found.push((hex(format!("{id} {key}").as_bytes()), (id, kind, key, value)));
         }
     }
-    let entries = found.iter().map(|(place, entry)| (place.as_str(), *entry)).collect();
+    let entries = found.iter().map(|(sort_key, entry)| (sort_key.as_str(), *entry)).collect();
     let (page, token) = request.page(world, entries, (5, 1000))?;
     let mut xml = Xml::default();
     xml.list("tagSet", page, |xml, (_, (id, kind, key, value))| {

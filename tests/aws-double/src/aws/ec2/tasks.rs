@@ -7,11 +7,11 @@ use super::super::clock::iso;
 use super::super::model::{Image, Mapping, Tags};
 use super::super::tasks::{Buckets, StoreTask, has_volumes, read};
 use super::super::world::World;
-use super::filters::{filters, hold};
+use super::filters::{filters, matches_all};
 use super::register::checked_name;
 use super::{Error, Outcome, Request, Xml, checked_image_id, image, tag_specifications, tags_of};
 
-/// Tasks are told for so long.
+/// How long a task is listed.
 const WINDOW: Duration = Duration::from_secs(31 * 86_400);
 const LARGEST_GB: u64 = 5000;
 
@@ -19,7 +19,7 @@ fn refused(message: impl Into<String>) -> Error {
     Error::client("InvalidRequest", message)
 }
 
-/// The buckets, if there are any, and this one is among them and in this Region.
+/// The buckets, if `bucket` exists and is in this Region.
 fn buckets(world: &World, bucket: &str) -> Outcome<Arc<dyn Buckets>> {
     let buckets = world.buckets.clone().ok_or_else(|| refused("There are no buckets."))?;
     match buckets.region(bucket) {
@@ -31,7 +31,8 @@ fn buckets(world: &World, bucket: &str) -> Outcome<Arc<dyn Buckets>> {
     }
 }
 
-/// Whether the account may read the image and its snapshots by itself, and not as one of everybody.
+/// Whether the account owns the image and its snapshots or is named in their permissions; public
+/// access does not suffice.
 fn may_store(world: &World, image: &Image, account: &str) -> bool {
     let of_snapshot = |id: &str| {
         let snapshot = world.snapshots.get(id);
@@ -44,7 +45,7 @@ fn may_store(world: &World, image: &Image, account: &str) -> bool {
 }
 
 pub fn store(world: &mut World, request: &Request) -> Outcome<Xml> {
-    let (id, place) = (request.required("ImageId")?, request.required("Bucket")?);
+    let (id, destination) = (request.required("ImageId")?, request.required("Bucket")?);
     let tags = tags_of(request, "S3ObjectTag")?;
     let found = image(world, id, request.account)?.clone();
     request.authorize(world)?;
@@ -52,7 +53,7 @@ pub fn store(world: &mut World, request: &Request) -> Outcome<Xml> {
         return Err(super::images::unavailable(id, &found.state));
     }
     if !may_store(world, &found, request.account) {
-        return Err(Error::not_yours(&format!("images: [{id}]")));
+        return Err(Error::not_authorized(&format!("images: [{id}]")));
     }
     if found.virtualization_type != "hvm" || !has_volumes(&found) {
         return Err(Error::client(
@@ -65,7 +66,8 @@ pub fn store(world: &mut World, request: &Request) -> Outcome<Xml> {
     }
     let running = |task: &&StoreTask| task.state == "InProgress";
     if world.tasks.iter().filter(running).any(|task| task.image == id) {
-        let message = "A CreateStoreImageTask is already in progress for the AMI. You can't run multiple concurrent store image \
+        let message = "A CreateStoreImageTask is already in progress for the AMI. You can't run \
+                       multiple concurrent store image \
                        requests for the same AMI.";
         return Err(refused(message));
     }
@@ -82,12 +84,13 @@ pub fn store(world: &mut World, request: &Request) -> Outcome<Xml> {
             format!("{in_progress} GB are being stored already."),
         ));
     }
-    let (bucket, path) = place.split_once('/').unwrap_or((place, ""));
+    let (bucket, path) = destination.split_once('/').unwrap_or((destination, ""));
     let path = path.trim_matches('/');
     let key = if path.is_empty() { format!("{id}.bin") } else { format!("{path}/{id}.bin") };
     if buckets(world, bucket)?.get(bucket, &key).map_err(refused)?.is_some() {
         return Err(refused(
-            "The AMI already exists in the bucket. You can't create multiple copies of an AMI in the same S3 bucket.",
+            "The AMI already exists in the bucket. You can't create multiple copies of an AMI in \
+             the same S3 bucket.",
         ));
     }
     world.tasks.push(StoreTask {
@@ -133,23 +136,23 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
             "bucket" => Some(vec![task.bucket.clone()]),
             _ => None,
         };
-        let wanted = if ids.is_empty() {
-            hold(&filters, &Tags::new(), values)?
+        let matches = if ids.is_empty() {
+            matches_all(&filters, &Tags::new(), values)?
         } else {
             ids.contains(&task.image)
                 && shown.iter().all(|other| world.tasks[*other].image != task.image)
         };
-        if wanted && task.account == request.account && task.started + WINDOW > world.now() {
+        if matches && task.account == request.account && task.started + WINDOW > world.now() {
             shown.push(number);
         }
     }
-    let places: Vec<(String, usize)> = shown
+    let entries: Vec<(String, usize)> = shown
         .iter()
         .map(|number| (format!("{:010}", u32::MAX as usize - number), *number))
         .collect();
     let (page, token) = request.page(
         world,
-        places.iter().map(|(place, number)| (place.as_str(), *number)).collect(),
+        entries.iter().map(|(key, number)| (key.as_str(), *number)).collect(),
         (1, 200),
     )?;
     page.iter().for_each(|(_, number)| world.advance_store(*number));
@@ -170,9 +173,9 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
 
 pub fn restore(world: &mut World, request: &Request) -> Outcome<Xml> {
     let (bucket, key) = (request.required("Bucket")?, request.required("ObjectKey")?);
-    let wanted_name = request.owned("Name");
+    let new_name = request.owned("Name");
     let tags = tag_specifications(request, &["image", "snapshot"])?;
-    if let Some(name) = &wanted_name {
+    if let Some(name) = &new_name {
         checked_name(world, request.account, name)?;
     }
     request.authorize(world)?;
@@ -181,7 +184,7 @@ pub fn restore(world: &mut World, request: &Request) -> Outcome<Xml> {
         .ok_or_else(|| refused(format!("There is no object {key} in the bucket {bucket}.")))?;
     let (stored, fails_with) = match read(&object) {
         Some(stored) => (stored, None),
-        None if world.settings.restore_fails_late && wanted_name.is_some() => {
+        None if world.settings.restore_fails_late && new_name.is_some() => {
             let nothing = super::super::tasks::Stored {
                 image: Image::default(),
                 snapshots: Default::default(),
@@ -190,7 +193,7 @@ pub fn restore(world: &mut World, request: &Request) -> Outcome<Xml> {
         }
         None => return Err(refused("The object is not an image that was stored.")),
     };
-    let name = wanted_name.unwrap_or_else(|| stored.image.name.clone());
+    let name = new_name.unwrap_or_else(|| stored.image.name.clone());
     checked_name(world, request.account, &name)?;
     let in_progress: u64 = world
         .images

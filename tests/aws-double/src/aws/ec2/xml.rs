@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::super::model::Tags;
 
-/// What is written so far.
+/// A document under construction.
 #[derive(Clone, Debug, Default)]
 pub struct Xml(String);
 
@@ -15,7 +15,7 @@ impl fmt::Display for Xml {
 }
 
 impl Xml {
-    /// An element with others inside.
+    /// An element with child elements.
     pub fn node(&mut self, name: &str, content: impl FnOnce(&mut Self)) {
         self.0 += &format!("<{name}>");
         content(self);
@@ -48,19 +48,19 @@ impl Xml {
         self.text(name, &value.to_string());
     }
 
-    /// Nothing at all if there is no value.
+    /// No element if there is no value.
     pub fn option(&mut self, name: &str, value: Option<impl fmt::Display>) {
         if let Some(value) = value {
             self.value(name, value);
         }
     }
 
-    /// XML as it is.
+    /// XML without escapes.
     pub fn raw(&mut self, xml: &str) {
         self.0 += xml;
     }
 
-    /// A list, which is there also when it is empty.
+    /// A list; an empty one is written as an empty element.
     pub fn list<T>(
         &mut self,
         name: &str,

@@ -1,24 +1,33 @@
-//! The admin interface: JSON over HTTP, for those who cannot call the servers' own functions.
+//! The admin interface: JSON over HTTP, for programs that cannot call the servers' own functions.
 //! `?server=1` is the second server.
 //!
 //! | request | what it does |
 //! |---|---|
-//! | `POST /snapshot` | adds one: `size_gib`, then any of `blocks` (`[{"index", "text" or "zero" or "made": {"seed", "random"}}]`), `raw` (a file; its zeros are left out unless `zeros`), `pattern` (`{"seed", "random", "first", "count", "step"}`), and `id`, `owner`, `state`, `description`, `tags`, `encrypted`, `kms_key_id`, `parent`, `tier`, `extra_xml` |
-//! | `POST /image` | adds one: the fields of `model::Image`, or `name` and `snapshot` |
-//! | `POST /fault` | `operation`, `kind` (`FlipBit`, `Error` with `status`, `code`, `reason`, `Delay` with `ms` ...), and `nth`, `times`, `every`, `snapshot`, `block` |
-//! | `DELETE /fault` | nothing goes wrong any more |
-//! | `POST /settings` | any of the settings, see `orders` |
+//! | `POST /snapshot` | adds a snapshot, see below |
+//! | `POST /image` | adds an image: the fields of `model::Image`, or `name` and `snapshot` |
+//! | `POST /fault` | adds a fault, see below |
+//! | `DELETE /fault` | removes all faults |
+//! | `POST /settings` | any of the settings, see `bodies` |
 //! | `POST /key` | `id`, `secret`, `token`, `account` |
 //! | `POST /expire` | the key `id`; or the tokens of `snapshot` |
 //! | `POST /deny`, `POST /allow` | `operation`; or `kms_key` |
 //! | `POST /encrypt` | `encrypts`, `kms_key`, `account` |
 //! | `POST /advance` | `seconds` |
-//! | `POST /bucket` | `name`, in the S3 beside |
-//! | `POST /network` | `up`: whether anybody can connect |
+//! | `POST /bucket` | `name`, in the S3 of the server |
+//! | `POST /network` | `up`: whether the servers accept connections |
 //! | `GET /state` | images, snapshots and tasks |
 //! | `GET /calls` | requests and bytes of each operation; `GET /log`: each request |
 //! | `DELETE /calls` | forgets them |
 //! | `GET /snapshot/ID/raw?path=FILE` | writes the volume into a sparse file |
+//!
+//! A snapshot has `size_gib` and any of `blocks`
+//! (`[{"index", "text" or "zero" or "made": {"seed", "random"}}]`), `raw` (a file; its zeros are
+//! absent unless `zeros`), `pattern` (`{"seed", "random", "first", "count", "step"}`), `id`,
+//! `owner`, `state`, `description`, `tags`, `encrypted`, `kms_key_id`, `parent`, `tier` and
+//! `extra_xml`.
+//!
+//! A fault has `operation`, `kind` (`FlipBit`; `Error` with `status`, `code` and `reason`; `Delay`
+//! with `ms`; ...), and any of `nth`, `times`, `every`, `snapshot` and `block`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -35,20 +44,20 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response};
 use serde_json::{Value, json};
 
-use crate::Place;
-use crate::orders;
+use crate::Region;
+use crate::bodies;
 
-/// What a request comes to: an answer, or why there is none.
+/// The answer to a request, or the message of an error.
 type Outcome = Result<Value, String>;
 
-pub fn start(places: Arc<Vec<Place>>) -> Server {
+pub fn start(regions: Arc<Vec<Region>>) -> Server {
     Server::start("aws-double-admin", move |_: Connection, request| {
-        answer(Arc::clone(&places), request)
+        answer(Arc::clone(&regions), request)
     })
 }
 
 async fn answer(
-    places: Arc<Vec<Place>>,
+    regions: Arc<Vec<Region>>,
     request: Request<Incoming>,
 ) -> io::Result<Response<Answer>> {
     let (parts, body) = request.into_parts();
@@ -57,7 +66,7 @@ async fn answer(
         parts.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let query: BTreeMap<String, String> =
         pairs.map(|(name, value)| (name.to_owned(), percent_decoded(value))).collect();
-    let (status, body) = match done(&places, &parts.method, parts.uri.path(), &query, &body) {
+    let (status, body) = match dispatch(&regions, &parts.method, parts.uri.path(), &query, &body) {
         Ok(body) => (200, body),
         Err(message) => (400, json!({ "error": message })),
     };
@@ -69,8 +78,8 @@ async fn answer(
     Ok(answer)
 }
 
-fn done(
-    places: &[Place],
+fn dispatch(
+    regions: &[Region],
     method: &Method,
     path: &str,
     query: &BTreeMap<String, String>,
@@ -79,18 +88,18 @@ fn done(
     let number = query
         .get("server")
         .map_or(Ok(0), |text| text.parse::<usize>().map_err(|cause| cause.to_string()))?;
-    let place = places.get(number).ok_or("There is no such server.")?;
-    let order: Value = match body {
+    let region = regions.get(number).ok_or("There is no such server.")?;
+    let body: Value = match body {
         [] => json!({}),
         body => serde_json::from_slice(body).map_err(|cause| cause.to_string())?,
     };
-    let aws = &place.aws;
+    let aws = &region.aws;
     let path: Vec<&str> = path.trim_matches('/').split('/').collect();
     match (method, path.as_slice()) {
         (&Method::POST, ["snapshot"]) => {
-            Ok(json!({ "id": aws.add_snapshot(orders::snapshot(&order)?) }))
+            Ok(json!({ "id": aws.add_snapshot(bodies::snapshot(&body)?) }))
         }
-        (&Method::POST, ["image"]) => Ok(json!({ "id": aws.add_image(orders::image(order)?) })),
+        (&Method::POST, ["image"]) => Ok(json!({ "id": aws.add_image(bodies::image(body)?) })),
         (&Method::GET, ["state"]) => Ok(state(aws)),
         (&Method::GET, ["calls"]) => Ok(calls(aws)),
         (&Method::GET, ["log"]) => Ok(aws.calls().iter().map(logged).collect()),
@@ -100,7 +109,7 @@ fn done(
             write_raw(&snapshot, path).map_err(|cause| format!("{path}: {cause}"))?;
             Ok(json!({ "blocks": snapshot.blocks.len() }))
         }
-        (&Method::POST, [what]) => obey(place, what, &order).map(|()| json!({})),
+        (&Method::POST, [name]) => execute(region, name, &body).map(|()| json!({})),
         (&Method::DELETE, ["fault"]) => {
             aws.clear_faults();
             Ok(json!({}))
@@ -113,78 +122,108 @@ fn done(
     }
 }
 
-/// Does what has no answer.
-fn obey(place: &Place, what: &str, order: &Value) -> Result<(), String> {
-    let aws = &place.aws;
-    let account = order["account"].as_str().map_or_else(|| aws.account(), str::to_owned);
-    match what {
-        "fault" => aws.fail(orders::fault(order)?),
-        "settings" => orders::settings(aws, order)?,
-        "advance" => aws
-            .advance(Duration::from_secs(order["seconds"].as_u64().ok_or("seconds is missing.")?)),
+/// Carries out a request that has no result.
+fn execute(region: &Region, name: &str, body: &Value) -> Result<(), String> {
+    let aws = &region.aws;
+    let account = body["account"].as_str().map_or_else(|| aws.account(), str::to_owned);
+    match name {
+        "fault" => aws.fail(bodies::fault(body)?),
+        "settings" => bodies::settings(aws, body)?,
+        "advance" => {
+            aws.advance(Duration::from_secs(body["seconds"].as_u64().ok_or("seconds is missing.")?))
+        }
         "bucket" => {
-            let s3 =
-                place.s3.as_ref().ok_or("There is no S3: the program was started without --s3.")?;
+            let s3 = region
+                .s3
+                .as_ref()
+                .ok_or("There is no S3: the program was started without --s3.")?;
             s3.create_bucket_with(
-                text(order, "name")?,
+                text(body, "name")?,
                 BucketOptions { region: aws.region(), ..BucketOptions::default() },
             );
         }
-        "network" if order["up"] == true => aws.resume(),
+        "network" if body["up"] == true => aws.resume(),
         "network" => aws.stop_accepting(),
         "key" => aws.add_key_of(
             &account,
-            text(order, "id")?,
-            text(order, "secret")?,
-            order["token"].as_str(),
+            text(body, "id")?,
+            text(body, "secret")?,
+            body["token"].as_str(),
         ),
-        "expire" => match order["snapshot"].as_str() {
+        "expire" => match body["snapshot"].as_str() {
             Some(snapshot) => {
                 aws.snapshot(snapshot).ok_or("There is no such snapshot.")?;
                 aws.expire_block_tokens(snapshot);
                 aws.expire_page_tokens(snapshot);
             }
-            None => aws.expire_key(text(order, "id")?),
+            None => aws.expire_key(text(body, "id")?),
         },
-        "deny" => match order["kms_key"].as_str() {
+        "deny" => match body["kms_key"].as_str() {
             Some(key) => aws.deny_kms_key(key),
-            None => aws.deny(text(order, "operation")?),
+            None => aws.deny(text(body, "operation")?),
         },
-        "allow" => aws.allow(text(order, "operation")?),
+        "allow" => aws.allow(text(body, "operation")?),
         "encrypt" => {
-            aws.encrypt_by_default(&account, order["encrypts"] == true, order["kms_key"].as_str())
+            aws.encrypt_by_default(&account, body["encrypts"] == true, body["kms_key"].as_str())
         }
         _ => return Err("There is no such request.".to_owned()),
     }
     Ok(())
 }
 
-fn text<'a>(order: &'a Value, name: &str) -> Result<&'a str, String> {
-    order[name].as_str().ok_or_else(|| format!("{name} is missing, or no text."))
+fn text<'a>(body: &'a Value, name: &str) -> Result<&'a str, String> {
+    body[name].as_str().ok_or_else(|| format!("{name} is missing, or no text."))
 }
 
 fn state(aws: &TestAws) -> Value {
     let snapshot = |snapshot: &Snapshot| {
         let digests = snapshot.digests();
         json!({
-            "id": snapshot.id, "owner": snapshot.owner, "state": snapshot.state, "state_message": snapshot.state_message,
-            "volume_size": snapshot.volume_size, "description": snapshot.description, "tags": snapshot.tags, "tier": snapshot.tier,
-            "encrypted": snapshot.encrypted, "kms_key_id": snapshot.kms_key_id, "parent": snapshot.parent,
-            "blocks": snapshot.blocks.len(), "put": snapshot.put.len(), "start_time": iso(snapshot.start_time),
+            "id": snapshot.id,
+            "owner": snapshot.owner,
+            "state": snapshot.state,
+            "state_message": snapshot.state_message,
+            "volume_size": snapshot.volume_size,
+            "description": snapshot.description,
+            "tags": snapshot.tags,
+            "tier": snapshot.tier,
+            "encrypted": snapshot.encrypted,
+            "kms_key_id": snapshot.kms_key_id,
+            "parent": snapshot.parent,
+            "blocks": snapshot.blocks.len(),
+            "put": snapshot.put.len(),
+            "start_time": iso(snapshot.start_time),
             "checksum": base64_simd::STANDARD.encode_to_string(linear(digests.values())),
         })
     };
     let tasks: Vec<Value> = aws
         .store_tasks()
         .iter()
-        .map(|task| json!({ "image": task.image, "bucket": task.bucket, "key": task.key, "state": task.state, "progress": task.progress }))
+        .map(|task| {
+            json!({
+                "image": task.image,
+                "bucket": task.bucket,
+                "key": task.key,
+                "state": task.state,
+                "progress": task.progress,
+            })
+        })
         .collect();
-    json!({ "images": aws.images(), "snapshots": aws.snapshots().iter().map(snapshot).collect::<Vec<_>>(), "tasks": tasks })
+    json!({
+        "images": aws.images(),
+        "snapshots": aws.snapshots().iter().map(snapshot).collect::<Vec<_>>(),
+        "tasks": tasks,
+    })
 }
 
 fn calls(aws: &TestAws) -> Value {
     let one = |(operation, count): (String, amistore_aws_double::aws::Count)| {
-        let count = json!({ "calls": count.calls, "failed": count.failed, "bytes_in": count.bytes_in, "bytes_out": count.bytes_out });
+        let count = json!({
+            "calls": count.calls,
+            "failed": count.failed,
+            "bytes_in": count.bytes_in,
+            "bytes_out": count.bytes_out,
+        });
         (operation, count)
     };
     Value::Object(aws.counts().into_iter().map(one).collect())
@@ -194,9 +233,18 @@ fn logged(call: &Call) -> Value {
     let took =
         call.answered.map(|answered| answered.duration_since(call.started).as_secs_f64() * 1000.0);
     json!({
-        "number": call.number, "service": call.service, "operation": call.operation, "snapshot": call.snapshot, "block": call.block,
-        "status": call.status, "error": call.error, "connection": call.connection, "access_key": call.access_key,
-        "parameters": call.parameters, "fault": call.fault.as_ref().map(|fault| format!("{fault:?}")), "ms": took,
+        "number": call.number,
+        "service": call.service,
+        "operation": call.operation,
+        "snapshot": call.snapshot,
+        "block": call.block,
+        "status": call.status,
+        "error": call.error,
+        "connection": call.connection,
+        "access_key": call.access_key,
+        "parameters": call.parameters,
+        "fault": call.fault.as_ref().map(|fault| format!("{fault:?}")),
+        "ms": took,
         "bytes_in": call.bytes_in, "bytes_out": call.bytes_out,
     })
 }

@@ -6,12 +6,12 @@
 //! ```
 //!
 //! It starts a server for each `--server` (one in us-east-1 if there is none), with `--s3` an S3
-//! beside each of them in which its store tasks keep their objects, and prints one line of JSON:
-//! where the servers and the admin interface are, and the variables with which AWS tools reach
-//! them. It ends when its standard input does. What the admin interface can do is in `admin`.
+//! for the store tasks of each, and prints one line of JSON: the endpoints of the servers and of
+//! the admin interface, and the environment variables for AWS tools. It ends with its standard
+//! input. `admin` has the requests of the admin interface.
 
 mod admin;
-mod orders;
+mod bodies;
 
 use std::error::Error;
 use std::io::Read as _;
@@ -21,8 +21,8 @@ use amistore_aws_double::aws::TestAws;
 use amistore_aws_double::s3::TestS3;
 use serde_json::{Value, json};
 
-/// One Region.
-pub struct Place {
+/// The servers of one Region.
+pub struct Region {
     /// Its EC2 and EBS.
     pub aws: TestAws,
     /// Its S3, with `--s3`.
@@ -31,7 +31,7 @@ pub struct Place {
     secret_key: String,
 }
 
-impl Place {
+impl Region {
     fn start(description: &str, with_s3: bool) -> Result<Self, String> {
         let words: Vec<&str> = description.split(',').collect();
         let (region, account, keys) = match words.as_slice() {
@@ -61,7 +61,7 @@ impl Place {
 
     fn describe(&self) -> Value {
         let (endpoint, region) = (self.aws.endpoint(), self.aws.region());
-        let s3 = self.s3.as_ref().map(TestS3::endpoint);
+        let s3 = self.s3.as_ref().map(|s3| s3.endpoint());
         let mut environment = json!({
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -75,30 +75,36 @@ impl Place {
         if let Some(s3) = &s3 {
             environment["AWS_ENDPOINT_URL_S3"] = s3.clone().into();
         }
-        json!({ "endpoint": endpoint, "region": region, "account": self.aws.account(), "s3": s3, "environment": environment })
+        json!({
+            "endpoint": endpoint,
+            "region": region,
+            "account": self.aws.account(),
+            "s3": s3,
+            "environment": environment,
+        })
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (mut with_s3, mut wanted) = (false, Vec::new());
+    let (mut with_s3, mut descriptions) = (false, Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--s3" => with_s3 = true,
-            "--server" => wanted.push(arguments.next().ok_or("--server needs a Region")?),
+            "--server" => descriptions.push(arguments.next().ok_or("--server needs a Region")?),
             other => return Err(format!("there is no option {other}").into()),
         }
     }
-    if wanted.is_empty() {
-        wanted.push(TestAws::REGION.to_owned());
+    if descriptions.is_empty() {
+        descriptions.push(TestAws::REGION.to_owned());
     }
-    let places = wanted
+    let regions = descriptions
         .iter()
-        .map(|description| Place::start(description, with_s3))
+        .map(|description| Region::start(description, with_s3))
         .collect::<Result<Vec<_>, _>>()?;
-    let places = Arc::new(places);
-    let admin = admin::start(Arc::clone(&places));
-    let servers: Vec<Value> = places.iter().map(Place::describe).collect();
+    let regions = Arc::new(regions);
+    let admin = admin::start(Arc::clone(&regions));
+    let servers: Vec<Value> = regions.iter().map(Region::describe).collect();
     println!("{}", json!({ "admin": admin.endpoint(), "servers": servers }));
     let mut rest = Vec::new();
     std::io::stdin().read_to_end(&mut rest)?;

@@ -1,4 +1,4 @@
-//! A client that signs what it is told to send, and gives back what comes.
+//! A client that signs and sends requests, and returns whole answers.
 
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
@@ -13,7 +13,7 @@ use base64_simd::STANDARD as BASE64;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// What a request is signed with.
+/// Endpoint and credentials for requests.
 #[derive(Clone, Debug)]
 pub struct Client {
     pub endpoint: String,
@@ -21,11 +21,11 @@ pub struct Client {
     pub access_key: String,
     pub secret_key: String,
     pub session_token: Option<String>,
-    /// Seconds that our clock is ahead.
+    /// Seconds that the client's clock is ahead.
     pub ahead: u64,
 }
 
-/// What came back.
+/// The answer to a request.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     pub status: u16,
@@ -224,7 +224,7 @@ impl Client {
     }
 }
 
-/// Sends a request as it is.
+/// Sends a request without a change.
 pub fn send_raw(
     host: &str,
     method: &str,
@@ -249,7 +249,7 @@ pub fn send_raw(
     parse(&bytes).ok_or_else(|| io::Error::other("the answer is cut"))
 }
 
-/// An answer, if all of it is there.
+/// Parses an answer; none if it is incomplete.
 fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
@@ -279,7 +279,7 @@ pub fn checksum(bytes: &[u8]) -> String {
     BASE64.encode_to_string(Sha256::digest(bytes))
 }
 
-/// A block of one byte, again and again.
+/// A block of one repeated byte.
 pub fn block(byte: u8) -> Vec<u8> {
     vec![byte; BLOCK]
 }

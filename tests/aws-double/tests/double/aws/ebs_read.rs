@@ -57,7 +57,7 @@ fn blocks_are_listed_and_read() {
 }
 
 #[test]
-fn pages_are_as_large_as_they_may_be() {
+fn pages_have_the_size_of_max_results() {
     let (aws, client, id) = start();
     let large = aws.snapshot_of(1, (0..250).map(|index| (index, Content::random(1))));
     for (query, status) in [
@@ -82,7 +82,7 @@ fn pages_are_as_large_as_they_may_be() {
     assert!(token.is_none());
     let page = client.list(&id, "");
     let token = page.json()["NextToken"].as_str().map(encoded).expect("more");
-    // The start is that of the token, whatever else is said.
+    // The start of the token wins over `startingBlockIndex`.
     assert_eq!(
         blocks(&client.list(&id, &format!("pageToken={token}&startingBlockIndex=0")))[0].0,
         2047
@@ -98,7 +98,7 @@ fn pages_are_as_large_as_they_may_be() {
 }
 
 #[test]
-fn tokens_end() {
+fn block_tokens_and_page_tokens_expire() {
     let (aws, client, id) = start();
     aws.set(|settings| settings.page_cap = Some(3));
     let first = client.list(&id, "");
@@ -129,7 +129,7 @@ fn tokens_end() {
 }
 
 #[test]
-fn changes_are_told() {
+fn changed_blocks_of_two_snapshots_are_listed() {
     let (aws, client, id) = start();
     let child = Snapshot { parent: Some(id.clone()), ..Snapshot::new(1) };
     let child = aws.add_snapshot(child.with([
@@ -174,7 +174,7 @@ fn changes_are_told() {
 }
 
 #[test]
-fn only_those_read_who_may() {
+fn a_snapshot_is_read_only_with_permission() {
     let (aws, client, id) = start();
     aws.add_key_of("999999999999", "OTHER", "other", None);
     let other = Client::with_key(&aws, "OTHER", "other");
@@ -229,7 +229,7 @@ fn only_those_read_who_may() {
 }
 
 #[test]
-fn large_volumes_cost_nothing() {
+fn a_large_volume_needs_little_memory() {
     let (aws, client, _) = start();
     let content = Content::Made(Pattern { seed: 9, random: 40 });
     let id = aws.snapshot_of(1000, (0..20_000).map(|index| (index, content.clone())));

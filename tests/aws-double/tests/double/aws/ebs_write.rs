@@ -1,8 +1,8 @@
-//! Snapshots that are written.
+//! Writes of snapshots.
 
 use std::time::Duration;
 
-use amistore_aws_double::aws::{Content, Snapshot, TestAws, Unseen, linear};
+use amistore_aws_double::aws::{Content, Snapshot, TestAws, VisibleAfter, linear};
 use serde_json::json;
 
 use super::client::{Client, block, checksum, outcome, put_headers};
@@ -25,8 +25,14 @@ const INVALID: &str = "ValidationException INVALID_PARAMETER_VALUE";
 #[test]
 fn a_snapshot_is_written_and_read_again() {
     let (aws, client) = start();
-    let wanted = json!({ "VolumeSize": 2, "Description": "täst", "Tags": [{ "Key": "é", "Value": "" }], "Timeout": 10, "ClientToken": "a" });
-    let answer = client.start(&wanted).json();
+    let request = json!({
+        "VolumeSize": 2,
+        "Description": "täst",
+        "Tags": [{ "Key": "é", "Value": "" }],
+        "Timeout": 10,
+        "ClientToken": "a",
+    });
+    let answer = client.start(&request).json();
     let id = answer["SnapshotId"].as_str().expect("an id");
     assert_eq!(
         (&answer["Status"], &answer["OwnerId"], &answer["BlockSize"]),
@@ -59,7 +65,7 @@ fn checksum_of(snapshot: &Snapshot) -> String {
 }
 
 #[test]
-fn what_is_wrong_is_refused() {
+fn invalid_writes_are_refused() {
     let (aws, client) = start();
     let long = "x".repeat(256);
     let tags: Vec<_> =
@@ -122,7 +128,7 @@ fn what_is_wrong_is_refused() {
 }
 
 #[test]
-fn a_start_is_repeated_with_its_token() {
+fn start_snapshot_is_idempotent_with_a_client_token() {
     let (aws, client) = start();
     let one = client.start(&json!({ "VolumeSize": 1, "ClientToken": "a" }));
     let again = client.start(&json!({ "VolumeSize": 1, "ClientToken": "a" }));
@@ -145,7 +151,7 @@ fn a_start_is_repeated_with_its_token() {
 }
 
 #[test]
-fn encryption_follows_from_what_is_asked_for_and_from_the_account() {
+fn encryption_follows_from_the_request_and_the_account() {
     let (aws, client) = start();
     let key = "arn:aws:kms:us-east-1:123456789012:key/mine";
     let plain = aws.snapshot_of(1, [(1, Content::random(1))]);
@@ -155,8 +161,7 @@ fn encryption_follows_from_what_is_asked_for_and_from_the_account() {
         ..Snapshot::new(1)
     });
     let managed = "arn:aws:kms:us-east-1:123456789012:key/00000000-aaaa-4bbb-8ccc-0123456789ab";
-    // What is asked for, what becomes of it in an account that does not encrypt by default, and in
-    // one that does.
+    // Request, outcome in an account without encryption by default, and in one with it.
     let cases = [
         (json!({}), Ok(None), Ok(Some(managed))),
         (json!({ "Encrypted": true }), Ok(Some(managed)), Ok(Some(managed))),
@@ -203,10 +208,10 @@ fn a_child_has_the_blocks_of_its_parent() {
 }
 
 #[test]
-fn what_is_new_is_not_there_at_once() {
+fn a_new_snapshot_is_visible_after_some_requests() {
     let (aws, client) = start();
     aws.set(|settings| {
-        settings.settle = Unseen { puts: 2, describes: 1, lists: 1 };
+        settings.settle = VisibleAfter { puts: 2, describes: 1, lists: 1 };
         settings.completion_polls = 2;
         settings.not_listable = 1;
     });
@@ -230,7 +235,7 @@ fn what_is_new_is_not_there_at_once() {
 }
 
 #[test]
-fn nobody_waits_for_ever() {
+fn a_pending_snapshot_fails_at_its_deadline() {
     let (aws, client) = start();
     let id = begun(&client);
     aws.advance(Duration::from_secs(3599));
@@ -241,7 +246,7 @@ fn nobody_waits_for_ever() {
 }
 
 #[test]
-fn benchmarks_keep_no_bytes() {
+fn the_discard_setting_stores_no_bytes() {
     let (aws, client) = start();
     aws.set(|settings| settings.discard = true);
     let id = begun(&client);

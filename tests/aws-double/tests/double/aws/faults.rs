@@ -1,4 +1,4 @@
-//! What goes wrong goes wrong as it was asked, and signatures are checked.
+//! Faults, throttling, latency and signatures.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ fn start() -> (TestAws, Client, String, Vec<String>) {
 }
 
 #[test]
-fn faults_meet_the_requests_they_are_made_for() {
+fn faults_match_requests_by_operation_snapshot_and_block() {
     let (aws, client, id, tokens) = start();
     let other = aws.snapshot_of(1, []);
     let gets = |count: u64| -> String {
@@ -53,7 +53,7 @@ fn faults_meet_the_requests_they_are_made_for() {
 }
 
 #[test]
-fn the_log_says_what_was_asked() {
+fn the_log_has_all_calls() {
     let (aws, client, id, tokens) = start();
     assert_eq!(client.get(&id, 3, &tokens[3]).status, 200);
     assert_eq!(client.ec2("DescribeImages", &[("ImageId.1", "ami-x")]).status, 400);
@@ -83,7 +83,7 @@ fn the_log_says_what_was_asked() {
 }
 
 #[test]
-fn errors_are_those_of_the_services() {
+fn errors_have_the_form_of_their_service() {
     let (aws, client, id, tokens) = start();
     let with = |kind: FaultKind| {
         aws.fail(Fault::on("*", kind.clone()).times(2));
@@ -115,7 +115,7 @@ fn errors_are_those_of_the_services() {
 }
 
 #[test]
-fn blocks_arrive_wrong() {
+fn blocks_are_corrupted_by_faults() {
     let (aws, client, id, tokens) = start();
     let with = |kind: FaultKind| {
         aws.fail(Fault::on("GetSnapshotBlock", kind));
@@ -139,7 +139,7 @@ fn blocks_arrive_wrong() {
 }
 
 #[test]
-fn connections_break() {
+fn connections_are_broken_by_faults() {
     let (aws, client, id, tokens) = start();
     let with = |kind: FaultKind| {
         aws.fail(Fault::on("GetSnapshotBlock", kind));
@@ -190,7 +190,7 @@ fn connections_break() {
 }
 
 #[test]
-fn too_many_requests_have_to_wait() {
+fn requests_above_the_rate_are_throttled() {
     let (aws, client, id, tokens) = start();
     let rate = Rate { burst: 2.0, per_second: 0.001 };
     let gets = || {
@@ -213,7 +213,7 @@ fn too_many_requests_have_to_wait() {
 }
 
 #[test]
-fn latency_is_that_of_a_request_and_not_of_all() {
+fn latency_delays_each_request_on_its_own() {
     let (aws, client, id, tokens) = start();
     aws.set(|settings| settings.block_latency = Duration::from_millis(100));
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Images: described, registered, and given up.
+//! Images: registered and described.
 
 use amistore_aws_double::aws::{Content, Image, Snapshot, TestAws};
 
@@ -35,7 +35,9 @@ fn an_image_is_registered_and_described() {
     );
     let id = answer.get("imageId").expect("an id");
     let shown = client.ec2("DescribeImages", &[("ImageId.1", &id)]);
-    assert!(shown.text().contains("<DescribeImagesResponse xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><requestId>7e57a350-"));
+    let namespace = "http://ec2.amazonaws.com/doc/2016-11-15/";
+    let root = format!("<DescribeImagesResponse xmlns=\"{namespace}\"><requestId>7e57a350-");
+    assert!(shown.text().contains(&root));
     let fields = [
         "architecture",
         "imageState",
@@ -80,7 +82,7 @@ fn an_image_is_registered_and_described() {
 }
 
 #[test]
-fn what_a_newer_aws_tells_is_told() {
+fn extra_xml_is_part_of_descriptions() {
     let (aws, client, snapshot) = start();
     let image = aws.add_image(Image {
         extra_xml: "<newThing><item>1</item></newThing>".to_owned(),

@@ -1,4 +1,4 @@
-//! What happens to images and snapshots after they were made.
+//! Changes of images and snapshots.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn other(aws: &TestAws) -> Client {
 }
 
 #[test]
-fn images_are_seen_by_those_they_are_shared_with() {
+fn images_are_visible_to_accounts_with_launch_permission() {
     let (aws, client, id, _) = start();
     let other = other(&aws);
     let sees = || other.ec2("DescribeImages", &[("ImageId.1", &id)]).outcome().1;
@@ -112,7 +112,7 @@ fn images_are_seen_by_those_they_are_shared_with() {
 }
 
 #[test]
-fn everything_that_an_image_has_is_told() {
+fn all_attributes_of_an_image_are_described() {
     let (aws, client, _, snapshot) = start();
     let some = |text: &str| Some(text.to_owned());
     let ebs = Ebs {
@@ -221,7 +221,7 @@ fn everything_that_an_image_has_is_told() {
 }
 
 #[test]
-fn images_grow_old() {
+fn images_are_deprecated() {
     let (aws, client, id, _) = start();
     let other = other(&aws);
     aws.change_image(&id, |image| image.launch.all = true);
@@ -259,7 +259,7 @@ fn images_grow_old() {
 }
 
 #[test]
-fn images_are_disabled_protected_and_given_up() {
+fn images_are_disabled_protected_and_deregistered() {
     let (aws, client, id, snapshot) = start();
     let other = aws.add_image(Image::new("other", &snapshot));
     let second = aws.snapshot_of(1, []);
@@ -385,7 +385,7 @@ fn snapshots_are_described_and_shared() {
 }
 
 #[test]
-fn answers_come_in_pages() {
+fn describe_actions_have_pages() {
     let (aws, client, _, snapshot) = start();
     (0..11)
         .for_each(|number| drop(aws.add_image(Image::new(&format!("image {number}"), &snapshot))));
@@ -422,7 +422,7 @@ fn answers_come_in_pages() {
 }
 
 #[test]
-fn accounts_say_how_they_encrypt() {
+fn accounts_have_encryption_by_default() {
     let (aws, client, ..) = start();
     let asked = || {
         let encrypts = client.ec2("GetEbsEncryptionByDefault", &[]).get("ebsEncryptionByDefault");

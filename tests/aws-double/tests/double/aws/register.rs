@@ -1,4 +1,4 @@
-//! RegisterImage refuses what that of AWS refuses.
+//! RegisterImage has the rules of AWS.
 
 use amistore_aws_double::aws::{Image, Snapshot, TestAws};
 
@@ -17,8 +17,8 @@ fn start() -> Case {
 }
 
 impl Case {
-    /// Registers a good image with these parameters instead of or besides its own; those without a
-    /// value are left out.
+    /// Registers a valid image with these parameters instead of or besides its own; parameters
+    /// without a value are left out.
     fn register(&self, changes: &[(&str, &str)]) -> Answer {
         let mut parameters = vec![
             ("Name", "image"),
@@ -33,7 +33,7 @@ impl Case {
         self.client.ec2("RegisterImage", &parameters)
     }
 
-    /// The code of the error; empty if there is none, and the image is gone again.
+    /// The code of the error; empty for a success, after which the image is deregistered.
     fn code(&self, changes: &[(&str, &str)]) -> String {
         let answer = self.register(changes);
         self.aws.images().iter().for_each(|image| self.aws.remove_image(&image.id));
@@ -44,7 +44,7 @@ impl Case {
 const EBS: &str = "BlockDeviceMapping.1.Ebs";
 
 #[test]
-fn what_is_left_out_is_filled_in_as_aws_does() {
+fn register_image_fills_in_the_defaults_of_aws() {
     let case = start();
     let answer = case.register(&[("Architecture", ""), ("VirtualizationType", "")]);
     let image = case.aws.image(&answer.get("imageId").expect("an id")).expect("an image");
@@ -66,7 +66,7 @@ fn what_is_left_out_is_filled_in_as_aws_does() {
 }
 
 #[test]
-fn names_and_texts() {
+fn register_image_checks_names_and_texts() {
     let case = start();
     let long = "x".repeat(256);
     for (name, code) in [
@@ -95,7 +95,7 @@ fn names_and_texts() {
 }
 
 #[test]
-fn features_that_exclude_each_other() {
+fn register_image_refuses_incompatible_features() {
     let case = start();
     let data = "x".repeat(64_001);
     for (changes, code) in [
@@ -159,7 +159,7 @@ fn volumes_have_the_limits_of_their_type() {
 }
 
 #[test]
-fn snapshots_have_to_be_there_and_ready() {
+fn register_image_needs_completed_snapshots() {
     let case = start();
     let snapshot = format!("{EBS}.SnapshotId");
     let with = |id: &str| case.code(&[(&snapshot, id)]);
@@ -195,7 +195,7 @@ fn snapshots_have_to_be_there_and_ready() {
 }
 
 #[test]
-fn only_the_image_is_tagged() {
+fn register_image_tags_only_the_image() {
     let case = start();
     let with = |kind: &'static str, key: &'static str| {
         let name = "TagSpecification.1.Tag.1.Key";
@@ -212,7 +212,7 @@ fn only_the_image_is_tagged() {
     let id = case.register(&[]).get("imageId").expect("an id");
     let shown = || case.client.ec2("DescribeImages", &[("ImageId.1", &id)]).outcome().1;
     assert_eq!([shown(), shown()], ["InvalidAMIID.NotFound", ""]);
-    case.aws.change_image(&id, |image| *image = Image { unseen: 1, ..image.clone() });
+    case.aws.change_image(&id, |image| *image = Image { visible_after: 1, ..image.clone() });
     assert_eq!(
         case.client.ec2("CreateTags", &[("ResourceId.1", &id), ("Tag.1.Key", "a")]).outcome().1,
         "InvalidAMIID.NotFound"

@@ -18,7 +18,7 @@ fn shown(tags: &Tags) -> String {
 }
 
 #[test]
-fn tags_come_and_go() {
+fn tags_are_created_and_deleted() {
     let (aws, client, image, snapshot) = start();
     let both = [("ResourceId.1", image.as_str()), ("ResourceId.2", snapshot.as_str())];
     let with = |action: &str, more: &[(&str, &str)]| {
@@ -85,7 +85,7 @@ fn tags_come_and_go() {
 }
 
 #[test]
-fn fifty_are_enough() {
+fn a_resource_has_at_most_50_tags() {
     let (aws, client, image, _) = start();
     for number in 0..50 {
         aws.change_image(&image, |image| {

@@ -1,4 +1,4 @@
-//! Images are stored and restored by AWS itself.
+//! Store and restore tasks of AWS itself.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use amistore_aws_double::s3::{BucketOptions, ObjectOptions, TestS3};
 
 use super::client::{Client, block, outcome};
 
-/// A Region with a bucket, and an image in it.
+/// A Region with a bucket and an image.
 fn start() -> (TestS3, TestAws, Client, String) {
     let s3 = TestS3::start();
     s3.create_bucket("images");
@@ -29,7 +29,7 @@ fn store(client: &Client, image: &str, bucket: &str) -> String {
     answer.get("objectKey").unwrap_or_else(|| answer.outcome().1)
 }
 
-/// Looks until the newest task of the image has ended.
+/// Polls until the newest task of the image has ended.
 fn wait(client: &Client, image: &str) -> String {
     loop {
         let answer = client.ec2("DescribeStoreImageTasks", &[("ImageId.1", image)]);
@@ -146,7 +146,7 @@ fn an_image_is_stored_and_restored_in_another_partition() {
 }
 
 #[test]
-fn what_cannot_be_stored_is_refused() {
+fn create_store_image_task_refuses_unsuitable_images() {
     let (s3, aws, client, image) = start();
     let snapshot = aws.snapshots().remove(0).id;
     let with = |image: Image| store(&client, &aws.add_image(image), "images");
@@ -191,7 +191,7 @@ fn what_cannot_be_stored_is_refused() {
 }
 
 #[test]
-fn tasks_are_told_for_a_month() {
+fn store_tasks_are_listed_for_a_month() {
     let (s3, aws, client, image) = start();
     s3.create_bucket("more");
     assert_eq!(store(&client, &image, "images"), format!("{image}.bin"));
@@ -200,42 +200,42 @@ fn tasks_are_told_for_a_month() {
     assert_eq!(store(&client, &image, "more"), format!("{image}.bin"));
     assert_eq!(wait(&client, &image), "Failed");
     assert!(s3.keys("more").is_empty());
-    let told = |more: &[(&str, &str)]| client.ec2("DescribeStoreImageTasks", more);
-    assert_eq!(told(&[("ImageId.1", &image)]).all("bucket"), ["more"]);
-    let all = told(&[]);
+    let describe = |more: &[(&str, &str)]| client.ec2("DescribeStoreImageTasks", more);
+    assert_eq!(describe(&[("ImageId.1", &image)]).all("bucket"), ["more"]);
+    let all = describe(&[]);
     assert_eq!(
         (all.all("bucket"), all.get("storeTaskFailureReason")),
         (vec!["more".to_owned(), "images".to_owned()], Some("The disk is on fire.".to_owned()))
     );
     let by = |name: &str, value: &str| {
-        told(&[("Filter.1.Name", name), ("Filter.1.Value.1", value)]).all("bucket")
+        describe(&[("Filter.1.Name", name), ("Filter.1.Value.1", value)]).all("bucket")
     };
     assert_eq!(
         (by("bucket", "images"), by("task-state", "Failed")),
         (vec!["images".to_owned()], vec!["more".to_owned()])
     );
-    let page = told(&[("MaxResults", "1")]);
+    let page = describe(&[("MaxResults", "1")]);
     let token = page.get("nextToken").expect("more");
     assert_eq!(
-        (page.all("bucket"), told(&[("NextToken", &token)]).all("bucket")),
+        (page.all("bucket"), describe(&[("NextToken", &token)]).all("bucket")),
         (vec!["more".to_owned()], vec!["images".to_owned()])
     );
     assert_eq!(
-        told(&[("ImageId.1", &image), ("MaxResults", "5")]).outcome().1,
+        describe(&[("ImageId.1", &image), ("MaxResults", "5")]).outcome().1,
         "InvalidParameterCombination"
     );
-    assert_eq!(told(&[("MaxResults", "201")]).outcome().1, "InvalidParameterValue");
+    assert_eq!(describe(&[("MaxResults", "201")]).outcome().1, "InvalidParameterValue");
     assert!(
-        told(&[("ImageId.1", "ami-0123456789abcdef0")])
+        describe(&[("ImageId.1", "ami-0123456789abcdef0")])
             .text()
             .contains("<storeImageTaskResultSet/>")
     );
     aws.advance(Duration::from_secs(32 * 86_400));
-    assert!(told(&[]).all("bucket").is_empty());
+    assert!(describe(&[]).all("bucket").is_empty());
 }
 
 #[test]
-fn what_is_not_an_image_is_not_restored() {
+fn create_restore_image_task_refuses_other_objects() {
     let (s3, aws, client, image) = start();
     s3.put_object("images", "other.bin", &b"something else"[..], ObjectOptions::default());
     let restore = |key: &str, name: &str| {
@@ -263,7 +263,7 @@ fn what_is_not_an_image_is_not_restored() {
     );
     store(&client, &image, "images");
     assert_eq!(wait(&client, &image), "Completed");
-    // The name is that of the image that was stored, unless another one is said.
+    // The default name is that of the stored image.
     let nameless = || {
         client.ec2(
             "CreateRestoreImageTask",

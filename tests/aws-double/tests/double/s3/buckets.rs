@@ -1,4 +1,4 @@
-//! Buckets, and who may ask.
+//! Buckets, keys and owners.
 
 use amistore_aws_double::s3::{BucketOptions, Limits, ObjectOptions, Quirks, TestS3};
 use aws_sdk_s3::config::{Credentials, Region};
@@ -17,7 +17,7 @@ fn head(client: &Client, bucket: &str) -> Result<Option<String>, Failure> {
 }
 
 #[test]
-fn a_bucket_tells_where_it_is() {
+fn a_bucket_has_a_region() {
     let s3 = TestS3::start();
     let client = Client::new(&s3);
     s3.create_bucket("here");
@@ -56,7 +56,7 @@ fn a_bucket_tells_where_it_is() {
 }
 
 #[test]
-fn buckets_are_made_by_clients_too() {
+fn create_bucket_makes_buckets() {
     let s3 = TestS3::start();
     let client = Client::new(&s3);
     let configuration = CreateBucketConfiguration::builder()
@@ -81,7 +81,7 @@ fn buckets_are_made_by_clients_too() {
 }
 
 #[test]
-fn a_bucket_tells_how_it_is_kept() {
+fn a_bucket_has_versioning_object_lock_and_encryption() {
     let s3 = TestS3::start();
     let client = Client::new(&s3);
     s3.create_bucket("plain");
@@ -109,7 +109,7 @@ fn a_bucket_tells_how_it_is_kept() {
 }
 
 #[test]
-fn a_bucket_tells_whether_it_is_public() {
+fn a_bucket_has_a_public_access_status() {
     let s3 = TestS3::start();
     let client = Client::new(&s3);
     s3.create_bucket("plain");
@@ -181,7 +181,7 @@ fn signatures_are_checked() {
 }
 
 #[test]
-fn somebody_elses_bucket_is_refused_to_who_expects_his_own() {
+fn the_expected_bucket_owner_is_enforced() {
     let s3 = TestS3::start();
     s3.create_bucket_with(
         "theirs",
@@ -207,7 +207,7 @@ fn somebody_elses_bucket_is_refused_to_who_expects_his_own() {
 }
 
 #[test]
-fn lists_come_in_pages() {
+fn list_objects_v2_has_pages() {
     let s3 = TestS3::start();
     s3.create_bucket("images");
     s3.set_limits(Limits { page_size: 2, ..s3.limits() });

@@ -1,4 +1,4 @@
-//! Clients of the server under test: that of AWS, and a socket.
+//! Clients of the server under test: the client of AWS, and a socket.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use tokio::runtime::Runtime;
 
-/// The client of AWS, and the threads it works on.
+/// The client of AWS, and its runtime.
 pub struct Client {
     pub sdk: aws_sdk_s3::Client,
     runtime: Runtime,
@@ -30,7 +30,7 @@ pub fn failure(status: u16, code: &str) -> Failure {
 }
 
 impl Client {
-    /// A client that tries once, and sends the checksums only that it is told to.
+    /// A client without retries and without default checksums.
     pub fn new(server: &TestS3) -> Self {
         Self::with(server, |config| config)
     }
@@ -77,7 +77,7 @@ impl Client {
         })
     }
 
-    /// Waits for something else.
+    /// Waits for any other future.
     pub fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
@@ -87,14 +87,14 @@ impl Client {
             .expect("puts");
     }
 
-    /// All of an object; none if it broke off or is not what its checksum says.
+    /// The bytes of an object; none if the body broke off or its checksum does not match.
     pub fn get(&self, bucket: &str, key: &str) -> Result<Option<Vec<u8>>, Failure> {
         let answer = self.run(self.sdk.get_object().bucket(bucket).key(key).send())?;
         Ok(self.wait(answer.body.collect()).ok().map(|bytes| bytes.to_vec()))
     }
 }
 
-/// Answers that say how it went.
+/// Status and code of an answer.
 pub trait HasStatus {
     fn status(&self) -> u16;
 }
@@ -109,7 +109,7 @@ pub fn body(bytes: &[u8]) -> ByteStream {
     ByteStream::from(bytes.to_vec())
 }
 
-/// Sends a request that nobody signed, and gives everything that comes back.
+/// Sends an unsigned request, and returns the whole answer.
 pub fn raw(
     server: &TestS3,
     method: &str,

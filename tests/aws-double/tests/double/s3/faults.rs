@@ -1,4 +1,4 @@
-//! What goes wrong goes wrong as it was asked, when it was asked, and is over then.
+//! Faults, latency, clock skew and network outages.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ fn next(kind: FaultKind) -> Fault {
 }
 
 #[test]
-fn errors_are_those_of_s3() {
+fn errors_have_the_form_of_s3() {
     let (s3, client) = start();
     let errors = [
         (FaultKind::SlowDown, 503, "SlowDown"),
@@ -60,7 +60,7 @@ fn errors_are_those_of_s3() {
 }
 
 #[test]
-fn faults_meet_the_calls_they_are_made_for() {
+fn faults_match_calls_by_number_operation_and_part() {
     let (s3, client) = start();
     let outcomes = |count: usize| {
         (0..count).map(|_| if get(&client) == Ok(true) { '.' } else { 'x' }).collect::<String>()
@@ -94,7 +94,7 @@ fn faults_meet_the_calls_they_are_made_for() {
 }
 
 #[test]
-fn answers_break_off() {
+fn answers_are_broken_off_by_faults() {
     let (s3, client) = start();
     s3.fail(next(FaultKind::TruncatedBody));
     assert_eq!(client.get("images", "a"), Ok(None));
@@ -109,7 +109,7 @@ fn answers_break_off() {
 }
 
 #[test]
-fn connections_are_reset_before_or_after_the_work() {
+fn connections_are_reset_before_or_after_the_operation() {
     let (s3, client) = start();
     let put = |key: &str| {
         client
@@ -140,7 +140,7 @@ fn connections_are_reset_before_or_after_the_work() {
 }
 
 #[test]
-fn the_answer_of_a_completion_is_lost_or_is_none() {
+fn the_answer_of_a_completion_is_lost_or_an_error() {
     let (s3, client) = start();
     let upload = |key: &str| {
         let id = client
@@ -176,12 +176,12 @@ fn the_answer_of_a_completion_is_lost_or_is_none() {
 }
 
 #[test]
-fn a_bit_that_fell_over_on_the_way_is_seen() {
+fn a_flipped_bit_of_an_upload_is_detected() {
     let (s3, client) = start();
     s3.fail(Fault::new(FaultKind::CorruptUpload, When::Next("PutObject", 1)));
     let put = || client.sdk.put_object().bucket("images").key("b").body(body(b"hello"));
     assert_eq!(client.run(put().send()).map(drop), Err(failure(400, "XAmzContentSHA256Mismatch")));
-    // Where the body is not signed, only a checksum tells.
+    // If the body is not signed, only a checksum detects a flipped bit.
     s3.fail(Fault::new(FaultKind::CorruptUpload, When::Next("PutObject", 1)));
     let unsigned = put().checksum_crc64_nvme("M3eFcAZSQlc=").customize().disable_payload_signing();
     assert_eq!(client.run(unsigned.send()).map(drop), Err(failure(400, "BadDigest")));
@@ -189,7 +189,7 @@ fn a_bit_that_fell_over_on_the_way_is_seen() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_corrected() {
+fn the_client_corrects_its_clock() {
     let (s3, client) = start();
     s3.set_clock_skew(3600);
     let error =
@@ -209,7 +209,7 @@ fn a_clock_that_is_wrong_is_corrected() {
 }
 
 #[test]
-fn latency_is_added() {
+fn latency_delays_requests() {
     let (s3, client) = start();
     s3.set_latency(Duration::from_millis(120));
     let start = Instant::now();
@@ -218,7 +218,7 @@ fn latency_is_added() {
 }
 
 #[test]
-fn the_network_goes_and_comes_back() {
+fn a_network_outage_ends() {
     let (s3, client) = start();
     assert_eq!(get(&client), Ok(true));
     assert_eq!(s3.open_connections(), 1);
@@ -233,7 +233,7 @@ fn the_network_goes_and_comes_back() {
 }
 
 #[test]
-fn nothing_is_left_of_a_server_that_is_dropped() {
+fn a_dropped_server_closes_its_port() {
     let (s3, client) = start();
     s3.fail(next(FaultKind::Hang(Duration::from_secs(60))));
     let timeouts =

@@ -1,4 +1,4 @@
-//! Objects: put, looked at, read, listed, tagged, copied, restored, deleted.
+//! Objects: put, head, get, list, tag, copy, restore, delete.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ fn start() -> (TestS3, Client) {
 }
 
 #[test]
-fn what_is_put_comes_back() {
+fn put_object_and_get_object_agree() {
     let (s3, client) = start();
     let put = client
         .sdk
@@ -55,7 +55,7 @@ fn what_is_put_comes_back() {
         (head.content_length(), head.storage_class()),
         (Some(5), Some(&StorageClass::StandardIa))
     );
-    // What is not ASCII comes back as mail writes it.
+    // Values outside of ASCII come back encoded as in mail headers.
     assert_eq!(
         head.metadata().and_then(|metadata| metadata.get("name")).map(String::as_str),
         Some("=?UTF-8?B?bsOp?=")
@@ -97,7 +97,7 @@ fn ranges_are_answered() {
 }
 
 #[test]
-fn reads_have_conditions() {
+fn reads_check_if_match_and_if_none_match() {
     let (s3, client) = start();
     s3.put_object("images", "a", "hello", ObjectOptions::default());
     let etag = "\"5d41402abc4b2a76b9719d911017c592\"";
@@ -115,7 +115,7 @@ fn reads_have_conditions() {
 }
 
 #[test]
-fn checksums_are_compared_kept_and_told() {
+fn checksums_are_verified_stored_and_returned() {
     let (s3, client) = start();
     let crc = Algorithm::Crc64Nvme.of(b"hello");
     let put = |key: &str| client.sdk.put_object().bucket("images").key(key).body(body(b"hello"));
@@ -161,13 +161,13 @@ fn checksums_are_compared_kept_and_told() {
         let name = algorithm.name();
         let put = computing.sdk.put_object().bucket("images").key(name).body(body(b"hello"));
         computing.run(put.checksum_algorithm(ChecksumAlgorithm::from(name)).send()).expect("puts");
-        let kept =
+        let stored =
             s3.object("images", name).and_then(|object| object.checksum).expect("a checksum");
         assert_eq!(
-            (kept.algorithm, kept.value, kept.kind),
+            (stored.algorithm, stored.value, stored.kind),
             (algorithm, algorithm.of(b"hello"), ChecksumKind::FullObject)
         );
-        // The client compares what it reads.
+        // The client verifies the checksum.
         assert_eq!(client.get("images", name), Ok(Some(b"hello".to_vec())));
     }
     let head = |key: &str, mode: Option<ChecksumMode>| {
@@ -186,7 +186,7 @@ fn checksums_are_compared_kept_and_told() {
 }
 
 #[test]
-fn streams_are_taken_with_their_trailers() {
+fn chunked_uploads_have_trailing_checksums() {
     let s3 = TestS3::start();
     s3.create_bucket("images");
     let client = Client::with(&s3, |config| {
@@ -220,13 +220,13 @@ fn streams_are_taken_with_their_trailers() {
         );
     }
     s3.fail(Fault::new(FaultKind::CorruptUpload, When::Next("PutObject", 1)));
-    // Without TLS the client signs every chunk, and that is what is looked at first.
+    // Without TLS the client signs every chunk, and the signature is checked first.
     assert_eq!(put("b", "CRC64NVME"), Err(failure(403, "SignatureDoesNotMatch")));
     assert!(s3.object("images", "b").is_none());
 }
 
 #[test]
-fn writes_have_conditions() {
+fn writes_check_if_match_and_if_none_match() {
     let (s3, client) = start();
     let put =
         || client.sdk.put_object().bucket("images").key("a").body(body(b"x")).if_none_match("*");
@@ -247,7 +247,7 @@ fn writes_have_conditions() {
 }
 
 #[test]
-fn limits_of_what_is_said_of_an_object_are_kept() {
+fn limits_of_metadata_and_tags_are_enforced() {
     let (s3, client) = start();
     let put = || client.sdk.put_object().bucket("images").key("a").body(body(b"x"));
     assert_eq!(client.run(put().metadata("name", "x".repeat(2044)).send()).map(drop), Ok(()));
@@ -282,7 +282,7 @@ fn limits_of_what_is_said_of_an_object_are_kept() {
 }
 
 #[test]
-fn encryption_is_told_and_hides_the_md5() {
+fn the_etag_of_an_object_with_a_kms_key_is_no_md5() {
     let (s3, client) = start();
     let put = client.sdk.put_object().bucket("images").key("a").body(body(b"hello"));
     let put = put
@@ -296,7 +296,7 @@ fn encryption_is_told_and_hides_the_md5() {
 }
 
 #[test]
-fn tags_are_changed_afterwards() {
+fn put_object_tagging_replaces_tags() {
     let (s3, client) = start();
     client.put("images", "a", b"x");
     let tagging = Tagging::builder()
@@ -316,7 +316,7 @@ fn tags_are_changed_afterwards() {
 }
 
 #[test]
-fn archived_objects_are_read_when_they_are_restored() {
+fn archived_objects_are_readable_after_a_restore() {
     let (s3, client) = start();
     s3.set_limits(Limits { restore_delay: 2, ..s3.limits() });
     s3.put_object("images", "a", "hello", ObjectOptions::default());
@@ -360,7 +360,7 @@ fn archived_objects_are_read_when_they_are_restored() {
 }
 
 #[test]
-fn versions_are_kept_where_they_are_to_be() {
+fn versioned_buckets_keep_old_versions() {
     let s3 = TestS3::start();
     s3.create_bucket_with("images", BucketOptions { versioning: true, ..BucketOptions::default() });
     let client = Client::new(&s3);
@@ -385,7 +385,7 @@ fn versions_are_kept_where_they_are_to_be() {
         .run(client.sdk.delete_object().bucket("images").key("a").version_id(marker).send())
         .expect("deletes");
     assert_eq!(client.get("images", "a"), Ok(Some(b"two".to_vec())));
-    // In a bucket without versions nothing remains.
+    // A bucket without versioning has no object left.
     s3.create_bucket("plain");
     client.put("plain", "a", b"x");
     client.run(client.sdk.delete_object().bucket("plain").key("a").send()).expect("deletes");
@@ -393,7 +393,7 @@ fn versions_are_kept_where_they_are_to_be() {
 }
 
 #[test]
-fn locked_versions_stay() {
+fn locked_versions_cannot_be_deleted() {
     let s3 = TestS3::start();
     s3.create_bucket_with(
         "locked",
@@ -441,7 +441,7 @@ fn locked_versions_stay() {
 }
 
 #[test]
-fn objects_are_copied_with_or_without_what_is_said_of_them() {
+fn copy_object_copies_or_replaces_attributes() {
     let (s3, client) = start();
     let tags = BTreeMap::from([("t".to_owned(), "1".to_owned())]);
     let attributes = Attributes {

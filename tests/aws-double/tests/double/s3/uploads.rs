@@ -1,11 +1,11 @@
-//! Uploads in parts: from the first part to the object, and everything that may not be.
+//! Multipart uploads: parts, lists, completion, checksums, conflicts.
 
 use amistore_aws_double::s3::{
     Algorithm, ChecksumKind, Fault, FaultKind, Limits, ObjectOptions, Quirks, TestS3, When,
 };
 use aws_sdk_s3::operation::complete_multipart_upload::CompleteMultipartUploadOutput;
-use aws_sdk_s3::operation::complete_multipart_upload::builders::CompleteMultipartUploadFluentBuilder;
-use aws_sdk_s3::operation::create_multipart_upload::builders::CreateMultipartUploadFluentBuilder;
+use aws_sdk_s3::operation::complete_multipart_upload::builders as complete_upload;
+use aws_sdk_s3::operation::create_multipart_upload::builders as create_upload;
 use aws_sdk_s3::operation::upload_part::UploadPartOutput;
 use aws_sdk_s3::operation::upload_part::builders::UploadPartFluentBuilder;
 use aws_sdk_s3::types::{
@@ -15,7 +15,10 @@ use aws_sdk_s3::types::{
 
 use super::client::{Client, Failure, body, failure};
 
-/// A server that takes parts of any size, and a client that uploads to `images/a`.
+type Create = create_upload::CreateMultipartUploadFluentBuilder;
+type Complete = complete_upload::CompleteMultipartUploadFluentBuilder;
+
+/// A server without a minimum part size, and a client that uploads to `images/a`.
 struct Rig {
     s3: TestS3,
     client: Client,
@@ -30,17 +33,14 @@ impl Rig {
         Self { s3, client }
     }
 
-    fn create(
-        &self,
-        change: impl FnOnce(CreateMultipartUploadFluentBuilder) -> CreateMultipartUploadFluentBuilder,
-    ) -> Result<String, Failure> {
+    fn create(&self, change: impl FnOnce(Create) -> Create) -> Result<String, Failure> {
         let create = change(self.client.sdk.create_multipart_upload().bucket("images").key("a"));
         Ok(self.client.run(create.send())?.upload_id().expect("an id").to_owned())
     }
 
     /// An upload whose checksum is made of all bytes by CRC-64/NVME.
     fn full(&self) -> String {
-        let full = |create: CreateMultipartUploadFluentBuilder| {
+        let full = |create: Create| {
             create
                 .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
                 .checksum_type(ChecksumType::FullObject)
@@ -64,7 +64,7 @@ impl Rig {
         Ok(CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag).build())
     }
 
-    fn complete(&self, id: &str, parts: &[CompletedPart]) -> CompleteMultipartUploadFluentBuilder {
+    fn complete(&self, id: &str, parts: &[CompletedPart]) -> Complete {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts.to_vec())).build();
         self.client
             .sdk
@@ -75,14 +75,11 @@ impl Rig {
             .multipart_upload(parts)
     }
 
-    fn completed(
-        &self,
-        complete: CompleteMultipartUploadFluentBuilder,
-    ) -> Result<CompleteMultipartUploadOutput, Failure> {
+    fn completed(&self, complete: Complete) -> Result<CompleteMultipartUploadOutput, Failure> {
         self.client.run(complete.send())
     }
 
-    fn outcome(&self, complete: CompleteMultipartUploadFluentBuilder) -> Result<(), Failure> {
+    fn outcome(&self, complete: Complete) -> Result<(), Failure> {
         self.completed(complete).map(drop)
     }
 }
@@ -96,7 +93,7 @@ fn changed(part: &CompletedPart, change: impl FnOnce(&mut CompletedPart)) -> Com
 #[test]
 fn an_object_appears_when_its_upload_is_completed() {
     let rig = Rig::new();
-    let described = |create: CreateMultipartUploadFluentBuilder| {
+    let described = |create: Create| {
         create
             .metadata("n", "1")
             .tagging("t=2")
@@ -120,7 +117,7 @@ fn an_object_appears_when_its_upload_is_completed() {
         [(1, 3), (3, 2)]
     );
 
-    // The first part was sent twice: what was there is not there any more.
+    // The second upload of part 1 replaces the first.
     assert_eq!(rig.outcome(rig.complete(&id, &parts)), Err(failure(400, "InvalidPart")));
     let parts = [again, parts[1].clone()];
     let answer = rig.completed(rig.complete(&id, &parts)).expect("completes");
@@ -134,7 +131,7 @@ fn an_object_appears_when_its_upload_is_completed() {
         ("1", Some("x/y"))
     );
     assert_eq!(object.storage_class.as_deref(), Some("GLACIER_IR"));
-    // Nobody said which checksum: S3 makes its own.
+    // Without a named algorithm S3 makes a checksum by default.
     assert_eq!(
         object.checksum.as_ref().map(|checksum| checksum.value.clone()),
         Some(Algorithm::Crc64Nvme.of(b"hello"))
@@ -145,7 +142,7 @@ fn an_object_appears_when_its_upload_is_completed() {
 }
 
 #[test]
-fn the_etag_is_that_of_aws() {
+fn the_etag_of_an_upload_is_that_of_aws() {
     let rig = Rig::new();
     let id = rig.create(|create| create).expect("creates");
     let parts = [
@@ -250,7 +247,7 @@ fn uploads_are_listed_in_pages_until_they_are_aborted() {
 }
 
 #[test]
-fn parts_are_taken_for_what_they_are() {
+fn complete_multipart_upload_checks_the_listed_parts() {
     let rig = Rig::new();
     rig.s3.set_min_part_size(3);
     rig.s3.set_limits(Limits { max_parts: 20, ..rig.s3.limits() });
@@ -277,13 +274,13 @@ fn parts_are_taken_for_what_they_are() {
         Err(failure(400, "InvalidPart"))
     );
     assert_eq!(complete(&[one.clone(), two, three]), Err(failure(400, "EntityTooSmall")));
-    // With a checksum that was agreed on, numbers follow each other.
+    // With a checksum algorithm, part numbers must be consecutive.
     assert_eq!(complete(&[one.clone(), last]), Err(failure(400, "InvalidPartOrder")));
     assert_eq!(complete(&[one, part(2, b"f")]), Ok(()));
 }
 
 #[test]
-fn the_whole_is_compared_with_what_the_client_says() {
+fn complete_multipart_upload_checks_size_and_checksum() {
     let rig = Rig::new();
     let id = rig.full();
     let bad = rig.part(&id, 1, b"abc").checksum_crc64_nvme(Algorithm::Crc64Nvme.of(b"abd"));
@@ -442,7 +439,7 @@ fn parts_are_copied_from_other_objects() {
 }
 
 #[test]
-fn a_part_that_somebody_changed_is_seen() {
+fn a_changed_part_is_detected() {
     let rig = Rig::new();
     let id = rig.full();
     let part = rig.upload(&id, 1, b"abc").expect("uploads");
@@ -470,7 +467,7 @@ fn a_part_that_somebody_changed_is_seen() {
 }
 
 #[test]
-fn an_upload_that_met_another_write_is_lost() {
+fn an_upload_that_conflicted_cannot_be_completed() {
     let rig = Rig::new();
     let id = rig.full();
     let parts = [rig.upload(&id, 1, b"abc").expect("uploads")];
@@ -485,7 +482,7 @@ fn an_upload_that_met_another_write_is_lost() {
 }
 
 #[test]
-fn an_upload_can_vanish() {
+fn an_upload_can_be_dropped() {
     let rig = Rig::new();
     let id = rig.full();
     rig.s3.fail(Fault::new(FaultKind::NoSuchUpload, When::NextPart(2, 1)));
@@ -513,7 +510,7 @@ fn other_servers_refuse_or_forget_checksums() {
 }
 
 #[test]
-fn encryption_is_that_of_the_upload() {
+fn an_object_has_the_encryption_of_its_upload() {
     let rig = Rig::new();
     let id = rig
         .create(|create| create.server_side_encryption(ServerSideEncryption::AwsKms))

@@ -1,4 +1,4 @@
-//! What the admin interface is told, in JSON: snapshots, images, faults and settings.
+//! Request bodies of the admin interface in JSON: snapshots, images, faults and settings.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,47 +9,47 @@ use amistore_aws_double::aws::{
 };
 use serde_json::Value;
 
-/// The number of this name, if there is one.
-fn number(order: &Value, name: &str) -> Result<Option<u64>, String> {
-    match &order[name] {
+/// The number in a field, if there is one.
+fn number(body: &Value, name: &str) -> Result<Option<u64>, String> {
+    match &body[name] {
         Value::Null => Ok(None),
         value => value.as_u64().map(Some).ok_or_else(|| format!("{name} is not a number.")),
     }
 }
 
-fn index(order: &Value, name: &str) -> Result<Option<u32>, String> {
-    number(order, name)?
+fn index(body: &Value, name: &str) -> Result<Option<u32>, String> {
+    number(body, name)?
         .map(|number| u32::try_from(number).map_err(|_| format!("{name} is too large.")))
         .transpose()
 }
 
-fn text(order: &Value, name: &str) -> Option<String> {
-    order[name].as_str().map(str::to_owned)
+fn text(body: &Value, name: &str) -> Option<String> {
+    body[name].as_str().map(str::to_owned)
 }
 
-fn pattern(order: &Value) -> Result<Content, String> {
-    let random = number(order, "random")?.unwrap_or(100).min(100) as u8;
-    Ok(Content::Made(Pattern { seed: number(order, "seed")?.unwrap_or(0), random }))
+fn pattern(body: &Value) -> Result<Content, String> {
+    let random = number(body, "random")?.unwrap_or(100).min(100) as u8;
+    Ok(Content::Made(Pattern { seed: number(body, "seed")?.unwrap_or(0), random }))
 }
 
-pub fn snapshot(order: &Value) -> Result<Snapshot, String> {
-    let size = number(order, "size_gib")?.ok_or("size_gib is missing.")?;
+pub fn snapshot(body: &Value) -> Result<Snapshot, String> {
+    let size = number(body, "size_gib")?.ok_or("size_gib is missing.")?;
     let mut snapshot = Snapshot::new(size);
-    let or_empty = |name: &str| text(order, name).unwrap_or_default();
+    let or_empty = |name: &str| text(body, name).unwrap_or_default();
     snapshot.id = or_empty("id");
     snapshot.owner = or_empty("owner");
     snapshot.description = or_empty("description");
     snapshot.extra_xml = or_empty("extra_xml");
-    snapshot.state = text(order, "state").unwrap_or(snapshot.state);
-    snapshot.tier = text(order, "tier").unwrap_or(snapshot.tier);
-    snapshot.kms_key_id = text(order, "kms_key_id");
-    snapshot.encrypted = order["encrypted"] == true || snapshot.kms_key_id.is_some();
-    snapshot.parent = text(order, "parent");
-    if order["tags"].is_object() {
-        snapshot.tags = serde_json::from_value(order["tags"].clone())
+    snapshot.state = text(body, "state").unwrap_or(snapshot.state);
+    snapshot.tier = text(body, "tier").unwrap_or(snapshot.tier);
+    snapshot.kms_key_id = text(body, "kms_key_id");
+    snapshot.encrypted = body["encrypted"] == true || snapshot.kms_key_id.is_some();
+    snapshot.parent = text(body, "parent");
+    if body["tags"].is_object() {
+        snapshot.tags = serde_json::from_value(body["tags"].clone())
             .map_err(|cause| format!("tags: {cause}"))?;
     }
-    for block in order["blocks"].as_array().into_iter().flatten() {
+    for block in body["blocks"].as_array().into_iter().flatten() {
         let content = match (block["text"].as_str(), &block["made"]) {
             (Some(text), _) => Content::bytes(text),
             (None, made) if made.is_object() => pattern(made)?,
@@ -57,18 +57,18 @@ pub fn snapshot(order: &Value) -> Result<Snapshot, String> {
         };
         snapshot.blocks.insert(index(block, "index")?.ok_or("A block has no index.")?, content);
     }
-    if let Some(path) = text(order, "raw") {
-        read_raw(&mut snapshot, &path, order["zeros"] == true)
+    if let Some(path) = text(body, "raw") {
+        read_raw(&mut snapshot, &path, body["zeros"] == true)
             .map_err(|cause| format!("{path}: {cause}"))?;
     }
-    if order["pattern"].is_object() {
-        let order = &order["pattern"];
+    if body["pattern"].is_object() {
+        let body = &body["pattern"];
         let (first, step) = (
-            index(order, "first")?.unwrap_or(0),
-            number(order, "step")?.unwrap_or(1).max(1) as usize,
+            index(body, "first")?.unwrap_or(0),
+            number(body, "step")?.unwrap_or(1).max(1) as usize,
         );
-        let count = number(order, "count")?.ok_or("The count of the pattern is missing.")? as usize;
-        let content = pattern(order)?;
+        let count = number(body, "count")?.ok_or("The count of the pattern is missing.")? as usize;
+        let content = pattern(body)?;
         snapshot
             .blocks
             .extend((first..).step_by(step).take(count).map(|index| (index, content.clone())));
@@ -97,26 +97,26 @@ fn read_raw(snapshot: &mut Snapshot, path: &str, zeros: bool) -> std::io::Result
     Ok(())
 }
 
-pub fn image(mut order: Value) -> Result<Image, String> {
-    match text(&order, "snapshot") {
-        None => serde_json::from_value(order).map_err(|cause| cause.to_string()),
+pub fn image(mut body: Value) -> Result<Image, String> {
+    match text(&body, "snapshot") {
+        None => serde_json::from_value(body).map_err(|cause| cause.to_string()),
         Some(root) => {
-            let plain = Image::new(&text(&order, "name").unwrap_or_default(), &root);
-            order["mappings"] =
+            let plain = Image::new(&text(&body, "name").unwrap_or_default(), &root);
+            body["mappings"] =
                 serde_json::to_value(plain.mappings).map_err(|cause| cause.to_string())?;
-            serde_json::from_value(order).map_err(|cause| cause.to_string())
+            serde_json::from_value(body).map_err(|cause| cause.to_string())
         }
     }
 }
 
-pub fn fault(order: &Value) -> Result<Fault, String> {
-    let time = Duration::from_millis(number(order, "ms")?.unwrap_or(1000));
-    let status = number(order, "status")?.unwrap_or(500) as u16;
-    let code = text(order, "code").unwrap_or_else(|| "InternalServerException".to_owned());
-    let name = text(order, "kind").ok_or("kind is missing.")?;
+pub fn fault(body: &Value) -> Result<Fault, String> {
+    let time = Duration::from_millis(number(body, "ms")?.unwrap_or(1000));
+    let status = number(body, "status")?.unwrap_or(500) as u16;
+    let code = text(body, "code").unwrap_or_else(|| "InternalServerException".to_owned());
+    let name = text(body, "kind").ok_or("kind is missing.")?;
     let kind = match name.as_str() {
         "Error" => {
-            FaultKind::Error { status, code, reason: text(order, "reason").unwrap_or_default() }
+            FaultKind::Error { status, code, reason: text(body, "reason").unwrap_or_default() }
         }
         "ErrorAfter" => FaultKind::ErrorAfter { status, code },
         "BlockNotRead" => FaultKind::BlockNotRead,
@@ -139,31 +139,31 @@ pub fn fault(order: &Value) -> Result<Fault, String> {
         "Vanish" => FaultKind::Vanish,
         other => return Err(format!("There is no kind {other}.")),
     };
-    let mut fault = Fault::on(order["operation"].as_str().unwrap_or("*"), kind);
+    let mut fault = Fault::on(body["operation"].as_str().unwrap_or("*"), kind);
     for (name, with) in [
         ("nth", Fault::nth as fn(Fault, u64) -> Fault),
         ("times", Fault::times),
         ("every", Fault::every),
     ] {
-        if let Some(count) = number(order, name)?.filter(|count| *count > 0) {
+        if let Some(count) = number(body, name)?.filter(|count| *count > 0) {
             fault = with(fault, count);
         }
     }
-    if order["always"] == true {
+    if body["always"] == true {
         fault = fault.always();
     }
-    if let Some(id) = order["snapshot"].as_str() {
+    if let Some(id) = body["snapshot"].as_str() {
         fault = fault.snapshot(id);
     }
-    Ok(match index(order, "block")? {
+    Ok(match index(body, "block")? {
         Some(index) => fault.block(index),
         None => fault,
     })
 }
 
-/// Changes settings: all that are named, or none if one of them is wrong.
-pub fn settings(aws: &TestAws, order: &Value) -> Result<(), String> {
-    let fields = order.as_object().ok_or("Settings are an object.")?;
+/// Changes all named settings, or none if one of them is wrong.
+pub fn settings(aws: &TestAws, body: &Value) -> Result<(), String> {
+    let fields = body.as_object().ok_or("Settings are an object.")?;
     let mut keep_calls = None;
     let mut outcome = Ok(());
     aws.set(|settings| {
@@ -186,7 +186,7 @@ pub fn settings(aws: &TestAws, order: &Value) -> Result<(), String> {
     outcome
 }
 
-/// Sets one of them; none if there is no such setting, or it cannot be this.
+/// Changes one setting; none if there is no such setting, or the value does not fit.
 fn change(settings: &mut Settings, name: &str, value: &Value) -> Option<()> {
     let count = || value.as_u64().and_then(|count| u32::try_from(count).ok());
     let limit = || {

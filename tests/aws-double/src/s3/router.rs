@@ -1,5 +1,5 @@
-//! What stands in front of the protocol: finds out what a request is, logs it, lets it go wrong as
-//! was asked, and judges its date.
+//! Takes each request before the protocol: finds its operation, logs it, injects faults, and checks
+//! its date.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -22,15 +22,15 @@ use super::{Shared, auth, checksum};
 const MAX_SKEW: Duration = Duration::from_secs(900);
 /// Bytes of all headers of a write.
 const MAX_HEADERS: usize = 8 << 10;
-/// How long a broken answer waits before it breaks, so that what was sent before leaves.
+/// Time before a broken answer breaks off, so that the bytes before it are sent.
 const LINGER: Duration = Duration::from_millis(30);
 
-/// Put into the extensions of an answer whose status is not the usual one of its operation.
+/// Extension of an answer whose status is not the usual one of its operation.
 #[derive(Clone)]
 pub struct Status(pub StatusCode);
 
-/// Put into the extensions of a request: what the log says it is. Whoever routes it has to be of
-/// the same opinion.
+/// Extension of a request: its operation in the log. `auth` checks that the protocol routes it to
+/// the same operation.
 #[derive(Clone)]
 pub struct Operation(pub &'static str);
 
@@ -47,7 +47,7 @@ pub async fn answer(
     let (mut parts, body) = request.into_parts();
     let call = describe(&parts);
     parts.extensions.insert(Operation(call.operation));
-    let (log, fault) = shared.ledger().begin(call);
+    let (log, fault) = shared.log().begin(call);
     let latency = shared.world().latency;
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
@@ -66,7 +66,7 @@ pub async fn answer(
         body = corrupted(&parts.headers, &body);
     }
     let refusal = fault
-        .and_then(|fault| refused_by(fault, &shared, &log))
+        .and_then(|fault| error_of(fault, &shared, &log))
         .or_else(|| refused(&shared, &parts, &body));
     let mut answer = match refusal {
         Some(refusal) => refusal,
@@ -93,7 +93,7 @@ pub async fn answer(
     })
 }
 
-/// Lets the protocol do its work, and waits for all of the answer.
+/// Hands a request to the protocol, and collects the whole answer.
 async fn served(service: &S3Service, parts: Parts, body: Bytes) -> io::Result<Plain> {
     let request = HttpRequest::from_parts(parts, Body::from(body));
     let answer =
@@ -106,7 +106,8 @@ async fn served(service: &S3Service, parts: Parts, body: Bytes) -> io::Result<Pl
     Ok(Response::from_parts(parts, body))
 }
 
-/// What every answer of S3 has: the ids of the request, a date, and in errors the ids again.
+/// Adds the headers of every answer of S3: request ids and a date; in errors the ids stand also in
+/// the body.
 fn decorate(answer: &mut Plain, shared: &Shared, log: &Log) {
     let mut log = log.lock().expect("no panic");
     log.status = answer.status().as_u16();
@@ -135,7 +136,7 @@ fn http_date(time: SystemTime) -> HeaderValue {
     HeaderValue::from_bytes(&text).expect("a date is a header value")
 }
 
-/// Refuses what AWS refuses before it looks at the operation, and s3s does not.
+/// Refuses requests that AWS refuses before the operation, and s3s does not.
 fn refused(shared: &Shared, parts: &Parts, body: &Bytes) -> Option<Plain> {
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(date) = header("x-amz-date").and_then(parse_amz_date) {
@@ -180,15 +181,15 @@ fn parse_amz_date(text: &str) -> Option<SystemTime> {
     let (hour, minute, second) = (part(9..11)?, part(11..13)?, part(13..15)?);
     let text = format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z");
     let time = Timestamp::parse(TimestampFormat::DateTime, &text).ok()?;
-    // The only way out of a `Timestamp` that needs no other crate is through its text.
+    // A `Timestamp` converts without another crate only by its text.
     let mut seconds = Vec::new();
     time.format(TimestampFormat::EpochSeconds, &mut seconds).ok()?;
     let seconds: f64 = String::from_utf8(seconds).ok()?.parse().ok()?;
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds))
 }
 
-/// The answer of a fault that is an answer.
-fn refused_by(fault: FaultKind, shared: &Shared, log: &Log) -> Option<Plain> {
+/// The error answer of a fault, if it has one.
+fn error_of(fault: FaultKind, shared: &Shared, log: &Log) -> Option<Plain> {
     let call = log.lock().expect("no panic").clone();
     Some(match fault {
         FaultKind::SlowDown => {
@@ -204,7 +205,8 @@ fn refused_by(fault: FaultKind, shared: &Shared, log: &Log) -> Option<Plain> {
             plain(StatusCode::BAD_GATEWAY, "<html><body><h1>502 Bad Gateway</h1></body></html>")
         }
         FaultKind::RequestTimeout => {
-            let message = "Your socket connection to the server was not read from or written to within the timeout period.";
+            let message = "Your socket connection to the server was not read from or written to \
+                           within the timeout period.";
             error(StatusCode::BAD_REQUEST, "RequestTimeout", message)
         }
         FaultKind::ExpiredToken => {
@@ -246,7 +248,8 @@ fn error(status: StatusCode, code: &str, message: &str) -> Plain {
     plain(
         status,
         &format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+             <Error><Code>{code}</Code><Message>{message}</Message></Error>"
         ),
     )
 }
@@ -278,7 +281,7 @@ fn flipped(bytes: &Bytes, at: usize) -> Bytes {
     bytes.into()
 }
 
-/// What a request is, as far as its head tells.
+/// The call that the head of a request describes.
 fn describe(parts: &Parts) -> Call {
     let path = parts.uri.path().trim_start_matches('/');
     let (bucket, key) = path.split_once('/').unwrap_or((path, ""));

@@ -1,4 +1,4 @@
-//! What tests put in and look at, past the protocols.
+//! Functions with which tests add, change and read resources without a request.
 
 use std::time::SystemTime;
 
@@ -7,8 +7,7 @@ use super::model::{Image, Snapshot};
 use super::{Content, StoreTask, TestAws};
 
 impl TestAws {
-    /// Adds a snapshot as it is; an id and an owner are filled in where there are none. Gives the
-    /// id.
+    /// Adds a snapshot and returns its id. A missing id and owner are filled in.
     pub fn add_snapshot(&self, mut snapshot: Snapshot) -> String {
         let mut world = self.shared.world();
         if snapshot.id.is_empty() {
@@ -25,7 +24,7 @@ impl TestAws {
         id
     }
 
-    /// A completed snapshot of so many GiB with these blocks.
+    /// Adds a completed snapshot of `volume_size` GiB and returns its id.
     pub fn snapshot_of(
         &self,
         volume_size: u64,
@@ -34,8 +33,8 @@ impl TestAws {
         self.add_snapshot(Snapshot::new(volume_size).with(blocks))
     }
 
-    /// Adds an image as it is. An id, an owner and a date are filled in where there are none, and
-    /// so is what mappings take from their snapshots. Gives the id.
+    /// Adds an image and returns its id. A missing id, owner and date are filled in, and so are the
+    /// fields that mappings take from their snapshots.
     pub fn add_image(&self, mut image: Image) -> String {
         let mut world = self.shared.world();
         if image.id.is_empty() {
@@ -84,17 +83,17 @@ impl TestAws {
         self.shared.world().images.values().cloned().collect()
     }
 
-    /// Changes a snapshot behind everybody's back.
+    /// Changes a snapshot without a request.
     pub fn change_snapshot(&self, id: &str, change: impl FnOnce(&mut Snapshot)) {
         change(self.shared.world().snapshots.get_mut(id).expect("a snapshot"));
     }
 
-    /// Changes an image behind everybody's back.
+    /// Changes an image without a request.
     pub fn change_image(&self, id: &str, change: impl FnOnce(&mut Image)) {
         change(self.shared.world().images.get_mut(id).expect("an image"));
     }
 
-    /// Removes a snapshot, whoever uses it.
+    /// Removes a snapshot, even if an image uses it.
     pub fn remove_snapshot(&self, id: &str) {
         self.shared.world().snapshots.remove(id).expect("a snapshot");
     }
@@ -108,18 +107,18 @@ impl TestAws {
         self.change_snapshot(id, |snapshot| snapshot.permissions = Default::default());
     }
 
-    /// The block tokens that were given so far are worth nothing.
+    /// Invalidates all block tokens of the snapshot.
     pub fn expire_block_tokens(&self, id: &str) {
         self.change_snapshot(id, |snapshot| snapshot.generation += 1);
     }
 
-    /// The page tokens that were given so far, for lists of this snapshot, are worth nothing.
+    /// Invalidates all page tokens for lists of the snapshot.
     pub fn expire_page_tokens(&self, id: &str) {
         let now = self.shared.world().now();
         self.change_snapshot(id, |snapshot| snapshot.pages_since = now);
     }
 
-    /// What the server's clock shows.
+    /// Time of the server's clock.
     pub fn now(&self) -> SystemTime {
         self.shared.world().now()
     }
@@ -129,7 +128,7 @@ impl TestAws {
         self.shared.world().tasks.clone()
     }
 
-    /// The store task that ends next fails.
+    /// Lets the next store task fail at its end.
     pub fn fail_store(&self, reason: &str) {
         self.shared.world().store_failure = Some(reason.to_owned());
     }

@@ -1,5 +1,5 @@
-//! What every request goes through: it is told apart, logged, let go wrong, believed or not, slowed
-//! down, and answered.
+//! Takes each request: finds its operation, logs it, injects faults and latency, authenticates it,
+//! and routes it to its service.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,18 +20,18 @@ use super::{Shared, auth, ebs, ec2};
 /// The body of an answer, in pieces.
 pub type Body = Vec<Bytes>;
 
-/// How long a broken answer waits before it breaks, so that what was sent before leaves.
+/// Time before a broken answer breaks off, so that the bytes before it are sent.
 const LINGER: Duration = Duration::from_millis(30);
 
-/// Put into the extensions of an answer that is an error.
+/// Extension of an error answer, for the log.
 #[derive(Clone)]
 pub struct ErrorCode(pub String);
 
-/// A request, as far as it could be understood.
-enum Asked {
+/// The service and operation of a request.
+enum Route {
     Ebs(Target),
     Ec2(String),
-    Nothing,
+    Unknown,
 }
 
 /// Answers a request, or ends its connection.
@@ -42,8 +42,8 @@ pub async fn answer(
 ) -> io::Result<Response<Answer>> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
-    // What an EC2 request asks for stands in its body, so that comes first: a call is logged when
-    // all of it is here.
+    // The action of an EC2 request stands in its body, so the body is read first: a call is logged
+    // after it has arrived completely.
     let mut body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let arrived = Instant::now();
     let target = Target::of(&parts);
@@ -51,15 +51,15 @@ pub async fn answer(
         Some(_) => form(parts.uri.query().unwrap_or_default().as_bytes()),
         None => form(&body),
     };
-    let asked = match target {
-        Some(target) => Asked::Ebs(target),
+    let route = match target {
+        Some(target) => Route::Ebs(target),
         None if parts.uri.path() == "/" => {
-            Asked::Ec2(parameters.get("Action").cloned().unwrap_or_default())
+            Route::Ec2(parameters.get("Action").cloned().unwrap_or_default())
         }
-        None => Asked::Nothing,
+        None => Route::Unknown,
     };
-    let call = describe(&parts, &asked, &parameters, &body, connection.number, started);
-    let (log, fault) = shared.ledger().begin(call);
+    let call = describe(&parts, &route, &parameters, &body, connection.number, started);
+    let (log, fault) = shared.log().begin(call);
     match fault {
         Some(FaultKind::Reset) => return Err(connection.cut()),
         Some(FaultKind::Hang(time)) => {
@@ -67,19 +67,19 @@ pub async fn answer(
             return Err(connection.cut());
         }
         Some(FaultKind::CorruptUpload) => body = flipped(&body),
-        Some(FaultKind::Vanish) => vanish(&shared, &log),
+        Some(FaultKind::Vanish) => delete_snapshot(&shared, &log),
         _ => {}
     }
-    let refusal = fault.as_ref().and_then(|fault| refused_by(fault, &shared, &asked));
-    let mut answer = refusal.unwrap_or_else(|| served(&shared, &asked, &parts, &parameters, &body));
+    let failure = fault.as_ref().and_then(|fault| error_of(fault, &shared, &route));
+    let mut answer = failure.unwrap_or_else(|| served(&shared, &route, &parts, &parameters, &body));
     if let Some(fault) = &fault {
-        spoil(fault, &mut answer, &shared, &asked);
+        alter(fault, &mut answer, &shared, &route);
     }
     let (latency, block_latency) = {
         let world = shared.world();
         (world.settings.latency, world.settings.block_latency)
     };
-    let is_block = matches!(&asked, Asked::Ebs(target) if target.block.is_some());
+    let is_block = matches!(&route, Route::Ebs(target) if target.block.is_some());
     let mut until = arrived + if is_block { latency.max(block_latency) } else { latency };
     if let Some(FaultKind::Delay(time)) = fault {
         until += time;
@@ -91,10 +91,10 @@ pub async fn answer(
         return Err(connection.cut());
     }
     finish(&mut answer, &log);
-    shared.ledger().answered(&log);
+    shared.log().answered(&log);
     let counter = Arc::clone(&shared);
     let answer =
-        answer.map(|pieces| Answer::new(pieces, move |sent| counter.ledger().sent(&log, sent)));
+        answer.map(|pieces| Answer::new(pieces, move |sent| counter.log().sent(&log, sent)));
     Ok(match fault {
         Some(FaultKind::Truncated) => answer.map(|body| body.broken(LINGER)),
         Some(FaultKind::Stall(time)) => answer.map(|body| body.broken(time)),
@@ -102,36 +102,37 @@ pub async fn answer(
     })
 }
 
-/// Believes the request or not, and lets its service do the work.
+/// Authenticates a request, and routes it to its service.
 fn served(
     shared: &Shared,
-    asked: &Asked,
+    route: &Route,
     parts: &Parts,
     parameters: &BTreeMap<String, String>,
     body: &Bytes,
 ) -> Response<Body> {
     let mut world = shared.world();
     world.tick();
-    let service = match asked {
-        Asked::Ebs(_) => "ebs",
-        Asked::Ec2(action) if action == ec2::IDENTITY => "sts",
-        Asked::Ec2(_) => "ec2",
-        Asked::Nothing => return plain(StatusCode::NOT_FOUND, ""),
+    let service = match route {
+        Route::Ebs(_) => "ebs",
+        Route::Ec2(action) if action == ec2::IDENTITY => "sts",
+        Route::Ec2(_) => "ec2",
+        Route::Unknown => return plain(StatusCode::NOT_FOUND, ""),
     };
-    // The signature covers the whole body, and to check it takes time: not while others wait for
-    // the lock.
+    // The signature covers the whole body, and its check takes time: without the lock.
     let (keys, region, time) = (world.keys.clone(), world.region.clone(), world.signing_time());
     drop(world);
-    let believed = auth::check(parts, body, &keys, &region, service, time);
+    let authenticated = auth::check(parts, body, &keys, &region, service, time);
     let mut world = shared.world();
-    let access_key = match (believed, asked) {
+    let access_key = match (authenticated, route) {
         (Ok(access_key), _) => access_key,
-        (Err(refusal), Asked::Ebs(_)) => return ebs::Error::unbelieved(&refusal).answer(&world),
-        (Err(refusal), _) => return ec2::Error::unbelieved(&refusal).answer(),
+        (Err(failure), Route::Ebs(_)) => {
+            return ebs::Error::unauthenticated(&failure).answer(&world);
+        }
+        (Err(failure), _) => return ec2::Error::unauthenticated(&failure).answer(),
     };
     let account = keys[&access_key].account.clone();
-    match asked {
-        Asked::Ebs(target) => {
+    match route {
+        Route::Ebs(target) => {
             if let Some(reason) =
                 world.throttled(&account, target.operation, target.snapshot.as_deref())
             {
@@ -154,7 +155,7 @@ fn served(
             drop(world);
             ebs::answer(
                 shared,
-                &ebs::Asked {
+                &ebs::Request {
                     target,
                     account: &account,
                     parameters,
@@ -163,21 +164,21 @@ fn served(
                 },
             )
         }
-        Asked::Ec2(action) if action == ec2::IDENTITY => ec2::identity(&world, &account),
-        Asked::Ec2(action) => {
+        Route::Ec2(action) if action == ec2::IDENTITY => ec2::identity(&world, &account),
+        Route::Ec2(action) => {
             if world.throttled(&account, action, None).is_some() {
                 return ec2::Error::throttled().answer();
             }
             ec2::answer(&mut world, action, &account, &access_key, parameters)
         }
-        Asked::Nothing => plain(StatusCode::NOT_FOUND, ""),
+        Route::Unknown => plain(StatusCode::NOT_FOUND, ""),
     }
 }
 
-/// The answer of a fault that is an answer.
-fn refused_by(fault: &FaultKind, shared: &Shared, asked: &Asked) -> Option<Response<Body>> {
+/// The error answer of a fault, if it has one.
+fn error_of(fault: &FaultKind, shared: &Shared, route: &Route) -> Option<Response<Body>> {
     let world = shared.world();
-    let is_ebs = matches!(asked, Asked::Ebs(_));
+    let is_ebs = matches!(route, Route::Ebs(_));
     let error = |status: u16, code: &str, reason: &str| {
         let message = "This is an error that a test asked for.";
         if is_ebs {
@@ -206,14 +207,14 @@ fn refused_by(fault: &FaultKind, shared: &Shared, asked: &Asked) -> Option<Respo
     })
 }
 
-/// What a fault does to an answer that is there.
-fn spoil(fault: &FaultKind, answer: &mut Response<Body>, shared: &Shared, asked: &Asked) {
+/// Alters an answer as a fault says.
+fn alter(fault: &FaultKind, answer: &mut Response<Body>, shared: &Shared, route: &Route) {
     let is_block = answer.headers().contains_key("x-amz-data-length");
     match fault {
         FaultKind::ErrorAfter { status, code } => {
             let instead =
                 FaultKind::Error { status: *status, code: code.clone(), reason: String::new() };
-            *answer = refused_by(&instead, shared, asked).expect("an error is an answer");
+            *answer = error_of(&instead, shared, route).expect("an error is an answer");
         }
         FaultKind::Garbage => *answer.body_mut() = vec![Bytes::from_static(b"\x00{<garbage")],
         FaultKind::FlipBit => {
@@ -235,7 +236,7 @@ fn spoil(fault: &FaultKind, answer: &mut Response<Body>, shared: &Shared, asked:
     }
 }
 
-fn vanish(shared: &Shared, log: &Log) {
+fn delete_snapshot(shared: &Shared, log: &Log) {
     let snapshot = log.lock().expect("no panic").snapshot.clone();
     snapshot.map(|id| shared.world().snapshots.remove(&id));
 }
@@ -278,22 +279,22 @@ fn flipped(bytes: &Bytes) -> Bytes {
 
 fn describe(
     parts: &Parts,
-    asked: &Asked,
+    route: &Route,
     parameters: &BTreeMap<String, String>,
     body: &Bytes,
     connection: u64,
     started: Instant,
 ) -> Call {
-    let (service, operation, snapshot, block) = match asked {
-        Asked::Ebs(target) => {
+    let (service, operation, snapshot, block) = match route {
+        Route::Ebs(target) => {
             ("ebs", target.operation.to_owned(), target.snapshot.clone(), target.block)
         }
-        Asked::Ec2(action) => {
+        Route::Ec2(action) => {
             let snapshot =
                 parameters.get("SnapshotId").or_else(|| parameters.get("SnapshotId.1")).cloned();
             ("ec2", action.clone(), snapshot, None)
         }
-        Asked::Nothing => ("ec2", "Unknown".to_owned(), None, None),
+        Route::Unknown => ("ec2", "Unknown".to_owned(), None, None),
     };
     Call {
         number: 0,
