@@ -1,5 +1,4 @@
-//! Images in EC2: stored and restored against the local AWS of the tests, by the program and by the
-//! library.
+//! Images in EC2: stored and restored by the library against the local AWS of the tests.
 
 mod bench;
 mod edits;

@@ -1,4 +1,4 @@
-//! The query layer against what AWS's own tools send and read.
+//! The query layer against requests and parsed answers of AWS's own tools.
 
 mod client;
 mod protocol;

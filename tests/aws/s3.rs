@@ -1,10 +1,9 @@
-//! The store in S3, driven against a server in this process: what it promises, what goes wrong,
-//! what is continued.
+//! The store in S3 against a server in this process: conformance, faults, resumption.
 
-mod again;
 mod behaviour;
 mod conformance;
 mod faults;
+mod interrupted_runs;
 mod resume;
+mod segments;
 mod setup;
-mod stretches;

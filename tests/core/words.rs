@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Paths that are not held to the glossary yet. The list only becomes shorter.
-const NOT_YET: [&str; 5] = ["src/cli/", "tests/aws", "tests/cli/", "tests/core/", "tests/support/"];
+const NOT_YET: [&str; 1] = ["src/cli/"];
 
 /// Words with which no line of a doc comment begins.
 const BEGINNINGS: [&str; 6] = ["What ", "The same", "Those ", "Who ", "Whose ", "Whether it "];

@@ -22,40 +22,40 @@ use tempfile::TempDir;
 
 use crate::support::ec2::assert_same;
 
-/// What was said while something was done.
+/// Records warnings, notes and retries.
 #[derive(Default)]
-pub struct Heard(Mutex<Vec<String>>);
+pub struct Recorded(Mutex<Vec<String>>);
 
-impl Heard {
-    /// What was said so far; it is forgotten.
+impl Recorded {
+    /// Returns and removes the recorded lines.
     pub fn take(&self) -> String {
         std::mem::take(&mut *self.0.lock().expect("no panic")).join("\n")
     }
 }
 
-impl Observer for Heard {
+impl Observer for Recorded {
     fn note(&self, event: &Event<'_>) {
-        let said = match event {
+        let text = match event {
             Event::Warning { message } => format!("warning: {message}"),
             Event::Note { message } => format!("note: {message}"),
             Event::Retried { error, .. } => format!("retried: {error:?}"),
             _ => return,
         };
-        self.0.lock().expect("no panic").push(said);
+        self.0.lock().expect("no panic").push(text);
     }
 }
 
-/// A server, and what is needed to talk to it.
+/// A server, and the options of connections to it.
 pub struct Bench {
     pub aws: TestAws,
     pub runtime: Runtime,
-    pub heard: Arc<Heard>,
+    pub recorded: Arc<Recorded>,
     pub directory: TempDir,
-    pub silence: Duration,
+    pub idle_timeout: Duration,
     /// Bytes of memory for data in flight.
     pub memory: u64,
-    /// To make connections takes longer than to use them.
-    pub links: OnceLock<(Ec2Connection, EbsConnection)>,
+    /// Made once: a new connection takes longer than a request.
+    pub connections: OnceLock<(Ec2Connection, EbsConnection)>,
 }
 
 impl Bench {
@@ -65,15 +65,15 @@ impl Bench {
         Self {
             aws,
             runtime,
-            heard: Arc::default(),
+            recorded: Arc::default(),
             directory,
-            silence: Duration::from_millis(500),
+            idle_timeout: Duration::from_millis(500),
             memory: 128 << 20,
-            links: OnceLock::new(),
+            connections: OnceLock::new(),
         }
     }
 
-    /// Waits for nothing that tests need not wait for.
+    /// Options with short waits.
     pub fn options(&self) -> ConnectionOptions {
         ConnectionOptions {
             retry: RetryPolicy {
@@ -81,9 +81,9 @@ impl Bench {
                 base: Duration::from_millis(1),
                 cap: Duration::from_millis(4),
             },
-            idle_timeout: self.silence,
+            idle_timeout: self.idle_timeout,
             bandwidth: None,
-            observer: self.heard.clone(),
+            observer: self.recorded.clone(),
             cancel: Cancel::new(),
         }
     }
@@ -102,8 +102,8 @@ impl Bench {
         }
     }
 
-    fn links(&self) -> &(Ec2Connection, EbsConnection) {
-        self.links.get_or_init(|| {
+    fn connections(&self) -> &(Ec2Connection, EbsConnection) {
+        self.connections.get_or_init(|| {
             let ec2 = Ec2Connection::open(&self.runtime, self.access(), self.options())
                 .expect("a configuration");
             (
@@ -115,11 +115,11 @@ impl Bench {
     }
 
     pub fn ec2(&self) -> Ec2Connection {
-        self.links().0.clone()
+        self.connections().0.clone()
     }
 
     pub fn ebs(&self) -> EbsConnection {
-        self.links().1.clone()
+        self.connections().1.clone()
     }
 
     /// Opens an image, or snapshots, as a source.
@@ -130,16 +130,16 @@ impl Bench {
             &self.ebs(),
             &Quotas::new(&self.aws.region(), Some(100_000)),
             &source,
-            self.heard.as_ref(),
+            self.recorded.as_ref(),
         )
     }
 
     pub fn with_context<T>(&self, work: impl FnOnce(Context<'_>) -> T) -> T {
         let plan = Plan::new(2, self.memory, 1).expect("a plan");
-        work(Context { plan: &plan, observer: self.heard.as_ref(), cancel: &Cancel::new() })
+        work(Context { plan: &plan, observer: self.recorded.as_ref(), cancel: &Cancel::new() })
     }
 
-    /// Stores an image, or snapshots. Gives the archive.
+    /// Stores an image, or snapshots, and returns the archive.
     pub fn store(&self, source: &str) -> Result<Vec<u8>> {
         let image = self.open(source)?;
         let store = MemoryStore::default();
@@ -162,19 +162,19 @@ impl Bench {
         Ok(store.get("a.bin").expect("an archive").to_vec())
     }
 
-    /// The place to restore to, with these wishes.
-    pub fn place(&self, edits: &Edits) -> Ec2Destination {
+    /// A destination with these edits.
+    pub fn destination(&self, edits: &Edits) -> Ec2Destination {
         Ec2Destination::new(Ec2Options {
             ec2: self.ec2(),
             ebs: self.ebs(),
             quotas: Quotas::new(&self.aws.region(), Some(100_000)),
             memory: 8 << 20,
             edits: edits.clone(),
-            observer: self.heard.clone(),
+            observer: self.recorded.clone(),
         })
     }
 
-    /// How work called `name` is remembered.
+    /// The task called `name`.
     pub fn resumption(&self, name: &str) -> Resumption {
         Resumption {
             directory: StateDirectory::new(self.directory.path().join("state")),
@@ -186,28 +186,34 @@ impl Bench {
         }
     }
 
-    /// Restores an archive so that it can be continued under `name`.
+    /// Restores an archive with the task `name`.
     pub fn restore(&self, archive: &[u8], name: &str, edits: &Edits) -> Result<Ec2Restored> {
         let reader = MemoryReader::new("a.bin", archive.to_vec());
         let archive = Archive::open(std::sync::Arc::new(reader))?;
-        let place = self.place(edits);
+        let destination = self.destination(edits);
         let settings = edits.about_snapshots();
         self.with_context(|context| {
-            ops::restore_resumable(&archive, &place, &[&settings], &self.resumption(name), context)
+            ops::restore_resumable(
+                &archive,
+                &destination,
+                &[&settings],
+                &self.resumption(name),
+                context,
+            )
         })?;
-        Ok(place.restored().expect("a result"))
+        Ok(destination.restored().expect("a result"))
     }
 
     /// Restores an archive front to back.
     pub fn restore_stream(&self, archive: &[u8], edits: &Edits) -> Result<Ec2Restored> {
-        let place = self.place(edits);
+        let destination = self.destination(edits);
         self.with_context(|context| {
-            ops::restore_stream(archive, |document| place.begin(document, None), context)
+            ops::restore_stream(archive, |document| destination.begin(document, None), context)
         })?;
-        Ok(place.restored().expect("a result"))
+        Ok(destination.restored().expect("a result"))
     }
 
-    /// Unfinished work that is remembered.
+    /// Number of unfinished tasks.
     pub fn tasks(&self) -> usize {
         ops::describe_tasks(&StateDirectory::new(self.directory.path().join("state")))
             .expect("tasks")
@@ -244,8 +250,7 @@ pub fn small_image(aws: &TestAws) -> String {
 /// Blocks of the small image, the zeros among them.
 pub const BLOCKS: u64 = 17;
 
-/// A server to restore to, and what is to be restored: the server it was stored from, the image's
-/// id there, and its archive.
+/// A server to restore to, the server of the original image, its id there, and its archive.
 pub struct Restoration {
     pub from: Bench,
     pub ami: String,
@@ -265,7 +270,8 @@ impl Restoration {
         self.to.restore(&self.archive, "work", &Edits::default())
     }
 
-    /// There is one image, it is the one that was stored, and there are no snapshots but its own.
+    /// Asserts that there is exactly one image, equal to the original, and no snapshot besides its
+    /// own.
     pub fn assert_restored(&self, restored: &Ec2Restored) {
         let id = restored.image_id.as_ref().expect("an image").as_str();
         let images = self.to.aws.images();
@@ -279,8 +285,8 @@ impl Restoration {
         assert_eq!(self.to.tasks(), 0, "what is done is forgotten");
     }
 
-    /// Removes what is there, as a user who begins anew.
-    pub fn sweep(&self) {
+    /// Removes images, snapshots, tasks and faults.
+    pub fn reset(&self) {
         self.to.aws.clear_faults();
         self.to.aws.images().iter().for_each(|image| self.to.aws.remove_image(&image.id));
         self.to
@@ -290,11 +296,11 @@ impl Restoration {
             .for_each(|snapshot| self.to.aws.remove_snapshot(&snapshot.id));
         let _ = std::fs::remove_dir_all(self.to.directory.path().join("state"));
         self.to.aws.reset_calls();
-        self.to.heard.take();
+        self.to.recorded.take();
     }
 }
 
-/// Everything that an error says.
+/// All text of an error.
 pub fn words(error: &Error) -> String {
     format!("{error:?}")
 }

@@ -1,4 +1,4 @@
-//! What a restored image is, what is asked to be different, and the account that is given of both.
+//! Attributes of restored images, edits, and the report on attributes.
 
 use amistore::internals::aws::ec2::{
     DeviceChange, DeviceEdit, Ec2Restored, Edits, Fidelity, FidelityItem,
@@ -9,7 +9,7 @@ use amistore_aws_double::aws::{Image, TestAws};
 use super::bench::{Bench, Restoration, words};
 use crate::support::ec2::{assert_same, rich_image};
 
-/// Stores the rich image, changed, and restores it with these wishes.
+/// Changes the rich image, stores it, and restores it with these edits.
 fn restored(change: impl FnOnce(&mut Image), edits: &Edits) -> (Restoration, Image, Ec2Restored) {
     restored_to(Bench::new(), change, edits)
 }
@@ -47,7 +47,7 @@ fn assert_fidelity(restored: &Ec2Restored, subject: &str, attribute: &str, fidel
 }
 
 #[test]
-fn an_image_without_wishes_is_what_it_was_and_nothing_was_done_besides() {
+fn a_restore_without_edits_makes_the_same_image() {
     let (work, image, restored) = restored(|_| {}, &Edits::default());
     assert_same(&work.from.aws, &work.ami, &work.to.aws, &image.id);
     for attribute in [
@@ -100,7 +100,7 @@ fn an_image_without_wishes_is_what_it_was_and_nothing_was_done_besides() {
 }
 
 #[test]
-fn permissions_deprecation_and_protection_come_back_on_request() {
+fn permissions_deprecation_and_protection_are_restored_on_request() {
     let edits = Edits {
         launch_permissions: true,
         deprecation: true,
@@ -120,7 +120,7 @@ fn permissions_deprecation_and_protection_come_back_on_request() {
 }
 
 #[test]
-fn what_belongs_to_another_partition_or_to_the_past_cannot_come_back() {
+fn attributes_of_another_partition_or_the_past_are_impossible() {
     let organization = "arn:aws:organizations::111122223333:organization/o-123example";
     let unit = "arn:aws:organizations::111122223333:ou/o-123example/ou-1234-5example";
     let edits = Edits { launch_permissions: true, deprecation: true, ..Edits::default() };
@@ -148,13 +148,13 @@ fn what_belongs_to_another_partition_or_to_the_past_cannot_come_back() {
     );
     assert_fidelity(&restored, "image", "DeprecationTime", Fidelity::Impossible);
     assert_eq!(image.deprecation_time, None);
-    // Within the partition they do.
+    // Within the partition they are restored.
     let (_, image, _) = super::edits::restored(change, &edits);
     assert!(image.launch.organizations.contains(organization) && image.launch.units.contains(unit));
 }
 
 #[test]
-fn billing_cannot_come_back_and_is_told() {
+fn billing_products_are_reported_as_impossible() {
     let change = |image: &mut Image| {
         (image.platform, image.platform_details) = (Some("windows".into()), Some("Windows".into()));
         image.usage_operation = Some("RunInstances:0002".into());
@@ -174,7 +174,7 @@ fn billing_cannot_come_back_and_is_told() {
 }
 
 #[test]
-fn wishes_are_followed_for_one_device_and_for_all() {
+fn edits_apply_to_one_device_or_to_all() {
     let edit = |device: Option<&str>, change| DeviceEdit {
         device: device.map(|name| DeviceName::parse(name).expect("a name")),
         change,
@@ -228,7 +228,7 @@ fn wishes_are_followed_for_one_device_and_for_all() {
 }
 
 #[test]
-fn without_tags_none_come_back_but_those_that_are_asked_for() {
+fn without_tags_only_the_added_tags_are_set() {
     let edits =
         Edits { no_tags: true, tags: vec![("mine".into(), "1".into())], ..Edits::default() };
     let (work, image, restored) = restored(|_| {}, &edits);
@@ -238,7 +238,7 @@ fn without_tags_none_come_back_but_those_that_are_asked_for() {
 }
 
 #[test]
-fn encryption_follows_wishes_and_the_account() {
+fn encryption_follows_edits_and_the_account() {
     let key = "arn:aws:kms:us-east-1:123456789012:key/11111111-aaaa-4bbb-8ccc-0123456789ab";
     let keys = |work: &Restoration| -> Vec<Option<String>> {
         work.to.aws.snapshots().into_iter().map(|snapshot| snapshot.kms_key_id).collect()
@@ -248,7 +248,7 @@ fn encryption_follows_wishes_and_the_account() {
         keys(&work).iter().all(Option::is_none),
         "an encrypted snapshot is decrypted unless something else is asked for"
     );
-    assert!(work.to.heard.take().contains("was encrypted, and"), "which is warned of");
+    assert!(work.to.recorded.take().contains("was encrypted, and"), "which is warned of");
     assert_eq!(
         restored
             .items
@@ -269,7 +269,7 @@ fn encryption_follows_wishes_and_the_account() {
 }
 
 #[test]
-fn what_may_not_be_looked_at_is_not_called_changed() {
+fn a_denied_attribute_is_not_reported_as_changed() {
     let bench = Bench::new();
     bench.aws.deny("DescribeImageAttribute");
     let (_, image, restored) = restored_to(bench, |_| {}, &Edits::default());
@@ -278,7 +278,7 @@ fn what_may_not_be_looked_at_is_not_called_changed() {
 }
 
 #[test]
-fn what_cannot_be_done_to_the_new_image_is_said_with_its_id_and_done_by_the_next_run() {
+fn a_failed_change_of_the_new_image_is_retried_by_the_next_run() {
     for (action, edits) in [
         ("ModifyImageAttribute", Edits { launch_permissions: true, ..Edits::default() }),
         ("EnableImageDeprecation", Edits { deprecation: true, ..Edits::default() }),
@@ -298,9 +298,9 @@ fn what_cannot_be_done_to_the_new_image_is_said_with_its_id_and_done_by_the_next
             "{}",
             words(&error)
         );
-        to.heard.take();
+        to.recorded.take();
         to.restore(&archive, "work", &edits).expect_err("still denied");
-        assert!(to.heard.take().contains(action), "the cause is said again");
+        assert!(to.recorded.take().contains(action), "the cause is said again");
         to.aws.allow(action);
         let restored = to.restore(&archive, "work", &edits).expect("finished");
         assert_eq!(
@@ -311,7 +311,7 @@ fn what_cannot_be_done_to_the_new_image_is_said_with_its_id_and_done_by_the_next
 }
 
 #[test]
-fn tags_that_are_too_long_for_the_start_come_afterwards() {
+fn tags_too_long_for_start_snapshot_are_set_by_create_tags() {
     let (from, to) = (Bench::new(), Bench::new());
     let snapshot = from.aws.snapshot_of(1, []);
     from.aws.change_snapshot(&snapshot, |snapshot| {

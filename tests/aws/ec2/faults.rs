@@ -1,5 +1,5 @@
-//! Lets every operation go wrong in every way, at its first, middle and last request: what can be
-//! mended is mended, everything else is said, and what is left can be continued.
+//! Every kind of fault at the first, middle and last request of every operation: retryable faults
+//! are retried, others are reported, and the work can be resumed.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use amistore_aws_double::aws::{Content, Fault, FaultKind, Image};
 
 use super::bench::{BLOCKS, Bench, Restoration, small_image, words};
 
-/// How long a request may be silent. Faults that need it are met once in each drill.
-const SILENCE: Duration = Duration::from_millis(300);
+/// Idle timeout of requests. Faults that wait for it are injected once for each operation.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Faults of any request and any answer.
 fn common() -> Vec<FaultKind> {
@@ -20,20 +20,20 @@ fn common() -> Vec<FaultKind> {
         FaultKind::BadGateway,
         FaultKind::ExpiredToken,
         FaultKind::Garbage,
-        FaultKind::Hang(2 * SILENCE),
+        FaultKind::Hang(2 * IDLE_TIMEOUT),
         FaultKind::Reset,
         FaultKind::ResetAfter,
         FaultKind::Truncated,
-        FaultKind::Stall(2 * SILENCE),
+        FaultKind::Stall(2 * IDLE_TIMEOUT),
         FaultKind::ErrorAfter { status: 500, code: "InternalError".into() },
         FaultKind::error(400, "SomethingNew"),
     ]
 }
 
-/// Faults of what only tells something, and of the control plane: fewer, because one request is
-/// made like the other.
+/// Faults of descriptions and of the control plane: fewer, because all these requests share one
+/// client.
 fn of_descriptions() -> Vec<FaultKind> {
-    let others = [FaultKind::BadGateway, FaultKind::Reset, FaultKind::Stall(2 * SILENCE)];
+    let others = [FaultKind::BadGateway, FaultKind::Reset, FaultKind::Stall(2 * IDLE_TIMEOUT)];
     common().into_iter().filter(|kind| !others.contains(kind)).collect()
 }
 
@@ -47,23 +47,23 @@ fn of_blocks() -> Vec<FaultKind> {
     ]
 }
 
-/// The first, the middle and the last of so many; of faults that take time only the middle.
-fn places(kind: &FaultKind, count: u64) -> Vec<u64> {
+/// The first, middle and last of `count` requests; only the middle one for faults that take time.
+fn positions(kind: &FaultKind, count: u64) -> Vec<u64> {
     if matches!(kind, FaultKind::Hang(_) | FaultKind::Stall(_)) {
         return vec![count.div_ceil(2)];
     }
-    let mut places = vec![1, count.div_ceil(2), count];
-    places.dedup();
-    places
+    let mut positions = vec![1, count.div_ceil(2), count];
+    positions.dedup();
+    positions
 }
 
-/// Whether another attempt cannot help.
+/// Whether the fault is not retryable.
 fn is_final(kind: &FaultKind) -> bool {
     matches!(kind, FaultKind::Error { status: 400 | 403, .. })
 }
 
 fn quick_bench() -> Bench {
-    Bench { silence: SILENCE, ..Bench::new() }
+    Bench { idle_timeout: IDLE_TIMEOUT, ..Bench::new() }
 }
 
 fn store_through_faults(operation: &str, kinds: Vec<FaultKind>) {
@@ -76,7 +76,7 @@ fn store_through_faults(operation: &str, kinds: Vec<FaultKind>) {
     let count = bench.aws.count(operation);
     assert!(count > 0, "{operation} is asked for");
     for kind in kinds {
-        for nth in places(&kind, count) {
+        for nth in positions(&kind, count) {
             bench.aws.fail(Fault::on(operation, kind.clone()).nth(nth));
             let started = Instant::now();
             let outcome = bench.store(&ami);
@@ -96,8 +96,8 @@ fn store_through_faults(operation: &str, kinds: Vec<FaultKind>) {
     }
 }
 
-/// Goes through faults on several servers at a time: it is mostly waiting.
-fn side_by_side(operations: &[&'static str], kinds: &[FaultKind], drill: fn(&str, Vec<FaultKind>)) {
+/// Runs `drill` on several servers in parallel: it mostly waits.
+fn in_parallel(operations: &[&'static str], kinds: &[FaultKind], drill: fn(&str, Vec<FaultKind>)) {
     std::thread::scope(|scope| {
         for operation in operations {
             for kinds in kinds.chunks(6) {
@@ -109,12 +109,12 @@ fn side_by_side(operations: &[&'static str], kinds: &[FaultKind], drill: fn(&str
 
 #[test]
 fn a_store_survives_faults_of_lists() {
-    side_by_side(&["ListSnapshotBlocks"], &common(), store_through_faults);
+    in_parallel(&["ListSnapshotBlocks"], &common(), store_through_faults);
 }
 
 #[test]
 fn a_store_survives_faults_of_blocks() {
-    side_by_side(&["GetSnapshotBlock"], &[common(), of_blocks()].concat(), store_through_faults);
+    in_parallel(&["GetSnapshotBlock"], &[common(), of_blocks()].concat(), store_through_faults);
 }
 
 #[test]
@@ -125,19 +125,19 @@ fn a_store_survives_faults_of_descriptions() {
         "DescribeImageAttribute",
         "DescribeSnapshotAttribute",
     ];
-    side_by_side(&operations, &of_descriptions(), store_through_faults);
+    in_parallel(&operations, &of_descriptions(), store_through_faults);
 }
 
 fn restore_through_faults(operation: &str, kinds: Vec<FaultKind>) {
     let mut work = Restoration::new();
-    work.to.silence = SILENCE;
+    work.to.idle_timeout = IDLE_TIMEOUT;
     let restored = work.run().expect("an image");
     work.assert_restored(&restored);
     let count = work.to.aws.count(operation);
     assert!(count > 0, "{operation} is asked for");
     for kind in kinds {
-        for nth in places(&kind, count) {
-            work.sweep();
+        for nth in positions(&kind, count) {
+            work.reset();
             work.to.aws.fail(Fault::on(operation, kind.clone()).nth(nth));
             let started = Instant::now();
             let outcome = work.run();
@@ -168,12 +168,12 @@ fn restore_through_faults(operation: &str, kinds: Vec<FaultKind>) {
 
 #[test]
 fn a_restore_survives_faults_of_the_start() {
-    side_by_side(&["StartSnapshot"], &common(), restore_through_faults);
+    in_parallel(&["StartSnapshot"], &common(), restore_through_faults);
 }
 
 #[test]
 fn a_restore_survives_faults_of_blocks() {
-    side_by_side(
+    in_parallel(
         &["PutSnapshotBlock"],
         &[common(), vec![FaultKind::CorruptUpload, FaultKind::FlipBit]].concat(),
         restore_through_faults,
@@ -182,12 +182,12 @@ fn a_restore_survives_faults_of_blocks() {
 
 #[test]
 fn a_restore_survives_faults_of_the_completion() {
-    side_by_side(&["CompleteSnapshot"], &common(), restore_through_faults);
+    in_parallel(&["CompleteSnapshot"], &common(), restore_through_faults);
 }
 
 #[test]
 fn a_restore_survives_faults_of_descriptions() {
-    side_by_side(
+    in_parallel(
         &["DescribeSnapshots", "DescribeImages"],
         &of_descriptions(),
         restore_through_faults,
@@ -196,10 +196,10 @@ fn a_restore_survives_faults_of_descriptions() {
 
 #[test]
 fn a_restore_survives_faults_of_the_registration() {
-    side_by_side(&["RegisterImage"], &of_descriptions(), restore_through_faults);
+    in_parallel(&["RegisterImage"], &of_descriptions(), restore_through_faults);
 }
 
-/// Stores while one block goes wrong for ever.
+/// Stores while every read of one block fails.
 #[track_caller]
 fn broken_block(kind: FaultKind) -> (amistore::internals::base::Error, u64) {
     let bench = quick_bench();
@@ -214,36 +214,36 @@ fn broken_block(kind: FaultKind) -> (amistore::internals::base::Error, u64) {
     let started = Instant::now();
     let error = bench.store(&ami).expect_err("no archive");
     assert!(started.elapsed() < Duration::from_secs(10));
-    let said = words(&error);
-    assert!(said.contains(&snapshot) && said.contains("block 41"), "{kind:?}: {said}");
-    let asked = bench
+    let text = words(&error);
+    assert!(text.contains(&snapshot) && text.contains("block 41"), "{kind:?}: {text}");
+    let requests = bench
         .aws
         .calls()
         .iter()
         .filter(|call| call.operation == "GetSnapshotBlock" && call.block == Some(41))
         .count() as u64;
-    (error, asked)
+    (error, requests)
 }
 
 #[test]
-fn a_block_whose_checksum_is_always_wrong_ends_the_store_soon_and_by_name() {
-    let (error, asked) = broken_block(FaultKind::WrongChecksum);
+fn a_block_with_a_permanently_wrong_checksum_is_named() {
+    let (error, requests) = broken_block(FaultKind::WrongChecksum);
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", words(&error));
     assert!(
-        words(&error).contains("checksum") && (2..=4).contains(&asked),
-        "{asked} {}",
+        words(&error).contains("checksum") && (2..=4).contains(&requests),
+        "{requests} {}",
         words(&error)
     );
 }
 
 #[test]
-fn a_block_that_is_always_throttled_ends_the_store_as_a_limit() {
-    let (error, asked) = broken_block(FaultKind::Throttle);
-    assert_eq!((error.kind(), asked), (ErrorKind::Limit, 4), "{}", words(&error));
+fn a_block_that_is_always_throttled_is_a_limit_error() {
+    let (error, requests) = broken_block(FaultKind::Throttle);
+    assert_eq!((error.kind(), requests), (ErrorKind::Limit, 4), "{}", words(&error));
 }
 
 #[test]
-fn a_block_that_never_comes_whole_ends_the_store_by_name() {
+fn a_block_that_is_always_incomplete_is_named() {
     for kind in [
         FaultKind::ShortBlock,
         FaultKind::WrongLength,
@@ -251,18 +251,18 @@ fn a_block_that_never_comes_whole_ends_the_store_by_name() {
         FaultKind::Reset,
         FaultKind::Garbage,
     ] {
-        let (error, asked) = broken_block(kind.clone());
+        let (error, requests) = broken_block(kind.clone());
         assert!(
             matches!(error.kind(), ErrorKind::Io | ErrorKind::Corrupt),
             "{kind:?}: {}",
             words(&error)
         );
-        assert!(asked <= 16, "{kind:?}: {asked}");
+        assert!(requests <= 16, "{kind:?}: {requests}");
     }
 }
 
 #[test]
-fn a_snapshot_that_vanishes_half_way_ends_the_store_by_name() {
+fn a_snapshot_that_is_deleted_during_the_store_is_named() {
     let bench = quick_bench();
     let ami = small_image(&bench.aws);
     let snapshot = bench.aws.image(&ami).expect("an image").mappings[0]
@@ -276,7 +276,7 @@ fn a_snapshot_that_vanishes_half_way_ends_the_store_by_name() {
 }
 
 #[test]
-fn a_block_that_is_always_refused_ends_the_restore_with_its_name_and_cause() {
+fn a_restore_names_the_refused_block_and_the_cause() {
     for (kind, expected) in [
         (FaultKind::Throttle, ErrorKind::Limit),
         (FaultKind::error(500, "InternalServerException"), ErrorKind::Io),
@@ -286,13 +286,13 @@ fn a_block_that_is_always_refused_ends_the_restore_with_its_name_and_cause() {
         let work = Restoration::new();
         work.to.aws.fail(Fault::on("PutSnapshotBlock", kind.clone()).block(41).always());
         let error = work.run().expect_err("no image");
-        let said = words(&error);
-        assert_eq!(error.kind(), expected, "{said}");
+        let text = words(&error);
+        assert_eq!(error.kind(), expected, "{text}");
         assert!(
-            said.contains("block 41")
-                && said.contains("snap-")
-                && said.contains("resume_with amistore restore"),
-            "{said}"
+            text.contains("block 41")
+                && text.contains("snap-")
+                && text.contains("resume_with amistore restore"),
+            "{text}"
         );
         assert_eq!(
             (work.to.aws.images().len(), work.to.aws.count("CompleteSnapshot")),
@@ -306,8 +306,8 @@ fn a_block_that_is_always_refused_ends_the_restore_with_its_name_and_cause() {
 }
 
 #[test]
-fn a_refused_block_is_told_whoever_is_asked_first() {
-    // All threads that send and the one that confirms meet the same failure.
+fn a_refused_block_is_reported_by_any_thread() {
+    // All sending threads and the confirming thread see the same error.
     for _ in 0..5 {
         let work = Restoration::new();
         work.to.aws.fail(
@@ -351,14 +351,14 @@ fn a_snapshot_that_cannot_be_deleted_is_named() {
         .fail(Fault::on("PutSnapshotBlock", FaultKind::error(403, "AccessDeniedException")).nth(5));
     work.to.aws.deny("DeleteSnapshot");
     work.to.restore_stream(&work.archive, &Edits::default()).expect_err("no image");
-    let said = work.to.heard.take();
+    let text = work.to.recorded.take();
     let left = work.to.aws.snapshots();
     assert!(
         !left.is_empty()
             && left
                 .iter()
-                .all(|snapshot| said.contains(&format!("{} was left behind", snapshot.id))),
-        "{said}"
+                .all(|snapshot| text.contains(&format!("{} was left behind", snapshot.id))),
+        "{text}"
     );
 }
 

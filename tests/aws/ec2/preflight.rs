@@ -1,5 +1,5 @@
-//! What keeps an image from being stored is found before its blocks are read, all of it at once,
-//! and said with what can be done.
+//! Preflight of a store: all reasons against it are found before its blocks are read, and reported
+//! together with hints.
 
 use amistore::internals::base::ErrorKind;
 use amistore::internals::image::ImageSource;
@@ -22,13 +22,14 @@ fn image(
     (bench.aws.add_image(image), root)
 }
 
-/// Refuses it with these words, and has read no block but one of each snapshot.
+/// The store is refused with an error of these words, and has read at most one block of each
+/// snapshot.
 #[track_caller]
 fn assert_refused(bench: &Bench, source: &str, kind: ErrorKind, says: &[&str]) {
     let error = bench.open(source).err().expect("refused");
-    let said = words(&error);
-    assert_eq!(error.kind(), kind, "{said}");
-    says.iter().for_each(|word| assert!(said.contains(word), "`{word}` is missing in {said}"));
+    let text = words(&error);
+    assert_eq!(error.kind(), kind, "{text}");
+    says.iter().for_each(|word| assert!(text.contains(word), "`{word}` is missing in {text}"));
     assert!(bench.aws.count("GetSnapshotBlock") <= 1, "blocks were read");
 }
 
@@ -40,7 +41,7 @@ fn a_snapshot_in_the_archive_tier_is_refused() {
 }
 
 #[test]
-fn a_snapshot_that_is_not_whole_is_refused() {
+fn an_incomplete_snapshot_is_refused() {
     for (state, kind, says) in [
         ("pending", ErrorKind::Io, "still being made"),
         ("error", ErrorKind::Unsupported, "not whole"),
@@ -53,7 +54,7 @@ fn a_snapshot_that_is_not_whole_is_refused() {
 }
 
 #[test]
-fn snapshots_of_others_are_read_only_if_they_are_shared_by_number() {
+fn foreign_snapshots_are_read_only_if_shared_with_the_account() {
     let bench = Bench::new();
     let other = |permissions: Permissions| {
         let change = |image: &mut Image| {
@@ -77,19 +78,19 @@ fn snapshots_of_others_are_read_only_if_they_are_shared_by_number() {
         users: [TestAws::ACCOUNT.to_owned()].into(),
         ..Permissions::default()
     });
-    bench.heard.take();
+    bench.recorded.take();
     bench.store(&ami).expect("it is shared");
-    let said = bench.heard.take();
+    let text = bench.recorded.take();
     assert!(
-        said.contains(
+        text.contains(
             "warning: only the owner of the image may read launchPermission and uefiData"
         ),
-        "{said}"
+        "{text}"
     );
 }
 
 #[test]
-fn a_key_that_may_not_be_used_is_named() {
+fn a_denied_kms_key_is_named() {
     let bench = Bench::new();
     let (ami, snapshot) = image(&bench, |_| {}, |snapshot| snapshot.encrypted = true);
     let key =
@@ -99,7 +100,7 @@ fn a_key_that_may_not_be_used_is_named() {
 }
 
 #[test]
-fn images_that_cannot_be_stored_are_refused_without_a_look_at_their_blocks() {
+fn unsuitable_images_are_refused_before_their_blocks_are_read() {
     type Change = fn(&mut Image);
     let cases: [(Change, ErrorKind, &[&str]); 5] = [
         (
@@ -140,7 +141,7 @@ fn images_that_cannot_be_stored_are_refused_without_a_look_at_their_blocks() {
 }
 
 #[test]
-fn what_a_restore_cannot_bring_back_is_warned_of() {
+fn a_store_warns_of_attributes_that_a_restore_cannot_set() {
     let bench = Bench::new();
     let change = |image: &mut Image| {
         image.product_codes = vec![("abc".into(), "marketplace".into())];
@@ -148,17 +149,17 @@ fn what_a_restore_cannot_bring_back_is_warned_of() {
     };
     let (ami, _) = image(&bench, change, |_| {});
     bench.open(&ami).expect("it can be stored");
-    let said = bench.heard.take();
+    let text = bench.recorded.take();
     assert!(
-        said.contains("billed as \"Windows\"")
-            && said.contains("--via-aws")
-            && said.contains("product codes"),
-        "{said}"
+        text.contains("billed as \"Windows\"")
+            && text.contains("--via-aws")
+            && text.contains("product codes"),
+        "{text}"
     );
 }
 
 #[test]
-fn all_snapshots_that_cannot_be_read_are_named() {
+fn all_unreadable_snapshots_are_named() {
     let bench = Bench::new();
     let archived = bench.aws.add_snapshot(Snapshot { tier: "archive".into(), ..Snapshot::new(1) });
     let pending = bench.aws.add_snapshot(Snapshot { state: "pending".into(), ..Snapshot::new(1) });
@@ -195,7 +196,7 @@ fn every_missing_permission_of_a_store_is_named() {
 }
 
 #[test]
-fn attributes_that_may_not_be_asked_for_are_left_out_with_a_warning() {
+fn denied_attributes_are_omitted_with_a_warning() {
     let bench = Bench::new();
     let (ami, _) = image(&bench, |image| image.uefi_data = Some("QU1a".into()), |_| {});
     bench.aws.deny("DescribeImageAttribute");
@@ -205,11 +206,11 @@ fn attributes_that_may_not_be_asked_for_are_left_out_with_a_warning() {
         opened.document().value()["ImageAttributes"],
         json!({"NotRecorded": ["launchPermission", "uefiData"]})
     );
-    assert!(bench.heard.take().contains("launchPermission and uefiData"));
+    assert!(bench.recorded.take().contains("launchPermission and uefiData"));
 }
 
 #[test]
-fn what_does_not_exist_is_not_found() {
+fn a_missing_image_is_not_found() {
     let bench = Bench::new();
     for source in ["ami-0123456789abcdef0", "snap-0123456789abcdef0"] {
         assert_refused(&bench, source, ErrorKind::NotFound, &[source]);
@@ -217,7 +218,7 @@ fn what_does_not_exist_is_not_found() {
 }
 
 #[test]
-fn everything_that_ec2_says_is_in_the_metadata() {
+fn the_image_document_has_all_attributes_of_ec2() {
     let bench = Bench::new();
     let extra = "<newThing><item><deep>1</deep></item></newThing>";
     let (ami, snapshot) = image(

@@ -1,5 +1,5 @@
-//! Restores that were interrupted anywhere go on where they stopped: nothing that was confirmed is
-//! sent again, and there is one image in the end.
+//! Interrupted restores resume at any point: confirmed blocks are not sent again, and exactly one
+//! image is registered.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use amistore_aws_double::aws::{Content, Fault, FaultKind, Image, VisibleAfter};
 
 use super::bench::{BLOCKS, Bench, Restoration, words};
 
-/// Which blocks were sent, and how often each was confirmed.
+/// Confirmations of each block, by snapshot and index.
 fn confirmed(bench: &Bench) -> BTreeMap<(String, u32), usize> {
     let mut sent = BTreeMap::new();
     for call in bench.aws.calls() {
@@ -27,14 +27,14 @@ fn denied(operation: &str) -> Fault {
     Fault::on(operation, FaultKind::error(403, "AccessDeniedException"))
 }
 
-/// Lets the image be refused when all its snapshots are there. Before the first block EC2 is asked
-/// whether it would be.
-fn refuse_the_image(bench: &Bench) {
+/// Lets RegisterImage fail after all snapshots are complete. The dry run before the first block
+/// succeeds.
+fn deny_registration(bench: &Bench) {
     bench.aws.fail(Fault::on("RegisterImage", FaultKind::error(400, "SomethingNew")).nth(2));
 }
 
 #[test]
-fn a_restore_that_was_refused_at_registration_is_continued_with_other_flags_without_a_block() {
+fn a_restore_resumes_after_a_refused_registration_without_a_block() {
     let work = Restoration::new();
     let edit = |change| DeviceEdit { device: None, change };
     let edits = Edits {
@@ -63,9 +63,9 @@ fn a_restore_that_was_refused_at_registration_is_continued_with_other_flags_with
 }
 
 #[test]
-fn with_other_wishes_about_snapshots_a_restore_is_not_continued() {
+fn a_restore_with_other_snapshot_options_does_not_resume() {
     let work = Restoration::new();
-    refuse_the_image(&work.to);
+    deny_registration(&work.to);
     work.run().expect_err("denied");
     work.to.aws.clear_faults();
     for edits in [
@@ -93,18 +93,18 @@ fn confirmed_blocks_are_not_sent_again() {
         let restored = work.run().expect("an image");
         work.assert_restored(&restored);
         let again = work.to.aws.counts()["PutSnapshotBlock"].calls - before;
-        // Blocks of cells that were not noted yet may come twice, and what was on its way when the
-        // first run ended may arrive late.
+        // Blocks of cells that were not yet recorded may be sent twice, and requests that were in
+        // progress at the end of the first run may arrive late.
         assert!(again <= BLOCKS + 4, "{nth}: {again}");
         assert_eq!(work.to.aws.count("StartSnapshot"), 2, "{nth}");
     }
 }
 
 #[test]
-fn after_all_was_completed_nothing_is_sent_again() {
+fn a_restore_resumes_after_all_snapshots_are_complete() {
     for operation in ["CompleteSnapshot", "RegisterImage", "DescribeSnapshots"] {
         let work = Restoration::new();
-        // It is no refusal of the dry run.
+        // The dry run does not fail with this error.
         work.to.aws.fail(Fault::on(operation, FaultKind::error(400, "SomethingNew")).always());
         work.run().expect_err("refused");
         work.to.aws.clear_faults();
@@ -116,10 +116,10 @@ fn after_all_was_completed_nothing_is_sent_again() {
 }
 
 #[test]
-fn a_restore_that_ended_between_completion_and_its_effect_is_continued() {
+fn a_restore_resumes_between_complete_snapshot_and_its_effect() {
     let work = Restoration::new();
     work.to.aws.set(|settings| settings.completion_polls = 2);
-    // Everything is asked to be complete, and then nobody looks any more.
+    // All snapshots get CompleteSnapshot, and then no request describes them.
     work.to.aws.fail(denied("DescribeSnapshots").always());
     work.run().expect_err("denied");
     work.to.aws.clear_faults();
@@ -130,14 +130,14 @@ fn a_restore_that_ended_between_completion_and_its_effect_is_continued() {
 }
 
 #[test]
-fn a_restore_whose_image_was_registered_in_its_last_moment_finds_it() {
+fn a_restore_finds_an_image_that_an_interrupted_run_registered() {
     let work = Restoration::new();
-    // Registered, and never answered.
+    // RegisterImage is carried out, and its answer is lost.
     work.to.aws.fail(Fault::on("RegisterImage", FaultKind::ResetAfter).always());
     let error = work.run();
     work.to.aws.clear_faults();
     let restored = match error {
-        // The image was found by its name.
+        // The restore finds the image by its name.
         Ok(restored) => restored,
         Err(error) => {
             work.run().unwrap_or_else(|again| panic!("{} then {}", words(&error), words(&again)))
@@ -147,10 +147,10 @@ fn a_restore_whose_image_was_registered_in_its_last_moment_finds_it() {
 }
 
 #[test]
-fn a_restore_that_ended_behind_the_registration_is_finished_without_another_image() {
+fn a_restore_resumes_after_the_registration_without_another_image() {
     let work = Restoration::new();
     let edits = Edits { tags: vec![("late".into(), "x".into())], ..Edits::default() };
-    // The look at the new image is the second, after the one for its name.
+    // The second DescribeImages is for the new image, the first for its name.
     work.to.aws.fail(denied("DescribeImages").nth(2));
     let error = work.to.restore(&work.archive, "work", &edits).expect_err("denied");
     let registered = error.fact("registered").expect("the image is named").to_owned();
@@ -165,10 +165,10 @@ fn a_restore_that_ended_behind_the_registration_is_finished_without_another_imag
 }
 
 #[test]
-fn a_volume_whose_snapshot_was_deleted_meanwhile_is_sent_again_and_the_others_are_not() {
+fn a_volume_is_sent_again_only_if_its_snapshot_was_deleted() {
     for index in [0, 1] {
         let work = Restoration::new();
-        refuse_the_image(&work.to);
+        deny_registration(&work.to);
         work.run().expect_err("refused");
         work.to.aws.clear_faults();
         let sizes = [1, 2];
@@ -184,27 +184,27 @@ fn a_volume_whose_snapshot_was_deleted_meanwhile_is_sent_again_and_the_others_ar
         let restored = work.run().unwrap_or_else(|error| panic!("{}", words(&error)));
         work.assert_restored(&restored);
         assert_eq!(work.to.aws.count("PutSnapshotBlock"), gone.blocks.len() as u64);
-        assert!(work.to.heard.take().contains(&format!("{} is gone or failed", gone.id)));
+        assert!(work.to.recorded.take().contains(&format!("{} is gone or failed", gone.id)));
     }
 }
 
 #[test]
-fn the_only_volume_is_sent_again_when_its_snapshot_was_deleted() {
+fn a_single_volume_is_sent_again_if_its_snapshot_was_deleted() {
     let (from, to) = (Bench::new(), Bench::new());
     let blocks = || (0..12).map(|index| (index * 3, Content::random(1)));
     let snapshot = from.aws.snapshot_of(1, blocks());
     let ami = from.aws.add_image(Image::new("one volume", &snapshot));
     let archive = from.store(&ami).expect("an archive");
     let work = Restoration { from, ami, archive, to };
-    refuse_the_image(&work.to);
+    deny_registration(&work.to);
     work.run().expect_err("denied");
     work.to.aws.clear_faults();
     let gone = work.to.aws.snapshots()[0].id.clone();
     work.to.aws.remove_snapshot(&gone);
     let restored = work.run().unwrap_or_else(|error| panic!("{}", words(&error)));
     work.assert_restored(&restored);
-    // And so it is if it failed instead.
-    work.sweep();
+    // A failed snapshot gives the same result.
+    work.reset();
     work.to.aws.fail(denied("CompleteSnapshot"));
     work.run().expect_err("denied");
     work.to.aws.clear_faults();
@@ -216,10 +216,10 @@ fn the_only_volume_is_sent_again_when_its_snapshot_was_deleted() {
 }
 
 #[test]
-fn memory_for_one_volume_at_a_time_does_not_mix_their_notes() {
+fn memory_for_one_volume_at_a_time_keeps_their_records_apart() {
     let mut work = Restoration::new();
     work.to.memory = 48 << 20;
-    refuse_the_image(&work.to);
+    deny_registration(&work.to);
     work.run().expect_err("denied");
     work.to.aws.clear_faults();
     let gone = work
@@ -237,7 +237,7 @@ fn memory_for_one_volume_at_a_time_does_not_mix_their_notes() {
 }
 
 #[test]
-fn a_snapshot_that_fails_while_it_is_waited_for_is_named_and_made_anew_by_the_next_run() {
+fn a_snapshot_that_fails_is_named_and_made_anew_by_the_next_run() {
     let work = Restoration::new();
     work.to.aws.set(|settings| settings.completion_polls = 20);
     std::thread::scope(|scope| {
@@ -259,7 +259,7 @@ fn a_snapshot_that_fails_while_it_is_waited_for_is_named_and_made_anew_by_the_ne
         );
     });
     work.to.aws.set(|settings| settings.completion_polls = 0);
-    // The other one becomes complete meanwhile.
+    // The other snapshot is completed meanwhile.
     for snapshot in work.to.aws.snapshots().iter().filter(|snapshot| snapshot.completing.is_some())
     {
         work.to.aws.change_snapshot(&snapshot.id, |snapshot| snapshot.completing = Some(0));
@@ -269,7 +269,7 @@ fn a_snapshot_that_fails_while_it_is_waited_for_is_named_and_made_anew_by_the_ne
 }
 
 #[test]
-fn what_is_not_known_yet_everywhere_is_waited_for() {
+fn a_restore_waits_for_eventual_consistency() {
     let work = Restoration::new();
     work.to.aws.set(|settings| settings.settle = VisibleAfter { puts: 2, lists: 0, describes: 1 });
     work.to.aws.set(|settings| (settings.completion_polls, settings.not_listable) = (1, 2));
@@ -283,7 +283,7 @@ fn what_is_not_known_yet_everywhere_is_waited_for() {
 }
 
 #[test]
-fn a_lost_answer_to_the_start_makes_no_second_snapshot() {
+fn a_lost_answer_of_start_snapshot_makes_no_second_snapshot() {
     let work = Restoration::new();
     for kind in [
         FaultKind::ResetAfter,
@@ -292,12 +292,12 @@ fn a_lost_answer_to_the_start_makes_no_second_snapshot() {
         work.to.aws.fail(Fault::on("StartSnapshot", kind.clone()).times(2));
         let restored = work.run().unwrap_or_else(|error| panic!("{kind:?}: {}", words(&error)));
         work.assert_restored(&restored);
-        work.sweep();
+        work.reset();
     }
 }
 
 #[test]
-fn a_name_that_is_taken_is_refused_before_anything_is_made() {
+fn a_taken_name_is_refused_before_a_snapshot_is_made() {
     let work = Restoration::new();
     let other = work.to.aws.snapshot_of(1, []);
     let id = work.to.aws.add_image(Image::new("small image", &other));
@@ -314,7 +314,7 @@ fn a_name_that_is_taken_is_refused_before_anything_is_made() {
 }
 
 #[test]
-fn a_name_that_is_taken_on_a_later_page_is_found() {
+fn a_taken_name_on_a_later_page_is_found() {
     let work = Restoration::new();
     let other = work.to.aws.snapshot_of(1, []);
     for number in 0..5 {
@@ -326,7 +326,7 @@ fn a_name_that_is_taken_on_a_later_page_is_found() {
 }
 
 #[test]
-fn a_limit_of_pending_snapshots_ends_the_restore_as_a_limit() {
+fn a_quota_of_pending_snapshots_is_a_limit_error() {
     let work = Restoration::new();
     work.to.aws.set(|settings| settings.pending_limit = 1);
     let error = work.run().expect_err("one is not enough");
@@ -337,7 +337,7 @@ fn a_limit_of_pending_snapshots_ends_the_restore_as_a_limit() {
 }
 
 #[test]
-fn a_key_that_may_not_be_used_is_refused_and_nothing_is_left() {
+fn a_denied_kms_key_is_refused_and_leaves_no_snapshot() {
     let work = Restoration::new();
     let key = "arn:aws:kms:us-east-1:123456789012:key/11111111-aaaa-4bbb-8ccc-0123456789ab";
     work.to.aws.deny_kms_key(key);
@@ -349,7 +349,7 @@ fn a_key_that_may_not_be_used_is_refused_and_nothing_is_left() {
 }
 
 #[test]
-fn snapshots_alone_are_made_when_no_image_is_asked_for() {
+fn a_restore_without_an_image_makes_only_snapshots() {
     let work = Restoration::new();
     let edits = Edits { snapshots_only: true, ..Edits::default() };
     let restored = work.to.restore(&work.archive, "work", &edits).expect("snapshots");
@@ -365,7 +365,7 @@ fn snapshots_alone_are_made_when_no_image_is_asked_for() {
 }
 
 #[test]
-fn every_missing_permission_of_a_restore_is_named_and_can_be_given_later() {
+fn a_restore_names_every_missing_permission_and_resumes() {
     let names = [
         "StartSnapshot",
         "PutSnapshotBlock",

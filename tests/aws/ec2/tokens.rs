@@ -1,4 +1,4 @@
-//! Lists of blocks and the tokens in them: pages of every shape, and tokens that end at any time.
+//! Lists of blocks and their tokens: pages of every shape, and tokens that expire at any time.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use amistore_aws_double::aws::{Content, Fault, FaultKind};
 use super::bench::{BLOCKS, Bench, small_image, words};
 use crate::support::image::by_ranges;
 
-/// Stores the image as the server is now, and compares the archive with that of a server without
-/// quirks.
+/// Stores the image with the current settings of the server, and compares the archive with that of
+/// default settings.
 #[track_caller]
 fn assert_stored(bench: &Bench, ami: &str, expected: &[u8]) {
     let stored = bench.store(ami).unwrap_or_else(|error| panic!("{}", words(&error)));
@@ -27,7 +27,7 @@ fn stored() -> (Bench, String, Vec<u8>) {
 }
 
 #[test]
-fn an_archive_holds_the_blocks_that_were_written_and_no_others() {
+fn an_archive_has_exactly_the_written_blocks() {
     let (bench, ami, archive) = stored();
     let image = bench.aws.image(&ami).expect("an image");
     let unpacked = by_ranges(&archive).expect("unpacks");
@@ -49,9 +49,9 @@ fn pages_of_three_blocks_lead_to_the_same_archive() {
 }
 
 #[test]
-fn empty_pages_with_a_token_are_no_end() {
+fn an_empty_page_with_a_token_is_not_the_last() {
     let (bench, ami, archive) = stored();
-    // Blocks are asked for in any order while the first pages are empty.
+    // Blocks are read in any order while the first pages are empty.
     for (cap, empty) in [(3, 1), (100, 2), (100, 2), (100, 1), (100, 1)] {
         bench.aws.set(|settings| (settings.page_cap, settings.empty_pages) = (Some(cap), empty));
         assert_stored(&bench, &ami, &archive);
@@ -59,7 +59,7 @@ fn empty_pages_with_a_token_are_no_end() {
 }
 
 #[test]
-fn tokens_that_a_new_list_makes_worthless_are_renewed_by_all_who_hold_them() {
+fn invalidated_block_tokens_are_renewed_by_all_readers() {
     let bench = Bench::new();
     let snapshot = bench.aws.snapshot_of(1, (0..64).map(|index| (index * 2, Content::random(1))));
     let archive = bench.store(&snapshot).expect("an archive");
@@ -79,7 +79,7 @@ fn tokens_that_a_new_list_makes_worthless_are_renewed_by_all_who_hold_them() {
 }
 
 #[test]
-fn a_snapshot_whose_tokens_are_never_good_is_given_up() {
+fn a_snapshot_with_tokens_that_are_always_invalid_is_an_error() {
     let bench = Bench::new();
     let ami = small_image(&bench.aws);
     let refused = FaultKind::Error {
@@ -93,20 +93,20 @@ fn a_snapshot_whose_tokens_are_never_good_is_given_up() {
         .to_owned();
     bench.aws.fail(Fault::on("GetSnapshotBlock", refused).snapshot(&snapshot).block(9).always());
     let error = bench.store(&ami).expect_err("given up");
-    let said = words(&error);
+    let text = words(&error);
     assert!(
-        said.contains("INVALID_BLOCK_TOKEN")
-            && said.contains(&snapshot)
-            && said.contains("block 9"),
-        "{said}"
+        text.contains("INVALID_BLOCK_TOKEN")
+            && text.contains(&snapshot)
+            && text.contains("block 9"),
+        "{text}"
     );
     assert!(bench.aws.count("GetSnapshotBlock") < 40);
 }
 
 #[test]
-fn tokens_are_renewed_before_they_end() {
+fn block_tokens_are_renewed_before_they_expire() {
     let (bench, ami, archive) = stored();
-    // Three quarters of this are over when the next page is asked for.
+    // Three quarters of the life have passed when the next page is requested.
     bench.aws.set(|settings| {
         (settings.block_token_life, settings.page_cap) = (Duration::from_secs(1), Some(5))
     });
@@ -116,7 +116,7 @@ fn tokens_are_renewed_before_they_end() {
 }
 
 #[test]
-fn a_list_whose_page_tokens_end_goes_on_behind_what_is_known() {
+fn a_list_continues_after_its_page_token_expired() {
     let (bench, ami, archive) = stored();
     bench.aws.set(|settings| {
         (settings.page_cap, settings.latency) = (Some(1), Duration::from_millis(2))
@@ -140,7 +140,7 @@ fn a_list_whose_page_tokens_end_goes_on_behind_what_is_known() {
 }
 
 #[test]
-fn page_tokens_that_always_end_end_the_store() {
+fn page_tokens_that_always_expire_are_an_error() {
     let (bench, ami, _) = stored();
     bench
         .aws
@@ -173,7 +173,7 @@ fn an_empty_snapshot_is_stored() {
 }
 
 #[test]
-fn a_block_that_is_not_listed_any_more_is_no_hole() {
+fn a_block_that_is_no_longer_listed_is_an_error() {
     let (bench, ami, _) = stored();
     let snapshot = bench.aws.image(&ami).expect("an image").mappings[0]
         .snapshot_id()
@@ -190,14 +190,14 @@ fn a_block_that_is_not_listed_any_more_is_no_hole() {
 }
 
 #[test]
-fn every_block_is_asked_for_once() {
+fn every_block_is_requested_once() {
     let (bench, ami, _) = stored();
     bench.store(&ami).expect("an archive");
-    // One of each snapshot to see whether it can be read.
+    // One block of each snapshot is read by the preflight.
     assert_eq!(bench.aws.count("GetSnapshotBlock"), BLOCKS + 2);
 }
 
-/// Stores a snapshot with a plan made before, as a store to a bucket is. Gives the number of
+/// Stores a snapshot with a plan made before, like a store to a bucket, and returns the number of
 /// ListSnapshotBlocks requests.
 fn listings_of_a_store(bench: &Bench, snapshot: &str) -> u64 {
     bench.aws.reset_calls();
@@ -229,8 +229,8 @@ fn a_large_volume_is_listed_twice_whatever_its_size() {
     let blocks = |step: u32| (0..8).map(move |index| (index * step + 5, Content::random(1)));
     let sparse = bench.aws.snapshot_of(65_536, blocks(1 << 24));
     assert_eq!(listings_of_a_store(&bench, &sparse), 2, "one page");
-    // 6 TiB in pages of two: what comes after the first page is listed in eight sections, of which
-    // each may end with a page that the next section lists as well.
+    // 6 TiB in pages of two: the rest after the first page is listed in eight sections, each of
+    // which may end with a page that the next section lists as well.
     let pages = bench.aws.snapshot_of(6144, blocks(1 << 20));
     bench.aws.set(|settings| settings.page_cap = Some(2));
     let lists = listings_of_a_store(&bench, &pages);

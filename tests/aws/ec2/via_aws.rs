@@ -1,4 +1,4 @@
-//! AWS's own store tasks, followed by the library.
+//! Store tasks of AWS itself, polled by the library.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::bench::{Bench, small_image, words};
 use crate::support::wait::wait_until;
 
 #[test]
-fn a_task_that_is_not_told_any_more_is_not_waited_for_without_end() {
+fn a_store_task_that_ec2_no_longer_lists_is_an_error() {
     let s3 = TestS3::start();
     s3.create_bucket("images");
     let bench = Bench { aws: TestAws::builder().buckets(s3.buckets()).start(), ..Bench::new() };
@@ -26,10 +26,10 @@ fn a_task_that_is_not_told_any_more_is_not_waited_for_without_end() {
     };
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
-            store_by_aws(&bench.ec2(), &task, bench.heard.as_ref()).expect_err("it is lost")
+            store_by_aws(&bench.ec2(), &task, bench.recorded.as_ref()).expect_err("it is lost")
         });
         wait_until("the task", || bench.aws.count("DescribeStoreImageTasks") > 3);
-        // EC2 tells of tasks for a month, and of the newest one of an image.
+        // EC2 describes tasks for a month, and only the newest one of an image.
         bench.aws.advance(Duration::from_secs(32 * 86_400));
         let error = running.join().expect("no panic");
         assert_eq!(error.kind(), ErrorKind::NotFound, "{}", words(&error));

@@ -1,4 +1,4 @@
-//! The client against a server: what it sends, and that it sends it once.
+//! The client against a server: its requests, and that it sends each once.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,9 +22,9 @@ use tokio::net::TcpListener;
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 const TOKEN: &str = "tok/en+1==";
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Clone, Debug, Default)]
-struct Seen {
+struct Received {
     line: String,
     headers: BTreeMap<String, String>,
     body: String,
@@ -33,30 +33,30 @@ struct Seen {
 #[derive(Clone)]
 struct Server {
     address: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    received: Arc<Mutex<Vec<Received>>>,
 }
 
 impl Server {
-    /// Answers everything in the same way.
+    /// Answers every request with the same status and body.
     async fn start(status: u16, answer: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let server = Self {
             address: listener.local_addr().expect("bound").to_string(),
-            seen: Arc::default(),
+            received: Arc::default(),
         };
-        let seen = Arc::clone(&server.seen);
+        let received = Arc::clone(&server.received);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let seen = Arc::clone(&seen);
+                let received = Arc::clone(&received);
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let seen = Arc::clone(&seen);
+                    let received = Arc::clone(&received);
                     async move {
                         let (head, body) = request.into_parts();
                         let body = body.collect().await.expect("a body").to_bytes();
                         let text = |value: &hyper::header::HeaderValue| {
                             value.to_str().expect("ASCII").to_owned()
                         };
-                        seen.lock().expect("no panic").push(Seen {
+                        received.lock().expect("no panic").push(Received {
                             line: format!("{} {}", head.method, head.uri),
                             headers: head
                                 .headers
@@ -82,8 +82,8 @@ impl Server {
         server
     }
 
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().expect("no panic").clone()
+    fn received(&self) -> Vec<Received> {
+        self.received.lock().expect("no panic").clone()
     }
 
     fn client(&self) -> Ec2Client {
@@ -118,8 +118,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a request's Authorization has to be, by the description of Signature Version 4.
-fn authorization(request: &Seen, signed: &str, region: &str) -> String {
+/// The expected `Authorization` of a request, by the specification of Signature Version 4.
+fn authorization(request: &Received, signed: &str, region: &str) -> String {
     let date = &request.headers["x-amz-date"];
     let scope = format!("{}/{region}/ec2/aws4_request", &date[..8]);
     let headers: String =
@@ -138,17 +138,19 @@ fn authorization(request: &Seen, signed: &str, region: &str) -> String {
 
 /// Signed by botocore 1.44.5.
 #[test]
-fn the_check_of_signatures_is_right() {
+fn the_expected_signature_is_that_of_botocore() {
     let headers = [
         ("content-type", "application/x-www-form-urlencoded; charset=utf-8"),
         ("host", "127.0.0.1:1"),
         ("x-amz-date", "20260102T030405Z"),
         ("x-amz-security-token", TOKEN),
     ];
-    let request = Seen {
+    let request = Received {
         headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        body: "Action=DescribeImages&Version=2016-11-15&ImageId.1=ami-1&Filter.1.Name=name&Filter.1.Value.1=a+b%2A~".into(),
-        ..Seen::default()
+        body: "Action=DescribeImages&Version=2016-11-15&ImageId.1=ami-1&\
+               Filter.1.Name=name&Filter.1.Value.1=a+b%2A~"
+            .into(),
+        ..Received::default()
     };
     let made = authorization(
         &request,
@@ -179,7 +181,7 @@ async fn a_request_is_a_signed_form() {
     let value = client.clone().call("DescribeImages", params).await.expect("an answer");
     assert_eq!(value, json!({"Images": [{"Public": false}]}));
 
-    let [request] = &server.seen()[..] else { panic!("one request") };
+    let [request] = &server.received()[..] else { panic!("one request") };
     assert_eq!(request.line, "POST /");
     assert_eq!(
         request.body,
@@ -208,7 +210,7 @@ async fn a_request_is_a_signed_form() {
 }
 
 #[tokio::test]
-async fn what_fails_is_not_repeated() {
+async fn a_failed_request_is_not_retried_by_the_client() {
     for (status, answer) in [
         (
             503,
@@ -218,12 +220,13 @@ async fn what_fails_is_not_repeated() {
         (200, "not XML"),
         (
             400,
-            "<Response><Errors><Error><Code>InvalidAMIID.NotFound</Code><Message>It is gone</Message></Error></Errors><RequestID>1</RequestID></Response>",
+            "<Response><Errors><Error><Code>InvalidAMIID.NotFound</Code><Message>It is \
+             gone</Message></Error></Errors><RequestID>1</RequestID></Response>",
         ),
     ] {
         let server = Server::start(status, answer).await;
         let error = server.client().call("DescribeImages", Params::new()).await.expect_err(answer);
-        assert_eq!(server.seen().len(), 1, "{error:?}");
+        assert_eq!(server.received().len(), 1, "{error:?}");
         if status == 400 {
             let error = error.as_service_error().expect("the service answered");
             assert_eq!(

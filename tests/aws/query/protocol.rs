@@ -1,11 +1,11 @@
-//! Forms as botocore 1.44.5 sends them, answers as it reads them, and anything at all.
+//! Forms as botocore 1.44.5 sends them, answers as it reads them, and arbitrary bytes.
 
 use amistore::internals::aws::ec2_query::{MAX_DEPTH, Params, ServiceError, answer};
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// For each action: an answer that has every member of the API model, what botocore's parser makes
-/// of it (times left as sent), and the same with empty lists and structures.
+/// For each action: an answer that has every member of the API model, the output of botocore's
+/// parser (times left as sent), and both again with empty lists and structures.
 const ANSWERS: &str = include_str!("answers.txt");
 
 const FORMS: [(&str, &str); 10] = [
@@ -138,7 +138,7 @@ fn made(action: &str) -> Params {
 }
 
 #[test]
-fn forms_are_what_botocore_sends() {
+fn forms_equal_those_of_botocore() {
     for (action, form) in FORMS {
         let whole = format!("Action={action}&Version=2016-11-15&{form}");
         assert_eq!(made(action).request(action), whole);
@@ -148,7 +148,7 @@ fn forms_are_what_botocore_sends() {
 }
 
 #[test]
-fn answers_are_what_botocore_reads() {
+fn parsed_answers_equal_those_of_botocore() {
     let mut count = 0;
     for block in ANSWERS.split("# ").skip(1) {
         let (action, rest) = block.split_once('\n').expect("a name");
@@ -161,7 +161,7 @@ fn answers_are_what_botocore_reads() {
 }
 
 #[test]
-fn the_deepest_answer_is_far_from_the_limit() {
+fn the_deepest_answer_is_within_the_depth_limit() {
     let depth = |xml: &str| {
         xml.lines().map(|line| line.len() - line.trim_start().len()).max().expect("lines") / 2 + 1
     };
@@ -209,22 +209,27 @@ fn pieces() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn a_form_survives_the_round_trip(pairs in prop::collection::vec((".{1,20}", ".{0,20}"), 0..20)) {
+    fn a_form_survives_the_round_trip(
+        pairs in prop::collection::vec((".{1,20}", ".{0,20}"), 0..20)
+    ) {
         let params: Params = pairs.into_iter().collect();
         prop_assert_eq!(Params::decode(params.encode().as_bytes()).expect("reads"), params);
     }
 
     #[test]
-    fn no_bytes_are_a_surprise(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_are_parsed_without_a_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200)
+    ) {
         _ = Params::decode(&bytes);
         _ = answer("DescribeImages", &bytes);
         prop_assert!(!ServiceError::read(500, &bytes).code.is_empty());
     }
 
     #[test]
-    fn no_xml_is_a_surprise(xml in pieces()) {
+    fn arbitrary_xml_is_parsed_without_a_panic(xml in pieces()) {
         _ = answer("DescribeImages", xml.as_bytes());
-        _ = answer("DescribeImages", format!("<DescribeImagesResponse>{xml}</DescribeImagesResponse>").as_bytes());
+        let document = format!("<DescribeImagesResponse>{xml}</DescribeImagesResponse>");
+        _ = answer("DescribeImages", document.as_bytes());
         prop_assert!(!ServiceError::read(500, xml.as_bytes()).code.is_empty());
     }
 }

@@ -1,5 +1,4 @@
-//! What is asked of the service besides moving bytes, and how stores are dealt with that are not
-//! AWS.
+//! Attributes, checksums, encryption, Regions, copies, and stores that are not AWS.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ fn text(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn stores_that_lack_something_get_whole_archives_and_are_continued() {
+fn stores_that_lack_features_get_whole_archives_and_resume() {
     let quirks = [
         ("no checksums", Quirks { no_checksums: true, ..Quirks::default() }, "keeps no checksum"),
         (
@@ -58,16 +57,16 @@ fn stores_that_lack_something_get_whole_archives_and_are_continued() {
         }
         let error = store(&image, &bucket, "a.bin", None).expect_err("it exists");
         assert_eq!(error.kind(), ErrorKind::Exists, "{name}");
-        // Something small goes up by another request.
+        // A small object is uploaded by PutObject.
         let mut writer = bucket.create("small.bin", Creation::default()).expect("creates");
         writer.append(b"small").expect("appends");
         writer.commit().unwrap_or_else(|error| panic!("{name}: {error:?}"));
         assert_eq!(bench.bytes("small.bin").as_deref(), Some(&b"small"[..]), "{name}");
         assert_eq!(bench.open_uploads(), 0, "{name}");
-        let warnings = bench.heard.take().warnings;
+        let warnings = bench.recorded.take().warnings;
         let expected = !warning.is_empty();
         assert_eq!(
-            warnings.iter().any(|said| !warning.is_empty() && said.contains(warning)),
+            warnings.iter().any(|text| !warning.is_empty() && text.contains(warning)),
             expected,
             "{name}: {warnings:?}"
         );
@@ -76,7 +75,7 @@ fn stores_that_lack_something_get_whole_archives_and_are_continued() {
 }
 
 #[test]
-fn tags_that_cannot_be_kept_are_an_error_and_nothing_is_left() {
+fn tags_that_a_store_refuses_are_an_error_and_leave_no_object() {
     let bench = Bench::new();
     bench.server.set_quirks(Quirks { no_tagging: true, ..Quirks::default() });
     let attributes = Attributes { tags: text(&[("k", "v")]), ..Attributes::default() };
@@ -90,28 +89,28 @@ fn tags_that_cannot_be_kept_are_an_error_and_nothing_is_left() {
 }
 
 #[test]
-fn every_checksum_travels_with_the_parts_and_stays_with_the_object() {
+fn every_checksum_algorithm_is_sent_with_parts_and_stored() {
     let image = image();
     let archive = image.pack(1, 2);
     let bench = Bench::new();
     for (name, checksum) in Checksum::ALL {
         let bucket = S3Store::new(
-            bench.link(bench.options()),
+            bench.connect(bench.options()),
             BUCKET,
             ObjectOptions { checksum: Some(checksum), ..small_parts() },
         );
         store(&image, &bucket, name, None).unwrap_or_else(|error| panic!("{name}: {error:?}"));
         let object = bench.server.object(BUCKET, name).expect("an object");
         assert!(object.bytes == archive, "{name}");
-        let kept = object.checksum.expect("a checksum");
-        // Whoever names none gets the default of S3.
-        assert_eq!(kept.algorithm.name(), if name == "MD5" { "CRC64NVME" } else { name });
-        assert!(bench.heard.take().warnings.is_empty(), "{name}");
+        let stored = object.checksum.expect("a checksum");
+        // Without an algorithm S3 uses its default.
+        assert_eq!(stored.algorithm.name(), if name == "MD5" { "CRC64NVME" } else { name });
+        assert!(bench.recorded.take().warnings.is_empty(), "{name}");
     }
 }
 
 #[test]
-fn an_object_gets_the_class_and_encryption_that_are_asked_for() {
+fn an_object_gets_the_requested_storage_class_and_encryption() {
     let bench = Bench::new();
     let options = ObjectOptions {
         storage_class: Some("STANDARD_IA".to_owned()),
@@ -119,7 +118,7 @@ fn an_object_gets_the_class_and_encryption_that_are_asked_for() {
         sse_kms_key_id: Some("key-1".to_owned()),
         ..small_parts()
     };
-    let bucket = S3Store::new(bench.link(bench.options()), BUCKET, options);
+    let bucket = S3Store::new(bench.connect(bench.options()), BUCKET, options);
     for (key, size) in [("small.bin", 10), ("large.bin", 4 * PART as usize)] {
         let mut writer = bucket.create(key, Creation::default()).expect("creates");
         writer.append(&vec![1; size]).expect("appends");
@@ -140,19 +139,18 @@ fn an_object_gets_the_class_and_encryption_that_are_asked_for() {
             .expect("lists");
         assert_eq!(listed, [Some("STANDARD_IA".to_owned())]);
     }
-    // Known before the first byte of a small object, and too late for the headers of a large one.
-    assert_eq!(
-        bench.server.object(BUCKET, "small.bin").expect("an object").user_metadata["amistore-content-sha256"],
-        "0123"
-    );
+    // The digest is known before the upload of a small object, and too late for the headers of a
+    // large one.
+    let small = bench.server.object(BUCKET, "small.bin").expect("an object");
+    assert_eq!(small.user_metadata["amistore-content-sha256"], "0123");
 }
 
 #[test]
-fn an_object_that_appears_during_an_upload_stays_and_the_upload_goes() {
+fn an_object_that_appears_during_an_upload_stays() {
     let image = image();
     for with_task in [false, true] {
         let bench = Bench::new();
-        // The condition of the completion is what finds it: nobody may look.
+        // HeadObject is denied, so only the condition of the completion finds the object.
         bench.server.deny("HeadObject");
         let bucket = bench.store();
         let outcome = std::thread::scope(|scope| {
@@ -164,7 +162,7 @@ fn an_object_that_appears_during_an_upload_stays_and_the_upload_goes() {
             bench.server.put_object(BUCKET, "a.bin", &b"theirs"[..], ServedOptions::default());
             running.join().expect("no panic")
         });
-        let error = outcome.expect_err("somebody was faster");
+        let error = outcome.expect_err("another write was faster");
         assert_eq!(error.kind(), ErrorKind::Exists, "{error:?}");
         assert_eq!(bench.bytes("a.bin").as_deref(), Some(&b"theirs"[..]));
         assert_eq!(bench.open_uploads(), usize::from(with_task));
@@ -172,7 +170,7 @@ fn an_object_that_appears_during_an_upload_stays_and_the_upload_goes() {
 }
 
 #[test]
-fn the_same_image_twice_is_no_error_with_a_task() {
+fn a_second_store_of_an_image_succeeds_with_a_task() {
     let (bench, image) = (Bench::new(), image());
     let bucket = bench.store();
     let again = || {
@@ -192,11 +190,11 @@ fn the_same_image_twice_is_no_error_with_a_task() {
 }
 
 #[test]
-fn a_bucket_is_looked_at_before_anything_is_read() {
+fn a_bucket_is_checked_before_the_image_is_read() {
     let bench = Bench::new();
     let look = |name: &str, options: BucketOptions| {
         bench.server.create_bucket_with(name, options);
-        let store = S3Store::new(bench.link(bench.options()), name, small_parts());
+        let store = S3Store::new(bench.connect(bench.options()), name, small_parts());
         let found = store.preflight("a.bin");
         assert!(bench.server.open_uploads(name).is_empty(), "{name}: an upload is left");
         found
@@ -226,7 +224,7 @@ fn a_bucket_is_looked_at_before_anything_is_read() {
             .versioned
     );
 
-    let missing = S3Store::new(bench.link(bench.options()), "missing", small_parts())
+    let missing = S3Store::new(bench.connect(bench.options()), "missing", small_parts())
         .preflight("a.bin")
         .expect_err("is missing");
     assert_eq!(
@@ -235,7 +233,7 @@ fn a_bucket_is_looked_at_before_anything_is_read() {
     );
     let owner = Some("999999999999".to_owned());
     let theirs = S3Store::new(
-        bench.link(bench.options()),
+        bench.connect(bench.options()),
         "plain",
         ObjectOptions { expected_bucket_owner: owner, ..small_parts() },
     );
@@ -248,14 +246,14 @@ fn a_bucket_is_looked_at_before_anything_is_read() {
         "HeadBucket",
     ] {
         bench.server.deny(denied);
-        let found = S3Store::new(bench.link(bench.options()), "plain", small_parts())
+        let found = S3Store::new(bench.connect(bench.options()), "plain", small_parts())
             .preflight("a.bin")
             .expect("a bucket");
         assert_eq!(found.unanswered, [denied]);
         bench.server.allow(denied);
     }
     bench.server.deny("AbortMultipartUpload");
-    let error = S3Store::new(bench.link(bench.options()), "plain", small_parts())
+    let error = S3Store::new(bench.connect(bench.options()), "plain", small_parts())
         .preflight("a.bin")
         .expect_err("cannot abort");
     assert_eq!(
@@ -275,12 +273,12 @@ fn a_bucket_in_another_region_is_found_there() {
             "far",
             BucketOptions { region: "eu-west-1".to_owned(), ..BucketOptions::default() },
         );
-        let far = S3Store::new(bench.link(bench.options()), "far", small_parts());
+        let far = S3Store::new(bench.connect(bench.options()), "far", small_parts());
         far.preflight("a.bin").expect("a bucket");
         store(&image, &far, "a.bin", None).expect("stores");
         assert_eq!(far.connection().region(), "eu-west-1");
-        // Whoever begins with a part of an object comes there as well.
-        let reader = S3Store::new(bench.link(bench.options()), "far", small_parts())
+        // A ranged read is redirected as well.
+        let reader = S3Store::new(bench.connect(bench.options()), "far", small_parts())
             .open("a.bin")
             .expect("opens");
         assert!(Archive::open(reader).is_ok());
@@ -288,7 +286,7 @@ fn a_bucket_in_another_region_is_found_there() {
 }
 
 #[test]
-fn a_frozen_object_is_said_to_be_so_and_can_be_thawed() {
+fn an_archived_object_is_reported_and_can_be_restored() {
     let (bench, image) = (Bench::new(), image());
     let archive = image.pack(1, 2);
     let bucket = bench.store();
@@ -309,7 +307,7 @@ fn a_frozen_object_is_said_to_be_so_and_can_be_thawed() {
             error.message().contains("not there yet") && error.fact("storage_class") == Some(class),
             "{error:?}"
         );
-        // Asked for again while it is under way.
+        // A second RestoreObject while the first is in progress.
         bucket.thaw("a.bin", Thaw { wait: true, ..thaw }).expect("thaws");
         assert_eq!(bench.server.count("RestoreObject"), 1);
         bench.server.reset_calls();
@@ -322,7 +320,7 @@ fn a_frozen_object_is_said_to_be_so_and_can_be_thawed() {
 }
 
 #[test]
-fn within_one_service_no_byte_comes_here() {
+fn a_copy_within_a_service_downloads_no_data() {
     let (bench, image) = (Bench::new(), image());
     let archive = image.pack(1, 2);
     let bucket = bench.store();
@@ -362,7 +360,7 @@ fn within_one_service_no_byte_comes_here() {
             .expect_err("replaced");
         assert!(error.message().contains("replaced"), "{error:?}");
     }
-    // Whatever goes wrong, nothing is left.
+    // No failure leaves an object or upload.
     for (kind, operation) in [
         (FaultKind::AccessDenied, "UploadPartCopy"),
         (FaultKind::AccessDenied, "CompleteMultipartUpload"),
@@ -380,7 +378,7 @@ fn within_one_service_no_byte_comes_here() {
             "{operation}"
         );
     }
-    // What can be mended is mended, a lost answer as well.
+    // Retryable faults are retried, also a lost answer.
     for (index, kind) in [
         FaultKind::ErrorIn200,
         FaultKind::ResetAfter,
@@ -411,7 +409,7 @@ fn within_one_service_no_byte_comes_here() {
 }
 
 #[test]
-fn a_damaged_archive_is_not_carried_on() {
+fn a_damaged_archive_is_not_copied() {
     let bench = Bench::new();
     let archive = image().pack(1, 2);
     let bucket = bench.store();
@@ -439,7 +437,7 @@ fn a_damaged_archive_is_not_carried_on() {
 }
 
 #[test]
-fn of_a_large_archive_little_is_fetched_to_look_at_it() {
+fn an_inspection_of_a_large_archive_fetches_little() {
     let bench = Bench::new();
     let mut random = Random(8);
     let blocks = (0..24).map(|block| (block * 9, random.noise(BLOCK))).collect();
@@ -454,18 +452,18 @@ fn of_a_large_archive_little_is_fetched_to_look_at_it() {
 }
 
 #[test]
-fn a_rate_is_kept_both_ways() {
+fn a_bandwidth_limit_holds_for_uploads_and_downloads() {
     let (bench, image) = (Bench::new(), image());
     let archive = image.pack(1, 2);
     let rate = 500_000;
     let least = Duration::from_secs_f64((archive.len() as f64 - 64e3) / rate as f64);
     let options =
         || ConnectionOptions { bandwidth: Some(BandwidthLimit::new(rate)), ..bench.options() };
-    let bucket = bench.store_over(bench.link(options()));
+    let bucket = bench.store_with(bench.connect(options()));
     let started = Instant::now();
     store(&image, &bucket, "a.bin", None).expect("stores");
     assert!(started.elapsed() >= least, "{:?} is less than {least:?}", started.elapsed());
-    let bucket = bench.store_over(bench.link(options()));
+    let bucket = bench.store_with(bench.connect(options()));
     let started = Instant::now();
     let reader = bucket.open("a.bin").expect("opens");
     let mut bytes = vec![0; archive.len()];

@@ -1,4 +1,4 @@
-//! What every store promises: one suite, run over memory, a directory and S3.
+//! The contract of every store: one suite over memory, a directory and S3.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,20 +16,20 @@ use crate::support::listing::names;
 
 const PART_LEN: usize = PART as usize;
 
-/// A store, and a way around it.
-struct Place {
+/// A store, and access to its objects past the store.
+struct TestStore {
     name: &'static str,
     store: Box<dyn ObjectStore>,
-    behind: Behind,
+    backend: Backend,
 }
 
-enum Behind {
+enum Backend {
     Memory(MemoryStore),
     Directory(tempfile::TempDir),
     S3(Box<Bench>),
 }
 
-impl Place {
+impl TestStore {
     fn all() -> Vec<Self> {
         let memory = MemoryStore::default();
         let directory = tempfile::tempdir().expect("a directory");
@@ -39,41 +39,41 @@ impl Place {
             Self {
                 name: "memory",
                 store: Box::new(memory.clone()),
-                behind: Behind::Memory(memory),
+                backend: Backend::Memory(memory),
             },
             Self {
                 name: "directory",
                 store: Box::new(in_directory),
-                behind: Behind::Directory(directory),
+                backend: Backend::Directory(directory),
             },
             Self {
                 name: "S3",
                 store: Box::new(bench.store()),
-                behind: Behind::S3(Box::new(bench)),
+                backend: Backend::S3(Box::new(bench)),
             },
         ]
     }
 
-    /// Puts an object there as somebody else would.
+    /// Puts an object without the store, like another process.
     fn put(&self, key: &str, bytes: &[u8]) {
-        match &self.behind {
-            Behind::Memory(store) => store.put(key, bytes.to_vec()),
-            Behind::Directory(directory) => {
-                // A new file under the same name, as every tool does it that replaces a file.
+        match &self.backend {
+            Backend::Memory(store) => store.put(key, bytes.to_vec()),
+            Backend::Directory(directory) => {
+                // A new file that is renamed, as tools replace files.
                 let fresh: PathBuf = directory.path().join("fresh");
                 std::fs::write(&fresh, bytes).expect("writes");
                 std::fs::rename(fresh, directory.path().join(key)).expect("renames");
             }
-            Behind::S3(bench) => {
+            Backend::S3(bench) => {
                 bench.server.put_object(BUCKET, key, bytes.to_vec(), ObjectOptions::default())
             }
         }
     }
 
-    /// Everything that is there, unfinished things as well.
-    fn left(&self) -> Vec<String> {
-        match &self.behind {
-            Behind::Memory(store) => {
+    /// All objects, partial files and open uploads.
+    fn entries(&self) -> Vec<String> {
+        match &self.backend {
+            Backend::Memory(store) => {
                 let mut found = Vec::new();
                 let listed = store.list("", &mut |listed| {
                     found.push(listed.key);
@@ -82,8 +82,8 @@ impl Place {
                 listed.expect("lists");
                 found
             }
-            Behind::Directory(directory) => names(directory.path()),
-            Behind::S3(bench) => {
+            Backend::Directory(directory) => names(directory.path()),
+            Backend::S3(bench) => {
                 let uploads = bench
                     .server
                     .open_uploads(BUCKET)
@@ -138,8 +138,8 @@ fn overwriting() -> Creation {
 }
 
 #[test]
-fn an_object_of_any_size_appears_whole_and_only_on_commit() {
-    for place in Place::all() {
+fn an_object_of_any_size_appears_on_commit() {
+    for case in TestStore::all() {
         let sizes = [
             0,
             1,
@@ -153,91 +153,91 @@ fn an_object_of_any_size_appears_whole_and_only_on_commit() {
         for (index, size) in sizes.into_iter().enumerate() {
             let key = format!("{index}.bin");
             let bytes = Random(size as u64).noise(size);
-            let mut writer = place.store.create(&key, Creation::default()).expect("creates");
+            let mut writer = case.store.create(&key, Creation::default()).expect("creates");
             for piece in bytes.chunks(10_007) {
                 writer.append(piece).expect("appends");
                 assert_eq!(
-                    place.store.open(&key).err().expect("not there").kind(),
+                    case.store.open(&key).err().expect("not there").kind(),
                     ErrorKind::NotFound,
                     "{} {size}",
-                    place.name
+                    case.name
                 );
             }
             writer.append(&[]).expect("appends nothing");
             writer.commit().expect("commits");
-            assert!(place.read(&key) == bytes, "{} {size}", place.name);
-            assert_eq!(place.left().len(), index + 1, "{} {:?}", place.name, place.left());
+            assert!(case.read(&key) == bytes, "{} {size}", case.name);
+            assert_eq!(case.entries().len(), index + 1, "{} {:?}", case.name, case.entries());
         }
     }
 }
 
 #[test]
-fn an_object_that_is_dropped_never_was_there() {
-    for place in Place::all() {
+fn a_dropped_writer_leaves_no_object() {
+    for case in TestStore::all() {
         for size in [0, 1, PART_LEN, 5 * PART_LEN + 1, 20 * PART_LEN] {
-            let mut writer = place.store.create("a.bin", Creation::default()).expect("creates");
+            let mut writer = case.store.create("a.bin", Creation::default()).expect("creates");
             writer.append(&vec![7; size]).expect("appends");
             drop(writer);
-            assert_eq!(place.left(), [""; 0], "{} {size}", place.name);
+            assert_eq!(case.entries(), [""; 0], "{} {size}", case.name);
         }
-        // What was there stays.
-        place.put("a.bin", b"old");
-        let mut writer = place.store.create("a.bin", overwriting()).expect("creates");
+        // The old object stays.
+        case.put("a.bin", b"old");
+        let mut writer = case.store.create("a.bin", overwriting()).expect("creates");
         writer.append(&vec![7; 3 * PART_LEN]).expect("appends");
         drop(writer);
         assert_eq!(
-            (place.read("a.bin"), place.left()),
+            (case.read("a.bin"), case.entries()),
             (b"old".to_vec(), vec!["a.bin".to_owned()]),
             "{}",
-            place.name
+            case.name
         );
     }
 }
 
 #[test]
-fn an_object_that_exists_is_an_error_at_the_start_and_at_the_end() {
-    for place in Place::all() {
+fn an_existing_object_is_an_error_at_create_and_commit() {
+    for case in TestStore::all() {
         for size in [1, 4 * PART_LEN] {
-            place.put("a.bin", b"theirs");
-            let error = place.store.create("a.bin", Creation::default()).err().expect("exists");
-            assert_eq!(error.kind(), ErrorKind::Exists, "{}", place.name);
+            case.put("a.bin", b"theirs");
+            let error = case.store.create("a.bin", Creation::default()).err().expect("exists");
+            assert_eq!(error.kind(), ErrorKind::Exists, "{}", case.name);
             let key = format!("{size}.bin");
-            let mut writer = place.store.create(&key, Creation::default()).expect("creates");
+            let mut writer = case.store.create(&key, Creation::default()).expect("creates");
             writer.append(&vec![1; size]).expect("appends");
-            place.put(&key, b"theirs");
+            case.put(&key, b"theirs");
             assert_eq!(
                 writer.commit().expect_err("exists").kind(),
                 ErrorKind::Exists,
                 "{} {size}",
-                place.name
+                case.name
             );
-            assert_eq!(place.read(&key), b"theirs", "{}", place.name);
+            assert_eq!(case.read(&key), b"theirs", "{}", case.name);
         }
-        assert_eq!(place.left().len(), 3, "{} {:?}", place.name, place.left());
+        assert_eq!(case.entries().len(), 3, "{} {:?}", case.name, case.entries());
     }
 }
 
 #[test]
-fn an_object_is_replaced_when_that_is_asked_for() {
-    for place in Place::all() {
+fn an_object_is_replaced_with_overwrite() {
+    for case in TestStore::all() {
         for size in [0, 1, 4 * PART_LEN] {
-            place.put("a.bin", b"theirs");
-            place.write("a.bin", overwriting(), &vec![3; size]).expect("replaces");
-            assert!(place.read("a.bin") == vec![3; size], "{} {size}", place.name);
-            place.write("new.bin", overwriting(), b"x").expect("need not be there");
+            case.put("a.bin", b"theirs");
+            case.write("a.bin", overwriting(), &vec![3; size]).expect("replaces");
+            assert!(case.read("a.bin") == vec![3; size], "{} {size}", case.name);
+            case.write("new.bin", overwriting(), b"x").expect("need not be there");
         }
-        assert_eq!(place.left(), ["a.bin", "new.bin"], "{}", place.name);
+        assert_eq!(case.entries(), ["a.bin", "new.bin"], "{}", case.name);
     }
 }
 
 #[test]
 fn any_range_can_be_read_in_any_order_and_none_beyond_the_end() {
-    // Larger than what is read when an object is opened.
+    // Larger than the first read of an object that is opened.
     let bytes = Random(3).noise(400_001);
     let len = bytes.len() as u64;
-    for place in Place::all() {
-        place.put("a.bin", &bytes);
-        let reader = place.store.open("a.bin").expect("opens");
+    for case in TestStore::all() {
+        case.put("a.bin", &bytes);
+        let reader = case.store.open("a.bin").expect("opens");
         assert_eq!((reader.len(), reader.is_empty()), (len, false));
         assert!(reader.name().contains("a.bin"));
         let mut random = Random(4);
@@ -255,7 +255,7 @@ fn any_range_can_be_read_in_any_order_and_none_beyond_the_end() {
             (start, random.below((len - start).min(70_000) + 1))
         }));
         for (round, (offset, length)) in ranges.iter().copied().enumerate() {
-            // With a prefetch of just this, of something else, and without.
+            // With a prefetch of this range, of another range, and without.
             match round % 3 {
                 0 => reader.prefetch(offset, length),
                 1 => reader.prefetch(offset, length / 2),
@@ -267,7 +267,7 @@ fn any_range_can_be_read_in_any_order_and_none_beyond_the_end() {
                 assert!(
                     buffer == bytes[offset as usize..(offset + length) as usize],
                     "{} {offset} {length}",
-                    place.name
+                    case.name
                 );
             }
         }
@@ -276,21 +276,21 @@ fn any_range_can_be_read_in_any_order_and_none_beyond_the_end() {
         {
             reader.prefetch(offset, length);
             let outcome = reader.read_at(offset, &mut vec![0; length as usize]);
-            assert!(length == 0 || outcome.is_err(), "{} {offset} {length}", place.name);
+            assert!(length == 0 || outcome.is_err(), "{} {offset} {length}", case.name);
         }
         // Prefetched, and never read.
         reader.prefetch(0, 100_000);
         drop(reader);
-        assert_eq!(place.store.open("b.bin").err().expect("not there").kind(), ErrorKind::NotFound);
+        assert_eq!(case.store.open("b.bin").err().expect("not there").kind(), ErrorKind::NotFound);
     }
 }
 
 #[test]
 fn ranges_are_read_by_many_threads() {
     let bytes = Random(5).noise(300_000);
-    for place in Place::all() {
-        place.put("a.bin", &bytes);
-        let reader = place.store.open("a.bin").expect("opens");
+    for case in TestStore::all() {
+        case.put("a.bin", &bytes);
+        let reader = case.store.open("a.bin").expect("opens");
         std::thread::scope(|scope| {
             for thread in 0..8u64 {
                 let (reader, bytes) = (reader.as_ref(), &bytes);
@@ -310,28 +310,28 @@ fn ranges_are_read_by_many_threads() {
 }
 
 #[test]
-fn an_object_that_was_replaced_is_an_error_and_never_a_mixture() {
-    for place in Place::all() {
+fn an_object_that_was_replaced_is_never_read_as_a_mixture() {
+    for case in TestStore::all() {
         for len in [1000, 300_000] {
             let (old, new) = (vec![1; len], vec![2; len]);
-            place.put("a.bin", &old);
-            let reader = place.store.open("a.bin").expect("opens");
+            case.put("a.bin", &old);
+            let reader = case.store.open("a.bin").expect("opens");
             let read = |start: usize, length: usize| {
                 let mut buffer = vec![0; length];
                 reader.read_at(start as u64, &mut buffer).map(|()| buffer)
             };
             assert!(read(0, 10).expect("reads") == old[..10]);
             reader.prefetch(0, 900);
-            place.put("a.bin", &new);
-            // Memory and files keep the old one for those who have it open; S3 refuses. Nobody
-            // gives the new one.
+            case.put("a.bin", &new);
+            // Memory and files keep the old object for its open readers; S3 refuses. No store
+            // returns the new bytes.
             for (start, length) in [(0, 900), (0, len), (len / 2, 100), (len - 10, 10)] {
                 match read(start, length) {
                     Ok(bytes) => {
-                        assert!(bytes == old[start..start + length], "{} {start}", place.name)
+                        assert!(bytes == old[start..start + length], "{} {start}", case.name)
                     }
                     Err(error) => {
-                        assert_eq!((place.name, error.kind()), ("S3", ErrorKind::Io), "{error:?}");
+                        assert_eq!((case.name, error.kind()), ("S3", ErrorKind::Io), "{error:?}");
                         assert!(error.message().contains("replaced"), "{error:?}");
                     }
                 }
@@ -341,9 +341,9 @@ fn an_object_that_was_replaced_is_an_error_and_never_a_mixture() {
 }
 
 #[test]
-fn lists_are_in_order_below_a_prefix_and_of_archives_only() {
-    for place in Place::all() {
-        if let Behind::S3(bench) = &place.behind {
+fn lists_are_sorted_and_have_archives_below_a_prefix_only() {
+    for case in TestStore::all() {
+        if let Backend::S3(bench) = &case.backend {
             bench.server.set_limits(amistore_aws_double::s3::Limits {
                 page_size: 3,
                 ..bench.server.limits()
@@ -360,22 +360,22 @@ fn lists_are_in_order_below_a_prefix_and_of_archives_only() {
             "b-ü.bin",
             "z.bin.partial",
         ] {
-            place.put(key, &vec![0; key.len()]);
+            case.put(key, &vec![0; key.len()]);
         }
         let keys =
-            |prefix: &str| place.listed(prefix).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+            |prefix: &str| case.listed(prefix).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
         assert_eq!(
             keys(""),
             ["a.bin", "b-1.bin", "b-10.bin", "b-2.bin", "b-ü.bin", "c.bin"],
             "{}",
-            place.name
+            case.name
         );
-        assert_eq!(keys("b-"), ["b-1.bin", "b-10.bin", "b-2.bin", "b-ü.bin"], "{}", place.name);
-        assert_eq!(place.listed("a"), [("a.bin".to_owned(), 5)], "{}", place.name);
-        assert_eq!(keys("x"), [""; 0], "{}", place.name);
-        // Whoever has seen enough ends it.
+        assert_eq!(keys("b-"), ["b-1.bin", "b-10.bin", "b-2.bin", "b-ü.bin"], "{}", case.name);
+        assert_eq!(case.listed("a"), [("a.bin".to_owned(), 5)], "{}", case.name);
+        assert_eq!(keys("x"), [""; 0], "{}", case.name);
+        // An error of the callback ends the list.
         let mut seen = 0;
-        let ended = place.store.list("", &mut |_| {
+        let ended = case.store.list("", &mut |_| {
             seen += 1;
             Err(amistore::internals::base::Error::interrupted())
         });
@@ -383,41 +383,40 @@ fn lists_are_in_order_below_a_prefix_and_of_archives_only() {
             (ended.expect_err("ended").kind(), seen),
             (ErrorKind::Interrupted, 1),
             "{}",
-            place.name
+            case.name
         );
     }
 }
 
 #[test]
-fn attributes_come_back_where_they_are_kept() {
+fn stores_return_the_attributes_that_they_keep() {
     let text = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     };
     let metadata =
         text(&[("ami-name", "Üñï 漢字 🦀"), ("plain", "plain"), ("odd", "a=?b"), ("empty", "")]);
     let tags = text(&[("k e y", "v&=ü"), ("none", "")]);
-    for place in Place::all() {
+    for case in TestStore::all() {
         for size in [10, 3 * PART_LEN] {
             let key = format!("{size}.bin");
             let attributes = Attributes { metadata: metadata.clone(), tags: tags.clone() };
-            place
-                .write(&key, Creation { attributes, ..Creation::default() }, &vec![0; size])
+            case.write(&key, Creation { attributes, ..Creation::default() }, &vec![0; size])
                 .expect("writes");
-            let found = place.store.open(&key).expect("opens").attributes().metadata;
-            let expected = if matches!(place.behind, Behind::Directory(_)) {
+            let found = case.store.open(&key).expect("opens").attributes().metadata;
+            let expected = if matches!(case.backend, Backend::Directory(_)) {
                 BTreeMap::new()
             } else {
                 metadata.clone()
             };
-            assert_eq!(found, expected, "{} {size}", place.name);
+            assert_eq!(found, expected, "{} {size}", case.name);
             let mut listed = Vec::new();
-            let outcome = place.store.list(&key, &mut |found| {
+            let outcome = case.store.list(&key, &mut |found| {
                 listed.push(found.metadata);
                 Ok(())
             });
             outcome.expect("lists");
-            assert_eq!(listed, [expected], "{} {size}", place.name);
-            if let Behind::S3(bench) = &place.behind {
+            assert_eq!(listed, [expected], "{} {size}", case.name);
+            if let Backend::S3(bench) = &case.backend {
                 assert_eq!(bench.store().tags(&key).expect("tags"), tags);
                 let object = bench.server.object(BUCKET, &key).expect("an object");
                 assert_eq!(object.tags, tags);

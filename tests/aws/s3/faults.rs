@@ -1,5 +1,5 @@
-//! Lets every request of every operation go wrong once, in every way, and then all of them: what
-//! can be mended is mended, everything else is said, and no wrong byte is left anywhere.
+//! Every kind of fault at every request of every operation, once and for ever: retryable faults are
+//! retried, others are reported, and no wrong byte is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,18 +19,18 @@ use amistore::internals::volume::{BlockSink, MemorySink};
 use amistore_aws_double::s3::{Call, Fault, FaultKind, ObjectOptions, When};
 
 use super::setup::{
-    BUCKET, Bench, PART, image, store, store_side_by_side, wide_image, with_context,
+    BUCKET, Bench, PART, image, store, store_in_parallel, wide_image, with_context,
 };
 use crate::support::image::TestImage;
 use crate::support::wait::wait_until;
 
-/// What is done while something goes wrong.
+/// Operations to which faults are injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
     Store,
     StoreWithTask,
-    SideBySide,
-    SideBySideWithTask,
+    ParallelStore,
+    ParallelStoreWithTask,
     Copy,
     CopyWithTask,
     Restore,
@@ -41,8 +41,8 @@ impl Work {
     const ALL: [Self; 8] = [
         Self::Store,
         Self::StoreWithTask,
-        Self::SideBySide,
-        Self::SideBySideWithTask,
+        Self::ParallelStore,
+        Self::ParallelStoreWithTask,
         Self::Copy,
         Self::CopyWithTask,
         Self::Restore,
@@ -50,7 +50,7 @@ impl Work {
     ];
 
     fn has_task(self) -> bool {
-        matches!(self, Self::StoreWithTask | Self::SideBySideWithTask | Self::CopyWithTask)
+        matches!(self, Self::StoreWithTask | Self::ParallelStoreWithTask | Self::CopyWithTask)
     }
 
     fn writes(self) -> bool {
@@ -58,7 +58,7 @@ impl Work {
     }
 }
 
-/// Something that is done again and again, each time with another fault.
+/// An operation that is repeated, each time with another fault.
 struct Drill {
     work: Work,
     bench: Bench,
@@ -74,8 +74,8 @@ impl Drill {
     }
 
     fn with(work: Work, change: impl FnOnce(&mut ConnectionOptions)) -> Self {
-        let side_by_side = matches!(work, Work::SideBySide | Work::SideBySideWithTask);
-        let (bench, image) = (Bench::new(), if side_by_side { wide_image() } else { image() });
+        let parallel = matches!(work, Work::ParallelStore | Work::ParallelStoreWithTask);
+        let (bench, image) = (Bench::new(), if parallel { wide_image() } else { image() });
         let archive = image.pack(1, 2);
         bench.server.put_object(
             BUCKET,
@@ -85,24 +85,24 @@ impl Drill {
         );
         let mut options = bench.options();
         change(&mut options);
-        let store = bench.store_over(bench.link(options));
+        let store = bench.store_with(bench.connect(options));
         Self { work, bench, store, image, archive, runs: AtomicU64::new(0) }
     }
 
-    /// A key that nobody used.
+    /// An unused key.
     fn fresh_key(&self) -> String {
         format!("target-{}.bin", self.runs.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Does the work. If that succeeds, it was done right.
+    /// Runs the operation, and asserts the result of a success.
     fn run(&self, key: &str) -> Result<()> {
         let resumption = self.work.has_task().then(|| self.bench.resumption(key));
         match self.work {
             Work::Store | Work::StoreWithTask => {
                 drop(store(&self.image, &self.store, key, resumption)?)
             }
-            Work::SideBySide | Work::SideBySideWithTask => {
-                drop(store_side_by_side(&self.image, &self.store, key, resumption)?)
+            Work::ParallelStore | Work::ParallelStoreWithTask => {
+                drop(store_in_parallel(&self.image, &self.store, key, resumption)?)
             }
             Work::Copy | Work::CopyWithTask => {
                 let reader = self.store.open("source.bin")?;
@@ -129,7 +129,7 @@ impl Drill {
                 let sinks = target.0.lock().expect("no panic");
                 for (sink, expected) in sinks.iter().zip(&self.image.blocks) {
                     let blocks = sink.blocks();
-                    // What was written before an error is right as well.
+                    // Bytes that were written before an error are right as well.
                     assert!(blocks.iter().all(|(block, data)| expected.get(block) == Some(data)));
                     assert!(restored.is_err() || blocks.len() == expected.len());
                 }
@@ -148,7 +148,7 @@ impl Drill {
         Ok(())
     }
 
-    /// Does the work while a fault waits. Gives the call that met it, if one did.
+    /// Runs the operation with a fault, and returns the call that it hit, if any.
     fn run_with(&self, key: &str, fault: Fault) -> (Result<()>, Option<Call>) {
         self.bench.server.reset_calls();
         self.bench.server.fail(fault);
@@ -157,8 +157,8 @@ impl Drill {
         (outcome, self.bench.server.calls().into_iter().find(|call| call.fault.is_some()))
     }
 
-    /// The calls that it makes when nothing goes wrong: operation, and the how manyth of it. Of
-    /// parts the first, one in the middle, and the last.
+    /// The calls of a run without a fault: operation and its number. Of parts the first, one in the
+    /// middle, and the last.
     fn calls(&self) -> Vec<(&'static str, u64)> {
         self.bench.server.reset_calls();
         let key = self.fresh_key();
@@ -176,7 +176,8 @@ impl Drill {
         counts.into_iter().flat_map(some).collect()
     }
 
-    /// What has to hold after every run. With a task the work is repeated, and has to succeed then.
+    /// Asserts the invariants after every run. An operation with a task is repeated, and must
+    /// succeed then.
     fn check(&self, key: &str, succeeded: bool, what: &str) {
         if !self.work.writes() {
             return;
@@ -208,7 +209,7 @@ impl Drill {
         self.check(key, true, what);
     }
 
-    /// Connections that were lost are not kept, and no others are made without end.
+    /// Asserts that lost connections are closed, and the number of connections is bounded.
     fn check_connections(&self) {
         wait_until("connections to end", || self.bench.server.open_connections() <= 32);
     }
@@ -229,14 +230,14 @@ impl ImageWriter for Collected {
     }
 }
 
-/// Whether a fault of this kind belongs to what S3 does for the operation.
+/// Whether S3 can answer the operation with a fault of this kind.
 fn happens(kind: FaultKind, operation: &str) -> bool {
     match kind {
-        // An answer that begins before its outcome is known.
+        // Operations whose answer begins before their outcome is known.
         FaultKind::ErrorIn200 => {
             matches!(operation, "CompleteMultipartUpload" | "UploadPartCopy" | "CopyObject")
         }
-        // Only data is worth to be flipped: everything else comes over TLS or is XML, which breaks.
+        // Bits are flipped only in data: other answers are XML, which TLS protects.
         FaultKind::FlipBit => operation == "GetObject",
         FaultKind::NoSuchUpload => {
             matches!(operation, "UploadPart" | "ListParts" | "CompleteMultipartUpload")
@@ -246,7 +247,7 @@ fn happens(kind: FaultKind, operation: &str) -> bool {
     }
 }
 
-/// Every kind at every call, several kinds of work side by side.
+/// Every kind of fault at every call, several operations in parallel.
 fn at_every_call(
     works: &[Work],
     kinds: &[FaultKind],
@@ -283,44 +284,44 @@ fn succeeds(_call: &Call, outcome: Result<()>, what: &str) {
 }
 
 #[test]
-fn answers_that_ask_for_another_attempt_get_one() {
+fn retryable_answers_are_retried() {
     at_every_call(
         &Work::ALL,
         &[FaultKind::SlowDown, FaultKind::InternalError, FaultKind::ExpiredToken],
         succeeds,
     );
-    // What means the same.
+    // Faults with the same meaning.
     let alike = [FaultKind::ServiceUnavailable, FaultKind::BadGateway, FaultKind::RequestTimeout];
     at_every_call(&[Work::StoreWithTask, Work::Restore], &alike, succeeds);
 }
 
 #[test]
-fn connections_that_break_are_made_again() {
+fn broken_connections_are_retried() {
     let kinds = [FaultKind::Reset, FaultKind::ResetAfter, FaultKind::TruncatedBody];
     at_every_call(&Work::ALL, &kinds, succeeds);
 }
 
 #[test]
-fn bytes_that_arrive_wrong_in_the_store_are_sent_again() {
+fn corrupt_uploads_are_sent_again() {
     at_every_call(
-        &[Work::Store, Work::SideBySide, Work::CopyWithTask],
+        &[Work::Store, Work::ParallelStore, Work::CopyWithTask],
         &[FaultKind::CorruptUpload, FaultKind::ErrorIn200],
         succeeds,
     );
 }
 
 #[test]
-fn bytes_that_arrive_wrong_here_are_read_again() {
+fn corrupt_downloads_are_read_again() {
     at_every_call(&[Work::Copy, Work::Restore, Work::Verify], &[FaultKind::FlipBit], succeeds);
 }
 
 #[test]
-fn what_cannot_be_mended_is_said() {
+fn final_errors_are_reported() {
     let works = [
         Work::Store,
         Work::StoreWithTask,
-        Work::SideBySide,
-        Work::SideBySideWithTask,
+        Work::ParallelStore,
+        Work::ParallelStoreWithTask,
         Work::Copy,
         Work::CopyWithTask,
     ];
@@ -328,7 +329,7 @@ fn what_cannot_be_mended_is_said() {
         [FaultKind::AccessDenied, FaultKind::NoSuchUpload, FaultKind::ConditionalRequestConflict];
     at_every_call(&works, &kinds, |call, outcome, what| {
         let Err(error) = outcome else {
-            // Questions that need not be answered.
+            // Requests whose failure is ignored.
             assert!(
                 matches!(call.operation, "HeadObject" | "ListParts"),
                 "{what}: nothing was said"
@@ -347,7 +348,7 @@ fn what_cannot_be_mended_is_said() {
             Some(format!("{:?}", call.fault.expect("a fault")).as_str()),
             "{what}: {error:?}"
         );
-        // Of several requests that failed together the first part in order is the one that is said.
+        // Of several failed requests the error of the first part in order is reported.
         assert!(
             error.fact("request_id").is_some_and(|id| id.starts_with("TESTREQUEST")),
             "{what}: {error:?}"
@@ -369,7 +370,7 @@ fn what_cannot_be_mended_is_said() {
 }
 
 #[test]
-fn a_request_that_stays_silent_is_given_up_and_made_again() {
+fn a_request_is_retried_after_the_idle_timeout() {
     std::thread::scope(|scope| {
         for work in [Work::StoreWithTask, Work::Copy, Work::Restore] {
             scope.spawn(move || {
@@ -397,7 +398,7 @@ fn a_request_that_stays_silent_is_given_up_and_made_again() {
 }
 
 #[test]
-fn what_goes_wrong_for_ever_ends_soon() {
+fn a_permanent_fault_ends_the_work_soon() {
     let kinds = [
         (FaultKind::SlowDown, ErrorKind::Limit),
         (FaultKind::InternalError, ErrorKind::Io),
@@ -408,7 +409,7 @@ fn what_goes_wrong_for_ever_ends_soon() {
         (FaultKind::TruncatedBody, ErrorKind::Io),
         (FaultKind::ExpiredToken, ErrorKind::Denied),
     ];
-    for work in [Work::StoreWithTask, Work::SideBySideWithTask, Work::Restore] {
+    for work in [Work::StoreWithTask, Work::ParallelStoreWithTask, Work::Restore] {
         let drill = Drill::new(work);
         for (kind, expected) in kinds {
             for operation in ["", "UploadPart", "GetObject"] {
@@ -417,7 +418,7 @@ fn what_goes_wrong_for_ever_ends_soon() {
                 let (started, key) = (Instant::now(), drill.fresh_key());
                 let (outcome, met) = drill.run_with(&key, Fault::new(kind, when));
                 let what = format!("{work:?}: {kind:?} {operation}");
-                // An answer without a body cannot be cut.
+                // An answer without a body cannot be truncated.
                 if met.is_none() || (kind, operation) == (FaultKind::TruncatedBody, "UploadPart") {
                     succeeds(&drill.bench.server.calls()[0], outcome, &what);
                     continue;
@@ -433,7 +434,7 @@ fn what_goes_wrong_for_ever_ends_soon() {
                 if kind != FaultKind::ExpiredToken {
                     assert_eq!(error.fact("attempts"), Some("4"), "{what}: {error:?}");
                 }
-                // An upload whose beginning was never answered has no name here.
+                // An upload whose CreateMultipartUpload was never answered has no known id.
                 for upload in drill
                     .bench
                     .server
@@ -450,7 +451,7 @@ fn what_goes_wrong_for_ever_ends_soon() {
 }
 
 #[test]
-fn a_network_that_goes_away_is_an_error_and_the_work_goes_on_when_it_is_back() {
+fn work_resumes_after_a_network_outage() {
     let drill = Drill::new(Work::StoreWithTask);
     drill.bench.server.set_latency(Duration::from_millis(15));
     let key = "a.bin";
@@ -468,7 +469,7 @@ fn a_network_that_goes_away_is_an_error_and_the_work_goes_on_when_it_is_back() {
 }
 
 #[test]
-fn a_clock_that_is_wrong_is_corrected_by_that_of_the_service() {
+fn a_skewed_clock_is_corrected_by_that_of_the_service() {
     for seconds in [-7200, 3600, 86_400] {
         for work in Work::ALL {
             let drill = Drill::new(work);
@@ -477,7 +478,7 @@ fn a_clock_that_is_wrong_is_corrected_by_that_of_the_service() {
             drill.run(&key).unwrap_or_else(|error| panic!("{work:?} {seconds}: {error:?}"));
             drill.check(&key, true, "the clock was wrong");
         }
-        // Where nothing but the status is answered, too.
+        // Also for answers that have only a status.
         let bench = Bench::new();
         bench.server.set_clock_skew(seconds);
         bench.server.create_bucket_with(
@@ -489,13 +490,13 @@ fn a_clock_that_is_wrong_is_corrected_by_that_of_the_service() {
         );
         let mut options = super::setup::small_parts();
         options.expected_bucket_owner = Some("111122223333".to_owned());
-        let store = S3Store::new(bench.link(bench.options()), BUCKET, options);
+        let store = S3Store::new(bench.connect(bench.options()), BUCKET, options);
         store.preflight("a.bin").unwrap_or_else(|error| panic!("{seconds}: {error:?}"));
     }
 }
 
 #[test]
-fn a_part_that_became_another_is_found_before_the_object_is_made() {
+fn a_replaced_part_is_detected_before_the_completion() {
     {
         let drill = Drill::new(Work::Store);
         let mut writer = drill.store.create("a.bin", Creation::default()).expect("creates");
@@ -524,7 +525,7 @@ fn an_upload_that_cannot_be_aborted_is_named() {
     writer.append(&drill.archive).expect("appends");
     drop(writer);
     let upload = drill.bench.server.open_uploads(BUCKET).remove(0);
-    let warnings = drill.bench.heard.take().warnings;
+    let warnings = drill.bench.recorded.take().warnings;
     assert!(
         warnings.len() == 1
             && warnings[0].contains(&upload.upload_id)

@@ -1,5 +1,5 @@
-//! Work that was interrupted anywhere goes on where it stopped: what is there is neither read nor
-//! sent again, and what came of it is what would have come of it at once.
+//! Interrupted stores, copies and restores resume at any point: finished parts are neither read nor
+//! sent again, and the result is that of an uninterrupted run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -26,10 +26,10 @@ use super::setup::{BUCKET, Bench, PART, image, store, with_cancel, with_context}
 use crate::support::image::{BLOCK, Random, TestImage};
 use crate::support::wait::wait_until;
 
-/// A volume that remembers what was read of it.
-struct Watched(Arc<dyn BlockSource>, Arc<Mutex<BTreeSet<u64>>>);
+/// A volume that records reads.
+struct RecordedVolume(Arc<dyn BlockSource>, Arc<Mutex<BTreeSet<u64>>>);
 
-impl BlockSource for Watched {
+impl BlockSource for RecordedVolume {
     fn size(&self) -> VolumeSize {
         self.0.size()
     }
@@ -52,18 +52,18 @@ impl BlockSource for Watched {
     }
 }
 
-struct WatchedImage {
+struct RecordedImage {
     document: ImageDocument,
     volumes: Vec<Arc<dyn BlockSource>>,
     read: Vec<Arc<Mutex<BTreeSet<u64>>>>,
 }
 
-impl WatchedImage {
+impl RecordedImage {
     fn new(image: &TestImage) -> Self {
         let read: Vec<Arc<Mutex<BTreeSet<u64>>>> =
             image.volumes().iter().map(|_| Arc::default()).collect();
         let watched = |(volume, read): (&Arc<dyn BlockSource>, &Arc<_>)| {
-            Arc::new(Watched(volume.clone(), Arc::clone(read))) as Arc<dyn BlockSource>
+            Arc::new(RecordedVolume(volume.clone(), Arc::clone(read))) as Arc<dyn BlockSource>
         };
         let volumes = image.volumes().iter().zip(&read).map(watched).collect();
         Self { document: image.document().clone(), volumes, read }
@@ -74,7 +74,7 @@ impl WatchedImage {
     }
 }
 
-impl ImageSource for WatchedImage {
+impl ImageSource for RecordedImage {
     fn document(&self) -> &ImageDocument {
         &self.document
     }
@@ -84,7 +84,7 @@ impl ImageSource for WatchedImage {
     }
 }
 
-/// Where the cells stand: volume, blocks, and bytes of the archive.
+/// Positions of the cells: volume, blocks, and bytes of the archive.
 fn cells(archive: &[u8]) -> Vec<(usize, std::ops::Range<u64>, std::ops::Range<u64>)> {
     let reader = MemoryReader::new("a", archive.to_vec());
     let archive = Archive::open(std::sync::Arc::new(reader)).expect("opens");
@@ -105,15 +105,15 @@ fn cells(archive: &[u8]) -> Vec<(usize, std::ops::Range<u64>, std::ops::Range<u6
     cells
 }
 
-/// Everything a test of a continued store needs.
-struct Site {
+/// An image, its archive and a server for tests of resumed stores.
+struct ResumedStore {
     bench: Bench,
     image: TestImage,
     archive: Vec<u8>,
 }
 
-impl Site {
-    /// No archive of the image is longer.
+impl ResumedStore {
+    /// The upper bound of the length of an archive of the image.
     fn longest(&self) -> u64 {
         ops::plan_volumes(&self.image).expect("plans").longest_archive
     }
@@ -137,11 +137,11 @@ impl Site {
         self.bench.server.reset_calls();
         self.bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf(operation, nth)));
         self.attempt(key).expect_err("it is denied");
-        self.settle();
+        self.wait_for_idle();
     }
 
-    /// Waits until nothing is on its way any more of what was given up.
-    fn settle(&self) {
+    /// Waits until no request of the interrupted run is in progress.
+    fn wait_for_idle(&self) {
         wait_until("connections to end", || self.bench.server.open_connections() == 0);
         self.bench.server.clear_faults();
     }
@@ -186,21 +186,21 @@ fn touches(parts: &BTreeSet<u32>, range: &std::ops::Range<u64>) -> bool {
 }
 
 #[test]
-fn a_store_that_was_interrupted_at_any_request_goes_on_there() {
-    let site = Site::new();
+fn a_store_resumes_after_an_interruption_at_any_request() {
+    let site = ResumedStore::new();
     let cells = cells(&site.archive);
     let parts = site.archive.len().div_ceil(PART as usize) as u64;
     assert!((7..=10).contains(&parts), "{parts}");
-    let places = (1..=parts)
+    let requests = (1..=parts)
         .map(|nth| ("UploadPart", nth))
         .chain([("CreateMultipartUpload", 1), ("CompleteMultipartUpload", 1)]);
     let mut passed = 0;
-    for (index, (operation, nth)) in places.enumerate() {
+    for (index, (operation, nth)) in requests.enumerate() {
         let key = format!("{index}.bin");
         site.interrupt(&key, operation, nth);
         let up = site.parts();
         site.bench.server.reset_calls();
-        let watched = WatchedImage::new(&site.image);
+        let watched = RecordedImage::new(&site.image);
         store(&watched, &site.bench.store(), &key, Some(site.bench.resumption(&key)))
             .expect("goes on");
         site.is_done(&key);
@@ -234,8 +234,8 @@ impl Observer for Canceller {
 }
 
 #[test]
-fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
-    let site = Site::new();
+fn a_store_resumes_after_a_cancellation_at_any_event() {
+    let site = ResumedStore::new();
     let attempt = |key: &str, moment: u64, with_task: bool| -> (Result<Stored>, u64) {
         let cancel = Cancel::new();
         let observer = Arc::new(Canceller(cancel.clone(), AtomicU64::new(0), moment));
@@ -244,7 +244,7 @@ fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
             cancel: cancel.clone(),
             ..site.bench.options()
         };
-        let bucket = site.bench.store_over(site.bench.link(options));
+        let bucket = site.bench.store_with(site.bench.connect(options));
         let outcome = with_cancel(&cancel, observer.as_ref(), |context| {
             let resumption = with_task.then(|| site.bench.resumption(key));
             let (overwrite, attributes) = (Overwrite::No, Attributes::default());
@@ -260,7 +260,7 @@ fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
             ops::store(&site.image, target, &PackOptions::default(), context)
         });
         drop(bucket);
-        site.settle();
+        site.wait_for_idle();
         (outcome, observer.1.load(Ordering::SeqCst))
     };
     let (outcome, events) = attempt("all.bin", u64::MAX, true);
@@ -271,12 +271,12 @@ fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
             let key = format!("{moment}-{with_task}.bin");
             let (outcome, _) = attempt(&key, moment, with_task);
             match outcome {
-                // Whoever cancels at the last moment is too late.
+                // A cancellation at the last event comes too late.
                 Ok(_) => {}
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Interrupted, "event {moment}: {error:?}");
-                    // Who cancels while the service completes the object may get it nevertheless:
-                    // this one, or none.
+                    // A cancellation during CompleteMultipartUpload may leave the object: this one,
+                    // or none.
                     assert!(
                         site.bench.bytes(&key).is_none_or(|bytes| bytes == site.archive),
                         "event {moment}"
@@ -300,8 +300,8 @@ fn a_store_that_was_cancelled_at_any_moment_goes_on_there_or_leaves_nothing() {
 }
 
 #[test]
-fn a_copy_that_was_interrupted_at_any_request_goes_on_there() {
-    let site = Site::new();
+fn a_copy_resumes_after_an_interruption_at_any_request() {
+    let site = ResumedStore::new();
     let server = &site.bench.server;
     server.put_object(BUCKET, "source.bin", site.archive.clone(), ObjectOptions::default());
     let attempt = |key: &str| -> Result<Copied> {
@@ -333,13 +333,14 @@ fn a_copy_that_was_interrupted_at_any_request_goes_on_there() {
     attempt("whole.bin").expect("copies");
     let all = fetched();
     let parts = site.archive.len().div_ceil(PART as usize) as u64;
-    let places = (1..=parts).map(|nth| ("UploadPart", nth)).chain([("CompleteMultipartUpload", 1)]);
-    for (index, (operation, nth)) in places.enumerate() {
+    let requests =
+        (1..=parts).map(|nth| ("UploadPart", nth)).chain([("CompleteMultipartUpload", 1)]);
+    for (index, (operation, nth)) in requests.enumerate() {
         let key = format!("{index}.bin");
         server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf(operation, nth)));
         server.reset_calls();
         attempt(&key).expect_err("it is denied");
-        site.settle();
+        site.wait_for_idle();
         let up = site.parts();
         server.reset_calls();
         attempt(&key).expect("goes on");
@@ -354,8 +355,8 @@ fn a_copy_that_was_interrupted_at_any_request_goes_on_there() {
 }
 
 #[test]
-fn a_record_that_is_torn_or_garbled_anywhere_costs_time_and_nothing_else() {
-    let site = Site::new();
+fn a_truncated_or_corrupt_task_file_only_repeats_work() {
+    let site = ResumedStore::new();
     site.interrupt("first.bin", "UploadPart", 6);
     let whole = fs::read(site.state_file("first.bin")).expect("a state file");
     site.attempt("first.bin").expect("goes on");
@@ -375,8 +376,8 @@ fn a_record_that_is_torn_or_garbled_anywhere_costs_time_and_nothing_else() {
             }
             fs::write(&path, bytes).expect("writes");
             site.attempt(&key).expect("goes on, or begins anew");
-            // What the upload is called is on disk before its first part is sent. Here it was torn
-            // out, and nobody can know.
+            // The upload id is on disk before the first part is sent. Here the record is cut off,
+            // so the upload cannot be found.
             for upload in site.bench.server.open_uploads(BUCKET) {
                 site.bench.server.drop_upload(BUCKET, &upload.upload_id);
             }
@@ -386,8 +387,8 @@ fn a_record_that_is_torn_or_garbled_anywhere_costs_time_and_nothing_else() {
 }
 
 #[test]
-fn a_part_that_is_not_what_was_noted_is_sent_again() {
-    let site = Site::new();
+fn a_part_that_differs_from_its_record_is_sent_again() {
+    let site = ResumedStore::new();
     site.interrupt("a.bin", "CompleteMultipartUpload", 1);
     let upload = site.bench.server.open_uploads(BUCKET).remove(0);
     site.bench.server.corrupt_part(BUCKET, &upload.upload_id, 2);
@@ -398,21 +399,21 @@ fn a_part_that_is_not_what_was_noted_is_sent_again() {
 }
 
 #[test]
-fn an_upload_that_vanished_begins_anew() {
-    let site = Site::new();
+fn a_store_restarts_after_its_upload_was_removed() {
+    let site = ResumedStore::new();
     site.interrupt("a.bin", "UploadPart", 5);
     let upload = site.bench.server.open_uploads(BUCKET).remove(0);
     site.bench.server.drop_upload(BUCKET, &upload.upload_id);
-    site.bench.heard.take();
+    site.bench.recorded.take();
     site.attempt("a.bin").expect("begins anew");
-    let warnings = site.bench.heard.take().warnings;
+    let warnings = site.bench.recorded.take().warnings;
     assert!(warnings.iter().any(|warning| warning.contains("begins anew")), "{warnings:?}");
     site.is_done("a.bin");
 }
 
 #[test]
-fn an_image_that_changed_undoes_the_upload_of_the_old_one() {
-    let site = Site::new();
+fn a_changed_image_aborts_the_upload_of_the_old_one() {
+    let site = ResumedStore::new();
     site.interrupt("a.bin", "UploadPart", 5);
     let old = site.bench.server.open_uploads(BUCKET).remove(0);
     let mut random = Random(99);
@@ -428,8 +429,8 @@ fn an_image_that_changed_undoes_the_upload_of_the_old_one() {
 }
 
 #[test]
-fn an_object_that_was_finished_before_that_was_noted_is_done() {
-    let site = Site::new();
+fn a_store_finds_an_object_that_an_interrupted_run_completed() {
+    let site = ResumedStore::new();
     site.interrupt("a.bin", "CompleteMultipartUpload", 1);
     let upload = site.bench.server.open_uploads(BUCKET).remove(0);
     site.bench.server.drop_upload(BUCKET, &upload.upload_id);
@@ -439,7 +440,7 @@ fn an_object_that_was_finished_before_that_was_noted_is_done() {
     assert!(matches!(stored.outcome, StoreOutcome::Present { .. }));
     assert_eq!(site.bench.server.count("UploadPart"), 0);
     site.is_done("a.bin");
-    // Again, and another image under this key.
+    // A repetition, then another image under this key.
     assert!(matches!(
         site.attempt("a.bin").expect("is there").outcome,
         StoreOutcome::Present { .. }
@@ -452,8 +453,8 @@ fn an_object_that_was_finished_before_that_was_noted_is_done() {
 }
 
 #[test]
-fn two_processes_do_not_do_the_same_work() {
-    let site = Site::new();
+fn two_processes_cannot_run_the_same_task() {
+    let site = ResumedStore::new();
     let resumption = site.bench.resumption("a.bin");
     let header = TaskHeader {
         kind: TaskKind::Store,
@@ -464,41 +465,43 @@ fn two_processes_do_not_do_the_same_work() {
         image_id: None,
         started: "2026-01-01T00:00:00Z".to_owned(),
         nonce: String::new(),
-        fingerprint: "of somebody else".to_owned(),
+        fingerprint: "of another process".to_owned(),
         settings: String::new(),
         expected: 1,
     };
-    let held = resumption
+    let locked = resumption
         .directory
         .begin(&resumption.target, &header, false, &|_| Ok(()))
         .expect("begins");
-    let error = site.attempt("a.bin").expect_err("somebody else does it");
+    let error = site.attempt("a.bin").expect_err("another process runs it");
     assert_eq!(error.kind(), ErrorKind::Exists);
     assert!(
         error.message().contains("another process") && error.fact("state_file").is_some(),
         "{error:?}"
     );
     assert_eq!(site.bench.open_uploads(), 0);
-    drop(held);
+    drop(locked);
     site.attempt("a.bin").expect("it gave up");
     site.is_done("a.bin");
 }
 
-/// Restores to a directory, so that it can be continued.
-fn restore(site: &Site, target: &Path) -> Result<()> {
+/// Restores to a directory with a task.
+fn restore(site: &ResumedStore, target: &Path) -> Result<()> {
     let reader = site.bench.store().open("source.bin")?;
     let archive = Archive::open(reader)?;
-    let place = DirectoryDestination {
+    let destination = DirectoryDestination {
         path: target.to_owned(),
         overwrite: Overwrite::No,
         durability: Durability::Cached,
     };
     let resumption = site.bench.resumption(&target.display().to_string());
-    with_context(|context| ops::restore_resumable(&archive, &place, &[], &resumption, context))
-        .map(drop)
+    with_context(|context| {
+        ops::restore_resumable(&archive, &destination, &[], &resumption, context)
+    })
+    .map(drop)
 }
 
-fn restored_right(site: &Site, target: &Path) {
+fn restored_right(site: &ResumedStore, target: &Path) {
     for (index, blocks) in site.image.blocks.iter().enumerate() {
         let volume = fs::File::open(target.join(format!("snap-{index}.raw"))).expect("a volume");
         let mut found = vec![0; BLOCK];
@@ -519,11 +522,14 @@ fn restored_right(site: &Site, target: &Path) {
 }
 
 #[test]
-fn a_restore_that_was_interrupted_at_any_request_goes_on_there() {
-    // What stands in different groups is fetched by different requests.
+fn a_restore_resumes_after_an_interruption_at_any_request() {
+    // Cells of different groups are fetched by different requests.
     let mut random = Random(12);
     let blocks = (0..7).map(|group| (group * GROUP_BLOCKS, random.noise(60 << 10))).collect();
-    let site = Site::of(TestImage::new(vec![(u64::from(7 * GROUP_BLOCKS) * BLOCK as u64, blocks)]));
+    let site = ResumedStore::of(TestImage::new(vec![(
+        u64::from(7 * GROUP_BLOCKS) * BLOCK as u64,
+        blocks,
+    )]));
     let server = &site.bench.server;
     server.put_object(BUCKET, "source.bin", site.archive.clone(), ObjectOptions::default());
     let directory = site.bench.directory.path();
@@ -547,9 +553,9 @@ fn a_restore_that_was_interrupted_at_any_request_goes_on_there() {
             server.reset_calls();
             server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("GetObject", nth)));
             restore(&site, &target).expect_err("it is denied");
-            site.settle();
+            site.wait_for_idle();
             if harm && target.exists() {
-                // Somebody writes into the partial volume.
+                // Another process writes into the partial volume.
                 for name in crate::support::listing::names(&target) {
                     let path = target.join(name);
                     fs::OpenOptions::new()

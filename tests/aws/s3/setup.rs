@@ -25,42 +25,42 @@ pub const BUCKET: &str = "images";
 /// Bytes of a part.
 pub const PART: u64 = 32 << 10;
 
-/// What was said while something was done.
+/// Records warnings, notes and retries.
 #[derive(Default)]
-pub struct Heard(Mutex<Said>);
+pub struct Recorded(Mutex<Messages>);
 
 #[derive(Clone, Debug, Default)]
-pub struct Said {
+pub struct Messages {
     pub warnings: Vec<String>,
     pub notes: Vec<String>,
-    /// Messages of the errors after which something was tried again.
+    /// Messages of the errors that were retried.
     pub retried: Vec<String>,
 }
 
-impl Heard {
-    /// What was said so far; it is forgotten.
-    pub fn take(&self) -> Said {
+impl Recorded {
+    /// Returns and removes the recorded messages.
+    pub fn take(&self) -> Messages {
         std::mem::take(&mut self.0.lock().expect("no panic"))
     }
 }
 
-impl Observer for Heard {
+impl Observer for Recorded {
     fn note(&self, event: &Event<'_>) {
-        let mut said = self.0.lock().expect("no panic");
+        let mut messages = self.0.lock().expect("no panic");
         match event {
-            Event::Warning { message } => said.warnings.push(message.clone()),
-            Event::Note { message } => said.notes.push(message.clone()),
-            Event::Retried { error, .. } => said.retried.push(format!("{error:?}")),
+            Event::Warning { message } => messages.warnings.push(message.clone()),
+            Event::Note { message } => messages.notes.push(message.clone()),
+            Event::Retried { error, .. } => messages.retried.push(format!("{error:?}")),
             _ => {}
         }
     }
 }
 
-/// A server with the bucket, and what is needed to talk to it.
+/// A server with the bucket, and the options of connections to it.
 pub struct Bench {
     pub server: TestS3,
     pub runtime: Runtime,
-    pub heard: Arc<Heard>,
+    pub recorded: Arc<Recorded>,
     pub directory: TempDir,
 }
 
@@ -71,10 +71,10 @@ impl Bench {
         server.set_min_part_size(1);
         let (runtime, directory) =
             (Runtime::new().expect("threads"), TempDir::new().expect("a directory"));
-        Self { server, runtime, heard: Arc::default(), directory }
+        Self { server, runtime, recorded: Arc::default(), directory }
     }
 
-    /// Waits for nothing that tests need not wait for.
+    /// Options with short waits.
     pub fn options(&self) -> ConnectionOptions {
         ConnectionOptions {
             retry: RetryPolicy {
@@ -84,7 +84,7 @@ impl Bench {
             },
             idle_timeout: Duration::from_secs(1),
             bandwidth: None,
-            observer: self.heard.clone(),
+            observer: self.recorded.clone(),
             cancel: Cancel::new(),
         }
     }
@@ -103,20 +103,20 @@ impl Bench {
         }
     }
 
-    pub fn link(&self, options: ConnectionOptions) -> S3Connection {
+    pub fn connect(&self, options: ConnectionOptions) -> S3Connection {
         S3Connection::open(&self.runtime, self.access(), options).expect("a configuration")
     }
 
     /// The bucket, cut into small parts.
     pub fn store(&self) -> S3Store {
-        self.store_over(self.link(self.options()))
+        self.store_with(self.connect(self.options()))
     }
 
-    pub fn store_over(&self, link: S3Connection) -> S3Store {
-        S3Store::new(link, BUCKET, small_parts())
+    pub fn store_with(&self, connection: S3Connection) -> S3Store {
+        S3Store::new(connection, BUCKET, small_parts())
     }
 
-    /// How work to `key` is remembered.
+    /// The task of an upload to `key`.
     pub fn resumption(&self, key: &str) -> Resumption {
         Resumption {
             directory: StateDirectory::new(self.directory.path().join("state")),
@@ -158,7 +158,7 @@ pub fn image() -> TestImage {
     TestImage::new(volumes)
 }
 
-/// Does something with two threads and nobody who listens.
+/// Runs `work` with two threads and no observer.
 pub fn with_context<T>(work: impl FnOnce(Context<'_>) -> T) -> T {
     with_cancel(&Cancel::new(), &NullObserver, work)
 }
@@ -173,7 +173,7 @@ pub fn with_cancel<T>(
 }
 
 /// An image of seven volumes for parts of [`PART`]: long ones, and some that are shorter than a
-/// part, at the front, beside each other and at the end.
+/// part, first, last and next to each other.
 pub fn wide_image() -> TestImage {
     let mut random = Random(12);
     let mut volume = |slots: u32, noise: usize| -> (u64, BTreeMap<u32, Vec<u8>>) {
@@ -190,8 +190,8 @@ pub fn wide_image() -> TestImage {
     ])
 }
 
-/// Stores an image with its volumes side by side, with a task or without.
-pub fn store_side_by_side(
+/// Stores an image by a parallel upload, with a task or without.
+pub fn store_in_parallel(
     image: &dyn ImageSource,
     store: &S3Store,
     key: &str,

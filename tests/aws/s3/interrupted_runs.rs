@@ -1,5 +1,5 @@
-//! What an interrupted run left meets another run: of something else, in another way, or by
-//! somebody else.
+//! Leftovers of an interrupted run meet another run: of another image, with other options, or of
+//! another process.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,12 +19,12 @@ use amistore_aws_double::s3::{Fault, FaultKind, ObjectOptions as ServedOptions, 
 use super::setup::{BUCKET, Bench, image, small_parts, store, with_context};
 use crate::support::image::{BLOCK, Random, TestImage};
 
-/// Two images with the same names and sizes, whose blocks stand elsewhere. Each volume is longer
-/// than what opening an archive reads of its end.
+/// Two images with the same names and sizes, and different blocks. Each volume is longer than the
+/// first read at the end of an archive.
 fn two_images() -> (TestImage, TestImage) {
     let make = |seed: u64, within: u32| {
         let mut random = Random(seed);
-        // The first half of each block is a hole in the file that it becomes.
+        // The first half of each block becomes a hole of the file.
         let mut block = || [vec![0; BLOCK / 2], random.noise(100 << 10)].concat();
         let mut volume = |slots: &[u32]| -> BTreeMap<u32, Vec<u8>> {
             slots.iter().map(|slot| (8 * slot + within, block())).collect()
@@ -40,17 +40,19 @@ fn two_images() -> (TestImage, TestImage) {
 fn restore(bench: &Bench, key: &str, target: &Path) -> Result<()> {
     let reader = bench.store().open(key)?;
     let archive = Archive::open(reader)?;
-    let place = DirectoryDestination {
+    let destination = DirectoryDestination {
         path: target.to_owned(),
         overwrite: Overwrite::No,
         durability: Durability::Cached,
     };
     let resumption = Resumption { target: target.display().to_string(), ..bench.resumption(key) };
-    with_context(|context| ops::restore_resumable(&archive, &place, &[], &resumption, context))
-        .map(drop)
+    with_context(|context| {
+        ops::restore_resumable(&archive, &destination, &[], &resumption, context)
+    })
+    .map(drop)
 }
 
-/// Lets a restore fail at one of its last reads, so that something of it is left.
+/// Lets a restore fail at one of its last reads, so that it leaves partial files.
 fn interrupt(bench: &Bench, key: &str, target: &Path) {
     let whole = bench.directory.path().join("whole");
     bench.server.reset_calls();
@@ -93,7 +95,7 @@ fn partials(target: &Path) -> usize {
 }
 
 #[test]
-fn what_is_left_of_one_archive_never_gets_into_the_volumes_of_another() {
+fn partial_volumes_of_one_archive_never_reach_another() {
     let (one, other) = two_images();
     for between in
         ["nothing", "a whole restore of the other", "an interrupted restore of the other"]
@@ -122,13 +124,13 @@ fn what_is_left_of_one_archive_never_gets_into_the_volumes_of_another() {
 }
 
 #[test]
-fn a_local_restore_leaves_what_a_remote_one_has_to_continue() {
+fn a_local_restore_keeps_the_partial_files_of_a_remote_one() {
     let bench = Bench::new();
     let (one, other) = two_images();
     store(&one, &bench.store(), "one.bin", None).expect("stores");
     let target = bench.directory.path().join("restored");
     interrupt(&bench, "one.bin", &target);
-    // It writes the other image's volumes under their partial names, and dies.
+    // It writes the other image's volumes under their partial names, and is killed.
     let mut local = ImageDirectoryWriter::create(&target, Overwrite::No, Durability::Cached)
         .expect("begins")
         .leaving(Leftovers::Remove);
@@ -142,11 +144,11 @@ fn a_local_restore_leaves_what_a_remote_one_has_to_continue() {
 }
 
 #[test]
-fn an_upload_that_was_begun_otherwise_is_not_continued_silently() {
+fn an_upload_with_other_options_does_not_resume_silently() {
     let bench = Bench::new();
     let image = image();
     let attempt = |options: ObjectOptions, restart| {
-        let bucket = S3Store::new(bench.link(bench.options()), BUCKET, options);
+        let bucket = S3Store::new(bench.connect(bench.options()), BUCKET, options);
         let resumption = Resumption { restart, ..bench.resumption("a.bin") };
         store(&image, &bucket, "a.bin", Some(resumption))
     };
@@ -164,7 +166,7 @@ fn an_upload_that_was_begun_otherwise_is_not_continued_silently() {
 }
 
 #[test]
-fn another_level_does_not_undo_what_was_sent() {
+fn another_level_keeps_the_parts_that_were_sent() {
     let bench = Bench::new();
     let image = image();
     let attempt = |level: i32, restart| {
@@ -196,7 +198,7 @@ fn another_level_does_not_undo_what_was_sent() {
 }
 
 #[test]
-fn a_small_object_does_not_replace_one_that_came_meanwhile() {
+fn a_small_object_does_not_replace_a_concurrent_one() {
     let bench = Bench::new();
     for ignores in [false, true] {
         bench.server.set_quirks(amistore_aws_double::s3::Quirks {

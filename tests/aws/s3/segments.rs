@@ -1,5 +1,5 @@
-//! Volumes that are stored side by side: the object is the one that is made of one after the other,
-//! whatever their lengths are, and however often the work was interrupted.
+//! Parallel uploads of volumes as segments: the object is that of a sequential upload, for volumes
+//! of any length and after any number of interruptions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -17,25 +17,25 @@ use amistore::internals::volume::BlockSource;
 use amistore_aws_double::s3::{Fault, FaultKind, When};
 
 use super::setup::{
-    BUCKET, Bench, PART, small_parts, store, store_side_by_side, wide_image, with_cancel,
+    BUCKET, Bench, PART, small_parts, store, store_in_parallel, wide_image, with_cancel,
 };
 use crate::support::image::{BLOCK, Random, TestImage};
 use crate::support::wait::wait_until;
 
-/// What the service was sent: the number of each part, once for each time.
-fn sent(bench: &Bench) -> Vec<u32> {
-    let mut sent: Vec<u32> = bench
+/// Numbers of all uploaded parts, repeated for each upload of a part.
+fn sent_parts(bench: &Bench) -> Vec<u32> {
+    let mut sent_parts: Vec<u32> = bench
         .server
         .calls()
         .iter()
         .filter(|call| call.operation == "UploadPart")
         .filter_map(|call| call.part_number)
         .collect();
-    sent.sort_unstable();
-    sent
+    sent_parts.sort_unstable();
+    sent_parts
 }
 
-fn up(bench: &Bench) -> BTreeSet<u32> {
+fn uploaded_parts(bench: &Bench) -> BTreeSet<u32> {
     bench
         .server
         .open_uploads(BUCKET)
@@ -44,7 +44,7 @@ fn up(bench: &Bench) -> BTreeSet<u32> {
         .unwrap_or_default()
 }
 
-fn settle(bench: &Bench) {
+fn wait_for_idle(bench: &Bench) {
     wait_until("connections to end", || bench.server.open_connections() == 0);
     bench.server.clear_faults();
 }
@@ -60,7 +60,7 @@ fn is_done(bench: &Bench, key: &str, archive: &[u8]) {
 }
 
 #[test]
-fn the_object_is_the_same_whatever_the_lengths_of_the_volumes() {
+fn a_parallel_upload_makes_the_same_object_for_volumes_of_any_length() {
     let bench = Bench::new();
     let mut random = Random(21);
     let mut with_gaps = 0;
@@ -80,23 +80,26 @@ fn the_object_is_the_same_whatever_the_lengths_of_the_volumes() {
             bench.store().with_options(ObjectOptions { part_memory: memory, ..small_parts() });
         let key = format!("{round}.bin");
         bench.server.reset_calls();
-        store_side_by_side(&image, &bucket, &key, (round % 2 == 0).then(|| bench.resumption(&key)))
+        store_in_parallel(&image, &bucket, &key, (round % 2 == 0).then(|| bench.resumption(&key)))
             .expect("stores");
         assert!(bench.bytes(&key).is_some_and(|bytes| bytes == image.pack(1, 2)), "round {round}");
-        let sent = sent(&bench);
-        assert!(sent.windows(2).all(|pair| pair[0] < pair[1]), "round {round}: each part once");
-        with_gaps += u32::from(!sent.iter().copied().eq(1..=sent.len() as u32));
+        let sent_parts = sent_parts(&bench);
+        assert!(
+            sent_parts.windows(2).all(|pair| pair[0] < pair[1]),
+            "round {round}: each part once"
+        );
+        with_gaps += u32::from(!sent_parts.iter().copied().eq(1..=sent_parts.len() as u32));
         assert_eq!(bench.open_uploads(), 0);
     }
     assert!(with_gaps > 20, "{with_gaps}");
 }
 
 #[test]
-fn no_part_but_the_last_is_shorter_than_planned() {
+fn only_the_last_part_is_shorter_than_planned() {
     let bench = Bench::new();
     bench.server.set_min_part_size(PART);
     let image = wide_image();
-    store_side_by_side(&image, &bench.store(), "a.bin", None).expect("stores");
+    store_in_parallel(&image, &bench.store(), "a.bin", None).expect("stores");
     let parts = bench.server.object(BUCKET, "a.bin").expect("an object").parts.expect("parts");
     assert!(
         parts.len() > 4
@@ -107,7 +110,7 @@ fn no_part_but_the_last_is_shorter_than_planned() {
 }
 
 #[test]
-fn with_keys_of_kms_the_object_is_whole_and_an_interrupted_store_goes_on() {
+fn a_parallel_upload_with_a_kms_key_resumes() {
     let (bench, image) = (Bench::new(), wide_image());
     let archive = image.pack(1, 2);
     let bucket = || {
@@ -116,59 +119,66 @@ fn with_keys_of_kms_the_object_is_whole_and_an_interrupted_store_goes_on() {
             .with_options(ObjectOptions { sse: Some("aws:kms".to_owned()), ..small_parts() })
     };
     bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
-    store_side_by_side(&image, &bucket(), "a.bin", Some(bench.resumption("a.bin")))
+    store_in_parallel(&image, &bucket(), "a.bin", Some(bench.resumption("a.bin")))
         .expect_err("it is denied");
-    settle(&bench);
-    let up = up(&bench);
+    wait_for_idle(&bench);
+    let uploaded_parts = uploaded_parts(&bench);
     bench.server.reset_calls();
-    store_side_by_side(&image, &bucket(), "a.bin", Some(bench.resumption("a.bin")))
+    store_in_parallel(&image, &bucket(), "a.bin", Some(bench.resumption("a.bin")))
         .expect("goes on");
     is_done(&bench, "a.bin", &archive);
-    assert!(!up.is_empty() && sent(&bench).iter().all(|part| !up.contains(part)));
+    assert!(
+        !uploaded_parts.is_empty()
+            && sent_parts(&bench).iter().all(|part| !uploaded_parts.contains(part))
+    );
 }
 
 #[test]
-fn a_store_that_was_interrupted_at_any_request_goes_on_there() {
+fn a_parallel_upload_resumes_after_an_interruption_at_any_request() {
     let (bench, image) = (Bench::new(), wide_image());
     let archive = image.pack(1, 2);
-    store_side_by_side(&image, &bench.store(), "all.bin", Some(bench.resumption("all.bin")))
+    store_in_parallel(&image, &bench.store(), "all.bin", Some(bench.resumption("all.bin")))
         .expect("stores");
-    let parts = sent(&bench).len() as u64;
-    let places = (1..=parts)
+    let parts = sent_parts(&bench).len() as u64;
+    let requests = (1..=parts)
         .map(|nth| ("UploadPart", nth))
         .chain([("CreateMultipartUpload", 1), ("CompleteMultipartUpload", 1)]);
     let mut continued = 0;
-    for (index, (operation, nth)) in places.enumerate() {
-        // The next run has room for fewer volumes, or for more.
+    for (index, (operation, nth)) in requests.enumerate() {
+        // The next run has memory for fewer volumes, or for more.
         for memory in [4, 8, 40] {
             let key = format!("{index}-{memory}.bin");
             bench.server.reset_calls();
             bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf(operation, nth)));
-            store_side_by_side(&image, &bench.store(), &key, Some(bench.resumption(&key)))
+            store_in_parallel(&image, &bench.store(), &key, Some(bench.resumption(&key)))
                 .expect_err("it is denied");
-            settle(&bench);
-            let up = up(&bench);
+            wait_for_idle(&bench);
+            let uploaded_parts = uploaded_parts(&bench);
             bench.server.reset_calls();
             let bucket = bench
                 .store()
                 .with_options(ObjectOptions { part_memory: memory * PART, ..small_parts() });
-            store_side_by_side(&image, &bucket, &key, Some(bench.resumption(&key)))
+            store_in_parallel(&image, &bucket, &key, Some(bench.resumption(&key)))
                 .expect("goes on");
             is_done(&bench, &key, &archive);
-            let sent = sent(&bench);
+            let sent_parts = sent_parts(&bench);
             assert!(
-                sent.iter().all(|part| !up.contains(part)),
-                "{operation} {nth}: {up:?} were up, and {sent:?} were sent"
+                sent_parts.iter().all(|part| !uploaded_parts.contains(part)),
+                "{operation} {nth}: {uploaded_parts:?} were up, and {sent_parts:?} were sent"
             );
-            assert_eq!((sent.len() + up.len()) as u64, parts, "{operation} {nth}");
-            continued += up.len();
+            assert_eq!(
+                (sent_parts.len() + uploaded_parts.len()) as u64,
+                parts,
+                "{operation} {nth}"
+            );
+            continued += uploaded_parts.len();
         }
     }
     assert!(continued > 50, "{continued}");
 }
 
 #[test]
-fn a_store_that_is_interrupted_again_and_again_comes_to_its_end() {
+fn a_parallel_upload_finishes_after_many_interruptions() {
     let (bench, image) = (Bench::new(), wide_image());
     let archive = image.pack(1, 2);
     let mut attempts = 0;
@@ -176,11 +186,11 @@ fn a_store_that_is_interrupted_again_and_again_comes_to_its_end() {
         attempts += 1;
         assert!(attempts < 40, "it does not get on");
         bench.server.reset_calls();
-        // Every second part that is sent is refused.
+        // Every second UploadPart is refused.
         bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 2)));
         let outcome =
-            store_side_by_side(&image, &bench.store(), "a.bin", Some(bench.resumption("a.bin")));
-        settle(&bench);
+            store_in_parallel(&image, &bench.store(), "a.bin", Some(bench.resumption("a.bin")));
+        wait_for_idle(&bench);
         if outcome.is_ok() {
             break;
         }
@@ -190,46 +200,45 @@ fn a_store_that_is_interrupted_again_and_again_comes_to_its_end() {
 }
 
 #[test]
-fn an_upload_that_is_gone_begins_anew() {
+fn a_parallel_upload_restarts_after_its_upload_was_removed() {
     let (bench, image) = (Bench::new(), wide_image());
     let archive = image.pack(1, 2);
     for round in 0..3 {
         let key = format!("{round}.bin");
         bench.server.reset_calls();
         bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
-        store_side_by_side(&image, &bench.store(), &key, Some(bench.resumption(&key)))
+        store_in_parallel(&image, &bench.store(), &key, Some(bench.resumption(&key)))
             .expect_err("it is denied");
-        settle(&bench);
+        wait_for_idle(&bench);
         let upload = bench.server.open_uploads(BUCKET).remove(0);
         bench.server.drop_upload(BUCKET, &upload.upload_id);
         if round == 1 {
-            // The second run is interrupted as well: what the first one noted of cells is not in
-            // its upload.
+            // The second run is interrupted as well: the cells that the first run recorded are not
+            // in its upload.
             bench.server.reset_calls();
             bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 5)));
-            store_side_by_side(&image, &bench.store(), &key, Some(bench.resumption(&key)))
+            store_in_parallel(&image, &bench.store(), &key, Some(bench.resumption(&key)))
                 .expect_err("it is denied");
-            settle(&bench);
+            wait_for_idle(&bench);
         }
-        store_side_by_side(&image, &bench.store(), &key, Some(bench.resumption(&key)))
+        store_in_parallel(&image, &bench.store(), &key, Some(bench.resumption(&key)))
             .expect("begins anew");
         is_done(&bench, &key, &archive);
     }
 }
 
 #[test]
-fn a_store_that_was_begun_one_by_one_is_not_continued_side_by_side() {
+fn a_sequential_upload_does_not_resume_as_a_parallel_one() {
     let (bench, image) = (Bench::new(), wide_image());
     bench.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
     store(&image, &bench.store(), "a.bin", Some(bench.resumption("a.bin")))
         .expect_err("it is denied");
-    settle(&bench);
-    let up = up(&bench);
-    let error =
-        store_side_by_side(&image, &bench.store(), "a.bin", Some(bench.resumption("a.bin")))
-            .expect_err("other settings");
+    wait_for_idle(&bench);
+    let uploaded_parts = uploaded_parts(&bench);
+    let error = store_in_parallel(&image, &bench.store(), "a.bin", Some(bench.resumption("a.bin")))
+        .expect_err("other settings");
     assert_eq!(error.kind(), ErrorKind::Usage, "{error:?}");
-    assert_eq!(self::up(&bench), up, "nothing is lost");
+    assert_eq!(self::uploaded_parts(&bench), uploaded_parts, "nothing is lost");
     store(&image, &bench.store(), "a.bin", Some(bench.resumption("a.bin"))).expect("goes on");
     is_done(&bench, "a.bin", &image.pack(1, 2));
 }
@@ -248,7 +257,7 @@ impl Observer for Canceller {
 }
 
 #[test]
-fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
+fn a_parallel_upload_resumes_after_a_cancellation_at_any_event() {
     let (bench, image) = (Bench::new(), wide_image());
     let archive = image.pack(1, 2);
     let attempt = |key: &str, moment: u64, with_task: bool| -> Result<()> {
@@ -260,7 +269,7 @@ fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
             ..bench.options()
         };
         let bucket = bench
-            .store_over(bench.link(options))
+            .store_with(bench.connect(options))
             .with_options(ObjectOptions { checksum: Some(Checksum::Md5), ..small_parts() });
         let outcome = with_cancel(&cancel, observer.as_ref(), |context| {
             let planned = ops::plan_volumes(&image)?;
@@ -276,7 +285,7 @@ fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
             ops::store(&image, target, &PackOptions::default(), context)
         });
         drop(bucket);
-        settle(&bench);
+        wait_for_idle(&bench);
         outcome.map(drop)
     };
     let mut interrupted = 0;
@@ -291,11 +300,14 @@ fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
                     assert_eq!(bench.open_uploads(), 0, "event {moment}");
                     continue;
                 }
-                let up = up(&bench);
+                let uploaded_parts = uploaded_parts(&bench);
                 bench.server.reset_calls();
                 attempt(&key, u64::MAX, true)
                     .unwrap_or_else(|error| panic!("event {moment}: {error:?}"));
-                assert!(sent(&bench).iter().all(|part| !up.contains(part)), "event {moment}");
+                assert!(
+                    sent_parts(&bench).iter().all(|part| !uploaded_parts.contains(part)),
+                    "event {moment}"
+                );
             }
             is_done(&bench, &key, &archive);
         }
@@ -304,20 +316,20 @@ fn cancelling_at_any_moment_loses_nothing_and_leaves_nothing() {
 }
 
 #[test]
-fn an_upload_is_not_lost_whose_name_is_heard_after_the_interruption() {
-    // Heard late, and not at all: nobody waits for longer than a second here.
+fn an_upload_whose_id_arrives_after_the_interruption_is_recorded() {
+    // The answer comes late, or not at all: requests wait for at most one second here.
     for millis in [700, 3000] {
-        interrupt_while_an_upload_is_begun(FaultKind::Late(std::time::Duration::from_millis(
-            millis,
-        )));
+        interrupt_during_create_multipart_upload(FaultKind::Late(
+            std::time::Duration::from_millis(millis),
+        ));
     }
 }
 
-fn interrupt_while_an_upload_is_begun(fault: FaultKind) {
+fn interrupt_during_create_multipart_upload(fault: FaultKind) {
     let (bench, image) = (Bench::new(), wide_image());
     bench.server.fail(Fault::new(fault, When::CallOf("CreateMultipartUpload", 1)));
     let cancel = Cancel::new();
-    let bucket = bench.store_over(bench.link(amistore::internals::aws::ConnectionOptions {
+    let bucket = bench.store_with(bench.connect(amistore::internals::aws::ConnectionOptions {
         cancel: cancel.clone(),
         ..bench.options()
     }));
@@ -347,20 +359,20 @@ fn interrupt_while_an_upload_is_begun(fault: FaultKind) {
     );
 }
 
-/// Volumes that are read only while all of them are, or of which one fails.
-struct Meeting {
+/// Volumes whose reads wait until all volumes are read, or of which one fails.
+struct ConcurrentImage {
     volumes: Vec<Arc<dyn BlockSource>>,
     document: ImageDocument,
 }
 
-struct Met {
+struct ConcurrentVolume {
     inner: Arc<dyn BlockSource>,
-    /// Where all that are read at the same time meet.
+    /// The barrier at which concurrent reads wait for each other.
     barrier: Option<Arc<std::sync::Barrier>>,
     met: Mutex<bool>,
 }
 
-impl BlockSource for Met {
+impl BlockSource for ConcurrentVolume {
     fn size(&self) -> VolumeSize {
         self.inner.size()
     }
@@ -396,11 +408,14 @@ impl BlockSource for Met {
     }
 }
 
-impl Meeting {
+impl ConcurrentImage {
     fn of(image: &TestImage, barrier: impl Fn(usize) -> Option<Arc<std::sync::Barrier>>) -> Self {
         let met = |(index, volume): (usize, &Arc<dyn BlockSource>)| {
-            Arc::new(Met { inner: volume.clone(), barrier: barrier(index), met: Mutex::new(false) })
-                as Arc<dyn BlockSource>
+            Arc::new(ConcurrentVolume {
+                inner: volume.clone(),
+                barrier: barrier(index),
+                met: Mutex::new(false),
+            }) as Arc<dyn BlockSource>
         };
         Self {
             volumes: image.volumes().iter().enumerate().map(met).collect(),
@@ -409,7 +424,7 @@ impl Meeting {
     }
 }
 
-impl ImageSource for Meeting {
+impl ImageSource for ConcurrentImage {
     fn document(&self) -> &ImageDocument {
         &self.document
     }
@@ -420,29 +435,30 @@ impl ImageSource for Meeting {
 }
 
 #[test]
-fn volumes_are_read_at_the_same_time() {
+fn a_parallel_upload_reads_volumes_concurrently() {
     let mut random = Random(5);
     let volumes = (0..3).map(|_| {
         (80 * BLOCK as u64, (0..6).map(|slot| (8 * slot, random.noise(20 << 10))).collect())
     });
     let (bench, image) = (Bench::new(), TestImage::new(volumes.collect()));
     let barrier = Arc::new(std::sync::Barrier::new(3));
-    let meeting = Meeting::of(&image, |_| Some(barrier.clone()));
-    // One after the other they would wait for each other for ever.
-    store_side_by_side(&meeting, &bench.store(), "a.bin", None).expect("stores");
+    let meeting = ConcurrentImage::of(&image, |_| Some(barrier.clone()));
+    // Sequential reads would wait for ever.
+    store_in_parallel(&meeting, &bench.store(), "a.bin", None).expect("stores");
     assert!(bench.bytes("a.bin").is_some_and(|bytes| bytes == image.pack(1, 2)));
 }
 
 #[test]
-fn a_volume_that_fails_ends_all_and_is_named() {
+fn a_failed_volume_ends_a_parallel_upload_and_is_named() {
     let (bench, image) = (Bench::new(), wide_image());
     let alone = Arc::new(std::sync::Barrier::new(1));
     for failing in 0..7 {
         let key = format!("{failing}.bin");
-        let meeting = Meeting::of(&image, |index| (index != failing).then(|| alone.clone()));
+        let meeting =
+            ConcurrentImage::of(&image, |index| (index != failing).then(|| alone.clone()));
         for resumption in [None, Some(bench.resumption(&key))] {
             let with_task = resumption.is_some();
-            let error = store_side_by_side(&meeting, &bench.store(), &key, resumption)
+            let error = store_in_parallel(&meeting, &bench.store(), &key, resumption)
                 .expect_err("a volume is gone");
             assert_eq!(
                 (error.kind(), error.message()),
@@ -457,14 +473,14 @@ fn a_volume_that_fails_ends_all_and_is_named() {
             assert!(with_task || bench.open_uploads() == 0);
             assert!(bench.bytes(&key).is_none());
         }
-        store_side_by_side(&image, &bench.store(), &key, Some(bench.resumption(&key)))
+        store_in_parallel(&image, &bench.store(), &key, Some(bench.resumption(&key)))
             .expect("goes on");
         is_done(&bench, &key, &image.pack(1, 2));
     }
 }
 
 #[test]
-fn a_checksum_that_forbids_gaps_is_refused_before_anything_is_sent() {
+fn a_checksum_without_gaps_is_refused_before_a_parallel_upload() {
     let (bench, image) = (Bench::new(), wide_image());
     let error = with_cancel(&Cancel::new(), &amistore::internals::base::NullObserver, |context| {
         let bucket = bench
@@ -483,5 +499,5 @@ fn a_checksum_that_forbids_gaps_is_refused_before_anything_is_sent() {
         ops::store(&image, target, &PackOptions::default(), context)
     });
     assert_eq!(error.expect_err("refused").kind(), ErrorKind::Usage);
-    assert_eq!((bench.open_uploads(), sent(&bench).len()), (0, 0));
+    assert_eq!((bench.open_uploads(), sent_parts(&bench).len()), (0, 0));
 }
