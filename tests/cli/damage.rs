@@ -1,12 +1,11 @@
-//! What `verify` says of damage: what, where, and all of it.
+//! Findings of `verify`: kind and position of all damage.
 
 use amistore::internals::format::MetaRole;
 use serde_json::Value;
 
 use crate::support::cli::{Anatomy, DATA, IMAGE, Outcome, ROOT, Sandbox, sample_archive, text};
 
-/// The outcome of a verification in JSON, which has to fail, and its findings. The error on stderr
-/// has to say the same.
+/// The outcome of a failed verification in JSON, and its findings. The error on stderr must agree.
 #[track_caller]
 fn findings(bytes: &[u8]) -> Vec<Value> {
     let sandbox = Sandbox::new().and("a.bin", bytes);
@@ -24,7 +23,7 @@ fn findings(bytes: &[u8]) -> Vec<Value> {
     findings
 }
 
-/// A stream stops at the first damage, but it does stop.
+/// Asserts that the verification of a stream stops at the first damage.
 #[track_caller]
 fn check_stream(bytes: &[u8]) {
     let sandbox = Sandbox::new();
@@ -46,7 +45,7 @@ fn anatomy() -> Anatomy {
     Anatomy::of(sample_archive())
 }
 
-/// A finding is about this snapshot, these blocks, and this place.
+/// Asserts that a finding names this snapshot, these blocks, and this offset.
 #[track_caller]
 fn locates(finding: &Value, snapshot: &str, blocks: &str, offset: usize) {
     let context = &finding["context"];
@@ -197,7 +196,7 @@ fn the_index_of_another_archive_is_found() {
 }
 
 #[test]
-fn a_truncated_archive_is_found_and_not_said_to_be_extractable() {
+fn a_truncated_archive_is_not_reported_as_extractable() {
     let bytes = &sample_archive()[..sample_archive().len() - 1000];
     let found = findings(bytes);
     assert!(
@@ -228,7 +227,7 @@ fn all_damage_is_listed_in_the_order_of_the_archive() {
 }
 
 #[test]
-fn damage_is_one_line_each_for_people() {
+fn each_finding_is_one_line_of_text() {
     let [record, frame] = anatomy().cell(0, 1);
     let sandbox = Sandbox::new().and("a.bin", flipped(frame));
     let outcome: Outcome = sandbox.run(&["verify", "a.bin"]).says(&[
@@ -247,7 +246,7 @@ fn damage_is_one_line_each_for_people() {
 }
 
 #[test]
-fn an_undamaged_volume_can_be_taken_out_of_a_damaged_archive() {
+fn an_undamaged_volume_of_a_damaged_archive_can_be_extracted() {
     let [_, frame] = anatomy().cell(0, 1);
     let sandbox = Sandbox::new().and("a.bin", flipped(frame));
     sandbox

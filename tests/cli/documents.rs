@@ -37,14 +37,15 @@ fn matches_snapshot(name: &str, text: &str) {
     let expected = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         text == expected,
-        "the help of {name} is not that of {}; if it should be, run with AMISTORE_UPDATE_SNAPSHOTS=1:\n{text}",
+        "the help of {name} is not that of {}; if it should be, run with \
+         AMISTORE_UPDATE_SNAPSHOTS=1:\n{text}",
         path.display()
     );
 }
 
 #[test]
-fn the_help_of_the_program_is_as_it_was() {
-    // Nothing here is a terminal, so the help is as wide as it is for a script.
+fn the_help_of_the_program_equals_its_snapshot() {
+    // stdout is no terminal, so the help has the width for scripts.
     let outcome = Sandbox::new().run(&["--help"]).succeeded();
     assert_eq!(outcome.stderr, "");
     assert!(outcome.text().starts_with("Example:\n  amistore store "));
@@ -52,7 +53,7 @@ fn the_help_of_the_program_is_as_it_was() {
 }
 
 #[test]
-fn the_help_of_each_verb_is_as_it_was() {
+fn the_help_of_each_verb_equals_its_snapshot() {
     let sandbox = Sandbox::new();
     for verb in VERBS {
         let text = sandbox.run(&[verb, "--help"]).succeeded().text();
@@ -76,7 +77,7 @@ fn the_version_is_that_of_the_package() {
 }
 
 #[test]
-fn a_call_without_arguments_shows_how_to_call() {
+fn a_call_without_arguments_prints_the_usage() {
     let outcome = Sandbox::new().run(&[]);
     assert_eq!((outcome.code, outcome.stdout.len()), (2, 0));
     outcome.says(&["Example:\n  amistore store ", "Usage: amistore"]);
@@ -137,7 +138,7 @@ fn all_manual_pages_are_written() {
 }
 
 #[test]
-fn a_manual_page_of_no_verb_is_not_found() {
+fn a_manual_page_of_an_unknown_verb_is_not_found() {
     Sandbox::new()
         .run(&["man", "nonsense"])
         .failed(3, &["there is no such command", "command: nonsense"]);

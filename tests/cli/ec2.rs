@@ -1,10 +1,10 @@
-//! Images in EC2, stored and restored by the program against the local AWS of the tests.
+//! Images in EC2: stored and restored by the program against the local AWS of the tests.
 
-mod again;
+mod credentials;
 mod edits;
+mod partitions;
 mod plans;
+mod resume;
 mod retire;
 mod round_trip;
-mod sides;
 mod via_aws;
-mod world;

@@ -1,4 +1,4 @@
-//! Disks that are full, and readers that go away.
+//! Full disks, and readers that stop.
 
 use crate::support::cli::{IMAGE, Sandbox, sample_archive};
 
@@ -13,7 +13,7 @@ fn with_small_files(sandbox: &Sandbox, blocks: u64, args: &str, words: &[&str]) 
 }
 
 #[test]
-fn a_store_that_runs_out_of_room_leaves_nothing() {
+fn a_store_that_runs_out_of_space_leaves_nothing() {
     let sandbox = Sandbox::with_image();
     with_small_files(
         &sandbox,
@@ -25,7 +25,7 @@ fn a_store_that_runs_out_of_room_leaves_nothing() {
 }
 
 #[test]
-fn a_restore_that_runs_out_of_room_leaves_nothing() {
+fn a_restore_that_runs_out_of_space_leaves_nothing() {
     let sandbox = Sandbox::with_archive();
     with_small_files(
         &sandbox,
@@ -37,7 +37,7 @@ fn a_restore_that_runs_out_of_room_leaves_nothing() {
 }
 
 #[test]
-fn an_extraction_that_runs_out_of_room_leaves_nothing() {
+fn an_extraction_that_runs_out_of_space_leaves_nothing() {
     let sandbox = Sandbox::with_archive();
     with_small_files(
         &sandbox,
@@ -48,13 +48,14 @@ fn an_extraction_that_runs_out_of_room_leaves_nothing() {
     assert_eq!(sandbox.left(&["a.bin"]), [""; 0]);
 }
 
-/// Runs a call of the program on a disk of 1 MiB that is made for it, if this system lets users
-/// make one. It has to say that the disk is full, and to leave nothing there.
+/// Runs the program on a disk of 1 MiB, if this system lets users make one. The program must report
+/// that the disk is full, and leave no file there.
 #[track_caller]
 fn on_a_full_disk(sandbox: &Sandbox, args: &str, words: &[&str]) {
     sandbox.make_directory("small");
     let script = format!(
-        "mount -t tmpfs -o size=1m none small || exit 77; \"$AMISTORE\" {args}; code=$?; [ -z \"$(ls -A small)\" ] || echo left: $(ls -AR small); exit $code"
+        "mount -t tmpfs -o size=1m none small || exit 77; \"$AMISTORE\" {args}; code=$?; [ -z \
+         \"$(ls -A small)\" ] || echo left: $(ls -AR small); exit $code"
     );
     let outcome = sandbox
         .shell(&format!("unshare --user --map-root-user --mount sh -c '{script}' || exit $?"));
@@ -118,7 +119,7 @@ fn a_full_device_behind_stdout_is_an_error() {
 }
 
 #[test]
-fn a_reader_that_stops_early_is_an_error() {
+fn an_early_end_of_the_reader_of_an_archive_is_an_error() {
     let sandbox = Sandbox::with_image();
     let outcome =
         sandbox.shell("{ \"$AMISTORE\" store image -; echo $? > code; } | head -c 1000 | wc -c");
@@ -132,9 +133,9 @@ fn a_reader_that_stops_early_is_an_error() {
 }
 
 #[test]
-fn a_result_that_nobody_reads_is_an_error() {
+fn a_result_on_a_closed_pipe_is_an_error() {
     let sandbox = Sandbox::with_archive();
-    // A pipe whose reader has gone before anything is written.
+    // A pipe whose reader has closed it before a byte is written.
     let outcome =
         sandbox.shell("mkfifo f; exec 8<>f; exec 9>f; exec 8<&-; \"$AMISTORE\" inspect a.bin >&9");
     outcome.failed(

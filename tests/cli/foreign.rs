@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::support::cli::{Anatomy, Sandbox, noise, resealed, sample_archive};
 
-/// A file that is no archive is refused by exit code 8, from a file and from a pipe, and called
-/// what it is.
+/// A file that is no archive is refused with exit code 8, from a file and from a pipe, and its
+/// format is named.
 #[track_caller]
 fn refused(bytes: &[u8], looks_like: &str) {
     let sandbox = Sandbox::new().and("f", bytes);
@@ -86,7 +86,7 @@ fn zstd_data_of_something_else_is_no_archive() {
 }
 
 #[test]
-fn an_object_made_by_aws_is_answered_with_how_aws_restores_it() {
+fn an_object_of_aws_is_refused_with_a_hint_to_restore_it() {
     let object = noise(9, 1);
     refused(&object, "unknown data, which is what objects made by AWS");
     let sandbox = Sandbox::new();
@@ -95,7 +95,7 @@ fn an_object_made_by_aws_is_answered_with_how_aws_restores_it() {
 }
 
 #[test]
-fn an_archive_that_ends_early_is_corrupt_wherever_it_ends() {
+fn an_archive_that_is_truncated_anywhere_is_corrupt() {
     let archive = sample_archive();
     let sandbox = Sandbox::new();
     let near_end = (1..400).step_by(133).map(|less| archive.len() - less);
@@ -115,7 +115,7 @@ fn an_archive_that_ends_early_is_corrupt_wherever_it_ends() {
 }
 
 #[test]
-fn an_archive_that_ends_early_is_said_to_be_truncated() {
+fn a_truncated_archive_is_reported_as_truncated() {
     let archive = sample_archive();
     let sandbox = Sandbox::new().and("t.bin", &archive[..archive.len() / 2]);
     sandbox
@@ -180,7 +180,7 @@ fn an_unknown_feature_is_unsupported() {
 }
 
 #[test]
-fn sealing_again_does_no_damage_by_itself() {
+fn a_resealed_archive_is_valid() {
     let sandbox = Sandbox::new().and("a.bin", resealed(sample_archive(), |_| {}));
     sandbox.run(&["verify", "a.bin"]).succeeded();
 }

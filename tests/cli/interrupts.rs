@@ -1,13 +1,13 @@
-//! Ctrl-C and `kill`: 130, soon, and nothing is left.
+//! Ctrl-C and `kill`: exit code 130, soon, and no file is left.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use crate::support::cli::{Running, Sandbox, feed, sample_archive, text, wait_until};
 
-/// Waits for the first line of progress: from then on signals are heard.
+/// Waits for the first line of progress: from then on signals are handled.
 fn wait_for_start(running: &mut Running) {
-    // Unread by anybody else until the program has ended; what it says at its end stays in the
+    // No other code reads the pipe before the program has ended; its last messages stay in the
     // pipe.
     let stderr = running.child().stderr.as_mut().expect("its messages");
     let mut line = String::new();
@@ -22,8 +22,8 @@ fn is_interrupted(running: Running) {
     assert!(outcome.stderr.ends_with("error: interrupted\n"), "{}", outcome.stderr);
 }
 
-/// Starts the program, gives it half an archive and keeps the pipe open, sends the signal once it
-/// is at work.
+/// Starts the program, writes half an archive to its open pipe, and sends the signal after its
+/// first progress.
 #[track_caller]
 fn interrupted_while_reading(args: &[&str], signal: &str, at_work: Option<&str>) -> Sandbox {
     let sandbox = Sandbox::new();
@@ -68,7 +68,7 @@ fn an_interrupted_verification_ends() {
     }
 }
 
-/// Starts to store a disk that takes its time.
+/// Starts a slow store of a large disk.
 fn slow_store(sandbox: &Sandbox, target: &str) -> Running {
     sandbox.disk("disk.raw", 1 << 30, &[(0, text(1, 16))]);
     let args = [
@@ -100,7 +100,7 @@ fn an_interrupted_store_leaves_nothing() {
 }
 
 #[test]
-fn an_interrupted_store_leaves_the_archive_it_was_to_replace() {
+fn an_interrupted_store_keeps_the_archive_to_replace() {
     let sandbox = Sandbox::new().and("a.bin", "old");
     sandbox.disk("disk.raw", 1 << 30, &[(0, text(1, 16))]);
     let args = [
@@ -123,11 +123,11 @@ fn an_interrupted_store_leaves_the_archive_it_was_to_replace() {
 }
 
 #[test]
-fn a_store_to_a_pipe_that_nobody_reads_can_be_interrupted() {
+fn a_store_to_a_blocked_pipe_can_be_interrupted() {
     let sandbox = Sandbox::new();
     let mut running = slow_store(&sandbox, "-");
-    // Much more than a pipe holds: it cannot end by itself. Only when the pipe is full is it sure
-    // to be stuck in a write.
+    // Much more than a pipe holds, so the store cannot end by itself. It is blocked in a write when
+    // the pipe is full.
     wait_until("the pipe is full", || {
         let pipe = running.child().stdout.as_ref().expect("a pipe");
         rustix::io::ioctl_fionread(pipe).expect("a number") >= 56 << 10

@@ -1,4 +1,4 @@
-//! The program as its users see it: exit codes, messages, results, and what is left on disk.
+//! The program as its users see it: exit codes, messages, results, and files on disk.
 
 mod damage;
 mod documents;

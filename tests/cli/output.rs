@@ -1,4 +1,4 @@
-//! What programs get to see: JSON results, JSON errors, JSON progress, and clean streams.
+//! Output for programs: JSON results, JSON errors, JSON progress, and clean streams.
 
 use serde_json::Value;
 
@@ -163,7 +163,7 @@ fn an_inspection_reports_in_json() {
 }
 
 #[test]
-fn the_form_of_output_can_come_from_the_environment() {
+fn the_output_format_can_come_from_the_environment() {
     let sandbox = Sandbox::with_archive();
     let output = sandbox
         .command(&["verify", "a.bin"])
@@ -252,7 +252,7 @@ fn wrong_arguments_are_an_error_in_json_too() {
 }
 
 #[test]
-fn wrong_arguments_are_said_with_the_right_ones() {
+fn wrong_arguments_are_answered_with_the_valid_ones() {
     Sandbox::new()
         .run(&["verify"])
         .failed(2, &["required arguments", "<ARCHIVE>", "Usage: amistore verify <ARCHIVE>"]);
@@ -276,7 +276,7 @@ fn progress_is_lines_of_json() {
         (&["verify", "a.bin"], "verify"),
         (&["extract", "a.bin", "--device", "/dev/sdb", "-o", "x.raw"], "restore"),
     ] {
-        // Quiet or not, who asks for events gets them.
+        // `--quiet` does not suppress events that `--progress json` requests.
         let outcome = sandbox.run(&[args, &["--progress", "json", "--quiet"]].concat()).succeeded();
         let events = events(&outcome.stderr);
         let of_stage: Vec<&Value> = events.iter().filter(|event| event["stage"] == stage).collect();
@@ -341,8 +341,8 @@ fn damage_is_an_event() {
 }
 
 #[test]
-fn quiet_success_says_nothing_on_stderr() {
-    // A disk that would give a warning.
+fn a_quiet_success_prints_nothing_on_stderr() {
+    // A disk that causes a warning.
     let sandbox = Sandbox::with_archive().and("disk.raw", noise(1, 1));
     for args in [
         &["store", "--disk", "/dev/xvda=disk.raw", "--name", "sample", "b.bin"][..],
@@ -357,7 +357,7 @@ fn quiet_success_says_nothing_on_stderr() {
 }
 
 #[test]
-fn a_short_run_says_nothing_but_its_result() {
+fn a_short_run_prints_only_its_result() {
     let sandbox = Sandbox::with_image();
     let outcome = sandbox.run(&["store", "image", "a.bin"]).succeeded();
     assert_eq!(outcome.stderr, "");
@@ -369,7 +369,7 @@ fn a_short_run_says_nothing_but_its_result() {
 }
 
 #[test]
-fn an_archive_on_stdout_is_nothing_but_the_archive() {
+fn stdout_has_only_the_archive() {
     let sandbox = Sandbox::with_image();
     for form in ["text", "json"] {
         let outcome = sandbox.run(&["store", "image", "-", "--output", form]).succeeded();
@@ -393,7 +393,7 @@ fn an_archive_goes_through_a_pipe_from_store_to_restore() {
 }
 
 #[test]
-fn what_is_decided_is_said_to_who_wants_to_know() {
+fn verbose_output_explains_decisions() {
     let outcome = Sandbox::with_archive()
         .run(&["inspect", "a.bin", "--verbose", "--threads", "2"])
         .succeeded();
@@ -401,6 +401,6 @@ fn what_is_decided_is_said_to_who_wants_to_know() {
 }
 
 #[test]
-fn messages_have_no_colours_where_there_is_no_terminal() {
+fn messages_have_no_colours_without_a_terminal() {
     assert!(!Sandbox::new().run(&["verify", "nowhere"]).stderr.contains('\u{1B}'));
 }

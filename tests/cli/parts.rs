@@ -1,11 +1,11 @@
-//! `extract` and `inspect`: parts of an archive, and no more read than they need.
+//! `extract` and `inspect`: parts of an archive, without reads of the rest.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::support::cli::{BLOCK, DATA, IMAGE, ROOT, Sandbox, sample_archive, sample_json};
 
-/// An extracted disk has the data of its source where that has any, and is as sparse.
+/// Asserts that an extracted disk has the data of its source, and is as sparse.
 #[track_caller]
 fn same_disk(sandbox: &Sandbox, one: &str, other: &str) {
     let [one, other] = [one, other].map(|name| File::open(sandbox.path(name)).expect("a disk"));
@@ -21,7 +21,7 @@ fn same_disk(sandbox: &Sandbox, one: &str, other: &str) {
 }
 
 #[test]
-fn a_volume_is_taken_out_by_device() {
+fn a_volume_is_extracted_by_device() {
     let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
     let outcome =
         sandbox.run(&["extract", "a.bin", "--device", "/dev/xvda", "-o", "x.raw"]).succeeded();
@@ -35,14 +35,14 @@ fn a_volume_is_taken_out_by_device() {
 }
 
 #[test]
-fn a_volume_is_taken_out_by_snapshot() {
+fn a_volume_is_extracted_by_snapshot() {
     let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
     sandbox.run(&["extract", "a.bin", "--snapshot", DATA, "-o", "x.raw"]).succeeded();
     same_disk(&sandbox, "x.raw", &format!("image/{DATA}.raw"));
 }
 
 #[test]
-fn the_metadata_is_taken_out_byte_by_byte() {
+fn the_image_document_is_extracted_byte_by_byte() {
     let sandbox = Sandbox::with_archive();
     let expected = sample_json().to_string();
     assert_eq!(sandbox.run(&["extract", "a.bin", "--image-json"]).succeeded().text(), expected);
@@ -83,7 +83,7 @@ fn an_unknown_snapshot_is_answered_with_the_known_ones() {
 }
 
 #[test]
-fn an_ephemeral_device_cannot_be_taken_out() {
+fn an_ephemeral_device_cannot_be_extracted() {
     let sandbox = Sandbox::with_archive();
     let words = ["the device has no snapshot: it is ephemeral", "device: /dev/sdc"];
     sandbox.run(&["extract", "a.bin", "--device", "/dev/sdc", "-o", "x.raw"]).failed(3, &words);
@@ -108,8 +108,8 @@ fn extraction_reads_only_the_volume() {
 }
 
 #[test]
-fn the_metadata_costs_next_to_nothing() {
-    // Damage in the data goes unnoticed, because nothing of it is read.
+fn an_extraction_of_the_image_document_reads_little() {
+    // Damage in the data is not detected, because no data is read.
     let sandbox = Sandbox::new();
     let mut damaged = sample_archive().to_vec();
     let middle = damaged.len() / 2;
@@ -135,7 +135,7 @@ fn inspection_reads_only_head_and_index() {
 }
 
 #[test]
-fn inspection_shows_people_what_is_in_an_archive() {
+fn inspection_prints_the_content_of_an_archive() {
     let text = Sandbox::with_archive().run(&["inspect", "a.bin"]).succeeded().text();
     for words in [
         "a.bin  (",
@@ -151,7 +151,7 @@ fn inspection_shows_people_what_is_in_an_archive() {
 }
 
 #[test]
-fn a_stream_is_inspected_by_reading_it_all() {
+fn a_stream_is_inspected_to_its_end() {
     let report = Sandbox::new()
         .run_with_input(&["inspect", "-", "--output", "json"], sample_archive())
         .succeeded()

@@ -1,4 +1,4 @@
-//! `extract --range` and `extract -o -`: a part of a volume, and no more read than it needs.
+//! `extract --range` and `extract -o -`: a part of a volume, without reads of the rest.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -132,12 +132,12 @@ fn a_volume_goes_to_stdout_and_its_report_does_not() {
         (&report["File"], number(&report, "VolumeBytes")),
         (&"standard output".into(), SIZE)
     );
-    // A file that is called so is not looked at, and no file is made.
+    // A file with this name is not used, and no file is made.
     assert_eq!(sandbox.left(&["a.bin", "d.raw"]), [""; 0]);
 }
 
 #[test]
-fn a_range_that_is_none_is_refused() {
+fn an_invalid_range_is_refused() {
     let sandbox = Sandbox::with_archive();
     let run = |range: &str| {
         let args = ["extract", "a.bin", "--snapshot", DATA, "-o", "x.raw", "--range", range];
@@ -165,7 +165,7 @@ fn a_range_does_not_replace_a_file_or_the_archive() {
 }
 
 #[test]
-fn damage_in_a_range_is_an_error_and_outside_of_it_is_not_noticed() {
+fn damage_is_an_error_only_inside_of_the_range() {
     let [record, frame] = Anatomy::of(sample_archive()).cell(0, 1);
     let mut damaged = sample_archive().to_vec();
     damaged[frame.0 + frame.1 / 2] ^= 1;
@@ -189,17 +189,18 @@ fn damage_in_a_range_is_an_error_and_outside_of_it_is_not_noticed() {
         disk.read_exact_at(&mut expected, offset).expect("its bytes");
         assert!(found == expected, "{len} at {offset}");
     }
-    // On stdout the bytes before the damage have gone out, and the exit code tells.
+    // The bytes before the damage are on stdout, and the exit code reports the error.
     let outcome = run(&format!("0+{}", 10 * BLOCK), "-");
     assert_eq!(outcome.code, 5, "{}", outcome.stderr);
     assert!(outcome.stdout.len() as u64 <= 8 * BLOCK);
 }
 
 #[test]
-fn a_reader_of_a_volume_that_stops_early_is_an_error() {
+fn an_early_end_of_the_reader_of_a_volume_is_an_error() {
     let sandbox = sandbox();
     let outcome = sandbox.shell(
-        "{ \"$AMISTORE\" extract a.bin --device /dev/xvda -o -; echo $? > code; } | head -c 1000 | wc -c",
+        "{ \"$AMISTORE\" extract a.bin --device /dev/xvda -o -; echo $? > code; } | head -c 1000 \
+         | wc -c",
     );
     assert_eq!(outcome.text().trim(), "1000");
     assert_eq!(sandbox.read("code"), b"6\n");
@@ -215,7 +216,7 @@ fn a_reader_of_a_volume_that_stops_early_is_an_error() {
 }
 
 #[test]
-fn a_volume_on_its_way_to_a_pipe_can_be_interrupted() {
+fn an_extraction_to_a_pipe_can_be_interrupted() {
     let sandbox = sandbox();
     let args = ["extract", "a.bin", "--device", "/dev/xvda", "-o", "-"];
     let mut running = sandbox.start(&mut sandbox.command(&args));

@@ -1,4 +1,4 @@
-//! Places in S3, as users of the program see them.
+//! Archives in S3, as users of the program see them.
 
 use std::process::Command;
 use std::time::Duration;
@@ -80,7 +80,7 @@ fn key() -> String {
 }
 
 #[test]
-fn an_image_goes_to_a_bucket_and_comes_back() {
+fn an_image_is_stored_to_and_restored_from_a_bucket() {
     let cloud = Cloud::new();
     let url = format!("s3://images/{}", key());
     cloud.run(&["store", "image", "s3://images/p/", "--s3-object-tag", "team=a b"]).succeeded();
@@ -95,7 +95,7 @@ fn an_image_goes_to_a_bucket_and_comes_back() {
         ),
         ("sample", true)
     );
-    // Again: it is there, and nothing is sent.
+    // A second store finds the object and sends no part.
     cloud.server.reset_calls();
     cloud.run(&["store", "image", "s3://images/p/"]).succeeded();
     assert_eq!(cloud.server.count("UploadPart"), 0);
@@ -121,7 +121,7 @@ fn an_image_goes_to_a_bucket_and_comes_back() {
             .all(|task| task["StoreTaskState"] == "Completed" && task["ResumeCommand"].is_null()),
         "{tasks}"
     );
-    // Another image under this name is not replaced unasked.
+    // Another image under this key is not replaced without `--force`.
     cloud.sandbox.sample_image("other");
     let json = String::from_utf8(cloud.sandbox.read("other/image.json"))
         .expect("text")
@@ -136,7 +136,7 @@ fn an_image_goes_to_a_bucket_and_comes_back() {
 }
 
 #[test]
-fn buckets_that_are_missing_public_or_of_others_are_refused() {
+fn missing_public_and_foreign_buckets_are_refused() {
     let cloud = Cloud::new();
     let store = |bucket: &str, more: &[&str]| {
         cloud.run(&[&["store", "image", &format!("s3://{bucket}/")], more].concat())
@@ -163,7 +163,7 @@ fn buckets_that_are_missing_public_or_of_others_are_refused() {
 }
 
 #[test]
-fn unfinished_work_is_listed_continued_and_given_up() {
+fn unfinished_tasks_are_listed_resumed_and_cleaned() {
     let cloud = Cloud::new();
     cloud.interrupted();
     let tasks = cloud.json(&["tasks"]);
@@ -197,7 +197,7 @@ fn unfinished_work_is_listed_continued_and_given_up() {
 }
 
 #[test]
-fn an_interrupt_ends_a_store_that_goes_on_later() {
+fn an_interrupted_store_to_a_bucket_resumes() {
     let cloud = Cloud::new();
     cloud.server.set_latency(Duration::from_millis(40));
     let mut running = cloud.start(&["store", "image", "s3://images/p/"]);
@@ -223,7 +223,7 @@ fn an_interrupt_ends_a_store_that_goes_on_later() {
 }
 
 #[test]
-fn credentials_that_expire_are_read_again() {
+fn expired_credentials_are_read_again() {
     let cloud = Cloud::new();
     let credentials = |id: &str| {
         format!("[default]\naws_access_key_id = {id}\naws_secret_access_key = secret-of-{id}\n")
@@ -246,7 +246,7 @@ fn credentials_that_expire_are_read_again() {
         keys.iter().any(|key| key == "AKIAFIRST")
             && keys.last().is_some_and(|key| key == "AKIASECOND")
     );
-    // Without new ones it is an error that says what to do.
+    // Without new credentials it is an error with a hint.
     cloud.server.expire_key("AKIASECOND");
     let mut command = cloud.command(&["ls", "s3://images/"]);
     let running = cloud
@@ -256,7 +256,7 @@ fn credentials_that_expire_are_read_again() {
 }
 
 #[test]
-fn a_copy_keeps_what_is_known_of_the_object_and_lets_the_service_do_it() {
+fn a_copy_within_s3_keeps_attributes_and_downloads_no_data() {
     let cloud = Cloud::new();
     cloud.run(&["store", "image", "s3://images/p/", "--s3-object-tag", "team=a b"]).succeeded();
     let url = format!("s3://images/{}", key());
@@ -279,7 +279,7 @@ fn a_copy_keeps_what_is_known_of_the_object_and_lets_the_service_do_it() {
         assert_eq!(more.is_empty(), cloud.server.count("UploadPartCopy") > 0);
         assert_eq!(more.is_empty(), fetched < from.bytes.len() as u64 / 2, "{fetched}");
     }
-    // Damage is not carried on.
+    // A damaged archive is not copied.
     let mut bytes = cloud.server.object(BUCKET, &key()).expect("an object").bytes.to_vec();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -291,7 +291,7 @@ fn a_copy_keeps_what_is_known_of_the_object_and_lets_the_service_do_it() {
 }
 
 #[test]
-fn a_frozen_archive_says_how_to_thaw_it() {
+fn an_archived_object_is_refused_with_a_hint_to_restore_it() {
     let cloud = Cloud::new();
     cloud.run(&["store", "image", "s3://images/p/"]).succeeded();
     cloud.server.freeze(BUCKET, &key(), "DEEP_ARCHIVE");

@@ -1,4 +1,4 @@
-//! What `amistore serve` refuses before it opens anything.
+//! Configurations that `amistore serve` refuses before it listens.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::cli::Sandbox;
 
 #[test]
-fn an_open_door_is_refused() {
+fn an_open_address_without_keys_and_tls_is_refused() {
     let sandbox = Sandbox::new();
     let words = ["others can reach this address", "--access-keys, --tls-cert and --tls-key"];
     sandbox.run(&["serve", "--listen", "0.0.0.0:0"]).failed(2, &words);
@@ -16,7 +16,7 @@ fn an_open_door_is_refused() {
 }
 
 #[test]
-fn secrets_that_others_may_read_are_refused() {
+fn secrets_that_other_users_may_read_are_refused() {
     let sandbox = Sandbox::new()
         .and("keys", "[a]\naws_access_key_id=a\naws_secret_access_key=b\n")
         .and("password", "\n");

@@ -1,4 +1,4 @@
-//! What can be wrong with what is asked for: places, disks, metadata, numbers.
+//! Invalid sources and arguments: paths, disks, metadata, numbers.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ fn store_disk(sandbox: &Sandbox, more: &[&str]) -> crate::support::cli::Outcome 
 }
 
 #[test]
-fn a_source_that_is_not_there_is_not_found() {
+fn a_missing_source_is_not_found() {
     let sandbox = Sandbox::new();
     sandbox.run(&["store", "nowhere", "a.bin"]).failed(
         3,
@@ -22,7 +22,7 @@ fn a_source_that_is_not_there_is_not_found() {
 }
 
 #[test]
-fn an_archive_that_is_not_there_is_not_found() {
+fn a_missing_archive_is_not_found() {
     let sandbox = Sandbox::new();
     for args in [
         &["restore", "nowhere.bin", "out"][..],
@@ -36,7 +36,7 @@ fn an_archive_that_is_not_there_is_not_found() {
 }
 
 #[test]
-fn a_disk_that_is_not_there_is_not_found() {
+fn a_missing_disk_is_not_found() {
     let sandbox = Sandbox::new();
     store_disk(&sandbox, &["a.bin"]).failed(3, &["cannot open the disk image", "path: disk.raw"]);
     assert!(sandbox.left(&[]).is_empty());
@@ -66,7 +66,7 @@ fn a_disk_named_as_source_is_answered_with_how_disks_are_packed() {
 }
 
 #[test]
-fn a_raw_file_that_the_metadata_names_has_to_be_there() {
+fn a_raw_file_in_the_metadata_must_exist() {
     let sandbox = Sandbox::with_image();
     sandbox.remove(&format!("image/{DATA}.raw"));
     sandbox.run(&["store", "image", "a.bin"]).failed(
@@ -81,11 +81,11 @@ fn a_raw_file_that_the_metadata_names_has_to_be_there() {
 }
 
 #[test]
-fn what_may_not_be_read_is_denied() {
+fn an_unreadable_source_is_denied() {
     let sandbox = Sandbox::new().and("disk.raw", noise(1, 1));
     let closed = std::os::unix::fs::PermissionsExt::from_mode(0o0);
     std::fs::set_permissions(sandbox.path("disk.raw"), closed).expect("permissions to be set");
-    // root reads it all the same, and then there is nothing to test.
+    // root can read the file nevertheless, and then the test has no case.
     if std::fs::File::open(sandbox.path("disk.raw")).is_err() {
         store_disk(&sandbox, &["a.bin"])
             .failed(4, &["cannot open the disk image", "path: disk.raw", "Permission denied"]);
@@ -94,9 +94,9 @@ fn what_may_not_be_read_is_denied() {
 }
 
 #[test]
-fn a_place_where_even_root_may_not_write_is_denied() {
+fn an_unwritable_target_is_denied() {
     let sandbox = Sandbox::with_archive();
-    // Nobody makes directories in sysfs, whether it may be written or not.
+    // No user can make directories in sysfs, whether it is writable or not.
     sandbox
         .run(&["restore", "a.bin", "/sys/kernel/amistore-test"])
         .failed(4, &["cannot make the image directory", "path: /sys/kernel/amistore-test"]);
@@ -104,25 +104,25 @@ fn a_place_where_even_root_may_not_write_is_denied() {
 }
 
 #[test]
-fn what_is_neither_file_nor_device_is_no_disk() {
+fn a_disk_must_be_a_file_or_a_block_device() {
     let sandbox = Sandbox::new();
-    for place in ["/dev/xvda=/dev/null", "/dev/xvda=."] {
+    for argument in ["/dev/xvda=/dev/null", "/dev/xvda=."] {
         sandbox
-            .run(&["store", "--disk", place, "--name", "sample", "a.bin"])
+            .run(&["store", "--disk", argument, "--name", "sample", "a.bin"])
             .failed(2, &["neither a regular file nor a block device"]);
     }
     assert!(sandbox.left(&[]).is_empty());
 }
 
 #[test]
-fn what_is_no_file_is_no_archive() {
+fn a_directory_is_no_archive() {
     Sandbox::new()
         .run(&["verify", "/dev/null"])
         .failed(2, &["an archive is a regular file", "a pipe is read from `-`", "path: /dev/null"]);
 }
 
 #[test]
-fn a_disk_of_broken_sectors_is_refused() {
+fn a_disk_without_whole_sectors_is_refused() {
     let sandbox = Sandbox::new().and("disk.raw", vec![1; 1000]);
     store_disk(&sandbox, &["a.bin"]).failed(
         2,
@@ -144,7 +144,7 @@ fn an_empty_disk_is_refused() {
 }
 
 #[test]
-fn a_disk_that_ends_within_a_block_comes_back_as_it_was() {
+fn a_disk_that_ends_within_a_block_is_restored_unchanged() {
     let disk = noise(1, 3)[..(2 * BLOCK + 512) as usize].to_vec();
     let sandbox = Sandbox::new().and("disk.raw", &disk);
     store_disk(&sandbox, &["a.bin"]).succeeded().says(&["warning: ", "not whole GiB"]);
@@ -175,7 +175,7 @@ fn a_raw_file_has_to_have_the_size_that_the_metadata_says() {
     assert!(!sandbox.path("a.bin").exists());
 }
 
-/// Metadata that a change made unusable is refused with these words, before anything is written.
+/// Metadata with this invalid change is refused with these words, before a byte is written.
 #[track_caller]
 fn refused(change: impl FnOnce(&mut Value), words: &[&str]) {
     let sandbox = Sandbox::with_image();
@@ -203,7 +203,7 @@ fn two_snapshots_with_one_id_are_refused() {
 }
 
 #[test]
-fn a_name_that_no_ami_can_have_is_refused_in_metadata() {
+fn an_invalid_ami_name_is_refused_in_metadata() {
     refused(
         |document| document["Image"]["Name"] = json!("a|b"),
         &["not an AMI name", "character: |"],
@@ -211,7 +211,7 @@ fn a_name_that_no_ami_can_have_is_refused_in_metadata() {
 }
 
 #[test]
-fn an_image_id_that_is_none_is_refused() {
+fn an_invalid_image_id_is_refused() {
     refused(
         |document| document["Image"]["ImageId"] = json!("ami-XYZ"),
         &["`Image.ImageId` is no image id", "ami-XYZ", "not an image id"],
@@ -229,7 +229,7 @@ fn metadata_that_is_not_json_is_refused() {
 }
 
 #[test]
-fn a_name_that_no_ami_can_have_is_refused_on_the_command_line() {
+fn an_invalid_ami_name_is_refused_on_the_command_line() {
     let sandbox = Sandbox::new().and("disk.raw", noise(1, 1));
     for (name, words) in [("ab", "3 to 128 characters"), ("what?", "character: ?")] {
         sandbox
@@ -261,13 +261,13 @@ fn a_disk_needs_a_device() {
 }
 
 #[test]
-fn disks_and_a_source_are_not_given_together() {
+fn disks_and_a_source_exclude_each_other() {
     let sandbox = Sandbox::with_image().and("disk.raw", noise(1, 1));
     store_disk(&sandbox, &["image", "a.bin"]).failed(2, &["with --disk there is no SOURCE"]);
 }
 
 #[test]
-fn a_disk_image_that_is_not_raw_is_refused_with_the_way_to_convert_it() {
+fn a_disk_image_that_is_not_raw_is_refused_with_a_hint_to_convert_it() {
     // Such files need not have whole sectors.
     for len in [1 << 16, 1000] {
         let mut qcow2 = b"QFI\xFB\0\0\0\x03".to_vec();
@@ -287,7 +287,7 @@ fn a_disk_image_that_is_not_raw_is_refused_with_the_way_to_convert_it() {
 }
 
 #[test]
-fn places_in_aws_are_not_mistaken_for_files() {
+fn names_in_aws_are_not_taken_for_files() {
     let sandbox = Sandbox::with_archive();
     sandbox.sample_image("image");
     let set_up = ["a.bin", "image", "image/"];
@@ -301,18 +301,18 @@ fn places_in_aws_are_not_mistaken_for_files() {
             .run(&args)
             .failed(8, &["only local files, pipes and s3:// are known here", "://bucket/"]);
     }
-    // These are in AWS, about which nothing is known here.
+    // These names are in AWS, for which no credentials exist here.
     sandbox.run(&["store", IMAGE, "b.bin"]).failed(2, &["no Region is known"]);
     sandbox.run(&["restore", "a.bin", "ec2"]).failed(2, &["no Region is known"]);
     assert!(sandbox.left(&set_up).is_empty(), "{:?}", sandbox.left(&set_up));
 }
 
 #[test]
-fn a_directory_that_is_called_like_an_image_is_a_source() {
+fn a_directory_named_like_an_image_is_a_source() {
     let sandbox = Sandbox::new();
     sandbox.sample_image(IMAGE);
     sandbox.run(&["store", &format!("./{IMAGE}"), "a.bin"]).succeeded();
-    // Without the dot it is an image of EC2, whatever is here.
+    // Without the dot the name is an image of EC2, although the directory exists.
     sandbox.run(&["store", IMAGE, "b.bin"]).failed(2, &["no Region is known"]);
 }
 
@@ -347,7 +347,7 @@ fn too_little_memory_is_a_limit_that_can_be_raised() {
 }
 
 #[test]
-fn a_pipe_is_not_read_where_random_access_is_needed() {
+fn a_pipe_is_refused_if_random_access_is_needed() {
     let sandbox = Sandbox::new();
     sandbox.run(&["extract", "-", "--image-json"]).failed(2, &["name a file"]);
     sandbox.run(&["verify", "-", "--sample", "5%"]).failed(2, &["name a file"]);

@@ -1,4 +1,4 @@
-//! Where results go: what is there already, what is only looked at, and who else is at work there.
+//! Targets: existing files, dry runs, and concurrent writers.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -43,7 +43,7 @@ fn an_archive_is_named_after_its_image_in_a_directory() {
 }
 
 #[test]
-fn the_directory_of_an_archive_has_to_exist() {
+fn the_directory_of_an_archive_must_exist() {
     let sandbox = Sandbox::with_image();
     for archive in ["nowhere/", "nowhere/a.bin"] {
         sandbox.run(&["store", "image", archive]).failed(
@@ -55,7 +55,7 @@ fn the_directory_of_an_archive_has_to_exist() {
 }
 
 #[test]
-fn a_restored_image_is_that_which_was_stored() {
+fn a_restored_image_equals_the_stored_one() {
     let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
     sandbox.run(&["restore", "a.bin", "out"]).succeeded();
     assert_eq!(
@@ -63,14 +63,13 @@ fn a_restored_image_is_that_which_was_stored() {
         ["out/", "out/image.json", &format!("out/{ROOT}.raw"), &format!("out/{DATA}.raw")]
     );
     assert_eq!(sandbox.read("out/image.json"), sandbox.read("image/image.json"));
-    // Whoever stores it again gets the same bytes: data, holes and written zeros are where they
-    // were.
+    // A second store gives the same bytes: data, holes and written zeros are where they were.
     sandbox.run(&["store", "out", "again.bin"]).succeeded();
     assert!(sandbox.read("again.bin") == sample_archive());
 }
 
 #[test]
-fn a_directory_that_holds_an_image_is_not_restored_into() {
+fn a_directory_with_an_image_is_not_a_restore_target() {
     let sandbox = Sandbox::with_archive();
     sandbox.make_directory("out");
     sandbox.write("out/image.json", "{}");
@@ -82,7 +81,7 @@ fn a_directory_that_holds_an_image_is_not_restored_into() {
 }
 
 #[test]
-fn a_raw_file_in_the_way_is_not_overwritten() {
+fn an_existing_raw_file_is_not_overwritten() {
     let sandbox = Sandbox::with_archive();
     sandbox.make_directory("out");
     let raw = format!("out/{DATA}.raw");
@@ -103,7 +102,7 @@ fn an_image_is_replaced_by_force() {
 }
 
 #[test]
-fn an_empty_directory_is_restored_into() {
+fn an_empty_directory_is_a_restore_target() {
     let sandbox = Sandbox::with_archive();
     sandbox.make_directory("out");
     sandbox.run(&["restore", "a.bin", "out"]).succeeded();
@@ -160,7 +159,7 @@ fn a_dry_run_writes_nothing() {
 }
 
 #[test]
-fn a_dry_run_refuses_what_the_real_run_would_refuse() {
+fn a_dry_run_refuses_the_same_as_the_run() {
     let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
     std::fs::write(sandbox.path("x.raw"), b"precious").expect("writes");
     for args in [
@@ -178,7 +177,7 @@ fn a_dry_run_refuses_what_the_real_run_would_refuse() {
 }
 
 #[test]
-fn nothing_replaces_what_it_is_made_of() {
+fn a_target_that_is_its_own_source_is_refused() {
     let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
     let raw = format!("image/{DATA}.raw");
     for args in [
@@ -193,7 +192,7 @@ fn nothing_replaces_what_it_is_made_of() {
 }
 
 #[test]
-fn two_images_that_were_described_alike_do_not_replace_each_other() {
+fn two_images_with_the_same_metadata_do_not_replace_each_other() {
     let sandbox = Sandbox::with_image();
     let disk = |byte: u8| {
         std::fs::write(sandbox.path("disk.raw"), vec![byte; 1 << 20]).expect("writes");
@@ -210,7 +209,7 @@ fn two_images_that_were_described_alike_do_not_replace_each_other() {
 }
 
 #[test]
-fn an_archive_is_not_longer_than_its_dry_run_said() {
+fn an_archive_is_within_the_length_of_its_dry_run() {
     let sandbox = Sandbox::with_image();
     let plan = sandbox
         .run(&["store", "image", "b.bin", "--dry-run", "--output", "json"])
@@ -222,8 +221,8 @@ fn an_archive_is_not_longer_than_its_dry_run_said() {
 }
 
 #[test]
-fn the_second_writer_of_a_file_gives_way() {
-    let sandbox = Sandbox::with_image().and(".a.bin.partial", "of somebody else");
+fn the_second_writer_of_a_file_is_refused() {
+    let sandbox = Sandbox::with_image().and(".a.bin.partial", "of another process");
     let other = File::options()
         .read(true)
         .write(true)
@@ -240,11 +239,11 @@ fn the_second_writer_of_a_file_gives_way() {
     assert_eq!(sandbox.left(&SET_UP), [".a.bin.partial"]);
     let mut untouched = [0; 16];
     other.read_exact_at(&mut untouched, 0).expect("its content");
-    assert_eq!(&untouched, b"of somebody else");
+    assert_eq!(&untouched, b"of another process");
 }
 
 #[test]
-fn one_of_two_writers_at_the_same_time_wins() {
+fn one_of_two_concurrent_writers_wins() {
     let sandbox = Sandbox::with_image();
     let mut writers: Vec<_> = (0..2).map(|_| sandbox.start(&mut sandbox.command(&STORE))).collect();
     let mut codes: Vec<i32> = writers.drain(..).map(|writer| writer.wait().code).collect();
@@ -255,7 +254,7 @@ fn one_of_two_writers_at_the_same_time_wins() {
 }
 
 #[test]
-fn a_killed_store_leaves_a_partial_file_that_the_next_one_takes_over() {
+fn a_killed_store_leaves_a_partial_file_for_the_next_one() {
     let sandbox = Sandbox::new();
     sandbox.disk("disk.raw", 1 << 30, &[(0, text(1, 16))]);
     let store = ["store", "--disk", "/dev/xvda=disk.raw", "--name", "sample", "a.bin"];

@@ -1,4 +1,4 @@
-//! What `tasks` lists: every store, restore and copy, once.
+//! `tasks` lists every store, restore and copy once.
 
 use std::process::Stdio;
 
@@ -16,7 +16,7 @@ fn states(tasks: &Value, kind: &str) -> Vec<String> {
 }
 
 #[test]
-fn runs_are_listed_the_newest_first_and_dry_runs_are_not() {
+fn tasks_are_listed_newest_first_without_dry_runs() {
     let sandbox = Sandbox::with_image();
     sandbox.run(&["tasks"]).succeeded();
     sandbox.run(&["store", "image", "a.bin"]).succeeded();
@@ -58,7 +58,7 @@ fn runs_are_listed_the_newest_first_and_dry_runs_are_not() {
 }
 
 #[test]
-fn tasks_are_chosen_by_image_state_and_kind() {
+fn tasks_are_filtered_by_image_state_and_kind() {
     let sandbox = Sandbox::with_image();
     sandbox.run(&["store", "image", "a.bin"]).succeeded();
     sandbox.run(&["store", "image", "a.bin"]).failed(9, &[]);
@@ -82,7 +82,7 @@ fn tasks_are_chosen_by_image_state_and_kind() {
 }
 
 #[test]
-fn a_record_that_cannot_be_used_keeps_nobody_from_working() {
+fn a_damaged_task_database_does_not_stop_a_store() {
     let sandbox = Sandbox::with_image();
     sandbox.make_directory("state");
     sandbox.write("state/tasks.sqlite", vec![0x55; 10_000]);
@@ -99,7 +99,7 @@ fn a_record_that_cannot_be_used_keeps_nobody_from_working() {
 }
 
 #[test]
-fn whoever_only_looks_makes_no_record() {
+fn the_tasks_command_makes_no_database() {
     let sandbox = Sandbox::new();
     assert_eq!(sandbox.run(&["tasks", "--state", "state"]).succeeded().text(), "no tasks\n");
     assert!(!sandbox.path("state").exists());
@@ -109,7 +109,7 @@ fn whoever_only_looks_makes_no_record() {
 fn a_run_that_is_killed_is_listed_as_running_and_then_as_failed() {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command(&["restore", "-", "back"]);
-    // It waits for an archive that never comes.
+    // It waits for an archive that is never sent.
     let mut running = sandbox.start(command.stdin(Stdio::piped()));
     wait_until("it to be listed", || {
         states(&listed(&sandbox, &[]), "RestoreImageTaskResults") == ["InProgress"]

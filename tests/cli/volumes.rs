@@ -1,5 +1,5 @@
-//! Archives and volumes as files: holes, zeros and data survive, on each file system, whatever is
-//! in the page cache, up to 64 TiB.
+//! Archives and volumes as files: holes, zeros and data survive, on each file system, with any
+//! state of the page cache, up to 64 TiB.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -43,16 +43,18 @@ fn assert_same_image(left: &Path, right: &Path) {
 }
 
 #[test]
-fn an_image_directory_comes_back_the_same_on_every_file_system() {
-    for place in file_systems() {
-        let place = tempfile::tempdir_in(place).expect("a directory");
-        let (source, archives) = (place.path().join("source"), place.path().join("archives"));
+fn an_image_directory_survives_the_round_trip_on_every_file_system() {
+    for directory in file_systems() {
+        let directory = tempfile::tempdir_in(directory).expect("a directory");
+        let (source, archives) =
+            (directory.path().join("source"), directory.path().join("archives"));
         make_image(&source);
         fs::create_dir(&archives).expect("makes");
         succeed(amistore().arg("store").arg(&source).arg(&archives));
         assert_eq!(names(&archives), ["ami-0123456789abcdef0.bin"]);
         let archive = archives.join("ami-0123456789abcdef0.bin");
-        let (ranged, streamed) = (place.path().join("ranged"), place.path().join("streamed"));
+        let (ranged, streamed) =
+            (directory.path().join("ranged"), directory.path().join("streamed"));
         succeed(amistore().arg("restore").arg(&archive).arg(&ranged));
         succeed(
             amistore()
@@ -64,25 +66,25 @@ fn an_image_directory_comes_back_the_same_on_every_file_system() {
         assert_same_image(&source, &ranged);
         assert_same_image(&source, &streamed);
         succeed(amistore().args(["verify", "--against"]).arg(&source).arg(&archive));
-        // What came back is a source again, and makes the same archive.
-        let again = place.path().join("again.bin");
+        // The restored directory is a source again, and makes the same archive.
+        let again = directory.path().join("again.bin");
         succeed(amistore().arg("store").arg(&ranged).arg(&again));
         assert!(
             fs::read(&archive).expect("reads") == fs::read(&again).expect("reads"),
             "{}",
-            place.path().display()
+            directory.path().display()
         );
     }
 }
 
 #[test]
 fn the_page_cache_does_not_change_an_archive() {
-    for place in file_systems() {
-        let place = tempfile::tempdir_in(place).expect("a directory");
-        let source = place.path().join("source");
+    for directory in file_systems() {
+        let directory = tempfile::tempdir_in(directory).expect("a directory");
+        let source = directory.path().join("source");
         make_image(&source);
         let archive = |name: &str| {
-            let path = place.path().join(name);
+            let path = directory.path().join(name);
             succeed(amistore().arg("store").arg(&source).arg(&path));
             fs::read(path).expect("reads")
         };
@@ -92,14 +94,14 @@ fn the_page_cache_does_not_change_an_archive() {
         let cold = archive("cold.bin");
         // Reading an unwritten extent puts pages into the cache that SEEK_DATA takes for data.
         std::io::copy(&mut &raw, &mut std::io::sink()).expect("reads");
-        assert!(cold == archive("hot.bin"), "{}", place.path().display());
+        assert!(cold == archive("hot.bin"), "{}", directory.path().display());
     }
 }
 
 #[test]
 fn plain_disks_make_an_image_with_the_same_ids_each_time() {
-    let place = tempfile::tempdir().expect("a directory");
-    let (root, data) = (place.path().join("root.raw"), place.path().join("data.raw"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let (root, data) = (directory.path().join("root.raw"), directory.path().join("data.raw"));
     sparse(&root, 8 << 20).write_all_at(b"boot", 0).expect("writes");
     sparse(&data, 3 << 20).write_all_at(b"data", 1 << 20).expect("writes");
     let store = |target: &str| -> Value {
@@ -122,7 +124,7 @@ fn plain_disks_make_an_image_with_the_same_ids_each_time() {
                 .arg(format!("/dev/xvda={}", root.display()))
                 .arg("--disk")
                 .arg(format!("/dev/sdb={}", data.display()))
-                .arg(place.path().join(target)),
+                .arg(directory.path().join(target)),
         );
         serde_json::from_slice(&output).expect("JSON")
     };
@@ -130,19 +132,19 @@ fn plain_disks_make_an_image_with_the_same_ids_each_time() {
     assert_eq!(first["ImageId"], second["ImageId"]);
     assert_eq!(first["RootSha256"], second["RootSha256"]);
     assert_eq!(
-        fs::read(place.path().join("1.bin")).expect("reads"),
-        fs::read(place.path().join("2.bin")).expect("reads")
+        fs::read(directory.path().join("1.bin")).expect("reads"),
+        fs::read(directory.path().join("2.bin")).expect("reads")
     );
     let json =
-        succeed(amistore().args(["extract", "--image-json"]).arg(place.path().join("1.bin")));
+        succeed(amistore().args(["extract", "--image-json"]).arg(directory.path().join("1.bin")));
     let json: Value = serde_json::from_slice(&json).expect("JSON");
     assert_eq!(json["Image"]["BlockDeviceMappings"][1]["DeviceName"], "/dev/sdb");
     assert_eq!(json["Image"]["Tags"], json!([{"Key": "Team", "Value": "größe"}]));
-    let out = place.path().join("out.raw");
+    let out = directory.path().join("out.raw");
     succeed(
         amistore()
             .arg("extract")
-            .arg(place.path().join("1.bin"))
+            .arg(directory.path().join("1.bin"))
             .args(["--device", "/dev/sdb", "-o"])
             .arg(&out),
     );
@@ -164,8 +166,8 @@ fn a_volume_of_64_tib_is_stored_and_restored_within_the_memory_budget() {
     let directory = memory_file_system()
         .map_or_else(tempfile::tempdir, tempfile::tempdir_in)
         .expect("a directory");
-    let place = directory.path();
-    let raw = place.join("disk.raw");
+    let directory = directory.path();
+    let raw = directory.join("disk.raw");
     let file = File::options().write(true).create_new(true).open(&raw).expect("makes");
     // ext4 ends at 16 TiB; there is a file system in memory nearly everywhere.
     let size = [64u64 << 40, 15 << 40]
@@ -182,7 +184,7 @@ fn a_volume_of_64_tib_is_stored_and_restored_within_the_memory_budget() {
             .expect("writes");
     }
     drop(file);
-    let (archive, target) = (place.join("a.bin"), place.join("restored"));
+    let (archive, target) = (directory.join("a.bin"), directory.join("restored"));
     let disk = format!("/dev/xvda={}", raw.display());
     // The budget is 64 MiB; the limit leaves room for stacks of threads and the allocator's
     // reserves.
@@ -214,15 +216,15 @@ fn a_volume_of_64_tib_is_stored_and_restored_within_the_memory_budget() {
 
 #[test]
 fn memory_stays_within_the_budget_on_dense_data_and_many_threads() {
-    let place = tempfile::tempdir().expect("a directory");
-    let raw = place.path().join("disk.raw");
+    let directory = tempfile::tempdir().expect("a directory");
+    let raw = directory.path().join("disk.raw");
     let file = sparse(&raw, 240 << 20);
     let mut random = Random(3);
     for mib in 0..240 {
         let bytes = if mib % 2 == 0 { random.noise(1 << 20) } else { random.text(1 << 20) };
         file.write_all_at(&bytes, mib << 20).expect("writes");
     }
-    let (archive, target) = (place.path().join("a.bin"), place.path().join("restored"));
+    let (archive, target) = (directory.path().join("a.bin"), directory.path().join("restored"));
     let disk = format!("/dev/xvda={}", raw.display());
     let limited = || {
         let mut command = limited(160);
@@ -245,7 +247,7 @@ fn memory_stays_within_the_budget_on_dense_data_and_many_threads() {
 
 /// The mode that new files lose.
 fn umask() -> u32 {
-    let place = tempfile::tempdir().expect("a directory");
-    fs::write(place.path().join("a"), b"").expect("writes");
-    !fs::metadata(place.path().join("a")).expect("metadata").mode() & 0o666
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("a"), b"").expect("writes");
+    !fs::metadata(directory.path().join("a")).expect("metadata").mode() & 0o666
 }

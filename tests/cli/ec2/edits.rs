@@ -1,11 +1,11 @@
-//! Flags that change the image on its way back.
+//! Flags that change the restored image.
 
-use super::world::World;
+use super::partitions::Partitions;
 use crate::support::ec2::rich_image;
 
 #[test]
-fn flags_say_what_is_to_be_different_and_the_report_what_became_of_it() {
-    let world = World::new();
+fn flags_edit_an_image_and_the_report_lists_the_attributes() {
+    let world = Partitions::new();
     let ami = rich_image(&world.com.aws);
     world.run(&["store", &ami, "a.bin", "--source-profile", "com"]).succeeded();
     let args = [

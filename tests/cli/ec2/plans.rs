@@ -1,8 +1,8 @@
-//! Plans: what a dry run says is what the run does.
+//! Plans: a run does exactly what its dry run prints.
 
 use serde_json::{Value, json};
 
-use super::world::{BUCKET, World};
+use super::partitions::{BUCKET, Partitions};
 use crate::support::ec2::rich_image;
 
 const COM: [&str; 4] = ["--source-profile", "com", "--target-profile", "com"];
@@ -15,7 +15,7 @@ fn calls(plan: &Value, service: &str) -> Vec<(String, u64)> {
 
 #[test]
 fn a_store_sends_the_requests_that_its_dry_run_counts() {
-    let world = World::new();
+    let world = Partitions::new();
     let ami = rich_image(&world.com.aws);
     let args = [&["store", &ami, "s3://images/"][..], &COM].concat();
     let plan = world.json(&[&args[..], &["--dry-run"]].concat());
@@ -43,8 +43,8 @@ fn a_store_sends_the_requests_that_its_dry_run_counts() {
 }
 
 #[test]
-fn a_restore_sends_the_requests_and_accounts_for_the_attributes_that_its_dry_run_says() {
-    let world = World::new();
+fn a_restore_agrees_with_its_dry_run_on_requests_and_attributes() {
+    let world = Partitions::new();
     let ami = rich_image(&world.com.aws);
     world.run(&[&["store", &ami, "a.bin"][..], &COM].concat()).succeeded();
     let edits = ["--name", "planned", "--launch-permissions", "--deregistration-protection"];
@@ -68,7 +68,7 @@ fn a_restore_sends_the_requests_and_accounts_for_the_attributes_that_its_dry_run
 
 #[test]
 fn the_memory_that_an_error_names_suffices() {
-    let world = World::new();
+    let world = Partitions::new();
     let ami = rich_image(&world.com.aws);
     let store = |target: &str| {
         let args = ["store", &ami, target].map(ToOwned::to_owned).to_vec();

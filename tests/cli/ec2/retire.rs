@@ -1,28 +1,28 @@
-//! An image is taken out of service only when there is an archive that holds it, block by block.
+//! An image is retired only if an archive equals it block by block.
 
 use std::collections::BTreeMap;
 
 use amistore_aws_double::aws::{Call, Content, Fault, FaultKind, Image, Mapping};
 use serde_json::json;
 
-use super::world::World;
+use super::partitions::Partitions;
 use crate::support::cli::Outcome;
 
 const COM: [&str; 2] = ["--source-profile", "com"];
-/// What changes something.
+/// Operations that change an image or a snapshot.
 const CHANGES: [&str; 4] =
     ["DeregisterImage", "DisableImage", "EnableImageDeprecation", "DeleteSnapshot"];
 
-/// A world with an image of two volumes, which is stored as `a.bin`.
+/// Two partitions with an image of two volumes, which is stored as `a.bin`.
 struct Retirement {
-    world: World,
+    world: Partitions,
     ami: String,
     snapshots: Vec<String>,
 }
 
 impl Retirement {
     fn new() -> Self {
-        let world = World::new();
+        let world = Partitions::new();
         let snapshots: Vec<String> = (0..2)
             .map(|number| {
                 world
@@ -45,7 +45,7 @@ impl Retirement {
 
     #[track_caller]
     fn assert_untouched(&self) {
-        // Whether EC2 would do it may be asked.
+        // Dry runs of changes are allowed.
         let changes = |call: &Call| {
             CHANGES.contains(&call.operation.as_str())
                 && call.parameters.get("DryRun").is_none_or(|dry| dry != "true")
@@ -60,14 +60,14 @@ impl Retirement {
 }
 
 #[test]
-fn nobody_is_asked_where_nobody_can_answer() {
+fn retire_needs_a_confirmation_without_a_terminal() {
     let work = Retirement::new();
     work.retire(&["--deregister"]).failed(2, &["--yes", "--dry-run"]);
     assert!(work.world.com.aws.counts().is_empty());
 }
 
 #[test]
-fn a_dry_run_compares_and_does_nothing() {
+fn a_dry_run_of_retire_only_compares() {
     let work = Retirement::new();
     let outcome = work.retire(&["--deregister", "--delete-snapshots", "--dry-run"]).succeeded();
     assert!(
@@ -96,7 +96,7 @@ fn an_image_is_deprecated_disabled_or_deregistered() {
 }
 
 #[test]
-fn snapshots_go_with_the_image_unless_another_uses_them() {
+fn snapshots_are_deleted_unless_another_image_uses_them() {
     let work = Retirement::new();
     let other = work.world.com.aws.add_image(Image::new("other", &work.snapshots[1]));
     let outcome = work
@@ -133,7 +133,7 @@ fn a_user_of_a_snapshot_on_a_later_page_is_found() {
 }
 
 #[test]
-fn with_a_block_that_differs_nothing_is_done() {
+fn an_image_with_a_different_block_is_not_retired() {
     let work = Retirement::new();
     work.world.com.aws.change_snapshot(&work.snapshots[1], |snapshot| {
         drop(snapshot.blocks.insert(9, Content::bytes(b"other")))
@@ -144,7 +144,7 @@ fn with_a_block_that_differs_nothing_is_done() {
 }
 
 #[test]
-fn with_a_block_more_or_less_nothing_is_done() {
+fn an_image_with_a_block_more_or_less_is_not_retired() {
     type Change = fn(&mut BTreeMap<u32, Content>);
     let changes: [Change; 2] =
         [|blocks| drop(blocks.insert(77, Content::Zero)), |blocks| drop(blocks.remove(&9))];
@@ -161,7 +161,7 @@ fn with_a_block_more_or_less_nothing_is_done() {
 }
 
 #[test]
-fn with_a_damaged_archive_nothing_is_done() {
+fn an_image_with_a_damaged_archive_is_not_retired() {
     let work = Retirement::new();
     let mut archive = work.world.sandbox.read("a.bin");
     let middle = archive.len() / 2;
@@ -176,7 +176,7 @@ fn with_a_damaged_archive_nothing_is_done() {
 }
 
 #[test]
-fn with_the_archive_of_another_image_nothing_is_done() {
+fn an_image_is_not_retired_by_the_archive_of_another() {
     let work = Retirement::new();
     let twin =
         Image { id: String::new(), ..work.world.com.aws.image(&work.ami).expect("an image") };
@@ -190,7 +190,7 @@ fn with_the_archive_of_another_image_nothing_is_done() {
 }
 
 #[test]
-fn what_is_protected_is_refused_before_the_comparison() {
+fn a_protected_image_is_refused_before_the_comparison() {
     let work = Retirement::new();
     work.world.com.aws.change_image(&work.ami, |image| {
         image.deregistration_protection = Some("enabled-with-cooldown".into())
@@ -206,7 +206,7 @@ fn what_is_protected_is_refused_before_the_comparison() {
 }
 
 #[test]
-fn a_lost_answer_to_the_deregistration_does_not_keep_the_snapshots() {
+fn a_lost_answer_of_deregister_image_does_not_keep_the_snapshots() {
     let work = Retirement::new();
     work.world.com.aws.fail(Fault::on("DeregisterImage", FaultKind::ResetAfter));
     work.retire(&["--deregister", "--delete-snapshots", "--yes"]).succeeded();
@@ -214,7 +214,7 @@ fn a_lost_answer_to_the_deregistration_does_not_keep_the_snapshots() {
 }
 
 #[test]
-fn snapshots_that_may_not_be_deleted_keep_the_image() {
+fn an_image_stays_if_its_snapshots_may_not_be_deleted() {
     let work = Retirement::new();
     work.world.com.aws.deny("DeleteSnapshot");
     work.retire(&["--deregister", "--delete-snapshots", "--yes"])
@@ -226,7 +226,7 @@ fn snapshots_that_may_not_be_deleted_keep_the_image() {
 #[test]
 fn snapshots_that_could_not_be_deleted_are_named() {
     let work = Retirement::new();
-    // Behind two questions about each.
+    // After two dry runs for each.
     for nth in [5, 6] {
         work.world
             .com

@@ -1,15 +1,15 @@
-//! An image leaves one partition and comes back in another.
+//! An image is stored in one partition and restored in another.
 
 use serde_json::json;
 
-use super::world::World;
+use super::partitions::Partitions;
 use crate::support::ec2::{assert_same, rich_image};
 
 const COM: [&str; 2] = ["--source-profile", "com"];
 
 #[test]
-fn an_image_goes_from_one_partition_to_another_with_nothing_lost() {
-    let world = World::new();
+fn an_image_is_copied_to_another_partition_without_a_loss() {
+    let world = Partitions::new();
     let ami = rich_image(&world.com.aws);
     let stored = world.json(&[
         "store",
@@ -49,7 +49,7 @@ fn an_image_goes_from_one_partition_to_another_with_nothing_lost() {
     assert_same(&world.com.aws, &ami, &world.gov.aws, &id);
     assert!(world.gov.aws.snapshots().iter().all(|snapshot| snapshot.encrypted));
     assert_eq!((world.gov.aws.images().len(), world.gov.aws.snapshots().len()), (1, 3));
-    // Each partition heard only of itself.
+    // Each partition received only requests of its own key.
     for (side, account) in [(&world.com, "111122223333"), (&world.gov, "444455556666")] {
         assert!(
             side.aws.calls().iter().all(|call| call.access_key.as_deref() == Some(side.key.0)),
@@ -57,14 +57,14 @@ fn an_image_goes_from_one_partition_to_another_with_nothing_lost() {
         );
         assert!(side.aws.snapshots().iter().all(|snapshot| snapshot.owner == account));
     }
-    // The snapshot behind two devices was read once.
+    // The snapshot of two devices was read once.
     let gets = world.com.aws.count("GetSnapshotBlock");
     assert_eq!(gets, 3 * 12 + 3, "12 blocks each, and one of each to see whether it can be read");
 }
 
 #[test]
-fn an_image_restored_straight_from_the_other_partitions_bucket_is_the_same() {
-    let world = World::new();
+fn an_image_is_restored_from_a_bucket_of_another_partition() {
+    let world = Partitions::new();
     let ami = rich_image(&world.com.aws);
     world.run(&[&["store", &ami, "archives.bin"][..], &COM].concat()).succeeded();
     let restored = world.json(&[

@@ -1,18 +1,18 @@
-//! AWS's own store and restore tasks, begun and followed.
+//! Store and restore tasks of AWS itself: start and progress.
 
 use amistore_aws_double::aws::{Content, Image};
 use serde_json::json;
 
-use super::world::World;
+use super::partitions::Partitions;
 use crate::support::cli::Outcome;
 use crate::support::ec2::rich_image;
 
 const COM: [&str; 4] = ["--source-profile", "com", "--target-profile", "com"];
 const VIA: [&str; 2] = ["--via-aws", "--task-poll"];
 
-/// A world with a small image.
-fn world() -> (World, String) {
-    let world = World::new();
+/// Two partitions with a small image.
+fn world() -> (Partitions, String) {
+    let world = Partitions::new();
     let snapshot = world.com.aws.snapshot_of(1, [(0, Content::bytes(b"boot")), (3, Content::Zero)]);
     let ami = world.com.aws.add_image(Image::new("small", &snapshot));
     world.com.aws.set(|settings| (settings.store_polls, settings.restore_polls) = (0, 0));
@@ -23,14 +23,14 @@ fn via(args: &[&str]) -> Vec<String> {
     [args, &VIA, &["1"], &COM].concat().iter().map(|word| (*word).to_owned()).collect()
 }
 
-fn run(world: &World, args: &[&str]) -> Outcome {
+fn run(world: &Partitions, args: &[&str]) -> Outcome {
     let args = via(args);
     world.run(&args.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 #[test]
 fn aws_stores_and_restores_an_image() {
-    let world = World::new();
+    let world = Partitions::new();
     let ami = rich_image(&world.com.aws);
     world.com.aws.set(|settings| (settings.store_polls, settings.restore_polls) = (1, 1));
     let stored = run(
@@ -72,14 +72,14 @@ fn aws_stores_and_restores_an_image() {
 }
 
 #[test]
-fn the_reason_of_a_task_that_failed_is_said() {
+fn the_reason_of_a_failed_task_is_reported() {
     let (world, ami) = world();
     world.com.aws.fail_store("the bucket has gone away");
     run(&world, &["store", &ami, "s3://images/"]).failed(6, &["the bucket has gone away", &ami]);
 }
 
 #[test]
-fn the_end_of_an_earlier_task_is_not_that_of_a_new_one() {
+fn the_outcome_of_an_earlier_task_is_not_that_of_a_new_one() {
     let (world, ami) = world();
     world.com.aws.fail_store("no luck");
     run(&world, &["store", &ami, "s3://images/"]).failed(6, &["no luck"]);
@@ -89,7 +89,7 @@ fn the_end_of_an_earlier_task_is_not_that_of_a_new_one() {
 }
 
 #[test]
-fn what_aws_refuses_is_said() {
+fn an_error_of_aws_is_reported() {
     let (world, ami) = world();
     run(&world, &["store", &ami, "s3://images/"]).succeeded();
     run(&world, &["store", &ami, "s3://images/"]).failed(6, &["already exists in the bucket"]);
@@ -101,7 +101,7 @@ fn what_aws_refuses_is_said() {
 }
 
 #[test]
-fn an_object_of_aws_is_known_and_the_way_to_restore_it_named() {
+fn an_object_of_aws_is_recognised_with_a_hint_to_restore_it() {
     let (world, ami) = world();
     run(&world, &["store", &ami, "s3://images/"]).succeeded();
     let object = format!("s3://images/{ami}.bin");
@@ -119,7 +119,7 @@ fn an_object_of_aws_is_known_and_the_way_to_restore_it_named() {
 }
 
 #[test]
-fn an_archive_of_ours_is_refused_by_aws() {
+fn an_archive_of_amistore_is_refused_by_aws() {
     let (world, ami) = world();
     world.run(&[&["store", &ami, "s3://images/"][..], &COM].concat()).succeeded();
     let object = format!("s3://images/{ami}.bin");

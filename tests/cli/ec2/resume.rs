@@ -1,5 +1,4 @@
-//! Stores to S3 that are interrupted or repeated, restores that are interrupted, and what is
-//! cleaned up, by the program.
+//! Stores to S3 that are interrupted or repeated, restores that are interrupted, and `clean`.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +6,7 @@ use amistore_aws_double::aws::{Content, Fault, FaultKind, Image, Mapping};
 use amistore_aws_double::s3::{Fault as S3Fault, FaultKind as S3FaultKind, When};
 use serde_json::json;
 
-use super::world::World;
+use super::partitions::Partitions;
 use crate::support::cli::wait_until;
 use crate::support::ec2::assert_same;
 
@@ -15,7 +14,7 @@ const COM: [&str; 4] = ["--source-profile", "com", "--target-profile", "com"];
 const BLOCK: u64 = 512 << 10;
 
 /// An image of 48 blocks that do not compress, and some others.
-fn large_image(world: &World) -> (String, String) {
+fn large_image(world: &Partitions) -> (String, String) {
     let blocks = (0..48)
         .map(|index| (index, Content::random(1)))
         .chain([(60, Content::Zero), (100, Content::bytes(b"x"))]);
@@ -23,7 +22,7 @@ fn large_image(world: &World) -> (String, String) {
     (world.com.aws.add_image(Image::new("large", &snapshot)), snapshot)
 }
 
-fn reads(world: &World) -> BTreeMap<u32, usize> {
+fn reads(world: &Partitions) -> BTreeMap<u32, usize> {
     let mut reads = BTreeMap::new();
     let calls = world.com.aws.calls();
     for block in calls
@@ -37,9 +36,8 @@ fn reads(world: &World) -> BTreeMap<u32, usize> {
 }
 
 #[test]
-fn a_store_that_is_continued_reads_no_block_again_that_is_up_although_the_image_is_told_otherwise()
-{
-    let world = World::new();
+fn a_resumed_store_reads_no_uploaded_block_again() {
+    let world = Partitions::new();
     let (ami, _) = large_image(&world);
     let args = [&["store", &ami, "s3://images/", "--part-size", "5MiB"][..], &COM].concat();
     world.com.s3.fail(S3Fault::new(S3FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
@@ -65,8 +63,7 @@ fn a_store_that_is_continued_reads_no_block_again_that_is_up_although_the_image_
     let stored = world.json(&args);
     assert_eq!(stored["Outcome"], json!("stored"));
     let mut reads = reads(&world);
-    // One block is read to see whether it can be. It is read again if the part it is in is one of
-    // those that did not arrive.
+    // The preflight reads one block. It is read again if its part was not uploaded.
     let first = reads.insert(0, 1).unwrap_or(0);
     assert_eq!(first, 1 + usize::from(!parts.contains_key(&1)), "{reads:?}");
     assert!(
@@ -96,7 +93,7 @@ fn a_store_that_is_continued_reads_no_block_again_that_is_up_although_the_image_
 
 #[test]
 fn a_second_store_finds_the_first_without_reading_blocks() {
-    let world = World::new();
+    let world = Partitions::new();
     let (ami, _) = large_image(&world);
     let args = [&["store", &ami, "s3://images/"][..], &COM].concat();
     assert_eq!(world.json(&args)["Outcome"], json!("stored"));
@@ -116,7 +113,7 @@ fn a_second_store_finds_the_first_without_reading_blocks() {
 }
 
 /// An image of three volumes, some of whose blocks do not compress.
-fn wide_image(world: &World) -> String {
+fn wide_image(world: &Partitions) -> String {
     let snapshots: Vec<String> = (0..3u64)
         .map(|volume| {
             world.com.aws.snapshot_of(
@@ -133,8 +130,8 @@ fn wide_image(world: &World) -> String {
 }
 
 #[test]
-fn snapshots_are_stored_side_by_side_and_the_object_is_the_same() {
-    let world = World::new();
+fn a_parallel_upload_of_snapshots_makes_the_same_object() {
+    let world = Partitions::new();
     let ami = wide_image(&world);
     world.run(&[&["store", &ami, "a.bin"][..], &COM].concat()).succeeded();
     let args = [
@@ -162,8 +159,8 @@ fn snapshots_are_stored_side_by_side_and_the_object_is_the_same() {
 }
 
 #[test]
-fn a_dry_run_knows_how_many_snapshots_are_read_at_once() {
-    let world = World::new();
+fn a_dry_run_prints_the_number_of_parallel_snapshots() {
+    let world = Partitions::new();
     let snapshots: Vec<String> = (0..3)
         .map(|_| world.com.aws.snapshot_of(1, (0..600).map(|index| (index, Content::Zero))))
         .collect();
@@ -187,8 +184,8 @@ fn a_dry_run_knows_how_many_snapshots_are_read_at_once() {
 }
 
 #[test]
-fn wishes_about_volumes_at_once_that_cannot_be_followed_are_refused() {
-    let world = World::new();
+fn impossible_numbers_of_parallel_volumes_are_refused() {
+    let world = Partitions::new();
     let ami = wide_image(&world);
     let with =
         |more: &[&str]| world.run(&[&["store", &ami, "s3://images/"][..], &COM, more].concat());
@@ -206,8 +203,8 @@ fn wishes_about_volumes_at_once_that_cannot_be_followed_are_refused() {
 }
 
 #[test]
-fn disks_whose_size_is_not_whole_gib_become_an_image_and_zeros_stay_what_they_were() {
-    let world = World::new();
+fn disks_without_a_whole_number_of_gib_become_an_image() {
+    let world = Partitions::new();
     let size = 20 * BLOCK + 4096;
     world.sandbox.disk(
         "root.raw",
@@ -236,20 +233,20 @@ fn disks_whose_size_is_not_whole_gib_become_an_image_and_zeros_stay_what_they_we
         expected.resize(BLOCK as usize, 0);
         assert!(snapshot.block(index as u32) == expected, "block {index}");
     }
-    // Zeros that were written are written; of what was not, nothing is sent.
+    // Zero blocks are sent; absent blocks are not.
     assert!(snapshot.blocks.keys().copied().eq([0, 3, 20]), "{:?}", snapshot.blocks.keys());
 }
 
 /// An archive of the large image, as `a.bin`.
-fn archived() -> (World, String) {
-    let world = World::new();
+fn archived() -> (Partitions, String) {
+    let world = Partitions::new();
     let (ami, _) = large_image(&world);
     world.run(&[&["store", &ami, "a.bin"][..], &COM].concat()).succeeded();
     (world, ami)
 }
 
 #[test]
-fn an_interrupted_restore_keeps_its_snapshot_and_says_how_to_go_on() {
+fn an_interrupted_restore_keeps_its_snapshot_and_prints_how_to_resume() {
     let (world, ami) = archived();
     for signal in ["INT", "TERM"] {
         let args = ["restore", "a.bin", "ec2", "--target-profile", "gov"];
@@ -265,8 +262,8 @@ fn an_interrupted_restore_keeps_its_snapshot_and_says_how_to_go_on() {
         wait_until("the block, and most others", || {
             world.gov.aws.calls().iter().any(|call| call.block == Some(40)) && there() >= 40
         });
-        // That they are there the program has to hear, and to note. It can do nothing else
-        // meanwhile.
+        // The program has to receive and record the confirmations; meanwhile it can do nothing
+        // else.
         std::thread::sleep(std::time::Duration::from_millis(800));
         running.signal(signal);
         let outcome = running.wait();
@@ -288,7 +285,7 @@ fn an_interrupted_restore_keeps_its_snapshot_and_says_how_to_go_on() {
 }
 
 #[test]
-fn a_killed_restore_is_continued() {
+fn a_killed_restore_resumes() {
     let (world, ami) = archived();
     let args = ["restore", "a.bin", "ec2", "--target-profile", "gov"];
     world.gov.aws.fail(
@@ -312,7 +309,7 @@ fn a_killed_restore_is_continued() {
 }
 
 #[test]
-fn a_restore_of_a_stream_that_is_interrupted_leaves_nothing() {
+fn an_interrupted_restore_of_a_stream_leaves_nothing() {
     let (world, _) = archived();
     let archive = world.sandbox.read("a.bin");
     let mut command = world.command(&["restore", "-", "ec2", "--target-profile", "gov"]);
@@ -321,7 +318,7 @@ fn a_restore_of_a_stream_that_is_interrupted_leaves_nothing() {
         let stdin = running.child().stdin.take();
         let feeder = scope.spawn(move || {
             use std::io::Write;
-            // Half of it, and then nothing.
+            // Half of the archive, and then no more bytes.
             let mut stdin = stdin.expect("a pipe");
             let _ = stdin.write_all(&archive[..archive.len() / 2]);
             stdin
@@ -329,7 +326,7 @@ fn a_restore_of_a_stream_that_is_interrupted_leaves_nothing() {
         wait_until("some blocks", || world.gov.aws.count("PutSnapshotBlock") > 3);
         running.signal("INT");
         let outcome = running.wait();
-        // Only now may the pipe be closed: its end would be that of a truncated archive.
+        // The pipe is closed only now: an early end would be a truncated archive.
         drop(feeder.join());
         assert_eq!(outcome.code, 130, "{}", outcome.stderr);
     });
@@ -337,7 +334,7 @@ fn a_restore_of_a_stream_that_is_interrupted_leaves_nothing() {
 }
 
 #[test]
-fn what_is_made_while_somebody_interrupts_is_not_lost() {
+fn resources_made_during_an_interruption_are_recorded() {
     for operation in ["StartSnapshot", "RegisterImage"] {
         let (world, _) = archived();
         let archive = world.sandbox.read("a.bin");
@@ -359,7 +356,7 @@ fn what_is_made_while_somebody_interrupts_is_not_lost() {
             running.signal("INT");
             running.wait()
         });
-        // A snapshot is deleted; an image that is there is told of.
+        // A snapshot is deleted; a registered image is reported.
         let images = world.gov.aws.images().len();
         assert_eq!(
             (images, world.gov.aws.snapshots().len()),

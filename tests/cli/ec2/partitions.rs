@@ -1,5 +1,4 @@
-//! Two partitions that know nothing of each other: each with its EC2, EBS and S3, its account and
-//! its credentials.
+//! Two separate partitions, each with its EC2, EBS and S3, its account and its credentials.
 
 use std::process::Command;
 
@@ -35,14 +34,14 @@ impl Partition {
     }
 }
 
-/// Both of them, and somebody who has a profile for each.
-pub struct World {
+/// Both partitions, and a sandbox with a profile for each.
+pub struct Partitions {
     pub com: Partition,
     pub gov: Partition,
     pub sandbox: Sandbox,
 }
 
-impl World {
+impl Partitions {
     pub fn new() -> Self {
         let com = Partition::new(
             "eu-central-1",

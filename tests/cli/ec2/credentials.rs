@@ -1,5 +1,5 @@
-//! Whose credentials and endpoints are used: two partitions in one process, by flags and by
-//! variables, and credentials that end.
+//! Credentials and endpoints of source and target: two partitions in one process, by flags and by
+//! variables, and credentials that expire.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use amistore_aws_double::aws::{Content, Image, TestAws};
 use amistore_aws_double::s3::TestS3;
 use serde_json::json;
 
-use super::world::World;
+use super::partitions::Partitions;
 use crate::support::cli::{Outcome, wait_until};
 
 /// An image in the commercial partition.
-fn image(world: &World) -> String {
+fn image(world: &Partitions) -> String {
     let snapshot = world.com.aws.snapshot_of(
         1,
         [(0, Content::bytes(b"boot")), (3, Content::Zero), (9, Content::random(1))],
@@ -26,9 +26,9 @@ fn image(world: &World) -> String {
     world.com.aws.add_image(Image::new("small", &snapshot))
 }
 
-/// Each side heard only of its own key.
+/// Asserts that each partition received requests of its own key only.
 #[track_caller]
-fn assert_apart(world: &World) {
+fn assert_apart(world: &Partitions) {
     for side in [&world.com, &world.gov] {
         assert!(
             !side.aws.calls().is_empty()
@@ -41,15 +41,15 @@ fn assert_apart(world: &World) {
     }
 }
 
-fn outcome(world: &World, command: &mut Command) -> Outcome {
+fn outcome(world: &Partitions, command: &mut Command) -> Outcome {
     world.sandbox.start(command).wait()
 }
 
 #[test]
-fn flags_of_either_side_keep_the_partitions_apart() {
-    let world = World::new();
+fn source_and_target_flags_keep_the_partitions_apart() {
+    let world = Partitions::new();
     let ami = image(&world);
-    // The archive is in the one partition, and the image goes to the other, without a stop between.
+    // The archive is in one partition, and the image is restored directly to the other.
     world
         .run(&["store", &ami, "s3://images/", "--source-profile", "com", "--target-profile", "gov"])
         .succeeded();
@@ -66,8 +66,8 @@ fn flags_of_either_side_keep_the_partitions_apart() {
 }
 
 #[test]
-fn one_profile_is_for_both_sides() {
-    let world = World::new();
+fn one_profile_is_for_source_and_target() {
+    let world = Partitions::new();
     let ami = image(&world);
     world.run(&["store", &ami, "s3://images/", "--profile", "com"]).succeeded();
     assert!(world.com.s3.object("images", &format!("{ami}.bin")).is_some());
@@ -75,8 +75,8 @@ fn one_profile_is_for_both_sides() {
 }
 
 #[test]
-fn a_side_that_is_named_comes_before_what_is_for_both() {
-    let world = World::new();
+fn source_and_target_flags_win_over_common_flags() {
+    let world = Partitions::new();
     let ami = image(&world);
     world
         .run(&["store", &ami, "s3://images/", "--profile", "gov", "--source-profile", "com"])
@@ -86,8 +86,8 @@ fn a_side_that_is_named_comes_before_what_is_for_both() {
 }
 
 #[test]
-fn variables_of_services_lead_to_them() {
-    let world = World::new();
+fn variables_set_the_endpoints_of_services() {
+    let world = Partitions::new();
     let ami = image(&world);
     let mut command = world.command(&["store", &ami, "s3://images/"]);
     command
@@ -100,13 +100,13 @@ fn variables_of_services_lead_to_them() {
         .env("AWS_ENDPOINT_URL_S3", world.com.s3.endpoint());
     outcome(&world, &mut command).succeeded();
     assert!(world.com.s3.object("images", &format!("{ami}.bin")).is_some());
-    // A profile's own endpoints come after variables, whichever side it is for.
+    // Variables win over the endpoints of a profile, for source and target.
     assert!(world.com.aws.calls().iter().any(|call| call.service == "ebs"));
 }
 
 #[test]
 fn an_endpoint_for_all_services_is_used_for_ec2_and_ebs() {
-    let world = World::new();
+    let world = Partitions::new();
     let ami = image(&world);
     let mut command = world.command(&[
         "store",
@@ -126,8 +126,8 @@ fn an_endpoint_for_all_services_is_used_for_ec2_and_ebs() {
 }
 
 #[test]
-fn the_keys_of_the_other_partition_are_refused_without_a_trace() {
-    let world = World::new();
+fn keys_of_the_other_partition_are_refused_and_leave_nothing() {
+    let world = Partitions::new();
     let ami = image(&world);
     world.run(&["store", &ami, "a.bin", "--source-profile", "com"]).succeeded();
     let mut command = world.command(&[
@@ -145,13 +145,15 @@ fn the_keys_of_the_other_partition_are_refused_without_a_trace() {
     assert_eq!((world.gov.aws.images().len(), world.gov.aws.snapshots().len()), (0, 0));
 }
 
-/// A profile whose credentials come from a program, which reads them from a file.
-fn with_process(world: &World, session: &str) {
+/// A profile with a credential process that reads a file.
+fn with_process(world: &Partitions, session: &str) {
     let (aws, region) = (world.com.aws.endpoint(), world.com.aws.region());
     renew(world, session);
     let file = world.sandbox.path("session.json").display().to_string();
     let services = format!(
-        "services = own\n[services own]\nec2 =\n  endpoint_url = {aws}\nebs =\n  endpoint_url = {aws}\n"
+        "services = own\n[services own]\n\
+         ec2 =\n  endpoint_url = {aws}\n\
+         ebs =\n  endpoint_url = {aws}\n"
     );
     world.sandbox.write(
         "aws-config",
@@ -159,20 +161,25 @@ fn with_process(world: &World, session: &str) {
     );
 }
 
-/// Another session from now on.
-fn renew(world: &World, session: &str) {
+/// Replaces the session of the credential process.
+fn renew(world: &Partitions, session: &str) {
     let (key, token) = (format!("ASIA{session}"), format!("token of {session}"));
     world.com.aws.add_key_of("111122223333", &key, TestAws::SECRET_KEY, Some(&token));
-    let credentials = json!({"Version": 1, "AccessKeyId": key, "SecretAccessKey": TestAws::SECRET_KEY, "SessionToken": token});
-    // In one step: the program may be reading it.
+    let credentials = json!({
+        "Version": 1,
+        "AccessKeyId": key,
+        "SecretAccessKey": TestAws::SECRET_KEY,
+        "SessionToken": token,
+    });
+    // By a rename: the credential process may be reading the file.
     world.sandbox.write("session.new", credentials.to_string());
     std::fs::rename(world.sandbox.path("session.new"), world.sandbox.path("session.json"))
         .expect("renamed");
 }
 
 #[test]
-fn credentials_that_end_half_way_are_renewed() {
-    let world = World::new();
+fn credentials_that_expire_during_a_store_are_renewed() {
+    let world = Partitions::new();
     let ami = image(&world);
     with_process(&world, "ONE");
     world.com.aws.set(|settings| settings.latency = std::time::Duration::from_millis(30));
@@ -193,8 +200,8 @@ fn credentials_that_end_half_way_are_renewed() {
 }
 
 #[test]
-fn credentials_that_end_and_are_not_renewed_end_the_work_and_it_can_be_continued() {
-    let world = World::new();
+fn a_store_resumes_after_its_credentials_expired() {
+    let world = Partitions::new();
     let ami = image(&world);
     with_process(&world, "ONE");
     world.run(&["store", &ami, "a.bin", "--profile", "own"]).succeeded();
@@ -211,11 +218,11 @@ fn credentials_that_end_and_are_not_renewed_end_the_work_and_it_can_be_continued
 }
 
 #[test]
-fn whose_credentials_these_are_is_asked_of_sts() {
+fn the_account_of_credentials_comes_from_sts() {
     let (aws, s3) = (TestAws::start(), TestS3::start());
     aws.add_key_of("210987654321", "AKIAOTHER", "other", None);
     s3.add_key(TestAws::ACCESS_KEY, TestAws::SECRET_KEY, None);
-    let links = Session::new(Arc::new(NullObserver), Cancel::new());
+    let session = Session::new(Arc::new(NullObserver), Cancel::new());
     let retry = RetryPolicy {
         max_attempts: 2,
         base: Duration::from_millis(1),
@@ -229,7 +236,7 @@ fn whose_credentials_these_are_is_asked_of_sts() {
             session_token: None,
         };
         let (region, endpoint_url) = (Some(TestAws::REGION.to_owned()), Some(endpoint.to_owned()));
-        links.account(
+        session.account(
             &Access {
                 region,
                 endpoint_url,
@@ -245,10 +252,10 @@ fn whose_credentials_these_are_is_asked_of_sts() {
         account(&aws.endpoint(), "AKIAOTHER", "other").expect("an account").as_deref(),
         Some("210987654321")
     );
-    // A store that has nothing to do with STS says so in its own words.
-    assert_eq!(own(&s3.endpoint()).expect("nobody knows"), None);
-    // Whoever is not there or does not believe us may know it later.
-    assert_eq!(own("http://127.0.0.1:9").expect_err("nobody is there").kind(), ErrorKind::Io);
+    // A service without STS answers with an error of its own.
+    assert_eq!(own(&s3.endpoint()).expect("an answer without an account"), None);
+    // An unreachable service or a refused key may answer later.
+    assert_eq!(own("http://127.0.0.1:9").expect_err("no server listens").kind(), ErrorKind::Io);
     assert_eq!(
         account(&aws.endpoint(), TestAws::ACCESS_KEY, "wrong").expect_err("not believed").kind(),
         ErrorKind::Denied
