@@ -222,7 +222,7 @@ fn an_archive_is_within_the_length_of_its_dry_run() {
 
 #[test]
 fn the_second_writer_of_a_file_is_refused() {
-    let sandbox = Sandbox::with_image().and(".a.bin.partial", "of another process");
+    let sandbox = Sandbox::with_image().and(".a.bin.partial", "of another store");
     let other = File::options()
         .read(true)
         .write(true)
@@ -239,7 +239,7 @@ fn the_second_writer_of_a_file_is_refused() {
     assert_eq!(sandbox.left(&SET_UP), [".a.bin.partial"]);
     let mut untouched = [0; 16];
     other.read_exact_at(&mut untouched, 0).expect("its content");
-    assert_eq!(&untouched, b"of another process");
+    assert_eq!(&untouched, b"of another store");
 }
 
 #[test]

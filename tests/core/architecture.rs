@@ -167,7 +167,7 @@ fn only_one_layer_knows_the_sdk() {
 }
 
 #[test]
-fn databases_and_servers_have_one_place_each() {
+fn databases_and_servers_have_one_module_each() {
     for (layer, path, text) in files() {
         for (library, owner) in [
             ("rusqlite::", "taskdb"),
@@ -196,7 +196,7 @@ fn unsafe_code_stays_in_three_small_files() {
 }
 
 #[test]
-fn files_stay_readable() {
+fn files_are_short_and_begin_with_a_description() {
     for (_, path, text) in files() {
         assert!(text.lines().count() <= 600, "{} has more than 600 lines", path.display());
         assert!(text.starts_with("//!"), "{} does not say what it is for", path.display());

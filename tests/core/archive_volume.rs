@@ -146,7 +146,7 @@ fn cell(archive: &Archive, number: usize) -> (u64, u64) {
 }
 
 #[test]
-fn eight_threads_read_at_random_what_the_source_has() {
+fn eight_threads_read_the_bytes_of_the_source_at_random_offsets() {
     let (image, archive, _) = opened();
     let volume = archive.volume("snap-0").expect("a volume").with_cell_cache(4 * ONE_CELL);
     assert_eq!(volume.size().bytes(), SIZE);
@@ -320,7 +320,7 @@ fn a_damaged_cell_is_an_error_each_time_and_harms_no_other() {
 }
 
 #[test]
-fn a_bit_that_flips_once_on_the_way_is_no_damage() {
+fn a_bit_that_flips_once_in_transit_is_no_damage() {
     struct Flips(Arc<Watched>, AtomicU64, u64);
     impl ObjectReader for Flips {
         fn name(&self) -> &str {
@@ -347,7 +347,7 @@ fn a_bit_that_flips_once_on_the_way_is_no_damage() {
 }
 
 #[test]
-fn a_range_comes_front_to_back_and_is_the_range_of_the_source() {
+fn a_range_is_delivered_in_order_and_equals_the_source() {
     let (image, archive, reader) = opened();
     let volume = archive.volume("snap-0").expect("a volume");
     let cancel = Cancel::new();

@@ -49,7 +49,7 @@ fn is_word(sign: char) -> bool {
 }
 
 /// The paths of a use tree, such as `a::{b, c::{d as e, self}}`, with the names they get there.
-/// Gives the text behind the tree.
+/// Returns the text behind the tree.
 fn paths<'a>(tree: &'a str, before: &[String], found: &mut Vec<(String, Module)>) -> &'a str {
     let mut path = before.to_vec();
     let mut rest = tree;
@@ -107,8 +107,8 @@ fn used(module: &[String], text: &str) -> Vec<Module> {
     found.into_iter().map(|(_, path)| path).collect()
 }
 
-/// Names that a module gives on from others: `pub use`, with any visibility.
-fn given_on(module: &[String], text: &str) -> BTreeMap<String, Module> {
+/// Names that a module re-exports: `pub use`, with any visibility.
+fn re_exports(module: &[String], text: &str) -> BTreeMap<String, Module> {
     let mut names = BTreeMap::new();
     for (at, _) in text.match_indices("pub") {
         let mut rest = &text[at + 3..];
@@ -148,7 +148,7 @@ fn owner(
 /// Each module with those that it uses.
 fn graph(modules: &BTreeMap<Module, String>) -> BTreeMap<Module, BTreeSet<Module>> {
     let given: BTreeMap<_, _> =
-        modules.iter().map(|(module, text)| (module.clone(), given_on(module, text))).collect();
+        modules.iter().map(|(module, text)| (module.clone(), re_exports(module, text))).collect();
     let uses = |(module, text): (&Module, &String)| {
         let owners =
             used(module, text).into_iter().filter_map(|path| owner(&path, modules, &given, 0));
@@ -188,7 +188,7 @@ fn files_use_each_other_in_one_direction() {
 }
 
 #[test]
-fn a_circle_is_found_through_nested_paths_and_names_that_are_given_on() {
+fn a_circle_is_found_through_nested_paths_and_re_exports() {
     let source = |module: &str, text: &str| {
         (module.split("::").map(ToOwned::to_owned).collect::<Module>(), code(text))
     };
@@ -198,7 +198,7 @@ fn a_circle_is_found_through_nested_paths_and_names_that_are_given_on() {
         source("a::c", "fn f() { super::super::z::g(crate::a::B) } // crate::q::r"),
         source("z", "#[cfg(test)]\nmod tests {\nuse crate::a::b;\n}"),
     ]);
-    // `E` is `c::D`: `b` does not use `a`, which only gives the name on.
+    // `E` is `c::D`: `b` does not use `a`, which only re-exports the name.
     let circle = ["a::b", "a::c"].map(ToOwned::to_owned);
     let found = circles(&graph(&modules));
     assert_eq!(found, BTreeSet::from([BTreeSet::from(circle)]));

@@ -38,7 +38,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn links_lead_to_files_and_headings_that_exist() {
+fn targets_of_documents_exist() {
     let mut seen = 0;
     for path in documents() {
         let document = fs::read_to_string(&path).expect("text");
@@ -64,7 +64,7 @@ fn links_lead_to_files_and_headings_that_exist() {
 }
 
 #[test]
-fn the_readme_is_short_and_links_to_every_document() {
+fn the_readme_is_short_and_names_every_document() {
     let readme = fs::read_to_string(root().join("README.md")).expect("the README");
     assert!(readme.lines().count() <= 120, "{} lines", readme.lines().count());
     for command in ["cargo run --release -- store --disk ", "\ncargo test\n"] {

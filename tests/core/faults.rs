@@ -1,5 +1,5 @@
 //! Breaks every step once: each read of a source, each write of a sink, each read and write of an
-//! archive. The error comes out as it went in, and nothing is left.
+//! archive. The caller gets the error unchanged, and no archive is left.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +49,7 @@ impl Fuse {
 struct FaultySource {
     inner: Arc<dyn BlockSource>,
     reads: Fuse,
-    /// Reads that had happened when somebody looked whether the source changed.
+    /// Reads before each check whether the source changed.
     looked_after: AtomicU64,
 }
 
@@ -218,7 +218,7 @@ fn store(image: &FaultyImage, writes: &Fuse) -> (Result<()>, MemoryStore) {
 }
 
 #[test]
-fn a_read_that_fails_is_the_error_and_leaves_no_archive() {
+fn a_failed_read_is_the_error_and_leaves_no_archive() {
     let image = image();
     let all = Fuse::never();
     store(&FaultyImage::new(&image, &all), &Fuse::never()).0.expect("nothing fails");
@@ -233,7 +233,7 @@ fn a_read_that_fails_is_the_error_and_leaves_no_archive() {
 }
 
 #[test]
-fn a_write_that_fails_is_the_error_and_leaves_no_archive() {
+fn a_failed_write_is_the_error_and_leaves_no_archive() {
     let image = image();
     let all = Fuse::never();
     store(&FaultyImage::new(&image, &Fuse::never()), &all).0.expect("nothing fails");
@@ -245,7 +245,7 @@ fn a_write_that_fails_is_the_error_and_leaves_no_archive() {
 }
 
 #[test]
-fn a_source_is_looked_at_again_after_its_last_read() {
+fn a_source_is_checked_again_after_its_last_read() {
     let image = image();
     let reads = Fuse::never();
     let faulty = FaultyImage::new(&image, &reads);
@@ -290,7 +290,7 @@ fn a_failing_read_of_the_archive_is_an_error_and_never_damage() {
 }
 
 #[test]
-fn a_sink_that_fails_is_the_error_and_nothing_is_committed() {
+fn a_failed_sink_is_the_error_and_nothing_is_committed() {
     let archive = image().pack(1, 1);
     let ranged = |fuse: &Fuse| -> (Result<()>, bool) {
         let reader = MemoryReader::new("a", archive.clone());

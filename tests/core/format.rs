@@ -1,4 +1,4 @@
-//! The archive as bytes: what packing makes of images, and what both readers make of archives.
+//! The archive as bytes: the packer and both readers.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::support::image::{
     BLOCK, Random, TestImage, Unpacked, by_ranges, by_stream, stream_verdict, verdict,
 };
 
-/// What a restore should give.
+/// The blocks that a restore should give.
 fn expected(image: &TestImage) -> Unpacked {
     use amistore::internals::image::ImageSource;
     let sizes = image.volumes().iter().map(|volume| volume.size().bytes());
@@ -49,7 +49,7 @@ fn both_readers_give_back_every_block_and_its_state() {
 }
 
 #[test]
-fn the_same_input_gives_the_same_bytes_whatever_the_threads_and_the_memory() {
+fn the_bytes_do_not_depend_on_threads_and_memory() {
     let image = TestImage::new(vec![mixed(3, 60), mixed(4, 30)]);
     let archive = image.pack(1, 1);
     for (threads, memory) in [(2, 256u64 << 20), (7, 256 << 20), (1, 64 << 20), (16, 1 << 30)] {
@@ -74,7 +74,7 @@ fn the_level_changes_the_bytes_and_not_the_content() {
 }
 
 #[test]
-fn the_packer_makes_what_the_specification_says() {
+fn the_packer_agrees_with_the_specification() {
     let json = r#"{"Snapshots":[{"SnapshotId":"snap-0"},{"SnapshotId":"snap-1"}]}"#;
     let volumes = vec![
         mixed(6, 30),
@@ -137,7 +137,7 @@ fn fill_blocks_are_not_restored() {
 }
 
 #[test]
-fn every_flipped_bit_and_every_truncation_is_noticed_by_both_readers() {
+fn both_readers_detect_every_flipped_bit_and_truncation() {
     let image = TestImage::new(vec![(
         BLOCK as u64 * 3 + 512,
         BTreeMap::from([(0, b"hello".to_vec()), (1, vec![0]), (3, b"end".to_vec())]),
@@ -199,7 +199,11 @@ fn volumes() -> impl Strategy<Value = Vec<(u64, BTreeMap<u32, Vec<u8>>)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 24,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_image_survives_the_round_trip(volumes in volumes(), threads in 1usize..4) {

@@ -67,11 +67,11 @@ fn target(name: &str) -> fuzz::Target {
     fuzz::TARGETS.iter().find(|(target, _)| *target == name).expect("a target of this name").1
 }
 
-/// Runs a target over its first `kept` seeds and `rounds` mutations of them.
-fn smoke(name: &str, rounds: usize, kept: usize) {
+/// Runs a target over its first `limit` seeds and `rounds` mutations of them.
+fn smoke(name: &str, rounds: usize, limit: usize) {
     let target = target(name);
     let mut seeds = fuzz::seeds(name);
-    seeds.truncate(kept);
+    seeds.truncate(limit);
     seeds.iter().for_each(|seed| target(seed));
     let mut random = Random(0xA111);
     for round in 0..rounds {
@@ -114,8 +114,8 @@ fn whole_archives() {
 
 #[test]
 fn resealed_archives() {
-    // Without edits, what is taken apart and put together is the same archive, for the images that
-    // hold data, too.
+    // Without edits, an archive that is taken apart and put together is the same archive, also for
+    // images with data.
     [8, 12].iter().for_each(|image| target("resealed")(&[*image]));
     smoke("resealed", 300, 34);
 }

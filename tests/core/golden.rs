@@ -1,4 +1,5 @@
-//! `fixtures/`: archives of released versions stay readable, and are still what packing gives.
+//! `fixtures/`: archives of released versions stay readable, and packing still gives the same
+//! bytes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +19,11 @@ fn directory() -> PathBuf {
 
 /// The image that the fixtures hold.
 fn image() -> TestImage {
-    let json = r#"{"Image":{"ImageId":"ami-0123456789abcdef0","Name":"golden","BlockDeviceMappings":[{"DeviceName":"/dev/xvda","Ebs":{"SnapshotId":"snap-0"}},{"DeviceName":"/dev/sdb","Ebs":{"SnapshotId":"snap-1"}}]}}"#;
+    let json = concat!(
+        r#"{"Image":{"ImageId":"ami-0123456789abcdef0","Name":"golden","BlockDeviceMappings":["#,
+        r#"{"DeviceName":"/dev/xvda","Ebs":{"SnapshotId":"snap-0"}},"#,
+        r#"{"DeviceName":"/dev/sdb","Ebs":{"SnapshotId":"snap-1"}}]}}"#
+    );
     let mut random = Random(2026);
     let mut small = BTreeMap::new();
     for block in 0..41 {
@@ -43,7 +48,7 @@ fn pack(level: i32) -> Vec<u8> {
     image().pack_with(&Plan::new(2, 256 << 20, level).expect("a plan"), &options).0
 }
 
-/// Accidents, by name.
+/// Damaged archives, by name.
 fn damaged(archive: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let find = |word: &[u8]| {
         archive.windows(word.len()).position(|window| window == word).expect("the word is there")
@@ -78,7 +83,7 @@ fn damaged(archive: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn fixtures_are_what_packing_gives() {
+fn packing_gives_the_bytes_of_the_fixtures() {
     let write = std::env::var("AMISTORE_WRITE_FIXTURES").is_ok_and(|value| value == "1");
     let level_1 = pack(1);
     let mut files: Vec<(String, Vec<u8>)> =
@@ -93,7 +98,12 @@ fn fixtures_are_what_packing_gives() {
         } else {
             Value::Null
         };
-        expected.insert(name.clone(), json!({"ranges": kind(verdict(bytes)), "stream": kind(stream_verdict(bytes)), "sha256": content}));
+        let outcome = json!({
+            "ranges": kind(verdict(bytes)),
+            "stream": kind(stream_verdict(bytes)),
+            "sha256": content,
+        });
+        expected.insert(name.clone(), outcome);
         let path = directory().join(name);
         if write && !path.exists() {
             fs::write(path, bytes).expect("writes");

@@ -69,7 +69,7 @@ fn actions_of(text: &str) -> Actions {
 }
 
 /// The policies that a text links to.
-fn links_of(text: &str) -> Vec<String> {
+fn policies_of(text: &str) -> Vec<String> {
     text.split("](iam/")
         .skip(1)
         .filter_map(|rest| rest.split_once(".json)"))
@@ -195,24 +195,24 @@ fn requests() -> BTreeMap<String, PathBuf> {
     let mut requests = BTreeMap::new();
     for path in files {
         let source = read(&path);
-        let place = path.strip_prefix(root()).expect("below the root").to_owned();
+        let file = path.strip_prefix(root()).expect("below the root").to_owned();
         let operations = sdk_operations(&source);
         if operations.is_empty() && source.contains(".send()\n") {
-            panic!("{}: sends a request, and the operation is not recognised", place.display());
+            panic!("{}: sends a request, and the operation is not recognised", file.display());
         }
-        let service = if place.starts_with("src/aws/ebs") {
+        let service = if file.starts_with("src/aws/ebs") {
             "ebs"
-        } else if place.starts_with("src/aws/s3") {
+        } else if file.starts_with("src/aws/s3") {
             "s3"
         } else {
             "sts"
         };
         for operation in operations {
-            requests.insert(format!("{service}:{operation}"), place.clone());
+            requests.insert(format!("{service}:{operation}"), file.clone());
         }
-        if place.starts_with("src/aws/ec2") {
+        if file.starts_with("src/aws/ec2") {
             for action in query_actions(&source) {
-                requests.insert(format!("ec2:{action}"), place.clone());
+                requests.insert(format!("ec2:{action}"), file.clone());
             }
         }
     }
@@ -225,8 +225,8 @@ fn each_policy_allows_exactly_the_actions_of_its_row() {
     let mut policies = policies();
     for heading in ["S3", "EC2 and EBS", "The endpoint"] {
         for row in rows(&document, heading) {
-            let links = links_of(row[0]);
-            let [name] = &links[..] else { panic!("one link in {row:?}") };
+            let names = policies_of(row[0]);
+            let [name] = &names[..] else { panic!("one link in {row:?}") };
             let documented = actions_of(&row[1..].join(" "));
             assert_eq!(policies.remove(name), Some(documented), "docs/iam/{name}.json");
         }
@@ -239,7 +239,7 @@ fn each_command_has_policies_that_exist() {
     let document = read(&root().join("docs/iam.md"));
     let policies = policies();
     let mut linked = BTreeSet::new();
-    for name in links_of(&document) {
+    for name in policies_of(&document) {
         assert!(policies.contains_key(&name), "docs/iam/{name}.json is linked and does not exist");
         linked.insert(name);
     }
@@ -253,7 +253,7 @@ fn each_command_has_policies_that_exist() {
         assert!(text.contains(verb), "no policy for the command {verb}");
     }
     for row in commands {
-        assert!(row[1..].iter().any(|cell| !links_of(cell).is_empty()), "{row:?}");
+        assert!(row[1..].iter().any(|cell| !policies_of(cell).is_empty()), "{row:?}");
     }
 }
 
@@ -267,14 +267,14 @@ fn every_request_that_is_sent_is_allowed_by_a_policy() {
         assert!(requests.contains_key(known), "{known} is not found in the source any more");
     }
     let mut used = Actions::new();
-    for (request, place) in &requests {
+    for (request, file) in &requests {
         let own = Actions::from([request.clone()]);
         let needed = renamed.get(request).unwrap_or(&own);
         for action in needed {
             assert!(
                 allowed.contains(action),
                 "{} sends {request}, and no policy in docs/iam allows {action}",
-                place.display()
+                file.display()
             );
             used.insert(action.clone());
         }

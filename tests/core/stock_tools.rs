@@ -1,4 +1,4 @@
-//! What other people's tools make of an archive: the image directory, sparse, byte by byte.
+//! Stock tools unpack an archive: the image directory, sparse, byte by byte.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ use crate::support::image::pack;
 use crate::support::tools::{has, memory_file_system, succeed};
 
 struct Stored {
-    place: tempfile::TempDir,
+    directory: tempfile::TempDir,
     archive: PathBuf,
 }
 
 fn stored() -> Stored {
-    let place = tempfile::tempdir().expect("a directory");
-    let (source, archive) = (place.path().join("source"), place.path().join("a.bin"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let (source, archive) = (directory.path().join("source"), directory.path().join("a.bin"));
     make_image(&source);
     fs::write(&archive, packed(&source)).expect("writes");
-    Stored { place, archive }
+    Stored { directory, archive }
 }
 
 /// The archive of an image directory.
@@ -40,7 +40,7 @@ fn plan() -> Plan {
 
 impl Stored {
     fn target(&self) -> PathBuf {
-        let target = self.place.path().join("unpacked");
+        let target = self.directory.path().join("unpacked");
         fs::create_dir(&target).expect("makes");
         target
     }
@@ -88,7 +88,7 @@ fn bsdtar_unpacks_an_archive() {
 }
 
 #[test]
-fn zstd_finds_no_fault_and_knows_the_length() {
+fn zstd_tests_an_archive_and_prints_its_length() {
     if has("zstd") {
         let stored = stored();
         shell("zstd -qt \"$1\" && zstd -l \"$1\"", &[&stored.archive]);
@@ -100,7 +100,11 @@ fn python_unpacks_an_archive() {
     if has("zstd") && has("python3") {
         let stored = stored();
         let target = stored.target();
-        let script = "import sys, tarfile\nwith tarfile.open(fileobj=sys.stdin.buffer, mode='r|') as tar:\n    tar.extractall(sys.argv[1])";
+        let script = concat!(
+            "import sys, tarfile\n",
+            "with tarfile.open(fileobj=sys.stdin.buffer, mode='r|') as tar:\n",
+            "    tar.extractall(sys.argv[1])"
+        );
         let mut zstd = Command::new("zstd")
             .arg("-dc")
             .arg(&stored.archive)
@@ -149,7 +153,7 @@ fn the_reader_written_from_the_specification_agrees() {
     };
     succeed(python().arg("verify").arg(&stored.archive));
     succeed(python().arg("verify").arg("-").stdin(File::open(&stored.archive).expect("opens")));
-    let target = stored.place.path().join("unpacked");
+    let target = stored.directory.path().join("unpacked");
     succeed(python().arg("unpack").arg(&stored.archive).arg(&target));
     assert!(fs::read(&stored.archive).expect("reads") == packed(&target));
     succeed(
@@ -167,8 +171,8 @@ fn stock_tools_unpack_a_volume_of_64_tib() {
     }
     let vector = Path::new(env!("CARGO_MANIFEST_DIR")).join("format-spec/vectors/64-tib.bin");
     for script in ["zstd -dc \"$1\" | tar -C \"$2\" -xSf -", "bsdtar -C \"$2\" -xf \"$1\""] {
-        let place = tempfile::tempdir_in(&memory).expect("a directory");
-        let target = place.path().join("unpacked");
+        let directory = tempfile::tempdir_in(&memory).expect("a directory");
+        let target = directory.path().join("unpacked");
         fs::create_dir(&target).expect("makes");
         shell(script, &[&vector, &target]);
         assert_eq!(fs::metadata(target.join("snap-1.raw")).expect("metadata").len(), 64 << 40);

@@ -1,5 +1,5 @@
-//! `format-spec/vectors/`: what both readers make of them, and that they are still what this code
-//! would make.
+//! `format-spec/vectors/`: both readers give the recorded outcomes, and this code still makes the
+//! same bytes.
 //!
 //! With `AMISTORE_WRITE_VECTORS=1` vectors that do not exist yet are written. Those that exist are
 //! never touched.
@@ -24,7 +24,7 @@ struct Vector {
     outcome: &'static str,
     why: &'static str,
     forge: Forge,
-    /// What is done to the sealed archive.
+    /// The damage to the sealed archive.
     damage: Option<fn(&mut Vec<u8>)>,
 }
 
@@ -38,7 +38,7 @@ fn data(byte: u8) -> Block {
 
 const BARE: &str = r#"{"Snapshots":[{"SnapshotId":"snap-1"}]}"#;
 
-/// A small archive of one volume; what most damaged vectors start from.
+/// A small archive of one volume, from which most damaged vectors are made.
 fn simple() -> Forge {
     Forge::new(
         BARE,
@@ -75,17 +75,24 @@ fn set_number(member: &'static str, value: u64) -> Box<dyn Fn(&mut Value)> {
 fn good() -> Vec<Vector> {
     let image = json!({
         "Image": {
-            "ImageId": "ami-0123456789abcdef0", "Name": "golden (v1)", "Architecture": "arm64", "RootDeviceName": "/dev/xvda",
+            "ImageId": "ami-0123456789abcdef0", "Name": "golden (v1)",
+            "Architecture": "arm64", "RootDeviceName": "/dev/xvda",
             "Tags": [{"Key": "größe", "Value": "日本語"}], "FutureMember": {"Nested": [1, 2.5, null]},
             "BlockDeviceMappings": [
                 {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-a", "VolumeSize": 1}},
-                {"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": "snap-b", "VolumeSize": 2, "Iops": 3000}},
+                {
+                    "DeviceName": "/dev/sdb",
+                    "Ebs": {"SnapshotId": "snap-b", "VolumeSize": 2, "Iops": 3000}
+                },
                 {"DeviceName": "/dev/sdc", "Ebs": {"SnapshotId": "snap-b"}},
                 {"DeviceName": "/dev/sdd", "VirtualName": "ephemeral0"},
                 {"DeviceName": "/dev/sde", "NoDevice": ""}
             ]
         },
-        "Snapshots": [{"SnapshotId": "snap-c", "VolumeSize": 1}, {"SnapshotId": "snap-b", "VolumeSize": 2, "Encrypted": true}]
+        "Snapshots": [
+            {"SnapshotId": "snap-c", "VolumeSize": 1},
+            {"SnapshotId": "snap-b", "VolumeSize": 2, "Encrypted": true}
+        ]
     });
     let large = json!({"Snapshots": [{"SnapshotId": "snap-1"}], "Padding": "x".repeat(1_500_000)});
     let many = (0..60).map(|index| (index * 2 + index / 7, data(index as u8 + 1))).collect();
@@ -123,7 +130,8 @@ fn good() -> Vec<Vector> {
         ),
         ok(
             "image",
-            "an image: three volumes, one used twice, an ephemeral device, members and characters from elsewhere",
+            "an image: three volumes, one used twice, an ephemeral device, members and characters \
+             from elsewhere",
             Forge::new(
                 &format!("{image:#}\n"),
                 vec![
@@ -426,9 +434,9 @@ impl Vector {
 }
 
 fn describe(volume: &Volume) -> Value {
-    let runs = |wanted: fn(&Block) -> bool| {
+    let runs = |matches: fn(&Block) -> bool| {
         let mut runs: Vec<(u32, u32)> = Vec::new();
-        for (block, _) in volume.blocks.iter().filter(|(_, block)| wanted(block)) {
+        for (block, _) in volume.blocks.iter().filter(|(_, block)| matches(block)) {
             match runs.last_mut() {
                 Some((first, count)) if *first + *count == *block => *count += 1,
                 _ => runs.push((*block, 1)),
@@ -437,8 +445,11 @@ fn describe(volume: &Volume) -> Value {
         json!(runs)
     };
     let mut description = json!({
-        "name": volume.name, "size": volume.size, "data": runs(|block| matches!(block, Block::Data(_))),
-        "zero": runs(|block| matches!(block, Block::Zero)), "fill": runs(|block| matches!(block, Block::Fill)),
+        "name": volume.name,
+        "size": volume.size,
+        "data": runs(|block| matches!(block, Block::Data(_))),
+        "zero": runs(|block| matches!(block, Block::Zero)),
+        "fill": runs(|block| matches!(block, Block::Fill)),
     });
     if volume.size <= 1 << 30 {
         let mut raw = vec![0; volume.size as usize];
@@ -530,7 +541,7 @@ fn check(volumes: &[UnpackedVolume], expectation: &Value, name: &str) {
 }
 
 #[test]
-fn the_vectors_are_what_the_specification_makes() {
+fn the_vectors_follow_the_specification() {
     let write = std::env::var("AMISTORE_WRITE_VECTORS").is_ok_and(|value| value == "1");
     for vector in good().into_iter().chain(bad()) {
         let archive = vector.archive();

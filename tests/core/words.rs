@@ -106,7 +106,7 @@ fn code_of(line: &str) -> String {
     code
 }
 
-/// What is wrong with a line, in words; `prose` says whether the limit of columns holds for it.
+/// Faults of a line, in words; `prose` says whether the limit of columns holds for it.
 fn faults(line: &str, is_rust: bool, prose: bool, retired: &[Retired]) -> Vec<String> {
     let mut faults = Vec::new();
     let code = if is_rust { code_of(line) } else { String::new() };
@@ -187,7 +187,7 @@ fn check(path: &Path, name: &str, retired: &[Retired]) -> Vec<String> {
 }
 
 #[test]
-fn everything_is_said_in_the_words_of_the_glossary() {
+fn all_text_uses_the_words_of_the_glossary() {
     let glossary = fs::read_to_string(root().join("docs/glossary.md")).expect("the glossary");
     let retired = retired(&glossary);
     assert!(retired.len() > 20, "the table of retired words is read");

@@ -1,5 +1,4 @@
-//! Runs the program as its users do, each time in a directory of its own, and looks at what is left
-//! there.
+//! Runs the program in a directory of its own, and checks its output and files.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -30,11 +29,10 @@ pub const ROOT: &str = "snap-0aaaaaaaaaaaaaaaa";
 /// The snapshot behind `/dev/sdb`.
 pub const DATA: &str = "snap-0bbbbbbbbbbbbbbbb";
 
-/// How long anything may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of a wait.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// A directory that a test has for itself, and in which the program runs; and another one for its
-/// state.
+/// A working directory of the program for one test, and another one for its state.
 pub struct Sandbox(TempDir, TempDir);
 
 impl Sandbox {
@@ -103,8 +101,8 @@ impl Sandbox {
         self.disk(&format!("{name}/{DATA}.raw"), 1 << 30, &[(0, noise(4, 2)), (100, noise(5, 1))]);
     }
 
-    /// Everything in the sandbox but what it was set up with: paths in order, directories with a
-    /// slash at their end, files whose name starts with a dot among them.
+    /// Everything in the sandbox besides its initial files: sorted paths, directories with a final
+    /// slash, dot files included.
     pub fn left(&self, set_up: &[&str]) -> Vec<String> {
         fn walk(root: &Path, directory: &Path, found: &mut Vec<String>) {
             for entry in fs::read_dir(directory).expect("a directory to be listed") {
@@ -161,7 +159,7 @@ impl Sandbox {
         for variable in ["OUTPUT", "PROGRESS", "MEMORY", "THREADS", "LEVEL"] {
             command.env_remove(format!("AMISTORE_{variable}"));
         }
-        // Not the one of whoever runs the tests.
+        // Not the task database and settings of the caller.
         command.env("AMISTORE_STATE", self.1.path());
         command.env_remove("COLUMNS").env_remove("NO_COLOR").current_dir(self.0.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -169,7 +167,7 @@ impl Sandbox {
     }
 }
 
-/// How a run of the program ended, and what it said.
+/// Exit code and output of a run of the program.
 #[derive(Debug)]
 pub struct Outcome {
     pub code: i32,
@@ -182,14 +180,14 @@ impl Outcome {
         Self::from(command.output().expect("the program to run"))
     }
 
-    /// It did what it was asked to.
+    /// Asserts success.
     #[track_caller]
     pub fn succeeded(self) -> Self {
         assert_eq!(self.code, 0, "{}", self.stderr);
         self
     }
 
-    /// It refused with this exit code, printed no result, and one error of at least these words.
+    /// Asserts this exit code, no result on stdout, and one error with these words.
     #[track_caller]
     pub fn failed(self, code: i32, says: &[&str]) -> Self {
         assert_eq!(self.code, code, "{}", self.stderr);
@@ -200,7 +198,7 @@ impl Outcome {
         self.says(says)
     }
 
-    /// stderr has these words.
+    /// Asserts that stderr has these words.
     #[track_caller]
     pub fn says(self, words: &[&str]) -> Self {
         for word in words {
@@ -249,7 +247,7 @@ impl From<Output> for Outcome {
     }
 }
 
-/// A program that runs.
+/// A running program.
 pub struct Running(Option<Child>);
 
 impl Running {
@@ -276,7 +274,7 @@ impl Running {
         let status = loop {
             match child.try_wait().expect("a status") {
                 Some(status) => break status,
-                None if started.elapsed() > PATIENCE => {
+                None if started.elapsed() > TIME_LIMIT => {
                     let _ = child.kill();
                     panic!("the program does not end");
                 }
@@ -360,7 +358,7 @@ fn numbers(seed: u64, blocks: u64) -> impl Iterator<Item = u64> {
     .take((blocks * BLOCK / 8) as usize)
 }
 
-/// Where things stand in an archive.
+/// Positions of the pieces of an archive.
 pub struct Anatomy {
     pub root: RootRecord,
     pub footer: Footer,
@@ -409,8 +407,8 @@ impl Anatomy {
     }
 }
 
-/// An archive whose manifest was changed, sealed again by a footer that fits. It forgets who wrote
-/// it, which makes room for the change.
+/// An archive with a changed manifest and a footer that matches it. The member `writer` is removed,
+/// which makes room for the change.
 pub fn resealed(bytes: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let footer = Anatomy::of(bytes).footer;
     let (start, end) = (footer.root_offset as usize, footer.offset as usize);

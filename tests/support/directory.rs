@@ -8,8 +8,10 @@ use super::image::{BLOCK, Random};
 
 const IMAGE: &str = r#"{
   "Image": {"ImageId": "ami-0123456789abcdef0", "Name": "test image", "NotKnown": [1, {"a": null}],
-    "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-root"}}, {"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": "snap-data"}},
-                            {"DeviceName": "/dev/sdc", "Ebs": {"SnapshotId": "snap-data"}}, {"DeviceName": "/dev/sdd", "VirtualName": "ephemeral0"}]},
+    "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": "snap-root"}},
+                            {"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": "snap-data"}},
+                            {"DeviceName": "/dev/sdc", "Ebs": {"SnapshotId": "snap-data"}},
+                            {"DeviceName": "/dev/sdd", "VirtualName": "ephemeral0"}]},
   "Snapshots": [{"SnapshotId": "snap-root", "VolumeSize": 1}]
 }"#;
 

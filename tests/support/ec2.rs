@@ -95,8 +95,8 @@ pub fn rich_image(aws: &TestAws) -> String {
     })
 }
 
-/// Checks that a restored image is what the other is, where EC2 lets it: attributes, devices, tags,
-/// and every block, absent, zero and data told apart.
+/// Asserts that a restored image equals the original as far as EC2 allows: attributes, devices,
+/// tags, and the state and bytes of every block.
 pub fn assert_same(source: &TestAws, source_id: &str, target: &TestAws, target_id: &str) {
     let (old, new) = (
         source.image(source_id).expect("the source"),

@@ -1,7 +1,7 @@
-//! Makes archives by hand, straight from the words of `format-spec/container.md`: good ones, to
-//! compare the packer with, and ones whose digests are all right although what they cover is wrong.
+//! Makes archives directly from the text of `format-spec/container.md`: valid ones, to compare the
+//! packer with, and invalid ones whose digests all match.
 //!
-//! It uses nothing of `amistore::internals::format`, so that a mistake there is not made here as well.
+//! It uses no code of `amistore::internals::format`, so that it does not share its mistakes.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -34,15 +34,14 @@ pub struct Volume {
 /// Changes the bytes of a piece.
 pub type Edit = Box<dyn Fn(&mut Vec<u8>)>;
 
-/// An archive to be made, and what is done to its pieces before they are sealed.
+/// An archive to make, and changes of its pieces before they are sealed.
 pub struct Forge {
     pub image_json: Vec<u8>,
     pub format_txt: Vec<u8>,
     pub volumes: Vec<Volume>,
     pub level: i32,
     pub writer: String,
-    /// Changes the data that is compressed into a cell; its record still says what it would have
-    /// said.
+    /// Changes the data that is compressed into a cell; its record stays that of the original data.
     pub edit_raw: Edit,
     /// Changes a data frame before it is hashed.
     pub edit_frame: Edit,
@@ -143,9 +142,21 @@ impl Build<'_> {
         self.meta("end", None, &[0; 1024]);
         let content_root = sha(&content);
         let mut manifest = json!({
-            "block_size": 524_288, "cell_blocks": 8, "window_blocks": 32_768, "features": [], "format": "amibin", "version": 1,
-            "codec": {"name": "zstd", "level": forge.level, "lib": zstd::zstd_safe::version_string()},
-            "content_root": hex(&content_root), "meta": self.meta, "volumes": self.volumes, "writer": forge.writer,
+            "block_size": 524_288,
+            "cell_blocks": 8,
+            "window_blocks": 32_768,
+            "features": [],
+            "format": "amibin",
+            "version": 1,
+            "codec": {
+                "name": "zstd",
+                "level": forge.level,
+                "lib": zstd::zstd_safe::version_string(),
+            },
+            "content_root": hex(&content_root),
+            "meta": self.meta,
+            "volumes": self.volumes,
+            "writer": forge.writer,
         });
         (forge.edit_manifest)(&mut manifest);
         let mut json = manifest.to_string().into_bytes();
@@ -198,7 +209,13 @@ impl Build<'_> {
     fn meta(&mut self, role: &str, volume: Option<u16>, raw: &[u8]) {
         for piece in raw.chunks(1 << 20) {
             let frame = frame(piece, self.forge.level);
-            let mut entry = json!({"off": self.out.len(), "len": frame.len(), "raw": piece.len(), "role": role, "sha256": hex(&sha(&frame))});
+            let mut entry = json!({
+                "off": self.out.len(),
+                "len": frame.len(),
+                "raw": piece.len(),
+                "role": role,
+                "sha256": hex(&sha(&frame)),
+            });
             if let Some(volume) = volume {
                 entry["volume"] = json!(volume);
             }
@@ -224,12 +241,16 @@ impl Build<'_> {
                 content.extend_from_slice(&digest);
             }
         }
-        let count = |wanted: fn(&Block) -> bool| {
-            volume.blocks.iter().filter(|(_, block)| wanted(block)).count()
+        let count = |matches: fn(&Block) -> bool| {
+            volume.blocks.iter().filter(|(_, block)| matches(block)).count()
         };
         self.volumes.push(json!({
-            "name": volume.name, "size": volume.size, "blocks": volume.blocks.len(), "content": hex(&sha(&content)),
-            "zero": count(|block| !matches!(block, Block::Data(_))), "fill": count(|block| matches!(block, Block::Fill)),
+            "name": volume.name,
+            "size": volume.size,
+            "blocks": volume.blocks.len(),
+            "content": hex(&sha(&content)),
+            "zero": count(|block| !matches!(block, Block::Data(_))),
+            "fill": count(|block| matches!(block, Block::Fill)),
         }));
         sha(&content)
     }

@@ -1,4 +1,4 @@
-//! Images in memory, and what comes back of them.
+//! Images in memory, and the unpacked content of archives.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -50,7 +50,7 @@ impl Random {
 pub struct TestImage {
     document: ImageDocument,
     volumes: Vec<Arc<dyn BlockSource>>,
-    /// What was put in, block by block.
+    /// The blocks of each volume.
     pub blocks: Vec<BTreeMap<u32, Vec<u8>>>,
 }
 
@@ -88,7 +88,7 @@ impl TestImage {
         Self { document, volumes: sources, blocks }
     }
 
-    /// Packs the image, and gives the archive.
+    /// Packs the image, and returns the archive.
     pub fn pack(&self, level: i32, threads: usize) -> Vec<u8> {
         self.pack_with(
             &Plan::new(threads, 256 << 20, level).expect("a plan"),
@@ -102,7 +102,7 @@ impl TestImage {
     }
 }
 
-/// Packs an image. Gives the archive and the report.
+/// Packs an image, and returns the archive and the report.
 pub fn pack(image: &dyn ImageSource, plan: &Plan, options: &PackOptions) -> (Vec<u8>, PackReport) {
     let store = MemoryStore::default();
     let writer =
@@ -124,7 +124,7 @@ impl ImageSource for TestImage {
     }
 }
 
-/// What a reader got out of an archive.
+/// The content that a reader unpacked from an archive.
 #[derive(Debug, PartialEq)]
 pub struct Unpacked {
     pub image_json: Vec<u8>,
@@ -180,7 +180,7 @@ pub fn by_ranges(archive: &[u8]) -> Result<Unpacked> {
     Ok(collected.unpacked())
 }
 
-/// Restores front to back.
+/// Restores a stream.
 pub fn by_stream(archive: &[u8]) -> Result<Unpacked> {
     let collected = Collected::default();
     let target = collected.clone();
@@ -188,7 +188,7 @@ pub fn by_stream(archive: &[u8]) -> Result<Unpacked> {
     Ok(collected.unpacked())
 }
 
-/// How verification by random access ends: nothing, or the kind of what is wrong.
+/// Outcome of a verification by random access: none, or the kind of the error.
 pub fn verdict(archive: &[u8]) -> Option<ErrorKind> {
     let reader = MemoryReader::new("test", archive.to_vec());
     match with_context(|context| ops::verify(std::sync::Arc::new(reader), Selection::All, context))
@@ -198,7 +198,7 @@ pub fn verdict(archive: &[u8]) -> Option<ErrorKind> {
     }
 }
 
-/// How verification of a stream ends.
+/// Outcome of a verification of a stream.
 pub fn stream_verdict(archive: &[u8]) -> Option<ErrorKind> {
     match with_context(|context| ops::verify_stream(archive, context)) {
         Ok(verified) => (!verified.is_ok()).then_some(ErrorKind::Corrupt),

@@ -1,4 +1,4 @@
-//! What is in a directory.
+//! Names of directory entries.
 
 use std::path::Path;
 

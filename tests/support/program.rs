@@ -1,11 +1,11 @@
-//! The program, and the file systems it is run on.
+//! The program, and the file systems of its tests.
 
 use std::path::PathBuf;
 use std::process::Command;
 
 use super::tools::memory_file_system;
 
-/// The program, ready for arguments, deaf to the environment of whoever runs the tests.
+/// The program without arguments, in a clean environment.
 pub fn amistore() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_amistore"));
     for variable in [

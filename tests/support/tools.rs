@@ -1,9 +1,9 @@
-//! Other people's tools.
+//! Stock tools.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// Runs a command that has to succeed, and gives its standard output.
+/// Runs a command that has to succeed, and returns its standard output.
 pub fn succeed(command: &mut Command) -> Vec<u8> {
     let output: Output = command.output().unwrap_or_else(|cause| panic!("{command:?}: {cause}"));
     assert!(
@@ -15,8 +15,8 @@ pub fn succeed(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Whether a tool is there. On a machine that is set up for it (`AMISTORE_REQUIRE_TOOLS=1`) a
-/// missing one is a failure; elsewhere the test says that it did nothing.
+/// Whether a tool is installed. With `AMISTORE_REQUIRE_TOOLS=1` a missing tool is a failure;
+/// otherwise the test prints that it was skipped.
 pub fn has(tool: &str) -> bool {
     let found =
         Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());

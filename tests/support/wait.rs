@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Time limit of a wait.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Waits until something has happened.
+/// Waits until a condition holds.
 #[track_caller]
 pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     let started = Instant::now();
     while !happened() {
-        assert!(started.elapsed() < PATIENCE, "waited in vain for {what}");
+        assert!(started.elapsed() < TIME_LIMIT, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
