@@ -16,7 +16,8 @@ pub(super) fn hint(error: &Error) -> Option<String> {
 fn to_continue(error: &Error, Resume { command, keeps_snapshots }: &Resume) -> String {
     if error.is(ErrorCode::RegistrationRefused) {
         return format!(
-            "the blocks are kept, and are not sent again: mend it by options, such as --volume-type or --boot-mode, added to: {command}"
+            "the blocks are kept, and are not sent again: mend it by options, such as \
+             --volume-type or --boot-mode, added to: {command}"
         );
     }
     let first = match error.kind() {
@@ -66,14 +67,15 @@ fn of_kind(error: &Error) -> Option<&'static str> {
 fn of_cause(error: &Error) -> Option<&'static str> {
     match io_kind(error)? {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Some("free some space or choose another place; what was half written has been removed")
+            Some("free some space or choose another target; the partial file has been removed")
         }
         io::ErrorKind::BrokenPipe => Some("the reader of the output stopped"),
         io::ErrorKind::FileTooLarge => {
             Some("choose a file system that holds larger files, such as XFS")
         }
         io::ErrorKind::UnexpectedEof => Some(
-            "it changed while it was read: store from a snapshot, or from a disk that is not written",
+            "it changed while it was read: store from a snapshot, or from a disk that is not \
+             written",
         ),
         _ => None,
     }
@@ -98,32 +100,41 @@ fn io_kind(error: &Error) -> Option<io::ErrorKind> {
 fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
     let advice = match code {
         ErrorCode::NoCredentials => {
-            "name a --profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` shows what is found"
+            "name a --profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts \
+             get-caller-identity` shows what is found"
         }
         ErrorCode::ExpiredCredentials => {
             "log in again, or fetch new credentials, and repeat the command"
         }
         ErrorCode::UnknownCredentials | ErrorCode::WrongSignature => {
-            "check the secret key, the endpoint and the Region; each partition has credentials of its own"
+            "check the secret key, the endpoint and the Region; each partition has credentials of \
+             its own"
         }
         ErrorCode::WrongClock => "set the clock of this machine",
         ErrorCode::AccessDenied if is_of(error, AwsService::S3) => {
-            "the policy of the credentials, of the bucket or of its key has to allow this; the README lists what each command needs"
+            "the policy of the credentials, of the bucket or of its key has to allow this; the \
+             README lists what each command needs"
         }
         ErrorCode::AccessDenied | ErrorCode::UnauthorizedOperation => {
-            "the policy of the credentials has to allow this action; the README lists what each command needs"
+            "the policy of the credentials has to allow this action; the README lists what each \
+             command needs"
         }
         ErrorCode::AccountNotReady => {
             "the account itself is refused, whatever its policies allow: see what AWS says of it"
         }
         ErrorCode::KmsKeyDenied => {
-            "allow kms:Decrypt, kms:DescribeKey and, for shared keys, kms:CreateGrant in the policy of the key and of the credentials"
+            "allow kms:Decrypt, kms:DescribeKey and, for shared keys, kms:CreateGrant in the \
+             policy of the key and of the credentials"
         }
         ErrorCode::SnapshotIsPublic => {
-            "aws ec2 modify-snapshot-attribute --snapshot-id SNAP --attribute createVolumePermission --operation-type add --user-ids ACCOUNT, or aws ec2 copy-image"
+            "aws ec2 modify-snapshot-attribute --snapshot-id SNAP --attribute \
+             createVolumePermission --operation-type add --user-ids ACCOUNT, or aws ec2 copy-image"
         }
         ErrorCode::BucketIsPublic => {
-            "block public access: aws s3api put-public-access-block --bucket BUCKET --public-access-block-configuration BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true; or say --allow-public-bucket"
+            "block public access: aws s3api put-public-access-block --bucket BUCKET \
+             --public-access-block-configuration \
+             BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true; \
+             or say --allow-public-bucket"
         }
         ErrorCode::DeregistrationProtected => {
             "aws ec2 disable-image-deregistration-protection --image-id AMI"
@@ -149,31 +160,35 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         }
         ErrorCode::OtherObjectExists => "choose another key, or replace it with --force",
         ErrorCode::ImageNotShared | ErrorCode::SnapshotNotShared => {
-            "check the id, the Region and the account; have image and snapshots shared with this account by its number"
+            "check the id, the Region and the account; have image and snapshots shared with this \
+             account by its number"
         }
         ErrorCode::ImageIsParavirtual => {
             "store its snapshots alone: amistore store snap-... ARCHIVE"
         }
         ErrorCode::ImageNameTaken => "give the new image another --name",
         ErrorCode::DerivedImageIdTaken => {
-            "give the image another --name or an --image-id, or name another file; --force replaces what is there"
+            "give the image another --name or an --image-id, or name another file; --force \
+             replaces what is there"
         }
         ErrorCode::SnapshotArchived => {
             "aws ec2 restore-snapshot-tier --snapshot-id SNAP --temporary-restore-days 7"
         }
         ErrorCode::SnapshotBlockDamaged => {
-            "repeat the command; if it stays so, the snapshot itself is damaged, and AWS support has to look at it"
+            "repeat the command; if it stays so, the snapshot itself is damaged, and AWS support \
+             has to look at it"
         }
         ErrorCode::BegunWithOtherSettings | ErrorCode::SourceChanged => {
             "begin anew with --restart, or repeat the command as it was: `amistore tasks` shows it"
         }
         ErrorCode::TaskInProgress => "wait for it to end; `amistore tasks` shows it",
-        ErrorCode::StateDirectoryUnusable => "choose another place with --state",
+        ErrorCode::StateDirectoryUnusable => "choose another directory with --state",
         ErrorCode::MemoryForParts => "give more with --memory",
         ErrorCode::MemoryForLevel => "give more with --memory, or use a lower --level",
         ErrorCode::MemoryForIndexes => "give more with --memory, or use fewer --threads",
         ErrorCode::AwsImageObject => {
-            "an object made by AWS is restored by AWS: amistore restore --via-aws s3://BUCKET/KEY ec2"
+            "an object made by AWS is restored by AWS: amistore restore --via-aws s3://BUCKET/KEY \
+             ec2"
         }
         ErrorCode::DiskImage => {
             "to pack a disk image: amistore store --disk /dev/xvda=FILE --name NAME ARCHIVE"
@@ -184,7 +199,8 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         }
         ErrorCode::ForeignFrame => "fetch it again if it is a copy",
         ErrorCode::VolumeDamaged => {
-            "fetch it again if it is a copy; volumes without damage can still be taken out with `amistore extract`"
+            "fetch it again if it is a copy; volumes without damage can still be taken out with \
+             `amistore extract`"
         }
         ErrorCode::SourceDiffers => "one of the two changed since the archive was made",
         ErrorCode::ArchiveDiffersFromImage => {
@@ -203,8 +219,10 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         ErrorCode::NoImageDirectory => {
             "an image directory has an image.json; plain disks are packed with --disk DEVICE=FILE"
         }
-        ErrorCode::NoParentDirectory => "its directory has to exist",
-        ErrorCode::NoParentOfImageDirectory => "the directory above it has to exist",
+        ErrorCode::NoParentDirectory => "its directory has to exist: make it with mkdir -p",
+        ErrorCode::NoParentOfImageDirectory => {
+            "the directory above it has to exist: make it with mkdir -p"
+        }
         ErrorCode::NotADirectory => "choose another name: an archive is restored to a directory",
         ErrorCode::FileInUse => "wait for it to end, or choose another name",
         ErrorCode::PartialFileInTheWay => {

@@ -1,26 +1,27 @@
 //! The command line: arguments, commands, output, exit codes.
 //!
-//! `args` only parses; `settings` turns arguments into plain, checked types; `commands` call the
-//! use cases and hand what they return to `output`. It does not do any of the work itself.
+//! `options` parses groups of options and converts them to checked settings; `commands` has one
+//! file for each verb: it plans a use case of `ops`, carries it out, and gives its report to
+//! `output`. `remote` opens connections and archives, `source` the image to store; `record` notes
+//! runs in the task database, `hints` advises on errors.
 
-mod args;
 mod commands;
 mod hints;
 mod interrupt;
+mod options;
 mod output;
 mod record;
 mod remote;
-mod settings;
+mod source;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::base::{Error, Result};
-use args::GlobalArgs;
+use crate::base::{Cancel, Error, Result};
 use commands::Command;
+use options::GlobalArgs;
 use output::Console;
-use settings::Settings;
 
 /// Store an Amazon Machine Image as one compressed, verifiable object, and restore it anywhere.
 #[derive(Debug, Parser)]
@@ -29,8 +30,18 @@ use settings::Settings;
     version,
     disable_help_subcommand = true,
     max_term_width = 120,
-    before_help = "Example:\n  amistore store --disk /dev/xvda=root.raw --name \"my image\" archives/   # pack a raw disk image\n  amistore verify archives/ami-*.bin                                       # check every block\n  amistore restore archives/ami-*.bin restored/                            # and get it back\n  amistore store image-dir/ s3://bucket/prefix/                            # or to a bucket, resumable\n  amistore store ami-0123456789abcdef0 s3://bucket/                        # an AMI of EC2\n  amistore restore s3://bucket/ami-0123456789abcdef0.bin ec2               # and as a new AMI",
-    after_help = "Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, 5 corrupt, 6 I/O, 7 limit, 8 unsupported, 9 exists, 130 interrupted.\nAn archive opens with stock tools, too: zstd -dc ami.bin | tar -xSf -"
+    before_help = "\
+Example:
+  amistore store --disk /dev/xvda=root.raw --name \"my image\" archives/   # pack a raw disk image
+  amistore verify archives/ami-*.bin                                     # check every block
+  amistore restore archives/ami-*.bin restored/                          # and get it back
+  amistore store image-dir/ s3://bucket/prefix/                          # to a bucket, resumable
+  amistore store ami-0123456789abcdef0 s3://bucket/                      # an AMI of EC2
+  amistore restore s3://bucket/ami-0123456789abcdef0.bin ec2             # and as a new AMI",
+    after_help = "\
+Exit codes: 0 ok, 1 internal, 2 usage, 3 not found, 4 denied, 5 corrupt, 6 I/O, 7 limit, \
+8 unsupported, 9 exists, 130 interrupted.
+An archive opens with stock tools, too: zstd -dc ami.bin | tar -xSf -"
 )]
 struct Cli {
     #[command(flatten)]
@@ -61,12 +72,13 @@ pub fn command() -> clap::Command {
 }
 
 fn run(cli: Cli, console: &Console) -> Result<()> {
-    let settings = Settings::new(&cli.global)?;
-    cli.command.run(&settings, console)
+    let cancel = Cancel::new();
+    interrupt::listen(&cancel)?;
+    cli.command.run(&cli.global.settings(cancel)?, console)
 }
 
-/// Prints what clap has to say. Scripts that asked for JSON get an error in JSON even if their
-/// arguments are wrong.
+/// Prints the help or the error of clap. Scripts with `--output json` get an error in JSON even if
+/// their arguments are wrong.
 fn refuse(error: &clap::Error) -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let json = arguments.iter().any(|arg| arg == "--output=json")
@@ -74,14 +86,14 @@ fn refuse(error: &clap::Error) -> ExitCode {
         || std::env::var("AMISTORE_OUTPUT").is_ok_and(|value| value == "json");
     if json && error.use_stderr() {
         let text = error.render().to_string();
-        // The first paragraph: what is wrong, and the arguments it is about.
+        // The first paragraph: the fault, and its arguments.
         let lines: Vec<&str> =
             text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
         let message = lines.join(" ").trim_start_matches("error: ").to_owned();
         output::print_json_error(&Error::usage(message));
         return ExitCode::from(2);
     }
-    // A closed stdout cannot be told to anybody.
+    // An error is ignored: the output that could show it is closed.
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }

@@ -10,7 +10,9 @@ use crate::volume::{BlockSink, Delivered};
 
 /// Cells are read in runs of about this many bytes: one read call and, above all, frames enough
 /// to be hashed in parallel.
-const RUN: u64 = DATA_FRAME_RAW as u64;
+pub(super) const RUN: u64 = DATA_FRAME_RAW as u64;
+/// The most cells of a run.
+pub(super) const RUN_CELLS: u64 = 16;
 
 /// Cells that are adjacent in the archive.
 pub(super) struct CellRun {
@@ -22,7 +24,7 @@ pub(super) struct CellRun {
 /// Whether a run of so many cells has no room for another, with which it would have `bytes`.
 /// Zeros take no room in the archive but do in a volume: a run must not become a long job.
 pub(super) fn is_full(cells: usize, bytes: u64) -> bool {
-    bytes > RUN || cells >= 16
+    bytes > RUN || cells as u64 >= RUN_CELLS
 }
 
 /// A cell that matches its digests: its facts, and the digests of its data blocks.

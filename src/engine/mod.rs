@@ -23,6 +23,7 @@ mod pack;
 mod parallel;
 mod pipeline;
 mod pool;
+mod reads;
 mod relay;
 mod seek_table_lease;
 mod stream;

@@ -15,7 +15,8 @@ use crate::engine::{Archive, ArchiveVolume, Incoming, Selection};
 use crate::image::DirectoryDestination;
 use crate::object::ObjectReader;
 use crate::ops::{
-    self, Copied, Extracted, PlannedCopy, PlannedRestore, PlannedStore, Restored, Verified,
+    self, Copied, CopyOptions, Extracted, PlannedCopy, PlannedRestore, PlannedStore, Restored,
+    Verified,
 };
 
 /// Stores `image` in `store`, under the key `<ami-id>.bin`. The archive is visible when this
@@ -79,8 +80,8 @@ pub fn copy(archive: &Archive, store: &Store, options: &Options) -> Result<Copie
     let key = archive.document().archive_name();
     let source = archive.reader().name();
     let destination = store.destination(&key, source, options);
-    let attributes = (options.overwrite, ops::attributes_to_copy(archive, None));
-    PlannedCopy::new(archive, destination, attributes, options.resources(), true)?
+    let copy = CopyOptions { overwrite: options.overwrite, ..CopyOptions::default() };
+    PlannedCopy::new(archive, destination, copy, options.resources(), true)?
         .run(options.observer.as_ref(), &options.cancel)
 }
 

@@ -95,6 +95,24 @@ pub struct DirectoryDestination {
     pub durability: Durability,
 }
 
+impl DirectoryDestination {
+    /// Checks that a restore can begin, as [`ImageDestination::begin`] does. Nothing is made.
+    pub fn check(&self) -> Result<()> {
+        match fs::metadata(&self.path) {
+            Ok(found) if found.is_dir() => check_image_json(&self.path, self.overwrite),
+            Ok(_) => Err(not_a_directory(&self.path)),
+            Err(cause) if cause.kind() == IoKind::NotFound => {
+                let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                match parent.map(fs::metadata) {
+                    None | Some(Ok(_)) => Ok(()),
+                    Some(Err(cause)) => Err(cannot_make(&self.path, cause)),
+                }
+            }
+            Err(cause) => Err(cannot_make(&self.path, cause)),
+        }
+    }
+}
+
 impl ImageDestination for DirectoryDestination {
     fn begin(
         &self,
@@ -143,45 +161,46 @@ impl Drop for CreatedDirectory {
     }
 }
 
+fn cannot_make(path: &Path, cause: std::io::Error) -> Error {
+    let error = Error::io("cannot make the image directory", cause).at("path", path.display());
+    match error.kind() {
+        ErrorKind::NotFound => error.code_as(ErrorCode::NoParentOfImageDirectory),
+        _ => error,
+    }
+}
+
+fn not_a_directory(path: &Path) -> Error {
+    Error::new(ErrorKind::Exists, "the target exists and is not a directory")
+        .code_as(ErrorCode::NotADirectory)
+        .at("path", path.display())
+}
+
+/// Refuses to replace an image unless it may be overwritten.
+fn check_image_json(directory: &Path, overwrite: Overwrite) -> Result<()> {
+    let json = directory.join(IMAGE_JSON);
+    if overwrite == Overwrite::No && fs::symlink_metadata(&json).is_ok() {
+        return Err(Error::new(ErrorKind::Exists, "the directory holds an image already")
+            .at("path", json.display()));
+    }
+    Ok(())
+}
+
 impl ImageDirectoryWriter {
     /// Begins to restore into `path`, which is made if it does not exist (its parent has to). An
     /// `image.json` in it is an error of kind `Exists` unless it may be overwritten.
     pub fn create(path: &Path, overwrite: Overwrite, durability: Durability) -> Result<Self> {
-        let failed = |cause| {
-            let error =
-                Error::io("cannot make the image directory", cause).at("path", path.display());
-            match error.kind() {
-                ErrorKind::NotFound => error.code_as(ErrorCode::NoParentOfImageDirectory),
-                _ => error,
-            }
-        };
         let created = match fs::create_dir(path) {
             Ok(()) => Some(path.to_owned()),
             Err(cause) if cause.kind() == IoKind::AlreadyExists && path.is_dir() => None,
             Err(cause) if cause.kind() == IoKind::AlreadyExists => {
-                return Err(Error::new(
-                    ErrorKind::Exists,
-                    "the target exists and is not a directory",
-                )
-                .code_as(ErrorCode::NotADirectory)
-                .at("path", path.display()));
+                return Err(not_a_directory(path));
             }
-            Err(cause) => return Err(failed(cause)),
+            Err(cause) => return Err(cannot_make(path, cause)),
         };
-        let json = path.join(IMAGE_JSON);
-        if overwrite == Overwrite::No && fs::symlink_metadata(&json).is_ok() {
-            return Err(Error::new(ErrorKind::Exists, "the directory holds an image already")
-                .at("path", json.display()));
-        }
+        let created = CreatedDirectory(created);
+        check_image_json(path, overwrite)?;
         let (path, leftovers) = (path.to_owned(), Leftovers::Remove);
-        Ok(Self {
-            path,
-            overwrite,
-            durability,
-            leftovers,
-            volumes: Vec::new(),
-            created: CreatedDirectory(created),
-        })
+        Ok(Self { path, overwrite, durability, leftovers, volumes: Vec::new(), created })
     }
 
     /// Sets the treatment of unfinished volumes.

@@ -1,9 +1,11 @@
 //! Takes one volume, or a range of it, out of an archive, and reads no more than that needs.
 
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::plan::{check_directory, refuse_existing};
 use crate::base::{
     BLOCK_BYTES, BlockIndex, Error, ErrorKind, Result, SnapshotId, Stage, VolumeSize,
 };
@@ -69,6 +71,27 @@ pub fn plan_extract(volume: &ArchiveVolume, range: Option<VolumeRange>) -> Resul
         }
     };
     Ok(Extracted { id: entry.name.clone(), size: entry.size, range, allocated, stored })
+}
+
+/// Checks that a file can be written as an extraction writes it: its directory exists, and it does
+/// not exist, or is replaced. Nothing is written.
+pub fn check_output(output: &Path, overwrite: Overwrite) -> Result<()> {
+    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty());
+    check_directory(parent.unwrap_or(Path::new(".")))?;
+    if overwrite == Overwrite::Yes { Ok(()) } else { refuse_existing(output) }
+}
+
+/// Writes the image document, byte for byte, to a new file.
+pub fn extract_document(
+    archive: &Archive,
+    output: &Path,
+    overwrite: Overwrite,
+    durability: Durability,
+) -> Result<()> {
+    let partial = PartialFile::create(output, overwrite, durability)?;
+    let failed = |cause| Error::io("cannot write image.json", cause).at("path", output.display());
+    partial.file().write_all(archive.document().bytes()).map_err(failed)?;
+    partial.commit()
 }
 
 /// Writes a volume to `output`: a new sparse file, or, if overwriting is allowed, a block device,

@@ -7,6 +7,7 @@ mod clean;
 mod copy;
 mod extract;
 mod inspect;
+mod list;
 #[cfg(feature = "server")]
 mod list_tasks;
 mod plan;
@@ -14,33 +15,42 @@ mod records;
 mod restore;
 mod resume;
 #[cfg(feature = "aws")]
+mod retire;
+#[cfg(feature = "aws")]
 mod server_copy;
 mod store;
 mod target;
 mod tasks;
 mod verify;
+#[cfg(feature = "aws")]
+mod via_aws;
 
 #[cfg(feature = "aws")]
 pub use clean::{CleanAccess, CleanOptions, Cleaned, Leftover, clean};
 pub use copy::{Copied, copy, copy_stream};
 pub use extract::{
-    Extracted, VolumeName, VolumeRange, extract, extract_range, extract_to_stream, plan_extract,
+    Extracted, VolumeName, VolumeRange, check_output, extract, extract_document, extract_range,
+    extract_to_stream, plan_extract,
 };
 pub use inspect::{Inspection, MapCell, VolumeInspection, inspect, inspect_stream};
+pub use list::list_directory;
 #[cfg(feature = "server")]
 pub use list_tasks::{ListedTask, list_tasks};
 pub use plan::{
-    AwsUse, Calls, CopyPlan, Destination, EbsReads, EbsUse, Existing, PlannedCopy, PlannedRestore,
-    PlannedStore, PlannedVolume, PlannedVolumes, RestorePlan, S3Use, Service, StoreOptions,
-    StorePlan, UploadFacts, UploadPlan, attributes_to_copy, copy_from_stream, plan_volumes,
+    AwsUse, Calls, CopyOptions, CopyPlan, Destination, EbsReads, EbsUse, Existing, PlannedCopy,
+    PlannedRestore, PlannedStore, PlannedStreamCopy, PlannedStreamRestore, PlannedVolume,
+    PlannedVolumes, RestoreDestination, RestorePlan, S3Use, Service, StoreOptions, StorePlan,
+    StreamPlan, StreamUpload, UploadFacts, UploadPlan, plan_volumes,
 };
 #[cfg(feature = "aws")]
 pub use plan::{BucketDestination, ec2_task_target, smallest_store};
 pub use restore::{Restored, RestoredVolume, restore, restore_resumable, restore_stream};
 pub use resume::{Resumption, shell_line};
 #[cfg(feature = "aws")]
-pub use server_copy::tags_to_copy;
+pub use retire::{PermittedRetire, PlannedRetire};
 pub use store::{StoreOutcome, Stored, image_metadata, store};
 pub use target::{ArchiveTarget, ObjectTarget};
 pub use tasks::{TaskProgress, describe_tasks};
 pub use verify::{Verified, verify, verify_against, verify_stream};
+#[cfg(feature = "aws")]
+pub use via_aws::{RestoreByAws, RestoredByAws, StoreByAws};

@@ -56,7 +56,7 @@ pub(super) fn server_copy(
 
 /// The tags of an object that is copied. Tags that may not be read are a warning, and none are
 /// copied.
-pub fn tags_to_copy(
+pub(super) fn tags_to_copy(
     store: &S3Store,
     key: &str,
     observer: &dyn Observer,

@@ -57,6 +57,25 @@ impl Verified {
     pub fn is_ok(&self) -> bool {
         self.findings.is_empty() && self.more_findings == 0
     }
+
+    /// The error of an archive with findings; `None` without. `is_stream`: it was read front to
+    /// back, and its index was not looked for.
+    pub fn error(&self, archive: &str, is_stream: bool) -> Option<Error> {
+        if self.is_ok() {
+            return None;
+        }
+        let findings = self.findings.len() as u64 + self.more_findings;
+        let (code, message) = match &self.footer {
+            _ if self.differs => (ErrorCode::SourceDiffers, "archive and source differ"),
+            None if !is_stream => (
+                ErrorCode::IndexUnreadable,
+                "the archive failed verification: its index cannot be read",
+            ),
+            _ => (ErrorCode::VolumeDamaged, "the archive failed verification"),
+        };
+        let error = Error::corrupt(message).code_as(code);
+        Some(error.at("archive", archive).at("findings", findings))
+    }
 }
 
 /// Checks an archive by random access: index, tar headers, every selected cell and its blocks.

@@ -29,6 +29,6 @@ pub use service::{
     Overview, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Running, Service, StorePage,
     StoreQuery, StoreRequest, StoreResult,
 };
-pub use settings::{HttpSettings, check_exposure};
+pub use settings::{HttpSettings, check_exposure, check_upstream};
 pub use signature::{AccessKeys, read_private};
 pub use task_service::{TaskLimits, TaskService, TaskServiceSettings};

@@ -1,6 +1,6 @@
 //! Settings of the endpoint: address, TLS, keys, limits.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::http::{Limits, TlsFiles};
@@ -58,4 +58,39 @@ pub fn check_exposure(settings: &HttpSettings) -> Result<()> {
         "others can reach this address: give {missing}, or listen on 127.0.0.1"
     ))
     .at("address", settings.listen))
+}
+
+/// Refuses an endpoint of EC2 that is this server itself: each forwarded request would come back to
+/// it.
+pub fn check_upstream(url: &str, listen: SocketAddr) -> Result<()> {
+    let authority =
+        url.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default();
+    let Some((host, port)) = authority.rsplit_once(':') else { return Ok(()) };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_here = host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == listen.ip());
+    if is_here && port.parse() == Ok(listen.port()) {
+        return Err(Error::usage(
+            "the endpoint of EC2 is this server itself: start it without \
+             AWS_ENDPOINT_URL_EC2, which is for its clients",
+        )
+        .at("endpoint", url));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_not_its_own_upstream() {
+        let listen = SocketAddr::from(([10, 0, 0, 7], 8673));
+        for own in ["http://localhost:8673", "http://127.0.0.1:8673/", "https://10.0.0.7:8673/x"] {
+            assert!(check_upstream(own, listen).is_err(), "{own}");
+        }
+        for other in ["http://[::1]:8674", "http://10.0.0.8:8673", "https://ec2.amazonaws.com"] {
+            assert!(check_upstream(other, listen).is_ok(), "{other}");
+        }
+    }
 }

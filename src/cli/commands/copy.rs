@@ -1,162 +1,132 @@
 //! `amistore copy`.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::super::args::CopyArgs;
+use clap::Args;
+
+use super::super::options::{
+    ArchiveUrl, ObjectArgs, ResumeArgs, Settings, SidesArgs, ThawArgs, WriteArgs, refuse_same_file,
+};
 use super::super::output::{Console, copied, copied_text, copy_plan, copy_plan_text};
-use super::super::record::recorded;
-use super::super::remote::{Remote, Side, WriteSide};
-use super::super::settings::{Place, Settings, located, refuse_same_file};
-use super::in_bucket;
+use super::super::record::{recorded, task_of};
+use super::super::remote::{Remote, TargetOptions};
+use super::copy_stream;
 use crate::aws::s3::S3Store;
-use crate::base::{Error, Observer, Result, TaskKind};
+use crate::base::{Result, TaskKind};
 use crate::engine::Archive;
-use crate::object::{Attributes, FileReader, ObjectReader, PipeReader};
-use crate::ops::{self, PlannedCopy};
+use crate::object::ObjectReader;
+use crate::ops::{CopyOptions, PlannedCopy};
 use crate::taskdb::NewTask;
 
-pub(in super::super) fn run(args: CopyArgs, settings: &Settings, console: &Console) -> Result<()> {
+/// Copy an archive from one store to another, without local disk, and check every byte of it
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Example:
+  amistore copy s3://commercial/ami-x.bin s3://govcloud/ --source-profile com \
+--target-profile gov
+  amistore copy ami-x.bin s3://bucket/prefix/
+  amistore copy s3://bucket/ami-x.bin archives/")]
+pub(in super::super) struct CopyArgs {
+    /// A file, s3://BUCKET/KEY, or - for stdin
+    #[arg(value_name = "FROM")]
+    from: PathBuf,
+    /// A file or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for the same name in
+    /// it), or - for stdout
+    #[arg(value_name = "TO")]
+    pub(super) to: PathBuf,
+    /// Within one store, read and check every byte here as well, instead of letting the service
+    /// copy by itself
+    #[arg(long)]
+    no_server_copy: bool,
+    #[command(flatten)]
+    pub(super) write: WriteArgs,
+    #[command(flatten)]
+    pub(super) object: ObjectArgs,
+    #[command(flatten)]
+    pub(super) resume: ResumeArgs,
+    #[command(flatten)]
+    thaw: ThawArgs,
+    #[command(flatten)]
+    sides: SidesArgs,
+}
+
+pub(super) fn run(args: &CopyArgs, settings: &Settings, console: &Console) -> Result<()> {
     let observer = console.observer();
-    let from = Place::parse(&args.from)?;
+    let from = ArchiveUrl::parse(&args.from)?;
     let remote = Remote::new(settings, &observer);
-    let Some((source, reader)) = open(&args, &from, &remote)? else {
-        return from_stream(&args, &remote, &observer, settings, console);
+    let Some((bucket, reader)) = args.open(&from, &remote)? else {
+        return copy_stream::run(args, &remote, &observer, settings, console);
     };
     let archive = Archive::open(reader)?;
-    let name = object_name(&from, &archive);
-    let to = Place::parse(&args.to)?.of_archive(&name);
-    check_places(&args, &from, &to)?;
-    let (shown_from, shown) = (from.shown("standard input"), to.shown("standard output"));
-    let destination = remote.destination(&to, &side(&args), shown_from.clone())?;
-    let source = source.as_ref().zip(from.key()).filter(|_| to.key().is_some());
-    let tags = source.map(|(store, key)| ops::tags_to_copy(store, key, observer.as_ref()));
-    let mut attributes = ops::attributes_to_copy(&archive, tags.transpose()?);
-    attributes.tags.extend(args.object.attributes()?.tags);
-    let options = (args.write.overwrite(), attributes);
-    let is_remote = from.key().is_some();
-    let resources = settings.resources();
-    let mut planned = PlannedCopy::new(&archive, destination, options, &resources, is_remote)?;
-    if let Some((store, key)) = source {
-        planned = planned.with_source(store, key, !args.no_server_copy)?;
+    let name = from.file_name().unwrap_or_else(|| archive.document().archive_name());
+    let to = ArchiveUrl::parse(&args.to)?.of_archive(&name);
+    if let (ArchiveUrl::Path(source), ArchiveUrl::Path(target)) = (&from, &to) {
+        refuse_same_file(target, [source.as_path()])?;
     }
+    let (source, target) = (from.source(), to.target());
+    let destination = remote.destination(&to, &args.target(), source.clone())?;
+    let (options, resources) = (args.options()?, &settings.resources);
+    let object = bucket.as_ref().zip(from.s3());
+    let planned = match object.map(|(store, location)| (store, location.key.as_str())) {
+        Some(object) => {
+            let observer = observer.as_ref();
+            PlannedCopy::of_object(&archive, object, destination, options, resources, observer)?
+        }
+        None => PlannedCopy::new(&archive, destination, options, resources, from.is_remote())?,
+    };
     if args.write.dry_run {
         let existing = planned.check(observer.as_ref())?;
         return console.result(
-            || copy_plan_text(planned.plan(), &shown_from, &shown, existing),
-            || copy_plan(planned.plan(), &shown_from, &shown, existing),
+            || copy_plan_text(planned.plan(), &source, &target, existing),
+            || copy_plan(planned.plan(), &source, &target, existing),
         );
     }
-    console.explain(|| copy_plan_text(planned.plan(), &shown_from, &shown, Default::default()));
+    console.explain(|| copy_plan_text(planned.plan(), &source, &target, Default::default()));
     let volumes = &archive.root().manifest.volumes;
     let task = NewTask {
         image_id: archive.document().image_id().map(ToString::to_string),
         size: volumes.iter().map(|volume| volume.size.bytes()).sum(),
-        ..in_bucket(&to, TaskKind::Copy, shown_from.as_str(), shown.as_str())
+        ..task_of(&to, TaskKind::Copy, source.as_str(), target.as_str())
     };
-    if to == Place::Stdio {
+    if to == ArchiveUrl::Stdio {
         console.give_up_stdout();
     }
-    let report = recorded(console, args.resume.state.as_deref(), &task, &observer, |observer| {
+    let report = recorded(console, &args.resume.state, &task, &observer, |observer| {
         planned.run(observer, &settings.cancel)
     })?;
-    drop((planned, observer));
+    drop((planned, remote, observer));
     console.result(
-        || copied_text(&report, &shown_from, &shown, false),
-        || copied(&report, &shown_from, &shown, false),
+        || copied_text(&report, &source, &target, false),
+        || copied(&report, &source, &target, false),
     )
 }
 
 /// An archive, and its bucket if it is in one.
 type Opened = (Option<S3Store>, Arc<dyn ObjectReader>);
 
-/// Opens the archive; `None` for standard input.
-fn open(args: &CopyArgs, from: &Place, remote: &Remote) -> Result<Option<Opened>> {
-    match from {
-        Place::Stdio => Ok(None),
-        Place::Path(path) => Ok(Some((None, Arc::new(FileReader::open(path)?)))),
-        Place::Url(url) => {
-            let (store, key) = located(url)?;
-            Ok(Some((None, store.open(&key)?)))
+impl CopyArgs {
+    /// Opens the archive; `None` for standard input.
+    fn open(&self, from: &ArchiveUrl, remote: &Remote) -> Result<Option<Opened>> {
+        let requests = self.sides.source()?;
+        if let Some(location) = from.s3() {
+            let (store, reader) = remote.open_object(location, requests, &self.thaw)?;
+            return Ok(Some((Some(store), reader)));
         }
-        Place::S3(place) => {
-            let (access, link) = (args.sides.access(Side::Source), args.sides.source_link());
-            let (store, reader) = remote.open(place, access, &link, &args.thaw)?;
-            Ok(Some((Some(store), reader)))
-        }
+        Ok(remote.open(from, requests, &self.thaw)?.map(|reader| (None, reader)))
     }
-}
 
-fn check_places(args: &CopyArgs, from: &Place, to: &Place) -> Result<()> {
-    match (from, to) {
-        (Place::Path(source), Place::Path(target)) => refuse_same_file(target, [source.as_path()]),
-        (_, Place::Stdio) if args.write.dry_run => Err(Error::usage(
-            "there is nothing to find out about a stream: --dry-run needs a file or an object",
-        )),
-        _ => Ok(()),
+    /// The options of the destination.
+    pub(super) fn target(&self) -> TargetOptions<'_> {
+        let Self { object, write, resume, sides, .. } = self;
+        TargetOptions { object, write, resume, sides, volumes_at_once: None }
     }
-}
 
-fn side(args: &CopyArgs) -> WriteSide<'_> {
-    let CopyArgs { object, write, resume, sides, .. } = args;
-    WriteSide { object, write, resume, sides, volumes_at_once: None }
-}
-
-/// Copies from standard input.
-fn from_stream(
-    args: &CopyArgs,
-    remote: &Remote,
-    observer: &Arc<dyn Observer>,
-    settings: &Settings,
-    console: &Console,
-) -> Result<()> {
-    if args.write.dry_run {
-        return Err(Error::usage(
-            "a stream cannot be looked at without reading it: --dry-run needs a file or an object",
-        ));
+    fn options(&self) -> Result<CopyOptions> {
+        Ok(CopyOptions {
+            overwrite: self.write.overwrite(),
+            tags: self.object.attributes()?.tags,
+            by_service: !self.no_server_copy,
+        })
     }
-    let to = Place::parse(&args.to)?;
-    let shown = to.shown("standard output");
-    let has_name = match &to {
-        Place::Stdio => true,
-        Place::Path(path) => !path.is_dir() && !shown.ends_with('/'),
-        Place::S3(place) => !place.is_prefix(),
-        Place::Url(url) => !url.ends_with('/'),
-    };
-    if !has_name {
-        return Err(
-            Error::usage("a stream has no name: name the file or object").at("place", &shown)
-        );
-    }
-    let task = in_bucket(&to, TaskKind::Copy, "standard input", shown.as_str());
-    let destination = remote.destination_of_stream(&to, &side(args))?;
-    let attributes = Attributes { tags: args.object.attributes()?.tags, ..Attributes::default() };
-    if to == Place::Stdio {
-        console.give_up_stdout();
-    }
-    let state = args.resume.state.as_deref();
-    let report = recorded(console, state, &task, observer, |observer| {
-        let input = PipeReader::stdin(settings.cancel.clone())?;
-        let options = (args.write.overwrite(), attributes);
-        let resources = settings.resources();
-        ops::copy_from_stream(input, destination, options, &resources, observer, &settings.cancel)
-    })?;
-    console.result(
-        || copied_text(&report, "standard input", &shown, false),
-        || copied(&report, "standard input", &shown, false),
-    )
-}
-
-/// The name below a prefix or directory: that of the file or object.
-fn object_name(from: &Place, archive: &Archive) -> String {
-    let own = match from {
-        Place::Stdio => None,
-        Place::Path(path) => path.file_name(),
-        Place::S3(place) => Path::new(&place.key).file_name(),
-        Place::Url(url) => Path::new(url).file_name(),
-    };
-    own.map_or_else(
-        || archive.document().archive_name(),
-        |name| name.to_string_lossy().into_owned(),
-    )
 }

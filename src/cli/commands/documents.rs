@@ -1,38 +1,61 @@
-//! `amistore completions` and `amistore man`: what packagers install beside the program.
+//! `amistore completions` and `amistore man`: files that packagers install beside the program.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use clap_mangen::Man;
 
-use super::super::args::{CompletionsArgs, ManArgs};
 use super::super::command;
 use super::super::output::Console;
 use crate::base::{Error, ErrorKind, Result};
 
-pub(in super::super) fn completions(args: CompletionsArgs, console: &Console) -> Result<()> {
+/// Print a completion script
+#[derive(Debug, Args)]
+#[command(before_help = "Example:\n  amistore completions bash > /etc/bash_completion.d/amistore")]
+pub(in super::super) struct CompletionsArgs {
+    /// The shell
+    shell: clap_complete::Shell,
+}
+
+/// Print the manual page, or write all pages to a directory
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Example:
+  amistore man | man -l -
+  amistore man --dir /usr/local/share/man/man1")]
+pub(in super::super) struct ManArgs {
+    /// The command of the page [default: the program]
+    #[arg(value_name = "COMMAND", conflicts_with = "dir")]
+    verb: Option<String>,
+    /// Write all pages to this directory
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+pub(super) fn completions(args: &CompletionsArgs, console: &Console) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command(), "amistore", &mut script);
     console.write(&script)
 }
 
-pub(in super::super) fn man(args: ManArgs, console: &Console) -> Result<()> {
+pub(super) fn man(args: &ManArgs, console: &Console) -> Result<()> {
     let mut program = command();
     program.build();
-    if let Some(directory) = args.dir {
-        write_page(&directory, "amistore", &program)?;
+    if let Some(directory) = &args.dir {
+        write_page(directory, "amistore", &program)?;
         for verb in program.get_subcommands() {
-            write_page(&directory, &format!("amistore-{}", verb.get_name()), verb)?;
+            write_page(directory, &format!("amistore-{}", verb.get_name()), verb)?;
         }
         return Ok(());
     }
     let page = match &args.verb {
         None => page("amistore", &program)?,
-        Some(wanted) => {
-            let verb = program.get_subcommands().find(|verb| verb.get_name() == wanted);
+        Some(name) => {
+            let verb = program.get_subcommands().find(|verb| verb.get_name() == name);
             let verb = verb.ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, "there is no such command").at("command", wanted)
+                Error::new(ErrorKind::NotFound, "there is no such command").at("command", name)
             })?;
-            page(&format!("amistore-{wanted}"), verb)?
+            page(&format!("amistore-{name}"), verb)?
         }
     };
     console.write(&page)

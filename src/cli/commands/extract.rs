@@ -1,103 +1,147 @@
 //! `amistore extract`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::args::{ExtractArgs, WriteArgs};
-use super::super::output::{Console, extracted, extracted_text, metadata, metadata_text};
-use super::super::remote::open_archive;
-use super::super::settings::{Place, Settings, parse_range, refuse_same_file};
-use crate::base::{Error, Result};
-use crate::engine::Archive;
-use crate::localfs::PartialFile;
-use crate::object::{CountingReader, PipeWriter};
-use crate::ops::{self, VolumeName};
+use clap::Args;
 
-pub(in super::super) fn run(
-    args: ExtractArgs,
-    settings: &Settings,
-    console: &Console,
-) -> Result<()> {
+use super::super::options::{
+    ArchiveUrl, AwsArgs, Settings, ThawArgs, WriteArgs, parse_range, refuse_same_file,
+};
+use super::super::output::{Console, extracted, extracted_text, metadata, metadata_text};
+use super::super::remote::Remote;
+use crate::base::{Error, Result};
+use crate::engine::{Archive, ArchiveVolume, Context};
+use crate::object::{CountingReader, PipeWriter};
+use crate::ops::{self, Extracted, VolumeName, VolumeRange};
+
+/// Take one volume, a range of it, or the metadata out of an archive
+#[derive(Debug, Args)]
+#[command(
+    before_help = "\
+Example:
+  amistore extract ami.bin --device /dev/sdb -o data.raw
+  amistore extract s3://bucket/ami.bin --device /dev/xvda --range 1MiB+64KiB -o - | xxd
+  amistore extract ami.bin --image-json",
+    group = clap::ArgGroup::new("what").required(true).args(["device", "snapshot", "image_json"])
+)]
+pub(in super::super) struct ExtractArgs {
+    /// A file, or s3://BUCKET/KEY
+    #[arg(value_name = "ARCHIVE")]
+    archive: PathBuf,
+    /// The volume behind this device name
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    /// The volume of this snapshot
+    #[arg(long, value_name = "ID")]
+    snapshot: Option<String>,
+    /// The metadata, image.json
+    #[arg(long)]
+    image_json: bool,
+    /// Only LENGTH bytes from OFFSET, each in bytes or with KiB, MiB, GiB: reads no more of the
+    /// archive than they need
+    #[arg(long, value_name = "OFFSET+LENGTH", conflicts_with = "image_json")]
+    range: Option<String>,
+    /// The output: a file, - for stdout or, with --force, a block device (not with --range);
+    /// image.json goes to stdout without it
+    #[arg(short = 'o', long = "to", value_name = "FILE", required_unless_present = "image_json")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    write: WriteArgs,
+    #[command(flatten)]
+    thaw: ThawArgs,
+    #[command(flatten)]
+    aws: AwsArgs,
+}
+
+pub(super) fn run(args: &ExtractArgs, settings: &Settings, console: &Console) -> Result<()> {
     let range = args.range.as_deref().map(parse_range).transpose()?;
-    let place = Place::parse(&args.archive)?;
-    let plan = settings.reading_plan(&place)?;
+    let url = ArchiveUrl::parse(&args.archive)?;
+    let plan = settings.plan(url.incoming())?;
+    console.explain_plan(&plan, settings);
     let observer = console.observer();
-    let context = super::context(&plan, observer.as_ref(), settings, console);
-    let Some(reader) =
-        open_archive(&place, (args.aws.access(), &args.aws.link), &args.thaw, settings, &observer)?
-    else {
-        return Err(Error::usage(
-            "extract reads only what it needs, which a pipe does not allow: name a file, or use restore",
-        ));
-    };
-    let reader = Arc::new(CountingReader::new(reader));
+    let context = Context { plan: &plan, observer: observer.as_ref(), cancel: &settings.cancel };
+    let opened = Remote::new(settings, &observer).open(&url, args.aws.requests()?, &args.thaw)?;
+    let reader = Arc::new(CountingReader::new(opened.ok_or_else(|| {
+        Error::usage(
+            "extract reads only what it needs, which a pipe does not allow: name a file, or use \
+             restore",
+        )
+    })?));
     let archive = Archive::open(reader.clone())?;
-    let stdout = args.file.as_deref() == Some(Path::new("-"));
-    if let (Some(file), Place::Path(path), false) = (&args.file, &place, stdout) {
+    if let (Some(file), ArchiveUrl::Path(path)) = (args.output_file(), &url) {
         refuse_same_file(file, [path.as_path()])?;
     }
-    let name = match (args.device, args.snapshot) {
-        (Some(device), _) => VolumeName::Device(device),
-        (None, Some(snapshot)) => VolumeName::Snapshot(snapshot),
-        (None, None) => return image_json(&archive, args.file, &args.write, console),
-    };
-    let file = args.file.ok_or_else(|| Error::usage("-o FILE is wanted"))?;
-    let shown = if stdout { "standard output".to_owned() } else { file.display().to_string() };
+    let Some(name) = args.volume() else { return image_json(args, &archive, console) };
     let volume = name.find(&archive)?;
-    if args.write.dry_run {
-        if !stdout {
-            super::refuse_existing(&file, &args.write)?;
-        }
-        let planned = ops::plan_extract(&volume, range)?;
-        return console.result(
-            || extracted_text(&planned, &shown, true, planned.stored),
-            || extracted(&planned, &shown, true, planned.stored),
-        );
+    let report = args.extract(&volume, range, context, console)?;
+    drop(observer);
+    let dry_run = args.write.dry_run;
+    let read = if dry_run { report.stored } else { reader.bytes_read() };
+    let file = args.output_file().map(|file| file.display().to_string());
+    let file = file.unwrap_or_else(|| "standard output".to_owned());
+    console.result(
+        || extracted_text(&report, &file, dry_run, read),
+        || extracted(&report, &file, dry_run, read),
+    )
+}
+
+impl ExtractArgs {
+    /// The volume; `None` for the metadata.
+    fn volume(&self) -> Option<VolumeName> {
+        let device = self.device.clone().map(VolumeName::Device);
+        device.or_else(|| self.snapshot.clone().map(VolumeName::Snapshot))
     }
-    let (overwrite, durability) = (args.write.overwrite(), args.write.durability());
-    let report = match range {
-        _ if stdout => {
+
+    /// The file that is written; `None` for standard output.
+    fn output_file(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|file| file.as_os_str() != "-")
+    }
+
+    /// Extracts a volume, or plans that.
+    fn extract(
+        &self,
+        volume: &ArchiveVolume,
+        range: Option<VolumeRange>,
+        context: Context<'_>,
+        console: &Console,
+    ) -> Result<Extracted> {
+        let (overwrite, durability) = (self.write.overwrite(), self.write.durability());
+        let Some(file) = self.output_file() else {
+            if self.write.dry_run {
+                return ops::plan_extract(volume, range);
+            }
             if std::io::stdout().is_terminal() {
                 return Err(Error::usage(
                     "a volume is not written to a terminal: redirect stdout, or name a file",
                 ));
             }
             console.give_up_stdout();
-            let writer = PipeWriter::stdout(settings.cancel.clone())?.for_volume();
-            ops::extract_to_stream(&volume, range, Box::new(writer), context)?
+            let writer = PipeWriter::stdout(context.cancel.clone())?.for_volume();
+            return ops::extract_to_stream(volume, range, Box::new(writer), context);
+        };
+        if self.write.dry_run {
+            ops::check_output(file, overwrite)?;
+            return ops::plan_extract(volume, range);
         }
-        Some(range) => ops::extract_range(&volume, range, &file, overwrite, durability, context)?,
-        None => ops::extract(&volume, &file, overwrite, durability, context)?,
-    };
-    drop(observer);
-    let read = reader.bytes_read();
-    console.result(
-        || extracted_text(&report, &shown, false, read),
-        || extracted(&report, &shown, false, read),
-    )
+        match range {
+            Some(range) => ops::extract_range(volume, range, file, overwrite, durability, context),
+            None => ops::extract(volume, file, overwrite, durability, context),
+        }
+    }
 }
 
 /// Writes the metadata to a file, or to stdout.
-fn image_json(
-    archive: &Archive,
-    file: Option<PathBuf>,
-    write: &WriteArgs,
-    console: &Console,
-) -> Result<()> {
+fn image_json(args: &ExtractArgs, archive: &Archive, console: &Console) -> Result<()> {
     let bytes = archive.document().bytes();
-    let Some(file) = file.filter(|file| file.as_os_str() != "-") else {
-        return console.write(bytes);
-    };
-    let shown = file.display().to_string();
+    let Some(file) = args.output_file() else { return console.write(bytes) };
+    let write = &args.write;
     if write.dry_run {
-        super::refuse_existing(&file, write)?;
+        ops::check_output(file, write.overwrite())?;
     } else {
-        let partial = PartialFile::create(&file, write.overwrite(), write.durability())?;
-        let failed = |cause| Error::io("cannot write image.json", cause).at("path", &shown);
-        partial.file().write_all(bytes).map_err(failed)?;
-        partial.commit()?;
+        ops::extract_document(archive, file, write.overwrite(), write.durability())?;
     }
-    let (dry_run, len) = (write.dry_run, bytes.len());
-    console.result(|| metadata_text(&shown, dry_run, len), || metadata(&shown, dry_run, len))
+    let (name, dry_run, len) = (file.display().to_string(), write.dry_run, bytes.len());
+    console.result(|| metadata_text(&name, dry_run, len), || metadata(&name, dry_run, len))
 }

@@ -1,35 +1,45 @@
 //! `amistore inspect`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::super::args::InspectArgs;
+use clap::Args;
+
+use super::super::options::{ArchiveUrl, AwsArgs, Settings, ThawArgs};
 use super::super::output::{Console, inspection, inspection_text};
-use super::super::remote::open_archive;
-use super::super::settings::{Place, Settings};
+use super::super::remote::Remote;
 use crate::base::Result;
-use crate::engine::Archive;
+use crate::engine::{Archive, Context};
 use crate::object::{CountingReader, PipeReader};
 use crate::ops;
 
-pub(in super::super) fn run(
-    args: InspectArgs,
-    settings: &Settings,
-    console: &Console,
-) -> Result<()> {
-    let place = Place::parse(&args.archive)?;
-    let plan = settings.reading_plan(&place)?;
+/// Show the content of an archive; reads only its head and index
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Example:
+  amistore inspect ami-0123456789abcdef0.bin
+  amistore inspect --output json ami.bin | jq .Volumes")]
+pub(in super::super) struct InspectArgs {
+    /// A file, s3://BUCKET/KEY, or - for stdin (which is read and checked to its end)
+    #[arg(value_name = "ARCHIVE")]
+    archive: PathBuf,
+    #[command(flatten)]
+    thaw: ThawArgs,
+    #[command(flatten)]
+    aws: AwsArgs,
+}
+
+pub(super) fn run(args: &InspectArgs, settings: &Settings, console: &Console) -> Result<()> {
+    let url = ArchiveUrl::parse(&args.archive)?;
+    let plan = settings.plan(url.incoming())?;
+    console.explain_plan(&plan, settings);
     let observer = console.observer();
-    let context = super::context(&plan, observer.as_ref(), settings, console);
-    let shown = place.shown("standard input");
-    let (report, bytes_read) = match open_archive(
-        &place,
-        (args.aws.access(), &args.aws.link),
-        &args.thaw,
-        settings,
-        &observer,
-    )? {
+    let remote = Remote::new(settings, &observer);
+    let (report, bytes_read) = match remote.open(&url, args.aws.requests()?, &args.thaw)? {
         None => {
-            let report = ops::inspect_stream(PipeReader::stdin(settings.cancel.clone())?, context)?;
+            let input = PipeReader::stdin(settings.cancel.clone())?;
+            let (observer, cancel) = (observer.as_ref(), &settings.cancel);
+            let report = ops::inspect_stream(input, Context { plan: &plan, observer, cancel })?;
             let read = report.archive_len;
             (report, read)
         }
@@ -39,7 +49,9 @@ pub(in super::super) fn run(
             (report, reader.bytes_read())
         }
     };
-    drop(observer);
+    drop((remote, observer));
     console.explain(|| format!("{bytes_read} bytes of the archive read"));
-    console.result(|| inspection_text(&report, &shown), || inspection(&report, &shown, bytes_read))
+    let archive = url.source();
+    console
+        .result(|| inspection_text(&report, &archive), || inspection(&report, &archive, bytes_read))
 }

@@ -1,106 +1,111 @@
 //! `amistore retire`.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
 
-use super::super::args::{RetireArgs, ThawArgs};
+use clap::Args;
+
+use super::super::options::{ArchiveUrl, EbsArgs, Settings, SidesArgs, ThawArgs};
 use super::super::output::{Console, retired, retired_text};
-use super::super::remote::{Remote, Side, open_archive};
-use super::super::settings::{Place, Settings};
-use crate::aws::ec2::{Ec2Image, Ec2Source, RetireAction, plan_retire, retire};
-use crate::base::{Error, ErrorCode, ErrorKind, ImageId, Result, rfc3339};
-use crate::ops;
+use super::super::remote::Remote;
+use crate::aws::ec2::RetireAction;
+use crate::base::{Error, ImageId, Result};
+use crate::engine::{Context, Incoming};
+use crate::ops::PermittedRetire;
 
-/// EC2 takes no time that is past, and a comparison takes its time.
-const SOON: Duration = Duration::from_secs(300);
+/// Take an image in EC2 out of service, after its archive was compared with it
+#[derive(Debug, Args)]
+#[command(
+    before_help = "\
+Example:
+  amistore retire ami-0123456789abcdef0 --archive s3://bucket/prefix/ --disable
+  amistore retire ami-0123456789abcdef0 --archive s3://bucket/ --deregister \
+--delete-snapshots --yes",
+    group = clap::ArgGroup::new("action")
+        .required(true)
+        .args(["deprecate", "disable", "deregister"])
+)]
+pub(in super::super) struct RetireArgs {
+    /// The image
+    #[arg(value_name = "AMI")]
+    image: String,
+    /// Its archive: a file or s3://BUCKET/KEY; a directory or s3://BUCKET/PREFIX/ stands for
+    /// <ami-id>.bin in it
+    #[arg(long, value_name = "ARCHIVE")]
+    archive: PathBuf,
+    /// Hide it from other accounts from this time on (RFC 3339), or five minutes after the
+    /// comparison; it can still be launched
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "now")]
+    deprecate: Option<String>,
+    /// Forbid launches; its launch permissions are lost. It can be enabled again
+    #[arg(long)]
+    disable: bool,
+    /// Delete it
+    #[arg(long)]
+    deregister: bool,
+    /// Delete its snapshots, too, except those that other images use
+    #[arg(long, requires = "deregister")]
+    delete_snapshots: bool,
+    /// Skip the question before the change
+    #[arg(long, short)]
+    yes: bool,
+    /// Compare, print the plan, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    ebs: EbsArgs,
+    #[command(flatten)]
+    sides: SidesArgs,
+}
 
-pub(in super::super) fn run(
-    args: RetireArgs,
-    settings: &Settings,
-    console: &Console,
-) -> Result<()> {
+pub(super) fn run(args: &RetireArgs, settings: &Settings, console: &Console) -> Result<()> {
     let id = ImageId::parse(&args.image)?;
-    let action = match (&args.deprecate, args.disable) {
-        (Some(time), _) if time == "now" => RetireAction::Deprecate(String::new()),
-        (Some(time), _) => RetireAction::Deprecate(time.clone()),
-        (None, true) => RetireAction::Disable,
-        (None, false) => RetireAction::Deregister { with_snapshots: args.delete_snapshots },
-    };
-    let place = Place::parse(&args.archive)?.of_archive(&format!("{id}.bin"));
-    let shown = place.shown("standard input");
+    let url = ArchiveUrl::parse(&args.archive)?.of_archive(&format!("{id}.bin"));
     let asks = !args.yes && !args.dry_run;
     if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(Error::usage(
-            "nobody can be asked here: give --yes, or --dry-run to see what would be done",
+            "stdin is not a terminal: pass --yes, or --dry-run to see the plan",
         ));
     }
     let observer = console.observer();
-    let compute = Remote::new(settings, &observer).compute(
-        &args.sides.access(Side::Source),
-        &args.sides.link,
-        &args.ebs,
-    )?;
-    // What EC2 would refuse should not wait for hours of comparison.
-    plan_retire(&compute.ec2, &id, action.clone())?;
-    let archive = open_archive(
-        &place,
-        (args.sides.access(Side::Target), &args.sides.link),
-        &ThawArgs::default(),
-        settings,
-        &observer,
-    )?;
-    let reader = archive
+    let remote = Remote::new(settings, &observer);
+    let compute = remote.compute(&args.sides.source()?, &args.ebs)?;
+    let permitted = PermittedRetire::new(&compute, id, args.action())?;
+    let archive = remote
+        .open(&url, args.sides.target()?, &ThawArgs::default())?
         .ok_or_else(|| Error::usage("a stream can be read once only: name a file or an object"))?;
-    let image = Ec2Image::open(
-        &compute.ec2,
-        &compute.ebs,
-        &compute.quotas,
-        &Ec2Source::Image(id.clone()),
-        observer.as_ref(),
-    )?;
     // As with a store: connections hold as much as the blocks that they bring.
-    let plan = settings.comparing_plan(&place)?;
-    let context = super::context(&plan, observer.as_ref(), settings, console);
-    let verified = ops::verify_against(reader, &image, context)?;
-    if !verified.is_ok() {
-        let mut refused = Error::new(
-            ErrorKind::Corrupt,
-            "the archive is not what the image is: nothing was done to the image",
-        )
-        .code_as(ErrorCode::ArchiveDiffersFromImage)
-        .at("image_id", &id);
-        if let Some(finding) = verified.findings.into_iter().next() {
-            // Causes are shown by their messages alone, and where it is should be shown.
-            refused = finding
-                .context()
-                .iter()
-                .fold(refused, |refused, (key, value)| refused.at(key, value))
-                .because(finding);
-        }
-        return Err(refused.at("archive", shown));
-    }
-    let action = match action {
-        RetireAction::Deprecate(time) if time.is_empty() => {
-            RetireAction::Deprecate(rfc3339(SystemTime::now() + SOON))
-        }
-        action => action,
-    };
-    let planned = plan_retire(&compute.ec2, &id, action)?;
-    drop(observer);
+    let plan = settings.plan(if url.is_remote() { Incoming::Both } else { Incoming::Blocks })?;
+    console.explain_plan(&plan, settings);
+    let context = Context { plan: &plan, observer: observer.as_ref(), cancel: &settings.cancel };
+    let planned = permitted.compare(archive, context)?;
+    drop((remote, observer));
+    let archive = url.source();
+    let text = retired_text(planned.plan(), &archive, false);
     if args.dry_run {
-        return console
-            .result(|| retired_text(&planned, &shown, false), || retired(&planned, &shown, true));
+        return console.result(|| text, || retired(planned.plan(), &archive, true));
     }
     if asks {
-        ask(&retired_text(&planned, &shown, false))?;
+        ask(&text)?;
     } else {
-        console.say(&retired_text(&planned, &shown, false));
+        console.say(&text);
     }
-    let done = retire(&compute.ec2, &planned)?;
-    console.result(|| retired_text(&done, &shown, true), || retired(&done, &shown, false))
+    let done = planned.run()?;
+    console.result(|| retired_text(&done, &archive, true), || retired(&done, &archive, false))
 }
 
-/// Shows what would be done, and asks.
+impl RetireArgs {
+    fn action(&self) -> RetireAction {
+        match (&self.deprecate, self.disable) {
+            (Some(time), _) if time == "now" => RetireAction::Deprecate(String::new()),
+            (Some(time), _) => RetireAction::Deprecate(time.clone()),
+            (None, true) => RetireAction::Disable,
+            (None, false) => RetireAction::Deregister { with_snapshots: self.delete_snapshots },
+        }
+    }
+}
+
+/// Prints the plan, and asks whether it is to be carried out.
 fn ask(plan: &str) -> Result<()> {
     let failed = |cause| Error::io("cannot ask", cause);
     let mut stderr = std::io::stderr().lock();

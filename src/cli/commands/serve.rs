@@ -1,118 +1,134 @@
 //! `amistore serve`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use clap::Args;
 use serde_json::json;
 
-use super::super::args::{DoorArgs, ServeArgs};
+use super::super::options::{
+    AccessArgs, EbsArgs, ObjectArgs, Settings, SidesArgs, StateArgs, command_line,
+};
 use super::super::output::Console;
-use super::super::remote::{Remote, Side};
-use super::super::settings::{Settings, state_directory};
-use crate::aws::s3::ObjectOptions;
-use crate::base::{Error, Observer, Result};
+use super::super::remote::Remote;
+use crate::base::{Observer, Result};
 use crate::server::{
-    AccessKeys, HttpServer, HttpSettings, Limits, TaskLimits, TaskService, TaskServiceSettings,
-    TlsFiles, Upstream, check_exposure, read_private,
+    HttpServer, HttpSettings, TaskLimits, TaskService, TaskServiceSettings, Upstream,
+    check_exposure, check_upstream,
 };
 
-pub(in super::super) fn run(args: ServeArgs, settings: &Settings, console: &Console) -> Result<()> {
-    // What is wrong with the doors is said before anything is opened behind them.
-    let http = HttpSettings { listen: args.listen, ..http_settings(&args.doors)? };
+/// Answer EC2's store and restore actions, so that existing scripts work unchanged
+#[derive(Debug, Args)]
+#[command(
+    before_help = "\
+Example:
+  amistore serve --forward &
+  export AWS_ENDPOINT_URL_EC2=http://127.0.0.1:8673
+  aws ec2 create-store-image-task --image-id ami-0123456789abcdef0 --bucket my-bucket
+
+  amistore serve --listen 0.0.0.0:8673 --access-keys keys --tls-cert cert.pem --tls-key key.pem",
+    after_help = "\
+EC2 and EBS are reached with --source-*, buckets with --target-*, in both directions of a \
+transfer; options without a side are for both."
+)]
+pub(in super::super) struct ServeArgs {
+    /// The address to listen on; port 0 takes a free port. Addresses that other machines reach need
+    /// --access-keys and TLS
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8673",
+        env = "AMISTORE_LISTEN",
+        hide_env_values = true
+    )]
+    listen: SocketAddr,
+    /// Let EC2 answer all other actions, requested with the credentials of this program
+    #[arg(long)]
+    forward: bool,
+    /// Tasks in progress at one moment; others wait
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..=64)
+    )]
+    max_tasks: u32,
+    /// Tasks that wait at one moment; more are refused
+    #[arg(long, value_name = "N", default_value = "100")]
+    max_queued: u32,
+    /// The account of the credentials for EC2; tasks of another account are left alone [default:
+    /// STS is asked]
+    #[arg(long, value_name = "ID", value_parser = account_id)]
+    account_id: Option<String>,
+    #[command(flatten)]
+    state: StateArgs,
+    /// Limit of volumes of an image that are read and sent in parallel [default: as for store]
+    #[arg(long, value_name = "N")]
+    volumes_at_once: Option<usize>,
+    #[command(flatten)]
+    ebs: EbsArgs,
+    #[command(flatten)]
+    clients: AccessArgs,
+    #[command(flatten)]
+    object: ObjectArgs,
+    #[command(flatten)]
+    sides: SidesArgs,
+}
+
+fn account_id(text: &str) -> Result<String, String> {
+    let is_one = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_one { Ok(text.to_owned()) } else { Err("an account has 12 digits".to_owned()) }
+}
+
+pub(super) fn run(args: &ServeArgs, settings: &Settings, console: &Console) -> Result<()> {
+    // Keys, TLS and address are checked before a task is claimed.
+    let http = HttpSettings { listen: args.listen, ..args.clients.http_settings()? };
     check_exposure(&http)?;
     let observer = console.observer();
-    let remote = Remote::new(settings, &observer);
-    let ec2 = remote.control(&args.sides.access(Side::Source), &args.sides.source_link())?;
-    let endpoint = ec2.endpoint();
-    if endpoint.url().is_some_and(|url| leads_to(url, args.listen)) {
-        let error = Error::usage(
-            "the endpoint of EC2 is this server itself: start it without AWS_ENDPOINT_URL_EC2, which is for its clients",
-        );
-        return Err(error.at("endpoint", endpoint));
+    let ec2 = Remote::new(settings, &observer).control(&args.sides.source()?)?;
+    if let Some(url) = ec2.endpoint().url() {
+        check_upstream(url, args.listen)?;
     }
     let region = ec2.region();
     let upstream = args.forward.then(|| Arc::new(ec2) as Arc<dyn Upstream>);
-    let service = TaskService::start(task_settings(&args, settings, observer)?)?;
+    let service = TaskService::start(args.task_settings(settings, observer)?)?;
     let listened = listen(HttpSettings { region, upstream, ..http }, &service, settings, console);
-    // Also when nobody could be let in: what was begun stays in progress, and the next server goes
-    // on with it.
+    // Also after an error: tasks in progress stay recorded, and the next server continues them.
     service.stop();
     listened
 }
 
-/// Whether a URL is that of a server that listens there: a request that it forwards would come back
-/// to it for ever.
-fn leads_to(url: &str, listen: SocketAddr) -> bool {
-    let authority =
-        url.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default();
-    let Some((host, port)) = authority.rsplit_once(':') else { return false };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let is_here = host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == listen.ip());
-    is_here && port.parse() == Ok(listen.port())
-}
-
-/// Who does the work: EC2 and EBS are the side of the source, buckets that of the target, whichever
-/// way the bytes go.
-fn task_settings(
-    args: &ServeArgs,
-    settings: &Settings,
-    observer: Arc<dyn Observer>,
-) -> Result<TaskServiceSettings> {
-    if !args.object.s3_object_tag.is_empty() {
-        return Err(Error::usage(
-            "tags of objects come with each request: as S3ObjectTags, and not as --s3-object-tag",
-        ));
+impl ServeArgs {
+    /// The settings of the task service: EC2 and EBS have those of the source, buckets those of the
+    /// target.
+    fn task_settings(
+        &self,
+        settings: &Settings,
+        observer: Arc<dyn Observer>,
+    ) -> Result<TaskServiceSettings> {
+        self.object.refuse_tags()?;
+        let (compute, archive) = (self.sides.source()?, self.sides.target()?);
+        Ok(TaskServiceSettings {
+            state: self.state.directory()?,
+            resources: settings.resources,
+            compute: compute.access,
+            compute_requests: compute.settings,
+            account_id: self.account_id.clone(),
+            account_rate: self.ebs.account_rate()?,
+            archive: archive.access,
+            archive_requests: archive.settings,
+            objects: self.object.options(self.volumes_at_once)?,
+            allow_public_bucket: self.object.allow_public_bucket,
+            limits: TaskLimits {
+                max_tasks: self.max_tasks as usize,
+                max_queued: self.max_queued.into(),
+                ..TaskLimits::default()
+            },
+            command: command_line(),
+            cancel: settings.cancel.clone(),
+            observer,
+        })
     }
-    Ok(TaskServiceSettings {
-        state: state_directory(args.state.as_deref())?,
-        resources: settings.resources(),
-        compute: args.sides.access(Side::Source),
-        compute_requests: args.sides.source_link().settings()?,
-        account_id: args.account_id.clone(),
-        account_rate: args.ebs.ebs_account_rate,
-        archive: args.sides.access(Side::Target),
-        archive_requests: args.sides.link.settings()?,
-        objects: ObjectOptions {
-            parallel_segments: args.volumes_at_once,
-            ..args.object.options(0)?
-        },
-        allow_public_bucket: args.object.allow_public_bucket,
-        limits: TaskLimits {
-            max_tasks: args.max_tasks as usize,
-            max_queued: args.max_queued.into(),
-            ..TaskLimits::default()
-        },
-        command: super::super::remote::command_line(),
-        cancel: settings.cancel.clone(),
-        observer,
-    })
-}
-
-fn http_settings(args: &DoorArgs) -> Result<HttpSettings> {
-    let keys = args.access_keys.as_deref().map(AccessKeys::load).transpose()?;
-    let password = args.status_password_file.as_deref().map(|path| {
-        let text = read_private(path, "the password")?;
-        let password = text.trim_end_matches(['\r', '\n']).to_owned();
-        if password.is_empty() {
-            Err(Error::usage("the password is empty").at("path", path.display()))
-        } else {
-            Ok(password)
-        }
-    });
-    let tls = args
-        .tls_cert
-        .clone()
-        .zip(args.tls_key.clone())
-        .map(|(certificate, key)| TlsFiles { certificate, key });
-    let limits = Limits { max_connections: args.max_connections as usize, ..Limits::default() };
-    Ok(HttpSettings {
-        tls,
-        keys,
-        status_password: password.transpose()?,
-        limits,
-        ..HttpSettings::default()
-    })
 }
 
 /// Answers requests until the process is asked to stop.
@@ -123,10 +139,11 @@ fn listen(
     console: &Console,
 ) -> Result<()> {
     let server = HttpServer::start(http, service.clone())?;
-    let (url, address) = (server.url(), server.address());
+    let (url, address, pid) = (server.url(), server.address(), std::process::id());
+    let (ip, port) = (address.ip().to_string(), address.port());
     console.line(
         || format!("listening on {url}"),
-        || json!({"Url": url, "Address": address.ip().to_string(), "Port": address.port(), "Pid": std::process::id()}),
+        || json!({"Url": url, "Address": ip, "Port": port, "Pid": pid}),
     )?;
     settings.cancel.wait();
     server.stop();

@@ -2,138 +2,149 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::args::StoreArgs;
+use clap::Args;
+
+use super::super::options::{
+    ArchiveUrl, Ec2Args, ImageArgs, ObjectArgs, ResumeArgs, Settings, SidesArgs, WriteArgs,
+    refuse_same_file,
+};
 use super::super::output::{Console, store_plan, store_plan_text, stored, stored_text};
-use super::super::record::recorded;
-use super::super::remote::{Remote, Side, WriteSide};
-use super::super::settings::{Place, Settings, refuse_same_file, refuse_url};
-use super::{in_bucket, via_aws};
-use crate::aws::ec2::{Ec2Image, Ec2Source};
-use crate::base::{Error, ErrorCode, ErrorKind, Observer, Result, TaskKind};
+use super::super::record::{recorded, task_of};
+use super::super::remote::{Remote, TargetOptions};
+use super::super::source::{Source, SourceOptions};
+use super::via_aws::ViaAws;
+use crate::base::{Error, Result, TaskKind};
 use crate::engine::PackOptions;
-use crate::image::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
-use crate::ops::{EbsReads, PlannedStore, StoreOptions};
+use crate::ops::{PlannedStore, StoreOptions};
 use crate::taskdb::NewTask;
 
-pub(in super::super) fn run(args: StoreArgs, settings: &Settings, console: &Console) -> Result<()> {
+/// Pack an image into an archive
+#[derive(Debug, Args)]
+#[command(
+    before_help = "\
+Example:
+  amistore store image-dir/ archives/
+  amistore store --disk /dev/xvda=root.raw --disk /dev/sdb=data.raw --name \"web 2026-11\" archives/
+  amistore store image-dir/ s3://bucket/prefix/ --storage-class STANDARD_IA
+  amistore store ami-0123456789abcdef0 s3://bucket/ --source-profile com --target-profile archive",
+    override_usage = "\
+amistore store [OPTIONS] <SOURCE> <ARCHIVE>
+       amistore store [OPTIONS] --disk <DEVICE=FILE>... --name <NAME> <ARCHIVE>"
+)]
+pub(in super::super) struct StoreArgs {
+    /// SOURCE: an image (ami-...) or snapshots (snap-..., more with commas) in EC2, or an image
+    /// directory (image.json and <snapshot-id>.raw files); left out with --disk. ARCHIVE: a new
+    /// file or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for <ami-id>.bin in it),
+    /// or - for stdout
+    #[arg(value_name = "SOURCE ARCHIVE", required = true, num_args = 1..=2)]
+    source_and_archive: Vec<PathBuf>,
+    /// Compression level, 1 (fast) to 19 (small)
+    #[arg(
+        long,
+        short,
+        default_value_t = 1,
+        value_name = "LEVEL",
+        env = "AMISTORE_LEVEL",
+        hide_env_values = true,
+        allow_negative_numbers = true
+    )]
+    level: i32,
+    /// Take blocks that read as zeros for never written; costs a second pass over the data
+    #[arg(long)]
+    sparse: bool,
+    /// Limit of volumes that are read and sent to a bucket in parallel [default: as many as
+    /// --memory has room for; 1 for files and pipes, for directory buckets, for stores other than
+    /// S3, which may not take part numbers with gaps, and with a --checksum-algorithm other than
+    /// MD5]
+    #[arg(long, value_name = "N")]
+    volumes_at_once: Option<usize>,
+    #[command(flatten)]
+    write: WriteArgs,
+    #[command(flatten)]
+    image: ImageArgs,
+    #[command(flatten)]
+    object: ObjectArgs,
+    #[command(flatten)]
+    resume: ResumeArgs,
+    #[command(flatten)]
+    ec2: Ec2Args,
+    #[command(flatten)]
+    sides: SidesArgs,
+}
+
+pub(super) fn run(args: &StoreArgs, settings: &Settings, console: &Console) -> Result<()> {
     // An invalid level should be an error before a request is sent.
     crate::codec::zstd::Encoder::new(args.level)?;
     let observer = console.observer();
     let remote = Remote::new(settings, &observer);
-    let archive = archive(&args)?;
-    if args.ec2.via_aws {
-        return via_aws::store(&args, &archive, &remote, console, &observer);
+    let (source, archive) = args.source_and_archive()?;
+    let (ec2, sides, dry_run) = (&args.ec2, &args.sides, args.write.dry_run);
+    if ec2.via_aws {
+        let via_aws = ViaAws { ec2, sides, dry_run, remote, observer, console };
+        return via_aws.store(source, &archive, &args.object);
     }
-    let source = Source::open(&args, &remote, observer.as_ref())?;
-    let place = archive.of_archive(&source.image.document().archive_name());
-    let shown = place.shown("standard output");
-    refuse_same_file(Path::new(&shown), source.files.iter().map(PathBuf::as_path))?;
-    let side = WriteSide {
-        object: &args.object,
-        write: &args.write,
-        resume: &args.resume,
-        sides: &args.sides,
-        volumes_at_once: args.volumes_at_once,
-    };
-    let destination = remote.destination(&place, &side, source.shown.clone())?;
-    let target = destination.task_target(&shown);
-    let options = StoreOptions {
-        pack: PackOptions { sparse: args.sparse, ..PackOptions::default() },
-        level: args.level,
-        overwrite: args.write.overwrite(),
-        attributes: args.object.attributes()?,
-    };
+    let options = SourceOptions { image: &args.image, ebs: &ec2.ebs, sides };
+    let source = Source::open(source, &options, &remote, observer.as_ref())?;
+    let image = source.image();
+    let archive = archive.of_archive(&image.document().archive_name());
+    let (name, cancel) = (archive.target(), &settings.cancel);
+    refuse_same_file(Path::new(&name), source.files())?;
+    let destination = remote.destination(&archive, &args.target(), source.name().to_owned())?;
+    let target = destination.task_target(&name);
+    let (options, resources) = (args.options()?, &settings.resources);
+    let planned = PlannedStore::new(image, source.ebs(), destination, options, resources)?;
     let explain = |error| source.explain(error);
-    let (image, ebs) = (source.image.as_ref(), source.ebs.as_ref());
-    let planned = PlannedStore::new(image, ebs, destination, options, &settings.resources())?;
-    if args.write.dry_run {
-        let existing = planned.check(observer.as_ref(), &settings.cancel).map_err(explain)?;
+    if dry_run {
+        let existing = planned.check(observer.as_ref(), cancel).map_err(explain)?;
         return console.result(
-            || store_plan_text(planned.plan(), &shown, existing),
-            || store_plan(planned.plan(), &shown, existing),
+            || store_plan_text(planned.plan(), &name, existing),
+            || store_plan(planned.plan(), &name, existing),
         );
     }
-    console.explain(|| store_plan_text(planned.plan(), &shown, Default::default()));
+    console.explain(|| store_plan_text(planned.plan(), &name, Default::default()));
     let task = NewTask {
         image_id: image.document().image_id().map(ToString::to_string),
         size: image.volumes().iter().map(|volume| volume.size().bytes()).sum(),
-        ..in_bucket(&place, TaskKind::Store, source.shown.as_str(), target)
+        ..task_of(&archive, TaskKind::Store, source.name(), target)
     };
-    if place == Place::Stdio {
+    if archive == ArchiveUrl::Stdio {
         console.give_up_stdout();
     }
-    let report = recorded(console, args.resume.state.as_deref(), &task, &observer, |observer| {
-        planned.run(observer, &settings.cancel).map_err(explain)
+    let report = recorded(console, &args.resume.state, &task, &observer, |observer| {
+        planned.run(observer, cancel).map_err(explain)
     })?;
-    drop((planned, observer));
-    console.result(|| stored_text(&report, &shown), || stored(&report, &shown))
+    drop((planned, remote, observer));
+    console.result(|| stored_text(&report, &name), || stored(&report, &name))
 }
 
-/// The archive argument: the last of one or two.
-fn archive(args: &StoreArgs) -> Result<Place> {
-    match (args.image.disk.is_empty(), args.places.as_slice()) {
-        (false, [archive]) | (true, [_, archive]) => Place::parse(archive),
-        (false, _) => Err(Error::usage("with --disk there is no SOURCE: give only the ARCHIVE")),
-        (true, _) => Err(Error::usage(
-            "SOURCE and ARCHIVE are needed: amistore store ami-0123456789abcdef0 s3://bucket/, amistore store image-dir/ archives/, or --disk DEVICE=FILE for plain disks",
-        )),
-    }
-}
-
-/// The image to store.
-struct Source {
-    image: Box<dyn ImageSource>,
-    /// Its name in messages.
-    shown: String,
-    /// Local files that must not be replaced.
-    files: Vec<PathBuf>,
-    /// EBS, if it is in EC2.
-    ebs: Option<EbsReads>,
-    /// Whether the image id is derived from the attributes of plain disks.
-    has_derived_id: bool,
-}
-
-impl Source {
-    /// Opens plain disks, an image or snapshots in EC2, or an image directory. A directory whose
-    /// name has the form of an id is `./ami-...`.
-    fn open(args: &StoreArgs, remote: &Remote, observer: &dyn Observer) -> Result<Self> {
-        let has_derived_id = !args.image.disk.is_empty() && args.image.image_id.is_none();
-        if let Some((image, disks)) = args.image.plain_image()? {
-            let image = Box::new(PlainDisks::open(&image, &disks)?);
-            let files: Vec<PathBuf> = disks.into_iter().map(|(_, path)| path).collect();
-            let shown = files.first().map(|path| path.display().to_string()).unwrap_or_default();
-            return Ok(Self { image, shown, files, ebs: None, has_derived_id });
+impl StoreArgs {
+    /// The source, if it is not plain disks, and the archive: the last of one or two arguments.
+    fn source_and_archive(&self) -> Result<(Option<&Path>, ArchiveUrl)> {
+        match (self.image.disk.is_empty(), self.source_and_archive.as_slice()) {
+            (false, [archive]) => Ok((None, ArchiveUrl::parse(archive)?)),
+            (true, [source, archive]) => Ok((Some(source), ArchiveUrl::parse(archive)?)),
+            (false, _) => {
+                Err(Error::usage("with --disk there is no SOURCE: give only the ARCHIVE"))
+            }
+            (true, _) => Err(Error::usage(
+                "SOURCE and ARCHIVE are needed: amistore store ami-0123456789abcdef0 \
+                 s3://bucket/, amistore store image-dir/ archives/, or --disk DEVICE=FILE for \
+                 plain disks",
+            )),
         }
-        let path = &args.places[0];
-        let shown = path.display().to_string();
-        refuse_url(&shown)?;
-        if let Some(source) = Ec2Source::parse(&shown) {
-            let compute = remote.compute(
-                &args.sides.access(Side::Source),
-                &args.sides.link,
-                &args.ec2.ebs,
-            )?;
-            let image =
-                Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source?, observer)?;
-            let account_rate = args.ec2.ebs.ebs_account_rate;
-            let ebs = Some(EbsReads { region: compute.ebs.region(), account_rate });
-            let (image, files) = (Box::new(image), Vec::new());
-            return Ok(Self { image, shown, files, ebs, has_derived_id });
-        }
-        let image = Box::new(ImageDirectory::open(path)?);
-        let snapshots = image.document().snapshots().iter();
-        let raws = snapshots.map(|snapshot| path.join(snapshot.id.file_name()));
-        let files = raws.chain([path.join(IMAGE_JSON)]).collect();
-        Ok(Self { image, shown, files, ebs: None, has_derived_id })
     }
 
-    /// Two images with the same attributes have one derived id, and so one file name.
-    fn explain(&self, error: Error) -> Error {
-        if error.kind() != ErrorKind::Exists || !self.has_derived_id {
-            return error;
-        }
-        error
-            .or_code(ErrorCode::DerivedImageIdTaken)
-            .at("image_id", "derived from name, attributes and sizes, not from the disks' content")
+    fn target(&self) -> TargetOptions<'_> {
+        let Self { object, write, resume, sides, volumes_at_once, .. } = self;
+        TargetOptions { object, write, resume, sides, volumes_at_once: *volumes_at_once }
+    }
+
+    fn options(&self) -> Result<StoreOptions> {
+        Ok(StoreOptions {
+            pack: PackOptions { sparse: self.sparse, ..PackOptions::default() },
+            level: self.level,
+            overwrite: self.write.overwrite(),
+            attributes: self.object.attributes()?,
+        })
     }
 }

@@ -1,38 +1,55 @@
 //! `amistore verify`.
 
-use super::super::args::VerifyArgs;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::super::options::{ArchiveUrl, AwsArgs, Settings, ThawArgs, parse_percent};
 use super::super::output::{Console, verified, verified_text};
-use super::super::remote::open_archive;
-use super::super::settings::{Place, Settings, parse_percent};
-use crate::base::{Error, ErrorCode, Result};
-use crate::engine::Selection;
+use super::super::remote::Remote;
+use crate::base::{Error, Result};
+use crate::engine::{Context, Selection};
 use crate::image::ImageDirectory;
 use crate::object::PipeReader;
 use crate::ops;
 
-pub(in super::super) fn run(
-    args: VerifyArgs,
-    settings: &Settings,
-    console: &Console,
-) -> Result<()> {
-    let place = Place::parse(&args.archive)?;
-    let plan = settings.reading_plan(&place)?;
+/// Check an archive without writing anything
+#[derive(Debug, Args)]
+#[command(before_help = "\
+Example:
+  amistore verify ami-0123456789abcdef0.bin
+  amistore verify --sample 5% ami-0123456789abcdef0.bin
+  amistore verify --against image-dir/ ami-0123456789abcdef0.bin")]
+pub(in super::super) struct VerifyArgs {
+    /// A file, s3://BUCKET/KEY, or - for stdin
+    #[arg(value_name = "ARCHIVE")]
+    archive: PathBuf,
+    /// Check a random part of the data (index and metadata always whole)
+    #[arg(long, value_name = "N%")]
+    sample: Option<String>,
+    /// Compare with this image directory, too
+    #[arg(long, value_name = "DIR", conflicts_with = "sample")]
+    against: Option<PathBuf>,
+    #[command(flatten)]
+    thaw: ThawArgs,
+    #[command(flatten)]
+    aws: AwsArgs,
+}
+
+pub(super) fn run(args: &VerifyArgs, settings: &Settings, console: &Console) -> Result<()> {
+    let url = ArchiveUrl::parse(&args.archive)?;
+    let plan = settings.plan(url.incoming())?;
+    console.explain_plan(&plan, settings);
     let observer = console.observer();
-    let context = super::context(&plan, observer.as_ref(), settings, console);
+    let context = Context { plan: &plan, observer: observer.as_ref(), cancel: &settings.cancel };
     let selection = match &args.sample {
         Some(share) => {
             Selection::Sample { fraction: parse_percent(share)?, seed: fastrand::u64(..) }
         }
         None => Selection::All,
     };
-    let shown = place.shown("standard input");
-    let outcome = match open_archive(
-        &place,
-        (args.aws.access(), &args.aws.link),
-        &args.thaw,
-        settings,
-        &observer,
-    )? {
+    let remote = Remote::new(settings, &observer);
+    let outcome = match remote.open(&url, args.aws.requests()?, &args.thaw)? {
         None if args.sample.is_some() || args.against.is_some() => {
             return Err(Error::usage(
                 "--sample and --against need random access: name a file or an object",
@@ -46,19 +63,8 @@ pub(in super::super) fn run(
             None => ops::verify(reader, selection, context)?,
         },
     };
-    drop(observer);
-    console.result(|| verified_text(&outcome, &shown), || verified(&outcome, &shown))?;
-    if outcome.is_ok() {
-        return Ok(());
-    }
-    let findings = outcome.findings.len() as u64 + outcome.more_findings;
-    let (code, message) = match (&outcome.footer, args.archive.as_os_str() == "-") {
-        _ if outcome.differs => (ErrorCode::SourceDiffers, "archive and source differ"),
-        (None, false) => (
-            ErrorCode::IndexUnreadable,
-            "the archive failed verification: its index cannot be read",
-        ),
-        _ => (ErrorCode::VolumeDamaged, "the archive failed verification"),
-    };
-    Err(Error::corrupt(message).code_as(code).at("archive", shown).at("findings", findings))
+    drop((remote, observer));
+    let archive = url.source();
+    console.result(|| verified_text(&outcome, &archive), || verified(&outcome, &archive))?;
+    outcome.error(&archive, url == ArchiveUrl::Stdio).map_or(Ok(()), Err)
 }

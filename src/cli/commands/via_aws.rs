@@ -1,100 +1,79 @@
 //! `--via-aws`: AWS stores or restores an image by itself, in a format of its own.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use serde_json::json;
-
-use super::super::args::{RestoreArgs, StoreArgs};
-use super::super::output::{Console, aws_restored, aws_restored_text, aws_stored, aws_stored_text};
-use super::super::remote::{Remote, Side};
-use super::super::settings::Place;
-use crate::aws::ec2::{Ec2Source, RestoreTask, StoreTask, restore_by_aws, store_by_aws};
+use super::super::options::{ArchiveUrl, Ec2Args, EditArgs, ObjectArgs, SidesArgs};
+use super::super::output::{
+    Console, aws_restore_plan, aws_restore_plan_text, aws_restored, aws_restored_text, aws_stored,
+    aws_stored_text,
+};
+use super::super::remote::Remote;
+use crate::aws::ec2::Ec2Source;
 use crate::base::{Error, Observer, Result};
+use crate::ops::{RestoreByAws, StoreByAws};
 
-/// Has AWS store an image of EC2 in a bucket.
-pub(super) fn store(
-    args: &StoreArgs,
-    archive: &Place,
-    remote: &Remote,
-    console: &Console,
-    observer: &Arc<dyn Observer>,
-) -> Result<()> {
-    let source = args.places.first().map(|path| path.display().to_string()).unwrap_or_default();
-    let (Some(Ok(Ec2Source::Image(image_id))), Place::S3(place)) =
-        (Ec2Source::parse(&source), archive)
-    else {
-        return Err(Error::usage(
-            "AWS stores images of EC2 in buckets: amistore store --via-aws ami-0123456789abcdef0 s3://bucket/prefix/",
-        ));
-    };
-    let (directory, name) = place
-        .key
-        .rsplit_once('/')
-        .map_or(("", place.key.as_str()), |(directory, name)| (directory, name));
-    if !name.is_empty() && name != format!("{image_id}.bin") {
-        return Err(Error::usage(
-            "AWS names the object itself: give a bucket, or a prefix with / at its end",
-        )
-        .at("key", &place.key));
-    }
-    let compute =
-        remote.compute(&args.sides.access(Side::Source), &args.sides.link, &args.ec2.ebs)?;
-    let task = StoreTask {
-        image_id,
-        bucket: place.bucket.clone(),
-        prefix: if directory.is_empty() { String::new() } else { format!("{directory}/") },
-        tags: args.object.attributes()?.tags.into_iter().collect(),
-        poll: args.ec2.poll(),
-    };
-    let dry_run = args.write.dry_run;
-    let key = if dry_run {
-        task.check(&compute.ec2)?;
-        format!("{}{}.bin", task.prefix, task.image_id)
-    } else {
-        store_by_aws(&compute.ec2, &task, observer.as_ref())?
-    };
-    let shown = format!("s3://{}/{key}", task.bucket);
-    console.result(
-        || aws_stored_text(&task.image_id, &shown, dry_run),
-        || aws_stored(&task.image_id, &shown, dry_run),
-    )
+/// Options of both directions.
+pub(super) struct ViaAws<'a> {
+    pub(super) ec2: &'a Ec2Args,
+    pub(super) sides: &'a SidesArgs,
+    pub(super) dry_run: bool,
+    pub(super) remote: Remote,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) console: &'a Console,
 }
 
-/// Has AWS restore an object that it stored.
-pub(super) fn restore(
-    args: &RestoreArgs,
-    archive: &Place,
-    remote: &Remote,
-    console: &Console,
-    observer: &Arc<dyn Observer>,
-) -> Result<()> {
-    let Place::S3(object) = archive else {
-        return Err(Error::usage(
-            "AWS restores objects in buckets: amistore restore --via-aws s3://bucket/ami-0123456789abcdef0.bin ec2",
-        ));
-    };
-    args.edits.refuse_for_aws()?;
-    let compute =
-        remote.compute(&args.sides.access(Side::Target), &args.sides.link, &args.ec2.ebs)?;
-    let edits = args.edits.edits()?;
-    let task = RestoreTask {
-        bucket: object.bucket.clone(),
-        key: object.key.clone(),
-        name: edits.name,
-        tags: edits.tags,
-        poll: args.ec2.poll(),
-    };
-    let shown = object.to_string();
-    if args.write.dry_run {
-        task.check(&compute.ec2)?;
-        return console.result(
-            || format!("AWS would restore {shown}\n"),
-            || json!({"DryRun": true, "Archive": shown, "Target": "ec2", "By": "AWS"}),
-        );
+impl ViaAws<'_> {
+    /// Has AWS store an image of EC2 in a bucket.
+    pub(super) fn store(
+        self,
+        source: Option<&Path>,
+        archive: &ArchiveUrl,
+        object: &ObjectArgs,
+    ) -> Result<()> {
+        let source = source.and_then(|path| Ec2Source::parse(&path.to_string_lossy()));
+        let (Some(Ok(Ec2Source::Image(id))), Some(target)) = (source, archive.s3()) else {
+            return Err(Error::usage(
+                "AWS stores images of EC2 in buckets: amistore store --via-aws \
+                 ami-0123456789abcdef0 s3://bucket/prefix/",
+            ));
+        };
+        let tags = object.attributes()?.tags.into_iter().collect();
+        let store = StoreByAws::new(id, target, tags, self.ec2.poll_interval())?;
+        let ec2 = self.remote.control(&self.sides.source()?)?;
+        let target = if self.dry_run {
+            store.check(&ec2)?;
+            store.target()
+        } else {
+            store.run(&ec2, self.observer.as_ref())?
+        };
+        self.console.result(
+            || aws_stored_text(store.image_id(), &target, self.dry_run),
+            || aws_stored(store.image_id(), &target, self.dry_run),
+        )
     }
-    let (id, snapshots) = restore_by_aws(&compute.ec2, &task, observer.as_ref())?;
-    console.result(
-        || aws_restored_text(&id, &snapshots, &shown),
-        || aws_restored(&id, &snapshots, &shown),
-    )
+
+    /// Has AWS restore an object that it stored.
+    pub(super) fn restore(self, archive: &ArchiveUrl, edits: &EditArgs) -> Result<()> {
+        let object = archive.s3().ok_or_else(|| {
+            Error::usage(
+                "AWS restores objects in buckets: amistore restore --via-aws \
+                 s3://bucket/ami-0123456789abcdef0.bin ec2",
+            )
+        })?;
+        edits.refuse_for_aws()?;
+        let edits = edits.edits()?;
+        let restore = RestoreByAws::new(object, edits.name, edits.tags, self.ec2.poll_interval());
+        let ec2 = self.remote.control(&self.sides.target()?)?;
+        let shown = object.to_string();
+        if self.dry_run {
+            restore.check(&ec2)?;
+            return self
+                .console
+                .result(|| aws_restore_plan_text(&shown), || aws_restore_plan(&shown));
+        }
+        let restored = restore.run(&ec2, self.observer.as_ref())?;
+        self.console
+            .result(|| aws_restored_text(&restored, &shown), || aws_restored(&restored, &shown))
+    }
 }

@@ -2,36 +2,56 @@
 
 use serde_json::{Value, json};
 
+use super::json::restored;
+use super::text::restored_text;
 use crate::aws::ec2::{Ec2Restored, Fidelity, FidelityItem, RetirePlan};
-use crate::base::{ImageId, SnapshotId};
+use crate::aws::s3::S3Location;
+use crate::base::{Error, ImageId, Result, SnapshotId};
+use crate::ops::{RestoreDestination, Restored, RestoredByAws};
 
-pub(in super::super) fn aws_stored(id: &ImageId, archive: &str, dry_run: bool) -> Value {
-    let key =
-        archive.strip_prefix("s3://").and_then(|rest| rest.split_once('/')).map(|(_, key)| key);
-    json!({"DryRun": dry_run, "Outcome": "stored", "ImageId": id.as_str(), "Archive": archive, "S3objectKey": key, "By": "AWS"})
+pub(in super::super) fn aws_stored(id: &ImageId, archive: &S3Location, dry_run: bool) -> Value {
+    json!({
+        "DryRun": dry_run,
+        "Outcome": "stored",
+        "ImageId": id.as_str(),
+        "Archive": archive.to_string(),
+        "S3objectKey": archive.key,
+        "By": "AWS",
+    })
 }
 
-pub(in super::super) fn aws_stored_text(id: &ImageId, archive: &str, dry_run: bool) -> String {
+pub(in super::super) fn aws_stored_text(
+    id: &ImageId,
+    archive: &S3Location,
+    dry_run: bool,
+) -> String {
     let verb = if dry_run { "AWS would store" } else { "AWS stored" };
     format!("{verb} {id} as {archive}\n  in a format of its own: only AWS can restore it\n")
 }
 
-pub(in super::super) fn aws_restored(
-    id: &ImageId,
-    snapshots: &[SnapshotId],
-    archive: &str,
-) -> Value {
-    let ids: Vec<&str> = snapshots.iter().map(SnapshotId::as_str).collect();
-    json!({"Outcome": "restored", "Archive": archive, "Target": "ec2", "By": "AWS", "ImageId": id.as_str(), "SnapshotIds": ids})
+pub(in super::super) fn aws_restore_plan(archive: &str) -> Value {
+    json!({"DryRun": true, "Archive": archive, "Target": "ec2", "By": "AWS"})
 }
 
-pub(in super::super) fn aws_restored_text(
-    id: &ImageId,
-    snapshots: &[SnapshotId],
-    archive: &str,
-) -> String {
-    let ids: String = snapshots.iter().map(|id| format!("  {id}\n")).collect();
-    format!("AWS restored {archive} as {id}\n{ids}")
+pub(in super::super) fn aws_restore_plan_text(archive: &str) -> String {
+    format!("AWS would restore {archive}\n")
+}
+
+pub(in super::super) fn aws_restored(restored: &RestoredByAws, archive: &str) -> Value {
+    let snapshots: Vec<&str> = restored.snapshots.iter().map(SnapshotId::as_str).collect();
+    json!({
+        "Outcome": "restored",
+        "Archive": archive,
+        "Target": "ec2",
+        "By": "AWS",
+        "ImageId": restored.image_id.as_str(),
+        "SnapshotIds": snapshots,
+    })
+}
+
+pub(in super::super) fn aws_restored_text(restored: &RestoredByAws, archive: &str) -> String {
+    let ids: String = restored.snapshots.iter().map(|id| format!("  {id}\n")).collect();
+    format!("AWS restored {archive} as {}\n{ids}", restored.image_id)
 }
 
 pub(super) fn item(item: &FidelityItem) -> Value {
@@ -49,14 +69,39 @@ fn count(items: &[FidelityItem], fidelity: Fidelity) -> usize {
     items.iter().filter(|item| item.fidelity == fidelity).count()
 }
 
-/// Adds what a restore made in EC2 to what it says of the archive.
-pub(in super::super) fn restored_to_ec2(
-    archive: Value,
-    restored: &Ec2Restored,
-    region: &str,
-) -> Value {
-    let mut all = archive;
-    let snapshots: Vec<Value> = restored
+/// A restore that has ended, as it is printed.
+pub(in super::super) struct Restoration {
+    report: Restored,
+    archive: String,
+    target: String,
+    /// The image in EC2, and its Region.
+    ec2: Option<(Ec2Restored, String)>,
+}
+
+impl Restoration {
+    pub(in super::super) fn new(
+        report: Restored,
+        destination: RestoreDestination,
+        archive: String,
+        target: String,
+    ) -> Result<Self> {
+        let ec2 = match destination {
+            RestoreDestination::Directory(_) => None,
+            RestoreDestination::Ec2 { ec2, .. } => {
+                let restored = ec2.restored();
+                let restored = restored
+                    .ok_or_else(|| Error::internal("a restore ended without an image in EC2"))?;
+                Some((restored, ec2.options().ec2.region()))
+            }
+        };
+        Ok(Self { report, archive, target, ec2 })
+    }
+}
+
+pub(in super::super) fn restoration(restoration: &Restoration) -> Value {
+    let mut all = restored(&restoration.report, &restoration.target, false);
+    let Some((made, region)) = &restoration.ec2 else { return all };
+    let snapshots: Vec<Value> = made
         .snapshots
         .iter()
         .map(|snapshot| {
@@ -70,36 +115,34 @@ pub(in super::super) fn restored_to_ec2(
         .collect();
     if let Some(members) = all.as_object_mut() {
         let source = members
-            .insert("ImageId".to_owned(), json!(restored.image_id.as_ref().map(ImageId::as_str)));
+            .insert("ImageId".to_owned(), json!(made.image_id.as_ref().map(ImageId::as_str)));
         members.insert("ArchivedImageId".to_owned(), source.unwrap_or_default());
-        members.insert("Name".to_owned(), json!(restored.name));
+        members.insert("Name".to_owned(), json!(made.name));
         members.insert("Region".to_owned(), json!(region));
         members.insert("Snapshots".to_owned(), json!(snapshots));
-        members.insert("Fidelity".to_owned(), restored.items.iter().map(item).collect());
+        members.insert("Fidelity".to_owned(), made.items.iter().map(item).collect());
     }
     all
 }
 
-pub(in super::super) fn restored_to_ec2_text(
-    restored: &Ec2Restored,
-    archive: &str,
-    region: &str,
-) -> String {
-    let mut text = match &restored.image_id {
+pub(in super::super) fn restoration_text(restoration: &Restoration) -> String {
+    let Restoration { report, archive, target, ec2 } = restoration;
+    let Some((made, region)) = ec2 else { return restored_text(report, target, false) };
+    let mut text = match &made.image_id {
         Some(id) => format!("restored {archive} as {id} in {region}\n"),
         None => format!("restored the snapshots of {archive} in {region}\n"),
     };
-    for snapshot in &restored.snapshots {
+    for snapshot in &made.snapshots {
         let encrypted = if snapshot.encrypted { ", encrypted" } else { "" };
         text.push_str(&format!(
             "  {}  {} GiB, from {}{encrypted}\n",
             snapshot.snapshot_id, snapshot.volume_gib, snapshot.archived
         ));
     }
-    text + &fidelity_text(&restored.items)
+    text + &fidelity_text(&made.items)
 }
 
-/// Every attribute that is not as it was, and how many are.
+/// Each attribute that differs from the recorded one, and the number of each result.
 pub(super) fn fidelity_text(items: &[FidelityItem]) -> String {
     if items.is_empty() {
         return String::new();
@@ -139,7 +182,13 @@ pub(in super::super) fn retired(plan: &RetirePlan, archive: &str, dry_run: bool)
     let snapshots: Vec<Value> = plan
         .snapshots
         .iter()
-        .map(|snapshot| json!({"SnapshotId": snapshot.snapshot_id, "Deleted": snapshot.deleted, "UsedBy": snapshot.used_by}))
+        .map(|snapshot| {
+            json!({
+                "SnapshotId": snapshot.snapshot_id,
+                "Deleted": snapshot.deleted,
+                "UsedBy": snapshot.used_by,
+            })
+        })
         .collect();
     json!({
         "DryRun": dry_run,

@@ -104,9 +104,9 @@ pub(in super::super) fn stored(stored: &Stored, archive: &str) -> Value {
     )
 }
 
-/// The key in an S3 URL, as AWS's own store answers it; null for a file.
-fn key_of(place: &str) -> Option<String> {
-    S3Location::parse(place).and_then(Result::ok).map(|place| place.key)
+/// The key of an S3 URL, under the name that AWS's own store gives it; null for a file.
+pub(super) fn key_of(archive: &str) -> Option<String> {
+    S3Location::parse(archive).and_then(Result::ok).map(|location| location.key)
 }
 
 pub(in super::super) fn copied(copied: &Copied, from: &str, to: &str, dry_run: bool) -> Value {
@@ -141,7 +141,7 @@ pub(in super::super) fn listed(found: &Listed) -> Value {
     })
 }
 
-/// Shaped like the answer of DescribeStoreImageTasks; what is not a store stands beside it.
+/// Shaped like the answer of DescribeStoreImageTasks; restores and copies stand beside the stores.
 pub(in super::super) fn tasks(found: &[ListedTask]) -> Value {
     let one = |entry: &ListedTask| {
         let mut members = match entry {
@@ -175,27 +175,31 @@ pub(in super::super) fn tasks(found: &[ListedTask]) -> Value {
 
 fn unfinished(task: &TaskProgress) -> Value {
     let header = &task.entry.header;
-    let place = S3Location::parse(header.target.split(" at ").next().unwrap_or_default())
+    let object = S3Location::parse(header.target.split(" at ").next().unwrap_or_default())
         .and_then(Result::ok);
+    let reason = task.reason.as_deref().unwrap_or("the process ended without a word");
+    let snapshots: Vec<&String> =
+        task.snapshots.iter().map(|snapshot| &snapshot.snapshot_id).collect();
+    let uploads: Vec<&String> = task.uploads.iter().map(|upload| &upload.upload_id).collect();
     json!({
         "AmiId": header.image_id,
         "TaskStartTime": header.started,
-        "Bucket": place.as_ref().map(|place| &place.bucket),
-        "S3objectKey": place.as_ref().map(|place| &place.key),
+        "Bucket": object.as_ref().map(|object| &object.bucket),
+        "S3objectKey": object.as_ref().map(|object| &object.key),
         "ProgressPercentage": task.percent,
-        "StoreTaskFailureReason": task.reason.as_deref().unwrap_or("the process ended without a word"),
+        "StoreTaskFailureReason": reason,
         "Kind": header.kind.name(),
         "Source": header.source,
         "Target": header.target,
-        "SnapshotIds": task.snapshots.iter().map(|snapshot| &snapshot.snapshot_id).collect::<Vec<_>>(),
-        "UploadIds": task.uploads.iter().map(|upload| &upload.upload_id).collect::<Vec<_>>(),
+        "SnapshotIds": snapshots,
+        "UploadIds": uploads,
         "ResumeCommand": shell_line(&header.command),
         "ResumeDirectory": header.directory,
         "StateFile": task.entry.path.display().to_string(),
     })
 }
 
-/// A task that leaves nothing to continue.
+/// A task without a task file: there is nothing to continue.
 fn recorded(row: &TaskRow) -> Value {
     json!({
         "AmiId": row.task.image_id,
@@ -229,7 +233,7 @@ pub(in super::super) fn cleaned(found: &[Leftover]) -> Value {
     json!({"Leftovers": found.iter().map(one).collect::<Vec<_>>()})
 }
 
-pub(in super::super) fn restored(restored: &Restored, target: &str, dry_run: bool) -> Value {
+pub(super) fn restored(restored: &Restored, target: &str, dry_run: bool) -> Value {
     let volumes: Vec<Value> = restored
         .volumes
         .iter()
@@ -263,7 +267,13 @@ pub(in super::super) fn verified(verified: &Verified, archive: &str) -> Value {
     let findings: Vec<Value> = verified
         .findings
         .iter()
-        .map(|finding| json!({"message": finding.message(), "context": context(finding), "causes": finding.causes()}))
+        .map(|finding| {
+            json!({
+                "message": finding.message(),
+                "context": context(finding),
+                "causes": finding.causes(),
+            })
+        })
         .collect();
     object(
         verified.footer.iter().flat_map(digests),
@@ -336,6 +346,8 @@ pub(in super::super) fn inspection(
             Value::Object(members)
         })
         .collect();
+    let codec = &inspection.codec;
+    let codec = json!({"Name": codec.name, "Level": codec.level, "Library": codec.lib});
     object(
         digests(&inspection.footer),
         [
@@ -345,10 +357,7 @@ pub(in super::super) fn inspection(
             ("Format", json!(crate::format::layout::FORMAT_NAME)),
             ("FormatVersion", json!(crate::format::layout::FORMAT_VERSION)),
             ("Writer", json!(inspection.writer)),
-            (
-                "Codec",
-                json!({"Name": inspection.codec.name, "Level": inspection.codec.level, "Library": inspection.codec.lib}),
-            ),
+            ("Codec", codec),
             ("Image", document.value().get("Image").cloned().unwrap_or(Value::Null)),
             ("Snapshots", document.value().get("Snapshots").cloned().unwrap_or(Value::Null)),
             ("Volumes", json!(volumes)),

@@ -1,4 +1,4 @@
-//! What people and programs get to see. Results go to stdout, everything else to stderr.
+//! Output for people and programs. Results go to stdout, everything else to stderr.
 
 mod ec2;
 mod json;
@@ -10,29 +10,31 @@ use std::io::{IsTerminal, Write};
 
 use serde_json::Value;
 
-use super::args::{GlobalArgs, OutputForm};
 use super::hints::hint;
+use super::options::{GlobalArgs, OutputForm, ProgressForm, Settings};
 use crate::base::{Error, ErrorCode, Observer, Result};
+use crate::engine::Plan;
 
 pub(super) use ec2::{
-    aws_restored, aws_restored_text, aws_stored, aws_stored_text, restored_to_ec2,
-    restored_to_ec2_text, retired, retired_text,
+    Restoration, aws_restore_plan, aws_restore_plan_text, aws_restored, aws_restored_text,
+    aws_stored, aws_stored_text, restoration, restoration_text, retired, retired_text,
 };
 pub(super) use json::{
-    cleaned, copied, extracted, inspection, listed, metadata, restored, stored, tasks, verified,
+    cleaned, copied, extracted, inspection, listed, metadata, stored, tasks, verified,
 };
 pub(super) use plan::{
     copy_plan, copy_plan_text, restore_plan, restore_plan_text, store_plan, store_plan_text,
+    stream_copy_plan, stream_copy_plan_text, stream_restore_plan, stream_restore_plan_text,
 };
 pub(super) use text::{
     cleaned_text, copied_text, extracted_text, inspection_text, listed_text, metadata_text,
-    restored_text, stored_text, tasks_text, verified_text,
+    stored_text, tasks_text, verified_text,
 };
 
-/// Where output goes, and in which form.
+/// Prints results, decisions and errors in the selected form.
 pub(super) struct Console {
     form: OutputForm,
-    progress: super::args::ProgressForm,
+    progress: ProgressForm,
     quiet: bool,
     verbose: bool,
     color: bool,
@@ -60,19 +62,19 @@ impl Console {
         self.stdout_is_taken.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Who hears what the library says.
+    /// The observer that prints progress and warnings.
     pub(super) fn observer(&self) -> std::sync::Arc<dyn Observer> {
         progress::observer(self.progress, self.quiet, self.verbose, self.form)
     }
 
-    /// Shows people something that comes before the result.
+    /// Prints text before the result, for people only.
     pub(super) fn say(&self, text: &str) {
         if !self.quiet && self.form == OutputForm::Text {
             eprint!("{text}");
         }
     }
 
-    /// Prints a result, in the form that was asked for.
+    /// Prints a result in the selected form.
     pub(super) fn result(
         &self,
         text: impl FnOnce() -> String,
@@ -84,8 +86,7 @@ impl Console {
         }
     }
 
-    /// What is printed in the middle of the work, for programs that read line by line: one line in
-    /// either form.
+    /// Prints one line, in either form, while work goes on: for programs that read line by line.
     pub(super) fn line(
         &self,
         text: impl FnOnce() -> String,
@@ -117,14 +118,24 @@ impl Console {
         })
     }
 
-    /// Says what was decided, if somebody wants to know.
+    /// Prints a decision, if `--verbose` is given.
     pub(super) fn explain(&self, text: impl FnOnce() -> String) {
         if self.verbose {
             note(&text());
         }
     }
 
-    /// Prints an error, whatever was asked to be quiet.
+    /// Prints the division of the memory of an operation, if `--verbose` is given.
+    pub(super) fn explain_plan(&self, plan: &Plan, settings: &Settings) {
+        self.explain(|| {
+            format!(
+                "{} threads, {} of {} bytes for data in flight",
+                plan.threads, plan.in_flight, settings.resources.memory
+            )
+        });
+    }
+
+    /// Prints an error, with `--quiet` as well.
     pub(super) fn error(&self, error: &Error) {
         match self.form {
             OutputForm::Json => print_json_error(error),
@@ -186,7 +197,7 @@ impl Lines<'_> {
     }
 }
 
-/// One line on stderr. A closed stderr cannot be told to anybody.
+/// Prints one line to stderr. An error is ignored: it could only be printed to stderr.
 fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -3,11 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use super::ec2::{fidelity_text, item};
-use super::json::{copied, restored};
+use super::json::{copied, key_of, restored};
 use super::text::{copied_text, name_of, restored_text};
 use crate::base::{BLOCK_BYTES, human_bytes};
 use crate::engine::MemorySplit;
-use crate::ops::{AwsUse, CopyPlan, Existing, RestorePlan, Service, StorePlan, UploadPlan};
+use crate::ops::{
+    AwsUse, CopyPlan, Existing, PlannedVolume, RestorePlan, S3Use, Service, StorePlan, StreamPlan,
+    UploadPlan,
+};
 
 pub(in super::super) fn store_plan_text(
     plan: &StorePlan,
@@ -32,7 +35,7 @@ pub(in super::super) fn store_plan_text(
 }
 
 pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, existing: Existing) -> Value {
-    let volume = |volume: &crate::ops::PlannedVolume| {
+    let volume = |volume: &PlannedVolume| {
         json!({
             "SnapshotId": volume.id.as_str(),
             "VolumeBytes": volume.size.bytes(),
@@ -60,7 +63,7 @@ pub(in super::super) fn restore_plan_text(plan: &RestorePlan, target: &str) -> S
 pub(in super::super) fn restore_plan(plan: &RestorePlan, target: &str) -> Value {
     let report = restored(&plan.archive, target, true);
     let mut report = with_plan(report, &plan.memory, None, &plan.aws, Existing::None);
-    if let (Some(members), false) = (report.as_object_mut(), plan.aws.is_empty()) {
+    if let (Some(members), true) = (report.as_object_mut(), plan.aws.ebs.is_some()) {
         members.insert("Fidelity".to_owned(), plan.items.iter().map(item).collect());
     }
     report
@@ -91,6 +94,69 @@ pub(in super::super) fn copy_plan(
     archive.present = existing == Existing::Same;
     let report = copied(&archive, from, to, true);
     with_plan(report, &plan.memory, plan.upload.as_ref(), &plan.aws, existing)
+}
+
+pub(in super::super) fn stream_copy_plan_text(
+    plan: &StreamPlan,
+    source: &str,
+    target: &str,
+) -> String {
+    format!("would copy {source} to {target} ({UNKNOWN})\n") + &stream_text(plan)
+}
+
+pub(in super::super) fn stream_copy_plan(plan: &StreamPlan, source: &str, target: &str) -> Value {
+    let report = json!({
+        "DryRun": true,
+        "Source": source,
+        "Archive": target,
+        "S3objectKey": key_of(target),
+        "ArchiveBytes": null,
+    });
+    stream(report, plan)
+}
+
+pub(in super::super) fn stream_restore_plan_text(
+    plan: &StreamPlan,
+    source: &str,
+    target: &str,
+) -> String {
+    format!("would restore {source} to {target} ({UNKNOWN})\n") + &stream_text(plan)
+}
+
+pub(in super::super) fn stream_restore_plan(
+    plan: &StreamPlan,
+    source: &str,
+    target: &str,
+) -> Value {
+    let report = json!({
+        "DryRun": true,
+        "Source": source,
+        "Target": target,
+        "ArchiveBytes": null,
+        "Volumes": null,
+    });
+    stream(report, plan)
+}
+
+/// The size of a stream in a plan.
+const UNKNOWN: &str = "size and content are known when it is read";
+
+fn stream_text(plan: &StreamPlan) -> String {
+    let upload = plan.upload.map(|upload| {
+        let (part, longest) = (human_bytes(upload.part_size), human_bytes(upload.longest));
+        format!("  upload: parts of {part}, at most {longest}\n")
+    });
+    memory_text(&plan.memory) + &upload.unwrap_or_default()
+}
+
+fn stream(report: Value, plan: &StreamPlan) -> Value {
+    let aws = AwsUse::default();
+    let mut report = with_plan(report, &plan.memory, None, &aws, Existing::None);
+    if let (Some(upload), Some(members)) = (plan.upload, report.as_object_mut()) {
+        let upload = json!({"PartBytes": upload.part_size, "ArchiveBytesAtMost": upload.longest});
+        members.insert("Upload".to_owned(), upload);
+    }
+    report
 }
 
 fn existing_text(existing: Existing) -> String {
@@ -125,10 +191,33 @@ fn upload_text(upload: &UploadPlan) -> String {
     format!("  upload: at most {} parts of {part}{parallel}\n", upload.parts)
 }
 
-fn dollars(price: Option<f64>, what: &str) -> String {
+/// The price lists of AWS: amistore knows the prices of one Region.
+fn price_list(service: Service) -> &'static str {
+    match service {
+        Service::Ebs => "https://aws.amazon.com/ebs/pricing/",
+        Service::Ec2 => "https://aws.amazon.com/ec2/pricing/",
+        Service::S3 => "https://aws.amazon.com/s3/pricing/",
+    }
+}
+
+fn dollars(price: Option<f64>, service: Service) -> String {
     match price {
-        Some(price) => format!("about ${price:.4}{what}"),
-        None => format!("price{what} not known for this Region"),
+        Some(price) => format!("about ${price:.4}"),
+        None => format!("price not known here; see {}", price_list(service)),
+    }
+}
+
+/// The prices of requests and of a month of storage.
+fn s3_dollars(s3: &S3Use) -> String {
+    match (s3.dollars, s3.dollars_a_month) {
+        (None, None) => dollars(None, Service::S3),
+        (requests, Some(month)) => {
+            format!("{}, about ${month:.4} a month", dollars(requests, Service::S3))
+        }
+        (Some(requests), None) => {
+            let list = price_list(Service::S3);
+            format!("about ${requests:.4}, a month of storage not known here; see {list}")
+        }
     }
 }
 
@@ -147,14 +236,13 @@ fn aws_text(aws: &AwsUse) -> String {
                 human_bytes(ebs.bytes),
                 ebs.region,
                 ebs.at_least.as_secs_f64().ceil(),
-                dollars(ebs.dollars, ""),
+                dollars(ebs.dollars, Service::Ebs),
             )),
             (Service::S3, _, Some(s3)) => text.push_str(&format!(
-                "  at most {} in {}, {}, {}\n",
+                "  at most {} in {}, {}\n",
                 human_bytes(s3.bytes),
                 s3.region,
-                dollars(s3.dollars, ""),
-                dollars(s3.dollars_a_month, " a month"),
+                s3_dollars(s3),
             )),
             _ => {}
         }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::super::args::{OutputForm, ProgressForm};
+use super::super::options::{OutputForm, ProgressForm};
 use super::note;
 use crate::base::{Event, Observer, Stage, human_bytes};
 
-/// How often plain lines come. A log of hours should stay readable.
+/// Interval of plain lines. A log of hours should stay readable.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
-/// How often JSON lines come.
+/// Interval of JSON lines.
 const JSON_EVERY: Duration = Duration::from_secs(1);
 
 /// The observer for a form.
@@ -26,7 +26,7 @@ pub(super) fn observer(
 ) -> Arc<dyn Observer> {
     let terminal = std::io::stderr().is_terminal();
     match form {
-        // Whoever reads errors as JSON should not meet text between them.
+        // A program that reads errors as JSON gets no text between them.
         ProgressForm::None | ProgressForm::Auto if output == OutputForm::Json && !quiet => {
             Arc::new(Lines::new(Form::JsonWarnings, JSON_EVERY, verbose))
         }
@@ -41,7 +41,7 @@ pub(super) fn observer(
     }
 }
 
-/// What has been counted since a stage began.
+/// Counters since a stage began.
 struct Counters {
     stage: Stage,
     started: Instant,
@@ -50,7 +50,7 @@ struct Counters {
     stored: u64,
     total: u64,
     /// Volume bytes of `bytes` that an earlier run had done.
-    kept: u64,
+    reused: u64,
     sent: u64,
     received: u64,
     retries: u64,
@@ -66,19 +66,19 @@ impl Counters {
             bytes: 0,
             stored: 0,
             total,
-            kept: 0,
+            reused: 0,
             sent: 0,
             received: 0,
             retries: 0,
         }
     }
 
-    /// Bytes a second since the stage began. What was done before is no work of now.
+    /// Bytes a second since the stage began, without those of an earlier run.
     fn rate(&self) -> u64 {
-        ((self.bytes - self.kept) as f64 / self.started.elapsed().as_secs_f64().max(1e-3)) as u64
+        ((self.bytes - self.reused) as f64 / self.started.elapsed().as_secs_f64().max(1e-3)) as u64
     }
 
-    /// What went over the network, for people.
+    /// Bytes sent and received, and retries, for people.
     fn network(&self) -> String {
         let part = |bytes: u64, what: &str| {
             if bytes > 0 { format!(", {} {what}", human_bytes(bytes)) } else { String::new() }
@@ -88,7 +88,20 @@ impl Counters {
         part(self.sent, "sent") + &part(self.received, "received") + &retries
     }
 
-    /// Seconds to go, if a rate and an end are known.
+    /// The counters in a line for people.
+    fn line(&self) -> String {
+        let eta = self.eta().map(|seconds| format!(", {} to go", human_seconds(seconds)));
+        format!(
+            "{} of {}, {}/s{}{}",
+            human_bytes(self.bytes),
+            human_bytes(self.total),
+            human_bytes(self.rate()),
+            eta.unwrap_or_default(),
+            self.network()
+        )
+    }
+
+    /// Remaining seconds, if rate and total are known.
     fn eta(&self) -> Option<u64> {
         let left = self.total.saturating_sub(self.bytes);
         (self.rate() > 0 && self.total > 0).then(|| left.div_ceil(self.rate()))
@@ -103,7 +116,7 @@ enum Form {
     JsonWarnings,
 }
 
-/// A line now and then.
+/// Prints a line at fixed intervals.
 struct Lines {
     form: Form,
     every: Duration,
@@ -116,7 +129,7 @@ impl Lines {
         Self { form, every, verbose, counters: Mutex::new(None) }
     }
 
-    /// Counts, and shows what was counted if it is time to.
+    /// Counts, and prints the counters if the interval has passed.
     fn count(&self, guard: &mut Option<Counters>, count: impl FnOnce(&mut Counters)) {
         let Some(counters) = guard.as_mut() else { return };
         count(counters);
@@ -135,25 +148,20 @@ impl Lines {
                     "bytes": counters.bytes,
                     "total_bytes": (counters.total > 0).then_some(counters.total),
                     "archive_bytes": counters.stored,
-                    "kept_bytes": counters.kept,
+                    "kept_bytes": counters.reused,
                     "sent_bytes": counters.sent,
                     "received_bytes": counters.received,
                     "retries": counters.retries,
                     "bytes_per_second": counters.rate(),
                     "eta_seconds": counters.eta(),
-                    "elapsed_seconds": (counters.started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+                    "elapsed_seconds": milliseconds(counters.started.elapsed()),
                 })
                 .to_string(),
             ),
-            Form::Plain if event == "progress" => {
-                let eta = counters.eta().map_or_else(String::new, |seconds| format!(", {} to go", human_seconds(seconds)));
-                let (bytes, total, rate) = (human_bytes(counters.bytes), human_bytes(counters.total), human_bytes(counters.rate()));
-                let network = counters.network();
-                match counters.stage {
-                    Stage::Thaw => note("thaw: waiting until the object can be read"),
-                    stage => note(&format!("{}: {bytes} of {total}, {rate}/s{eta}{network}", stage.name())),
-                }
-            }
+            Form::Plain if event == "progress" => match counters.stage {
+                Stage::Thaw => note("thaw: waiting until the object can be read"),
+                stage => note(&format!("{}: {}", stage.name(), counters.line())),
+            },
             Form::Plain | Form::WarningsOnly | Form::JsonWarnings => {}
         }
     }
@@ -179,7 +187,7 @@ impl Observer for Lines {
             }),
             Event::Reused { bytes, stored } => self.count(&mut guard, |counters| {
                 counters.bytes += bytes;
-                counters.kept += bytes;
+                counters.reused += bytes;
                 counters.stored += stored;
             }),
             Event::Sent { bytes } => self.count(&mut guard, |counters| counters.sent += bytes),
@@ -196,7 +204,7 @@ impl Observer for Lines {
                             "context": facts(error),
                             "causes": error.causes(),
                             "attempt": attempt,
-                            "delay_seconds": (delay.as_secs_f64() * 1000.0).round() / 1000.0,
+                            "delay_seconds": milliseconds(*delay),
                         })
                         .to_string(),
                     ),
@@ -217,7 +225,9 @@ impl Observer for Lines {
             }
             Event::Damage { error } => {
                 if self.form == Form::Json {
-                    note(&json!({"event": "damage", "message": error.message(), "context": facts(error)}).to_string());
+                    let (message, context) = (error.message(), facts(error));
+                    let line = json!({"event": "damage", "message": message, "context": context});
+                    note(&line.to_string());
                 }
             }
             Event::Warning { message } => match self.form {
@@ -236,7 +246,7 @@ fn facts(error: &crate::base::Error) -> serde_json::Value {
     )
 }
 
-/// Why a request is made again.
+/// The reason of a retry, in a line.
 fn retry_text(error: &crate::base::Error, attempt: u32, delay: Duration) -> String {
     let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
     let code = error
@@ -263,7 +273,8 @@ impl Bar {
     fn new(verbose: bool) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(5));
         let style = ProgressStyle::with_template(
-            "{prefix:<8} [{bar:30}] {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} to go{msg}",
+            "{prefix:<8} [{bar:30}] {binary_bytes} of {binary_total_bytes}, \
+             {binary_bytes_per_sec}, {eta} to go{msg}",
         );
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("=> "));
@@ -271,7 +282,7 @@ impl Bar {
         Self { bar, verbose, sent: AtomicU64::new(0), retries: AtomicU64::new(0) }
     }
 
-    /// What went up, and how often something had to be repeated, behind the bar.
+    /// Shows bytes sent and retries behind the bar.
     fn show_network(&self) {
         let (sent, retries) =
             (self.sent.load(Ordering::Relaxed), self.retries.load(Ordering::Relaxed));
@@ -305,7 +316,7 @@ impl Observer for Bar {
             Event::Advanced { bytes, .. } => bar.inc(*bytes),
             Event::Reused { bytes, .. } => {
                 bar.inc(*bytes);
-                // What was done before is no work of now.
+                // Bytes of an earlier run say nothing about the rate of this one.
                 bar.reset_eta();
             }
             Event::Sent { bytes } => {
@@ -327,6 +338,11 @@ impl Observer for Bar {
             Event::Warning { message } => bar.suspend(|| note(&format!("warning: {message}"))),
         }
     }
+}
+
+/// Seconds, rounded to milliseconds.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 fn human_seconds(seconds: u64) -> String {

@@ -116,7 +116,7 @@ fn unfinished_text(task: &TaskProgress, row: Option<&TaskRow>) -> String {
         }
     };
     let name = name_of(header.image_id.as_deref());
-    // As whoever asks the server is told.
+    // The server reports the percentage of the row.
     let percent = row.map_or(task.percent, |row| row.percent);
     let mut text = format!(
         "{} {name} to {}, begun {}, {percent} %, {state}\n",
@@ -189,7 +189,7 @@ pub(super) fn name_of(image_id: Option<&str>) -> &str {
     image_id.unwrap_or("bare snapshots")
 }
 
-pub(in super::super) fn restored_text(restored: &Restored, target: &str, dry_run: bool) -> String {
+pub(super) fn restored_text(restored: &Restored, target: &str, dry_run: bool) -> String {
     let verb = if dry_run { "would restore" } else { "restored" };
     let mut text = format!("{verb} {} to {target}\n", name_of(restored.image_id.as_deref()));
     for volume in &restored.volumes {

@@ -1,5 +1,8 @@
 //! The plan of a copy, and a copy that is planned.
 
+use std::collections::BTreeMap;
+
+use super::calls::Service;
 use super::cost::AwsUse;
 use super::destination::{Destination, Existing};
 use super::upload::UploadPlan;
@@ -8,8 +11,21 @@ use crate::aws::s3::S3Store;
 use crate::base::{Cancel, Error, Observer, Result};
 use crate::engine::{Archive, Context, Incoming, MemorySplit, MemoryUses, Resources};
 use crate::localfs::Overwrite;
-use crate::object::{Attributes, Creation};
-use crate::ops::copy::{Copied, copy, copy_stream, plan_copy, same_archive};
+use crate::object::Attributes;
+use crate::ops::copy::{Copied, copy, plan_copy, same_archive};
+#[cfg(feature = "aws")]
+use crate::ops::server_copy::tags_to_copy;
+
+/// Options of a copy.
+#[derive(Clone, Debug, Default)]
+pub struct CopyOptions {
+    /// Whether an existing archive is replaced.
+    pub overwrite: Overwrite,
+    /// Tags of the copy, beside those of the source.
+    pub tags: BTreeMap<String, String>,
+    /// Whether the service copies within itself: no byte passes through this process.
+    pub by_service: bool,
+}
 
 /// The plan of a copy.
 #[derive(Clone, Debug)]
@@ -22,7 +38,7 @@ pub struct CopyPlan {
     pub upload: Option<UploadPlan>,
     /// Whether the service copies the object by itself.
     pub by_service: bool,
-    /// Requests to AWS, without those that read the archive.
+    /// Requests to AWS. Those that read the archive are an upper bound, and have no price.
     pub aws: AwsUse,
 }
 
@@ -43,10 +59,13 @@ impl<'a> PlannedCopy<'a> {
     pub fn new(
         archive: &'a Archive,
         destination: Destination,
-        (overwrite, attributes): (Overwrite, Attributes),
+        options: CopyOptions,
         resources: &Resources,
         is_remote: bool,
     ) -> Result<Self> {
+        let CopyOptions { overwrite, tags, .. } = options;
+        let mut attributes = attributes_to_copy(archive);
+        attributes.tags.extend(tags);
         let uses = MemoryUses {
             level: 1,
             incoming: if is_remote { Incoming::Archive } else { Incoming::Local },
@@ -65,6 +84,11 @@ impl<'a> PlannedCopy<'a> {
             }
             _ => (None::<UploadPlan>, resources.split(&uses)?, AwsUse::default()),
         };
+        let mut aws = aws;
+        if is_remote {
+            let reads = archive.reads_to_open() + archive.reads_to_copy();
+            aws.calls.add(Service::S3, "GetObject", reads);
+        }
         let plan = CopyPlan { archive: plan_copy(archive), memory, upload, by_service: false, aws };
         let destination = destination.with_part_memory(memory.parts);
         Ok(Self {
@@ -115,10 +139,30 @@ impl<'a> PlannedCopy<'a> {
 }
 
 #[cfg(feature = "aws")]
-impl PlannedCopy<'_> {
-    /// Names the object that is copied. With `by_service` the service copies it by itself, if it is
-    /// the one of the destination: no byte comes here. Copying an object to itself is an error.
-    pub fn with_source(mut self, store: &S3Store, key: &str, by_service: bool) -> Result<Self> {
+impl<'a> PlannedCopy<'a> {
+    /// Plans the copy of `archive`, the object `key` of the bucket `store`. To another bucket its
+    /// tags are copied, too; within one service the service copies by itself if `options` permit.
+    /// Copying an object to itself is an error.
+    pub fn of_object(
+        archive: &'a Archive,
+        (store, key): (&S3Store, &str),
+        destination: Destination,
+        options: CopyOptions,
+        resources: &Resources,
+        observer: &dyn Observer,
+    ) -> Result<Self> {
+        if !matches!(destination, Destination::Bucket(_)) {
+            return Self::new(archive, destination, options, resources, true);
+        }
+        let mut tags = tags_to_copy(store, key, observer)?;
+        tags.extend(options.tags);
+        let by_service = options.by_service;
+        let options = CopyOptions { tags, ..options };
+        Self::new(archive, destination, options, resources, true)?
+            .with_source(store, key, by_service)
+    }
+
+    fn with_source(mut self, store: &S3Store, key: &str, by_service: bool) -> Result<Self> {
         let Destination::Bucket(bucket) = &self.destination else { return Ok(self) };
         if !store.connection().is_same_side(bucket.store.connection()) {
             return Ok(self);
@@ -132,6 +176,9 @@ impl PlannedCopy<'_> {
             let (len, mut aws) = (self.archive.reader().len(), AwsUse::default());
             facts.add_copy_calls(len, &mut aws.calls);
             aws.add_s3(&facts, len);
+            // The object, and its copy.
+            let reads = 2 * self.archive.reads_to_open();
+            aws.calls.add(Service::S3, "GetObject", reads);
             self.plan.aws = aws;
             self.source = Some((store.clone(), key.to_owned()));
             (self.plan.by_service, self.plan.upload) = (true, None);
@@ -140,49 +187,12 @@ impl PlannedCopy<'_> {
     }
 }
 
-/// The attributes of a copy: metadata and tags of the object, which are made of the image's
-/// metadata if it has none. `tags` replace those of the object.
-pub fn attributes_to_copy(
-    archive: &Archive,
-    tags: Option<std::collections::BTreeMap<String, String>>,
-) -> Attributes {
+/// The attributes of a copy: metadata and tags of the object, as far as its store returned them;
+/// the metadata of the image if it has none.
+fn attributes_to_copy(archive: &Archive) -> Attributes {
     let mut attributes = archive.reader().attributes();
     if attributes.metadata.is_empty() {
         attributes.metadata = crate::ops::image_metadata(archive.document());
     }
-    if let Some(tags) = tags {
-        attributes.tags = tags;
-    }
     attributes
-}
-
-/// Copies a stream, whose length is not known: parts are as large as memory allows. The copy is
-/// visible when this returns.
-pub fn copy_from_stream(
-    input: impl std::io::Read + Send,
-    destination: Destination,
-    (overwrite, attributes): (Overwrite, Attributes),
-    resources: &Resources,
-    observer: &dyn Observer,
-    cancel: &Cancel,
-) -> Result<Copied> {
-    let facts = destination.upload_facts(overwrite)?;
-    let (memory, at_most) = match &facts {
-        #[cfg(feature = "aws")]
-        Some(facts) => {
-            use crate::aws::s3::{MAX_PARTS, PartPlan};
-            let least = facts.part_size.unwrap_or_else(|| PartPlan::size_for(0));
-            let uses = MemoryUses { level: 1, parts: Some(2 * least), ..MemoryUses::default() };
-            let memory = resources.split(&uses)?;
-            let part = facts.part_size.unwrap_or((memory.parts / 3).max(least));
-            (memory, part.saturating_mul(MAX_PARTS))
-        }
-        _ => (resources.split(&MemoryUses { level: 1, ..MemoryUses::default() })?, 0),
-    };
-    let destination = destination.with_part_memory(memory.parts);
-    destination.check_writable(observer)?;
-    let context = Context { plan: &memory.plan, observer, cancel };
-    let attributes = if facts.is_some() { attributes } else { Attributes::default() };
-    let creation = Creation { overwrite, at_most, attributes, ..Creation::default() };
-    destination.create(creation, cancel, |writer| copy_stream(input, writer, context))
 }

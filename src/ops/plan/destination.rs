@@ -1,20 +1,20 @@
 //! Destinations of archives: standard output, a file, an object in a bucket.
 
-use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::io::{ErrorKind as IoKind, IsTerminal};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::upload::UploadFacts;
 #[cfg(feature = "aws")]
 use crate::aws::s3::S3Store;
-use crate::base::{Cancel, Error, ErrorKind, Observer, Result};
+use crate::base::{Cancel, Error, ErrorCode, ErrorKind, Observer, Result};
 use crate::localfs::{Durability, Overwrite};
 use crate::object::{Attributes, Creation, DirectoryStore, ObjectStore, ObjectWriter, PipeWriter};
 #[cfg(feature = "aws")]
 use crate::ops::Resumption;
 use crate::ops::target::{ArchiveTarget, ObjectTarget};
 
-/// Where an archive goes.
+/// The destination of an archive.
 pub enum Destination {
     /// Standard output.
     Stdout,
@@ -69,8 +69,8 @@ pub enum Existing {
 pub(super) type Compare<'a> = dyn Fn(&dyn ObjectStore, &str, Error) -> Result<()> + 'a;
 
 impl Destination {
-    /// Checks what every write checks first: no terminal, and of a bucket, that it may be written
-    /// to and is not public.
+    /// Checks that precede every write: standard output is no terminal, the directory of a file
+    /// exists, a bucket may be written to and is not public.
     pub(super) fn check_writable(&self, observer: &dyn Observer) -> Result<()> {
         #[cfg(not(feature = "aws"))]
         let _ = observer;
@@ -78,7 +78,8 @@ impl Destination {
             Self::Stdout if std::io::stdout().is_terminal() => Err(Error::usage(
                 "an archive is not written to a terminal: redirect stdout, or name a file",
             )),
-            Self::Stdout | Self::File { .. } | Self::Object { .. } => Ok(()),
+            Self::Stdout | Self::Object { .. } => Ok(()),
+            Self::File { directory, .. } => check_directory(directory),
             #[cfg(feature = "aws")]
             Self::Bucket(bucket) if bucket.is_checked => Ok(()),
             #[cfg(feature = "aws")]
@@ -104,13 +105,7 @@ impl Destination {
         match self {
             Self::Stdout => Ok(Existing::None),
             Self::File { directory, name, .. } => {
-                let path = directory.join(name);
-                if path.exists() {
-                    return Err(
-                        Error::new(ErrorKind::Exists, "the file exists").at("path", path.display())
-                    );
-                }
-                Ok(Existing::None)
+                refuse_existing(&directory.join(name)).map(|()| Existing::None)
             }
             Self::Object { store, key } => match store.open(key) {
                 Ok(_) => Err(Error::new(ErrorKind::Exists, "the object exists").at("object", key)),
@@ -231,5 +226,28 @@ impl Destination {
             return bucket.store.task_target(shown);
         }
         shown.to_owned()
+    }
+}
+
+/// Checks that the directory of a new file exists.
+pub(in crate::ops) fn check_directory(directory: &Path) -> Result<()> {
+    let error = match std::fs::metadata(directory) {
+        Ok(found) if found.is_dir() => return Ok(()),
+        Ok(_) => Error::usage("the directory of the target is not a directory"),
+        Err(cause) if cause.kind() == IoKind::NotFound => {
+            Error::io("the directory of the target does not exist", cause)
+                .code_as(ErrorCode::NoParentDirectory)
+        }
+        Err(cause) => Error::io("cannot look up the directory of the target", cause),
+    };
+    Err(error.at("directory", directory.display()))
+}
+
+/// Refuses to replace an existing file.
+pub(in crate::ops) fn refuse_existing(path: &Path) -> Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Err(Error::new(ErrorKind::Exists, "the file exists").at("path", path.display())),
+        Err(cause) if cause.kind() == IoKind::NotFound => Ok(()),
+        Err(cause) => Err(Error::io("cannot look up the target", cause).at("path", path.display())),
     }
 }

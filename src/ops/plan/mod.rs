@@ -10,20 +10,23 @@ mod cost;
 mod destination;
 mod restore;
 mod store;
+mod stream;
 mod upload;
 
 pub use calls::{Calls, Service};
-pub use copy::{CopyPlan, PlannedCopy, attributes_to_copy, copy_from_stream};
+pub use copy::{CopyOptions, CopyPlan, PlannedCopy};
 pub use cost::{AwsUse, EbsUse, S3Use};
 #[cfg(feature = "aws")]
 pub use destination::BucketDestination;
 pub use destination::{Destination, Existing};
+pub(super) use destination::{check_directory, refuse_existing};
 #[cfg(feature = "aws")]
 pub use restore::ec2_task_target;
-pub use restore::{PlannedRestore, RestorePlan};
+pub use restore::{PlannedRestore, RestoreDestination, RestorePlan};
 #[cfg(feature = "aws")]
 pub use store::smallest_store;
 pub use store::{
     EbsReads, PlannedStore, PlannedVolume, PlannedVolumes, StoreOptions, StorePlan, plan_volumes,
 };
+pub use stream::{PlannedStreamCopy, PlannedStreamRestore, StreamPlan, StreamUpload};
 pub use upload::{UploadFacts, UploadPlan};

@@ -1,16 +1,16 @@
 //! The plan of a restore, and a restore that is planned.
 
+use std::path::Path;
+
+use super::calls::Service;
 use super::cost::AwsUse;
 #[cfg(feature = "aws")]
 use crate::aws::ec2::{Ec2Destination, FidelityItem};
-use crate::base::{Cancel, Error, ErrorKind, Observer, Result};
+use crate::base::{Cancel, Observer, Result};
 use crate::engine::{Archive, Context, Incoming, MemorySplit, MemoryUses, Resources};
 use crate::format::BlockMap;
-use crate::image::{DirectoryDestination, IMAGE_JSON, ImageDestination};
-use crate::localfs::Overwrite;
+use crate::image::{DirectoryDestination, ImageDestination};
 use crate::ops::Resumption;
-#[cfg(feature = "aws")]
-use crate::ops::plan::calls::Service;
 use crate::ops::restore::{Restored, plan_restore, restore, restore_resumable};
 
 /// The plan of a restore.
@@ -24,7 +24,7 @@ pub struct RestorePlan {
     /// is.
     #[cfg(feature = "aws")]
     pub items: Vec<FidelityItem>,
-    /// Requests to AWS, without those that read the archive.
+    /// Requests to AWS. Those that read the archive are an upper bound.
     pub aws: AwsUse,
 }
 
@@ -36,13 +36,104 @@ pub struct PlannedRestore<'a> {
     plan: RestorePlan,
 }
 
-enum RestoreDestination {
+/// The destination of a restore.
+#[derive(Clone)]
+pub enum RestoreDestination {
+    /// An image directory.
     Directory(DirectoryDestination),
+    /// EC2.
     #[cfg(feature = "aws")]
-    Ec2(Box<Ec2Destination>),
+    Ec2 {
+        /// The Region and the changes to the image.
+        ec2: Box<Ec2Destination>,
+        /// The account's quota of blocks a second, if it is not that of the Region.
+        account_rate: Option<u32>,
+    },
+}
+
+impl RestoreDestination {
+    /// The target that the task is known by.
+    pub fn task_target(&self, archive: &Archive) -> String {
+        match self {
+            Self::Directory(directory) => absolute(&directory.path),
+            #[cfg(feature = "aws")]
+            Self::Ec2 { ec2, .. } => ec2_task_target(ec2.options(), archive),
+        }
+    }
+
+    /// The target that the task of a stream is known by: its archive is not known yet.
+    pub fn stream_task_target(&self) -> String {
+        match self {
+            Self::Directory(directory) => absolute(&directory.path),
+            #[cfg(feature = "aws")]
+            Self::Ec2 { ec2, .. } => format!("ec2 {}", ec2.options().ec2.region()),
+        }
+    }
+
+    /// Whether an interrupted restore is continued: to EC2, and to a directory if the archive would
+    /// otherwise be read over a network twice.
+    pub fn is_continued(&self, is_remote: bool) -> bool {
+        match self {
+            Self::Directory(_) => is_remote,
+            #[cfg(feature = "aws")]
+            Self::Ec2 { .. } => true,
+        }
+    }
+
+    /// Whether the volumes are sent to EBS.
+    pub(super) fn is_ebs(&self) -> bool {
+        !matches!(self, Self::Directory(_))
+    }
+
+    /// Checks what can be checked without the archive.
+    pub(super) fn check(&self) -> Result<()> {
+        match self {
+            Self::Directory(directory) => directory.check(),
+            #[cfg(feature = "aws")]
+            Self::Ec2 { ec2, .. } => ec2.check_access(),
+        }
+    }
+
+    /// Calls `run` with the destination, whose blocks on their way have `memory` bytes.
+    pub(super) fn with_memory<T>(
+        &self,
+        memory: u64,
+        run: impl FnOnce(&dyn ImageDestination) -> Result<T>,
+    ) -> Result<T> {
+        #[cfg(not(feature = "aws"))]
+        let _ = memory;
+        match self {
+            Self::Directory(directory) => run(directory),
+            #[cfg(feature = "aws")]
+            Self::Ec2 { ec2, .. } => run(&ec2.with_memory(memory)),
+        }
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 impl<'a> PlannedRestore<'a> {
+    /// Plans a restore. `is_remote`: the archive is read over a network.
+    pub fn new(
+        archive: &'a Archive,
+        destination: &RestoreDestination,
+        resumption: Option<Resumption>,
+        resources: &Resources,
+        is_remote: bool,
+    ) -> Result<Self> {
+        match destination {
+            RestoreDestination::Directory(directory) => {
+                Self::to_directory(archive, directory.clone(), resumption, resources, is_remote)
+            }
+            #[cfg(feature = "aws")]
+            RestoreDestination::Ec2 { ec2, account_rate } => {
+                Self::to_ec2(archive, ec2, resumption, (resources, is_remote), *account_rate)
+            }
+        }
+    }
+
     /// Plans a restore to an image directory. `is_remote`: the archive is read over a network.
     pub fn to_directory(
         archive: &'a Archive,
@@ -56,7 +147,7 @@ impl<'a> PlannedRestore<'a> {
             memory: resources.split(&memory_uses(archive, is_remote, false))?,
             #[cfg(feature = "aws")]
             items: Vec::new(),
-            aws: AwsUse::default(),
+            aws: archive_reads(archive, is_remote),
         };
         let destination = RestoreDestination::Directory(destination);
         Ok(Self { archive, destination, resumption, plan })
@@ -69,22 +160,11 @@ impl<'a> PlannedRestore<'a> {
 
     /// Checks what can be checked without writing. Fails as [`run`](Self::run) would.
     pub fn check(&self) -> Result<()> {
-        match &self.destination {
-            RestoreDestination::Directory(directory) => {
-                let path = directory.path.join(IMAGE_JSON);
-                if directory.overwrite == Overwrite::No && path.exists() {
-                    return Err(
-                        Error::new(ErrorKind::Exists, "the file exists").at("path", path.display())
-                    );
-                }
-                Ok(())
-            }
-            #[cfg(feature = "aws")]
-            RestoreDestination::Ec2(ec2) => {
-                ec2.check(self.archive.document())?;
-                ec2.check_access()
-            }
+        #[cfg(feature = "aws")]
+        if let RestoreDestination::Ec2 { ec2, .. } = &self.destination {
+            ec2.check(self.archive.document())?;
         }
+        self.destination.check()
     }
 
     /// Carries the plan out. The image is visible when this returns, and not before.
@@ -94,7 +174,7 @@ impl<'a> PlannedRestore<'a> {
         {
             RestoreDestination::Directory(directory) => (directory, Vec::new()),
             #[cfg(feature = "aws")]
-            RestoreDestination::Ec2(ec2) => {
+            RestoreDestination::Ec2 { ec2, .. } => {
                 (ec2.as_ref(), vec![ec2.options().edits.about_snapshots()])
             }
         };
@@ -108,6 +188,16 @@ impl<'a> PlannedRestore<'a> {
             }
         }
     }
+}
+
+/// The requests that open and read the archive, at most, if it is read from S3.
+fn archive_reads(archive: &Archive, is_remote: bool) -> AwsUse {
+    let mut aws = AwsUse::default();
+    if is_remote {
+        let reads = archive.reads_to_open() + archive.reads_to_restore();
+        aws.calls.add(Service::S3, "GetObject", reads);
+    }
+    aws
 }
 
 /// The uses of memory when an archive is restored.
@@ -139,7 +229,7 @@ impl<'a> PlannedRestore<'a> {
         let memory = resources.split(&memory_uses(archive, is_remote, true))?;
         let ec2 = destination.with_memory(memory.blocks);
         let items = ec2.planned_items(archive.document())?;
-        let mut aws = AwsUse::default();
+        let mut aws = archive_reads(archive, is_remote);
         let volumes = &archive.root().manifest.volumes;
         let mut add = |action, count| aws.calls.add(Service::Ebs, action, count);
         let written = || volumes.iter().map(|volume| volume.blocks - volume.fill);
@@ -153,7 +243,7 @@ impl<'a> PlannedRestore<'a> {
             aws.calls.add(Service::Ec2, action, count);
         });
         let plan = RestorePlan { archive: plan_restore(archive), memory, items, aws };
-        let destination = RestoreDestination::Ec2(Box::new(ec2));
+        let destination = RestoreDestination::Ec2 { ec2: Box::new(ec2), account_rate };
         Ok(Self { archive, destination, resumption, plan })
     }
 }

@@ -1,0 +1,51 @@
+//! `amistore copy -`: a copy from standard input.
+
+use std::sync::Arc;
+
+use super::super::options::{ArchiveUrl, Settings};
+use super::super::output::{Console, copied, copied_text, stream_copy_plan, stream_copy_plan_text};
+use super::super::record::{recorded, task_of};
+use super::super::remote::Remote;
+use super::copy::CopyArgs;
+use crate::base::{Error, Observer, Result, TaskKind};
+use crate::object::PipeReader;
+use crate::ops::PlannedStreamCopy;
+
+pub(super) fn run(
+    args: &CopyArgs,
+    remote: &Remote,
+    observer: &Arc<dyn Observer>,
+    settings: &Settings,
+    console: &Console,
+) -> Result<()> {
+    let to = ArchiveUrl::parse(&args.to)?;
+    let (source, target) = (ArchiveUrl::Stdio.source(), to.target());
+    if !to.names_archive() {
+        return Err(
+            Error::usage("a stream has no name: name the file or object").at("target", &target)
+        );
+    }
+    let destination = remote.destination_of_stream(&to, &args.target())?;
+    let options = (args.write.overwrite(), args.object.attributes()?);
+    let planned = PlannedStreamCopy::new(destination, options, &settings.resources)?;
+    if args.write.dry_run {
+        planned.check(observer.as_ref())?;
+        return console.result(
+            || stream_copy_plan_text(planned.plan(), &source, &target),
+            || stream_copy_plan(planned.plan(), &source, &target),
+        );
+    }
+    console.explain(|| stream_copy_plan_text(planned.plan(), &source, &target));
+    let task = task_of(&to, TaskKind::Copy, source.as_str(), target.as_str());
+    if to == ArchiveUrl::Stdio {
+        console.give_up_stdout();
+    }
+    let report = recorded(console, &args.resume.state, &task, observer, |observer| {
+        let input = PipeReader::stdin(settings.cancel.clone())?;
+        planned.run(input, observer, &settings.cancel)
+    })?;
+    console.result(
+        || copied_text(&report, &source, &target, false),
+        || copied(&report, &source, &target, false),
+    )
+}

@@ -1,0 +1,220 @@
+//! Archive URLs: `s3://bucket/key`, the URL of another store, a file, or `-`.
+
+use std::path::{Path, PathBuf};
+
+use crate::aws::s3::S3Location;
+use crate::base::{Error, ErrorKind, Result};
+use crate::engine::Incoming;
+use crate::object::{Located, open_url};
+
+/// The name of standard input in messages and tasks.
+pub(in super::super) const STDIN: &str = "standard input";
+/// The name of standard output in messages and tasks.
+pub(in super::super) const STDOUT: &str = "standard output";
+
+/// An archive, or a directory, bucket or prefix of archives.
+#[derive(Debug, PartialEq, Eq)]
+pub(in super::super) enum ArchiveUrl {
+    /// Standard input or output.
+    Stdio,
+    /// A file or directory.
+    Path(PathBuf),
+    /// An object or a prefix in S3.
+    S3(S3Location),
+    /// A URL with a scheme of [`open_url`].
+    Store(String),
+}
+
+impl ArchiveUrl {
+    /// Parses an argument.
+    pub(in super::super) fn parse(path: &Path) -> Result<Self> {
+        let text = path.to_string_lossy();
+        if text == "-" {
+            return Ok(Self::Stdio);
+        }
+        if let Some(location) = S3Location::parse(&text) {
+            return location.map(Self::S3);
+        }
+        if let Some(located) = open_url(&text) {
+            return located.map(|_| Self::Store(text.into_owned()));
+        }
+        refuse_url(&text)?;
+        Ok(Self::Path(path.to_owned()))
+    }
+
+    /// The object in S3, if it is one.
+    pub(in super::super) fn s3(&self) -> Option<&S3Location> {
+        match self {
+            Self::S3(location) => Some(location),
+            Self::Path(_) | Self::Stdio | Self::Store(_) => None,
+        }
+    }
+
+    /// Whether a network is between the archive and this machine.
+    pub(in super::super) fn is_remote(&self) -> bool {
+        self.s3().is_some()
+    }
+
+    /// The memory that reading the archive takes.
+    pub(in super::super) fn incoming(&self) -> Incoming {
+        if self.is_remote() { Incoming::Archive } else { Incoming::Local }
+    }
+
+    /// The URL of one archive: a directory, bucket or prefix stands for `name` in it.
+    pub(in super::super) fn of_archive(self, name: &str) -> Self {
+        match self {
+            Self::Stdio => Self::Stdio,
+            Self::Path(path) => {
+                let (directory, key) = archive_target(&path, name);
+                Self::Path(directory.join(key))
+            }
+            Self::S3(location) => Self::S3(location.object(name)),
+            Self::Store(url) if url.ends_with('/') => Self::Store(format!("{url}{name}")),
+            Self::Store(url) => Self::Store(url),
+        }
+    }
+
+    /// True for the URL of one archive, false for that of a directory, bucket or prefix.
+    pub(in super::super) fn names_archive(&self) -> bool {
+        match self {
+            Self::Stdio => true,
+            Self::Path(path) => !path.is_dir() && !path.to_string_lossy().ends_with('/'),
+            Self::S3(location) => !location.is_prefix(),
+            Self::Store(url) => !url.ends_with('/'),
+        }
+    }
+
+    /// The file name in it.
+    pub(in super::super) fn file_name(&self) -> Option<String> {
+        let path = match self {
+            Self::Stdio => return None,
+            Self::Path(path) => path,
+            Self::S3(location) => Path::new(&location.key),
+            Self::Store(url) => Path::new(url),
+        };
+        path.file_name().map(|name| name.to_string_lossy().into_owned())
+    }
+
+    /// Its text in messages and tasks, as the source of bytes.
+    pub(in super::super) fn source(&self) -> String {
+        self.text(STDIN)
+    }
+
+    /// Its text in messages and tasks, as the target of bytes.
+    pub(in super::super) fn target(&self) -> String {
+        self.text(STDOUT)
+    }
+
+    fn text(&self, stdio: &str) -> String {
+        match self {
+            Self::Stdio => stdio.to_owned(),
+            Self::Path(path) => path.display().to_string(),
+            Self::S3(location) => location.to_string(),
+            Self::Store(url) => url.clone(),
+        }
+    }
+}
+
+/// The store and the key of a URL that was parsed.
+pub(in super::super) fn located(url: &str) -> Result<Located> {
+    open_url(url).unwrap_or_else(|| Err(Error::internal("a URL of no store").at("url", url)))
+}
+
+/// Refuses a URL of an unknown scheme, instead of making a file of that name.
+pub(in super::super) fn refuse_url(text: &str) -> Result<()> {
+    if text.contains("://") {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "only local files, pipes, s3:// and file:// are known",
+        )
+        .at("url", text));
+    }
+    Ok(())
+}
+
+/// Refuses to replace one of the files that are read.
+pub(in super::super) fn refuse_same_file<'a>(
+    target: &Path,
+    sources: impl IntoIterator<Item = &'a Path>,
+) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let identity =
+        |path: &Path| std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let Some(own) = identity(target) else { return Ok(()) };
+    match sources.into_iter().find(|source| identity(source) == Some(own)) {
+        Some(source) => Err(Error::usage("the target is one of the sources, and would be lost")
+            .at("path", target.display())
+            .at("source", source.display())),
+        None => Ok(()),
+    }
+}
+
+/// Directory and name of a new archive: `path` is a file, or a directory that stands for `name` in
+/// it.
+pub(in super::super) fn archive_target(path: &Path, name: &str) -> (PathBuf, String) {
+    let is_directory = path.is_dir() || path.to_string_lossy().ends_with('/');
+    if is_directory {
+        return (path.to_owned(), name.to_owned());
+    }
+    let parent =
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path
+        .file_name()
+        .map_or_else(|| name.to_owned(), |file| file.to_string_lossy().into_owned());
+    (parent.to_owned(), name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_stands_for_the_archive_in_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(
+            archive_target(directory.path(), "a.bin"),
+            (directory.path().to_owned(), "a.bin".into())
+        );
+        assert_eq!(
+            archive_target(Path::new("new/"), "a.bin"),
+            (PathBuf::from("new/"), "a.bin".into())
+        );
+        assert_eq!(
+            archive_target(Path::new("x.bin"), "a.bin"),
+            (PathBuf::from("."), "x.bin".into())
+        );
+        assert_eq!(
+            archive_target(Path::new("/d/x.bin"), "a.bin"),
+            (PathBuf::from("/d"), "x.bin".into())
+        );
+    }
+
+    #[test]
+    fn a_source_is_not_replaced_by_what_is_made_of_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (file, alias) = (directory.path().join("a"), directory.path().join("b"));
+        std::fs::write(&file, b"x").expect("writes");
+        std::os::unix::fs::symlink(&file, &alias).expect("a symbolic link");
+        assert!(refuse_same_file(&file, [alias.as_path()]).is_err());
+        assert!(refuse_same_file(&directory.path().join("new"), [file.as_path()]).is_ok());
+    }
+
+    #[test]
+    fn urls_are_not_mistaken_for_files() {
+        let parse = |text: &str| ArchiveUrl::parse(Path::new(text));
+        assert_eq!(parse("-").expect("stdio"), ArchiveUrl::Stdio);
+        assert_eq!(parse("gs://bucket/").expect_err("refused").kind(), ErrorKind::Unsupported);
+        assert!(matches!(parse("s3://bucket/"), Ok(ArchiveUrl::S3(_))));
+        let below = parse("file:///archives/").expect("a URL").of_archive("a.bin");
+        assert_eq!(below, ArchiveUrl::Store("file:///archives/a.bin".to_owned()));
+        assert_eq!(parse("file://a.bin").expect_err("no absolute path").kind(), ErrorKind::Usage);
+        assert_eq!(parse("s3://").expect_err("no bucket").kind(), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn a_prefix_does_not_name_an_archive() {
+        let names = |text: &str| ArchiveUrl::parse(Path::new(text)).expect("a URL").names_archive();
+        assert!(["-", "a.bin", "s3://b/a.bin", "file:///d/a.bin"].into_iter().all(names));
+        assert!(!["s3://b", "s3://b/p/", "file:///d/", "new/", "/"].into_iter().any(names));
+    }
+}

@@ -1,0 +1,77 @@
+//! Options of an image that is made of plain disks.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values::{pair, tags};
+use crate::base::{DeviceName, Error, ImageId, Result};
+use crate::image::ImageDraft;
+
+/// Devices and the files behind them, the root device first.
+pub(in super::super) type Disks = Vec<(DeviceName, PathBuf)>;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Image from plain disks")]
+pub(in super::super) struct ImageArgs {
+    /// A raw disk image or block device, and the device name it gets; the first is the root device
+    #[arg(long, value_name = "DEVICE=FILE")]
+    pub(in super::super) disk: Vec<String>,
+    /// AMI name, 3 to 128 characters
+    #[arg(long, requires = "disk")]
+    name: Option<String>,
+    /// AMI description
+    #[arg(long, requires = "disk")]
+    description: Option<String>,
+    /// AMI id [default: derived from these options and the sizes of the disks]
+    #[arg(long, value_name = "ID", requires = "disk")]
+    pub(in super::super) image_id: Option<String>,
+    /// Processor architecture
+    #[arg(
+        long,
+        value_name = "ARCH",
+        default_value = "x86_64",
+        requires = "disk",
+        value_parser = ["x86_64", "arm64", "i386", "x86_64_mac", "arm64_mac"]
+    )]
+    architecture: String,
+    /// Boot mode [default: that of the instance type]
+    #[arg(
+        long,
+        value_name = "MODE",
+        requires = "disk",
+        value_parser = ["legacy-bios", "uefi", "uefi-preferred"]
+    )]
+    boot_mode: Option<String>,
+    /// Tag of the image; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", requires = "disk")]
+    tag: Vec<String>,
+}
+
+impl ImageArgs {
+    /// The attributes of the image and its disks; `None` without disks.
+    pub(in super::super) fn plain_image(&self) -> Result<Option<(ImageDraft, Disks)>> {
+        if self.disk.is_empty() {
+            return Ok(None);
+        }
+        let mut disks = Vec::new();
+        for disk in &self.disk {
+            let (device, path) = pair(disk, "--disk", "DEVICE=FILE, such as /dev/xvda=root.raw")?;
+            disks.push((DeviceName::parse(&device)?, PathBuf::from(path)));
+        }
+        let tags = tags(&self.tag, "--tag")?;
+        let name = self
+            .name
+            .clone()
+            .ok_or_else(|| Error::usage("an image made of plain disks needs a --name"))?;
+        let image = ImageDraft {
+            name,
+            image_id: self.image_id.as_deref().map(ImageId::parse).transpose()?,
+            description: self.description.clone(),
+            architecture: self.architecture.clone(),
+            boot_mode: self.boot_mode.clone(),
+            tags,
+        };
+        Ok(Some((image, disks)))
+    }
+}

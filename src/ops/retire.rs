@@ -1,0 +1,130 @@
+//! Takes an image of EC2 out of service: only after its archive was compared with it, block by
+//! block.
+//!
+//! The order is the use case: EC2 is asked first whether it would permit the action, so that a
+//! refusal does not come after hours of comparison; then archive and image are compared; then EC2
+//! is asked again, because the image may have changed meanwhile, and the action is carried out.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::verify::{Verified, verify_against};
+use crate::aws::Compute;
+use crate::aws::ec2::{Ec2Image, Ec2Source, RetireAction, RetirePlan, plan_retire, retire};
+use crate::base::{Error, ErrorCode, ErrorKind, ImageId, Result, rfc3339};
+use crate::engine::Context;
+use crate::object::ObjectReader;
+
+/// Begin of a deprecation without a time: EC2 takes no time that is past.
+const SOON: Duration = Duration::from_secs(300);
+
+/// A retirement that EC2 would permit. No archive was compared with the image yet.
+pub struct PermittedRetire<'a> {
+    compute: &'a Compute,
+    image_id: ImageId,
+    action: RetireAction,
+}
+
+/// A retirement with its plan, after the archive was compared with the image.
+pub struct PlannedRetire<'a> {
+    compute: &'a Compute,
+    plan: RetirePlan,
+}
+
+impl<'a> PermittedRetire<'a> {
+    /// Asks EC2 whether it would permit the action. [`RetireAction::Deprecate`] without a time
+    /// stands for five minutes after the comparison.
+    pub fn new(compute: &'a Compute, image_id: ImageId, action: RetireAction) -> Result<Self> {
+        plan_retire(&compute.ec2, &image_id, action.clone())?;
+        Ok(Self { compute, image_id, action })
+    }
+
+    /// Compares the archive with the image, block by block, and plans the retirement. An archive
+    /// that differs is an error of kind `Corrupt`, and nothing is done to the image.
+    pub fn compare(
+        self,
+        archive: Arc<dyn ObjectReader>,
+        context: Context<'_>,
+    ) -> Result<PlannedRetire<'a>> {
+        let Self { compute, image_id, action } = self;
+        let source = Ec2Source::Image(image_id.clone());
+        let Compute { ec2, ebs, quotas } = compute;
+        let image = Ec2Image::open(ec2, ebs, quotas, &source, context.observer)?;
+        let name = archive.name().to_owned();
+        check_equal(verify_against(archive, &image, context)?, &image_id, &name)?;
+        let action = match action {
+            RetireAction::Deprecate(time) if time.is_empty() => {
+                RetireAction::Deprecate(rfc3339(SystemTime::now() + SOON))
+            }
+            action => action,
+        };
+        let plan = plan_retire(&compute.ec2, &image_id, action)?;
+        Ok(PlannedRetire { compute, plan })
+    }
+}
+
+impl PlannedRetire<'_> {
+    /// The plan: the action, and the snapshots that are deleted or stay.
+    pub fn plan(&self) -> &RetirePlan {
+        &self.plan
+    }
+
+    /// Carries the plan out. Returns it with the snapshots that were deleted.
+    pub fn run(&self) -> Result<RetirePlan> {
+        retire(&self.compute.ec2, &self.plan)
+    }
+}
+
+/// Refuses an archive with findings. The error has the facts of the first finding.
+fn check_equal(verified: Verified, image_id: &ImageId, archive: &str) -> Result<()> {
+    if verified.is_ok() {
+        return Ok(());
+    }
+    let mut refused = Error::new(
+        ErrorKind::Corrupt,
+        "the archive is not what the image is: nothing was done to the image",
+    )
+    .code_as(ErrorCode::ArchiveDiffersFromImage)
+    .at("image_id", image_id);
+    if let Some(finding) = verified.findings.into_iter().next() {
+        // Of a cause only the message is printed; its facts say where the difference is.
+        refused = finding
+            .context()
+            .iter()
+            .fold(refused, |refused, (key, value)| refused.at(key, value))
+            .because(finding);
+    }
+    Err(refused.at("archive", archive))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verified(findings: Vec<Error>, more_findings: u64) -> Verified {
+        Verified {
+            footer: None,
+            image_id: None,
+            archive_len: 0,
+            blocks: 0,
+            cells: 0,
+            sampled: false,
+            differs: !findings.is_empty(),
+            findings,
+            more_findings,
+        }
+    }
+
+    #[test]
+    fn an_archive_that_differs_is_refused_with_the_facts_of_the_first_finding() {
+        let id = ImageId::parse("ami-0123456789abcdef0").expect("an id");
+        assert!(check_equal(verified(Vec::new(), 0), &id, "a.bin").is_ok());
+        assert!(check_equal(verified(Vec::new(), 1), &id, "a.bin").is_err());
+        let findings = ["first", "second"].map(|text| Error::corrupt(text).at("block", text));
+        let error =
+            check_equal(verified(findings.into(), 0), &id, "a.bin").expect_err("it is refused");
+        assert!(error.is(ErrorCode::ArchiveDiffersFromImage));
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!((error.fact("block"), error.fact("archive")), (Some("first"), Some("a.bin")));
+    }
+}
