@@ -132,9 +132,8 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         }
         ErrorCode::BucketIsPublic => {
             "block public access: aws s3api put-public-access-block --bucket BUCKET \
-             --public-access-block-configuration \
-             BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true; \
-             or say --allow-public-bucket"
+             --public-access-block-configuration BlockPublicAcls=true,IgnorePublicAcls=true,\
+             BlockPublicPolicy=true,RestrictPublicBuckets=true; or say --allow-public-bucket"
         }
         ErrorCode::DeregistrationProtected => {
             "aws ec2 disable-image-deregistration-protection --image-id AMI"

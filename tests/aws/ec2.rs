@@ -5,5 +5,6 @@ mod edits;
 mod faults;
 mod preflight;
 mod resume;
+mod retire;
 mod tokens;
 mod via_aws;

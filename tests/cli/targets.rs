@@ -45,10 +45,15 @@ fn an_archive_is_named_after_its_image_in_a_directory() {
 #[test]
 fn the_directory_of_an_archive_must_exist() {
     let sandbox = Sandbox::with_image();
-    for archive in ["nowhere/", "nowhere/a.bin"] {
-        sandbox.run(&["store", "image", archive]).failed(
+    for (archive, dry_run) in [("nowhere/", false), ("nowhere/a.bin", false), ("nowhere/", true)] {
+        let args = [&["store", "image", archive][..], if dry_run { &["--dry-run"] } else { &[] }];
+        sandbox.run(&args.concat()).failed(
             3,
-            &["cannot create the file", "path: nowhere/", "hint: its directory has to exist"],
+            &[
+                "the directory of the target does not exist",
+                "directory: nowhere",
+                "hint: its directory has to exist: make it with mkdir -p",
+            ],
         );
     }
     assert!(sandbox.left(&SET_UP).is_empty());
@@ -162,18 +167,46 @@ fn a_dry_run_writes_nothing() {
 fn a_dry_run_refuses_the_same_as_the_run() {
     let sandbox = Sandbox::with_image().and("a.bin", sample_archive());
     std::fs::write(sandbox.path("x.raw"), b"precious").expect("writes");
-    for args in [
-        &["store", "image", "a.bin"][..],
-        &["restore", "a.bin", "image"],
-        &["extract", "a.bin", "--device", "/dev/sdb", "-o", "x.raw"],
-        &["extract", "a.bin", "--image-json", "-o", "x.raw"],
+    for (args, refusal) in [
+        (&["store", "image", "a.bin"][..], "the file exists"),
+        (&["restore", "a.bin", "image"], "the directory holds an image already"),
+        (&["extract", "a.bin", "--device", "/dev/sdb", "-o", "x.raw"], "the file exists"),
+        (&["extract", "a.bin", "--image-json", "-o", "x.raw"], "the file exists"),
     ] {
-        sandbox.run(&[args, &["--dry-run"]].concat()).failed(
-            9,
-            &["the file exists", "hint: choose another name, or replace it with --force"],
-        );
+        sandbox
+            .run(&[args, &["--dry-run"]].concat())
+            .failed(9, &[refusal, "hint: choose another name, or replace it with --force"]);
         sandbox.run(&[args, &["--dry-run", "--force"]].concat()).succeeded();
     }
+    for (args, code, refusal) in [
+        (&["restore", "a.bin", "nowhere/out"][..], 3, "hint: the directory above it has to exist"),
+        (&["restore", "a.bin", "x.raw"], 9, "the target exists and is not a directory"),
+        (&["extract", "a.bin", "--image-json", "-o", "nowhere/x"], 3, "its directory has to exist"),
+    ] {
+        sandbox.run(args).failed(code, &[refusal]);
+        sandbox.run(&[args, &["--dry-run"]].concat()).failed(code, &[refusal]);
+    }
+}
+
+#[test]
+fn a_dry_run_of_a_stream_says_what_is_known_without_reading_it() {
+    let sandbox = Sandbox::new().and("a.bin", sample_archive());
+    let unknown = "(size and content are known when it is read)";
+    for (args, says) in [
+        (["copy", "-", "b.bin"], format!("would copy standard input to b.bin {unknown}")),
+        (["restore", "-", "out"], format!("would restore standard input to out {unknown}")),
+        (["copy", "a.bin", "-"], "would copy ami-0123456789abcdef0 from a.bin to".to_owned()),
+    ] {
+        let text = sandbox.run(&[&args[..], &["--dry-run"]].concat()).succeeded().text();
+        assert!(text.starts_with(&says) && text.contains("\n  memory 256.0 MiB"), "{text}");
+        let more = ["--dry-run", "--output", "json"];
+        let plan = sandbox.run(&[&args[..], &more].concat()).succeeded().json();
+        assert_eq!(plan["DryRun"], true);
+        assert_eq!(plan["ArchiveBytes"].is_null(), args[1] == "-", "{plan}");
+    }
+    sandbox.run(&["copy", "-", "a.bin", "--dry-run"]).failed(9, &["the file exists"]);
+    sandbox.run(&["copy", "-", "nowhere/b.bin", "--dry-run"]).failed(3, &["directory: nowhere"]);
+    assert_eq!(sandbox.left(&["a.bin"]), [""; 0]);
 }
 
 #[test]

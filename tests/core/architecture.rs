@@ -203,6 +203,30 @@ fn files_are_short_and_begin_with_a_description() {
     }
 }
 
+/// The most lines of the run of a command: it parses, plans, runs and prints.
+const RUN_LINES: usize = 60;
+
+#[test]
+fn commands_are_short() {
+    let mut runs = 0;
+    for (_, path, text) in files() {
+        if !path.iter().any(|part| part == "commands") {
+            continue;
+        }
+        let mut length = None;
+        for line in text.lines() {
+            let begins = line.trim_start().starts_with("fn ") || line.contains(") fn ");
+            if begins && !line.starts_with("        ") {
+                (length, runs) = (Some(0), runs + 1);
+            }
+            length = length.map(|length| length + 1).filter(|_| !line.starts_with('}'));
+            let lines = length.unwrap_or_default();
+            assert!(lines <= RUN_LINES, "{}: a function of {lines} lines", path.display());
+        }
+    }
+    assert!(runs > 13, "{runs} functions are counted");
+}
+
 /// The groups of the drawing in `docs/architecture.md`, highest first, and the rooms of each. The
 /// cells of a line are separated by two spaces or more.
 fn drawn_groups() -> Vec<Vec<String>> {

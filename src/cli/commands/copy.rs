@@ -34,17 +34,17 @@ pub(in super::super) struct CopyArgs {
     /// A file or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for the same name in
     /// it), or - for stdout
     #[arg(value_name = "TO")]
-    pub(super) to: PathBuf,
+    to: PathBuf,
     /// Within one store, read and check every byte here as well, instead of letting the service
     /// copy by itself
     #[arg(long)]
     no_server_copy: bool,
     #[command(flatten)]
-    pub(super) write: WriteArgs,
+    write: WriteArgs,
     #[command(flatten)]
-    pub(super) object: ObjectArgs,
+    object: ObjectArgs,
     #[command(flatten)]
-    pub(super) resume: ResumeArgs,
+    resume: ResumeArgs,
     #[command(flatten)]
     thaw: ThawArgs,
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub(super) fn run(args: &CopyArgs, settings: &Settings, console: &Console) -> Re
     let from = ArchiveUrl::parse(&args.from)?;
     let remote = Remote::new(settings, &observer);
     let Some((bucket, reader)) = args.open(&from, &remote)? else {
-        return copy_stream::run(args, &remote, &observer, settings, console);
+        return copy_stream::run(&args.to, &args.target(), &remote, &observer, settings, console);
     };
     let archive = Archive::open(reader)?;
     let name = from.file_name().unwrap_or_else(|| archive.document().archive_name());
@@ -117,7 +117,7 @@ impl CopyArgs {
     }
 
     /// The options of the destination.
-    pub(super) fn target(&self) -> TargetOptions<'_> {
+    fn target(&self) -> TargetOptions<'_> {
         let Self { object, write, resume, sides, .. } = self;
         TargetOptions { object, write, resume, sides, volumes_at_once: None }
     }

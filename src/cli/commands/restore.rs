@@ -40,9 +40,9 @@ pub(in super::super) struct RestoreArgs {
     #[arg(value_name = "TARGET")]
     target: PathBuf,
     #[command(flatten)]
-    pub(super) write: WriteArgs,
+    write: WriteArgs,
     #[command(flatten)]
-    pub(super) resume: ResumeArgs,
+    resume: ResumeArgs,
     #[command(flatten)]
     thaw: ThawArgs,
     #[command(flatten)]
@@ -66,8 +66,10 @@ pub(super) fn run(args: &RestoreArgs, settings: &Settings, console: &Console) ->
     let destination = args.destination(&remote, &observer)?;
     let opened = remote.open(&url, args.sides.only_bucket()?, &args.thaw)?;
     drop(remote);
+    let (name, state) = (args.target.display().to_string(), &args.resume.state);
     let Some(reader) = opened else {
-        return restore_stream::run(args, destination, observer, settings, console);
+        let target = (name, dry_run);
+        return restore_stream::run(destination, target, state, observer, settings, console);
     };
     let archive = Archive::open(reader)?;
     let target = destination.task_target(&archive);
@@ -77,7 +79,6 @@ pub(super) fn run(args: &RestoreArgs, settings: &Settings, console: &Console) ->
         .transpose()?;
     let (resources, is_remote) = (&settings.resources, url.is_remote());
     let planned = PlannedRestore::new(&archive, &destination, resumption, resources, is_remote)?;
-    let name = args.target_name();
     if dry_run {
         planned.check()?;
         return console.result(
@@ -93,7 +94,7 @@ pub(super) fn run(args: &RestoreArgs, settings: &Settings, console: &Console) ->
         size: volumes.iter().map(|volume| volume.size.bytes()).sum(),
         ..task_of(&url, TaskKind::Restore, url.source(), target)
     };
-    let report = recorded(console, &args.resume.state, &task, &observer, |observer| {
+    let report = recorded(console, state, &task, &observer, |observer| {
         planned.run(observer, &settings.cancel)
     })?;
     drop((planned, observer));
@@ -105,11 +106,6 @@ impl RestoreArgs {
     /// Whether the target is EC2. A directory of this name is `./ec2`.
     fn is_to_ec2(&self) -> bool {
         self.target.as_os_str() == "ec2"
-    }
-
-    /// The target in messages.
-    pub(super) fn target_name(&self) -> String {
-        self.target.display().to_string()
     }
 
     fn destination(

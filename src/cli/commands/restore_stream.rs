@@ -2,27 +2,27 @@
 
 use std::sync::Arc;
 
-use super::super::options::{ArchiveUrl, Settings};
+use super::super::options::{ArchiveUrl, Settings, StateArgs};
 use super::super::output::{
     Console, Restoration, restoration, restoration_text, stream_restore_plan,
     stream_restore_plan_text,
 };
 use super::super::record::{recorded, task_of};
-use super::restore::RestoreArgs;
 use crate::base::{Observer, Result, TaskKind};
 use crate::object::PipeReader;
 use crate::ops::{PlannedStreamRestore, RestoreDestination};
 
 pub(super) fn run(
-    args: &RestoreArgs,
     destination: RestoreDestination,
+    (name, dry_run): (String, bool),
+    state: &StateArgs,
     observer: Arc<dyn Observer>,
     settings: &Settings,
     console: &Console,
 ) -> Result<()> {
     let planned = PlannedStreamRestore::new(&destination, &settings.resources)?;
-    let (source, name) = (ArchiveUrl::Stdio.source(), args.target_name());
-    if args.write.dry_run {
+    let source = ArchiveUrl::Stdio.source();
+    if dry_run {
         planned.check()?;
         return console.result(
             || stream_restore_plan_text(planned.plan(), &source, &name),
@@ -32,7 +32,7 @@ pub(super) fn run(
     console.explain(|| stream_restore_plan_text(planned.plan(), &source, &name));
     let target = destination.stream_task_target();
     let task = task_of(&ArchiveUrl::Stdio, TaskKind::Restore, source.as_str(), target);
-    let report = recorded(console, &args.resume.state, &task, &observer, |observer| {
+    let report = recorded(console, state, &task, &observer, |observer| {
         planned.run(PipeReader::stdin(settings.cancel.clone())?, observer, &settings.cancel)
     })?;
     drop(observer);

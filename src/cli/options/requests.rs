@@ -18,7 +18,8 @@ enum AddressingForm {
 /// Options of commands that use one service.
 #[derive(Debug, Default, Args)]
 #[command(
-    next_help_heading = "AWS options (for s3:// URLs; every AWS_* variable of the AWS CLI is honoured, too)"
+    next_help_heading = "AWS options (for s3:// URLs; every AWS_* variable of the AWS CLI is \
+                         honoured, too)"
 )]
 pub(in super::super) struct AwsArgs {
     /// The Region

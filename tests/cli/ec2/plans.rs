@@ -67,6 +67,38 @@ fn a_restore_agrees_with_its_dry_run_on_requests_and_attributes() {
 }
 
 #[test]
+fn an_archive_in_a_bucket_is_read_with_at_most_the_requests_that_a_dry_run_counts() {
+    let world = World::new();
+    let ami = rich_image(&world.com.aws);
+    world.run(&[&["store", &ami, "s3://images/"][..], &COM].concat()).succeeded();
+    let url = format!("s3://images/{ami}.bin");
+    for target in [&["ec2", "--target-profile", "gov"][..], &["out"]] {
+        let restore = [&["restore", &url, "--source-profile", "com"][..], target].concat();
+        let copy = ["copy", &url, "s3://images/", "--source-profile", "com"];
+        let copy = [&copy[..], &["--target-profile", "gov", "--force"]].concat();
+        for args in [restore, copy] {
+            let plan = world.json(&[&args[..], &["--dry-run"]].concat());
+            world.com.s3.reset_calls();
+            world.run(&args).succeeded();
+            let planned = plan["Calls"]["S3"]["GetObject"].as_u64().expect("a number");
+            let sent = world.com.s3.count("GetObject") as u64;
+            assert!(sent <= planned && planned <= 4 * sent + 16, "{args:?} {sent} {planned}");
+        }
+    }
+}
+
+#[test]
+fn a_price_that_is_not_known_is_said_to_be_so() {
+    let world = World::new();
+    let ami = rich_image(&world.com.aws);
+    let args = [&["store", &ami, "s3://images/", "--dry-run"][..], &COM].concat();
+    let text = world.run(&args).succeeded().text();
+    for list in ["https://aws.amazon.com/ebs/pricing/", "https://aws.amazon.com/s3/pricing/"] {
+        assert!(text.contains(&format!("price not known here; see {list}")), "{text}");
+    }
+}
+
+#[test]
 fn the_memory_that_an_error_names_suffices() {
     let world = Partitions::new();
     let ami = rich_image(&world.com.aws);
