@@ -64,7 +64,7 @@ fn on_a_full_disk(sandbox: &Sandbox, args: &str, words: &[&str]) {
     }
     outcome.failed(6, words).says(&[
         "No space left on device",
-        "hint: free some space or choose another place; what was half written has been removed",
+        "hint: free some space or choose another target; the partial file has been removed",
     ]);
 }
 

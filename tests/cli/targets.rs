@@ -198,7 +198,7 @@ fn a_dry_run_of_a_stream_says_what_is_known_without_reading_it() {
         (["copy", "a.bin", "-"], "would copy ami-0123456789abcdef0 from a.bin to".to_owned()),
     ] {
         let text = sandbox.run(&[&args[..], &["--dry-run"]].concat()).succeeded().text();
-        assert!(text.starts_with(&says) && text.contains("\n  memory 256.0 MiB"), "{text}");
+        assert!(text.starts_with(&says) && text.contains("\n  memory 256 MiB"), "{text}");
         let more = ["--dry-run", "--output", "json"];
         let plan = sandbox.run(&[&args[..], &more].concat()).succeeded().json();
         assert_eq!(plan["DryRun"], true);
