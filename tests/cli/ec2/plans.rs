@@ -68,7 +68,7 @@ fn a_restore_agrees_with_its_dry_run_on_requests_and_attributes() {
 
 #[test]
 fn an_archive_in_a_bucket_is_read_with_at_most_the_requests_that_a_dry_run_counts() {
-    let world = World::new();
+    let world = Partitions::new();
     let ami = rich_image(&world.com.aws);
     world.run(&[&["store", &ami, "s3://images/"][..], &COM].concat()).succeeded();
     let url = format!("s3://images/{ami}.bin");
@@ -89,7 +89,7 @@ fn an_archive_in_a_bucket_is_read_with_at_most_the_requests_that_a_dry_run_count
 
 #[test]
 fn a_price_that_is_not_known_is_said_to_be_so() {
-    let world = World::new();
+    let world = Partitions::new();
     let ami = rich_image(&world.com.aws);
     let args = [&["store", &ami, "s3://images/", "--dry-run"][..], &COM].concat();
     let text = world.run(&args).succeeded().text();
