@@ -1,6 +1,8 @@
 //! The library against EC2, EBS and S3 in memory. These tests need the feature `aws`.
 
 mod ec2;
+mod embedder;
+
 mod query;
 mod s3;
 #[path = "../support"]

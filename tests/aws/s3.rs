@@ -6,4 +6,4 @@ mod faults;
 mod interrupted_runs;
 mod resume;
 mod segments;
-mod setup;
+pub mod setup;
