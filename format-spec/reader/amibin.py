@@ -18,10 +18,10 @@ import amibin_vectors
 from amibin_parts import (  # noqa: F401 (ZSTD is for the tests)
     ZSTD, WINDOW_SLOTS, WINDOW_BLOCKS, BLOCK, FRAME_MAGIC, RECORD_MAGIC, TABLE_END, MAX_VOLUMES, MAX_VOLUME,
     MAX_IMAGE_JSON, MAX_FORMAT_TXT, MAX_META, MAX_C, MAX_S, MAX_R, MAX_MANIFEST, MAX_FRAMES, Corrupt, Unsupported,
-    Entry, Meta, Window, SlotEntry, WindowEntry, FrameLog, ImageJson, Manifest, Source, Volume, cell_content,
-    check_bits, check_cell, check_cut, content_root, differ, inflate, is_foreign, max_frame, need, open_frame, open_prologue,
-    parse_cell, popcount, prologue_sizes, read_extras, read_footer, read_frame, read_prefix, sha256, tar_value,
-    whole_record)
+    Entry, Foreign, Meta, Window, SlotEntry, WindowEntry, FrameLog, ImageJson, Manifest, Source, Volume, cell_content,
+    check_bits, check_cell, check_cut, check_version, content_root, differ, ends_with_table, inflate, is_foreign,
+    max_frame, need, open_frame, open_prologue, parse_cell, popcount, prologue_sizes, read_extras, read_footer,
+    read_frame, read_place, sha256, tar_value, whole_record)
 
 
 # ---- reader 1: by ranges
@@ -72,9 +72,11 @@ class Ranged:
             h.update(part)
         need(h.digest() == self.root, "byte %d: digest of R does not match", off)
         head = self.at(off, 32)
-        kind, length, _ = read_prefix(head, off, "R")
+        prefix = read_place(head, off, "R")
+        need(prefix.length == self.root_len, "byte %d: length of R is wrong", off)
+        check_version(prefix, off)
         json_len, n_windows, n_meta, reserved = struct.unpack("<4I", head[16:])
-        need(kind and length == self.root_len == 32 + json_len + 96 * n_windows, "byte %d: length of R is wrong", off)
+        need(self.root_len == 32 + json_len + 96 * n_windows, "byte %d: length of R is wrong", off)
         need(reserved == 0 and json_len % 8 == 0, "byte %d: R is malformed", off)
         need(json_len <= MAX_MANIFEST, "byte %d: manifest of %d bytes", off, json_len)
         self.manifest = Manifest(self.at(off + 32, json_len))
@@ -201,8 +203,10 @@ class Ranged:
         log.add(self.root_len)
         self.file.seek(self.root_off + self.root_len)
         src = Source(self.file, self.root_off + self.root_len)
-        read_extras(src, log)
+        _, critical = read_extras(src, log)
         need(src.pos == self.foot + 16, "byte %d: a footer stands before the last one", src.pos - 16)
+        if critical:
+            raise critical
         log.add(128)
         need((log.count <= MAX_FRAMES) == (self.end < self.size), "byte %d: seek table is missing or too many", self.end)
         if self.end < self.size:
@@ -231,16 +235,17 @@ class Stream:
         off = self.src.pos
         where = "byte %d: meta frame (%s)" % (off, role)
         frame, raw = read_frame(self.src, MAX_META, where)
+        need(raw or not self.metas, "%s: it is empty", where)
         self.metas.append(Meta(off, len(frame), raw, sha256(frame), role, volume))
         self.log.add(len(frame), raw)
         return inflate(frame, raw, where)
 
     def read_all(self, sink=None):
+        if self.src.peek(4) != FRAME_MAGIC:
+            raise Unsupported("byte 0: this is not an archive")
         try:
             buf = self.meta("prologue")
-        except Corrupt as error:
-            if any(word in str(error) for word in ("ends here", "zstd:")):
-                raise
+        except Foreign as error:
             raise Unsupported("byte 0: this is not an archive: %s" % error)
         if not buf.startswith(b"image.json\0"):
             raise Unsupported("byte 0: this is not an archive")
@@ -298,8 +303,9 @@ class Stream:
             window, entries, content, start, blocks, data = None, [], hashlib.sha256(), at, 0, 0
             while True:
                 head = self.src.read(16)
-                kind, length, _ = read_prefix(head, at, "CS")
-                need(kind, "byte %d: unexpected record in volume %d", at, volume.index)
+                prefix = read_place(head, at, "CS")
+                check_version(prefix, at)
+                kind, length = prefix.kind, prefix.length
                 need(length <= (MAX_C if kind == "C" else MAX_S), "byte %d: %s record of %d bytes", at, kind, length)
                 record = head + self.src.read(length - 16)
                 if kind == "S":
@@ -330,8 +336,11 @@ class Stream:
     def root_and_footer(self):
         src, at = self.src, self.src.pos
         head = src.read(16)
-        kind, root_len, _ = read_prefix(head, at, "R")
-        need(kind and 32 <= root_len <= MAX_R, "byte %d: no R record", at)
+        prefix = read_place(head, at, "R")
+        root_len = prefix.length
+        need(32 <= root_len <= MAX_R, "byte %d: no R record", at)
+        if prefix.version != 1:
+            self.newer_root(prefix, head, at)
         head += src.read(16)
         json_len, n_windows, n_meta, reserved = struct.unpack("<4I", head[16:])
         need(json_len <= MAX_MANIFEST and json_len % 8 == 0 and reserved == 0, "byte %d: R is malformed", at)
@@ -346,12 +355,11 @@ class Stream:
         self.log.add(root_len)
         # R is judged only when F has confirmed its digest; so a flipped bit in it is corrupt, never
         # "unsupported".
-        head = read_extras(src, self.log)
-        foot = src.pos - 16
-        need(int.from_bytes(head[4:8], "little") == 120, "byte %d: footer of another length", foot)
-        footer = read_footer(head + src.read(112), foot)
-        need(footer[:3] == (at, root_len, self.root), "byte %d: footer is not that of R at %d", foot, at)
+        footer, critical = self.footer(at, root_len)
+        check_version(prefix, at)
         manifest = Manifest(blob)
+        if critical:
+            raise critical
         need(n_windows == self.n_windows and table.digest() == self.table.digest(),
              "byte %d: table of %d windows is not what the stream says", at, n_windows)
         need(manifest.metas == self.metas and n_meta == len(self.metas), "manifest: meta frames are not those of the stream")
@@ -362,6 +370,31 @@ class Stream:
         if self.log.count <= MAX_FRAMES:
             self.log.check(src)
         need(not src.file.read(1), "byte %d: bytes behind the end", src.pos)
+
+    def footer(self, at, root_len):
+        """9: what stands behind R. A footer of another version is one only at the end of the
+        archive.
+        """
+        src = self.src
+        head, critical = read_extras(src, self.log)
+        foot = src.pos - 16
+        need(int.from_bytes(head[4:8], "little") == 120, "byte %d: footer of another length", foot)
+        try:
+            footer = read_footer(head + src.read(112), foot)
+        except Unsupported:
+            need(ends_with_table(src), "byte %d: a footer before the end of the archive", foot)
+            raise
+        need(footer[:3] == (at, root_len, self.root), "byte %d: footer is not that of R at %d", foot, at)
+        return footer, critical
+
+    def newer_root(self, prefix, head, at):
+        """R of another version: F confirms its digest, then it is unsupported."""
+        h = hashlib.sha256(head)
+        for part in self.src.chunks(prefix.length - 16):
+            h.update(part)
+        self.root = h.digest()
+        self.footer(at, prefix.length)
+        check_version(prefix, at)
 
 
 # ---- sinks for blocks

@@ -34,9 +34,10 @@ MAX_IMAGE_JSON, MAX_FORMAT_TXT = 8 * MIB, 64 << 10
 MAX_META, MAX_DATA, MAX_ZSTD_WINDOW = MIB, 4 * MIB, 8 * MIB
 MAX_C, MAX_S, MAX_R, MAX_MANIFEST = 328, 180296, 128 * MIB, 16 * MIB
 MAX_EXTRA, MAX_FRAMES = MIB, 1 << 24
+MAX_BLOCK = 128 << 10
 MAX_VALUES = 65536
 MAX_DEPTH = 64
-MAX_VALUES = 65536
+MAX_NUMBER = (1 << 64) - 1
 ZEROS = bytes(BLOCK)
 ZERO_DIGEST = hashlib.sha256(ZEROS).digest()
 FRAME_MAGIC, RECORD_MAGIC = b"\x28\xb5\x2f\xfd", b"\x5b\x2a\x4d\x18"
@@ -57,6 +58,17 @@ class Corrupt(Exception):
 
 class Unsupported(Exception):
     code, outcome = 8, "unsupported"
+
+
+class Foreign(Corrupt):
+    """A frame with a header that 3.1 does not allow: as the first frame it makes the object no
+    archive (9).
+    """
+
+
+def allowed(condition, message, *args):
+    if not condition:
+        raise Foreign(message % args)
 
 
 def need(condition, message, *args):
@@ -127,7 +139,8 @@ def inflate(frame, raw_len, where):
 
 def read_frame(src, max_raw, where):
     """Walk one standard zstd frame (RFC 8878) and return its bytes and content size, without
-    inflating (3.1).
+    inflating (3.1), and check the sizes of its blocks: libzstd does not look at them when it
+    decodes a frame in one call.
 
     A frame does not say how long it is, so its block headers have to be followed; that also shows
     that a data frame is one frame, and not several or one with something behind it.
@@ -137,41 +150,46 @@ def read_frame(src, max_raw, where):
     flags = head[4]
     single = flags >> 5 & 1
     size_len = (single, 2, 4, 8)[flags >> 6]
-    need(not flags & 0x08, "%s: reserved bit in the frame header", where)
-    need(flags & 0x04, "%s: frame has no content checksum", where)
-    need(not flags & 0x03, "%s: frame wants a dictionary", where)
-    need(size_len, "%s: frame has no content size", where)
+    allowed(not flags & 0x08, "%s: reserved bit in the frame header", where)
+    allowed(flags & 0x04, "%s: frame has no content checksum", where)
+    allowed(not flags & 0x03, "%s: frame wants a dictionary", where)
+    allowed(size_len, "%s: frame has no content size", where)
     rest = src.read(1 - single + size_len)
     raw = int.from_bytes(rest[-size_len:], "little") + (256 if size_len == 2 else 0)
-    need(1 <= raw <= max_raw, "%s: frame declares %d bytes, limit is %d", where, raw, max_raw)
+    need(raw <= max_raw, "%s: frame declares %d bytes, limit is %d", where, raw, max_raw)
+    window = raw
     if not single:
         base = 1 << (10 + (rest[0] >> 3))
-        need(base + base // 8 * (rest[0] & 7) <= MAX_ZSTD_WINDOW, "%s: zstd window above 8 MiB", where)
+        window = base + base // 8 * (rest[0] & 7)
+    allowed(window <= MAX_ZSTD_WINDOW, "%s: zstd window above 8 MiB", where)
+    most, room = min(window, MAX_BLOCK), 0
     parts, total, last = [head, rest], len(head) + len(rest) + 4, 0
     while not last:
         header = src.read(3)
         value = int.from_bytes(header, "little")
         last, kind, size = value & 1, value >> 1 & 3, value >> 3
         need(kind != 3, "%s: reserved zstd block type", where)
+        need(size <= most, "%s: zstd block of %d bytes, limit is %d", where, size, most)
+        room += most if kind == 2 else size
         size = 1 if kind == 1 else size
         total += 3 + size
         need(total <= max_frame(raw), "%s: compressed frame is longer than allowed", where)
         parts += [header, src.read(size)]
+    need(raw <= room, "%s: the blocks of the frame cannot hold its content", where)
     parts.append(src.read(4))
     return b"".join(parts), raw
 
 
 def is_foreign(file):
-    """Whether the first frame is foreign (9); False if it is cut short or damaged."""
+    """Whether the first frame is foreign (9); False if it is cut short, damaged or too long."""
     src = Source(file)
     try:
         if src.peek(4) != FRAME_MAGIC:
             return True
         frame, raw = read_frame(src, MAX_META, "first frame")
-    except Corrupt as error:
-        return "ends here" not in str(error)
-    try:
         return not inflate(frame, raw, "first frame").startswith(b"image.json\0")
+    except Foreign:
+        return True
     except Corrupt:
         return False
 
@@ -184,26 +202,34 @@ def open_frame(blob, raw_len, where):
     return inflate(blob, raw_len, where)
 
 
-def read_prefix(head, at, kinds):
-    """3.2: the 16 bytes that begin every record. Returns kind, whole length, flags; kind None if it
-    is not one of kinds.
+Prefix = collections.namedtuple("Prefix", "kind length version flags")
+
+
+def read_place(head, at, kinds):
+    """3.2: the 16 bytes that begin every record, and the rule of place (9): which kinds may stand
+    here. "?" stands for the unknown ones.
     """
     tag, kind, version, flags = struct.unpack("<4sBBH", head[8:16])
     need(head[:4] == RECORD_MAGIC and tag == b"AMIB", "byte %d: no record where one must be", at)
     kind, length = chr(kind), int.from_bytes(head[4:8], "little") + 8
     need(length >= 16, "byte %d: record is shorter than its prefix", at)
-    if kind not in kinds:
-        return None, length, flags
-    if version != 1:
-        raise Unsupported("byte %d: %s record of version %d" % (at, kind, version))
-    need(flags == 0, "byte %d: flags of %s record are not zero", at, kind)
-    return kind, length, flags
+    need((kind if kind in "CSRF" else "?") in kinds, "byte %d: a %s record must not stand here", at, ascii(kind))
+    return Prefix(kind, length, version, flags)
+
+
+def check_version(prefix, at):
+    """9: a rule of version comes after the rules of place."""
+    if prefix.version != 1:
+        raise Unsupported("byte %d: %s record of version %d" % (at, prefix.kind, prefix.version))
+    need(prefix.flags == 0, "byte %d: flags of %s record are not zero", at, prefix.kind)
 
 
 def whole_record(record, kind, at):
     """The prefix of a record that is already in memory."""
-    found, length, _ = read_prefix(record[:16], at, kind)
-    need(found and length == len(record), "byte %d: no %s record of %d bytes", at, kind, len(record))
+    prefix = read_place(record[:16], at, kind)
+    need(kind in "CS" or prefix.length == len(record), "byte %d: no %s record of %d bytes", at, kind, len(record))
+    check_version(prefix, at)
+    need(prefix.length == len(record), "byte %d: no %s record of %d bytes", at, kind, len(record))
 
 
 def block_len(size, index):
@@ -390,16 +416,21 @@ def check_cut(raws, where):
 # ---- JSON: the manifest (4) and image.json
 
 class Other(str):
-    """A number too long for any member of this format. It is carried, but no rule accepts it."""
+    """A value that is carried, but that no rule accepts: a number beyond 64 bits, -0, a member that
+    occurs twice.
+    """
 
 
-def parse_json(blob, what):
-    """Strict JSON: UTF-8, one object, no NaN, no member twice (two readers might pick different
-    ones), bounded depth.
+def parse_json(blob, what, twice_anywhere):
+    """Strict JSON: UTF-8 without lone surrogates, one object, no NaN, bounded depth. A member that
+    occurs twice is refused anywhere, or when its turn comes.
     """
     def pairs(items):
         out = dict(items)
-        need(len(out) == len(items), "%s: a member stands twice in an object", what)
+        if len(out) < len(items):
+            need(not twice_anywhere, "%s: a member stands twice in an object", what)
+            names = [name for name, _ in items]
+            out.update((name, Other("twice")) for name in out if names.count(name) > 1)
         return out
 
     def constant(name):
@@ -409,7 +440,9 @@ def parse_json(blob, what):
         """Long numbers are carried as text, but must be ones that every parser can take."""
         if abs(float(text)) == float("inf"):
             raise ValueError("number out of range")
-        return kind(text) if len(text) <= longest else Other(text)
+        if len(text) > longest or kind is int and (text == "-0" or not -1 << 63 <= int(text) < 1 << 64):
+            return Other(text)
+        return kind(text)
 
     depth, quoted = 0, False
     for token in re.finditer(rb'\\.|["\[\]{}]', blob, re.DOTALL):
@@ -425,6 +458,10 @@ def parse_json(blob, what):
     except (ValueError, RecursionError) as error:
         raise Corrupt("%s: not JSON: %s" % (what, str(error)[:100]))
     need(type(value) is dict, "%s: not an object", what)
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise Corrupt("%s: a lone surrogate" % what)
     return value
 
 
@@ -476,14 +513,11 @@ class ImageJson:
     def __init__(self, blob):
         what, self.names, self.gib = "image.json", [], {}
         need(len(blob) <= MAX_IMAGE_JSON, "image.json: %d bytes", len(blob))
-        top = parse_json(blob, what)
-        try:
-            json.dumps(top, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError:
-            raise Corrupt("image.json: a lone surrogate")
+        top = parse_json(blob, what, True)
         need(count_values(top) <= MAX_VALUES, "image.json: more than %d values", MAX_VALUES)
         need(get(top, "format", str, what, True) in (None, "amibin"), "image.json: format is not amibin")
         if get(top, "version", int, what, True) not in (None, 1):
+            number(top, "version", 0, MAX_NUMBER, what)
             raise Unsupported("image.json: version %d" % top["version"])
         image = get(top, "Image", dict, what, True)
         if image is not None:
@@ -520,19 +554,22 @@ class Manifest:
 
     def __init__(self, blob):
         what = "manifest"
-        self.json = m = parse_json(blob, what)
+        self.json = m = parse_json(blob, what, False)
         need(get(m, "format", str, what) == "amibin", "manifest: format is not amibin")
+        if number(m, "version", 0, MAX_NUMBER, what) != 1:
+            raise Unsupported("manifest: version %d" % m["version"])
         features = get(m, "features", list, what)
         need(all(type(f) is str for f in features), "manifest: features must be strings")
-        if get(m, "version", int, what) != 1 or features:
-            raise Unsupported("manifest: version %d, features %s" % (m["version"], ascii(features)[:200]))
-        for name, value in (("block_size", BLOCK), ("cell_blocks", SLOT_BLOCKS), ("window_blocks", WINDOW_BLOCKS)):
-            if get(m, name, int, what) != value:
-                raise Unsupported("manifest: %s is not %d" % (name, value))
+        if features:
+            raise Unsupported("manifest: features %s" % ascii(features)[:200])
         codec = get(m, "codec", dict, what)
         if get(codec, "name", str, "codec") != "zstd":
             raise Unsupported("manifest: codec %s" % ascii(codec["name"])[:80])
-        get(codec, "level", int, "codec"), get(codec, "lib", str, "codec"), get(m, "writer", str, what)
+        for name, value in (("block_size", BLOCK), ("cell_blocks", SLOT_BLOCKS), ("window_blocks", WINDOW_BLOCKS)):
+            if number(m, name, 0, MAX_NUMBER, what) != value:
+                raise Unsupported("manifest: %s is not %d" % (name, value))
+        number(codec, "level", -1 << 63, (1 << 63) - 1, "codec")
+        get(codec, "lib", str, "codec"), get(m, "writer", str, what)
         self.content_root = hexdigest(m, "content_root", what)
         self.volumes, self.metas = [], []
         for i, v in enumerate(objects(m, "volumes", what)):
@@ -547,6 +584,7 @@ class Manifest:
             raw = number(x, "raw", 1, MAX_META, what)
             role = get(x, "role", str, what)
             need(role in ("prologue", "volume", "end"), "%s: role is unknown", what)
+            need(role == "volume" or "volume" not in x, "%s: a volume for role %s", what, role)
             index = number(x, "volume", 0, MAX_VOLUMES - 1, what) if role == "volume" else None
             self.metas.append(Meta(number(x, "off", 0, 1 << 63, what), number(x, "len", 1, max_frame(raw), what), raw,
                                    hexdigest(x, "sha256", what), role, index))
@@ -584,7 +622,10 @@ class FrameLog:
 
 
 def read_footer(f, at):
-    """3.6. Returns root_off, root_len, root, content root."""
+    """3.6. Returns root_off, root_len, root, content root. Kind, length and end magic come before
+    the version: they are those of all versions.
+    """
+    need(read_place(f[:16], at, "F").length == 128 and f[120:] == b"AMIBEND1", "byte %d: no footer", at)
     whole_record(f, "F", at)
     off, length, root, content, own, reserved, magic = struct.unpack("<QQ32s32sQ16s8s", f[16:])
     need(own == at, "byte %d: footer says it is at %d", at, own)
@@ -593,17 +634,30 @@ def read_footer(f, at):
 
 
 def read_extras(src, log):
-    """9: skip records of unknown kind behind R. Returns the prefix of F, which ends them."""
-    total = 0
+    """9: skip records of unknown kind behind R. Returns the prefix of F, which ends them, and the
+    error of a critical one: it counts only once F stands where it must.
+    """
+    total, critical = 0, None
     while True:
         at, head = src.pos, src.read(16)
-        kind, length, flags = read_prefix(head, at, "F")
-        if kind:
-            return head
-        need(head[12:13] not in b"CSR", "byte %d: %s record behind R", at, chr(head[12]))
-        total += length
+        prefix = read_place(head, at, "F?")
+        if prefix.kind == "F":
+            return head, critical
+        total += prefix.length
         need(total <= MAX_EXTRA, "byte %d: more than 1 MiB of records behind R", at)
-        if flags & 0x8000:
-            raise Unsupported("byte %d: critical record of unknown kind %s" % (at, ascii(chr(head[12]))))
-        src.read(length - 16)
-        log.add(length)
+        if prefix.flags & 0x8000 and not critical:
+            critical = Unsupported("byte %d: critical record of unknown kind %s" % (at, ascii(prefix.kind)))
+        src.read(prefix.length - 16)
+        log.add(prefix.length)
+
+
+def ends_with_table(src):
+    """Whether nothing or a seek table is left of a stream, by its last 9 bytes (3.7)."""
+    tail, length = b"", 0
+    while length <= 17 + 8 * MAX_FRAMES:
+        part = src.file.read(MIB)
+        if not part:
+            break
+        tail, length = (tail + part)[-9:], length + len(part)
+    is_table = tail[5:] == TABLE_END
+    return length == (17 + 8 * int.from_bytes(tail[:4], "little") if is_table else 0)

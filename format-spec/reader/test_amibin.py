@@ -417,10 +417,22 @@ class Hostile(unittest.TestCase):
                 raw_frame(2048, [(0, 1024, one[:1024])]),                       # less than declared
                 raw_frame(2048, [(3, 2048, one)]),                              # reserved block type
                 raw_frame(2048, [(0, 0, b"")] * 5000),                          # longer than a frame may be
+                raw_frame(2048, [(1, 2049, b"z")]),                             # a block above the window
+                raw_frame(2048, [(2, 50, bytes(50))]) + b"x",                   # bytes behind the frame
                 pack(one[:1024]) + pack(one[1024:]),                            # two frames
                 pack(one) + record("X", b""),                                   # a skippable frame behind it
                 b"\x28\xb5\x2f\xfd\x00" + pack(one)[5:], b"", noise(300, 1)):
             self.check("corrupt", "frame", lambda f, *_: frame)
+
+    def test_block_sizes(self):
+        """A block is at most 128 KiB and the window size, whatever its type; libzstd does not
+        look.
+        """
+        volumes = [("snap-1", B, {0: b"z" * B})]
+        checksum = pack(b"z" * B)[-4:]
+        for want, sizes in (("ok", [131072] * 4), ("corrupt", [B]), ("corrupt", [131073] + [131072] * 2 + [131071])):
+            frame = raw_frame(B, [(1, size, b"z") for size in sizes], checksum)
+            self.check(want, "frame", lambda f, *_: frame, volumes)
 
     def test_window_too_large(self):
         # The block content does not matter: a window above 8 MiB is refused from the header.
@@ -498,7 +510,13 @@ class Hostile(unittest.TestCase):
         for image in (b"[]", b"{}", b"\xff{}", b"{", b'{"Snapshots":[],"a":NaN}', b'{"Snapshots":[],"a":1e999}', b'{"Snapshots":[],"a":"\\ud800"}', b'{"Snapshots":[],"Snapshots":[]}', b"[" * 100000,
                       b'{"Snapshots":[],"a":' + b"[" * 64 + b"]" * 64 + b"}", b'\xef\xbb\xbf{"Snapshots":[]}'):
             self.assertEqual({o for o, _ in both(compose([], image))}, {"corrupt"})
-        for image in (b'{"Snapshots":[],"a":' + b"[" * 63 + b"]" * 63 + b"}", b'{"Snapshots":[],"a":' + b"9" * 300 + b"}"):
+        for version in (b'"1"', b"1.0", b"-0", b"-1", b"[]", b"18446744073709551616"):
+            self.assertEqual({o for o, _ in both(compose([], b'{"Snapshots":[],"version":' + version + b"}"))}, {"corrupt"})
+        ids = b'{"Image":{"ImageId":"ami-01234567","BlockDeviceMappings":%s}}'
+        for mappings in (b"{}", b"[1]", b'[{"DeviceName":"a","Ebs":"x"}]', b'[{"DeviceName":"a","Ebs":[]}]'):
+            self.assertEqual({o for o, _ in both(compose([], ids % mappings))}, {"corrupt"})
+        for image in (b'{"Snapshots":[],"a":' + b"[" * 63 + b"]" * 63 + b"}", b'{"Snapshots":[],"a":' + b"9" * 300 + b"}",
+                      b'{"Snapshots":[],"version":null,"format":null}'):
             self.assertEqual([o for o, _ in both(compose([], image))], ["ok", "ok"])
         self.assertEqual({o for o, _ in both(compose([], b'{"Snapshots":[],"version":2}'))}, {"unsupported"})
 
@@ -521,16 +539,58 @@ class Hostile(unittest.TestCase):
                        lambda m: m["meta"][0].update(role="x"), lambda m: m["meta"].pop(), lambda m: m["meta"][1].update(volume=None),
                        lambda m: m.update(content_root="00" * 32), lambda m: b"[" * 100000, lambda m: b"\xff", lambda m: b'{"a":1e5,"a":2}'):
             self.manifest("corrupt", change)
-        self.manifest("ok", lambda m: m.update(news={"a": [1.5, None, "\ud800"]}))
+        self.manifest("ok", lambda m: m.update(news={"a": [1.5, None, "\ud83d\ude00"]}))
+        self.manifest("ok", lambda m: m["codec"].update(level=-7))
+
+    def test_text_of_the_manifest(self):
+        """The rules of the text hold for members that a reader does not know, too."""
+        def member(text):
+            return lambda m: json.dumps(m).encode()[:-1] + b"," + text + b"}"
+        for text in (b'"z":"\xff"', b'"z":"\\ud800"', b'"\\udc00":1', b'"z":1e999', b'"z":' + b"[" * 64 + b"]" * 64,
+                     b'"writer":"x"'):
+            self.manifest("corrupt", member(text))
+        for text in (b'"z":1,"z":2', b'"z":' + b"[" * 63 + b"]" * 63):
+            self.manifest("ok", member(text))
+        self.manifest("ok", lambda m: b"\n " + json.dumps(dict(reversed(m.items())), indent=3).encode() + b"\r\n\t")
+        self.manifest("corrupt", lambda m: m["meta"][0].update(volume=None))
+        self.manifest("corrupt", lambda m: json.dumps(m).encode().replace(b'"fill": 0', b'"fill": -0', 1))
+        self.manifest("corrupt", lambda m: m["codec"].update(level=1 << 63))
+
+    def test_order_of_judgement(self):
+        """Of a manifest of another version nothing else is known."""
+        for change in (lambda m: m.update(version=2, features={}, volumes=7), lambda m: m.update(features=["x"], codec=1),
+                       lambda m: m.update(codec={"name": "lz4"}, block_size="x"), lambda m: m.update(window_blocks=1, volumes=7)):
+            self.manifest("unsupported", change)
+        for change in (lambda m: m.update(format="x", version=2), lambda m: m.update(version="2"), lambda m: m.update(version=1 << 64),
+                       lambda m: m.update(features=["x", 1]), lambda m: m.update(codec="lz4")):
+            self.manifest("corrupt", change)
 
     def test_versions(self):
         for kind in "CSRF":
             self.check("unsupported", kind, self.put(13, "<B", 2))
+        for kind in "CSR":
+            self.check("corrupt", kind, lambda r, *_: r[:12] + b"X\1\0\x80" + r[16:])
+        self.check("corrupt", "F", lambda f: f[:4] + b"\x80" + f[5:13] + b"\2" + f[14:] + bytes(8))
+        self.check("corrupt", "F", lambda f: f[:13] + b"\2" + f[14:127] + b"2")
+
+    def test_version_of_root_is_judged_after_its_digest(self):
+        data = bytearray(compose(SMALL))
+        data[data.rindex(b"AMIBR") + 5] = 2
+        self.assertEqual({o for o, _ in both(bytes(data))}, {"corrupt"})
+
+    def test_first_frame(self):
+        for want, data in (("corrupt", pack(bytes(2 << 20))), ("corrupt", raw_frame(1 << 20, [(1, 131072, b"z")] * 9)),
+                           ("corrupt", raw_frame(1 << 20, [(1, 1 << 20, b"z")])), ("unsupported", pack(b"hello")), ("unsupported", pack(b"")),
+                           ("unsupported", b"\x28\xb5\x2f\xfd\xa0" + pack(b"hello")[5:]), ("unsupported", b"hello" * 40)):
+            self.assertEqual({o for o, _ in both(data)}, {want})
 
     def test_records_behind_root(self):
         for want, extra in (("unsupported", record("Z", b"abc", 1, 0x8000)), ("corrupt", record("C", b"")), ("corrupt", record("S", b"")),
                             ("corrupt", record("R", b"")), ("corrupt", record("X", bytes(1 << 20))), ("corrupt", b"\x50" + record("X", b"")[1:]),
-                            ("corrupt", pack(b"more tar")), ("corrupt", record("F", bytes(112)))):
+                            ("corrupt", pack(b"more tar")), ("corrupt", record("F", bytes(112))),
+                            ("corrupt", record("C", b"", 2)), ("corrupt", record("S", b"", 2)), ("corrupt", record("R", b"", 2)),
+                            ("corrupt", record("F", bytes(104) + b"AMIBEND1", 2)),
+                            ("corrupt", struct.pack("<II", 0x184D2A5B, 300) + record("Z", b"abc", 1, 0x8000)[8:])):
             for found, why in both(compose(SMALL, extra=extra)):
                 self.assertEqual(found, want, why)
 

@@ -17,8 +17,6 @@ pub(super) const RUN_CELLS: u64 = 16;
 /// Cells that are adjacent in the archive.
 pub(super) struct CellRun {
     pub(super) cells: Vec<IndexedCell>,
-    /// Whether the cells are read, or only their blocks written as zeros.
-    pub(super) fetch: bool,
 }
 
 /// Whether a run of so many cells has no room for another, with which it would have `bytes`.
@@ -142,8 +140,9 @@ impl CellReader {
     }
 }
 
-/// The facts of a cell that was not read, because it has no data.
-pub(super) fn facts_without_data(cell: &IndexedCell, size: VolumeSize) -> CellFacts {
+/// The facts of a cell that is not read, because an earlier run wrote it: those of the index, and
+/// the content digest that the run noted.
+pub(super) fn indexed_facts(cell: &IndexedCell, size: VolumeSize, content: Digest) -> CellFacts {
     let IndexedCell { address, entry, .. } = cell;
     CellFacts {
         address: *address,
@@ -153,7 +152,7 @@ pub(super) fn facts_without_data(cell: &IndexedCell, size: VolumeSize) -> CellFa
         zero: entry.zero,
         fill: entry.fill,
         record_digest: entry.record_digest,
-        content: [0; 32],
+        content,
     }
 }
 

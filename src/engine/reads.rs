@@ -3,7 +3,7 @@
 
 use super::Archive;
 use super::cell_reader::{RUN, RUN_CELLS};
-use crate::format::{MetaFrame, MetaRole, VolumeEntry};
+use crate::format::{MetaFrame, MetaRole};
 
 impl Archive {
     /// Ranges that opening the archive reads: its first bytes, its end, footer, root record,
@@ -16,7 +16,7 @@ impl Archive {
     }
 
     /// Ranges that restoring all volumes reads: each group index twice, the tar headers, and runs
-    /// of cells that hold data.
+    /// of cells.
     pub fn reads_to_restore(&self) -> u64 {
         self.volumes().map(|volume| self.reads_of_volume(volume.index(), 2)).sum()
     }
@@ -45,16 +45,14 @@ impl Archive {
         });
         let count = groups.len() as u64;
         let headers = self.header_frames(volume).count() as u64;
-        index_reads * count + headers + runs(self.volume_entry(volume), count, sums)
+        index_reads * count + headers + runs(count, sums)
     }
 }
 
-/// Runs of cells: a run ends with its group, before a cell with which it would be too long, and
-/// before and behind a cell without data. Two adjacent runs that end for their length have more
-/// than [`RUN`] bytes or [`RUN_CELLS`] cells together.
-fn runs(volume: &VolumeEntry, groups: u64, (cells, bytes): (u64, u64)) -> u64 {
+/// Runs of cells: a run ends with its group, and before a cell with which it would be too long. Two
+/// adjacent runs that end for their length have more than [`RUN`] bytes or [`RUN_CELLS`] cells
+/// together.
+fn runs(groups: u64, (cells, bytes): (u64, u64)) -> u64 {
     let full = 2 * bytes / RUN + cells / RUN_CELLS;
-    // A cell without data has zero blocks only, at least one.
-    let without_data = volume.zero.min(cells);
-    cells.min(groups + full + without_data)
+    cells.min(groups + full)
 }

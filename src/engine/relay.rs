@@ -263,7 +263,7 @@ impl RelayFeeder<'_, '_> {
         let lease = self.feed.lease(2 * cells.bytes)?;
         self.archive.reader().prefetch(first.offset, cells.bytes);
         cells.bytes = 0;
-        let run = CellRun { cells: std::mem::take(&mut cells.cells), fetch: true };
+        let run = CellRun { cells: std::mem::take(&mut cells.cells) };
         let (volume, earlier) = (cells.volume, std::mem::take(&mut cells.earlier));
         self.feed.work(RelayJob::Cells { volume, run, earlier }, lease)
     }

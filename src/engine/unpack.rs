@@ -4,17 +4,15 @@
 //! A restore can be continued: cells that an earlier run noted are read back from their target, and
 //! fetched again only if they are not what they should be.
 //!
-//! Every cell that is read goes through the whole chain of digests; what the cells add up to is
-//! compared with the manifest at the end. A restore does not read cells without data, because the
-//! index says all about them; a check reads them as well.
+//! Every cell goes through the whole chain of digests; what the cells add up to is compared with
+//! the manifest at the end. Cells of zeros alone are read as well, although the index says all
+//! about them: stock tools write the bytes of their frames, so these have to be zeros.
 
 use std::sync::Arc;
 
 use super::archive::index::{IndexedCell, add_to_map, indexed_cells};
 use super::archive::{Archive, ArchiveVolume};
-use super::cell_reader::{
-    CellReader, CellRun, OpenedCell, facts_without_data, is_full, write_zeros,
-};
+use super::cell_reader::{CellReader, CellRun, OpenedCell, indexed_facts, is_full, write_zeros};
 use super::memory::IN_FLIGHT_FLOOR;
 use super::pipeline::{Feed, Pipeline};
 use super::volume_totals::VolumeTotals;
@@ -30,7 +28,7 @@ pub(super) const MAX_FINDINGS: usize = 1000;
 /// Which cells a check reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Selection {
-    /// All, those without data too.
+    /// All.
     All,
     /// Each with this probability, chosen by this seed.
     Sample {
@@ -70,7 +68,7 @@ impl CheckReport {
     }
 }
 
-/// The cells with data that an earlier run wrote, and a hook for each one that this run wrote.
+/// The cells that an earlier run wrote, and a hook for each one that this run wrote.
 pub type RestoreLog<'a> = CellLog<'a, WrittenCell>;
 
 /// A job of a worker.
@@ -119,10 +117,8 @@ pub fn unpack_volume(
                 totals.cell(&cell.facts);
                 sink.confirm(&cell.delivered())?;
                 let digests = if sink.keeps_confirmed() { cell.digests } else { Vec::new() };
-                if sink.keeps_confirmed() || stored > 0 {
-                    let CellFacts { address, content, .. } = cell.facts;
-                    note(&WrittenCell { volume: volume.index(), address, content, digests })?;
-                }
+                let CellFacts { address, content, .. } = cell.facts;
+                note(&WrittenCell { volume: volume.index(), address, content, digests })?;
             }
             context.advanced(bytes, stored);
             Ok(())
@@ -201,7 +197,7 @@ fn in_archive(archive: &Archive, error: Error) -> Error {
 
 /// The cells that are read.
 enum Choice<'a> {
-    /// All that hold data, for this sink, without those that an earlier run wrote.
+    /// All, for this sink, without those that an earlier run wrote.
     Restore(Arc<dyn BlockSink>, Cells<'a, WrittenCell>),
     All,
     Sample(f64, &'a mut Random),
@@ -220,10 +216,7 @@ fn walk(
         Choice::All | Choice::Sample(..) => None,
     };
     Pipeline::new(context).run(
-        |feed| {
-            let (cells, bytes, fetch) = (Vec::new(), 0, true);
-            UnpackFeeder { feed, volume, context, cells, bytes, fetch }.run(choice)
-        },
+        |feed| UnpackFeeder { feed, volume, context, cells: Vec::new(), bytes: 0 }.run(choice),
         || {
             let mut reader = CellReader::new()?;
             let sink = sink.as_deref();
@@ -286,7 +279,6 @@ struct UnpackFeeder<'a, 'f> {
     /// Adjacent cells that will be one job.
     cells: Vec<IndexedCell>,
     bytes: u64,
-    fetch: bool,
 }
 
 impl UnpackFeeder<'_, '_> {
@@ -320,26 +312,20 @@ impl UnpackFeeder<'_, '_> {
             archive.prefetch_indexes(volume, number);
             for cell in indexed_cells(archive.group_index(group)?, group) {
                 count += 1;
-                let fetch = match &mut choice {
-                    Choice::Restore(..) => cell.has_data(),
-                    Choice::All => true,
-                    Choice::Sample(fraction, random) => {
-                        if random.fraction() >= *fraction && count != chosen + 1 {
-                            continue;
-                        }
-                        true
-                    }
-                };
-                let noted =
-                    fetch || matches!(&choice, Choice::Restore(sink, _) if sink.keeps_confirmed());
+                if let Choice::Sample(fraction, random) = &mut choice
+                    && random.fraction() >= *fraction
+                    && count != chosen + 1
+                {
+                    continue;
+                }
                 let same = |written: &Result<WrittenCell>| {
                     written.as_ref().map_or(true, |written| {
                         (written.volume, written.address) == (volume, cell.address)
                     })
                 };
-                match earlier.next_if(|written| noted && same(written)).transpose()? {
+                match earlier.next_if(same).transpose()? {
                     Some(written) => self.written(cell, written)?,
-                    None => self.add(cell, fetch)?,
+                    None => self.add(cell)?,
                 }
             }
             self.flush()?;
@@ -348,13 +334,11 @@ impl UnpackFeeder<'_, '_> {
         Ok(())
     }
 
-    fn add(&mut self, cell: IndexedCell, fetch: bool) -> Result<()> {
+    fn add(&mut self, cell: IndexedCell) -> Result<()> {
         let adjacent = self.cells.last().is_none_or(|last| last.end() == cell.offset);
-        let full = is_full(self.cells.len(), self.bytes + cell.len());
-        if !adjacent || full || self.fetch != fetch {
+        if !adjacent || is_full(self.cells.len(), self.bytes + cell.len()) {
             self.flush()?;
         }
-        self.fetch = fetch;
         self.bytes += cell.len();
         self.cells.push(cell);
         Ok(())
@@ -363,19 +347,17 @@ impl UnpackFeeder<'_, '_> {
     /// A cell that an earlier run wrote is a job of its own.
     fn written(&mut self, cell: IndexedCell, written: WrittenCell) -> Result<()> {
         self.flush()?;
-        let run = CellRun { cells: vec![cell], fetch: true };
+        let run = CellRun { cells: vec![cell] };
         self.feed.work(UnpackJob::Written { run, written }, Lease::none())
     }
 
     fn flush(&mut self) -> Result<()> {
         let Some(first) = self.cells.first() else { return Ok(()) };
         let lease = self.feed.lease(self.bytes.max(4096))?;
-        if self.fetch {
-            // There is memory for it now; a remote archive begins to send.
-            self.volume.archive().reader().prefetch(first.offset, self.bytes);
-        }
+        // There is memory for it now; a remote archive begins to send.
+        self.volume.archive().reader().prefetch(first.offset, self.bytes);
         self.bytes = 0;
-        let run = CellRun { cells: std::mem::take(&mut self.cells), fetch: self.fetch };
+        let run = CellRun { cells: std::mem::take(&mut self.cells) };
         self.feed.work(UnpackJob::Cells(run), lease)
     }
 }
@@ -390,17 +372,8 @@ fn unpack(
     let size = volume.size();
     let lengths = run.cells.iter().map(|cell| size.cell_bytes(cell.address, cell.entry.present));
     let bytes = lengths.sum();
-    if run.fetch {
-        let results = reader.read(volume.archive(), volume.index(), run, sink)?;
-        return Ok(UnpackPiece::Cells { results, bytes, stored: reader.stored() });
-    }
-    if let Some(sink) = sink {
-        let written = run.cells.iter().try_for_each(|cell| write_zeros(cell, size, sink));
-        written.map_err(|error| error.at("snapshot", volume.snapshot()))?;
-    }
-    let facts = run.cells.iter().map(|cell| facts_without_data(cell, size));
-    let results = facts.map(|facts| Ok(OpenedCell { facts, digests: Vec::new() })).collect();
-    Ok(UnpackPiece::Cells { results, bytes, stored: 0 })
+    let results = reader.read(volume.archive(), volume.index(), run, sink)?;
+    Ok(UnpackPiece::Cells { results, bytes, stored: reader.stored() })
 }
 
 /// Checks that a cell is where an earlier run wrote it; if not it is restored like any other.
@@ -417,8 +390,7 @@ fn reuse(
     let (size, data) = (volume.size(), cell.data());
     if target.keeps_confirmed() {
         if !written.fits(data) {
-            let run = CellRun { cells: run.cells.clone(), fetch: data != 0 };
-            return unpack(reader, volume, &run, sink);
+            return unpack(reader, volume, run, sink);
         }
     } else {
         let located = |error: Error| error.at("snapshot", volume.snapshot());
@@ -429,9 +401,11 @@ fn reuse(
         // Whether these were written cannot be seen in the data that was read back.
         write_zeros(cell, size, target)?;
     }
-    let facts = CellFacts { content: written.content, ..facts_without_data(cell, size) };
     Ok(UnpackPiece::Reused {
-        cell: OpenedCell { facts, digests: written.digests },
+        cell: OpenedCell {
+            facts: indexed_facts(cell, size, written.content),
+            digests: written.digests,
+        },
         bytes: size.cell_bytes(cell.address, cell.entry.present),
         stored: cell.len(),
     })

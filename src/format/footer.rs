@@ -1,7 +1,7 @@
 //! The F record: 128 bytes at the end, from which a reader finds the R record (3.6).
 
 use super::Digest;
-use super::record::{Record, RecordKind};
+use super::record::{Position, Record, RecordKind};
 use crate::base::{Error, Result};
 
 /// Length of the footer.
@@ -37,15 +37,21 @@ impl Footer {
         bytes
     }
 
-    /// Reads the record that stands at `offset`.
+    /// Reads the record that stands at `offset`. Kind, length and end magic are those of all
+    /// versions, so a footer without them is corrupt, whatever its version.
     pub fn parse(bytes: &[u8], offset: u64) -> Result<Self> {
+        let record = Record::parse_prefix(bytes, Position::BehindRoot)?;
+        if record.kind != RecordKind::Footer || record.len != FOOTER_LEN as u64 {
+            return Err(Error::corrupt("a footer is not of the kind and length of a footer")
+                .at("length", record.len));
+        }
+        if bytes.len() != FOOTER_LEN || !bytes.ends_with(END_MAGIC) {
+            return Err(Error::corrupt("the footer does not end with its magic"));
+        }
         let mut fields = Record::open(bytes, RecordKind::Footer)?;
         let (root_offset, root_len) = (fields.u64()?, fields.u64()?);
         let (root, content_root, own_offset) = (fields.bytes()?, fields.bytes()?, fields.u64()?);
         fields.reserved(16)?;
-        if &fields.bytes::<8>()? != END_MAGIC || fields.remaining() != 0 {
-            return Err(Error::corrupt("the footer does not end with its magic"));
-        }
         if own_offset != offset || root_offset.checked_add(root_len).is_none_or(|end| end > offset)
         {
             return Err(Error::corrupt("the footer belongs to another offset")

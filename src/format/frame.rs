@@ -1,13 +1,18 @@
 //! The header of a zstd frame and the position of its end, found without inflating it (3.1, RFC
 //! 8878).
 
-use super::layout::MAX_FRAME_WINDOW;
+use super::layout::{MAX_FRAME_WINDOW, max_frame_len};
 use crate::base::{Error, ErrorCode, Result};
 
 const MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 /// The longest frame header that the format allows: magic, descriptor, window, 8 bytes of content
 /// size.
 pub const MAX_HEADER: usize = 4 + 1 + 1 + 8;
+/// Length of the shortest frame: a header with one byte of content size, an empty block, the
+/// checksum. A stream reader reads no byte behind a frame.
+const SHORTEST: usize = 4 + 1 + 1 + 3 + 4;
+/// Largest block of a frame with a window of at least this size (RFC 8878, 3.1.1.2.4).
+const MAX_BLOCK: u64 = 128 << 10;
 
 /// The header of a frame of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +21,8 @@ pub struct FrameHeader {
     pub len: usize,
     /// Bytes that the frame inflates to, as the header says.
     pub content_size: u64,
+    /// Most bytes of a block: Block_Maximum_Size.
+    pub max_block: u64,
 }
 
 /// The end of a frame.
@@ -33,9 +40,10 @@ pub fn begins(bytes: &[u8]) -> bool {
 }
 
 impl FrameHeader {
-    /// Reads a header. Refuses frames that the format does not allow: without content size or
-    /// checksum, with a dictionary, with a window above 8 MiB. `None` if more bytes are needed.
-    pub fn parse(bytes: &[u8]) -> Result<Option<Self>> {
+    /// Reads the header of a frame that inflates to at most `limit` bytes. Refuses frames that the
+    /// format does not allow: without content size or checksum, with a dictionary, with a window
+    /// above 8 MiB. `None` if more bytes are needed.
+    pub fn parse(bytes: &[u8], limit: u64) -> Result<Option<Self>> {
         let Some(descriptor) = bytes.get(4).copied() else { return Ok(None) };
         if !begins(bytes) {
             return Err(Error::corrupt("there is no zstd frame here"));
@@ -68,6 +76,14 @@ impl FrameHeader {
         word[..size_len].copy_from_slice(size);
         let content_size =
             u64::from_le_bytes(word).saturating_add(if size_len == 2 { 256 } else { 0 });
+        // A limit, and no rule on headers: the frame is too long, not of another program.
+        if content_size > limit {
+            return Err(Error::corrupt(
+                "a zstd frame declares more content than the format allows",
+            )
+            .at("content_size", content_size)
+            .at("limit", limit));
+        }
         let window = if single_segment {
             content_size
         } else {
@@ -77,66 +93,105 @@ impl FrameHeader {
         if window > MAX_FRAME_WINDOW {
             return refuse("needs a window of more than 8 MiB");
         }
-        Ok(Some(Self { len, content_size }))
+        Ok(Some(Self { len, content_size, max_block: window.min(MAX_BLOCK) }))
     }
 }
 
-/// Follows the block headers of the frame at the start of `bytes` to its end.
-pub fn find_end(bytes: &[u8]) -> Result<FrameEnd> {
-    EndFinder::default().find(bytes)
+/// Follows the block headers of the frame at the start of `bytes`, which inflates to at most
+/// `limit` bytes, to its end.
+pub fn find_end(bytes: &[u8], limit: u64) -> Result<FrameEnd> {
+    EndFinder::new(limit).find(bytes)
 }
 
-/// Finds the end of a frame that comes in pieces. It visits each block once: a frame may have a
-/// block for every 3 bytes, and a new start with each piece would take quadratic time.
-#[derive(Clone, Copy, Debug, Default)]
+/// Finds the end of a frame that comes in pieces, and checks the sizes of its blocks: libzstd does
+/// not compare them with Block_Maximum_Size when it decodes a frame in one call, and other decoders
+/// do. It visits each block once: a frame may have a block for every 3 bytes, and a new start with
+/// each piece would take quadratic time.
+#[derive(Clone, Copy, Debug)]
 pub struct EndFinder {
-    /// The next block header; 0 before the frame header was read.
+    /// Most bytes that the frame may inflate to.
+    limit: u64,
+    header: Option<FrameHeader>,
+    /// The next block header.
     at: usize,
+    /// Most bytes that the blocks before it inflate to.
+    room: u64,
 }
 
 impl EndFinder {
+    /// A finder at the start of a frame that inflates to at most `limit` bytes.
+    pub fn new(limit: u64) -> Self {
+        Self { limit, header: None, at: 0, room: 0 }
+    }
+
     /// Looks for the end in `bytes`, which begin with the bytes of the call before.
     pub fn find(&mut self, bytes: &[u8]) -> Result<FrameEnd> {
-        if self.at == 0 {
-            let Some(header) = FrameHeader::parse(bytes)? else {
-                return Ok(FrameEnd::Beyond(MAX_HEADER));
-            };
-            self.at = header.len;
-        }
+        let header = match self.header {
+            Some(header) => header,
+            None => {
+                let Some(header) = FrameHeader::parse(bytes, self.limit)? else {
+                    let read_enough = bytes.len() >= SHORTEST;
+                    return Ok(FrameEnd::Beyond(if read_enough { MAX_HEADER } else { SHORTEST }));
+                };
+                self.at = header.len;
+                *self.header.insert(header)
+            }
+        };
+        let longest = max_frame_len(header.content_size);
         loop {
             let Some([low, middle, high]) = bytes.get(self.at..self.at + 3) else {
                 return Ok(FrameEnd::Beyond(self.at + 3));
             };
             let block = u32::from_le_bytes([*low, *middle, *high, 0]);
-            let size = match block >> 1 & 3 {
-                1 => 1,
-                3 => return Err(Error::corrupt("a zstd frame has a block of a reserved type")),
-                _ => (block >> 3) as usize,
+            let block_size = u64::from(block >> 3);
+            let (stored, inflated) = match block >> 1 & 3 {
+                0 => (block_size, block_size),
+                1 => (1, block_size),
+                2 => (block_size, header.max_block),
+                _ => return Err(Error::corrupt("a zstd frame has a block of a reserved type")),
             };
-            let next = self.at + 3 + size;
-            if block & 1 == 1 {
-                let end = next + 4;
-                return Ok(if end <= bytes.len() {
-                    FrameEnd::At(end)
-                } else {
-                    FrameEnd::Beyond(end)
-                });
+            if block_size > header.max_block {
+                return Err(Error::corrupt("a zstd frame has a larger block than zstd allows")
+                    .at("block_size", block_size)
+                    .at("limit", header.max_block));
             }
-            self.at = next;
+            self.room += inflated;
+            let is_last = block & 1 == 1;
+            let next = self.at as u64 + 3 + stored;
+            let end = next + if is_last { 4 } else { 0 };
+            if end > longest {
+                return Err(Error::corrupt("a zstd frame is longer than the format allows")
+                    .at("content_size", header.content_size)
+                    .at("limit", longest));
+            }
+            if !is_last {
+                self.at = next as usize;
+                continue;
+            }
+            if header.content_size > self.room {
+                return Err(Error::corrupt("the blocks of a zstd frame cannot hold its content")
+                    .at("content_size", header.content_size)
+                    .at("limit", self.room));
+            }
+            let end = end as usize;
+            let found = end <= bytes.len();
+            return Ok(if found { FrameEnd::At(end) } else { FrameEnd::Beyond(end) });
         }
     }
 }
 
-/// Checks that `bytes` are exactly one frame whose header says `raw_len` bytes of content.
+/// Checks that `bytes` are exactly one frame whose header says `raw_len` bytes of content, and
+/// which has no larger block than zstd allows. Visits the block headers alone: 33 of them in a
+/// frame of 4 MiB.
 pub fn check(bytes: &[u8], raw_len: u64) -> Result<()> {
-    let header = FrameHeader::parse(bytes)?
+    let header = FrameHeader::parse(bytes, raw_len)?
         .ok_or_else(|| Error::corrupt("a zstd frame ends in its header"))?;
     if header.content_size != raw_len {
         return Err(Error::corrupt("a zstd frame does not have the content size it should")
             .at("content_size", header.content_size)
             .at("expected", raw_len));
     }
-    if find_end(bytes)? != FrameEnd::At(bytes.len()) {
+    if find_end(bytes, raw_len)? != FrameEnd::At(bytes.len()) {
         return Err(Error::corrupt("a zstd frame does not end where it should"));
     }
     Ok(())
@@ -157,26 +212,28 @@ mod tests {
             (0..300_000u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect(),
         ] {
             Encoder::new(1).expect("encoder").encode(&raw, &mut frame).expect("encodes");
-            check(&frame, raw.len() as u64).expect("one frame");
+            let limit = raw.len() as u64;
+            check(&frame, limit).expect("one frame");
             for len in (0..frame.len()).step_by(frame.len() / 50 + 1) {
-                let end = find_end(&frame[..len]).expect("a prefix");
+                let end = find_end(&frame[..len], limit).expect("a prefix");
                 assert!(matches!(end, FrameEnd::Beyond(more) if more > len), "{len}");
             }
             let len = frame.len();
             frame.extend_from_slice(b"more");
-            assert_eq!(find_end(&frame).expect("a frame"), FrameEnd::At(len));
-            assert!(check(&frame, raw.len() as u64).is_err());
+            assert_eq!(find_end(&frame, limit).expect("a frame"), FrameEnd::At(len));
+            assert!(check(&frame, limit).is_err());
         }
     }
 
     #[test]
     fn a_frame_of_many_empty_blocks_is_walked_once() {
-        // A raw block of no bytes, over and over, and an end; it comes block by block, as from a
-        // stream.
-        let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0x24, 1];
+        // A raw block of no bytes, over and over, and compressed blocks at the end; it comes block
+        // by block, as from a stream.
+        let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0xA4, 0, 0, 16, 0];
         frame.resize(frame.len() + 3 * 300_000, 0);
-        frame.extend_from_slice(&[1, 0, 0, 9, 9, 9, 9]);
-        let (mut finder, mut have, mut calls) = (EndFinder::default(), 0, 0);
+        (0..7).for_each(|_| frame.extend_from_slice(&[0b1100, 0, 0, 9]));
+        frame.extend_from_slice(&[0b1101, 0, 0, 9, 9, 9, 9, 9]);
+        let (mut finder, mut have, mut calls) = (EndFinder::new(1 << 20), 0, 0);
         loop {
             let before = finder.at;
             match finder.find(&frame[..have]).expect("a frame") {
@@ -187,18 +244,74 @@ mod tests {
             calls += 1;
         }
         assert!(calls > 299_000);
-        assert_eq!(find_end(&frame).expect("a frame"), FrameEnd::At(frame.len()));
+        assert_eq!(find_end(&frame, 1 << 20).expect("a frame"), FrameEnd::At(frame.len()));
+    }
+
+    /// A frame without window descriptor, or with this one, of blocks of these types and sizes.
+    fn frame_of(content_size: u32, window: Option<u8>, blocks: &[(u32, u32)]) -> Vec<u8> {
+        let mut frame = MAGIC.to_vec();
+        frame.push(if window.is_some() { 0x84 } else { 0xA4 });
+        frame.extend(window);
+        frame.extend_from_slice(&content_size.to_le_bytes());
+        for (number, (kind, size)) in blocks.iter().enumerate() {
+            let last = u32::from(number + 1 == blocks.len());
+            frame.extend_from_slice(&(size << 3 | kind << 1 | last).to_le_bytes()[..3]);
+            frame.resize(frame.len() + if *kind == 1 { 1 } else { *size as usize }, 7);
+        }
+        frame.extend_from_slice(&[0; 4]);
+        frame
+    }
+
+    #[test]
+    fn a_block_of_any_type_is_at_most_128_kib_and_the_window() {
+        const RAW: u32 = 0;
+        const RLE: u32 = 1;
+        const COMPRESSED: u32 = 2;
+        let most = MAX_BLOCK as u32;
+        for kind in [RAW, RLE, COMPRESSED] {
+            let whole = frame_of(most, None, &[(kind, most)]);
+            check(&whole, most.into()).expect("a block of the largest size");
+            let larger = frame_of(2 * most, None, &[(kind, most + 1), (kind, most - 1)]);
+            assert!(check(&larger, u64::from(2 * most)).is_err(), "type {kind}");
+            // Descriptor 0 is a window of 1 KiB.
+            let narrow = frame_of(1025, Some(0), &[(kind, 1024), (kind, 1)]);
+            assert!(check(&narrow, 1025).is_ok(), "type {kind}");
+            assert!(check(&frame_of(1025, Some(0), &[(kind, 1025)]), 1025).is_err(), "type {kind}");
+            // A frame in one segment has its content as window.
+            assert!(check(&frame_of(9, None, &[(kind, 10)]), 9).is_err(), "type {kind}");
+        }
+    }
+
+    #[test]
+    fn blocks_that_cannot_hold_the_content_of_their_frame_are_refused() {
+        let most = MAX_BLOCK as u32;
+        assert!(check(&frame_of(2 * most, None, &[(2, 50), (1, most)]), (2 * most).into()).is_ok());
+        for blocks in [&[(2, 50)][..], &[(1, most), (0, 9)], &[(2, 50), (1, most - 1)]] {
+            let frame = frame_of(2 * most, None, blocks);
+            assert!(check(&frame, (2 * most).into()).is_err(), "{blocks:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_that_declares_more_than_its_limit_is_too_long_and_not_foreign() {
+        let foreign = |bytes: &[u8], limit| {
+            FrameHeader::parse(bytes, limit).expect_err("refused").is(ErrorCode::ForeignFrame)
+        };
+        assert!(!foreign(&frame_of(1 << 24, None, &[]), 1 << 20), "16 MiB in one segment");
+        assert!(foreign(&frame_of(1 << 20, Some(15 << 3), &[]), 1 << 20), "a window of 32 MiB");
     }
 
     #[test]
     fn frames_the_format_does_not_allow_are_refused() {
         for descriptor in [0x00, 0x04, 0x20, 0x25, 0x2C] {
             assert!(
-                FrameHeader::parse(&[0x28, 0xB5, 0x2F, 0xFD, descriptor, 0, 0, 0, 0, 0]).is_err(),
+                FrameHeader::parse(&[0x28, 0xB5, 0x2F, 0xFD, descriptor, 0, 0, 0, 0, 0], 1 << 20)
+                    .is_err(),
                 "{descriptor:#x}"
             );
         }
         // 16 MiB in a single segment.
-        assert!(FrameHeader::parse(&[0x28, 0xB5, 0x2F, 0xFD, 0xA4, 0, 0, 0, 1]).is_err());
+        let segment = [0x28, 0xB5, 0x2F, 0xFD, 0xA4, 0, 0, 0, 1];
+        assert!(FrameHeader::parse(&segment, 1 << 30).is_err());
     }
 }

@@ -51,7 +51,7 @@ pub const MAX_SEEK_FRAMES: u64 = 1 << 24;
 /// Longest compressed form of a frame that inflates to `raw` bytes (3.1). libzstd's own bound is
 /// `raw + raw / 256` and at most 64 more.
 pub const fn max_frame_len(raw: u64) -> u64 {
-    raw + raw / 256 + 4096
+    raw.saturating_add(raw / 256).saturating_add(4096)
 }
 
 /// Longest cell: C record and data frame.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Digest;
 use super::layout::{FORMAT_NAME, FORMAT_VERSION, MAX_VOLUMES};
 use crate::base::{
-    BLOCK_BYTES, CELL_BLOCKS, Error, ErrorCode, GROUP_BLOCKS, Result, SnapshotId, VolumeSize, hex,
+    BLOCK_BYTES, CELL_BLOCKS, Error, GROUP_BLOCKS, Result, SnapshotId, VolumeSize, hex,
 };
 
 /// The part of the tar archive that a meta frame belongs to.
@@ -103,7 +103,7 @@ struct MetaJson {
     raw: u64,
     role: String,
     sha256: HexDigest,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     volume: Option<u16>,
 }
 
@@ -117,41 +117,11 @@ struct VolumeJson {
     zero: u64,
 }
 
-/// The members that decide whether this version understands the others.
-#[derive(Deserialize)]
-struct Heading {
-    features: Features,
-    format: String,
-    version: u64,
-}
-
-/// The first feature, if there is one: a hostile manifest may list millions, and one is enough to
-/// stop.
-struct Features(Option<String>);
-
-impl<'de> Deserialize<'de> for Features {
-    fn deserialize<D: serde::Deserializer<'de>>(
-        deserializer: D,
-    ) -> std::result::Result<Self, D::Error> {
-        struct First;
-        impl<'de> serde::de::Visitor<'de> for First {
-            type Value = Features;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an array of strings")
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(
-                self,
-                mut names: A,
-            ) -> std::result::Result<Features, A::Error> {
-                let first = names.next_element::<String>()?;
-                while names.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-                Ok(Features(first))
-            }
-        }
-        deserializer.deserialize_seq(First)
-    }
+/// A member that may be missing, but not null.
+fn present<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<u16>, D::Error> {
+    u16::deserialize(deserializer).map(Some)
 }
 
 #[derive(Clone, Copy)]
@@ -234,42 +204,16 @@ impl Manifest {
             .expect("strings, numbers and lists always serialise")
     }
 
-    /// Reads a JSON document. Another version, feature, geometry or codec is an error of kind
-    /// `Unsupported`, any other fault of kind `Corrupt`.
+    /// Reads a JSON document: its text is checked first, then its heading, then everything else.
+    /// Another version, feature, geometry or codec is an error of kind `Unsupported`, any other
+    /// fault of kind `Corrupt`.
     pub(super) fn parse(json: &[u8]) -> Result<Self> {
         let wrong = |cause: serde_json::Error| {
             Error::corrupt("the manifest is not JSON in the form of the format").because(cause)
         };
-        let heading: Heading = serde_json::from_slice(json).map_err(wrong)?;
-        if heading.format != FORMAT_NAME {
-            return Err(Error::corrupt("the manifest names another format")
-                .at("format", heading.format.escape_debug()));
-        }
-        if heading.version != FORMAT_VERSION {
-            return Err(Error::unsupported("the archive has another format version")
-                .code_as(ErrorCode::NewerFormat)
-                .at("version", heading.version)
-                .at("supported", FORMAT_VERSION));
-        }
-        if let Some(feature) = heading.features.0 {
-            return Err(Error::unsupported(
-                "the archive uses a feature that this version does not know",
-            )
-            .code_as(ErrorCode::NewerFormat)
-            .at("feature", feature.escape_debug()));
-        }
+        super::json::check(json).map_err(wrong)?;
+        super::heading::check(json)?;
         let parsed: ManifestJson = serde_json::from_slice(json).map_err(wrong)?;
-        if (parsed.block_size, parsed.cell_blocks, parsed.window_blocks)
-            != (BLOCK_BYTES, CELL_BLOCKS.into(), GROUP_BLOCKS.into())
-        {
-            return Err(Error::unsupported(
-                "the archive has another geometry than 512 KiB blocks, 8 a cell, 32,768 a group",
-            ));
-        }
-        if parsed.codec.name != "zstd" {
-            return Err(Error::unsupported("the archive is compressed by another codec than zstd")
-                .at("codec", parsed.codec.name.escape_debug()));
-        }
         if parsed.volumes.len() > MAX_VOLUMES {
             return Err(Error::corrupt("the archive has more volumes than the format allows")
                 .at("volumes", parsed.volumes.len()));

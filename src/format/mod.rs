@@ -15,7 +15,9 @@ mod content_digest;
 mod footer;
 pub mod frame;
 mod group;
+mod heading;
 mod index_builder;
+mod json;
 pub mod layout;
 mod manifest;
 mod record;
@@ -31,9 +33,9 @@ pub use footer::{FOOTER_LEN, Footer};
 pub use group::{CellEntry, GroupIndex};
 pub use index_builder::{IndexBuilder, Tail};
 pub use manifest::{Codec, Manifest, MetaFrame, MetaRole, VolumeEntry};
-pub use record::{Record, RecordKind};
+pub use record::{Position, Record, RecordKind};
 pub use root::{GroupEntry, RootRecord};
-pub use seek_table::{FrameLog, seek_table_len};
+pub use seek_table::{FrameLog, SEEK_TABLE_TAIL, seek_table_frames, seek_table_len};
 
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];

@@ -36,6 +36,27 @@ impl RecordKind {
     }
 }
 
+/// A position in the archive, and with it the kinds of records that may stand there (9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// Between the tar headers of a volume and the next meta frame: C and S.
+    Volume,
+    /// Behind the last meta frame: R.
+    Root,
+    /// Behind R: F, and before it records of unknown kinds.
+    BehindRoot,
+}
+
+impl Position {
+    fn takes(self, kind: RecordKind) -> bool {
+        match self {
+            Self::Volume => matches!(kind, RecordKind::Cell | RecordKind::Group),
+            Self::Root => kind == RecordKind::Root,
+            Self::BehindRoot => matches!(kind, RecordKind::Footer | RecordKind::Unknown(_)),
+        }
+    }
+}
+
 /// The prefix of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -43,6 +64,8 @@ pub struct Record {
     pub kind: RecordKind,
     /// Length of the whole record, prefix included.
     pub len: u64,
+    version: u8,
+    flags: u16,
 }
 
 impl Record {
@@ -51,9 +74,20 @@ impl Record {
         bytes.starts_with(&RECORD_MAGIC.to_le_bytes())
     }
 
-    /// Reads a prefix of [`RECORD_PREFIX`] bytes. Unknown critical kinds and record versions are
-    /// errors of kind `Unsupported`, all others of kind `Corrupt`.
-    pub fn parse_prefix(bytes: &[u8]) -> Result<Self> {
+    /// Reads a prefix of [`RECORD_PREFIX`] bytes that stands at `position`. Every error is of kind
+    /// `Corrupt`: a rule of position goes before a rule of version, which
+    /// [`check_version`](Self::check_version) checks.
+    pub fn parse_prefix(bytes: &[u8], position: Position) -> Result<Self> {
+        let record = Self::parse(bytes)?;
+        if position.takes(record.kind) {
+            Ok(record)
+        } else {
+            Err(Error::corrupt("a record stands where it must not")
+                .at("kind", (record.kind.letter() as char).escape_default()))
+        }
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self> {
         let mut fields = Fields::new(bytes);
         let (magic, len, signature) = (fields.u32()?, fields.u32()?, fields.bytes::<4>()?);
         let (letter, version, flags) = (fields.u8()?, fields.u8()?, fields.u16()?);
@@ -71,43 +105,66 @@ impl Record {
             b'S' => RecordKind::Group,
             b'R' => RecordKind::Root,
             b'F' => RecordKind::Footer,
-            other if flags & FLAG_CRITICAL != 0 => {
-                return Err(Error::unsupported(
+            other => RecordKind::Unknown(other),
+        };
+        Ok(Self { kind, len, version, flags })
+    }
+
+    /// Whether the record is of the version that this text describes; a record of unknown kind has
+    /// none.
+    pub fn is_of_this_version(&self) -> bool {
+        matches!(self.kind, RecordKind::Unknown(_)) || self.version == RECORD_VERSION
+    }
+
+    /// Checks version and flags. A critical record of unknown kind and a newer version are errors
+    /// of kind `Unsupported`, reserved flags are of kind `Corrupt`.
+    pub fn check_version(&self) -> Result<()> {
+        let kind = (self.kind.letter() as char).escape_default();
+        if matches!(self.kind, RecordKind::Unknown(_)) {
+            return if self.flags & FLAG_CRITICAL == 0 {
+                Ok(())
+            } else {
+                Err(Error::unsupported(
                     "the archive has a critical record of a kind that this version does not know",
                 )
-                .at("kind", (other as char).escape_default()));
-            }
-            other => return Ok(Self { kind: RecordKind::Unknown(other), len }),
-        };
-        if version != RECORD_VERSION {
+                .at("kind", kind))
+            };
+        }
+        if !self.is_of_this_version() {
             return Err(Error::unsupported("the archive has a record of a newer version")
                 .code_as(ErrorCode::NewerFormat)
-                .at("kind", letter as char)
-                .at("version", version)
+                .at("kind", kind)
+                .at("version", self.version)
                 .at("supported", RECORD_VERSION));
         }
-        if flags != 0 {
-            return Err(
-                Error::corrupt("reserved flags of a record are set").at("kind", letter as char)
-            );
+        if self.flags != 0 {
+            return Err(Error::corrupt("reserved flags of a record are set").at("kind", kind));
         }
-        Ok(Self { kind, len })
+        Ok(())
     }
 
     /// Checks that `bytes` are one whole record of `kind` and returns its fields after the prefix.
     pub(super) fn open(bytes: &[u8], kind: RecordKind) -> Result<Fields<'_>> {
-        let record = Self::parse_prefix(bytes)?;
+        let record = Self::parse(bytes)?;
         if record.kind != kind {
             return Err(Error::corrupt("a record is of another kind than expected")
                 .at("expected", kind.letter() as char)
                 .at("found", (record.kind.letter() as char).escape_default()));
         }
+        let checked = record.check_version();
         if record.len != bytes.len() as u64 {
-            return Err(Error::corrupt("the length of a record is not the one in its prefix")
+            let wrong = Error::corrupt("the length of a record is not the one in its prefix")
                 .at("says", record.len)
-                .at("has", bytes.len()));
+                .at("has", bytes.len());
+            // The length of R is in F, whatever the version of R. A stream reader meets the version
+            // of C and S before it knows a length.
+            return Err(if kind == RecordKind::Root {
+                wrong
+            } else {
+                checked.err().unwrap_or(wrong)
+            });
         }
-        Ok(Fields::new(&bytes[RECORD_PREFIX..]))
+        checked.map(|()| Fields::new(&bytes[RECORD_PREFIX..]))
     }
 
     /// Begins a record of `kind` and `len` bytes, prefix included.
@@ -196,28 +253,45 @@ mod tests {
         bytes
     }
 
+    /// The kind of the error with which a prefix at a position is refused.
+    fn verdict(kind: u8, version: u8, flags: u16, position: Position) -> Option<ErrorKind> {
+        Record::parse_prefix(&prefix(kind, version, flags), position)
+            .and_then(|record| record.check_version())
+            .err()
+            .map(|error| error.kind())
+    }
+
     #[test]
     fn an_unknown_kind_may_be_skipped_unless_it_is_critical() {
-        assert_eq!(
-            Record::parse_prefix(&prefix(b'G', 9, 3)).expect("skippable").kind,
-            RecordKind::Unknown(b'G')
-        );
-        assert_eq!(
-            Record::parse_prefix(&prefix(b'G', 1, 1 << 15)).expect_err("critical").kind(),
-            ErrorKind::Unsupported
-        );
+        assert_eq!(verdict(b'G', 9, 3, Position::BehindRoot), None);
+        assert_eq!(verdict(b'G', 1, 1 << 15, Position::BehindRoot), Some(ErrorKind::Unsupported));
     }
 
     #[test]
     fn a_newer_version_of_a_known_kind_is_unsupported_and_a_reserved_flag_is_corrupt() {
-        assert_eq!(
-            Record::parse_prefix(&prefix(b'C', 2, 0)).expect_err("newer").kind(),
-            ErrorKind::Unsupported
-        );
-        assert_eq!(
-            Record::parse_prefix(&prefix(b'C', 1, 1)).expect_err("flag").kind(),
-            ErrorKind::Corrupt
-        );
+        assert_eq!(verdict(b'C', 2, 0, Position::Volume), Some(ErrorKind::Unsupported));
+        assert_eq!(verdict(b'C', 2, 1, Position::Volume), Some(ErrorKind::Unsupported));
+        assert_eq!(verdict(b'C', 1, 1, Position::Volume), Some(ErrorKind::Corrupt));
+    }
+
+    #[test]
+    fn a_record_at_a_wrong_position_is_corrupt_whatever_its_version_and_flags() {
+        let positions = [
+            (Position::Volume, &b"CS"[..]),
+            (Position::Root, b"R"),
+            (Position::BehindRoot, b"FGX"),
+        ];
+        for (position, taken) in positions {
+            for kind in *b"CSRFGX" {
+                for (version, flags) in [(1, 0), (2, 0), (1, 1 << 15)] {
+                    let verdict = verdict(kind, version, flags, position);
+                    let wrong = !taken.contains(&kind);
+                    let what = kind as char;
+                    assert!(!wrong || verdict == Some(ErrorKind::Corrupt), "{what}, {position:?}");
+                    assert!(wrong || (version, flags) != (1, 0) || verdict.is_none(), "{what}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -225,7 +299,7 @@ mod tests {
         let whole = prefix(b'C', 1, 0);
         for len in 0..whole.len() {
             assert_eq!(
-                Record::parse_prefix(&whole[..len]).expect_err("short").kind(),
+                Record::parse_prefix(&whole[..len], Position::Volume).expect_err("short").kind(),
                 ErrorKind::Corrupt
             );
         }

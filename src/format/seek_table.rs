@@ -8,12 +8,24 @@ const MAGIC: u32 = 0x184D_2A5E;
 /// The last four bytes of a seek table.
 pub const END_MAGIC: u32 = 0x8F92_EAB1;
 const HEAD: u64 = 8;
-const TAIL: u64 = 9;
+const TAIL: u64 = SEEK_TABLE_TAIL as u64;
+/// The end of a seek table: number of frames, descriptor, magic.
+pub const SEEK_TABLE_TAIL: usize = 9;
 const CELL: u32 = 1 << 31;
 
 /// The length of a seek table of `frames` frames.
 pub fn seek_table_len(frames: u64) -> u64 {
     HEAD + 8 * frames + TAIL
+}
+
+/// The number of frames in the seek table that ends with `tail`; `None` if none ends there.
+pub fn seek_table_frames(tail: &[u8]) -> Option<u64> {
+    match tail.last_chunk::<SEEK_TABLE_TAIL>()? {
+        [a, b, c, d, _, magic @ ..] if u32::from_le_bytes(*magic) == END_MAGIC => {
+            Some(u32::from_le_bytes([*a, *b, *c, *d]).into())
+        }
+        _ => None,
+    }
 }
 
 /// The lengths of all frames, in 4 bytes a cell: at most 32 MiB, because an archive of more than

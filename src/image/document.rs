@@ -50,23 +50,30 @@ impl ImageDocument {
         if bytes.len() > MAX_LEN {
             return Err(wrong("it is longer than 8 MiB"));
         }
+        if let Some(encoding) = foreign_encoding(&bytes) {
+            return Err(wrong("it is not UTF-8 without byte order mark: save it as such")
+                .at("encoding", encoding));
+        }
         let value = super::json::parse(&bytes)
             .map_err(|cause| wrong("it is not JSON in the form of the format").because(cause))?;
         let top = value.as_object().ok_or_else(|| wrong("it is not a JSON object"))?;
         match top.get("format") {
-            None => {}
+            None | Some(Value::Null) => {}
             Some(Value::String(format)) if format == "amibin" => {}
             Some(_) => return Err(wrong("its `format` is not \"amibin\"")),
         }
         match top.get("version") {
-            None => {}
-            Some(version) if version.as_u64() == Some(1) => {}
-            Some(version) => {
-                return Err(Error::unsupported("image.json is of another version")
-                    .code_as(ErrorCode::NewerFormat)
-                    .at("version", version)
-                    .at("supported", 1));
-            }
+            None | Some(Value::Null) => {}
+            Some(version) => match version.as_u64() {
+                Some(1) => {}
+                Some(version) => {
+                    return Err(Error::unsupported("image.json is of another version")
+                        .code_as(ErrorCode::NewerFormat)
+                        .at("version", version)
+                        .at("supported", 1));
+                }
+                None => return Err(wrong("its `version` is not a number")),
+            },
         }
         let image = top.get("Image");
         let (image_id, name, mappings) = match image {
@@ -210,6 +217,18 @@ impl ImageDocument {
     }
 }
 
+/// The encoding of a text that is not plain UTF-8, by its first bytes: a document begins with two
+/// ASCII characters.
+fn foreign_encoding(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0xEF, 0xBB, 0xBF, ..] => Some("UTF-8 with byte order mark"),
+        [0xFF, 0xFE, 0, 0, ..] | [0, 0, 0xFE, 0xFF, ..] => Some("UTF-32"),
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Some("UTF-16 with byte order mark"),
+        [first, second, ..] if (*first == 0) != (*second == 0) => Some("UTF-16"),
+        _ => None,
+    }
+}
+
 fn wrong(what: &str) -> Error {
     Error::usage(format!("image.json cannot be used: {what}"))
 }
@@ -258,7 +277,12 @@ fn mappings(image: &Value) -> Result<Vec<Mapping>> {
         }
         let snapshot = match item.get("Ebs") {
             None | Some(Value::Null) => None,
-            Some(ebs) => text(ebs, "SnapshotId")?.map(SnapshotId::parse).transpose()?,
+            Some(ebs) if ebs.is_object() => {
+                text(ebs, "SnapshotId")?.map(SnapshotId::parse).transpose()?
+            }
+            Some(_) => {
+                return Err(wrong("an `Ebs` is not a JSON object").at("device", &device));
+            }
         };
         mappings.push(Mapping { device, snapshot });
     }
@@ -367,9 +391,49 @@ mod tests {
             (r#"{"Snapshots": [{"SnapshotId": "../a"}]}"#, "snapshot id"),
             (r#"{"Snapshots": [{"SnapshotId": "a", "VolumeSize": -1}]}"#, "GiB"),
             (r#"{"format": "tar", "Snapshots": [{"SnapshotId": "a"}]}"#, "format"),
+            (r#"{"version": "1", "Snapshots": [{"SnapshotId": "a"}]}"#, "not a number"),
+            (r#"{"version": 1.0, "Snapshots": [{"SnapshotId": "a"}]}"#, "not a number"),
+            (
+                r#"{"Image": {"ImageId": "ami-01234567", "BlockDeviceMappings": {}}}"#,
+                "not an array",
+            ),
+            (
+                r#"{"Image": {"ImageId": "ami-01234567",
+                    "BlockDeviceMappings": [{"DeviceName": "a", "Ebs": "snap-1"}]}}"#,
+                "`Ebs` is not",
+            ),
+            (r#"{"Snapshots": [{"SnapshotId": "a", "VolumeSize": "8"}]}"#, "GiB"),
+            (r#"{"Snapshots": [{"SnapshotId": "a", "VolumeSize": -0}]}"#, "GiB"),
         ] {
             let error = parse(json).expect_err(json);
             assert!(error.message().contains(word), "{json}: {error}");
+        }
+    }
+
+    #[test]
+    fn null_counts_as_absent_and_another_version_is_unsupported() {
+        let null = r#"{"format": null, "version": null, "Snapshots": [{"SnapshotId": "a"}]}"#;
+        parse(null).expect("a good document");
+        let newer = parse(r#"{"version": 2, "Snapshots": 7}"#).expect_err("newer");
+        assert_eq!(newer.kind(), crate::base::ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn a_document_in_utf_16_or_with_a_byte_order_mark_is_called_that() {
+        let json = r#"{"Snapshots": [{"SnapshotId": "a"}]}"#;
+        let utf_16 = |mark: &str, to_bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            format!("{mark}{json}").encode_utf16().flat_map(to_bytes).collect()
+        };
+        for (bytes, encoding) in [
+            (format!("\u{feff}{json}").into_bytes(), "UTF-8 with byte order mark"),
+            (utf_16("\u{feff}", u16::to_le_bytes), "UTF-16 with byte order mark"),
+            (utf_16("\u{feff}", u16::to_be_bytes), "UTF-16 with byte order mark"),
+            (utf_16("", u16::to_le_bytes), "UTF-16"),
+            (utf_16("", u16::to_be_bytes), "UTF-16"),
+        ] {
+            let error = ImageDocument::parse(bytes).expect_err(encoding);
+            assert!(error.message().contains("not UTF-8"), "{error}");
+            assert_eq!(error.fact("encoding"), Some(encoding));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Findings of `verify`: kind and position of all damage.
 
+use std::path::Path;
+
 use amistore::internals::format::MetaRole;
 use serde_json::Value;
 
@@ -32,6 +34,47 @@ fn check_stream(bytes: &[u8]) {
     assert_eq!(outcome.json()["Findings"].as_array().map(Vec::len), Some(1));
     sandbox.run_with_input(&["restore", "-", "out"], bytes).failed(5, &[]);
     assert_eq!(sandbox.left(&[]), [""; 0]);
+}
+
+/// A test vector of the format.
+fn vector(name: &str) -> Vec<u8> {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("format-spec/vectors");
+    std::fs::read(vectors.join(name).with_extension("bin")).expect("a vector")
+}
+
+#[test]
+fn a_cell_of_zeros_alone_is_checked_by_every_restore() {
+    let archive = vector("zero-only-cell-holds-data");
+    let words = ["a block that is marked as zero is not", "snapshot: snap-1", "blocks: 8"];
+    let sandbox = Sandbox::new().and("a.bin", &archive);
+    sandbox.run(&["restore", "a.bin", "out"]).failed(5, &words);
+    sandbox.run_with_input(&["restore", "-", "out"], &archive).failed(5, &words);
+    assert_eq!(sandbox.run(&["verify", "a.bin"]).code, 5);
+    assert_eq!(sandbox.run_with_input(&["verify", "-"], &archive).code, 5);
+    sandbox.run(&["copy", "a.bin", "b.bin"]).failed(5, &words);
+    assert_eq!(sandbox.left(&["a.bin"]), [""; 0]);
+}
+
+#[test]
+fn no_command_prints_a_content_root_that_is_not_that_of_the_archive() {
+    let archive = vector("wrong-content-root");
+    let sandbox = Sandbox::new().and("a.bin", &archive);
+    let words = ["the content root is not that of metadata and volumes"];
+    for args in [
+        &["inspect", "a.bin"][..],
+        &["restore", "a.bin", "out"],
+        &["copy", "a.bin", "b.bin"],
+        &["extract", "a.bin", "--image-json"],
+    ] {
+        sandbox.run(args).failed(5, &words);
+    }
+    for args in
+        [&["verify", "a.bin"][..], &["verify", "-"], &["inspect", "-"], &["restore", "-", "o"]]
+    {
+        let outcome = sandbox.run_with_input(args, &archive);
+        assert_eq!(outcome.code, 5, "{}", outcome.stderr);
+        assert!(!outcome.text().contains(&"07".repeat(32)), "{}", outcome.text());
+    }
 }
 
 /// The sample archive with one bit flipped in the middle of a piece.

@@ -137,6 +137,54 @@ fn fill_blocks_are_not_restored() {
 }
 
 #[test]
+fn a_cell_of_zeros_alone_that_holds_data_is_restored_by_no_reader() {
+    let volume = Volume {
+        name: "snap-0".into(),
+        size: 16 << 20,
+        blocks: vec![(0, Block::Data(vec![1])), (8, Block::Zero), (17, Block::Fill)],
+    };
+    for cell in [1, 2] {
+        let forge = || {
+            let json = r#"{"Snapshots":[{"SnapshotId":"snap-0"}]}"#;
+            Forge::new(json, vec![volume.clone()])
+        };
+        let archive = forge().build();
+        assert!(by_ranges(&archive).is_ok() && by_stream(&archive).is_ok());
+        let seen = std::cell::Cell::new(0);
+        let mut other = forge();
+        other.edit_raw = Box::new(move |raw| {
+            if seen.replace(seen.get() + 1) == cell {
+                raw[9] = 1;
+            }
+        });
+        let archive = other.build();
+        for outcome in [by_ranges(&archive), by_stream(&archive)] {
+            assert_eq!(outcome.expect_err("refused").kind(), ErrorKind::Corrupt, "cell {cell}");
+        }
+        assert_eq!(
+            (verdict(&archive), stream_verdict(&archive)),
+            (Some(ErrorKind::Corrupt), Some(ErrorKind::Corrupt))
+        );
+    }
+}
+
+#[test]
+#[ignore = "inflates 21 GiB of zeros, twice: half a minute"]
+fn a_tar_header_of_several_meta_frames_is_read_by_both_readers() {
+    // 4 extents in the first 512 bytes, 21 in each of the others.
+    let extents = 4 + 21 * (1 << 20) / 512;
+    let volume = Volume {
+        name: "snap-0".into(),
+        size: 2 * u64::from(extents) * BLOCK as u64,
+        blocks: (0..extents).map(|extent| (2 * extent, Block::Zero)).collect(),
+    };
+    let header = forge::sparse_header(&volume);
+    assert!(header.len() > 1 << 20, "more than one meta frame");
+    let archive = Forge::new(r#"{"Snapshots":[{"SnapshotId":"snap-0"}]}"#, vec![volume]).build();
+    assert_eq!((verdict(&archive), stream_verdict(&archive)), (None, None));
+}
+
+#[test]
 fn both_readers_detect_every_flipped_bit_and_truncation() {
     let image = TestImage::new(vec![(
         BLOCK as u64 * 3 + 512,

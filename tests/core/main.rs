@@ -10,6 +10,7 @@ mod format;
 mod fuzz_smoke;
 mod golden;
 mod policies;
+mod rule_vectors;
 mod stock_tools;
 #[path = "../support"]
 mod support {
@@ -17,6 +18,7 @@ mod support {
     pub mod forge;
     pub mod image;
     pub mod tools;
+    pub mod vector;
 }
 mod vectors;
 mod words;

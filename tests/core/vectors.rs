@@ -10,66 +10,18 @@ use std::path::{Path, PathBuf};
 use amistore::internals::base::ErrorKind;
 use serde_json::{Value, json};
 
-use crate::support::forge::{self, BLOCK, Block, Edit, Forge, Volume, sha};
+use crate::rule_vectors::{self, edited};
+use crate::support::forge::{self, BLOCK, Block, Forge};
 use crate::support::image::{
     Random, UnpackedVolume, by_ranges, by_stream, stream_verdict, verdict,
+};
+use crate::support::vector::{
+    BARE, Vector, changed, corrupt, damaged, data, find, ok, set_number, simple, unsupported,
+    volume,
 };
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("format-spec/vectors")
-}
-
-struct Vector {
-    name: &'static str,
-    outcome: &'static str,
-    why: &'static str,
-    forge: Forge,
-    /// The damage to the sealed archive.
-    damage: Option<fn(&mut Vec<u8>)>,
-}
-
-fn volume(name: &str, size: u64, blocks: Vec<(u32, Block)>) -> Volume {
-    Volume { name: name.into(), size, blocks }
-}
-
-fn data(byte: u8) -> Block {
-    Block::Data(vec![byte; BLOCK as usize])
-}
-
-const BARE: &str = r#"{"Snapshots":[{"SnapshotId":"snap-1"}]}"#;
-
-/// A small archive of one volume, from which most damaged vectors are made.
-fn simple() -> Forge {
-    Forge::new(
-        BARE,
-        vec![volume("snap-1", 8 << 20, vec![(0, data(b'A')), (1, data(b'B')), (3, Block::Zero)])],
-    )
-}
-
-fn changed(change: impl FnOnce(&mut Forge)) -> Forge {
-    let mut forge = simple();
-    change(&mut forge);
-    forge
-}
-
-fn ok(name: &'static str, why: &'static str, forge: Forge) -> Vector {
-    Vector { name, outcome: "ok", why, forge, damage: None }
-}
-
-fn corrupt(name: &'static str, why: &'static str, forge: Forge) -> Vector {
-    Vector { name, outcome: "corrupt", why, forge, damage: None }
-}
-
-fn unsupported(name: &'static str, why: &'static str, forge: Forge) -> Vector {
-    Vector { name, outcome: "unsupported", why, forge, damage: None }
-}
-
-fn damaged(name: &'static str, why: &'static str, damage: fn(&mut Vec<u8>)) -> Vector {
-    Vector { name, outcome: "corrupt", why, forge: simple(), damage: Some(damage) }
-}
-
-fn set_number(member: &'static str, value: u64) -> Box<dyn Fn(&mut Value)> {
-    Box::new(move |manifest| manifest[member] = json!(value))
 }
 
 fn good() -> Vec<Vector> {
@@ -220,7 +172,7 @@ fn good() -> Vec<Vector> {
 }
 
 fn bad() -> Vec<Vector> {
-    let reseal = |edit: fn(&mut Vec<u8>)| -> Edit { Box::new(edit) };
+    let reseal = edited;
     let refuse = |change: fn(&mut Forge)| changed(change);
     vec![
         unsupported(
@@ -404,74 +356,6 @@ fn bad() -> Vec<Vector> {
     ]
 }
 
-impl Vector {
-    fn replaced(mut self, damage: fn(&mut Vec<u8>)) -> Self {
-        self.damage = Some(damage);
-        self
-    }
-
-    fn archive(&self) -> Vec<u8> {
-        let mut archive = self.forge.build();
-        if let Some(damage) = self.damage {
-            damage(&mut archive);
-        }
-        archive
-    }
-
-    fn expectation(&self, archive: &[u8]) -> Value {
-        let mut expectation = json!({"outcome": self.outcome, "why": self.why});
-        if self.outcome == "ok" {
-            let footer = find(archive, b"AMIBEND1") - 120;
-            let hex =
-                |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-            expectation["root"] = json!(hex(&archive[footer + 32..footer + 64]));
-            expectation["content_root"] = json!(hex(&archive[footer + 64..footer + 96]));
-            expectation["image_json_sha256"] = json!(hex(&sha(&self.forge.image_json)));
-            expectation["volumes"] = self.forge.volumes.iter().map(describe).collect();
-        }
-        expectation
-    }
-}
-
-fn describe(volume: &Volume) -> Value {
-    let runs = |matches: fn(&Block) -> bool| {
-        let mut runs: Vec<(u32, u32)> = Vec::new();
-        for (block, _) in volume.blocks.iter().filter(|(_, block)| matches(block)) {
-            match runs.last_mut() {
-                Some((first, count)) if *first + *count == *block => *count += 1,
-                _ => runs.push((*block, 1)),
-            }
-        }
-        json!(runs)
-    };
-    let mut description = json!({
-        "name": volume.name,
-        "size": volume.size,
-        "data": runs(|block| matches!(block, Block::Data(_))),
-        "zero": runs(|block| matches!(block, Block::Zero)),
-        "fill": runs(|block| matches!(block, Block::Fill)),
-    });
-    if volume.size <= 1 << 30 {
-        let mut raw = vec![0; volume.size as usize];
-        for (block, state) in &volume.blocks {
-            let start = (u64::from(*block) * BLOCK) as usize;
-            if let Block::Data(data) = state {
-                let len = data.len().min(raw.len() - start);
-                raw[start..start + len].copy_from_slice(&data[..len]);
-            }
-        }
-        description["sha256"] =
-            json!(sha(&raw).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
-    }
-    description
-}
-
-fn find(bytes: &[u8], word: &[u8]) -> usize {
-    let found =
-        bytes.windows(word.len()).position(|window| window == word).expect("the word is there");
-    if word.starts_with(b"AMIB") && word.len() == 5 { found - 8 } else { found }
-}
-
 /// Takes the checksum flag and the checksum off a frame.
 fn without_checksum(frame: &mut Vec<u8>) {
     frame[4] &= !4;
@@ -509,7 +393,7 @@ fn both_readers_agree_with_every_vector() {
         }
         seen += 1;
     }
-    assert!(seen >= 40, "only {seen} vectors");
+    assert!(seen >= 90, "only {seen} vectors");
 }
 
 fn check(volumes: &[UnpackedVolume], expectation: &Value, name: &str) {
@@ -543,7 +427,7 @@ fn check(volumes: &[UnpackedVolume], expectation: &Value, name: &str) {
 #[test]
 fn the_vectors_follow_the_specification() {
     let write = std::env::var("AMISTORE_WRITE_VECTORS").is_ok_and(|value| value == "1");
-    for vector in good().into_iter().chain(bad()) {
+    for vector in good().into_iter().chain(bad()).chain(rule_vectors::rules()) {
         let archive = vector.archive();
         let expectation = format!("{:#}\n", vector.expectation(&archive));
         let path = directory().join(format!("{}.bin", vector.name));

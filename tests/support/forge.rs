@@ -49,7 +49,12 @@ pub struct Forge {
     pub edit_index: Edit,
     /// Changes the tar header of a volume.
     pub edit_header: Edit,
+    /// Inflated bytes of the meta frames that a header is cut into.
+    pub header_cut: usize,
+    pub edit_trailer: Edit,
     pub edit_manifest: Box<dyn Fn(&mut Value)>,
+    /// Changes the text of the manifest before it is padded.
+    pub edit_json: Edit,
     pub edit_root: Edit,
     /// Stands between R and F.
     pub extra: Vec<u8>,
@@ -71,7 +76,10 @@ impl Forge {
             edit_cell: nothing(),
             edit_index: nothing(),
             edit_header: nothing(),
+            header_cut: META_CUT,
+            edit_trailer: nothing(),
             edit_manifest: Box::new(|_| {}),
+            edit_json: nothing(),
             edit_root: nothing(),
             extra: Vec::new(),
             edit_footer: nothing(),
@@ -110,6 +118,48 @@ pub fn frame(raw: &[u8], level: i32) -> Vec<u8> {
     compressor.compress(raw).expect("compresses")
 }
 
+/// A block of a frame made by hand.
+pub enum FrameBlock<'a> {
+    Raw(&'a [u8]),
+    /// So many bytes of one value.
+    Rle(u8, u32),
+    /// Written by hand, too.
+    Compressed(&'a [u8]),
+}
+
+/// A frame of `raw` made of these blocks, in a single segment or with a window descriptor.
+pub fn frame_of(raw: &[u8], window: Option<u8>, blocks: &[FrameBlock<'_>]) -> Vec<u8> {
+    let mut bytes = 0xFD2F_B528_u32.to_le_bytes().to_vec();
+    bytes.push(if window.is_some() { 0x84 } else { 0xA4 });
+    bytes.extend(window);
+    bytes.extend_from_slice(&(raw.len() as u32).to_le_bytes());
+    for (number, block) in blocks.iter().enumerate() {
+        let (kind, size, content) = match block {
+            FrameBlock::Raw(content) => (0, content.len() as u32, content.to_vec()),
+            FrameBlock::Rle(value, size) => (1, *size, vec![*value]),
+            FrameBlock::Compressed(content) => (2, content.len() as u32, content.to_vec()),
+        };
+        let is_last = u32::from(number + 1 == blocks.len());
+        bytes.extend_from_slice(&(size << 3 | kind << 1 | is_last).to_le_bytes()[..3]);
+        bytes.extend_from_slice(&content);
+    }
+    // The checksum is that of the content, whatever the blocks.
+    let checksum = frame(raw, 1);
+    bytes.extend_from_slice(&checksum[checksum.len() - 4..]);
+    bytes
+}
+
+/// Bytes of a block that are stored: all of them for a block beyond the end of its volume.
+fn stored_len(size: u64, block: u32) -> u64 {
+    match size.saturating_sub(u64::from(block) * BLOCK).min(BLOCK) {
+        0 => BLOCK,
+        len => len,
+    }
+}
+
+/// Inflated bytes of a meta frame that is not the last of its piece.
+const META_CUT: usize = 1 << 20;
+
 struct Build<'a> {
     forge: &'a Forge,
     out: Vec<u8>,
@@ -130,7 +180,7 @@ impl Build<'_> {
             prologue.extend_from_slice(content);
             prologue.resize(prologue.len().next_multiple_of(512), 0);
         }
-        self.meta("prologue", None, &prologue);
+        self.meta("prologue", None, &prologue, META_CUT);
         let mut content = b"AMIB content v1\0".to_vec();
         content.extend_from_slice(&sha(&forge.image_json));
         for (index, volume) in forge.volumes.iter().enumerate() {
@@ -139,7 +189,9 @@ impl Build<'_> {
             content.extend_from_slice(&volume.size.to_le_bytes());
             content.extend_from_slice(&digest);
         }
-        self.meta("end", None, &[0; 1024]);
+        let mut trailer = vec![0; 1024];
+        (forge.edit_trailer)(&mut trailer);
+        self.meta("end", None, &trailer, META_CUT);
         let content_root = sha(&content);
         let mut manifest = json!({
             "block_size": 524_288,
@@ -160,6 +212,7 @@ impl Build<'_> {
         });
         (forge.edit_manifest)(&mut manifest);
         let mut json = manifest.to_string().into_bytes();
+        (forge.edit_json)(&mut json);
         json.resize(json.len().next_multiple_of(8), b' ');
         let mut body = (json.len() as u32).to_le_bytes().to_vec();
         body.extend_from_slice(&((self.windows.len() / 96) as u32).to_le_bytes());
@@ -206,8 +259,8 @@ impl Build<'_> {
         self.out.extend_from_slice(bytes);
     }
 
-    fn meta(&mut self, role: &str, volume: Option<u16>, raw: &[u8]) {
-        for piece in raw.chunks(1 << 20) {
+    fn meta(&mut self, role: &str, volume: Option<u16>, raw: &[u8], cut: usize) {
+        for piece in raw.chunks(cut) {
             let frame = frame(piece, self.forge.level);
             let mut entry = json!({
                 "off": self.out.len(),
@@ -225,10 +278,10 @@ impl Build<'_> {
     }
 
     fn volume(&mut self, index: u16, volume: &Volume) -> [u8; 32] {
-        let len = |block: u32| volume.size.saturating_sub(u64::from(block) * BLOCK).min(BLOCK);
+        let len = |block: u32| stored_len(volume.size, block);
         let mut header = sparse_header(volume);
         (self.forge.edit_header)(&mut header);
-        self.meta("volume", Some(index), &header);
+        self.meta("volume", Some(index), &header, self.forge.header_cut);
         let mut content = Vec::new();
         let mut rest = &volume.blocks[..];
         while let Some((first, _)) = rest.first() {
@@ -394,7 +447,7 @@ pub fn sparse_header(volume: &Volume) -> Vec<u8> {
     let mut stored = 0;
     for (block, _) in &volume.blocks {
         let offset = u64::from(*block) * BLOCK;
-        let len = volume.size.saturating_sub(offset).min(BLOCK);
+        let len = stored_len(volume.size, *block);
         stored += len;
         match map.last_mut() {
             Some((first, count)) if *first + *count == offset => *count += len,

@@ -1,11 +1,9 @@
-//! Checks that need the index of an archive alone: tar headers, end of the tar, content root, seek
-//! table.
+//! Checks that need the index of an archive alone: tar headers, end of the tar, seek table.
 
 use super::Archive;
 use super::open::{read_frame, read_meta, twice};
 use crate::base::{CellAddress, Error, ErrorKind, Result};
-use crate::codec::sha256;
-use crate::format::{BlockMap, Digest, FOOTER_LEN, FrameLog, MetaRole, content_root, tar};
+use crate::format::{BlockMap, FOOTER_LEN, FrameLog, MetaRole, tar};
 
 impl Archive {
     /// Checks that the tar header of a volume lists the blocks of `map`, so that stock tools and
@@ -43,7 +41,7 @@ pub(in super::super) fn two_views() -> Error {
     )
 }
 
-/// Checks end of the tar, content root and seek table. Damage is returned as findings.
+/// Checks end of the tar and seek table. Damage is returned as findings.
 pub fn check_tail(archive: &Archive) -> Result<Vec<Error>> {
     check(archive).map(|(findings, _)| findings)
 }
@@ -59,12 +57,6 @@ pub(in super::super) fn check(archive: &Archive) -> Result<(Vec<Error>, Option<F
         result => result,
     };
     note(archive.check_trailer())?;
-    let image: Digest = sha256::digest(archive.document().bytes());
-    let expected = content_root(&image, &archive.root().manifest.volumes);
-    if expected != archive.footer().content_root {
-        note(Err(Error::corrupt("the content root is not that of metadata and volumes")
-            .at("offset", archive.footer().root_offset)))?;
-    }
     let frames = match frames_of(archive) {
         Ok(frames) => {
             note(twice(archive.reader(), || check_seek_table(archive, &frames)))?;

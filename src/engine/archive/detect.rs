@@ -1,9 +1,9 @@
 //! Says what a thing is that is no archive.
 
-use crate::base::{Error, ErrorCode, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Result};
 use crate::codec::zstd::Decoder;
 use crate::format::frame::{self, FrameEnd, FrameHeader};
-use crate::format::layout::META_FRAME_RAW;
+use crate::format::layout::{META_FRAME_RAW, max_frame_len};
 use crate::object::ObjectReader;
 
 /// The error for something whose first bytes are not those of an archive.
@@ -55,8 +55,9 @@ pub(in super::super) fn explain_missing_footer(reader: &dyn ObjectReader, error:
             .code_as(ErrorCode::Truncated)
             .at("offset", reader.len()),
         Ok(false) => other_zstd_data(),
-        // Cut within the first frame: too little is left to tell.
-        Err(_) => error,
+        // Cut within the first frame, or damaged there: too little is left to tell.
+        Err(cause) if cause.kind() == ErrorKind::Corrupt => error.because(cause),
+        Err(cause) => cause,
     }
 }
 
@@ -67,29 +68,31 @@ pub(in super::super) fn other_zstd_data() -> Error {
         .at("looks_like", "zstd data of something else")
 }
 
-/// In a stream the first frame is all there is to judge by: one that the format does not allow is
-/// of another program, one that is damaged may be ours.
+/// In a stream the first frame is all there is to judge by: one with a header that the format does
+/// not allow is of another program, one that is damaged or too long may be ours.
 pub(in super::super) fn explain_first_frame(error: Error) -> Error {
     if error.is(ErrorCode::ForeignFrame) { other_zstd_data().because(error) } else { error }
 }
 
-/// A meta frame whose length is out of range.
-pub(in super::super) fn impossible_meta_frame() -> Error {
-    Error::corrupt("a meta frame has an impossible length").code_as(ErrorCode::ForeignFrame)
-}
-
+/// Whether the first frame is one of the format that begins with our metadata. An error if that
+/// cannot be told, because the frame is cut short, damaged or too long.
 fn first_frame_is_ours(reader: &dyn ObjectReader) -> Result<bool> {
-    let mut bytes = vec![0; reader.len().min(2 << 20) as usize];
+    let longest = max_frame_len(META_FRAME_RAW as u64);
+    let mut bytes = vec![0; reader.len().min(longest) as usize];
     reader.read_at(0, &mut bytes)?;
-    let Ok(header) = FrameHeader::parse(&bytes) else { return Ok(false) };
-    let header = header.ok_or_else(|| Error::corrupt("the first frame is cut short"))?;
-    if header.content_size > META_FRAME_RAW as u64 {
-        return Ok(false);
-    }
-    let FrameEnd::At(end) = frame::find_end(&bytes)? else {
-        return Err(Error::corrupt("the first frame is cut short"));
+    let inflate = || {
+        let FrameEnd::At(end) = frame::find_end(&bytes, META_FRAME_RAW as u64)? else {
+            return Err(Error::corrupt("the first frame is cut short"));
+        };
+        let header = FrameHeader::parse(&bytes, META_FRAME_RAW as u64)?;
+        let raw_len = header.map_or(0, |header| header.content_size as usize);
+        let mut raw = Vec::new();
+        Decoder::new()?.decode(&bytes[..end], raw_len, &mut raw)?;
+        Ok(raw)
     };
-    let mut raw = Vec::new();
-    Decoder::new()?.decode(&bytes[..end], header.content_size as usize, &mut raw)?;
-    Ok(raw.starts_with(b"image.json\0"))
+    match inflate() {
+        Ok(raw) => Ok(raw.starts_with(b"image.json\0")),
+        Err(error) if error.is(ErrorCode::ForeignFrame) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

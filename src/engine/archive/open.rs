@@ -8,16 +8,14 @@ use crate::codec::sha256;
 use crate::codec::zstd::Decoder;
 use crate::format::layout::{MAX_EXTRA_RECORDS, MAX_ROOT_RECORD, MAX_SEEK_FRAMES, RECORD_PREFIX};
 use crate::format::{
-    FOOTER_LEN, Footer, MetaFrame, MetaRole, Record, RecordKind, RootRecord, VolumeEntry, frame,
-    seek_table_len, tar,
+    FOOTER_LEN, Footer, MetaFrame, MetaRole, Position, Record, RecordKind, RootRecord, VolumeEntry,
+    content_root, frame, seek_table_frames, seek_table_len, tar,
 };
 use crate::image::ImageDocument;
 use crate::object::ObjectReader;
 
 /// Bytes of the first read, at the end of the object: the footer and, in small archives, all.
 const TAIL: u64 = 64 << 10;
-/// The end of a seek table: number of frames, descriptor, magic.
-const SEEK_TAIL: usize = 9;
 
 impl Archive {
     /// Opens the archive in `object`: reads footer, root record and prologue. Data that is no
@@ -47,6 +45,7 @@ impl Archive {
             let (image_json, _) =
                 tar::parse_prologue(&prologue).map_err(|error| error.at("offset", 0))?;
             let document = read_document(image_json)?;
+            check_content_root(&document, &footer, &root)?;
             Ok((root, extra, document))
         };
         let (root, extra_records, document) = open().map_err(located)?;
@@ -90,6 +89,16 @@ fn check_size(document: &ImageDocument, volume: &VolumeEntry) -> Result<()> {
     })
 }
 
+/// Checks that the content root is that of metadata and volumes, before any reader prints it.
+fn check_content_root(document: &ImageDocument, footer: &Footer, root: &RootRecord) -> Result<()> {
+    let expected = content_root(&sha256::digest(document.bytes()), &root.manifest.volumes);
+    if (footer.content_root, root.manifest.content_root) == (expected, expected) {
+        return Ok(());
+    }
+    Err(Error::corrupt("the content root is not that of metadata and volumes")
+        .at("offset", footer.root_offset))
+}
+
 fn find_footer(reader: &dyn ObjectReader) -> Result<Footer> {
     let len = reader.len();
     let tail_len = len.min(TAIL);
@@ -101,17 +110,13 @@ fn find_footer(reader: &dyn ObjectReader) -> Result<Footer> {
             .at("missing", "footer")
             .at("offset", len)
     };
-    let table_len = match tail.last_chunk::<SEEK_TAIL>() {
-        Some([a, b, c, d, _, 0xB1, 0xEA, 0x92, 0x8F]) => {
-            let frames = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
-            if frames > MAX_SEEK_FRAMES {
-                return Err(Error::corrupt("the seek table is longer than the format allows")
-                    .at("frames", frames));
-            }
-            seek_table_len(frames)
-        }
-        _ => 0,
-    };
+    let frames = seek_table_frames(&tail);
+    if let Some(frames) = frames.filter(|frames| *frames > MAX_SEEK_FRAMES) {
+        return Err(
+            Error::corrupt("the seek table is longer than the format allows").at("frames", frames)
+        );
+    }
+    let table_len = frames.map_or(0, seek_table_len);
     let offset = len.checked_sub(table_len + FOOTER_LEN as u64).ok_or_else(missing)?;
     let mut bytes = [0; FOOTER_LEN];
     reader.read_at(offset, &mut bytes)?;
@@ -135,9 +140,6 @@ fn read_root(reader: &dyn ObjectReader, footer: &Footer) -> Result<(RootRecord, 
         return Err(located(Error::corrupt("the root record does not match the footer")));
     }
     let root = RootRecord::parse(&bytes, footer.root_offset).map_err(located)?;
-    if root.manifest.content_root != footer.content_root {
-        return Err(located(Error::corrupt("manifest and footer have two content roots")));
-    }
     let extra = read_extra_records(reader, footer.root_offset + footer.root_len, footer.offset)?;
     Ok((root, extra))
 }
@@ -152,6 +154,7 @@ fn read_extra_records(reader: &dyn ObjectReader, start: u64, end: u64) -> Result
         .at("offset", start));
     }
     let mut lengths = Vec::new();
+    let mut critical = None;
     let mut at = start;
     while at < end {
         let mut prefix = [0; RECORD_PREFIX];
@@ -160,22 +163,25 @@ fn read_extra_records(reader: &dyn ObjectReader, start: u64, end: u64) -> Result
                 .at("offset", at));
         }
         reader.read_at(at, &mut prefix)?;
-        let record = Record::parse_prefix(&prefix).map_err(|error| error.at("offset", at))?;
-        check_extra_record(&record, end - at).map_err(|error| error.at("offset", at))?;
+        let record = extra_record(&prefix, end - at).map_err(|error| error.at("offset", at))?;
+        critical = critical.or(record.check_version().err().map(|error| error.at("offset", at)));
         lengths.push(record.len);
         at += record.len;
     }
-    Ok(lengths)
+    // All of them stand where they may; now versions count.
+    critical.map_or(Ok(lengths), Err)
 }
 
-pub(in super::super) fn check_extra_record(record: &Record, room: u64) -> Result<()> {
-    match record.kind {
-        RecordKind::Unknown(_) if record.len <= room => Ok(()),
-        RecordKind::Unknown(_) => {
-            Err(Error::corrupt("a record runs past the place where it has to end"))
-        }
-        _ => Err(Error::corrupt("a record stands where it must not")),
+/// The record of unknown kind with this prefix, before the footer or the end of `room` bytes.
+fn extra_record(prefix: &[u8], room: u64) -> Result<Record> {
+    let record = Record::parse_prefix(prefix, Position::BehindRoot)?;
+    if record.kind == RecordKind::Footer {
+        return Err(Error::corrupt("a footer stands before the footer"));
     }
+    if record.len > room {
+        return Err(Error::corrupt("a record runs past the place where it has to end"));
+    }
+    Ok(record)
 }
 
 /// Calls `read`, and once more, past all caches, if the first result is corrupt: a bit that flipped

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::archive::check::two_views;
 use super::super::archive::detect;
-use super::super::archive::open::{check_extra_record, check_volumes, inflate_meta, read_document};
+use super::super::archive::open::{check_volumes, inflate_meta, read_document};
 use super::super::pipeline::Feed;
 use super::super::seek_table_lease::SeekTableLease;
 use super::super::{Context, Lease};
@@ -18,12 +18,13 @@ use crate::codec::sha256;
 use crate::format::frame::{self, EndFinder, FrameEnd, FrameHeader};
 use crate::format::layout::{
     DATA_FRAME_RAW, GROUP_ENTRY, MAX_CELL_RECORD, MAX_EXTRA_RECORDS, MAX_FORMAT_TXT,
-    MAX_GROUP_RECORD, MAX_IMAGE_JSON, MAX_MANIFEST, MAX_VOLUMES, META_FRAME_RAW, RECORD_PREFIX,
-    ROOT_HEAD, max_frame_len,
+    MAX_GROUP_RECORD, MAX_IMAGE_JSON, MAX_MANIFEST, MAX_SEEK_FRAMES, MAX_VOLUMES, META_FRAME_RAW,
+    RECORD_PREFIX, ROOT_HEAD,
 };
 use crate::format::{
-    BlockMap, CellBits, CellFacts, CellRecord, FOOTER_LEN, Footer, IndexBuilder, MetaRole, Record,
-    RecordKind, RootRecord, tar,
+    BlockMap, CellBits, CellFacts, CellRecord, FOOTER_LEN, Footer, IndexBuilder, MetaRole,
+    Position, Record, RecordKind, RootRecord, SEEK_TABLE_TAIL, seek_table_frames, seek_table_len,
+    tar,
 };
 use crate::image::ImageDocument;
 use crate::volume::BlockSink;
@@ -268,12 +269,10 @@ impl<'a, 'f, R: Read> StreamFeeder<'a, 'f, R> {
     fn cell_or_index(&mut self) -> Result<(RecordKind, Vec<u8>)> {
         let mut bytes = Vec::with_capacity(MAX_CELL_RECORD);
         self.input.read(RECORD_PREFIX, &mut bytes)?;
-        let prefix = Record::parse_prefix(&bytes)?;
-        let limit = match prefix.kind {
-            RecordKind::Cell => MAX_CELL_RECORD,
-            RecordKind::Group => MAX_GROUP_RECORD,
-            _ => return Err(Error::corrupt("a record stands where it must not")),
-        };
+        let prefix = Record::parse_prefix(&bytes, Position::Volume)?;
+        prefix.check_version()?;
+        let limit =
+            if prefix.kind == RecordKind::Cell { MAX_CELL_RECORD } else { MAX_GROUP_RECORD };
         if prefix.len > limit as u64 {
             return Err(Error::corrupt("a record is longer than the format allows")
                 .at("length", prefix.len));
@@ -312,22 +311,15 @@ impl<'a, 'f, R: Read> StreamFeeder<'a, 'f, R> {
 
     fn tail(mut self, document: ImageDocument) -> Result<StreamSummary> {
         let root_offset = self.input.offset;
-        let (prefix, bytes) = self.record()?;
-        let limit = (ROOT_HEAD + GROUP_ENTRY * self.index.groups()) as u64 + MAX_MANIFEST;
-        if prefix.kind != RecordKind::Root || prefix.len > limit {
-            return Err(
-                Error::corrupt("the root record should stand here").at("offset", root_offset)
-            );
-        }
-        let mut root_bytes = bytes;
-        self.input.read(prefix.len as usize - RECORD_PREFIX, &mut root_bytes)?;
-        let footer = self.extra_records_and_footer(root_offset, prefix.len)?;
+        let located = |error: Error| error.at_once("offset", root_offset);
+        let root_bytes = self.root_record().map_err(located)?;
+        let (footer, critical) =
+            self.extra_records_and_footer(root_offset, root_bytes.len() as u64)?;
         if sha256::digest(&root_bytes) != footer.root {
-            return Err(Error::corrupt("the root record does not match the footer")
-                .at("offset", root_offset));
+            return Err(located(Error::corrupt("the root record does not match the footer")));
         }
-        let root = RootRecord::parse(&root_bytes, root_offset)
-            .map_err(|error| error.at("offset", root_offset))?;
+        let root = RootRecord::parse(&root_bytes, root_offset).map_err(located)?;
+        critical.map_or(Ok(()), Err)?;
         let manifest = &root.manifest;
         let expected = self.index.root(
             &sha256::digest(document.bytes()),
@@ -335,41 +327,92 @@ impl<'a, 'f, R: Read> StreamFeeder<'a, 'f, R> {
             &manifest.writer,
         );
         if root != expected || footer.content_root != manifest.content_root {
-            return Err(Error::corrupt("the root record does not say what the archive holds")
-                .at("offset", root_offset));
+            return Err(located(Error::corrupt(
+                "the root record does not say what the archive holds",
+            )));
         }
         check_volumes(&document, &manifest.volumes)?;
         self.seek_table()?;
         Ok(StreamSummary { document, root, footer, archive_len: self.input.offset })
     }
 
-    fn extra_records_and_footer(&mut self, root_offset: u64, root_len: u64) -> Result<Footer> {
+    /// Reads the R record. Everything but its place is judged only when F has confirmed its digest.
+    fn root_record(&mut self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.input.read(RECORD_PREFIX, &mut bytes)?;
+        let prefix = Record::parse_prefix(&bytes, Position::Root)?;
+        let limit = (ROOT_HEAD + GROUP_ENTRY * self.index.groups()) as u64 + MAX_MANIFEST;
+        if prefix.len > limit {
+            return Err(Error::corrupt("the root record is longer than the format allows")
+                .at("length", prefix.len));
+        }
+        self.input.read(prefix.len as usize - RECORD_PREFIX, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads what stands behind R up to the end of F. Returns F, and the error of a critical record
+    /// before it: a record that runs over F would hide F, so the place of all comes first.
+    fn extra_records_and_footer(
+        &mut self,
+        root_offset: u64,
+        root_len: u64,
+    ) -> Result<(Footer, Option<Error>)> {
         self.index.record(root_len);
         let start = self.input.offset;
+        let mut critical = None;
         loop {
             let offset = self.input.offset;
-            let located = |error: Error| error.at("offset", offset);
-            let (prefix, mut bytes) = self.record()?;
+            let located = |error: Error| error.at_once("offset", offset);
+            let mut bytes = Vec::new();
+            self.input.read(RECORD_PREFIX, &mut bytes)?;
+            let prefix = Record::parse_prefix(&bytes, Position::BehindRoot).map_err(located)?;
             if prefix.kind == RecordKind::Footer {
-                if prefix.len != FOOTER_LEN as u64 {
-                    return Err(located(Error::corrupt(
-                        "the footer has not the length of a footer",
-                    )));
-                }
-                self.input.read(FOOTER_LEN - RECORD_PREFIX, &mut bytes)?;
-                let footer = Footer::parse(&bytes, offset).map_err(located)?;
+                let footer = self.footer(&prefix, bytes, offset).map_err(located)?;
                 if (footer.root_offset, footer.root_len) != (root_offset, root_len) {
                     return Err(located(Error::corrupt(
                         "the footer does not lead to the root record",
                     )));
                 }
                 self.index.record(FOOTER_LEN as u64);
-                return Ok(footer);
+                return Ok((footer, critical));
             }
-            check_extra_record(&prefix, MAX_EXTRA_RECORDS.saturating_sub(offset - start))
-                .map_err(located)?;
+            if offset - start + prefix.len > MAX_EXTRA_RECORDS {
+                return Err(located(Error::corrupt(
+                    "more stands between root record and footer than the format allows",
+                )));
+            }
+            critical = critical.or(prefix.check_version().err().map(located));
             self.input.read(prefix.len as usize - RECORD_PREFIX, &mut bytes)?;
             self.index.record(prefix.len);
+        }
+    }
+
+    /// Reads the rest of a footer. One of another version is the footer only if nothing but a seek
+    /// table follows; otherwise it stands where it must not.
+    fn footer(&mut self, prefix: &Record, mut bytes: Vec<u8>, offset: u64) -> Result<Footer> {
+        if prefix.len != FOOTER_LEN as u64 {
+            return Err(Error::corrupt("the footer has not the length of a footer"));
+        }
+        self.input.read(FOOTER_LEN - RECORD_PREFIX, &mut bytes)?;
+        let footer = Footer::parse(&bytes, offset);
+        let is_newer = footer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported);
+        if is_newer && !self.ends_with_seek_table()? {
+            return Err(Error::corrupt("a footer stands before the end of the archive"));
+        }
+        footer
+    }
+
+    /// Whether nothing or a seek table is left, by its last bytes, as a reader by ranges finds it.
+    fn ends_with_seek_table(&mut self) -> Result<bool> {
+        let (mut len, mut bytes) = (0, Vec::new());
+        loop {
+            let read = self.input.read_some(META_FRAME_RAW, &mut bytes)?;
+            len += read as u64;
+            bytes.drain(..bytes.len().saturating_sub(SEEK_TABLE_TAIL));
+            if read == 0 || len > seek_table_len(MAX_SEEK_FRAMES) {
+                let table = seek_table_frames(&bytes).map_or(0, seek_table_len);
+                return Ok(len == table);
+            }
         }
     }
 
@@ -392,15 +435,6 @@ impl<'a, 'f, R: Read> StreamFeeder<'a, 'f, R> {
         }
     }
 
-    /// The prefix of the next record, and its bytes.
-    fn record(&mut self) -> Result<(Record, Vec<u8>)> {
-        let offset = self.input.offset;
-        let mut bytes = Vec::new();
-        self.input.read(RECORD_PREFIX, &mut bytes)?;
-        let record = Record::parse_prefix(&bytes).map_err(|error| error.at("offset", offset))?;
-        Ok((record, bytes))
-    }
-
     fn meta_frame(&mut self, role: MetaRole) -> Result<Vec<u8>> {
         let offset = self.input.offset;
         let (raw, digest) = self.read_meta_frame()?;
@@ -413,24 +447,12 @@ impl<'a, 'f, R: Read> StreamFeeder<'a, 'f, R> {
         let offset = self.input.offset;
         let located = |error: Error| error.at_once("offset", offset);
         let mut bytes = Vec::new();
-        let mut finder = EndFinder::default();
-        loop {
-            match finder.find(&bytes).map_err(located)? {
-                FrameEnd::At(end) if end == bytes.len() => break,
-                FrameEnd::Beyond(end) if end as u64 <= max_frame_len(META_FRAME_RAW as u64) => {
-                    self.input.read(end - bytes.len(), &mut bytes)?;
-                }
-                _ => return Err(located(detect::impossible_meta_frame())),
-            }
+        let mut finder = EndFinder::new(META_FRAME_RAW as u64);
+        while let FrameEnd::Beyond(end) = finder.find(&bytes).map_err(located)? {
+            self.input.read(end - bytes.len(), &mut bytes)?;
         }
-        let header = FrameHeader::parse(&bytes).map_err(located)?;
+        let header = FrameHeader::parse(&bytes, META_FRAME_RAW as u64).map_err(located)?;
         let raw_len = header.map_or(0, |header| header.content_size);
-        if raw_len == 0
-            || raw_len > META_FRAME_RAW as u64
-            || bytes.len() as u64 > max_frame_len(raw_len)
-        {
-            return Err(located(detect::impossible_meta_frame()));
-        }
         let digest = sha256::digest(&bytes);
         Ok((inflate_meta(&bytes, raw_len).map_err(located)?, digest))
     }

@@ -64,6 +64,17 @@ impl<R: Read> StreamInput<R> {
         }
     }
 
+    /// Appends at most `len` of the next bytes to `bytes`, fewer only at the end of the stream.
+    /// Returns how many.
+    pub(super) fn read_some(&mut self, len: usize, bytes: &mut Vec<u8>) -> Result<usize> {
+        let read = (&mut self.inner)
+            .take(len as u64)
+            .read_to_end(bytes)
+            .map_err(|cause| self.failed(cause))?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+
     pub(super) fn at_end(&mut self) -> Result<bool> {
         let mut byte = [0];
         Ok(self.head.is_none()
