@@ -3,6 +3,7 @@
 //! It does not do I/O, start threads or know any wire or file format.
 
 mod cancel;
+mod clock;
 mod error;
 mod event;
 mod ids;
@@ -14,6 +15,7 @@ mod time;
 mod units;
 
 pub use cancel::{Cancel, CancelListener, Cancelled};
+pub use clock::Clock;
 pub use error::{AwsService, Error, ErrorCode, ErrorKind, Result, Resume, Retry, ServiceAnswer};
 pub use event::{Event, NullObserver, Observer, Stage, StageGuard};
 pub use ids::{DeviceName, ImageId, SnapshotId, check_image_name};

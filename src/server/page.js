@@ -24,6 +24,12 @@ function bytes(count) {
   return `${count.toFixed(unit === 0 || count >= 100 ? 0 : 1)} ${units[unit]}`;
 }
 
+function duration(seconds) {
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
 function time(text) {
   return text.replace("T", " ").replace(/\.\d+Z$/, " UTC");
 }
@@ -69,11 +75,13 @@ function set(node, text) {
 }
 
 function show(parts, task) {
-  const name = `${task.kind} ${task.restoredId || task.imageId || ""}`.trim();
+  const name = [task.kind, task.name, task.restoredId || task.imageId].filter(Boolean).join(" ");
   const state = task.queued && task.state === "InProgress" ? SIGNS.waiting : SIGNS[task.state] || task.state;
   const facts = [`${task.source} → ${task.target}`, `since ${time(task.started)}`];
   if (task.ended) facts.push(`until ${time(task.ended)}`);
+  if (task.size) facts.push(bytes(task.size));
   if (task.rate && !task.ended) facts.push(`${bytes(task.rate)}/s`);
+  if (task.secondsLeft !== null && !task.ended) facts.push(`${duration(task.secondsLeft)} left`);
   if (task.origin === "command") facts.push("by the command line");
   parts.item.className = task.state in SIGNS ? task.state : "";
   set(parts.name, name);

@@ -46,6 +46,8 @@ fn task(task: &Running) -> Value {
     json!({
         "kind": task.kind,
         "imageId": task.image_id,
+        "name": task.name,
+        "size": task.size,
         "restoredId": task.restored_id,
         "source": task.source,
         "target": task.target,
@@ -55,6 +57,7 @@ fn task(task: &Running) -> Value {
         "queued": task.queued,
         "percent": task.percent,
         "rate": task.rate,
+        "secondsLeft": task.time_left.map(|left| left.as_secs()),
         "reason": task.reason,
         "origin": task.origin,
     })

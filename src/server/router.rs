@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request};
@@ -14,13 +13,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::actions::Action;
 use super::forward::{Plan, Upstream};
-use super::http::{ConnectionHandle, Handler, Reply};
+use super::http::{Bodies, BodyError, ConnectionHandle, Handler, Reply, is_long};
 use super::metrics::Metrics;
 use super::origin::{has_password, is_cross_site, names_loopback};
-use super::signature::{Signed, Verified, Verifier};
+use super::signature::{Head, Verified, Verifier};
 use super::{HttpSettings, Refusal, Service, pages};
 use crate::aws::ec2_query::{MAX_FORM_BYTES, Params, refusal};
-use crate::base::random_id;
+use crate::base::{Clock, random_id};
 
 /// Calls of CreateStoreImageTask and CreateRestoreImageTask, which ask AWS, at one moment.
 const SLOW: usize = 24;
@@ -35,10 +34,6 @@ const PERMIT_TIMEOUT: Duration = Duration::from_secs(20);
 const NEXT_SECOND: Duration = Duration::from_secs(1);
 /// A signature that arrives again within this time is a repetition by its client.
 const REPETITION: Duration = Duration::from_secs(5);
-/// The longest form that needs no permit.
-const SMALL_FORM_BYTES: u64 = 64 << 10;
-/// Longer forms at one moment, each of at most 1 MiB.
-const LONG_FORMS: usize = 32;
 
 /// Answers requests with the service, the pages and EC2.
 pub(super) struct Router {
@@ -48,12 +43,12 @@ pub(super) struct Router {
     status_password: Option<String>,
     /// Whether the address is a loopback address.
     is_local: bool,
-    body_timeout: Duration,
+    clock: Clock,
+    bodies: Bodies,
     metrics: Arc<Metrics>,
     slow: Arc<Semaphore>,
     quick: Arc<Semaphore>,
     forwarded: Arc<Semaphore>,
-    long_forms: Semaphore,
 }
 
 /// The id of a request, and the action by which it is counted.
@@ -76,12 +71,12 @@ impl Router {
             verifier: settings.keys.map(|keys| Verifier::new(keys, region)),
             status_password: settings.status_password,
             is_local: address.ip().to_canonical().is_loopback(),
-            body_timeout: settings.limits.body_timeout,
+            clock: settings.clock,
+            bodies: Bodies::new(MAX_FORM_BYTES, settings.limits.body_timeout),
             metrics,
             slow: Arc::new(Semaphore::new(SLOW)),
             quick: Arc::new(Semaphore::new(QUICK)),
             forwarded: Arc::new(Semaphore::new(FORWARDED)),
-            long_forms: Semaphore::new(LONG_FORMS),
         }
     }
 
@@ -173,8 +168,7 @@ impl Router {
     ) -> Result<Reply, Refusal> {
         let (parts, body) = request.into_parts();
         self.admit(&parts)?;
-        let form = self.body(body).await?;
-        let verified = self.verify(&parts, &form)?;
+        let (form, verified) = self.form(&parts, body, handle).await?;
         let guard = handle.begin_request();
         let params = Params::decode(&form)
             .map_err(|error| Refusal::client("MalformedQueryString", error.message()))?;
@@ -211,7 +205,7 @@ impl Router {
             service.use_signature(&verified.signature, verified.until)
         })
         .await?;
-        let now = SystemTime::now();
+        let now = self.clock.now();
         // The request may have waited for a permit until the first use was forgotten.
         if now > verified.until {
             return Err(Refusal::client("RequestExpired", "Request has expired: sign it again"));
@@ -266,51 +260,31 @@ impl Router {
         Ok(())
     }
 
-    async fn body(&self, body: Incoming) -> Result<Bytes, Refusal> {
-        let too_long = || {
-            Refusal::new(
-                413,
-                "RequestEntityTooLarge",
-                format!("the form is longer than {MAX_FORM_BYTES} bytes"),
-            )
-        };
-        let hint = body.size_hint();
-        if hint.lower() > MAX_FORM_BYTES as u64 {
-            return Err(too_long());
-        }
-        let _permit = match hint.upper() {
-            Some(length) if length <= SMALL_FORM_BYTES => None,
-            _ => Some(
-                self.long_forms
-                    .try_acquire()
-                    .map_err(|_| Refusal::busy("too many long requests at a time: try again"))?,
-            ),
-        };
-        match tokio::time::timeout(self.body_timeout, Limited::new(body, MAX_FORM_BYTES).collect())
-            .await
-        {
-            Err(_) => Err(Refusal::new(
-                408,
-                "RequestTimeout",
-                "the body of the request did not arrive in time",
-            )),
-            Ok(Ok(whole)) => Ok(whole.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
-            Ok(Err(_)) => {
-                Err(Refusal::client("IncompleteBody", "the body of the request ended early"))
-            }
-        }
-    }
-
-    fn verify(&self, parts: &Parts, body: &[u8]) -> Result<Option<Verified>, Refusal> {
-        let Some(verifier) = &self.verifier else { return Ok(None) };
-        let signed = Signed {
+    /// Reads the form, and verifies the signature. Without keys there is none.
+    async fn form(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        handle: &ConnectionHandle,
+    ) -> Result<(Bytes, Option<Verified>), Refusal> {
+        let head = Head {
             method: parts.method.as_str(),
             query: parts.uri.query().unwrap_or_default(),
             headers: &parts.headers,
-            body,
         };
-        verifier.verify(&signed, SystemTime::now()).map(Some)
+        let claims = self.verifier.as_ref().map(|verifier| verifier.read(head, self.clock.now()));
+        let mut is_proved = handle.is_known();
+        if let (true, Some(claims)) = (is_long(&body), &claims) {
+            // A long body is worth its memory only if its signature can be right.
+            let claims = claims.as_ref().map_err(Refusal::clone)?;
+            is_proved |= claims.verify_stated()?;
+        }
+        let form = self.bodies.read(body, handle, is_proved).await.map_err(of_body)?;
+        let verified = match claims {
+            Some(claims) => Some(claims?.verify(&form)?),
+            None => None,
+        };
+        Ok((form, verified))
     }
 
     async fn own(&self, action: Action, params: Params, trace: &Trace) -> Result<Reply, Refusal> {
@@ -366,6 +340,23 @@ impl Handler for Router {
             handled.await.unwrap_or_else(|_| (refused(&Refusal::internal(), &id), "unknown"));
         self.metrics.answered(action, &reply.code, began.elapsed());
         reply
+    }
+}
+
+fn of_body(error: BodyError) -> Refusal {
+    match error {
+        BodyError::TooLong => Refusal::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("the form is longer than {MAX_FORM_BYTES} bytes"),
+        ),
+        BodyError::TimedOut => {
+            Refusal::new(408, "RequestTimeout", "the body of the request did not arrive in time")
+        }
+        BodyError::Incomplete => {
+            Refusal::client("IncompleteBody", "the body of the request ended early")
+        }
+        BodyError::Evicted => Refusal::busy("too many long requests at a time: try again"),
     }
 }
 

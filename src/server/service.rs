@@ -1,6 +1,6 @@
 //! The interface of the endpoint, without HTTP.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::base::ImageId;
 
@@ -27,7 +27,8 @@ pub trait Service: Send + Sync {
     fn overview(&self) -> Result<Overview, Refusal>;
 
     /// Records durably, and for all servers that share their tasks, that a signature was used; the
-    /// record lasts until `until`. Returns the time of an earlier use.
+    /// record lasts until `until`. Returns the time of an earlier use. A signature whose record may
+    /// be lost is refused.
     fn use_signature(
         &self,
         signature: &[u8; 32],
@@ -182,6 +183,10 @@ pub struct Running {
     pub kind: &'static str,
     /// Its image, if that is known.
     pub image_id: Option<String>,
+    /// The name of the stored or of the new image, if that is known.
+    pub name: Option<String>,
+    /// Bytes of the volumes; `None` while they are unknown.
+    pub size: Option<u64>,
     /// EC2's id of a restored image.
     pub restored_id: Option<String>,
     /// The source, for people.
@@ -200,6 +205,8 @@ pub struct Running {
     pub percent: u8,
     /// Bytes of volumes a second, lately.
     pub rate: Option<u64>,
+    /// The time to the end of the work at this rate.
+    pub time_left: Option<Duration>,
     /// The reason of a failure, or of a wait.
     pub reason: Option<String>,
     /// `server`, or `command` for a run of the program.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::http::{Limits, TlsFiles};
 use super::{AccessKeys, Upstream};
-use crate::base::{Error, Result};
+use crate::base::{Clock, Error, Result};
 
 /// Address, TLS, authentication and limits of the endpoint.
 #[derive(Clone)]
@@ -25,6 +25,8 @@ pub struct HttpSettings {
     pub status_password: Option<String>,
     /// Limits.
     pub limits: Limits,
+    /// The wall clock by which signatures expire.
+    pub clock: Clock,
 }
 
 impl Default for HttpSettings {
@@ -38,6 +40,7 @@ impl Default for HttpSettings {
             upstream: None,
             status_password: None,
             limits: Limits::default(),
+            clock: Clock::default(),
         }
     }
 }

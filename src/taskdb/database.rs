@@ -3,19 +3,29 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Params, Transaction, TransactionBehavior, params};
 
 use super::schema::{COLUMNS, failed, millis, open, path_in, read, state_word};
 use super::{LISTED_FOR, NewTask, Origin, Owner, TaskRow, owner};
-use crate::base::{Error, ErrorKind, Result, TaskKind, TaskState};
+use crate::base::{Clock, Error, ErrorKind, Result, TaskKind, TaskState};
 
 /// The reason of a run of the program that was killed.
 const LOST: &str = "the process ended without a word; the same command goes on where it stopped";
 
 /// The reason of a task that waited as long as tasks are listed.
 const UNCLAIMED: &str = "no server came for it in 31 days; ask again";
+
+/// The longest wait of a postponed task, in milliseconds.
+const LONGEST_WAIT: i64 = 60_000;
+
+/// The tasks of the pattern of a [`ScopeFilter`], and the runs of the program, which have no scope.
+const OF_SCOPE: &str = "(scope IS NULL OR scope GLOB ?1)";
+
+/// The most by which the wall clock may run ahead of the time that this process measures, before
+/// tasks count as old: a clock is corrected, and the time in suspension is not measured.
+const CLOCK_CORRECTION: Duration = Duration::from_secs(86_400);
 
 /// The task database. Many processes may have it open.
 pub struct TaskDb {
@@ -25,6 +35,9 @@ pub struct TaskDb {
     /// A connection of its own: readers do not wait for writers.
     reader: Mutex<Connection>,
     writer: Mutex<Connection>,
+    clock: Clock,
+    /// The time of the wall clock when the database was opened, and the start of a measurement.
+    opened: (SystemTime, Instant),
 }
 
 /// Limits of the tasks of one scope.
@@ -43,6 +56,10 @@ pub enum ScopeFilter<'a> {
     Scope(&'a str),
     /// The tasks of all accounts at these endpoints, for as long as the account is unknown.
     Endpoints(&'a str),
+    /// The tasks of all scopes.
+    All,
+    /// The tasks of no scope.
+    None,
 }
 
 impl ScopeFilter<'_> {
@@ -60,6 +77,9 @@ impl ScopeFilter<'_> {
         match self {
             Self::Scope(scope) => plain(scope),
             Self::Endpoints(endpoints) => format!("* {}", plain(endpoints)),
+            Self::All => "*".to_owned(),
+            // It matches nothing but an empty text, and no scope is empty.
+            Self::None => String::new(),
         }
     }
 }
@@ -83,8 +103,15 @@ impl TaskDb {
     /// A database of a newer version is an error of kind `Unsupported`, a damaged one of kind
     /// `Corrupt`.
     pub fn open(state: &Path) -> Result<Self> {
+        Self::with_clock(state, Clock::default())
+    }
+
+    /// Opens the database with another wall clock than that of the operating system.
+    pub fn with_clock(state: &Path, clock: Clock) -> Result<Self> {
         let (writer, reader) = (open(state)?, open(state)?);
         Ok(Self {
+            opened: (clock.now(), Instant::now()),
+            clock,
             state: state.to_owned(),
             file: identity(state),
             reader: Mutex::new(reader),
@@ -99,8 +126,9 @@ impl TaskDb {
 
     /// Records the task of a run of the program. Returns its number.
     pub fn begin(&self, task: &NewTask, owner: &Owner) -> Result<i64> {
+        let times = self.times();
         self.write(|transaction| {
-            insert(transaction, task, TaskState::InProgress, Some(owner.name()))
+            insert(transaction, task, TaskState::InProgress, Some(owner.name()), &times)
         })
     }
 
@@ -114,17 +142,17 @@ impl TaskDb {
     /// transaction: of two conflicting requests one is refused. Returns the number of the task.
     pub fn enqueue(&self, task: &NewTask, rules: &Rules) -> Result<Result<i64, Conflict>> {
         self.settle()?;
+        let times = self.times();
         self.write(|transaction| match conflict(transaction, task, rules)? {
             Some(conflict) => Ok(Err(conflict)),
-            None => insert(transaction, task, TaskState::Queued, None).map(Ok),
+            None => insert(transaction, task, TaskState::Queued, None, &times).map(Ok),
         })
     }
 
-    /// Tells whether a task of a server waits, of any scope.
-    pub fn is_anything_waiting(&self) -> Result<bool> {
-        self.settle()?;
-        let waiting = "SELECT id FROM task WHERE state = 'queued' AND origin = 'server' LIMIT 1";
-        first::<i64>(&lock(&self.reader), waiting, [])
+    /// Tells whether a task for these endpoints is recorded, of any account.
+    pub fn has_tasks_at(&self, endpoints: &str) -> Result<bool> {
+        let recorded = "SELECT id FROM task WHERE scope GLOB ?1 LIMIT 1";
+        first::<i64>(&lock(&self.reader), recorded, [ScopeFilter::Endpoints(endpoints).pattern()])
             .map(|id| id.is_some())
             .map_err(|cause| self.failed(cause))
     }
@@ -139,19 +167,24 @@ impl TaskDb {
 
     /// Claims the oldest due task of a scope that waits or whose server is gone. It stays claimed
     /// as long as `owner` exists.
+    ///
+    /// A task that is due later than the longest wait from now was postponed while the wall clock
+    /// was ahead, and is due at once.
     pub fn claim(&self, scope: &str, owner: &Owner) -> Result<Option<TaskRow>> {
         self.settle()?;
         let waiting = "SELECT id FROM task WHERE state = 'queued' AND origin = 'server' \
-             AND scope = ?1 AND not_before <= ?2 ORDER BY not_before, id LIMIT 1";
+             AND scope = ?1 AND (not_before <= ?2 OR not_before > ?2 + ?3) \
+             ORDER BY not_before, id LIMIT 1";
+        let due = params![scope, self.now(), LONGEST_WAIT];
         // Without a waiting task no write lock is taken.
-        if first::<i64>(&lock(&self.reader), waiting, params![scope, now()])
+        if first::<i64>(&lock(&self.reader), waiting, due)
             .map_err(|cause| self.failed(cause))?
             .is_none()
         {
             return Ok(None);
         }
         self.write(|transaction| {
-            let Some(id) = first::<i64>(transaction, waiting, params![scope, now()])? else {
+            let Some(id) = first::<i64>(transaction, waiting, due)? else {
                 return Ok(None);
             };
             transaction.execute(
@@ -183,14 +216,14 @@ impl TaskDb {
     pub fn complete(&self, id: i64, owner: &Owner) -> Result<()> {
         let update = "UPDATE task SET state = 'completed', percent = 100, ended = ?3, owner = NULL \
              WHERE id = ?1 AND owner = ?2";
-        self.change(update, params![id, owner.name(), now()])
+        self.change(update, params![id, owner.name(), self.now()])
     }
 
     /// Ends a task as failed. People read `reason`.
     pub fn fail(&self, id: i64, owner: &Owner, reason: &str) -> Result<()> {
         let update = "UPDATE task SET state = 'failed', reason = ?4, ended = ?3, owner = NULL \
              WHERE id = ?1 AND owner = ?2";
-        self.change(update, params![id, owner.name(), now(), reason])
+        self.change(update, params![id, owner.name(), self.now(), reason])
     }
 
     /// Removes a task that was not begun, because another process performs it.
@@ -211,24 +244,26 @@ impl TaskDb {
     pub fn postpone(&self, id: i64, owner: &Owner, reason: &str) -> Result<()> {
         let update = "UPDATE task SET state = 'queued', owner = NULL, reason = ?3, \
              left_for = left_for + 1, \
-             not_before = ?4 + MIN(1000 << MIN(left_for, 10), 60000) WHERE id = ?1 AND owner = ?2";
-        self.change(update, params![id, owner.name(), reason, now()])
+             not_before = ?4 + MIN(1000 << MIN(left_for, 10), ?5) WHERE id = ?1 AND owner = ?2";
+        self.change(update, params![id, owner.name(), reason, self.now(), LONGEST_WAIT])
     }
 
     /// Store tasks of an image into a bucket, as EC2 has them, of servers and of runs of the
     /// program: of these images, or of all.
     pub fn stores(&self, of: &ScopeFilter<'_>, image_ids: &[String]) -> Result<Vec<TaskRow>> {
         self.settle()?;
-        let shown = "kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL \
-             AND (scope IS NULL OR scope GLOB ?2) AND (ended IS NULL OR ended >= ?1)";
+        let shown = format!(
+            "{OF_SCOPE} AND kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL \
+             AND (ended IS NULL OR ended >= ?2)"
+        );
         if image_ids.is_empty() {
-            return self.select(shown, params![oldest(), of.pattern()]);
+            return self.select(&shown, params![of.pattern(), self.oldest()]);
         }
         let mut rows = Vec::new();
         for image_id in image_ids {
             rows.extend(self.select(
                 &format!("{shown} AND image_id = ?3"),
-                params![oldest(), of.pattern(), image_id],
+                params![of.pattern(), self.oldest(), image_id],
             )?);
         }
         Ok(rows)
@@ -237,12 +272,19 @@ impl TaskDb {
     /// All tasks of the last 31 days, the newest first; at most `limit`, of which unfinished tasks
     /// come before ended ones.
     pub fn recent(&self, limit: usize) -> Result<Vec<TaskRow>> {
+        self.recent_of(&ScopeFilter::All, limit)
+    }
+
+    /// The tasks of [`recent`](Self::recent) in a scope, and the runs of the program, which have
+    /// no scope.
+    pub fn recent_of(&self, of: &ScopeFilter<'_>, limit: usize) -> Result<Vec<TaskRow>> {
         self.settle()?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut rows = self.select(
-            "ended IS NULL OR ended >= ?1 ORDER BY ended IS NOT NULL, id DESC LIMIT ?2",
-            params![oldest(), limit],
-        )?;
+        let shown = format!(
+            "{OF_SCOPE} AND (ended IS NULL OR ended >= ?2) \
+             ORDER BY ended IS NOT NULL, id DESC LIMIT ?3"
+        );
+        let mut rows = self.select(&shown, params![of.pattern(), self.oldest(), limit])?;
         rows.sort_by_key(|row| std::cmp::Reverse((row.started, row.id)));
         Ok(rows)
     }
@@ -255,14 +297,17 @@ impl TaskDb {
             .pop())
     }
 
-    /// The numbers of waiting and of running tasks.
-    pub fn unfinished(&self) -> Result<(u64, u64)> {
-        let counts = "SELECT COUNT(*) FILTER (WHERE state = 'queued'), \
+    /// The numbers of waiting and of running tasks in a scope, and of runs of the program.
+    pub fn unfinished(&self, of: &ScopeFilter<'_>) -> Result<(u64, u64)> {
+        let counts = format!(
+            "SELECT COUNT(*) FILTER (WHERE state = 'queued'), \
              COUNT(*) FILTER (WHERE state = 'running') \
-             FROM task WHERE state IN ('queued', 'running')";
+             FROM task WHERE {OF_SCOPE} AND state IN ('queued', 'running')"
+        );
         let count = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
-        let (queued, running) =
-            lock(&self.reader).query_row(counts, [], count).map_err(|cause| self.failed(cause))?;
+        let (queued, running) = lock(&self.reader)
+            .query_row(&counts, [of.pattern()], count)
+            .map_err(|cause| self.failed(cause))?;
         Ok((queued.unsigned_abs(), running.unsigned_abs()))
     }
 
@@ -280,6 +325,7 @@ impl TaskDb {
         if gone.is_empty() {
             return Ok(());
         }
+        let now = self.now();
         self.write(|transaction| {
             for name in &gone {
                 // An owner may have ended its tasks since they were read.
@@ -288,7 +334,7 @@ impl TaskDb {
                 transaction.execute(requeue, [name])?;
                 let fail = "UPDATE task SET state = 'failed', reason = ?2, ended = ?3, \
                      owner = NULL WHERE owner = ?1 AND state = 'running'";
-                transaction.execute(fail, params![name, LOST, now()])?;
+                transaction.execute(fail, params![name, LOST, now])?;
             }
             Ok(())
         })
@@ -332,6 +378,24 @@ impl TaskDb {
         done.map_err(|cause| self.failed(cause))
     }
 
+    /// The time of the wall clock, as it is recorded.
+    pub(super) fn now(&self) -> i64 {
+        millis(self.clock.now())
+    }
+
+    /// Tasks that ended before this time are not listed.
+    fn oldest(&self) -> i64 {
+        self.now().saturating_sub(listed_for())
+    }
+
+    /// A wall clock that is set ahead while this process runs removes and fails no task: `oldest`
+    /// is bounded by the time that this process measured.
+    fn times(&self) -> Times {
+        let (opened, since) = self.opened;
+        let measured = millis(opened + since.elapsed() + CLOCK_CORRECTION);
+        Times { now: self.now(), oldest: self.oldest().min(measured.saturating_sub(listed_for())) }
+    }
+
     fn failed(&self, cause: rusqlite::Error) -> Error {
         failed(cause).at("path", path_in(&self.state).display())
     }
@@ -346,13 +410,16 @@ fn identity(state: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(path_in(state)).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-fn now() -> i64 {
-    millis(SystemTime::now())
+/// The times of an insertion.
+struct Times {
+    now: i64,
+    /// Tasks that ended before this time are removed, and those that were requested before it wait
+    /// no longer.
+    oldest: i64,
 }
 
-/// Tasks that ended before this time are not listed.
-fn oldest() -> i64 {
-    now().saturating_sub(i64::try_from(LISTED_FOR.as_millis()).unwrap_or(i64::MAX))
+fn listed_for() -> i64 {
+    i64::try_from(LISTED_FOR.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn signed(number: u64) -> i64 {
@@ -373,14 +440,15 @@ fn insert(
     task: &NewTask,
     state: TaskState,
     owner: Option<&str>,
+    times: &Times,
 ) -> rusqlite::Result<i64> {
     // Scripts keep the reserved id of an image for longer than tasks are listed.
     let forget =
         "DELETE FROM task WHERE ended < ?1 AND (reserved_id IS NULL OR restored_id IS NULL)";
-    transaction.execute(forget, [oldest()])?;
+    transaction.execute(forget, [times.oldest])?;
     let give_up = "UPDATE task SET state = 'failed', reason = ?2, ended = ?3 \
          WHERE state = 'queued' AND started < ?1";
-    transaction.execute(give_up, params![oldest(), UNCLAIMED, now()])?;
+    transaction.execute(give_up, params![times.oldest, UNCLAIMED, times.now])?;
     let insert = "INSERT INTO task (kind, origin, image_id, bucket, object_key, source, target, \
          name, reserved_id, request, scope, size, state, started, owner) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
@@ -401,7 +469,7 @@ fn insert(
             task.scope,
             signed(task.size),
             state,
-            now(),
+            times.now,
             owner,
         ],
     )?;

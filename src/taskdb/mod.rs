@@ -4,6 +4,8 @@
 //! ([`Owner`]); when the lock is free, its tasks have no owner, however the process ended. The
 //! database does not know how tasks are performed or continued: that is in the task files.
 
+#[cfg(test)]
+mod clock_tests;
 mod database;
 mod owner;
 mod pages;
@@ -23,6 +25,7 @@ pub use owner::Owner;
 pub use pages::{Filter, Page, newest_of_each, page};
 pub use progress::Recorder;
 pub use reason::{failure_reason, one_line_of};
+pub use signatures::SignatureUse;
 
 /// Tasks are listed for this time after their end, as by EC2.
 pub const LISTED_FOR: Duration = Duration::from_secs(31 * 86_400);
@@ -65,7 +68,7 @@ pub struct NewTask {
     pub source: String,
     /// The target, for people; the task file has the same text.
     pub target: String,
-    /// The name of the new image.
+    /// The name of the stored image, or of the new one.
     pub name: Option<String>,
     /// The reserved id of the new image.
     pub reserved_id: Option<String>,

@@ -90,6 +90,14 @@ impl Recorder {
         (seconds >= 0.5).then(|| (bytes as f64 / seconds) as u64)
     }
 
+    /// The time for the rest of the work at the present rate; `None` while no byte is done or the
+    /// work is unknown.
+    pub fn time_left(&self) -> Option<Duration> {
+        let rate = self.rate().filter(|rate| *rate > 0)?;
+        let left = self.count.total()?.saturating_sub(self.count.done.load(Ordering::Relaxed));
+        Some(Duration::from_secs(left.div_ceil(rate)))
+    }
+
     /// From 0 to 99.
     pub fn percent(&self) -> u8 {
         self.count.percent()
@@ -109,9 +117,15 @@ impl Drop for Recorder {
 }
 
 impl Count {
+    /// Bytes of all work, as far as it is known.
+    fn total(&self) -> Option<u64> {
+        let (expected, grown) = (&self.expected, &self.grown);
+        let total = expected.load(Ordering::Relaxed).max(grown.load(Ordering::Relaxed));
+        (total > 0).then_some(total)
+    }
+
     fn percent(&self) -> u8 {
-        let total =
-            self.expected.load(Ordering::Relaxed).max(self.grown.load(Ordering::Relaxed)).max(1);
+        let total = self.total().unwrap_or(1);
         let done = self.done.load(Ordering::Relaxed);
         let percent = (u128::from(done) * 100 / u128::from(total)).min(99) as u8;
         self.percent.fetch_max(percent, Ordering::Relaxed).max(percent)
@@ -181,6 +195,27 @@ mod tests {
     use super::*;
     use crate::base::{NullObserver, TaskKind};
     use crate::taskdb::{NewTask, Origin};
+
+    #[test]
+    fn the_time_left_is_that_of_the_rest_at_the_present_rate() {
+        let state = tempfile::tempdir().expect("a directory");
+        let task_db = Arc::new(TaskDb::open(state.path()).expect("a record"));
+        let owner = Arc::new(Owner::register(state.path()).expect("an owner"));
+        let recorder =
+            Recorder::start(task_db, owner, (1, 0), Arc::new(NullObserver)).expect("starts");
+        assert_eq!(recorder.time_left(), None, "the work is unknown");
+        recorder.expect(4 << 40);
+        while recorder.rate().is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(recorder.time_left(), None, "no byte is done");
+        recorder.observer().note(&Event::Advanced { bytes: 1 << 40, stored: 0 });
+        // Three times as long as the first quarter took, at least.
+        let (rate, left) = (recorder.rate().expect("a rate"), recorder.time_left());
+        assert!(left >= Some(Duration::from_secs((3 << 40) / rate)), "{left:?} at {rate}");
+        recorder.observer().note(&Event::Advanced { bytes: 3 << 40, stored: 0 });
+        assert_eq!(recorder.time_left(), Some(Duration::ZERO));
+    }
 
     #[test]
     fn progress_is_that_of_the_work_and_is_noted_at_the_end_at_the_latest() {

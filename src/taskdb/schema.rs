@@ -55,6 +55,15 @@ CREATE INDEX signature_until ON signature (until);
 PRAGMA user_version = 3;
 ";
 
+/// Ranges of time in which the validity of forgotten signatures ended. Versions that do not know
+/// this table ignore it, so it has no version of its own.
+const FORGOTTEN: &str = "
+CREATE TABLE IF NOT EXISTS forgotten (
+    first INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL
+) STRICT;
+";
+
 /// The columns that [`read`] reads, in its order.
 pub(super) const COLUMNS: &str = "id, kind, origin, image_id, bucket, object_key, source, target, \
      name, reserved_id, request, scope, size, restored_id, state, \
@@ -117,6 +126,7 @@ fn prepare(path: &Path) -> Result<Connection> {
         version if version < VERSION => return Err(older(version)),
         version => return Err(newer(version)),
     }
+    transaction.execute_batch(FORGOTTEN).map_err(failed)?;
     transaction.commit().map_err(failed)?;
     let found: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;

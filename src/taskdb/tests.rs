@@ -9,12 +9,12 @@ use tempfile::TempDir;
 
 use super::schema::{millis, path_in};
 use super::*;
-use crate::base::{ErrorKind, TaskKind, TaskState};
+use crate::base::{Clock, ErrorKind, TaskKind, TaskState};
 
 const RULES: Rules = Rules { max_queued: 100, max_bytes: 1 << 40 };
-const SCOPE: &str = "here";
+pub(super) const SCOPE: &str = "here";
 
-fn store(image: &str, bucket: &str) -> NewTask {
+pub(super) fn store(image: &str, bucket: &str) -> NewTask {
     NewTask {
         image_id: Some(image.into()),
         bucket: Some(bucket.into()),
@@ -40,14 +40,14 @@ fn command(image: &str) -> NewTask {
     NewTask { origin: Origin::Command, scope: None, request: None, ..store(image, "b") }
 }
 
-fn opened(directory: &TempDir) -> (TaskDb, Owner) {
+pub(super) fn opened(directory: &TempDir) -> (TaskDb, Owner) {
     (
         TaskDb::open(directory.path()).expect("a record"),
         Owner::register(directory.path()).expect("an owner"),
     )
 }
 
-fn enqueue(task_db: &TaskDb, task: &NewTask) -> i64 {
+pub(super) fn enqueue(task_db: &TaskDb, task: &NewTask) -> i64 {
     task_db.enqueue(task, &RULES).expect("no error").expect("no conflict")
 }
 
@@ -71,7 +71,7 @@ fn a_task_is_claimed_once_and_ends_as_its_owner_says() {
         "the oldest first"
     );
     assert_eq!(other.claim(SCOPE, &second).expect("no error"), None);
-    assert_eq!(one.unfinished().expect("counts"), (0, 2));
+    assert_eq!(one.unfinished(&ScopeFilter::All).expect("counts"), (0, 2));
     // A process does not end the task of another owner.
     one.complete(b, &first).expect("no error");
     one.advance(a, &first, 100, 77).expect("notes");
@@ -114,7 +114,11 @@ fn many_who_claim_at_once_get_each_task_once() {
 #[test]
 fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
     let directory = TempDir::new().expect("a directory");
-    let ((task_db, gone), (_, next)) = (opened(&directory), opened(&directory));
+    // The clock stands still, so that the wait of the postponed task does not end.
+    let now = SystemTime::now();
+    let clock = Clock::new(move || now);
+    let task_db = TaskDb::with_clock(directory.path(), clock).expect("a record");
+    let ((_, gone), (_, next)) = (opened(&directory), opened(&directory));
     let asked = enqueue(&task_db, &store("ami-1", "b"));
     assert_eq!(task_db.claim(SCOPE, &gone).expect("no error").expect("a task").id, asked);
     let run = task_db.begin(&command("ami-2"), &gone).expect("begins");
@@ -126,7 +130,7 @@ fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
     assert_eq!((rows[1].id, rows[1].state.name()), (asked, "InProgress"));
     assert_eq!(task_db.claim(SCOPE, &next).expect("no error").expect("a task").id, asked);
     task_db.postpone(asked, &next, "the weather").expect("releases");
-    assert_eq!(task_db.unfinished().expect("counts"), (1, 0));
+    assert_eq!(task_db.unfinished(&ScopeFilter::All).expect("counts"), (1, 0));
     assert_eq!(task_db.recent(10).expect("rows")[1].reason.as_deref(), Some("the weather"));
     assert_eq!(
         task_db.claim("elsewhere", &next).expect("no error"),
@@ -283,10 +287,11 @@ fn a_signature_is_used_once_on_all_servers_and_forgotten_after_its_validity() {
     let (soon, past) =
         (SystemTime::now() + Duration::from_secs(60), SystemTime::now() - Duration::from_secs(700));
     let uses = |task_db: &TaskDb, byte: u8, until| {
-        task_db.use_signature(&[byte; 32], until).expect("no error").is_none()
+        task_db.use_signature(&[byte; 32], until).expect("no error") == SignatureUse::First
     };
     assert!(uses(&one, 1, soon) && !uses(&other, 1, soon) && uses(&other, 2, soon));
-    let before = other.use_signature(&[1; 32], soon).expect("no error").expect("it was used");
+    let used = other.use_signature(&[1; 32], soon).expect("no error");
+    let SignatureUse::Repeated(before) = used else { panic!("{used:?}") };
     assert!(before.elapsed().expect("a time in the past") < Duration::from_secs(60));
     other.release_signature(&[1; 32]).expect("no error");
     assert!(uses(&one, 1, soon) && uses(&one, 3, past) && uses(&one, 4, soon));
@@ -299,6 +304,27 @@ fn a_signature_is_used_once_on_all_servers_and_forgotten_after_its_validity() {
         |row| row.get(0),
     );
     assert_eq!(count, Ok(3));
+}
+
+#[test]
+fn tasks_of_another_scope_are_neither_shown_nor_counted() {
+    let directory = TempDir::new().expect("a directory");
+    let (task_db, owner) = opened(&directory);
+    let ours = enqueue(&task_db, &store("ami-1", "b"));
+    let theirs = NewTask { scope: Some("their own".into()), ..store("ami-2", "b") };
+    enqueue(&task_db, &theirs);
+    task_db.claim("their own", &owner).expect("no error").expect("a task");
+    let run = task_db.begin(&command("ami-3"), &owner).expect("begins");
+    let shown = |of: ScopeFilter<'_>| {
+        let rows = task_db.recent_of(&of, 10).expect("rows");
+        let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+        (ids, task_db.unfinished(&of).expect("counts"))
+    };
+    assert_eq!(shown(ScopeFilter::Scope(SCOPE)), (vec![run, ours], (1, 1)));
+    assert_eq!(shown(ScopeFilter::None), (vec![run], (0, 1)), "of an unknown account");
+    assert_eq!(shown(ScopeFilter::All).1, (1, 2));
+    assert!(task_db.has_tasks_at("own").expect("no error"), "of any account");
+    assert!(!task_db.has_tasks_at("elsewhere").expect("no error"));
 }
 
 #[test]

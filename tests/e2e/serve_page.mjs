@@ -4,7 +4,7 @@
 //
 // playwright-core is found by $PLAYWRIGHT (its directory). What is expected comes as JSON on standard input:
 // {"slow": the id of the task that moves, "ids": what has to be shown, "failed": the id of the task that failed, "text": a text with
-// markup in it, which has to be shown as it is}. Screenshots go to DIRECTORY.
+// markup in it, which has to be shown as it is, "facts": texts of the task that moves}. Screenshots go to DIRECTORY.
 
 import { createRequire } from "node:module";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -54,6 +54,11 @@ async function looked(width, height, colorScheme) {
     const [whole, part] = await moving.evaluate((bar) => [bar.clientWidth, bar.firstElementChild.getBoundingClientRect().width]);
     const shown = await value();
     assert.ok(whole > 100 && Math.abs(100 * part / whole - shown) < 10, `${part} of ${whole} pixels at ${shown} %`);
+
+    const item = page.locator("li", { hasText: expected.slow });
+    await item.getByText(/^\d+ (s|min) left$/).waitFor();
+    const facts = await item.innerText();
+    for (const fact of [...expected.facts, "iB/s"]) assert.ok(facts.includes(fact), `${fact} is not shown of the task that moves:\n${facts}`);
 
     const text = await page.locator("body").innerText();
     for (const id of expected.ids) assert.ok(text.includes(id), `${id} is not shown`);

@@ -30,7 +30,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="serve-page-") as name, check_aws.running("--s3", "--server", "us-east-1") as [aws]:
         directory = pathlib.Path(name)
         aws.order("/bucket", {"name": BUCKET})
-        (done, _), (broken, snapshot), (slow, _), (waits, _) = [image(aws, f"{what} image", blocks, seed) for seed, (what, blocks) in enumerate((("done", 1), ("broken", 20), ("slow", 300), ("waiting", 2)))]
+        (done, _), (broken, snapshot), (slow, _), (waits, _) = [image(aws, f"{what} image", blocks, seed) for seed, (what, blocks) in enumerate((("done", 1), ("broken", 20), ("slow", 1000), ("waiting", 2)))]
         with serving(aws.environment, directory / "state", "--max-tasks", "1", "--limit-rate", "6MiB", "--max-attempts", "2") as server:
             ec2 = server.client()
             state = lambda id: ec2.describe_store_image_tasks(ImageIds=[id])["StoreImageTaskResults"][0]["StoreTaskState"]
@@ -43,7 +43,7 @@ def main():
             for id in (slow, waits):
                 ec2.create_store_image_task(ImageId=id, Bucket=BUCKET)
             servers.wait_for(lambda: state(slow) == "InProgress", 10)
-            expected = {"slow": slow, "ids": [done, broken, slow, waits], "failed": broken, "text": MARKUP}
+            expected = {"slow": slow, "ids": [done, broken, slow, waits], "failed": broken, "text": MARKUP, "facts": ["slow image", "1.0 GiB"]}
             pictures = os.environ.get("SCREENSHOTS", name)
             script = pathlib.Path(__file__).with_suffix(".mjs")
             subprocess.run(["node", script, server.url, chromium, pictures], input=json.dumps(expected), text=True, check=True, timeout=150)

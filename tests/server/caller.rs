@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use amistore::internals::aws::ec2_query::{ServiceError, answer};
+use amistore::internals::base::Clock;
 use amistore::internals::server::{AccessKeys, HttpServer, HttpSettings};
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, SignableBody, SignableRequest, SigningSettings, sign,
+};
 use aws_sigv4::sign::v4;
 use serde_json::Value;
 
@@ -18,6 +21,8 @@ use super::memory::Memory;
 
 pub const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+/// A server that answers at all answers in this time, whatever else the machine does.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 pub const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";
 
 /// An endpoint with a service in memory.
@@ -31,13 +36,15 @@ impl Bench {
         Self::with(HttpSettings::default())
     }
 
-    /// An endpoint that requires signatures.
+    /// An endpoint that requires signatures. Its clock stands still: no test is too slow for it.
     pub fn signed() -> Self {
-        Self::with(HttpSettings { keys: Some(keys()), ..HttpSettings::default() })
+        let now = SystemTime::now();
+        let clock = Clock::new(move || now);
+        Self::with(HttpSettings { keys: Some(keys()), clock, ..HttpSettings::default() })
     }
 
     pub fn with(settings: HttpSettings) -> Self {
-        let memory = Arc::new(Memory::default());
+        let memory = Arc::new(Memory::with_clock(settings.clock.clone()));
         Self { server: HttpServer::start(settings, memory.clone()).expect("starts"), memory }
     }
 
@@ -55,7 +62,7 @@ impl Bench {
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.server.address()).expect("connects");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        stream.set_read_timeout(Some(READ_TIMEOUT)).expect("a timeout");
         stream
     }
 }
@@ -75,6 +82,10 @@ pub struct Signer {
     pub region: &'static str,
     pub service: &'static str,
     pub time: SystemTime,
+    /// The text of the header `Date`, which is signed instead of `x-amz-date`.
+    pub date: Option<String>,
+    /// Whether the head states the SHA-256 of the body.
+    pub states_hash: bool,
 }
 
 impl Default for Signer {
@@ -85,6 +96,8 @@ impl Default for Signer {
             region: "us-east-1",
             service: "ec2",
             time: SystemTime::now(),
+            date: None,
+            states_hash: false,
         }
     }
 }
@@ -98,9 +111,17 @@ impl Signer {
             .region(self.region)
             .name(self.service)
             .time(self.time);
-        let parameters = parameters.settings(SigningSettings::default()).build().expect("complete");
+        let mut settings = SigningSettings::default();
+        if self.states_hash {
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        }
         let (host, url) = (address.to_string(), format!("http://{address}{path}"));
-        let headers = [("content-type", FORM), ("host", host.as_str())];
+        let mut headers = vec![("content-type", FORM), ("host", host.as_str())];
+        if let Some(date) = &self.date {
+            headers.push(("date", date));
+            settings.excluded_headers = Some(vec!["x-amz-date".into()]);
+        }
+        let parameters = parameters.settings(settings).build().expect("complete");
         let request = SignableRequest::new(
             "POST",
             &url,
@@ -114,6 +135,10 @@ impl Signer {
         all.extend(
             signed.iter().map(|header| (header.name().to_owned(), header.value().to_owned())),
         );
+        if let Some(date) = &self.date {
+            all.retain(|(name, _)| name != "x-amz-date");
+            all.push(("date".to_owned(), date.clone()));
+        }
         all
     }
 
@@ -181,7 +206,7 @@ pub fn request(
 
 pub fn send(address: SocketAddr, request: &[u8]) -> Reply {
     let mut stream = TcpStream::connect(address).expect("connects");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    stream.set_read_timeout(Some(READ_TIMEOUT)).expect("a timeout");
     // A server that refuses early does not read the rest.
     let _ = stream.write_all(request);
     read(&mut stream)

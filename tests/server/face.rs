@@ -1,8 +1,9 @@
-//! The face of the endpoint: protocol, signatures, limits, TLS, forwarding, pages. What is behind
-//! it is in memory.
+//! The face of the endpoint: protocol, signatures, limits, long forms, TLS, forwarding, pages. The
+//! service behind it is in memory.
 
 mod auth;
 mod forward;
 mod limits;
+mod long_forms;
 mod pages;
 mod protocol;

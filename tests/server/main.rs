@@ -1,7 +1,10 @@
 //! The endpoint: what it says to clients and does for them, and what is behind it, against the
 //! local AWS of the tests.
 
+mod account;
 mod caller;
+mod clocks;
+mod dry_run;
 mod face;
 mod fuzz;
 mod memory;

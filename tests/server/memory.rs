@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use amistore::internals::base::ImageId;
+use amistore::internals::base::{Clock, ImageId};
 use amistore::internals::server::{
     Overview, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Running, Service, StorePage,
     StoreQuery, StoreRequest, StoreResult,
@@ -29,6 +29,7 @@ pub struct Memory {
     pub refusal: Mutex<Option<Refusal>>,
     pub panics: AtomicBool,
     pub used: Mutex<BTreeMap<[u8; 32], SystemTime>>,
+    pub clock: Clock,
     /// Whether creations wait until they are let go.
     is_paused: Mutex<bool>,
     let_go: Condvar,
@@ -68,6 +69,10 @@ pub fn restored(reserved: &str, real: Option<&str>, progress: RestoreProgress) -
 }
 
 impl Memory {
+    pub fn with_clock(clock: Clock) -> Self {
+        Self { clock, ..Self::default() }
+    }
+
     pub fn hold(&self) {
         *lock(&self.is_paused) = true;
     }
@@ -124,6 +129,8 @@ impl Service for Memory {
         let running = Running {
             kind: "store",
             image_id: Some("ami-0123456789abcdef0".to_owned()),
+            name: Some("web <b>2026</b>".to_owned()),
+            size: Some(8 << 30),
             restored_id: None,
             source: "<script>alert(1)</script>".to_owned(),
             target: "s3://my-bucket/".to_owned(),
@@ -133,6 +140,7 @@ impl Service for Memory {
             queued: false,
             percent: 42,
             rate: Some(1 << 20),
+            time_left: Some(Duration::from_secs(75)),
             reason: None,
             origin: "server",
         };
@@ -152,7 +160,7 @@ impl Service for Memory {
     ) -> Result<Option<SystemTime>, Refusal> {
         let mut used = lock(&self.used);
         let before = used.get(signature).copied();
-        used.entry(*signature).or_insert_with(SystemTime::now);
+        used.entry(*signature).or_insert_with(|| self.clock.now());
         Ok(before)
     }
 

@@ -7,7 +7,7 @@ use amistore::internals::aws::s3::ObjectOptions;
 use amistore::internals::aws::{
     Access, Credentials, RequestSettings, RetryPolicy, StaticCredentials,
 };
-use amistore::internals::base::{Cancel, ImageId, NullObserver, TaskKind};
+use amistore::internals::base::{Cancel, Clock, ImageId, NullObserver, TaskKind};
 use amistore::internals::checkpoint::StateDirectory;
 use amistore::internals::engine::Archive;
 use amistore::internals::engine::Resources;
@@ -25,20 +25,20 @@ use tempfile::TempDir;
 
 use crate::support::wait::wait_until;
 
-const BUCKET: &str = "images";
+pub const BUCKET: &str = "images";
 /// Blocks of an image, which do not compress: an archive of them has that many megabytes halved.
 const BLOCKS: u32 = 24;
 const PART: u64 = 512 << 10;
 
 /// An AWS, and a state directory.
-struct Site {
-    aws: TestAws,
-    s3: TestS3,
-    directory: TempDir,
+pub struct Site {
+    pub aws: TestAws,
+    pub s3: TestS3,
+    pub directory: TempDir,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (aws, s3) = (TestAws::start(), TestS3::start());
         s3.create_bucket(BUCKET);
         s3.create_bucket("second");
@@ -46,13 +46,13 @@ impl Site {
         Self { aws, s3, directory: TempDir::new().expect("a directory") }
     }
 
-    fn image(&self, name: &str) -> ImageId {
+    pub fn image(&self, name: &str) -> ImageId {
         let snapshot =
             self.aws.snapshot_of(1, (0..BLOCKS).map(|index| (index * 9, Content::random(1))));
         ImageId::parse(&self.aws.add_image(Image::new(name, &snapshot))).expect("an id")
     }
 
-    fn settings(&self) -> TaskServiceSettings {
+    pub fn settings(&self) -> TaskServiceSettings {
         let access = |endpoint: String, id: &str, secret: &str| Access {
             region: Some(TestAws::REGION.to_owned()),
             endpoint_url: Some(endpoint),
@@ -71,7 +71,8 @@ impl Site {
         };
         let requests = RequestSettings {
             retry,
-            idle_timeout: Duration::from_secs(5),
+            // A store that a test holds up does not fail before the test lets it go on.
+            idle_timeout: Duration::from_secs(30),
             ..RequestSettings::default()
         };
         TaskServiceSettings {
@@ -89,10 +90,11 @@ impl Site {
             command: vec!["amistore".to_owned(), "serve".to_owned()],
             cancel: Cancel::new(),
             observer: Arc::new(NullObserver),
+            clock: Clock::default(),
         }
     }
 
-    fn service(&self) -> Arc<TaskService> {
+    pub fn service(&self) -> Arc<TaskService> {
         TaskService::start(self.settings()).expect("a service")
     }
 
@@ -105,12 +107,12 @@ impl Site {
     }
 
     /// From now on stores are held up in the middle, until the faults are cleared.
-    fn hold_stores(&self) {
+    pub fn hold_stores(&self) {
         self.s3.fail(Fault::new(FaultKind::Hang(Duration::from_secs(60)), When::NextPart(5, 1000)));
     }
 }
 
-fn store_request(image: &ImageId, bucket: &str) -> StoreRequest {
+pub fn store_request(image: &ImageId, bucket: &str) -> StoreRequest {
     StoreRequest {
         image_id: image.clone(),
         bucket: bucket.to_owned(),
@@ -119,7 +121,7 @@ fn store_request(image: &ImageId, bucket: &str) -> StoreRequest {
     }
 }
 
-fn restore_request(key: &str, name: &str) -> RestoreRequest {
+pub fn restore_request(key: &str, name: &str) -> RestoreRequest {
     let tag = |key: &str, value: &str| vec![(key.to_owned(), value.to_owned())];
     RestoreRequest {
         bucket: BUCKET.to_owned(),
@@ -148,7 +150,7 @@ fn ended(service: &TaskService, image: &ImageId) -> StoreResult {
 }
 
 #[track_caller]
-fn completed(service: &TaskService, image: &ImageId) -> StoreResult {
+pub fn completed(service: &TaskService, image: &ImageId) -> StoreResult {
     let result = ended(service, image);
     assert_eq!((result.state, result.percent, result.reason.as_deref()), ("Completed", 100, None));
     result
@@ -161,13 +163,18 @@ fn restored(service: &TaskService, reserved: &ImageId) -> RestoredImage {
 }
 
 #[track_caller]
-fn refused<T: std::fmt::Debug>(outcome: Result<T, Refusal>, status: u16, code: &str, words: &str) {
+pub fn refused<T: std::fmt::Debug>(
+    outcome: Result<T, Refusal>,
+    status: u16,
+    code: &str,
+    words: &str,
+) {
     let refusal = outcome.expect_err("refused");
     assert_eq!((refusal.status, refusal.code.as_str()), (status, code), "{refusal:?}");
     assert!(refusal.message.contains(words), "{refusal:?}");
 }
 
-fn stored(site: &Site, service: &TaskService, name: &str) -> (ImageId, String) {
+pub fn stored(site: &Site, service: &TaskService, name: &str) -> (ImageId, String) {
     let image = site.image(name);
     let key = service.create_store(&store_request(&image, BUCKET), false).expect("taken on");
     completed(service, &image);

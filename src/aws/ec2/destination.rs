@@ -153,13 +153,18 @@ impl Ec2Destination {
         else {
             return Ok(());
         };
-        if let Some(image) = describe::image_named(&self.options.ec2, &registration.name)? {
+        self.check_name(&registration.name)
+    }
+
+    /// Checks that no image of the account has this name.
+    pub fn check_name(&self, name: &str) -> Result<()> {
+        if let Some(image) = describe::image_named(&self.options.ec2, name)? {
             return Err(Error::new(
                 ErrorKind::Exists,
                 "the account has an image of this name in this Region",
             )
             .code_as(ErrorCode::ImageNameTaken)
-            .at("name", &registration.name)
+            .at("name", name)
             .at("image_id", text(&image, "ImageId").unwrap_or_default())
             .at("region", self.options.ec2.region()));
         }

@@ -59,6 +59,15 @@ pub struct Ec2Image {
     volumes: Vec<Arc<dyn BlockSource>>,
 }
 
+/// Properties of an image that can be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExaminedImage {
+    /// The name.
+    pub name: Option<String>,
+    /// Bytes of the volumes.
+    pub bytes: u64,
+}
+
 impl Ec2Image {
     /// Describes the source, and reads one block of each snapshot to check the permissions.
     pub fn open(
@@ -118,20 +127,23 @@ impl Ec2Image {
     }
 
     /// Checks with a few requests that an image can be stored: it exists, is available, and its
-    /// snapshots may be listed. Returns the bytes of its volumes.
+    /// snapshots may be listed.
     pub fn examine(
         ec2: &Ec2Connection,
         ebs: &EbsConnection,
         quotas: &Quotas,
         id: &ImageId,
-    ) -> Result<u64> {
+    ) -> Result<ExaminedImage> {
         let image = describe::image(ec2, id)?;
         let located = |error: Error| error.at("image_id", id);
         check_image(&image).map_err(located)?;
         let ids = snapshot_ids(&image).map_err(located)?;
         let described = describe::snapshots(ec2, &ids)?;
         let sizes = for_all(ec2, &ids, &described, |id| EbsSource::size_of(ebs, id, quotas))?;
-        Ok(sizes.into_iter().map(|size| size.bytes()).sum())
+        Ok(ExaminedImage {
+            name: image.get("Name").and_then(Value::as_str).map(ToOwned::to_owned),
+            bytes: sizes.into_iter().map(|size| size.bytes()).sum(),
+        })
     }
 }
 

@@ -29,7 +29,7 @@ pub use destination::{
 pub use edits::{DeviceChange, DeviceEdit, Edits};
 pub use fidelity::{Fidelity, FidelityItem};
 pub use forward::{Forwarded, ForwardedBody};
-pub use image::{Ec2Image, Ec2Source};
+pub use image::{Ec2Image, Ec2Source, ExaminedImage};
 pub use retire::{RetireAction, RetirePlan, RetiredSnapshot, plan_retire, retire};
 pub use service::{Ec2, Ec2Connection};
 pub use tasks::{RestoreTask, StoreTask, restore_by_aws, store_by_aws};

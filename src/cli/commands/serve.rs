@@ -11,7 +11,7 @@ use super::super::options::{
 };
 use super::super::output::Console;
 use super::super::remote::Remote;
-use crate::base::{Observer, Result};
+use crate::base::{Clock, Observer, Result};
 use crate::server::{
     HttpServer, HttpSettings, TaskLimits, TaskService, TaskServiceSettings, Upstream,
     check_exposure, check_upstream,
@@ -127,6 +127,7 @@ impl ServeArgs {
             command: command_line(),
             cancel: settings.cancel.clone(),
             observer,
+            clock: Clock::default(),
         })
     }
 }

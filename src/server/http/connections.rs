@@ -35,10 +35,10 @@ struct Entry {
 /// The client of a connection: an IPv4 address, or the /64 network of an IPv6 address, which one
 /// site has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Peer([u8; 8]);
+pub(super) struct Peer([u8; 8]);
 
 impl Peer {
-    fn of(address: IpAddr) -> Self {
+    pub(super) fn of(address: IpAddr) -> Self {
         let bytes = match address.to_canonical() {
             IpAddr::V4(address) => address.to_ipv6_mapped().octets().split_at(8).1.to_vec(),
             IpAddr::V6(address) => address.octets().split_at(8).0.to_vec(),
@@ -51,6 +51,7 @@ impl Peer {
 pub(super) struct Connection {
     connections: Arc<Connections>,
     number: u64,
+    peer: Peer,
     evict: Arc<Notify>,
 }
 
@@ -59,6 +60,7 @@ pub(super) struct Connection {
 pub(in super::super) struct ConnectionHandle {
     connections: Arc<Connections>,
     number: u64,
+    peer: Peer,
 }
 
 /// An authenticated request in progress: it protects its connection from eviction.
@@ -87,7 +89,7 @@ impl Connections {
         let (peer, idle_since) = (Peer::of(address), Some(number));
         let entry = Entry { peer, is_known: false, idle_since, evict: evict.clone() };
         table.entries.insert(number, entry);
-        Some(Connection { connections: self.clone(), number, evict })
+        Some(Connection { connections: self.clone(), number, peer, evict })
     }
 }
 
@@ -117,7 +119,8 @@ impl Connection {
     }
 
     pub(super) fn handle(&self) -> ConnectionHandle {
-        ConnectionHandle { connections: self.connections.clone(), number: self.number }
+        let connections = self.connections.clone();
+        ConnectionHandle { connections, number: self.number, peer: self.peer }
     }
 }
 
@@ -132,6 +135,16 @@ impl ConnectionHandle {
     pub(in super::super) fn begin_request(&self) -> RequestGuard {
         self.set(|_| None);
         RequestGuard(self.clone())
+    }
+
+    /// Tells whether an authenticated request has arrived on the connection.
+    pub(in super::super) fn is_known(&self) -> bool {
+        self.connections.lock().entries.get(&self.number).is_some_and(|entry| entry.is_known)
+    }
+
+    /// The client of the connection.
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// Does nothing for a request that outlives its connection.

@@ -4,6 +4,7 @@
 //! a [`Handler`] and does not know their meaning.
 
 mod acceptor;
+mod bodies;
 mod connections;
 mod reply;
 mod timeouts;
@@ -17,6 +18,7 @@ use hyper::Request;
 use hyper::body::Incoming;
 
 pub(super) use acceptor::Acceptor;
+pub(super) use bodies::{Bodies, BodyError, is_long};
 pub(super) use connections::ConnectionHandle;
 pub(super) use reply::{Body, Reply};
 pub(super) use tls::acceptor as acceptor_of;

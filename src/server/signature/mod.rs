@@ -16,7 +16,7 @@ use hyper::header::{AUTHORIZATION, HeaderName};
 use sha2::Sha256;
 
 use super::Refusal;
-use super::times::signed_at;
+use super::times::{http_date, signed_at, signing_day};
 use crate::aws::signature_v4::{Signer, signature};
 use crate::base::hex;
 use crate::codec::sha256;
@@ -30,12 +30,12 @@ const SERVICE: &str = "ec2";
 const NOT_VALID: &str = "AWS was not able to validate the provided access credentials: \
      the access key is not one of this server, or the signature does not match";
 
-/// The signed parts of a request to `/`.
-pub(super) struct Signed<'a> {
+/// The head of a request to `/`.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a> {
     pub(super) method: &'a str,
     pub(super) query: &'a str,
     pub(super) headers: &'a HeaderMap,
-    pub(super) body: &'a [u8],
 }
 
 /// A verified signature.
@@ -57,24 +57,21 @@ impl Verifier {
         Self { keys, region }
     }
 
-    /// Verifies that a client with a key of this server signed this request in the last 15 minutes.
-    pub(super) fn verify(
-        &self,
-        request: &Signed<'_>,
+    /// Checks everything about a signature that the head of a request tells: a request that fails
+    /// here fails with any body. Its time is at most 15 minutes from `now`.
+    pub(super) fn read<'a>(
+        &'a self,
+        head: Head<'a>,
         now: SystemTime,
-    ) -> Result<Verified, Refusal> {
-        let claims = Claims::read(request)?;
-        let date = header(request.headers, "x-amz-date")
-            .ok_or_else(|| incomplete("the header x-amz-date is missing"))?;
-        let signed = signed_at(&date).ok_or_else(|| {
-            incomplete("the header x-amz-date is not a time such as 20260101T010101Z")
-        })?;
+    ) -> Result<SignedHead<'a>, Refusal> {
+        let claims = Claims::read(&head)?;
+        let date = Date::read(head.headers)?;
         let [day, region, service, end] = claims.scope;
-        if !date.starts_with(day) || day.len() != 8 || end != "aws4_request" {
-            return Err(incomplete(
-                "the scope of the credential is not DATE/REGION/ec2/aws4_request of the date of \
-                 x-amz-date",
-            ));
+        if day != signing_day(date.seconds) || end != "aws4_request" {
+            return Err(incomplete(&format!(
+                "the scope of the credential is not DATE/REGION/ec2/aws4_request of the date of {}",
+                date.header
+            )));
         }
         if region != self.region || service != SERVICE {
             let message = format!(
@@ -84,44 +81,97 @@ impl Verifier {
             );
             return Err(Refusal::new(403, "SignatureDoesNotMatch", message));
         }
-        for needed in ["host", "x-amz-date", "content-type"] {
-            if request.headers.contains_key(needed) && !claims.signed_headers.contains(&needed) {
-                return Err(incomplete(&format!("the header {needed} has to be signed")));
-            }
-        }
-        let unsigned =
-            |name: &&str| name.starts_with("x-amz-") && !claims.signed_headers.contains(name);
-        if let Some(name) = request.headers.keys().map(HeaderName::as_str).find(unsigned) {
+        // The content type may be unsigned: there is one that this server accepts.
+        let needed =
+            |name: &str| name == "host" || name == date.header || name.starts_with("x-amz-");
+        let unsigned = |name: &&str| needed(name) && !claims.signed_headers.contains(name);
+        let mut names = head.headers.keys().map(HeaderName::as_str).chain(["host"]);
+        if let Some(name) = names.find(unsigned) {
             return Err(incomplete(&format!("the header {name} has to be signed")));
         }
-        let now = seconds(now);
-        if now.abs_diff(signed) > SKEW_SECONDS.unsigned_abs() {
+        if seconds(now).abs_diff(date.seconds) > SKEW_SECONDS.unsigned_abs() {
             let message = format!(
-                "Request has expired: it is signed at {date}, more than 15 minutes from the clock \
-                 of this server"
+                "Request has expired: it is signed at {}, more than 15 minutes from the clock of \
+                 this server",
+                date.text
             );
             return Err(Refusal::client("RequestExpired", message));
         }
-        let hash = hex(&sha256::digest(request.body));
-        if header(request.headers, "x-amz-content-sha256").is_some_and(|said| said != hash) {
+        let stated_hash = header(head.headers, "x-amz-content-sha256");
+        Ok(SignedHead { verifier: self, head, claims, date, stated_hash })
+    }
+}
+
+/// The head of a request whose signature is right if key and body are.
+pub(super) struct SignedHead<'a> {
+    verifier: &'a Verifier,
+    head: Head<'a>,
+    claims: Claims<'a>,
+    date: Date,
+    /// The SHA-256 of the body, if the head states it.
+    stated_hash: Option<String>,
+}
+
+impl SignedHead<'_> {
+    /// Verifies the signature before the body has arrived. Returns false if the head does not state
+    /// the SHA-256 of the body.
+    pub(super) fn verify_stated(&self) -> Result<bool, Refusal> {
+        match &self.stated_hash {
+            Some(hash) if bytes(hash).is_some() => self.verify_hash(hash.clone()).map(|_| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// Verifies that a client with a key of this server signed the request with this body.
+    pub(super) fn verify(&self, body: &[u8]) -> Result<Verified, Refusal> {
+        let hash = hex(&sha256::digest(body));
+        if self.stated_hash.as_ref().is_some_and(|stated| *stated != hash) {
             return Err(Refusal::client(
                 "XAmzContentSHA256Mismatch",
                 "the body is not the one that was signed",
             ));
         }
+        self.verify_hash(hash)
+    }
+
+    fn verify_hash(&self, hash: String) -> Result<Verified, Refusal> {
         // For an unknown key the same work is done with a secret that no key has.
-        let known = self.keys.secret(claims.key);
+        let known = self.verifier.keys.secret(self.claims.key);
         let secret = known.unwrap_or("no key");
-        let expected = expected(request, &claims, secret, signed, hash)
+        let signed = self.date.seconds;
+        let expected = expected(&self.head, &self.claims, secret, signed, hash)
             .ok_or_else(|| incomplete("a signed header is missing, or is not text"))?;
-        let fits = is_same_secret(expected.as_bytes(), hex(&claims.signature).as_bytes());
+        let fits = is_same_secret(expected.as_bytes(), hex(&self.claims.signature).as_bytes());
         if fits & known.is_some() {
             // One second more than it is valid: the date of a request has whole seconds.
             let until =
                 UNIX_EPOCH + Duration::from_secs((signed + SKEW_SECONDS + 1).unsigned_abs());
-            return Ok(Verified { signature: claims.signature, until });
+            return Ok(Verified { signature: self.claims.signature, until });
         }
         Err(Refusal::new(401, "AuthFailure", NOT_VALID))
+    }
+}
+
+/// The time of a signature: that of `x-amz-date`, or without that header of `Date`.
+struct Date {
+    /// The header, in small letters.
+    header: &'static str,
+    text: String,
+    /// Since 1970.
+    seconds: i64,
+}
+
+impl Date {
+    fn read(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let name = if headers.contains_key("x-amz-date") { "x-amz-date" } else { "date" };
+        let text = header(headers, name).ok_or_else(|| {
+            incomplete("the request needs one header x-amz-date, or without it one header Date")
+        })?;
+        let http = || http_date(&text).filter(|_| name == "date");
+        let seconds = signed_at(&text).or_else(http).ok_or_else(|| {
+            incomplete(&format!("the header {name} is not a time such as 20260101T010101Z"))
+        })?;
+        Ok(Self { header: name, text, seconds })
     }
 }
 
@@ -145,15 +195,15 @@ struct Claims<'a> {
 }
 
 impl<'a> Claims<'a> {
-    fn read(request: &Signed<'a>) -> Result<Self, Refusal> {
-        if is_presigned(request.query) {
+    fn read(head: &Head<'a>) -> Result<Self, Refusal> {
+        if is_presigned(head.query) {
             return Err(Refusal::new(
                 403,
                 "AuthFailure",
                 "signatures in URLs are not taken: sign with the header Authorization",
             ));
         }
-        let mut all = request.headers.get_all(AUTHORIZATION).iter();
+        let mut all = head.headers.get_all(AUTHORIZATION).iter();
         let missing = || {
             Refusal::new(
                 403,
@@ -213,11 +263,6 @@ impl<'a> Claims<'a> {
                 "the signed headers have to be in order, in small letters, and each once",
             ));
         }
-        for needed in ["host", "x-amz-date"] {
-            if !signed_headers.contains(&needed) {
-                return Err(incomplete(&format!("the header {needed} has to be signed")));
-            }
-        }
         let signature = bytes(signature)
             .ok_or_else(|| incomplete("the signature is not 64 hexadecimal digits"))?;
         Ok(Self { key, scope: [day, region, service, end], signed_headers, signature })
@@ -252,7 +297,7 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 /// signature in seconds since 1970, `hash` the SHA-256 of the body in hexadecimal digits. `None` if
 /// a signed header is missing or is not text.
 fn expected(
-    request: &Signed<'_>,
+    head: &Head<'_>,
     claims: &Claims<'_>,
     secret: &str,
     signed: i64,
@@ -260,7 +305,7 @@ fn expected(
 ) -> Option<String> {
     let mut headers = Vec::with_capacity(claims.signed_headers.len());
     for name in &claims.signed_headers {
-        let values = request.headers.get_all(*name).iter();
+        let values = head.headers.get_all(*name).iter();
         let values: Vec<_> = values.map(|value| value.to_str().ok().map(folded)).collect();
         if values.is_empty() {
             return None;
@@ -272,7 +317,7 @@ fn expected(
     let [_, region, service, _] = claims.scope;
     let time = UNIX_EPOCH + Duration::from_secs(signed.unsigned_abs());
     let signer = Signer { access_key_id: claims.key, secret, region, service, time };
-    signature(signer, request.method, request.query, &headers, hash)
+    signature(signer, head.method, head.query, &headers, hash)
 }
 
 /// A header value without spaces at both ends, and with single spaces in between.

@@ -19,11 +19,11 @@ use super::{
 };
 use crate::aws::s3::{ObjectOptions, S3Connection};
 use crate::aws::{Access, Compute, Credentials, RequestSettings, RetryPolicy, Session};
-use crate::base::{Cancel, Error, ErrorKind, ImageId, Observer, Result};
+use crate::base::{Cancel, Clock, Error, ErrorKind, ImageId, Observer, Result};
 use crate::checkpoint::StateDirectory;
 use crate::engine::Resources;
 use crate::ops::smallest_store;
-use crate::taskdb::{Owner, Recorder, Rules, ScopeFilter, TaskDb, one_line_of};
+use crate::taskdb::{Owner, Recorder, Rules, ScopeFilter, SignatureUse, TaskDb, one_line_of};
 use counters::Counters;
 
 /// The zstd level of servers.
@@ -32,7 +32,7 @@ const LEVEL: i32 = 1;
 /// The pause after a failed request for the account, and the longest time of each of its parts.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
-/// The account of credentials without any identity..
+/// The account of credentials without any identity.
 const ANY_ACCOUNT: &str = "unknown";
 
 /// Limits of the tasks of a server.
@@ -86,6 +86,8 @@ pub struct TaskServiceSettings {
     pub cancel: Cancel,
     /// Gets the warnings, notes and repeated requests of all tasks.
     pub observer: Arc<dyn Observer>,
+    /// The wall clock of the task database.
+    pub clock: Clock,
 }
 
 /// Records requests as tasks, and performs them until it is stopped or dropped.
@@ -150,7 +152,8 @@ impl TaskService {
             settings.account_rate,
         )?;
         let archive = session.s3(settings.archive.clone(), &settings.archive_requests)?;
-        let task_db = Arc::new(TaskDb::open(settings.state.path())?);
+        let task_db = TaskDb::with_clock(settings.state.path(), settings.clock.clone())?;
+        let task_db = Arc::new(task_db);
         let owner = Arc::new(Owner::register(settings.state.path())?);
         let shared = Arc::new(Shared {
             scope: OnceLock::new(),
@@ -228,10 +231,12 @@ impl Service for TaskService {
         signature: &[u8; 32],
         until: SystemTime,
     ) -> Result<Option<SystemTime>, Refusal> {
-        self.shared
-            .task_db
-            .use_signature(signature, until)
-            .map_err(|error| refusal::of_record(&error))
+        let used = self.shared.task_db.use_signature(signature, until);
+        match used.map_err(|error| refusal::of_record(&error))? {
+            SignatureUse::First => Ok(None),
+            SignatureUse::Repeated(before) => Ok(Some(before)),
+            SignatureUse::Forgotten => Err(refusal::of_forgotten_signature()),
+        }
     }
 
     fn release_signature(&self, signature: &[u8; 32]) -> Result<(), Refusal> {

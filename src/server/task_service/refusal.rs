@@ -11,6 +11,16 @@ pub(super) fn of_record(error: &Error) -> Refusal {
     Refusal::from(&error.duplicate().code_as(ErrorCode::TaskDatabaseUnusable))
 }
 
+/// The refusal of a signature whose use may be forgotten. Clients sign again, at the time of the
+/// server.
+pub(super) fn of_forgotten_signature() -> Refusal {
+    Refusal::client(
+        "RequestExpired",
+        "Request has expired: the clock of this server was ahead, and the record of the requests \
+         of this time is gone; sign it again",
+    )
+}
+
 /// The refusal for an object that is not a sound archive.
 pub(super) fn of_archive(error: &Error) -> Refusal {
     let refusal = Refusal::from(error);

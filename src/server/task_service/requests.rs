@@ -42,6 +42,16 @@ pub(super) struct RestoreWork {
 }
 
 impl RestoreWork {
+    fn of(request: &RestoreRequest) -> Self {
+        Self {
+            bucket: request.bucket.clone(),
+            object_key: request.object_key.clone(),
+            name: request.name.clone(),
+            image_tags: request.image_tags.clone(),
+            snapshot_tags: request.snapshot_tags.clone(),
+        }
+    }
+
     /// The changes to the image.
     pub(super) fn edits(&self) -> Edits {
         Edits {
@@ -88,13 +98,18 @@ impl Shared {
         // that reads it invalid.
         self.check(&task, &rules)?;
         let Compute { ec2, ebs, quotas } = &self.compute;
-        task.size =
+        let image =
             Ec2Image::examine(ec2, ebs, quotas, id).map_err(|error| Refusal::from(&error))?;
+        (task.name, task.size) = (image.name, image.bytes);
         // `enqueue` checks this again; here it comes before the trial upload.
         self.check(&task, &rules)?;
         store
             .check_writable(&object_key, self.settings.allow_public_bucket, self.counters.as_ref())
             .map_err(|error| Refusal::from(&error))?;
+        // As with EC2, a dry run is about permissions, and not about objects in the bucket.
+        if dry_run {
+            return Ok(object_key);
+        }
         self.record_check(bucket, &object_key);
         match store.exists(&object_key) {
             Ok(true) => return Err(refusal::already_stored()),
@@ -102,9 +117,6 @@ impl Shared {
             // Without the permission to list, S3 hides missing keys. The task finds out.
             Err(error) if error.kind() == ErrorKind::Denied => {}
             Err(error) => return Err(Refusal::from(&error)),
-        }
-        if dry_run {
-            return Ok(object_key);
         }
         self.enqueue(&task, &rules)?;
         Ok(object_key)
@@ -120,6 +132,37 @@ impl Shared {
         }
         let scope = self.scope().map_err(|error| Refusal::from(&error))?;
         let store = self.bucket(&request.bucket);
+        let work = RestoreWork::of(request);
+        let options = Ec2Options {
+            ec2: self.compute.ec2.clone(),
+            ebs: self.compute.ebs.clone(),
+            quotas: self.compute.quotas.clone(),
+            memory: NOTHING_IS_SENT,
+            edits: work.edits(),
+            observer: self.counters.clone(),
+        };
+        let destination = Ec2Destination::new(options.clone());
+        let reserved = reserve().map_err(|error| refusal::of_record(&error))?;
+        let mut task = NewTask {
+            bucket: Some(request.bucket.clone()),
+            object_key: Some(request.object_key.clone()),
+            name: request.name.clone(),
+            reserved_id: Some(reserved.to_string()),
+            request: Some(json(&work)?),
+            scope: Some(scope.to_owned()),
+            ..NewTask::new(
+                TaskKind::Restore,
+                Origin::Server,
+                format!("s3://{}/{}", request.bucket, request.object_key),
+                "ec2",
+            )
+        };
+        let rules = self.rules(self.settings.limits.restore_bytes);
+        if dry_run {
+            may_restore(&store, &destination, request).map_err(|error| Refusal::from(&error))?;
+            self.check(&task, &rules)?;
+            return Ok(reserved);
+        }
         let reader = store.open(&request.object_key).map_err(|error| Refusal::from(&error))?;
         let archive = Archive::open(reader).map_err(|error| refusal::of_archive(&error))?;
         let document = archive.document();
@@ -132,47 +175,13 @@ impl Shared {
         };
         // The name of the archive, too: EC2 would refuse it only after all blocks are written.
         check_image_name(&name).map_err(|error| Refusal::from(&error))?;
-        let work = RestoreWork {
-            bucket: request.bucket.clone(),
-            object_key: request.object_key.clone(),
-            name: request.name.clone(),
-            image_tags: request.image_tags.clone(),
-            snapshot_tags: request.snapshot_tags.clone(),
-        };
-        let options = Ec2Options {
-            ec2: self.compute.ec2.clone(),
-            ebs: self.compute.ebs.clone(),
-            quotas: self.compute.quotas.clone(),
-            memory: NOTHING_IS_SENT,
-            edits: work.edits(),
-            observer: self.counters.clone(),
-        };
-        let destination = Ec2Destination::new(options.clone());
         destination.check(document).map_err(|error| Refusal::from(&error))?;
         destination.check_access().map_err(|error| Refusal::from(&error))?;
-        let reserved = reserve().map_err(|error| refusal::of_record(&error))?;
-        let task = NewTask {
-            image_id: document.image_id().map(ToString::to_string),
-            bucket: Some(request.bucket.clone()),
-            object_key: Some(request.object_key.clone()),
-            name: Some(name),
-            reserved_id: Some(reserved.to_string()),
-            request: Some(json(&work)?),
-            scope: Some(scope.to_owned()),
-            size: archive.root().manifest.volumes.iter().map(|volume| volume.size.bytes()).sum(),
-            ..NewTask::new(
-                TaskKind::Restore,
-                Origin::Server,
-                format!("s3://{}/{}", request.bucket, request.object_key),
-                ec2_task_target(&options, &archive),
-            )
-        };
-        let rules = self.rules(self.settings.limits.restore_bytes);
-        if dry_run {
-            self.check(&task, &rules)?;
-        } else {
-            self.enqueue(&task, &rules)?;
-        }
+        task.image_id = document.image_id().map(ToString::to_string);
+        task.name = Some(name);
+        task.target = ec2_task_target(&options, &archive);
+        task.size = archive.root().manifest.volumes.iter().map(|volume| volume.size.bytes()).sum();
+        self.enqueue(&task, &rules)?;
         Ok(reserved)
     }
 
@@ -214,6 +223,18 @@ impl Shared {
         self.wake_all();
         Ok(())
     }
+}
+
+/// Checks the permissions of a restore. As with EC2, a dry run is about permissions, and not about
+/// the object: without an object S3 answers 404 to a caller with the permission to read and list.
+fn may_restore(
+    store: &S3Store,
+    destination: &Ec2Destination,
+    request: &RestoreRequest,
+) -> Result<()> {
+    store.exists(&request.object_key)?;
+    destination.check_access()?;
+    request.name.as_deref().map_or(Ok(()), |name| destination.check_name(name))
 }
 
 fn json(work: &impl Serialize) -> Result<String, Refusal> {

@@ -5,7 +5,7 @@ use super::super::{
 };
 use super::{Shared, lock, refusal};
 use crate::base::{Error, ImageId, Result, TaskState};
-use crate::taskdb::{Filter, TaskRow, page};
+use crate::taskdb::{Filter, ScopeFilter, TaskRow, page};
 
 /// The most tasks of an overview.
 const SHOWN: usize = 200;
@@ -38,7 +38,10 @@ impl Shared {
     }
 
     pub(super) fn overview(&self) -> Result<Overview, Refusal> {
-        let read = || Ok::<_, Error>((self.task_db.recent(SHOWN)?, self.task_db.unfinished()?));
+        // Before the account is known, no task is known to belong to it.
+        let of = self.scope.get().map_or(ScopeFilter::None, |scope| ScopeFilter::Scope(scope));
+        let read =
+            || Ok::<_, Error>((self.task_db.recent_of(&of, SHOWN)?, self.task_db.unfinished(&of)?));
         let (rows, (queued, running)) = read().map_err(|error| refusal::of_record(&error))?;
         let counters = self.counters.snapshot();
         Ok(Overview {
@@ -72,6 +75,8 @@ impl Shared {
         Running {
             kind: row.task.kind.name(),
             image_id: row.task.image_id,
+            name: row.task.name,
+            size: Some(row.task.size).filter(|size| *size > 0),
             restored_id: row.restored_id,
             source: row.task.source,
             target: row.task.target,
@@ -81,6 +86,7 @@ impl Shared {
             queued: row.state == TaskState::Queued,
             percent: live.map_or(row.percent, |live| live.percent()),
             rate: live.and_then(|live| live.rate()),
+            time_left: live.and_then(|live| live.time_left()),
             reason: if row.state == TaskState::Queued {
                 row.reason.map(|reason| format!("waits for {reason}"))
             } else {

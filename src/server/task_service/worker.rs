@@ -61,9 +61,10 @@ pub(super) fn work(shared: &Arc<Shared>) {
     }
 }
 
-/// Claims a task for this server. Without a task STS is not asked for the account.
+/// Claims a task for this server. STS is asked for the account only if a task for the endpoints of
+/// this server is recorded. An ended one suffices: the status page shows it to its own account.
 fn claim(shared: &Shared) -> Result<Option<TaskRow>> {
-    if shared.scope.get().is_none() && !shared.task_db.is_anything_waiting()? {
+    if shared.scope.get().is_none() && !shared.task_db.has_tasks_at(&shared.endpoints())? {
         return Ok(None);
     }
     shared.task_db.claim(shared.scope()?, &shared.owner)

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use amistore::internals::base::ErrorKind;
+use amistore::internals::base::{Clock, ErrorKind};
 use amistore::internals::server::{AccessKeys, HttpServer, HttpSettings, Refusal, TlsFiles};
 
 use super::super::caller::{
@@ -84,7 +85,6 @@ fn what_was_changed_on_the_way_is_refused() {
     for (from, to) in [
         ("AWS4-HMAC-SHA256 ", "AWS4-HMAC-SHA512 "),
         ("SignedHeaders=content-type;host;", "SignedHeaders=content-type;"),
-        ("SignedHeaders=content-type;", "SignedHeaders="),
         ("Signature=", "Signature=0"),
         ("Signature=", "Signature"),
         ("Signature=", "Other="),
@@ -99,6 +99,9 @@ fn what_was_changed_on_the_way_is_refused() {
         });
         assert_eq!(reply.refusal(), refused(400, "IncompleteSignature"), "{from}");
     }
+    // The content type was signed, and the signature is another one without it.
+    let without = |value: &str| value.replacen("SignedHeaders=content-type;", "SignedHeaders=", 1);
+    assert_eq!(changed("authorization", &without).refusal(), refused(401, "AuthFailure"));
     // A header that is not signed.
     let more = [borrowed(&headers), vec![("x-amz-more", "1")]].concat();
     assert_eq!(bench.post(&more, TASKS).refusal(), refused(400, "IncompleteSignature"));
@@ -106,6 +109,68 @@ fn what_was_changed_on_the_way_is_refused() {
     assert_eq!(bench.post(&more, TASKS).refusal(), refused(400, "IncompleteSignature"));
     assert_eq!(lock(&bench.memory.heard).len(), 0);
     assert_eq!(bench.post(&borrowed(&headers), TASKS).status, 200);
+}
+
+#[test]
+fn the_header_date_of_either_form_stands_for_x_amz_date() {
+    let bench = Bench::signed();
+    // 2025-10-08T01:31:45Z
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_759_887_105);
+    let dated = |date: &str| Signer { time, date: Some(date.to_owned()), ..Signer::default() };
+    let then = Bench::with(HttpSettings {
+        keys: Some(keys()),
+        clock: Clock::new(move || time),
+        ..HttpSettings::default()
+    });
+    for date in ["Wed, 08 Oct 2025 01:31:45 GMT", "20251008T013145Z"] {
+        let signer = dated(date);
+        assert_eq!(signer.call(&then, TASKS).status, 200, "{date}");
+        assert_eq!(signer.call(&bench, TASKS).refusal(), refused(400, "RequestExpired"), "{date}");
+    }
+    // The signature is that of the time which the header says.
+    let other = dated("Wed, 08 Oct 2025 01:31:46 GMT");
+    assert_eq!(other.call(&then, TASKS).refusal(), refused(401, "AuthFailure"));
+    for date in ["Tue, 08 Oct 2025 01:31:45 GMT", "yesterday", "Thu, 09 Oct 2025 01:31:45 GMT"] {
+        let reply = dated(date).call(&then, TASKS).refusal();
+        assert_eq!(reply, refused(400, "IncompleteSignature"), "{date}");
+    }
+    // Date counts only without x-amz-date, and both only once.
+    let headers = dated("Wed, 08 Oct 2025 01:31:45 GMT").headers(then.server.address(), "/", TASKS);
+    for more in [("x-amz-date", "20251008T013145Z"), ("date", "Wed, 08 Oct 2025 01:31:45 GMT")] {
+        let sent = [borrowed(&headers), vec![more]].concat();
+        let reply = then.post(&sent, TASKS).refusal();
+        assert_eq!(reply, refused(400, "IncompleteSignature"), "{more:?}");
+    }
+    let unsigned = |(name, value): &(String, String)| {
+        (
+            name.clone(),
+            value.replacen("SignedHeaders=content-type;date;", "SignedHeaders=content-type;", 1),
+        )
+    };
+    let headers: Vec<(String, String)> = headers.iter().map(unsigned).collect();
+    let reply = then.post(&borrowed(&headers), TASKS).refusal();
+    assert_eq!(reply, refused(400, "IncompleteSignature"));
+}
+
+#[test]
+fn curl_signs_host_and_date_alone_and_is_let_in() {
+    let bench = Bench::signed();
+    let curl = |user: &str, more: &[&str]| {
+        let ran = Command::new("curl")
+            .args(["-sS", "--noproxy", "*", "--aws-sigv4", "aws:amz:us-east-1:ec2", "--user", user])
+            .args(["-d", TASKS, "-w", "%{http_code}", &format!("{}/", bench.server.url())])
+            .args(more)
+            .output()
+            .expect("curl is there");
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    };
+    let right = format!("{KEY}:{SECRET}");
+    let answer = curl(&right, &[]);
+    assert!(answer.ends_with("200") && answer.contains("storeImageTaskResultSet"), "{answer}");
+    let answer = curl(&right, &["-H", &format!("content-type: {FORM}")]);
+    assert!(answer.ends_with("200"), "{answer}");
+    let answer = curl(&format!("{KEY}:other"), &[]);
+    assert!(answer.ends_with("401") && answer.contains("AuthFailure"), "{answer}");
 }
 
 #[test]

@@ -31,15 +31,30 @@ fn request_of(form: &str) -> String {
 
 fn brief() -> Limits {
     Limits {
-        head_timeout: Duration::from_millis(300),
-        body_timeout: Duration::from_millis(300),
+        head_timeout: Duration::from_secs(2),
+        body_timeout: Duration::from_secs(2),
         ..Limits::default()
     }
 }
 
+/// Limits without a timeout for requests: what waits for a slow client waits for ever.
+fn patient() -> Limits {
+    let long = Duration::from_secs(600);
+    Limits { head_timeout: long, body_timeout: long, ..Limits::default() }
+}
+
+/// The bytes up to the end of a connection. One that the server does not end fails the test.
+fn until_end(stream: &mut impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut bytes) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "the connection stays open");
+    }
+    bytes
+}
+
 #[test]
 fn slow_clients_do_not_delay_others() {
-    let bench = Bench::start();
+    let bench = limited(patient());
     let mut slow: Vec<_> = (0..50).map(|_| bench.connect()).collect();
     for (at, stream) in slow.iter_mut().enumerate() {
         let text = if at % 2 == 0 {
@@ -49,9 +64,7 @@ fn slow_clients_do_not_delay_others() {
         };
         stream.write_all(text.as_bytes()).expect("writes");
     }
-    let began = Instant::now();
     assert_eq!(bench.call(TASKS).status, 200);
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -82,26 +95,18 @@ fn a_head_that_does_not_come_ends_the_connection() {
     let bench = limited(brief());
     let mut stream = bench.connect();
     stream.write_all(b"POST / HTTP/1.1\r\nhost: loc").expect("writes");
-    let (began, mut bytes) = (Instant::now(), Vec::new());
-    // With or without an answer, but soon.
-    let _ = stream.read_to_end(&mut bytes);
-    assert!(began.elapsed() < Duration::from_secs(10));
+    // With or without an answer.
+    until_end(&mut stream);
 }
 
 #[test]
 fn a_connection_on_which_nothing_comes_ends() {
     let bench = limited(brief());
-    let began = Instant::now();
     let (mut silent, mut idle) = (bench.connect(), bench.connect());
     idle.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("writes");
-    let (mut nothing, mut answered) = (Vec::new(), Vec::new());
-    let _ = idle.read_to_end(&mut answered);
-    let _ = silent.read_to_end(&mut nothing);
-    assert!(
-        answered.starts_with(b"HTTP/1.1 200") && began.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        began.elapsed()
-    );
+    let answered = until_end(&mut idle);
+    assert!(answered.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answered));
+    until_end(&mut silent);
 }
 
 #[test]
@@ -224,11 +229,9 @@ fn a_client_that_only_opens_connections_keeps_no_other_out() {
     // While they connect, each of them evicts another connection, perhaps the one of this test.
     wait_until("all of them to have come", || {
         let mut stream = bench.connect();
-        stream
-            .write_all(&request(bench.server.address(), "GET", "/metrics", &[], ""))
-            .expect("writes");
-        let mut bytes = Vec::new();
-        let _ = stream.read_to_end(&mut bytes);
+        // An evicted connection takes no request.
+        let _ = stream.write_all(&request(bench.server.address(), "GET", "/metrics", &[], ""));
+        let bytes = until_end(&mut stream);
         let metrics = parse(&bytes).map(|reply| reply.body).unwrap_or_default();
         let evicted = metrics
             .lines()
@@ -264,7 +267,7 @@ fn a_request_under_way_is_finished_when_the_server_stops() {
     let Bench { server, memory } = bench;
     let address = server.address();
     let stopping = thread::spawn(move || server.stop());
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while std::net::TcpStream::connect(address).is_ok() {
         assert!(Instant::now() < deadline, "it still listens");
         thread::sleep(Duration::from_millis(5));

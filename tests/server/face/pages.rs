@@ -58,6 +58,22 @@ fn the_data_of_the_page_is_what_goes_on() {
 }
 
 #[test]
+fn a_task_on_the_page_has_the_name_of_its_image_its_size_its_rate_and_the_time_left() {
+    let bench = Bench::start();
+    let value: Value = serde_json::from_str(&bench.get("/tasks.json", &[]).body).expect("JSON");
+    let task = &value["tasks"][0];
+    assert_eq!(task["name"], "web <b>2026</b>");
+    assert_eq!(
+        (&task["size"], &task["rate"], &task["secondsLeft"]),
+        (&(8_u64 << 30).into(), &(1 << 20).into(), &75.into())
+    );
+    let script = bench.get("/page.js", &[]).body;
+    for shown in ["task.name", "task.size", "task.rate", "task.secondsLeft"] {
+        assert!(script.contains(shown), "{shown}");
+    }
+}
+
+#[test]
 fn monitoring_reads_what_was_counted() {
     let bench = Bench::start();
     bench.call("Action=DescribeStoreImageTasks&Version=2016-11-15");
