@@ -52,9 +52,8 @@ impl Generator {
             "al", "ba", "con", "der", "es", "fi", "gra", "hol", "in", "jor", "ka", "lum", "men",
             "nor", "os", "pre",
         ];
-        let mut word = || {
-            (0..1 + self.below(4)).map(|_| SYLLABLES[self.below(16) as usize]).collect::<String>()
-        };
+        let mut word =
+            || (0..=self.below(4)).map(|_| SYLLABLES[self.below(16) as usize]).collect::<String>();
         let words: Vec<String> = (0..4000).map(|_| word()).collect();
         let (mut text, mut time) = (String::with_capacity(len + 256), 1_760_000_000_000u64);
         while text.len() < len {

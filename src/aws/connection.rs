@@ -292,7 +292,7 @@ impl<S: Service> Connection<S> {
                 if idle >= idle_timeout {
                     return;
                 }
-                tokio::time::sleep(idle_timeout - idle).await;
+                tokio::time::sleep(idle_timeout.saturating_sub(idle)).await;
             }
         };
         tokio::select! {

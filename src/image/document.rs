@@ -1,7 +1,7 @@
 //! `image.json`: its bytes, which every copy keeps unchanged, and the few members that the program
 //! reads.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::Value;
 
@@ -129,7 +129,7 @@ impl ImageDocument {
         if image.is_none() && listed.is_none() {
             return Err(wrong("it has neither `Image` nor `Snapshots`"));
         }
-        Ok(Self { image_id, name, mappings, snapshots, value, bytes })
+        Ok(Self { bytes, value, image_id, name, mappings, snapshots })
     }
 
     /// The bytes that were parsed.
@@ -291,13 +291,13 @@ fn mappings(image: &Value) -> Result<Vec<Mapping>> {
 
 fn listed_snapshots(listed: &Value) -> Result<Vec<(SnapshotId, Option<u64>)>> {
     let items = listed.as_array().ok_or_else(|| wrong("`Snapshots` is not an array"))?;
-    let mut seen = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     let mut snapshots = Vec::with_capacity(items.len());
     for item in items {
         let id =
             text(item, "SnapshotId")?.ok_or_else(|| wrong("a snapshot has no `SnapshotId`"))?;
         let id = SnapshotId::parse(id)?;
-        if seen.insert(id.clone(), ()).is_some() {
+        if !seen.insert(id.clone()) {
             return Err(wrong("two snapshots have one id").at("snapshot", &id));
         }
         let size = match item.get("VolumeSize") {

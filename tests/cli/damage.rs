@@ -261,7 +261,9 @@ fn all_damage_is_listed_in_the_order_of_the_archive() {
     let mut bytes = sample_archive().to_vec();
     let frames =
         [anatomy.cell(0, 0), anatomy.cell(0, 3), anatomy.cell(1, 0)].map(|[_, frame]| frame);
-    frames.iter().for_each(|frame| bytes[frame.0 + frame.1 / 2] ^= 1);
+    for frame in &frames {
+        bytes[frame.0 + frame.1 / 2] ^= 1;
+    }
     let findings = findings(&bytes);
     assert_eq!(findings.len(), 3);
     let offsets: Vec<_> =
@@ -322,7 +324,7 @@ fn an_archive_is_compared_with_its_source() {
     let outcome = sandbox.run(&["verify", "a.bin", "--against", "image"]);
     assert_eq!(outcome.code, 5);
     assert!(
-        outcome.text().contains(&format!("snapshot {ROOT}")) && outcome.text().contains("9"),
+        outcome.text().contains(&format!("snapshot {ROOT}")) && outcome.text().contains('9'),
         "{}",
         outcome.text()
     );

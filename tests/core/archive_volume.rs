@@ -282,7 +282,7 @@ fn cells_behind_a_sequential_read_are_prefetched_and_behind_a_random_one_not() {
     assert_eq!(prefetched[..2], [cell(&archive, 1), cell(&archive, 3)]);
     assert!(prefetched.len() <= 8, "{prefetched:?}");
     reader.take_reads();
-    (3..CELL as u64 / 65_536 + 1).for_each(|number| drop(step(number)));
+    (3..=(CELL as u64 / 65_536)).for_each(|number| drop(step(number)));
     assert_eq!(reader.take_reads(), [cell(&archive, 1)], "it is read as it was announced");
     // Announcements that led to no read are withdrawn.
     let before = reader.withdrawn.load(Ordering::SeqCst);

@@ -83,7 +83,7 @@ fn mutate(random: &mut Random, pairs: &mut Vec<(String, String)>) {
         match random.below(7) {
             0 => drop(pairs.remove(at)),
             1 => pairs.push(pair),
-            2 => pairs[at].1 = pick(random, &JUNK).to_owned(),
+            2 => pick(random, &JUNK).clone_into(&mut pairs[at].1),
             3 => pairs[at].0.push_str(pick(random, &JUNK)),
             4 => pairs[at].0 = pair.0.replace(['1', '2'], pick(random, &JUNK)),
             5 => pairs.push((

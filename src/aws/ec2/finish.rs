@@ -178,16 +178,17 @@ pub(super) fn finish(
     );
     let described = describe::new_image(&options.ec2, &id).map_err(registered)?;
     let has_uefi_data = report.iter().any(|item| item.attribute == "UefiData");
-    let attributes = match has_uefi_data {
-        true => describe::attribute(
+    let attributes = if has_uefi_data {
+        describe::attribute(
             &options.ec2,
             "DescribeImageAttribute",
             ("ImageId", id.as_str()),
             "uefiData",
         )
         .map_err(registered)?
-        .answer(),
-        false => None,
+        .answer()
+    } else {
+        None
     };
     registration::observe(&mut report, &described, attributes.as_ref());
     report.append(&mut items);

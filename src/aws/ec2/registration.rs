@@ -106,7 +106,7 @@ pub(super) fn plan(
             Some(value) => plan.set(IMAGE, member, value),
             // EC2 would take it for paravirtual.
             None if member == "VirtualizationType" => {
-                plan.params = std::mem::take(&mut plan.params).set(member, "hvm")
+                plan.params = std::mem::take(&mut plan.params).set(member, "hvm");
             }
             None => {}
         }
@@ -121,9 +121,10 @@ pub(super) fn plan(
             && **value != json!([])
     });
     for (member, value) in others {
-        plan.items.push(match is_by_itself(member, value) {
-            true => FidelityItem::set(IMAGE, member, value),
-            false => FidelityItem::impossible(IMAGE, member, value, why_not(member)),
+        plan.items.push(if is_by_itself(member, value) {
+            FidelityItem::set(IMAGE, member, value)
+        } else {
+            FidelityItem::impossible(IMAGE, member, value, why_not(member))
         });
     }
     Ok(Registration { name, params: plan.params, items: plan.items })
@@ -393,7 +394,7 @@ impl Planner<'_> {
             }
             match (recorded.get(*member).filter(|value| !value.is_null()), value) {
                 (Some(recorded), Some(value)) if recorded == value => {
-                    self.items.push(FidelityItem::set(device, member, recorded))
+                    self.items.push(FidelityItem::set(device, member, recorded));
                 }
                 (Some(recorded), Some(value)) => {
                     let why = why.filter(|_| size_asked.is_none()).unwrap_or(ASKED);

@@ -311,7 +311,7 @@ fn map(volume: &VolumeInspection) -> String {
     let lines: Vec<String> = volume
         .map
         .chunks(MAP_WIDTH)
-        .map(|cells| format!("  |{}|\n", cells.iter().map(shade).collect::<String>()))
+        .map(|cells| format!("  |{}|\n", cells.iter().copied().map(shade).collect::<String>()))
         .collect();
     if lines.is_empty() {
         return String::new();
@@ -324,7 +324,7 @@ fn map(volume: &VolumeInspection) -> String {
 }
 
 /// ASCII, because the terminal's character set is not known.
-fn shade(cell: &MapCell) -> char {
+fn shade(cell: MapCell) -> char {
     match cell.data {
         data if data > 0.66 => '#',
         data if data > 0.33 => '+',

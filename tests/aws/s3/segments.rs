@@ -65,7 +65,7 @@ fn a_parallel_upload_makes_the_same_object_for_volumes_of_any_length() {
     let mut random = Random(21);
     let mut with_gaps = 0;
     for round in 0..40 {
-        let volumes = (0..1 + random.below(8)).map(|_| {
+        let volumes = (0..=random.below(8)).map(|_| {
             let slots = [0, 1, 1, 2, 6][random.below(5) as usize];
             let noise = [100, 3 << 10, 12 << 10, 30 << 10, 60 << 10][random.below(5) as usize];
             (
