@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Creation, Listed, Located, ObjectReader, ObjectStore, ObjectWriter};
 use crate::base::{Error, Result, rfc3339};
-use crate::localfs::{Durability, PartialFile, write_all};
+use crate::localfs::{Durability, PartialFile, check_directory, write_all};
 
 /// A directory whose files are archives. Keys are file names.
 #[derive(Clone, Debug)]
@@ -31,6 +31,10 @@ impl DirectoryStore {
 impl ObjectStore for DirectoryStore {
     fn open(&self, key: &str) -> Result<Arc<dyn ObjectReader>> {
         Ok(Arc::new(FileReader::open(&self.path(key))?))
+    }
+
+    fn check(&self) -> Result<()> {
+        check_directory(&self.root)
     }
 
     fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {

@@ -185,6 +185,10 @@ pub struct Listed {
 pub trait ObjectStore: Send + Sync {
     /// Opens the object `key`; an error of kind `NotFound` if it does not exist.
     fn open(&self, key: &str) -> Result<Arc<dyn ObjectReader>>;
+    /// Checks, before anything is read, that objects can be created: a dry run calls it as well.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
     /// Begins the object `key`. If it exists and must not be overwritten that is an error of kind
     /// `Exists`, now and again on `commit`.
     fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>>;

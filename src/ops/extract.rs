@@ -5,12 +5,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::plan::{check_directory, refuse_existing};
+use super::plan::refuse_existing;
 use crate::base::{
     BLOCK_BYTES, BlockIndex, Error, ErrorKind, Result, SnapshotId, Stage, VolumeSize,
 };
 use crate::engine::{Archive, ArchiveVolume, Context, RangePart, RestoreLog, unpack_volume};
-use crate::localfs::{Durability, Overwrite, PartialFile};
+use crate::localfs::{Durability, Overwrite, PartialFile, check_directory};
 use crate::object::ObjectWriter;
 use crate::volume::{BlockSink, BlockSource, DeviceSink, RawFileSink};
 

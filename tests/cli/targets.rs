@@ -205,7 +205,10 @@ fn a_dry_run_of_a_stream_says_what_is_known_without_reading_it() {
         assert_eq!(plan["ArchiveBytes"].is_null(), args[1] == "-", "{plan}");
     }
     sandbox.run(&["copy", "-", "a.bin", "--dry-run"]).failed(9, &["the file exists"]);
-    sandbox.run(&["copy", "-", "nowhere/b.bin", "--dry-run"]).failed(3, &["directory: nowhere"]);
+    let missing = format!("file://{}", sandbox.path("nowhere/b.bin").display());
+    for target in ["nowhere/b.bin", &missing] {
+        sandbox.run(&["copy", "-", target, "--dry-run"]).failed(3, &["directory: ", "nowhere"]);
+    }
     assert_eq!(sandbox.left(&["a.bin"]), [""; 0]);
 }
 

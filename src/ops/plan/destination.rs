@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::upload::UploadFacts;
 #[cfg(feature = "aws")]
 use crate::aws::s3::S3Store;
-use crate::base::{Cancel, Error, ErrorCode, ErrorKind, Observer, Result};
-use crate::localfs::{Durability, Overwrite};
+use crate::base::{Cancel, Error, ErrorKind, Observer, Result};
+use crate::localfs::{Durability, Overwrite, check_directory};
 use crate::object::{Attributes, Creation, DirectoryStore, ObjectStore, ObjectWriter, PipeWriter};
 #[cfg(feature = "aws")]
 use crate::ops::Resumption;
@@ -78,7 +78,8 @@ impl Destination {
             Self::Stdout if std::io::stdout().is_terminal() => Err(Error::usage(
                 "an archive is not written to a terminal: redirect stdout, or name a file",
             )),
-            Self::Stdout | Self::Object { .. } => Ok(()),
+            Self::Stdout => Ok(()),
+            Self::Object { store, .. } => store.check(),
             Self::File { directory, .. } => check_directory(directory),
             #[cfg(feature = "aws")]
             Self::Bucket(bucket) if bucket.is_checked => Ok(()),
@@ -227,20 +228,6 @@ impl Destination {
         }
         shown.to_owned()
     }
-}
-
-/// Checks that the directory of a new file exists.
-pub(in crate::ops) fn check_directory(directory: &Path) -> Result<()> {
-    let error = match std::fs::metadata(directory) {
-        Ok(found) if found.is_dir() => return Ok(()),
-        Ok(_) => Error::usage("the directory of the target is not a directory"),
-        Err(cause) if cause.kind() == IoKind::NotFound => {
-            Error::io("the directory of the target does not exist", cause)
-                .code_as(ErrorCode::NoParentDirectory)
-        }
-        Err(cause) => Error::io("cannot look up the directory of the target", cause),
-    };
-    Err(error.at("directory", directory.display()))
 }
 
 /// Refuses to replace an existing file.

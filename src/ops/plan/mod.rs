@@ -18,8 +18,8 @@ pub use copy::{CopyOptions, CopyPlan, PlannedCopy};
 pub use cost::{AwsUse, EbsUse, S3Use};
 #[cfg(feature = "aws")]
 pub use destination::BucketDestination;
+pub(super) use destination::refuse_existing;
 pub use destination::{Destination, Existing};
-pub(super) use destination::{check_directory, refuse_existing};
 #[cfg(feature = "aws")]
 pub use restore::ec2_task_target;
 pub use restore::{PlannedRestore, RestoreDestination, RestorePlan};

@@ -54,6 +54,8 @@ pub enum RestoreDestination {
 impl RestoreDestination {
     /// The target that the task is known by.
     pub fn task_target(&self, archive: &Archive) -> String {
+        #[cfg(not(feature = "aws"))]
+        let _ = archive;
         match self {
             Self::Directory(directory) => absolute(&directory.path),
             #[cfg(feature = "aws")]
