@@ -112,12 +112,12 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         }
         ErrorCode::WrongClock => "set the clock of this machine",
         ErrorCode::AccessDenied if is_of(error, AwsService::S3) => {
-            "the policy of the credentials, of the bucket or of its key has to allow this; the \
-             README lists what each command needs"
+            "the policy of the credentials, of the bucket or of its key has to allow this; \
+             docs/iam.md lists the permissions of each command"
         }
         ErrorCode::AccessDenied | ErrorCode::UnauthorizedOperation => {
-            "the policy of the credentials has to allow this action; the README lists what each \
-             command needs"
+            "the policy of the credentials has to allow this action; docs/iam.md lists the \
+             permissions of each command"
         }
         ErrorCode::AccountNotReady => {
             "the account itself is refused, whatever its policies allow: see what AWS says of it"

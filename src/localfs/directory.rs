@@ -5,9 +5,10 @@ use std::path::Path;
 
 use crate::base::{Error, ErrorCode, Result};
 
-/// Checks that the directory of a new file exists.
+/// Checks that the directory of a new file exists. An empty path is the working directory.
 pub fn check_directory(directory: &Path) -> Result<()> {
-    let error = match std::fs::metadata(directory) {
+    let current = directory.as_os_str().is_empty();
+    let error = match std::fs::metadata(if current { Path::new(".") } else { directory }) {
         Ok(found) if found.is_dir() => return Ok(()),
         Ok(_) => Error::usage("the directory of the target is not a directory"),
         Err(cause) if cause.kind() == IoKind::NotFound => {
@@ -30,6 +31,7 @@ mod tests {
         let file = root.path().join("file");
         std::fs::write(&file, b"x").expect("writes");
         assert!(check_directory(root.path()).is_ok());
+        assert!(check_directory(Path::new("")).is_ok(), "the working directory");
         assert_eq!(check_directory(&file).expect_err("a file").kind(), ErrorKind::Usage);
         let missing = check_directory(&root.path().join("none")).expect_err("nothing");
         assert!(missing.is(ErrorCode::NoParentDirectory));

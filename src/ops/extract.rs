@@ -76,8 +76,7 @@ pub fn plan_extract(volume: &ArchiveVolume, range: Option<VolumeRange>) -> Resul
 /// Checks that a file can be written as an extraction writes it: its directory exists, and it does
 /// not exist, or is replaced. Nothing is written.
 pub fn check_output(output: &Path, overwrite: Overwrite) -> Result<()> {
-    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty());
-    check_directory(parent.unwrap_or(Path::new(".")))?;
+    check_directory(output.parent().unwrap_or(Path::new("/")))?;
     if overwrite == Overwrite::Yes { Ok(()) } else { refuse_existing(output) }
 }
 
