@@ -361,6 +361,10 @@ where
             let other = failure.is_other();
             let failure = SdkError::<E, HttpResponse>::DispatchFailure(failure);
             let cause = Said(deepest(&failure));
+            if is_of_endpoint(&failure) {
+                let error = Error::usage(doing).code_as(ErrorCode::NoEndpoint);
+                return error.because(cause).into();
+            }
             if let Some(retry) = of_credentials(&failure) {
                 let error = Error::new(
                     ErrorKind::Denied,
@@ -439,6 +443,20 @@ fn of_credentials(error: &(dyn std::error::Error + 'static)) -> Option<Retry> {
         }
     }
     None
+}
+
+/// Whether the SDK found no endpoint for the bucket or ARN, and so made no request.
+fn is_of_endpoint(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if cause.is::<aws_smithy_http::endpoint::ResolveEndpointError>()
+            || cause.is::<aws_smithy_runtime_api::client::endpoint::error::ResolveEndpointError>()
+        {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 /// Whether the certificate of the endpoint is refused, or its host cannot be in a certificate:

@@ -139,6 +139,7 @@ struct Inner {
     attempts: u32,
     answer: Option<ServiceAnswer>,
     resume: Option<Resume>,
+    conversion: Option<&'static str>,
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -154,6 +155,7 @@ impl Error {
             attempts: 1,
             answer: None,
             resume: None,
+            conversion: None,
             message: message.into(),
             context: Vec::new(),
             source: None,
@@ -265,6 +267,15 @@ impl Error {
         self
     }
 
+    /// Adds a command that converts the file `FILE` into one that can be used, as the fact
+    /// `convert_with`, too.
+    #[must_use]
+    pub fn converted_by(mut self, command: &'static str) -> Self {
+        self.0.context.push(("convert_with", command.to_owned()));
+        self.0.conversion = Some(command);
+        self
+    }
+
     /// Says whether trying again can help.
     #[must_use]
     pub fn retry_as(mut self, retry: Retry) -> Self {
@@ -315,6 +326,11 @@ impl Error {
     /// How the work is continued, if it can be.
     pub fn resume(&self) -> Option<&Resume> {
         self.0.resume.as_ref()
+    }
+
+    /// The command that converts the file `FILE` into one that can be used, if there is one.
+    pub fn conversion(&self) -> Option<&'static str> {
+        self.0.conversion
     }
 
     /// Whether trying again can help.

@@ -53,7 +53,7 @@ impl SnapshotId {
                 "not a snapshot id: letters, digits, `.`, `_`, `-`, first a letter or digit, \
                  at most 91 characters",
             )
-            .at("snapshot", text.escape_debug()))
+            .at("snapshot", text))
         }
     }
 
@@ -89,7 +89,7 @@ impl DeviceName {
                 "not a device name: 1 to 255 printable characters without spaces, \
                  such as /dev/xvda",
             )
-            .at("device", text.escape_debug()))
+            .at("device", text))
         }
     }
 
@@ -112,7 +112,7 @@ pub fn check_image_name(name: &str) -> Result<()> {
     if !(3..=128).contains(&name.chars().count()) {
         return Err(Error::usage("not an AMI name: it has to be 3 to 128 characters long")
             .code_as(ErrorCode::ImageNameMalformed)
-            .at("name", name.escape_debug()));
+            .at("name", name));
     }
     match name.chars().find(|c| !allowed(*c)) {
         None => Ok(()),
@@ -120,8 +120,8 @@ pub fn check_image_name(name: &str) -> Result<()> {
             "not an AMI name: only letters, digits, space and ( ) [ ] . / - ' @ _ are allowed",
         )
         .code_as(ErrorCode::ImageNameMalformed)
-        .at("name", name.escape_debug())
-        .at("character", bad.escape_debug())),
+        .at("name", name)
+        .at("character", bad)),
     }
 }
 

@@ -8,8 +8,16 @@ use crate::base::{AwsService, Error, ErrorCode, ErrorKind, Resume};
 pub(super) fn hint(error: &Error) -> Option<String> {
     match error.resume() {
         Some(resume) => Some(to_continue(error, resume)),
-        None => advice(error).map(ToOwned::to_owned),
+        None => match error.conversion() {
+            Some(command) => Some(to_convert(command)),
+            None => advice(error).map(ToOwned::to_owned),
+        },
     }
+}
+
+/// Advice about a disk image in another format.
+fn to_convert(command: &str) -> String {
+    format!("convert it first: {command}; or store it as it is with --raw")
 }
 
 /// Advice about work that can be continued.
@@ -145,6 +153,10 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         ErrorCode::RegistrationRefused => {
             "mend it by options, such as --volume-type or --boot-mode"
         }
+        ErrorCode::NoEndpoint => {
+            "check the name or ARN, --region, and the options of endpoints: \
+             AWS_USE_FIPS_ENDPOINT, AWS_USE_DUALSTACK_ENDPOINT, --endpoint-url"
+        }
         ErrorCode::NoSuchBucket => {
             "check the name, the Region and the endpoint; amistore does not make buckets"
         }
@@ -165,6 +177,7 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         ErrorCode::ImageIsParavirtual => {
             "store its snapshots alone: amistore store snap-... ARCHIVE"
         }
+        ErrorCode::ImageNameMalformed => "an allowed --name takes its place",
         ErrorCode::ImageNameTaken => "give the new image another --name",
         ErrorCode::DerivedImageIdTaken => {
             "give the image another --name or an --image-id, or name another file; --force \
@@ -205,7 +218,6 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         ErrorCode::ArchiveDiffersFromImage => {
             "store the image anew, with --force, and compare again"
         }
-        ErrorCode::DiskImageNotRaw => "convert it first: qemu-img convert -O raw FILE disk.raw",
         ErrorCode::SizeNotOfSectors => {
             "a disk image is a whole number of 512-byte sectors: check that the file is whole"
         }
@@ -241,10 +253,10 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         | ErrorCode::ClientTokenReused
         | ErrorCode::ConditionalRequestConflict
         | ErrorCode::DependencyNotFound
+        | ErrorCode::DiskImageNotRaw
         | ErrorCode::DryRunOperation
         | ErrorCode::FinishedObjectDiffers
         | ErrorCode::ImageIsInstanceStore
-        | ErrorCode::ImageNameMalformed
         | ErrorCode::ImageNotAvailable
         | ErrorCode::InvalidPart
         | ErrorCode::InvalidPartOrder

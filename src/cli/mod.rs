@@ -16,12 +16,13 @@ mod source;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 
-use crate::base::{Cancel, Error, Result};
+use crate::base::{Cancel, Error, Printable, Result};
 use commands::Command;
 use options::GlobalArgs;
-use output::Console;
+use output::{Console, SafeText};
 
 /// Store an Amazon Machine Image as one compressed, verifiable object, and restore it anywhere.
 #[derive(Debug, Parser)]
@@ -54,7 +55,7 @@ struct Cli {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(error),
     };
     let console = Console::new(&cli.global);
     match run(cli, &console) {
@@ -79,23 +80,54 @@ fn run(cli: Cli, console: &Console) -> Result<()> {
 
 /// Prints the help or the error of clap. Scripts with `--output json` get an error in JSON even if
 /// their arguments are wrong.
-fn refuse(error: &clap::Error) -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
+fn refuse(error: clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // An error is ignored: the output that could show it is closed.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let arguments: Vec<String> =
+        std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let json = arguments.iter().any(|arg| arg == "--output=json")
         || arguments.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json")
         || std::env::var("AMISTORE_OUTPUT").is_ok_and(|value| value == "json");
-    if json && error.use_stderr() {
+    if json {
         let text = error.render().to_string();
         // The first paragraph: the fault, and its arguments.
         let lines: Vec<&str> =
             text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
         let message = lines.join(" ").trim_start_matches("error: ").to_owned();
         output::print_json_error(&Error::usage(message));
-        return ExitCode::from(2);
+    } else {
+        let no_color = arguments.iter().any(|arg| arg == "--no-color");
+        usage_text(error).to_stderr_as_error(output::is_colored(no_color));
     }
-    // An error is ignored: the output that could show it is closed.
-    let _ = error.print();
-    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+    ExitCode::from(2)
+}
+
+/// An error of the arguments in clap's words. An argument in it ends no line, either.
+fn usage_text(mut error: clap::Error) -> SafeText {
+    let shown = |text: &dyn std::fmt::Display| Printable(text).to_string();
+    let values: Vec<(ContextKind, ContextValue)> = error
+        .context()
+        .filter_map(|(kind, value)| {
+            let shown = match value {
+                ContextValue::String(text) => ContextValue::String(shown(text)),
+                ContextValue::Strings(texts) => {
+                    ContextValue::Strings(texts.iter().map(|text| shown(text)).collect())
+                }
+                ContextValue::StyledStrs(texts) => {
+                    ContextValue::StyledStrs(texts.iter().map(|text| shown(text).into()).collect())
+                }
+                _ => return None,
+            };
+            Some((kind, shown))
+        })
+        .collect();
+    for (kind, value) in values {
+        error.insert(kind, value);
+    }
+    error.render().to_string().trim_start_matches("error: ").lines().collect()
 }
 
 #[cfg(test)]

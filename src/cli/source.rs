@@ -39,10 +39,11 @@ impl Source {
         let name = path.display().to_string();
         refuse_url(&name)?;
         let has_derived_id = false;
+        let new_name = options.image.name.as_deref();
         if let Some(source) = Ec2Source::parse(&name) {
             let compute = remote.compute(&options.sides.source()?, options.ebs)?;
-            let image =
-                Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source?, observer)?;
+            let (ec2, ebs, quotas) = (&compute.ec2, &compute.ebs, &compute.quotas);
+            let image = Ec2Image::open(ec2, ebs, quotas, &source?, new_name, observer)?;
             let account_rate = options.ebs.account_rate()?;
             let ebs = Some(EbsReads { region: compute.ebs.region(), account_rate });
             return Ok(Self {
@@ -53,7 +54,7 @@ impl Source {
                 has_derived_id,
             });
         }
-        let image = Box::new(ImageDirectory::open(path)?);
+        let image = Box::new(ImageDirectory::open(path, new_name, options.image.formats())?);
         let snapshots = image.document().snapshots().iter();
         let raws = snapshots.map(|snapshot| path.join(snapshot.id.file_name()));
         let files = raws.chain([path.join(IMAGE_JSON)]).collect();
@@ -63,7 +64,7 @@ impl Source {
     fn of_disks(args: &ImageArgs) -> Result<Self> {
         let plain = args.plain_image()?;
         let (image, disks) = plain.ok_or_else(|| Error::internal("neither source nor disks"))?;
-        let image = Box::new(PlainDisks::open(&image, &disks)?);
+        let image = Box::new(PlainDisks::open(&image, &disks, args.formats())?);
         let files: Vec<PathBuf> = disks.into_iter().map(|(_, path)| path).collect();
         let name = files.first().map(|path| path.display().to_string()).unwrap_or_default();
         Ok(Self { image, name, files, ebs: None, has_derived_id: args.image_id.is_none() })

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Image;
 use crate::base::{DeviceName, ImageId, Result};
 use crate::image::{ImageDraft, PlainDisks};
+use crate::volume::DiskFormats;
 
 /// Raw disk images or block devices that are stored as one image.
 ///
@@ -32,6 +33,7 @@ pub struct Disks {
     boot_mode: Option<String>,
     tags: Vec<(String, String)>,
     disks: Vec<(String, PathBuf)>,
+    formats: DiskFormats,
 }
 
 impl Disks {
@@ -45,6 +47,7 @@ impl Disks {
             boot_mode: None,
             tags: Vec::new(),
             disks: Vec::new(),
+            formats: DiskFormats::RawOnly,
         }
     }
 
@@ -86,9 +89,15 @@ impl Disks {
         self
     }
 
+    /// Takes the disk images as they are, also those that look like another format than raw.
+    pub fn as_raw(mut self) -> Self {
+        self.formats = DiskFormats::AsRaw;
+        self
+    }
+
     /// Opens the disks. An error of kind [`Usage`](crate::base::ErrorKind::Usage) for invalid
     /// attributes, of kind [`Unsupported`](crate::base::ErrorKind::Unsupported) for disk images
-    /// that are not raw.
+    /// that are not raw, unless [`as_raw`](Self::as_raw) is set.
     pub fn open(self) -> Result<Image> {
         let draft = ImageDraft {
             name: self.name,
@@ -100,6 +109,6 @@ impl Disks {
         };
         let parsed = |(device, path): (String, PathBuf)| Ok((DeviceName::parse(&device)?, path));
         let disks = self.disks.into_iter().map(parsed).collect::<Result<Vec<_>>>()?;
-        Ok(Image::new(PlainDisks::open(&draft, &disks)?))
+        Ok(Image::new(PlainDisks::open(&draft, &disks, self.formats)?))
     }
 }

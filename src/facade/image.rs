@@ -39,7 +39,9 @@ impl Image {
 }
 
 /// Opens the image directory `source`; with feature `aws` also an image or snapshots in EC2, such
-/// as `ami-0123456789abcdef0`. A directory whose name has the form of an id is `./ami-...`.
+/// as `ami-0123456789abcdef0`. A directory whose name has the form of an id is `./ami-...`. Disk
+/// images in it that are not raw are an error of kind
+/// [`Unsupported`](crate::base::ErrorKind::Unsupported), unless [`Options::as_raw`] is set.
 pub fn open_image(source: &str, options: &Options) -> Result<Image> {
     #[cfg(feature = "aws")]
     if let Some(parsed) = Ec2Source::parse(source) {
@@ -47,16 +49,14 @@ pub fn open_image(source: &str, options: &Options) -> Result<Image> {
         let compute = session.compute(&options.access, &RequestSettings::default(), None)?;
         let observer = options.observer.as_ref();
         let image =
-            Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &parsed?, observer)?;
+            Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &parsed?, None, observer)?;
         let ebs = Some(EbsReads { region: compute.ebs.region(), account_rate: None });
         return Ok(Image { source: Box::new(image), ebs });
     }
-    #[cfg(not(feature = "aws"))]
-    let _ = options;
     if source.contains("://") {
         return Err(
             Error::unsupported("an image is a directory, or an id in EC2").at("source", source)
         );
     }
-    Ok(Image::new(ImageDirectory::open(Path::new(source))?))
+    Ok(Image::new(ImageDirectory::open(Path::new(source), None, options.formats)?))
 }

@@ -10,6 +10,7 @@ use crate::checkpoint::StateDirectory;
 use crate::engine::{Context, DEFAULT_MEMORY, Incoming, MemoryUses, Resources};
 use crate::localfs::{Durability, Overwrite};
 use crate::ops::{Resumption, StoreOptions};
+use crate::volume::DiskFormats;
 
 /// Options of every operation. The defaults are those of the command line: all processors, 256 MiB
 /// of memory, level 1, nothing is replaced, written data is synced to disk.
@@ -27,6 +28,7 @@ pub struct Options {
     level: i32,
     pub(super) overwrite: Overwrite,
     pub(super) durability: Durability,
+    pub(super) formats: DiskFormats,
     pub(super) observer: Arc<dyn Observer>,
     pub(super) cancel: Cancel,
     state: Option<PathBuf>,
@@ -42,6 +44,7 @@ impl Default for Options {
             level: 1,
             overwrite: Overwrite::No,
             durability: Durability::Synced,
+            formats: DiskFormats::RawOnly,
             observer: Arc::new(NullObserver),
             cancel: Cancel::new(),
             state: None,
@@ -75,6 +78,13 @@ impl Options {
     /// [`Exists`](crate::base::ErrorKind::Exists).
     pub fn overwrite(mut self) -> Self {
         self.overwrite = Overwrite::Yes;
+        self
+    }
+
+    /// Takes disk images in an image directory as they are, also those that look like another
+    /// format than raw.
+    pub fn as_raw(mut self) -> Self {
+        self.formats = DiskFormats::AsRaw;
         self
     }
 

@@ -37,8 +37,7 @@ pub(super) fn check(json: &[u8]) -> Result<()> {
     match heading.member("format") {
         Some(Loose::Text(format)) if format == FORMAT_NAME => {}
         Some(Loose::Text(format)) => {
-            return Err(Error::corrupt("the manifest names another format")
-                .at("format", format.escape_debug()));
+            return Err(Error::corrupt("the manifest names another format").at("format", format));
         }
         _ => return Err(wrong("format")),
     }
@@ -59,7 +58,7 @@ pub(super) fn check(json: &[u8]) -> Result<()> {
                 "the archive uses a feature that this version does not know",
             )
             .code_as(ErrorCode::NewerFormat)
-            .at("feature", feature.escape_debug()));
+            .at("feature", feature));
         }
         _ => return Err(wrong("features")),
     }
@@ -67,7 +66,7 @@ pub(super) fn check(json: &[u8]) -> Result<()> {
         Some(Loose::Text(codec)) if codec == "zstd" => {}
         Some(Loose::Text(codec)) => {
             return Err(Error::unsupported("the archive is compressed by another codec than zstd")
-                .at("codec", codec.escape_debug()));
+                .at("codec", codec));
         }
         _ => return Err(wrong("codec.name")),
     }

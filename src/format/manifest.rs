@@ -221,8 +221,7 @@ impl Manifest {
         let mut names = HashSet::new();
         let mut volumes = Vec::with_capacity(parsed.volumes.len());
         for volume in parsed.volumes {
-            let wrong =
-                |what: &str| Error::corrupt(what).at("snapshot", volume.name.escape_debug());
+            let wrong = |what: &str| Error::corrupt(what).at("snapshot", &volume.name);
             let name = SnapshotId::parse(&volume.name)
                 .map_err(|_| wrong("a volume has a name that the format does not allow"))?;
             if !names.insert(volume.name.to_ascii_lowercase()) {
@@ -255,7 +254,7 @@ impl Manifest {
                     return Err(Error::corrupt(
                         "a meta frame has a role that the format does not know",
                     )
-                    .at("role", frame.role.escape_debug()));
+                    .at("role", &frame.role));
                 }
             };
             meta.push(MetaFrame {

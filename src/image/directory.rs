@@ -10,7 +10,7 @@ use super::{ImageDestination, ImageSource, ImageWriter, RestoreRecord, Resumable
 use crate::base::{Error, ErrorCode, ErrorKind, Result, SnapshotId, VolumeSize};
 use crate::image::ImageDocument;
 use crate::localfs::{Durability, Overwrite, PartialFile};
-use crate::volume::{BlockSink, BlockSource, RawFileSink, RawFileSource};
+use crate::volume::{BlockSink, BlockSource, DiskFormats, RawFileSink, open_disk};
 
 /// The metadata file.
 pub const IMAGE_JSON: &str = "image.json";
@@ -25,8 +25,9 @@ pub struct ImageDirectory {
 }
 
 impl ImageDirectory {
-    /// Opens `path` and all raw files that its `image.json` names.
-    pub fn open(path: &Path) -> Result<Self> {
+    /// Opens `path` and all raw files that its `image.json` names, as an image to be stored. `name`
+    /// takes the place of its AMI name.
+    pub fn open(path: &Path, name: Option<&str>, formats: DiskFormats) -> Result<Self> {
         let json = path.join(IMAGE_JSON);
         let failed = |cause: std::io::Error| {
             let message = match cause.kind() {
@@ -45,19 +46,27 @@ impl ImageDirectory {
         fs::File::open(&json)
             .and_then(|file| file.take(READ_LIMIT).read_to_end(&mut bytes))
             .map_err(failed)?;
-        let document =
-            ImageDocument::parse(bytes).map_err(|error| error.at("path", json.display()))?;
+        let document = match name {
+            None => ImageDocument::parse(bytes),
+            Some(name) => ImageDocument::parse_renamed(&bytes, name),
+        }
+        .map_err(|error| error.at("path", json.display()))?;
         let mut volumes: Vec<Arc<dyn BlockSource>> = Vec::new();
         for snapshot in document.snapshots() {
             let raw = path.join(snapshot.id.file_name());
             let source =
-                RawFileSource::open(&raw).map_err(|error| error.at("snapshot", &snapshot.id))?;
+                open_disk(&raw, formats).map_err(|error| error.at("snapshot", &snapshot.id))?;
             document
                 .check_size(&snapshot.id, source.size())
                 .map_err(|error| error.at("path", raw.display()))?;
-            volumes.push(Arc::new(source));
+            volumes.push(source);
         }
         Ok(Self { document, volumes })
+    }
+
+    /// Opens `path` as an image to be compared: its volumes may hold anything.
+    pub fn open_as_is(path: &Path) -> Result<Self> {
+        Self::open(path, None, DiskFormats::AsRaw)
     }
 }
 
@@ -128,7 +137,7 @@ impl ImageDestination for DirectoryDestination {
     }
 
     fn is_complete(&self, document: &ImageDocument, _record: &RestoreRecord) -> bool {
-        ImageDirectory::open(&self.path)
+        ImageDirectory::open_as_is(&self.path)
             .is_ok_and(|image| image.document().bytes() == document.bytes())
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::ImageSource;
 use crate::base::{DeviceName, Result};
 use crate::image::{DiskDraft, ImageDocument, ImageDraft};
-use crate::volume::{BlockSource, open_disk};
+use crate::volume::{BlockSource, DiskFormats, open_disk};
 
 /// Disk images or block devices, and the metadata made for them.
 pub struct PlainDisks {
@@ -16,11 +16,15 @@ pub struct PlainDisks {
 
 impl PlainDisks {
     /// Opens the disks, the root device first, and makes the metadata.
-    pub fn open(image: &ImageDraft, disks: &[(DeviceName, PathBuf)]) -> Result<Self> {
+    pub fn open(
+        image: &ImageDraft,
+        disks: &[(DeviceName, PathBuf)],
+        formats: DiskFormats,
+    ) -> Result<Self> {
         let mut volumes: Vec<Arc<dyn BlockSource>> = Vec::new();
         let mut drafts = Vec::new();
         for (device, path) in disks {
-            let source = open_disk(path)?;
+            let source = open_disk(path, formats)?;
             drafts.push(DiskDraft { device: device.clone(), size: source.size() });
             volumes.push(source);
         }

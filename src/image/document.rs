@@ -47,15 +47,7 @@ pub struct SnapshotEntry {
 impl ImageDocument {
     /// Reads and checks a document.
     pub fn parse(bytes: Vec<u8>) -> Result<Self> {
-        if bytes.len() > MAX_LEN {
-            return Err(wrong("it is longer than 8 MiB"));
-        }
-        if let Some(encoding) = foreign_encoding(&bytes) {
-            return Err(wrong("it is not UTF-8 without byte order mark: save it as such")
-                .at("encoding", encoding));
-        }
-        let value = super::json::parse(&bytes)
-            .map_err(|cause| wrong("it is not JSON in the form of the format").because(cause))?;
+        let value = read(&bytes)?;
         let top = value.as_object().ok_or_else(|| wrong("it is not a JSON object"))?;
         match top.get("format") {
             None | Some(Value::Null) => {}
@@ -82,9 +74,7 @@ impl ImageDocument {
                 let given =
                     text(image, "ImageId")?.ok_or_else(|| wrong("`Image.ImageId` is missing"))?;
                 let image_id = ImageId::parse(given).map_err(|cause| {
-                    wrong("`Image.ImageId` is no image id")
-                        .at("image_id", given.escape_debug())
-                        .because(cause)
+                    wrong("`Image.ImageId` is no image id").at("image_id", given).because(cause)
                 })?;
                 let name = text(image, "Name")?;
                 if let Some(name) = name {
@@ -130,6 +120,16 @@ impl ImageDocument {
             return Err(wrong("it has neither `Image` nor `Snapshots`"));
         }
         Ok(Self { bytes, value, image_id, name, mappings, snapshots })
+    }
+
+    /// Reads a document as [`parse`](Self::parse) does, but for its AMI name, which becomes `name`.
+    /// All other bytes stay.
+    pub fn parse_renamed(bytes: &[u8], name: &str) -> Result<Self> {
+        check_image_name(name)?;
+        read(bytes)?;
+        let renamed = super::renamed::with_name(bytes, name)
+            .ok_or_else(|| Error::usage("bare snapshots have no name: leave out --name"))?;
+        Self::parse(renamed)
     }
 
     /// The bytes that were parsed.
@@ -215,6 +215,19 @@ impl ImageDocument {
             .at("device", device)
         })
     }
+}
+
+/// The JSON of a document, in UTF-8 and without members that stand twice.
+fn read(bytes: &[u8]) -> Result<Value> {
+    if bytes.len() > MAX_LEN {
+        return Err(wrong("it is longer than 8 MiB"));
+    }
+    if let Some(encoding) = foreign_encoding(bytes) {
+        return Err(wrong("it is not UTF-8 without byte order mark: save it as such")
+            .at("encoding", encoding));
+    }
+    super::json::parse(bytes)
+        .map_err(|cause| wrong("it is not JSON in the form of the format").because(cause))
 }
 
 /// The encoding of a text that is not plain UTF-8, by its first bytes: a document begins with two

@@ -10,6 +10,7 @@ mod disks;
 mod document;
 mod draft;
 mod json;
+mod renamed;
 mod restore;
 
 use std::sync::Arc;

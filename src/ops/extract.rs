@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use super::plan::refuse_existing;
 use crate::base::{
-    BLOCK_BYTES, BlockIndex, Error, ErrorKind, Result, SnapshotId, Stage, VolumeSize,
+    BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize,
 };
 use crate::engine::{Archive, ArchiveVolume, Context, RangePart, RestoreLog, unpack_volume};
 use crate::localfs::{Durability, Overwrite, PartialFile, check_directory};
 use crate::object::ObjectWriter;
-use crate::volume::{BlockSink, BlockSource, DeviceSink, RawFileSink};
+use crate::volume::{BlockSink, BlockSource, DeviceSink, RawFileSink, note_on_larger_device};
 
 /// Names a volume of an archive.
 #[derive(Clone, Debug)]
@@ -115,6 +115,10 @@ pub fn extract(
         write_absent_blocks(volume, device.as_ref(), context)?;
         unpack(volume, device.clone(), context)?;
         device.sync()?;
+        let shown = output.display().to_string();
+        if let Some(message) = note_on_larger_device(volume, (&shown, device.device_len()))? {
+            context.observer.note(&Event::Warning { message });
+        }
         return Ok(extracted);
     }
     let file = Arc::new(RawFileSink::create(output, volume.size(), overwrite, durability)?);

@@ -10,7 +10,8 @@ use std::time::SystemTime;
 
 use super::records::{TaskRecord, decoded};
 use crate::base::{
-    Error, ErrorCode, ErrorKind, Event, Observer, Result, Resume, TaskKind, hex, random_id, rfc3339,
+    Error, ErrorCode, ErrorKind, Event, Observer, Result, Resume, TaskKind, hex, random_id,
+    rfc3339, steers_terminal,
 };
 use crate::checkpoint::{PriorTask, StateDirectory, TaskFile, TaskHeader, TaskRecords};
 use crate::codec::sha256;
@@ -413,7 +414,8 @@ impl RestoreJournal for RunningTask {
     }
 }
 
-/// A command line in the syntax of a shell.
+/// A command line in the syntax of a shell: of POSIX, which since 2024 has `$'...'` for words with
+/// characters that no terminal shows.
 pub fn shell_line(command: &[String]) -> String {
     let plain = |word: &str| {
         !word.is_empty()
@@ -422,9 +424,26 @@ pub fn shell_line(command: &[String]) -> String {
                 .all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte))
     };
     let quoted = |word: &String| {
-        if plain(word) { word.clone() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+        if plain(word) {
+            word.clone()
+        } else if word.contains(steers_terminal) {
+            format!("$'{}'", word.chars().map(escaped).collect::<String>())
+        } else {
+            format!("'{}'", word.replace('\'', "'\\''"))
+        }
     };
     command.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// A character within `$'...'`: octal bytes, which unlike hexadecimal ones have an end.
+fn escaped(char: char) -> String {
+    match char {
+        '\'' | '\\' => format!("\\{char}"),
+        _ if steers_terminal(char) => {
+            char.encode_utf8(&mut [0; 4]).bytes().map(|byte| format!("\\{byte:03o}")).collect()
+        }
+        _ => char.to_string(),
+    }
 }
 
 /// Whether the error says that the object or image exists, and not that another process works on
@@ -445,5 +464,7 @@ mod tests {
             shell_line(&words),
             r"amistore store --name 'it'\''s mine' '' 's3://bucket/a b'"
         );
+        let words = ["it's\n\u{1b}[2J1\u{202e}\\"].map(ToOwned::to_owned);
+        assert_eq!(shell_line(&words), r"$'it\'s\012\033[2J1\342\200\256\\'");
     }
 }

@@ -49,7 +49,7 @@ impl<'a> PermittedRetire<'a> {
         let Self { compute, image_id, action } = self;
         let source = Ec2Source::Image(image_id.clone());
         let Compute { ec2, ebs, quotas } = compute;
-        let image = Ec2Image::open(ec2, ebs, quotas, &source, context.observer)?;
+        let image = Ec2Image::open(ec2, ebs, quotas, &source, None, context.observer)?;
         let name = archive.name().to_owned();
         check_equal(verify_against(archive, &image, context)?, &image_id, &name)?;
         let action = match action {

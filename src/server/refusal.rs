@@ -152,6 +152,7 @@ fn words_of_code(code: ErrorCode) -> Words {
         ErrorCode::ClientTokenReused => Words::Ec2Or("IdempotentParameterMismatch"),
         ErrorCode::DescribeImagesOutput
         | ErrorCode::InvalidParameter
+        | ErrorCode::NoEndpoint
         | ErrorCode::NotAnObjectUrl
         | ErrorCode::RegistrationRefused
         | ErrorCode::SizeNotOfSectors

@@ -17,6 +17,7 @@ use crate::localfs::write_all_at;
 pub struct DeviceSink {
     path: PathBuf,
     file: File,
+    len: u64,
 }
 
 impl DeviceSink {
@@ -39,7 +40,12 @@ impl DeviceSink {
                 .at("device_size", len)
                 .at("volume_size", size.bytes()));
         }
-        Ok(Some(Self { path: path.to_owned(), file }))
+        Ok(Some(Self { path: path.to_owned(), file, len }))
+    }
+
+    /// Bytes of the device: at least those of the volume.
+    pub fn device_len(&self) -> u64 {
+        self.len
     }
 
     /// Waits until everything is on the device.

@@ -6,8 +6,8 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::sink::for_zeros;
-use super::{BlockSink, BlockSource};
-use crate::base::{BLOCK_BYTES, Error, ErrorCode, ErrorKind, Result, VolumeSize};
+use super::{BlockSink, BlockSource, DiskFormat, recognise_format};
+use crate::base::{BLOCK_BYTES, Error, ErrorKind, Result, VolumeSize};
 use crate::codec::zero::is_zero;
 use crate::format::{BlockMap, Digest};
 use crate::localfs::{Durability, Overwrite, PartialFile, write_all_at, written_ranges};
@@ -42,9 +42,17 @@ impl FileState {
     }
 }
 
-impl RawFileSource {
-    /// Opens a raw image or block device.
-    pub fn open(path: &Path) -> Result<Self> {
+/// A file or block device that holds a disk in some format.
+#[derive(Debug)]
+pub(super) struct DiskFile {
+    path: PathBuf,
+    file: File,
+    len: u64,
+    state: Option<FileState>,
+}
+
+impl DiskFile {
+    pub(super) fn open(path: &Path) -> Result<Self> {
         let failed =
             |cause| Error::io("cannot open the disk image", cause).at("path", path.display());
         let mut file = File::open(path).map_err(failed)?;
@@ -60,34 +68,40 @@ impl RawFileSource {
             )
             .at("path", path.display()));
         };
-        let size = VolumeSize::new(len).map_err(|error| match foreign_format(&file) {
-            Some(format) => not_raw(path, format),
-            None => error.at("path", path.display()),
-        })?;
-        Ok(Self { path: path.to_owned(), file, size, state })
+        Ok(Self { path: path.to_owned(), file, len, state })
+    }
+
+    /// The format that the content belongs to; `None` for raw disks.
+    pub(super) fn format(&self) -> Result<Option<DiskFormat>> {
+        recognise_format(self.len, |offset, buffer| read(&self.file, &self.path, offset, buffer))
+    }
+
+    /// The bytes as a raw disk. They have to be whole sectors.
+    pub(super) fn into_raw(self) -> Result<RawFileSource> {
+        let size =
+            VolumeSize::new(self.len).map_err(|error| error.at("path", self.path.display()))?;
+        Ok(RawFileSource { path: self.path, file: self.file, size, state: self.state })
     }
 }
 
-/// The error of a disk image in another format.
-pub(super) fn not_raw(path: &Path, format: &str) -> Error {
-    Error::unsupported("the disk image is not raw")
-        .code_as(ErrorCode::DiskImageNotRaw)
-        .at("path", path.display())
-        .at("format", format)
+impl RawFileSource {
+    /// Opens a raw image or block device. Every content is taken as raw.
+    pub fn open(path: &Path) -> Result<Self> {
+        DiskFile::open(path)?.into_raw()
+    }
 }
 
-/// The format that the first bytes belong to; `None` for raw ones.
-pub(super) fn foreign_format(file: &File) -> Option<&'static str> {
-    let mut magic = [0; 8];
-    file.read_exact_at(&mut magic, 0).ok()?;
-    match &magic {
-        [b'Q', b'F', b'I', 0xFB, ..] => Some("qcow2"),
-        [b'K', b'D', b'M', b'V', ..] => Some("vmdk"),
-        b"vhdxfile" => Some("vhdx"),
-        b"conectix" => Some("vhd"),
-        [b'Q', b'E', b'D', 0, ..] => Some("qed"),
-        _ => None,
-    }
+fn read(file: &File, path: &Path, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    file.read_exact_at(buffer, offset).map_err(|cause| {
+        let message = match cause.kind() {
+            IoKind::UnexpectedEof => "the disk image became shorter while it was read",
+            _ => "cannot read the disk image",
+        };
+        Error::new(ErrorKind::Io, message)
+            .because(cause)
+            .at("path", path.display())
+            .at("offset", offset)
+    })
 }
 
 impl BlockSource for RawFileSource {
@@ -111,16 +125,7 @@ impl BlockSource for RawFileSource {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
-        self.file.read_exact_at(buffer, offset).map_err(|cause| {
-            let message = match cause.kind() {
-                IoKind::UnexpectedEof => "the disk image became shorter while it was read",
-                _ => "cannot read the disk image",
-            };
-            Error::new(ErrorKind::Io, message)
-                .because(cause)
-                .at("path", self.path.display())
-                .at("offset", offset)
-        })
+        read(&self.file, &self.path, offset, buffer)
     }
 
     fn check_unchanged(&self) -> Result<()> {

@@ -1,8 +1,10 @@
 //! The program as its users see it: exit codes, messages, results, and files on disk.
 
 mod damage;
+mod disk_formats;
 mod documents;
 mod ec2;
+mod endpoints;
 mod failures;
 mod foreign;
 mod interrupts;
@@ -27,4 +29,5 @@ mod support {
 }
 mod targets;
 mod tasks;
+mod terminal;
 mod volumes;

@@ -287,6 +287,20 @@ fn a_disk_image_that_is_not_raw_is_refused_with_a_hint_to_convert_it() {
 }
 
 #[test]
+fn an_image_directory_is_stored_under_an_allowed_name() {
+    let sandbox = Sandbox::with_image();
+    let json = String::from_utf8(sandbox.read("image/image.json")).expect("text");
+    sandbox.write("image/image.json", json.replace("\"sample\"", "\"a: b\""));
+    sandbox
+        .run(&["store", "image", "a.bin"])
+        .failed(2, &["name: a: b", "hint: an allowed --name takes its place"]);
+    sandbox.run(&["store", "image", "a.bin", "--name", "other"]).succeeded();
+    sandbox.run(&["extract", "a.bin", "--image-json", "-o", "b.json"]).succeeded();
+    let renamed = String::from_utf8(sandbox.read("b.json")).expect("text");
+    assert_eq!(renamed, json.replace("\"sample\"", "\"other\""), "all other bytes stay");
+}
+
+#[test]
 fn names_in_aws_are_not_taken_for_files() {
     let sandbox = Sandbox::with_archive();
     sandbox.sample_image("image");

@@ -33,7 +33,10 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "aws",
         ],
     ),
-    ("facade", &["base", "checkpoint", "engine", "image", "localfs", "object", "ops", "aws"]),
+    (
+        "facade",
+        &["base", "checkpoint", "engine", "image", "localfs", "object", "ops", "aws", "volume"],
+    ),
     (
         "server",
         &[
@@ -58,6 +61,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "localfs",
             "checkpoint",
             "taskdb",
+            "volume",
             "image",
             "object",
             "engine",
@@ -139,6 +143,24 @@ fn only_the_command_line_knows_its_libraries() {
         for library in ["clap", "indicatif", "ctrlc"] {
             let named = text.contains(&format!("{library}::"));
             assert!(!named || layer == "cli", "{}: {library} belongs to cli", path.display());
+        }
+    }
+}
+
+#[test]
+fn text_for_people_has_one_writer() {
+    for (_, path, text) in files() {
+        let code = |line: &&str| !line.trim_start().starts_with("//");
+        let text: String = text.lines().filter(code).collect();
+        let is_writer = path.ends_with("src/cli/output/safe_text.rs");
+        let asks = text.matches("io::stderr().is_terminal()").count();
+        assert!(
+            is_writer || text.matches("io::stderr()").count() == asks,
+            "{}: text goes to stderr as SafeText",
+            path.display()
+        );
+        for printing in ["print!(", "println!(", "eprint!(", "eprintln!(", "dbg!("] {
+            assert!(!text.contains(printing), "{}: {printing}", path.display());
         }
     }
 }

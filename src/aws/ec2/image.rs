@@ -12,7 +12,9 @@ use super::super::ebs::{EbsConnection, EbsSource, Quotas};
 use super::super::needs_other_credentials;
 use super::describe::{self, Attribute, items, text};
 use super::{Ec2Connection, partition_of};
-use crate::base::{Error, ErrorCode, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
+use crate::base::{
+    Error, ErrorCode, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, check_image_name,
+};
 use crate::image::ImageDocument;
 use crate::image::{ImageMatch, ImageSource};
 use crate::volume::BlockSource;
@@ -57,6 +59,8 @@ impl Ec2Source {
 pub struct Ec2Image {
     document: ImageDocument,
     volumes: Vec<Arc<dyn BlockSource>>,
+    /// The name in the document, if it is not that of the image.
+    new_name: Option<String>,
 }
 
 /// Properties of an image that can be stored.
@@ -69,20 +73,28 @@ pub struct ExaminedImage {
 }
 
 impl Ec2Image {
-    /// Describes the source, and reads one block of each snapshot to check the permissions.
+    /// Describes the source, and reads one block of each snapshot to check the permissions. `name`
+    /// takes the place of the AMI name.
     pub fn open(
         ec2: &Ec2Connection,
         ebs: &EbsConnection,
         quotas: &Quotas,
         source: &Ec2Source,
+        name: Option<&str>,
         observer: &dyn Observer,
     ) -> Result<Self> {
         let region = ec2.region();
         let mut top = Map::new();
         let image = match source {
+            Ec2Source::Snapshots(_) if name.is_some() => {
+                return Err(Error::usage("bare snapshots have no name: leave out --name"));
+            }
             Ec2Source::Snapshots(_) => None,
             Ec2Source::Image(id) => {
-                let image = describe::image(ec2, id)?;
+                let mut image = describe::image(ec2, id)?;
+                if let (Some(name), Some(members)) = (name, image.as_object_mut()) {
+                    members.insert("Name".to_owned(), json!(name));
+                }
                 check_image(&image).map_err(|error| error.at("image_id", id))?;
                 warn_of_image(&image, observer);
                 top.insert("ImageAttributes".to_owned(), image_attributes(ec2, id, observer)?);
@@ -123,7 +135,7 @@ impl Ec2Image {
                 .map_err(|error| error.at("snapshot_id", &id))?;
             volumes.push(Arc::new(source));
         }
-        Ok(Self { document, volumes })
+        Ok(Self { document, volumes, new_name: name.map(ToOwned::to_owned) })
     }
 
     /// Checks with a few requests that an image can be stored: it exists, is available, and its
@@ -159,7 +171,11 @@ impl ImageSource for Ec2Image {
     /// The content of image and snapshots never changes; attributes such as the time of the last
     /// launch do.
     fn fingerprint(&self) -> String {
-        unchanging(&self.document).to_string()
+        let image = unchanging(&self.document).to_string();
+        match &self.new_name {
+            None => image,
+            Some(name) => image + name,
+        }
     }
 
     fn compare(&self, archived: &ImageDocument) -> ImageMatch {
@@ -254,6 +270,9 @@ fn snapshot_ids(image: &Value) -> Result<Vec<SnapshotId>> {
 
 /// Refuses images that cannot be stored, regardless of their snapshots.
 fn check_image(image: &Value) -> Result<()> {
+    if let Some(name) = text(image, "Name") {
+        check_image_name(name)?;
+    }
     let reason = || {
         image
             .get("StateReason")
@@ -503,83 +522,4 @@ fn explain(ec2: &Ec2Connection, id: &SnapshotId, described: Option<&Value>, erro
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_are_distinguished_from_files() {
-        assert!(Ec2Source::parse("image-dir").is_none());
-        assert!(matches!(Ec2Source::parse("ami-0123456789abcdef0"), Some(Ok(Ec2Source::Image(_)))));
-        assert!(matches!(
-            Ec2Source::parse("snap-01234567,snap-0123456789abcdef0"),
-            Some(Ok(Ec2Source::Snapshots(ids))) if ids.len() == 2
-        ));
-        for bad in ["ami-1", "snap-", "snap-0123", "snap-01234567,", "snap-01234567,ami-01234567"] {
-            assert!(matches!(Ec2Source::parse(bad), Some(Err(_))), "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_archive_of_the_image_is_distinguished_from_others() {
-        let document = |launched: &str, tag: &str, uefi: &str| {
-            let image = json!({
-                "ImageId": "ami-01234567", "Name": "web", "LastLaunchedTime": launched,
-                "Tags": [{"Key": "a", "Value": tag}],
-            });
-            let text = json!({
-                "Image": image, "ImageAttributes": {"UefiData": uefi},
-                "Snapshots": [{"SnapshotId": "snap-a", "Progress": launched}],
-            });
-            ImageDocument::parse(text.to_string().into_bytes()).expect("a document")
-        };
-        let image = Ec2Image { document: document("2026", "1", "x"), volumes: Vec::new() };
-        assert_eq!(image.compare(&document("2027", "1", "x")), ImageMatch::Same);
-        assert_eq!(
-            image.compare(&document("2026", "2", "x")),
-            ImageMatch::MetadataDiffers("Image.Tags".to_owned())
-        );
-        assert_eq!(
-            image.compare(&document("2026", "1", "")),
-            ImageMatch::MetadataDiffers("ImageAttributes.UefiData".to_owned())
-        );
-        let other = ImageDocument::parse(br#"{"Snapshots": [{"SnapshotId": "snap-a"}]}"#.to_vec())
-            .expect("a document");
-        assert_eq!(image.compare(&other), ImageMatch::Different);
-    }
-
-    #[test]
-    fn images_that_cannot_be_stored_are_refused_with_a_reason() {
-        for (image, kind, word) in [
-            (json!({"State": "pending"}), ErrorKind::Io, "still being made"),
-            (
-                json!({"State": "failed", "StateReason": {"Message": "x"}}),
-                ErrorKind::Unsupported,
-                "not whole",
-            ),
-            (json!({"RootDeviceType": "instance-store"}), ErrorKind::Unsupported, "instance store"),
-            (json!({"VirtualizationType": "paravirtual"}), ErrorKind::Unsupported, "paravirtual"),
-        ] {
-            let error = check_image(&image).expect_err("refused");
-            assert!(error.kind() == kind && error.message().contains(word), "{error}");
-        }
-        assert!(
-            check_image(
-                &json!({"State": "disabled", "RootDeviceType": "ebs", "VirtualizationType": "hvm"})
-            )
-            .is_ok()
-        );
-    }
-
-    #[test]
-    fn snapshots_that_cannot_be_read_are_refused_with_a_reason() {
-        for (snapshot, word) in [
-            (None, "not shared"),
-            (Some(json!({"State": "pending", "Progress": "3%"})), "still being made"),
-            (Some(json!({"State": "completed", "StorageTier": "archive"})), "archive tier"),
-            (Some(json!({"State": "error"})), "not whole"),
-        ] {
-            let error = check_snapshot(snapshot.as_ref()).expect_err("refused");
-            assert!(error.message().contains(word), "{error}");
-        }
-    }
-}
+mod tests;

@@ -11,6 +11,7 @@ mod fidelity;
 mod finish;
 mod forward;
 mod image;
+mod larger_volume;
 mod permissions;
 mod registration;
 mod restore;

@@ -14,6 +14,7 @@ use super::destination::{
 };
 use super::fidelity::FidelityItem;
 use super::finish::{complete, finish, register, wait_for_snapshots};
+use super::larger_volume::{LargerVolume, larger_device};
 use super::snapshot_items::{described, encryption_item, fits_start, snapshot_tags};
 use crate::aws::ec2_query::Params;
 use crate::base::{
@@ -241,6 +242,7 @@ impl ImageWriter for Ec2Writer {
         let earlier = begun.as_ref().map(|begun| self.look_up(begun)).transpose()?.flatten();
         let attempt = begun.as_ref().map_or(0, |begun| begun.attempt + 1);
         let (new, late_tags) = self.new_snapshot(id, size, attempt)?;
+        let larger = larger_device(&self.document, &options.edits, (id, size, new.volume_gib));
         let continued = earlier.is_some();
         let (snapshot_id, complete) = match earlier {
             Some(earlier) => earlier,
@@ -293,9 +295,12 @@ impl ImageWriter for Ec2Writer {
         if self.volumes.len() == self.document.snapshots().len() {
             self.try_to_register()?;
         }
-        Ok(match sink {
-            Some(sink) => sink,
-            None => Arc::new(CompleteSink),
+        Ok(match (sink, larger) {
+            (Some(inner), Some(device)) => {
+                Arc::new(LargerVolume { inner, device, observer: options.observer.clone() })
+            }
+            (Some(sink), None) => sink,
+            (None, _) => Arc::new(CompleteSink),
         })
     }
 

@@ -17,19 +17,13 @@ impl S3Location {
     /// Parses an `s3://` URL; `None` for another scheme.
     pub fn parse(url: &str) -> Option<Result<Self>> {
         let rest = url.strip_prefix("s3://")?;
-        // The ARN of an access point has a slash of its own.
-        let (bucket, key) = match rest.strip_prefix("arn:") {
-            Some(arn) => match arn.split_once("accesspoint/") {
-                Some((head, tail)) => {
-                    let (name, key) = tail.split_once('/').unwrap_or((tail, ""));
-                    (format!("arn:{head}accesspoint/{name}"), key)
-                }
-                None => (rest.to_owned(), ""),
-            },
-            None => {
-                let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
-                (bucket.to_owned(), key)
+        let (bucket, key) = if rest.starts_with("arn:") {
+            match split_arn(rest) {
+                Ok(parts) => parts,
+                Err(error) => return Some(Err(error.at("given", url))),
             }
+        } else {
+            rest.split_once('/').unwrap_or((rest, ""))
         };
         if bucket.is_empty() || bucket.contains(char::is_whitespace) {
             return Some(Err(Error::usage(
@@ -42,7 +36,7 @@ impl S3Location {
                 Err(Error::usage("an object key has at most 1024 bytes").at("given", url)),
             );
         }
-        Some(Ok(Self { bucket, key: key.to_owned() }))
+        Some(Ok(Self { bucket: bucket.to_owned(), key: key.to_owned() }))
     }
 
     /// True for a prefix, to which the name of an archive is appended.
@@ -57,6 +51,44 @@ impl S3Location {
     }
 }
 
+/// The ARN of an access point, and the key behind it. Between the words of the resource are slashes
+/// or colons: `accesspoint/NAME`, `accesspoint:NAME`, `outpost/ID/accesspoint/NAME`.
+fn split_arn(text: &str) -> Result<(&str, &str)> {
+    let wrong = || {
+        Error::usage(
+            "not the ARN of an access point: arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME/KEY; \
+             a bucket is given by its name",
+        )
+    };
+    // arn, partition, service, Region, account, resource.
+    let resource = text.splitn(6, ':').nth(5).ok_or_else(wrong)?;
+    let (region, service) =
+        (text.split(':').nth(3).unwrap_or_default(), text.split(':').nth(2).unwrap_or_default());
+    // The kind of the resource, its name, and on an Outpost those of the access point.
+    let words = match resource.split([':', '/']).next() {
+        Some("accesspoint") => 2,
+        Some("outpost") if service == "s3-outposts" => 4,
+        _ => return Err(wrong()),
+    };
+    let end = resource
+        .match_indices([':', '/'])
+        .nth(words - 1)
+        .map_or(resource.len(), |(separator, _)| separator);
+    let names = resource[..end].split([':', '/']);
+    let is_access_point = names.clone().nth(words - 2) == Some("accesspoint");
+    if !is_access_point || names.clone().count() < words || names.clone().any(str::is_empty) {
+        return Err(wrong());
+    }
+    if region.is_empty() {
+        return Err(Error::unsupported(
+            "access points of several Regions need signatures by SigV4A: \
+             give an access point or bucket of one Region",
+        ));
+    }
+    let arn = &text[..text.len() - resource.len() + end];
+    Ok((arn, text[arn.len()..].strip_prefix(['/', ':']).unwrap_or_default()))
+}
+
 impl fmt::Display for S3Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "s3://{}/{}", self.bucket, self.key)
@@ -66,6 +98,7 @@ impl fmt::Display for S3Location {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ErrorKind;
 
     fn parse(url: &str) -> (String, String) {
         let location = S3Location::parse(url).expect("a URL").expect("a location");
@@ -84,11 +117,50 @@ mod tests {
                 "arn:aws:s3:us-east-1:1:accesspoint/ap",
                 "k/e",
             ),
+            (
+                "s3://arn:aws:s3:us-east-1:1:accesspoint:ap/k/e:y",
+                "arn:aws:s3:us-east-1:1:accesspoint:ap",
+                "k/e:y",
+            ),
+            (
+                "s3://arn:aws-us-gov:s3:us-gov-west-1:1:accesspoint/ap",
+                "arn:aws-us-gov:s3:us-gov-west-1:1:accesspoint/ap",
+                "",
+            ),
+            (
+                "s3://arn:aws:s3-outposts:us-east-1:1:outpost:op-1:accesspoint:ap/k",
+                "arn:aws:s3-outposts:us-east-1:1:outpost:op-1:accesspoint:ap",
+                "k",
+            ),
+            (
+                "s3://arn:aws:s3-outposts:us-east-1:1:outpost/op-1/accesspoint/ap/accesspoint/k",
+                "arn:aws:s3-outposts:us-east-1:1:outpost/op-1/accesspoint/ap",
+                "accesspoint/k",
+            ),
         ] {
             assert_eq!(parse(url), (bucket.to_owned(), key.to_owned()));
+            assert_eq!(parse(&format!("s3://{bucket}/{key}")).0, bucket);
         }
         assert!(S3Location::parse("s3://").expect("a URL").is_err());
         assert!(S3Location::parse("/path").is_none());
+    }
+
+    #[test]
+    fn an_arn_that_names_no_access_point_of_one_region_is_refused_before_any_request() {
+        for (arn, kind) in [
+            ("arn:aws:s3:::bucket/key", ErrorKind::Usage),
+            ("arn:aws:s3:us-east-1:1:accesspoint", ErrorKind::Usage),
+            ("arn:aws:s3:us-east-1:1:accesspoint/", ErrorKind::Usage),
+            ("arn:aws:s3:us-east-1:1:outpost/op-1/accesspoint/ap", ErrorKind::Usage),
+            ("arn:aws:s3-outposts:us-east-1:1:outpost/op-1/k", ErrorKind::Usage),
+            ("arn:aws:s3-outposts:us-east-1:1:outpost/op-1/k/accesspoint", ErrorKind::Usage),
+            ("arn:aws:s3:us-east-1", ErrorKind::Usage),
+            ("arn:", ErrorKind::Usage),
+            ("arn:aws:s3::1:accesspoint/mfzwi23gnjvgw.mrap/key", ErrorKind::Unsupported),
+        ] {
+            let parsed = S3Location::parse(&format!("s3://{arn}")).expect("a URL");
+            assert_eq!(parsed.expect_err(arn).kind(), kind, "{arn}");
+        }
     }
 
     #[test]

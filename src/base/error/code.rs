@@ -109,6 +109,9 @@ codes! {
     FinishedObjectDiffers => "finished_object_differs",
     /// Another object, or no whole archive, has the key already.
     OtherObjectExists => "other_object_exists",
+    /// No endpoint fits the bucket or the ARN of an access point, its Region and the options of
+    /// endpoints. No request was made.
+    NoEndpoint => "no_endpoint",
     /// The URL names a bucket or a prefix, where an object is needed.
     NotAnObjectUrl => "not_an_object_url",
 

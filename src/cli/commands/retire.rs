@@ -1,6 +1,6 @@
 //! `amistore retire`.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -85,10 +85,10 @@ pub(super) fn run(args: &RetireArgs, settings: &Settings, console: &Console) -> 
     if args.dry_run {
         return console.result(|| text, || retired(planned.plan(), &archive, true));
     }
-    if asks {
-        ask(&text)?;
-    } else {
+    if !asks {
         console.say(&text);
+    } else if !console.ask(&text, "Go on? [y/N]")? {
+        return Err(Error::interrupted());
     }
     let done = planned.run()?;
     console.result(|| retired_text(&done, &archive, true), || retired(&done, &archive, false))
@@ -103,14 +103,4 @@ impl RetireArgs {
             (None, false) => RetireAction::Deregister { with_snapshots: self.delete_snapshots },
         }
     }
-}
-
-/// Prints the plan, and asks whether it is to be carried out.
-fn ask(plan: &str) -> Result<()> {
-    let failed = |cause| Error::io("cannot ask", cause);
-    let mut stderr = std::io::stderr().lock();
-    write!(stderr, "{plan}Go on? [y/N] ").and_then(|()| stderr.flush()).map_err(failed)?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(failed)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Error::interrupted()) }
 }

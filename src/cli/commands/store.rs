@@ -81,7 +81,7 @@ pub(super) fn run(args: &StoreArgs, settings: &Settings, console: &Console) -> R
     let (ec2, sides, dry_run) = (&args.ec2, &args.sides, args.write.dry_run);
     if ec2.via_aws {
         let via_aws = ViaAws { ec2, sides, dry_run, remote, observer, console };
-        return via_aws.store(source, &archive, &args.object);
+        return via_aws.store(source, &archive, &args.object, &args.image);
     }
     let options = SourceOptions { image: &args.image, ebs: &ec2.ebs, sides };
     let source = Source::open(source, &options, &remote, observer.as_ref())?;

@@ -58,7 +58,7 @@ pub(super) fn run(args: &VerifyArgs, settings: &Settings, console: &Console) -> 
         None => ops::verify_stream(PipeReader::stdin(settings.cancel.clone())?, context)?,
         Some(reader) => match &args.against {
             Some(directory) => {
-                ops::verify_against(reader, &ImageDirectory::open(directory)?, context)?
+                ops::verify_against(reader, &ImageDirectory::open_as_is(directory)?, context)?
             }
             None => ops::verify(reader, selection, context)?,
         },

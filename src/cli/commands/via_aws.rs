@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::super::options::{ArchiveUrl, Ec2Args, EditArgs, ObjectArgs, SidesArgs};
+use super::super::options::{ArchiveUrl, Ec2Args, EditArgs, ImageArgs, ObjectArgs, SidesArgs};
 use super::super::output::{
     Console, aws_restore_plan, aws_restore_plan_text, aws_restored, aws_restored_text, aws_stored,
     aws_stored_text,
@@ -30,7 +30,11 @@ impl ViaAws<'_> {
         source: Option<&Path>,
         archive: &ArchiveUrl,
         object: &ObjectArgs,
+        image: &ImageArgs,
     ) -> Result<()> {
+        if image.name.is_some() {
+            return Err(Error::usage("AWS stores an image under its own name: leave out --name"));
+        }
         let source = source.and_then(|path| Ec2Source::parse(&path.to_string_lossy()));
         let (Some(Ok(Ec2Source::Image(id))), Some(target)) = (source, archive.s3()) else {
             return Err(Error::usage(

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::json::restored;
+use super::safe_text::SafeText;
 use super::text::restored_text;
 use crate::aws::ec2::{Ec2Restored, Fidelity, FidelityItem, RetirePlan};
 use crate::aws::s3::S3Location;
@@ -24,17 +25,19 @@ pub(in super::super) fn aws_stored_text(
     id: &ImageId,
     archive: &S3Location,
     dry_run: bool,
-) -> String {
+) -> SafeText {
     let verb = if dry_run { "AWS would store" } else { "AWS stored" };
-    format!("{verb} {id} as {archive}\n  in a format of its own: only AWS can restore it\n")
+    let mut text = SafeText::from(format!("{verb} {id} as {archive}"));
+    text.line("  in a format of its own: only AWS can restore it");
+    text
 }
 
 pub(in super::super) fn aws_restore_plan(archive: &str) -> Value {
     json!({"DryRun": true, "Archive": archive, "Target": "ec2", "By": "AWS"})
 }
 
-pub(in super::super) fn aws_restore_plan_text(archive: &str) -> String {
-    format!("AWS would restore {archive}\n")
+pub(in super::super) fn aws_restore_plan_text(archive: &str) -> SafeText {
+    format!("AWS would restore {archive}").into()
 }
 
 pub(in super::super) fn aws_restored(restored: &RestoredByAws, archive: &str) -> Value {
@@ -49,9 +52,12 @@ pub(in super::super) fn aws_restored(restored: &RestoredByAws, archive: &str) ->
     })
 }
 
-pub(in super::super) fn aws_restored_text(restored: &RestoredByAws, archive: &str) -> String {
-    let ids: String = restored.snapshots.iter().map(|id| format!("  {id}\n")).collect();
-    format!("AWS restored {archive} as {}\n{ids}", restored.image_id)
+pub(in super::super) fn aws_restored_text(restored: &RestoredByAws, archive: &str) -> SafeText {
+    let mut text = SafeText::from(format!("AWS restored {archive} as {}", restored.image_id));
+    for id in &restored.snapshots {
+        text.line(format_args!("  {id}"));
+    }
+    text
 }
 
 pub(super) fn item(item: &FidelityItem) -> Value {
@@ -125,43 +131,43 @@ pub(in super::super) fn restoration(restoration: &Restoration) -> Value {
     all
 }
 
-pub(in super::super) fn restoration_text(restoration: &Restoration) -> String {
+pub(in super::super) fn restoration_text(restoration: &Restoration) -> SafeText {
     let Restoration { report, archive, target, ec2 } = restoration;
     let Some((made, region)) = ec2 else { return restored_text(report, target, false) };
-    let mut text = match &made.image_id {
-        Some(id) => format!("restored {archive} as {id} in {region}\n"),
-        None => format!("restored the snapshots of {archive} in {region}\n"),
-    };
+    let mut text = SafeText::from(match &made.image_id {
+        Some(id) => format!("restored {archive} as {id} in {region}"),
+        None => format!("restored the snapshots of {archive} in {region}"),
+    });
     for snapshot in &made.snapshots {
         let encrypted = if snapshot.encrypted { ", encrypted" } else { "" };
-        text.push_str(&format!(
-            "  {}  {} GiB, from {}{encrypted}\n",
+        text.line(format_args!(
+            "  {}  {} GiB, from {}{encrypted}",
             snapshot.snapshot_id, snapshot.volume_gib, snapshot.archived
         ));
     }
-    text + &fidelity_text(&made.items)
+    add_fidelity(&mut text, &made.items);
+    text
 }
 
 /// Each attribute that differs from the recorded one, and the number of each result.
-pub(super) fn fidelity_text(items: &[FidelityItem]) -> String {
+pub(super) fn add_fidelity(text: &mut SafeText, items: &[FidelityItem]) {
     if items.is_empty() {
-        return String::new();
+        return;
     }
     let numbers = [Fidelity::Set, Fidelity::Changed, Fidelity::Left, Fidelity::Impossible]
         .map(|fidelity| format!("{} {}", count(items, fidelity), fidelity.name()));
-    let mut text = format!("  attributes: {}\n", numbers.join(", "));
+    text.line(format_args!("  attributes: {}", numbers.join(", ")));
     for item in items.iter().filter(|item| item.fidelity != Fidelity::Set) {
         let now = item.now.as_ref().map(|now| format!(" -> {}", shown(now))).unwrap_or_default();
         let why = item.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-        text.push_str(&format!(
-            "    {:<10} {} {} {}{now}{why}\n",
+        text.line(format_args!(
+            "    {:<10} {} {} {}{now}{why}",
             item.fidelity.name(),
             item.subject,
             item.attribute,
             shown(&item.recorded)
         ));
     }
-    text
 }
 
 /// A value in a line, cut where it is long.
@@ -200,7 +206,7 @@ pub(in super::super) fn retired(plan: &RetirePlan, archive: &str, dry_run: bool)
     })
 }
 
-pub(in super::super) fn retired_text(plan: &RetirePlan, archive: &str, done: bool) -> String {
+pub(in super::super) fn retired_text(plan: &RetirePlan, archive: &str, done: bool) -> SafeText {
     let verb = match (plan.action.name(), done) {
         ("deprecate", true) => "deprecated",
         ("disable", true) => "disabled",
@@ -210,17 +216,18 @@ pub(in super::super) fn retired_text(plan: &RetirePlan, archive: &str, done: boo
     plan_text(plan, archive, verb)
 }
 
-fn plan_text(plan: &RetirePlan, archive: &str, verb: &str) -> String {
+fn plan_text(plan: &RetirePlan, archive: &str, verb: &str) -> SafeText {
     let name = plan.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+    let id = &plan.image_id;
     let mut text =
-        format!("{verb} {}{name}, which {archive} holds, block by block\n", plan.image_id);
+        SafeText::from(format!("{verb} {id}{name}, which {archive} holds, block by block"));
     for snapshot in &plan.snapshots {
         let what = match (snapshot.deleted, snapshot.used_by.is_empty()) {
             (true, _) => "deleted".to_owned(),
             (false, true) => "stays".to_owned(),
             (false, false) => format!("stays: {} uses it", snapshot.used_by.join(", ")),
         };
-        text.push_str(&format!("  {}  {what}\n", snapshot.snapshot_id));
+        text.line(format_args!("  {}  {what}", snapshot.snapshot_id));
     }
     text
 }

@@ -4,9 +4,10 @@ mod ec2;
 mod json;
 mod plan;
 mod progress;
+mod safe_text;
 mod text;
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufRead, IsTerminal, Write};
 
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ use super::hints::hint;
 use super::options::{GlobalArgs, OutputForm, ProgressForm, Settings};
 use crate::base::{Error, ErrorCode, Observer, Result};
 use crate::engine::Plan;
+use safe_text::{bytes_to_stderr, json_to_stderr};
 
 pub(super) use ec2::{
     Restoration, aws_restore_plan, aws_restore_plan_text, aws_restored, aws_restored_text,
@@ -26,6 +28,7 @@ pub(super) use plan::{
     copy_plan, copy_plan_text, restore_plan, restore_plan_text, store_plan, store_plan_text,
     stream_copy_plan, stream_copy_plan_text, stream_restore_plan, stream_restore_plan_text,
 };
+pub(super) use safe_text::SafeText;
 pub(super) use text::{
     cleaned_text, copied_text, extracted_text, inspection_text, listed_text, metadata_text,
     stored_text, tasks_text, verified_text,
@@ -44,9 +47,7 @@ pub(super) struct Console {
 
 impl Console {
     pub(super) fn new(args: &GlobalArgs) -> Self {
-        let color = !args.no_color
-            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            && std::io::stderr().is_terminal();
+        let color = is_colored(args.no_color);
         Self {
             form: args.output,
             progress: args.progress,
@@ -68,20 +69,29 @@ impl Console {
     }
 
     /// Prints text before the result, for people only.
-    pub(super) fn say(&self, text: &str) {
+    pub(super) fn say(&self, text: &SafeText) {
         if !self.quiet && self.form == OutputForm::Text {
-            eprint!("{text}");
+            text.to_stderr();
         }
+    }
+
+    /// Prints a plan, and reads whether to carry it out. `--quiet` does not silence a question.
+    pub(super) fn ask(&self, plan: &SafeText, question: &str) -> Result<bool> {
+        let failed = |cause| Error::io("cannot ask", cause);
+        plan.ask_on_stderr(question).map_err(failed)?;
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer).map_err(failed)?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
     /// Prints a result in the selected form.
     pub(super) fn result(
         &self,
-        text: impl FnOnce() -> String,
+        text: impl FnOnce() -> SafeText,
         json: impl FnOnce() -> Value,
     ) -> Result<()> {
         match self.form {
-            OutputForm::Text => self.write(text().as_bytes()),
+            OutputForm::Text => self.write(text().as_str().as_bytes()),
             OutputForm::Json => self.write(format!("{:#}\n", json()).as_bytes()),
         }
     }
@@ -93,7 +103,7 @@ impl Console {
         json: impl FnOnce() -> Value,
     ) -> Result<()> {
         match self.form {
-            OutputForm::Text => self.write(format!("{}\n", text()).as_bytes()),
+            OutputForm::Text => self.write(SafeText::from(text()).as_str().as_bytes()),
             OutputForm::Json => self.write(format!("{}\n", json()).as_bytes()),
         }
     }
@@ -104,11 +114,11 @@ impl Console {
         Lines { console: self, name, count: 0 }
     }
 
-    /// Writes bytes as the result.
+    /// Writes bytes as the result, as they are.
     pub(super) fn write(&self, bytes: &[u8]) -> Result<()> {
         if self.stdout_is_taken.load(std::sync::atomic::Ordering::Relaxed) {
             if !self.quiet {
-                let _ = std::io::stderr().write_all(bytes);
+                bytes_to_stderr(bytes);
             }
             return Ok(());
         }
@@ -119,9 +129,9 @@ impl Console {
     }
 
     /// Prints a decision, if `--verbose` is given.
-    pub(super) fn explain(&self, text: impl FnOnce() -> String) {
+    pub(super) fn explain<T: Into<SafeText>>(&self, text: impl FnOnce() -> T) {
         if self.verbose {
-            note(&text());
+            text().into().to_stderr();
         }
     }
 
@@ -140,23 +150,29 @@ impl Console {
         match self.form {
             OutputForm::Json => print_json_error(error),
             OutputForm::Text => {
-                let (on, off) = if self.color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-                let mut text = format!("{on}error:{off} {}\n", error.message());
-                // The hint says how to continue.
-                for (key, value) in error.context().iter().filter(|(key, _)| *key != "resume_with")
-                {
-                    text.push_str(&format!("  {}: {value}\n", key.replace('_', " ")));
+                let mut text = SafeText::from(error.message().to_owned());
+                // Their commands are in the hint.
+                let is_in_hint = |key: &str| ["resume_with", "convert_with"].contains(&key);
+                for (key, value) in error.context().iter().filter(|(key, _)| !is_in_hint(key)) {
+                    text.line(format_args!("  {}: {value}", key.replace('_', " ")));
                 }
                 for cause in error.causes() {
-                    text.push_str(&format!("  caused by: {cause}\n"));
+                    text.line(format_args!("  caused by: {cause}"));
                 }
                 if let Some(hint) = hint(error) {
-                    text.push_str(&format!("  hint: {hint}\n"));
+                    text.line(format_args!("  hint: {hint}"));
                 }
-                let _ = std::io::stderr().write_all(text.as_bytes());
+                text.to_stderr_as_error(self.color);
             }
         }
     }
+}
+
+/// Whether errors are in color: on a terminal, unless `--no-color` or `NO_COLOR` says otherwise.
+pub(super) fn is_colored(no_color: bool) -> bool {
+    !no_color
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::io::stderr().is_terminal()
 }
 
 /// See [`Console::lines`].
@@ -170,13 +186,13 @@ impl Lines<'_> {
     /// Prints one item.
     pub(super) fn item(
         &mut self,
-        text: impl FnOnce() -> String,
+        text: impl FnOnce() -> SafeText,
         json: impl FnOnce() -> Value,
     ) -> Result<()> {
         let first = self.count == 0;
         self.count += 1;
         match self.console.form {
-            OutputForm::Text => self.console.write(text().as_bytes()),
+            OutputForm::Text => self.console.write(text().as_str().as_bytes()),
             OutputForm::Json => {
                 let before =
                     if first { format!("{{\"{}\": [\n", self.name) } else { ",\n".to_owned() };
@@ -197,12 +213,7 @@ impl Lines<'_> {
     }
 }
 
-/// Prints one line to stderr. An error is ignored: it could only be printed to stderr.
-fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
 /// An error as one JSON object on stderr.
 pub(super) fn print_json_error(error: &Error) {
-    note(&json::error(error).to_string());
+    json_to_stderr(&json::error(error));
 }

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::ec2::{fidelity_text, item};
+use super::ec2::{add_fidelity, item};
 use super::json::{copied, key_of, restored};
+use super::safe_text::SafeText;
 use super::text::{copied_text, name_of, restored_text};
 use crate::base::{BLOCK_BYTES, human_bytes};
 use crate::engine::MemorySplit;
@@ -16,22 +17,21 @@ pub(in super::super) fn store_plan_text(
     plan: &StorePlan,
     archive: &str,
     existing: Existing,
-) -> String {
+) -> SafeText {
     let longest = human_bytes(plan.volumes.longest_archive);
     let name = name_of(plan.image_id.as_deref());
-    let mut text = format!("would store {name} as {archive} (at most {longest})\n");
+    let mut text = SafeText::from(format!("would store {name} as {archive} (at most {longest})"));
     for volume in &plan.volumes.volumes {
         let allocated = (volume.blocks * BLOCK_BYTES).min(volume.size.bytes());
         let (size, allocated) = (human_bytes(volume.size.bytes()), human_bytes(allocated));
-        text.push_str(&format!(
-            "  {}  {size}, {allocated} to read, {} extents\n",
+        text.line(format_args!(
+            "  {}  {size}, {allocated} to read, {} extents",
             volume.id, volume.extents
         ));
     }
-    text + &existing_text(existing)
-        + &memory_text(&plan.memory)
-        + &plan.upload.as_ref().map(upload_text).unwrap_or_default()
-        + &aws_text(&plan.aws)
+    add_existing(&mut text, existing);
+    add_use(&mut text, &plan.memory, plan.upload.as_ref(), &plan.aws);
+    text
 }
 
 pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, existing: Existing) -> Value {
@@ -53,11 +53,11 @@ pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, existing: Ex
     with_plan(report, &plan.memory, plan.upload.as_ref(), &plan.aws, existing)
 }
 
-pub(in super::super) fn restore_plan_text(plan: &RestorePlan, target: &str) -> String {
-    restored_text(&plan.archive, target, true)
-        + &memory_text(&plan.memory)
-        + &aws_text(&plan.aws)
-        + &fidelity_text(&plan.items)
+pub(in super::super) fn restore_plan_text(plan: &RestorePlan, target: &str) -> SafeText {
+    let mut text = restored_text(&plan.archive, target, true);
+    add_use(&mut text, &plan.memory, None, &plan.aws);
+    add_fidelity(&mut text, &plan.items);
+    text
 }
 
 pub(in super::super) fn restore_plan(plan: &RestorePlan, target: &str) -> Value {
@@ -74,14 +74,14 @@ pub(in super::super) fn copy_plan_text(
     from: &str,
     to: &str,
     existing: Existing,
-) -> String {
-    let by_service = if plan.by_service { "  the service copies it by itself\n" } else { "" };
-    copied_text(&plan.archive, from, to, true)
-        + &existing_text(existing)
-        + by_service
-        + &memory_text(&plan.memory)
-        + &plan.upload.as_ref().map(upload_text).unwrap_or_default()
-        + &aws_text(&plan.aws)
+) -> SafeText {
+    let mut text = copied_text(&plan.archive, from, to, true);
+    add_existing(&mut text, existing);
+    if plan.by_service {
+        text.line("  the service copies it by itself");
+    }
+    add_use(&mut text, &plan.memory, plan.upload.as_ref(), &plan.aws);
+    text
 }
 
 pub(in super::super) fn copy_plan(
@@ -100,8 +100,10 @@ pub(in super::super) fn stream_copy_plan_text(
     plan: &StreamPlan,
     source: &str,
     target: &str,
-) -> String {
-    format!("would copy {source} to {target} ({UNKNOWN})\n") + &stream_text(plan)
+) -> SafeText {
+    let mut text = SafeText::from(format!("would copy {source} to {target} ({UNKNOWN})"));
+    add_stream(&mut text, plan);
+    text
 }
 
 pub(in super::super) fn stream_copy_plan(plan: &StreamPlan, source: &str, target: &str) -> Value {
@@ -119,8 +121,10 @@ pub(in super::super) fn stream_restore_plan_text(
     plan: &StreamPlan,
     source: &str,
     target: &str,
-) -> String {
-    format!("would restore {source} to {target} ({UNKNOWN})\n") + &stream_text(plan)
+) -> SafeText {
+    let mut text = SafeText::from(format!("would restore {source} to {target} ({UNKNOWN})"));
+    add_stream(&mut text, plan);
+    text
 }
 
 pub(in super::super) fn stream_restore_plan(
@@ -141,12 +145,12 @@ pub(in super::super) fn stream_restore_plan(
 /// The size of a stream in a plan.
 const UNKNOWN: &str = "size and content are known when it is read";
 
-fn stream_text(plan: &StreamPlan) -> String {
-    let upload = plan.upload.map(|upload| {
+fn add_stream(text: &mut SafeText, plan: &StreamPlan) {
+    text.line(memory_line(&plan.memory));
+    if let Some(upload) = plan.upload {
         let (part, longest) = (human_bytes(upload.part_size), human_bytes(upload.longest));
-        format!("  upload: parts of {part}, at most {longest}\n")
-    });
-    memory_text(&plan.memory) + &upload.unwrap_or_default()
+        text.line(format_args!("  upload: parts of {part}, at most {longest}"));
+    }
 }
 
 fn stream(report: Value, plan: &StreamPlan) -> Value {
@@ -159,14 +163,22 @@ fn stream(report: Value, plan: &StreamPlan) -> Value {
     report
 }
 
-fn existing_text(existing: Existing) -> String {
+fn add_existing(text: &mut SafeText, existing: Existing) {
     match existing {
-        Existing::None => String::new(),
-        Existing::Same => "  the archive is there already, and holds the same\n".to_owned(),
+        Existing::None => {}
+        Existing::Same => text.line("  the archive is there already, and holds the same"),
     }
 }
 
-fn memory_text(memory: &MemorySplit) -> String {
+fn add_use(text: &mut SafeText, memory: &MemorySplit, upload: Option<&UploadPlan>, aws: &AwsUse) {
+    text.line(memory_line(memory));
+    if let Some(upload) = upload {
+        text.line(upload_line(upload));
+    }
+    add_aws(text, aws);
+}
+
+fn memory_line(memory: &MemorySplit) -> String {
     let shares = [
         (memory.maps, "block maps"),
         (memory.connections, "connections"),
@@ -179,16 +191,16 @@ fn memory_text(memory: &MemorySplit) -> String {
         .filter(|(bytes, _)| *bytes > 0)
         .map(|(bytes, what)| format!(", {} {what}", human_bytes(bytes)))
         .collect();
-    format!("  memory {}: {} threads{shares}\n", human_bytes(memory.total), memory.plan.threads)
+    format!("  memory {}: {} threads{shares}", human_bytes(memory.total), memory.plan.threads)
 }
 
-fn upload_text(upload: &UploadPlan) -> String {
+fn upload_line(upload: &UploadPlan) -> String {
     let parallel = match upload.segments.len() {
         0 => String::new(),
         volumes => format!(", {volumes} volumes in parallel as far as memory allows"),
     };
     let part = human_bytes(upload.part_size);
-    format!("  upload: at most {} parts of {part}{parallel}\n", upload.parts)
+    format!("  upload: at most {} parts of {part}{parallel}", upload.parts)
 }
 
 /// The price lists of AWS: amistore knows the prices of one Region.
@@ -221,25 +233,24 @@ fn s3_dollars(s3: &S3Use) -> String {
     }
 }
 
-fn aws_text(aws: &AwsUse) -> String {
-    let mut text = String::new();
+fn add_aws(text: &mut SafeText, aws: &AwsUse) {
     for service in Service::ALL {
         let calls: Vec<String> =
             aws.calls.of(service).map(|(action, count)| format!("{action} {count}")).collect();
         if !calls.is_empty() {
             let (name, total) = (service.name(), aws.calls.total(service));
-            text.push_str(&format!("{name}: {total} requests ({})\n", calls.join(", ")));
+            text.line(format_args!("{name}: {total} requests ({})", calls.join(", ")));
         }
         match (service, &aws.ebs, &aws.s3) {
-            (Service::Ebs, Some(ebs), _) => text.push_str(&format!(
-                "  {} in {}, at least {} s by the quotas, {}\n",
+            (Service::Ebs, Some(ebs), _) => text.line(format_args!(
+                "  {} in {}, at least {} s by the quotas, {}",
                 human_bytes(ebs.bytes),
                 ebs.region,
                 ebs.at_least.as_secs_f64().ceil(),
                 dollars(ebs.dollars, Service::Ebs),
             )),
-            (Service::S3, _, Some(s3)) => text.push_str(&format!(
-                "  at most {} in {}, {}\n",
+            (Service::S3, _, Some(s3)) => text.line(format_args!(
+                "  at most {} in {}, {}",
                 human_bytes(s3.bytes),
                 s3.region,
                 s3_dollars(s3),
@@ -247,7 +258,6 @@ fn aws_text(aws: &AwsUse) -> String {
             _ => {}
         }
     }
-    text
 }
 
 /// Adds memory, upload and the use of AWS to a plan.

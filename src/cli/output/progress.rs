@@ -1,19 +1,22 @@
 //! Progress, in four forms behind one trait: a bar, plain lines, JSON lines, nothing.
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde_json::json;
 
 use super::super::options::{OutputForm, ProgressForm};
-use super::note;
+use super::safe_text::{SafeText, json_to_stderr};
 use crate::base::{Event, Observer, Stage, human_bytes};
 
 /// Interval of plain lines. A log of hours should stay readable.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
+/// Interval of drawing the bar.
+const TICK: Duration = Duration::from_millis(200);
 /// Interval of JSON lines.
 const JSON_EVERY: Duration = Duration::from_secs(1);
 
@@ -78,26 +81,17 @@ impl Counters {
         ((self.bytes - self.reused) as f64 / self.started.elapsed().as_secs_f64().max(1e-3)) as u64
     }
 
-    /// Bytes sent and received, and retries, for people.
-    fn network(&self) -> String {
-        let part = |bytes: u64, what: &str| {
-            if bytes > 0 { format!(", {} {what}", human_bytes(bytes)) } else { String::new() }
-        };
-        let retries =
-            if self.retries > 0 { format!(", {} retries", self.retries) } else { String::new() };
-        part(self.sent, "sent") + &part(self.received, "received") + &retries
-    }
-
     /// The counters in a line for people.
     fn line(&self) -> String {
-        let eta = self.eta().map(|seconds| format!(", {} to go", human_seconds(seconds)));
+        if self.stage == Stage::Thaw {
+            return "thaw: waiting until the object can be read".to_owned();
+        }
+        let (bytes, total) = (human_bytes(self.bytes), human_bytes(self.total));
+        let left = left(self.bytes - self.reused, self.rate(), self.eta());
         format!(
-            "{} of {}, {}/s{}{}",
-            human_bytes(self.bytes),
-            human_bytes(self.total),
-            human_bytes(self.rate()),
-            eta.unwrap_or_default(),
-            self.network()
+            "{}: {bytes} of {total}{left}{}",
+            self.stage.name(),
+            network(self.sent, self.received, self.retries)
         )
     }
 
@@ -141,27 +135,23 @@ impl Lines {
 
     fn show(&self, counters: &Counters, event: &str) {
         match self.form {
-            Form::Json => note(
-                &json!({
-                    "event": event,
-                    "stage": counters.stage.name(),
-                    "bytes": counters.bytes,
-                    "total_bytes": (counters.total > 0).then_some(counters.total),
-                    "archive_bytes": counters.stored,
-                    "kept_bytes": counters.reused,
-                    "sent_bytes": counters.sent,
-                    "received_bytes": counters.received,
-                    "retries": counters.retries,
-                    "bytes_per_second": counters.rate(),
-                    "eta_seconds": counters.eta(),
-                    "elapsed_seconds": milliseconds(counters.started.elapsed()),
-                })
-                .to_string(),
-            ),
-            Form::Plain if event == "progress" => match counters.stage {
-                Stage::Thaw => note("thaw: waiting until the object can be read"),
-                stage => note(&format!("{}: {}", stage.name(), counters.line())),
-            },
+            Form::Json => json_to_stderr(&json!({
+                "event": event,
+                "stage": counters.stage.name(),
+                "bytes": counters.bytes,
+                "total_bytes": (counters.total > 0).then_some(counters.total),
+                "archive_bytes": counters.stored,
+                "kept_bytes": counters.reused,
+                "sent_bytes": counters.sent,
+                "received_bytes": counters.received,
+                "retries": counters.retries,
+                "bytes_per_second": counters.rate(),
+                "eta_seconds": counters.eta(),
+                "elapsed_seconds": milliseconds(counters.started.elapsed()),
+            })),
+            Form::Plain if event == "progress" => {
+                say(counters.line());
+            }
             Form::Plain | Form::WarningsOnly | Form::JsonWarnings => {}
         }
     }
@@ -197,25 +187,22 @@ impl Observer for Lines {
             Event::Retried { error, attempt, delay } => {
                 self.count(&mut guard, |counters| counters.retries += 1);
                 match self.form {
-                    Form::Json => note(
-                        &json!({
-                            "event": "retry",
-                            "message": error.message(),
-                            "context": facts(error),
-                            "causes": error.causes(),
-                            "attempt": attempt,
-                            "delay_seconds": milliseconds(*delay),
-                        })
-                        .to_string(),
-                    ),
-                    _ if self.verbose => note(&retry_text(error, *attempt, *delay)),
+                    Form::Json => json_to_stderr(&json!({
+                        "event": "retry",
+                        "message": error.message(),
+                        "context": facts(error),
+                        "causes": error.causes(),
+                        "attempt": attempt,
+                        "delay_seconds": milliseconds(*delay),
+                    })),
+                    _ if self.verbose => say(retry_text(error, *attempt, *delay)),
                     _ => {}
                 }
             }
             Event::Note { message } => match self.form {
-                Form::Json => note(&json!({"event": "note", "message": message}).to_string()),
+                Form::Json => json_to_stderr(&json!({"event": "note", "message": message})),
                 Form::JsonWarnings => {}
-                _ if self.verbose => note(message),
+                _ if self.verbose => say(message),
                 _ => {}
             },
             Event::Finished { .. } => {
@@ -227,17 +214,22 @@ impl Observer for Lines {
                 if self.form == Form::Json {
                     let (message, context) = (error.message(), facts(error));
                     let line = json!({"event": "damage", "message": message, "context": context});
-                    note(&line.to_string());
+                    json_to_stderr(&line);
                 }
             }
             Event::Warning { message } => match self.form {
                 Form::Json | Form::JsonWarnings => {
-                    note(&json!({"event": "warning", "message": message}).to_string())
+                    json_to_stderr(&json!({"event": "warning", "message": message}))
                 }
-                Form::Plain | Form::WarningsOnly => note(&format!("warning: {message}")),
+                Form::Plain | Form::WarningsOnly => say(format_args!("warning: {message}")),
             },
         }
     }
+}
+
+/// One line for people on stderr.
+fn say(line: impl std::fmt::Display) {
+    SafeText::from_iter([line]).to_stderr();
 }
 
 fn facts(error: &crate::base::Error) -> serde_json::Value {
@@ -261,11 +253,32 @@ fn retry_text(error: &crate::base::Error, attempt: u32, delay: Duration) -> Stri
     )
 }
 
+/// Bytes that went over the network, and repeated requests.
+fn network(sent: u64, received: u64, retries: u64) -> String {
+    let part = |bytes: u64, what: &str| {
+        if bytes > 0 { format!(", {} {what}", human_bytes(bytes)) } else { String::new() }
+    };
+    let retries = if retries > 0 { format!(", {retries} retries") } else { String::new() };
+    part(sent, "sent") + &part(received, "received") + &retries
+}
+
+/// Rate and time to go. Before this run has done a first piece neither is known.
+fn left(done: u64, rate: u64, eta: Option<u64>) -> String {
+    if done == 0 {
+        return String::new();
+    }
+    let eta = eta.map(|seconds| format!(", {} to go", human_seconds(seconds)));
+    format!(", {}/s{}", human_bytes(rate), eta.unwrap_or_default())
+}
+
 /// A bar with rate and time to go.
 struct Bar {
     bar: ProgressBar,
     verbose: bool,
+    /// Bytes that this run has done in the stage.
+    done: Arc<AtomicU64>,
     sent: AtomicU64,
+    received: AtomicU64,
     retries: AtomicU64,
 }
 
@@ -273,22 +286,29 @@ impl Bar {
     fn new(verbose: bool) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(5));
         let style = ProgressStyle::with_template(
-            "{prefix:<8} [{bar:30}] {binary_bytes} of {binary_total_bytes}, \
-             {binary_bytes_per_sec}, {eta} to go{msg}",
+            "{spinner} {prefix:<8} [{bar:30}] {binary_bytes} of {binary_total_bytes}{left}{msg}",
         );
+        let done = Arc::new(AtomicU64::new(0));
         if let Ok(style) = style {
-            bar.set_style(style.progress_chars("=> "));
+            let done = done.clone();
+            let left = move |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let eta = state.len().is_some_and(|len| len > 0).then(|| state.eta().as_secs());
+                let done = done.load(Ordering::Relaxed);
+                let _ = out.write_str(&left(done, state.per_sec() as u64, eta));
+            };
+            bar.set_style(style.with_key("left", left).progress_chars("=> "));
         }
-        Self { bar, verbose, sent: AtomicU64::new(0), retries: AtomicU64::new(0) }
+        let [sent, received, retries] = [0; 3].map(AtomicU64::new);
+        Self { bar, verbose, done, sent, received, retries }
     }
 
-    /// Shows bytes sent and retries behind the bar.
-    fn show_network(&self) {
-        let (sent, retries) =
-            (self.sent.load(Ordering::Relaxed), self.retries.load(Ordering::Relaxed));
-        let sent = if sent > 0 { format!(", {} sent", human_bytes(sent)) } else { String::new() };
-        let retries = if retries > 0 { format!(", {retries} retries") } else { String::new() };
-        self.bar.set_message(sent + &retries);
+    /// Counts, and shows behind the bar the bytes that went over the network and the requests that
+    /// were repeated: they move while the first piece is under way.
+    fn count_network(&self, counter: &AtomicU64, more: u64) {
+        counter.fetch_add(more, Ordering::Relaxed);
+        let [sent, received, retries] = [&self.sent, &self.received, &self.retries]
+            .map(|counter| counter.load(Ordering::Relaxed));
+        self.bar.set_message(network(sent, received, retries));
     }
 }
 
@@ -303,7 +323,10 @@ impl Observer for Bar {
         let bar = &self.bar;
         match event {
             Event::Started { stage, total } => {
+                self.done.store(0, Ordering::Relaxed);
                 bar.reset();
+                // Its spinner moves between two events, too.
+                bar.enable_steady_tick(TICK);
                 bar.set_prefix(stage.name());
                 bar.set_length(total.unwrap_or(0));
                 match stage {
@@ -313,29 +336,28 @@ impl Observer for Bar {
                 }
             }
             Event::Grew { bytes } => bar.inc_length(*bytes),
-            Event::Advanced { bytes, .. } => bar.inc(*bytes),
+            Event::Advanced { bytes, .. } => {
+                self.done.fetch_add(*bytes, Ordering::Relaxed);
+                bar.inc(*bytes);
+            }
             Event::Reused { bytes, .. } => {
                 bar.inc(*bytes);
                 // Bytes of an earlier run say nothing about the rate of this one.
                 bar.reset_eta();
             }
-            Event::Sent { bytes } => {
-                self.sent.fetch_add(*bytes, Ordering::Relaxed);
-                self.show_network();
-            }
-            Event::Received { .. } => {}
+            Event::Sent { bytes } => self.count_network(&self.sent, *bytes),
+            Event::Received { bytes } => self.count_network(&self.received, *bytes),
             Event::Retried { error, attempt, delay } => {
-                self.retries.fetch_add(1, Ordering::Relaxed);
-                self.show_network();
+                self.count_network(&self.retries, 1);
                 if self.verbose {
-                    bar.suspend(|| note(&retry_text(error, *attempt, *delay)));
+                    bar.suspend(|| say(retry_text(error, *attempt, *delay)));
                 }
             }
-            Event::Note { message } if self.verbose => bar.suspend(|| note(message)),
+            Event::Note { message } if self.verbose => bar.suspend(|| say(message)),
             Event::Note { .. } => {}
             Event::Finished { .. } => bar.finish_and_clear(),
             Event::Damage { .. } => bar.set_message(", damage found"),
-            Event::Warning { message } => bar.suspend(|| note(&format!("warning: {message}"))),
+            Event::Warning { message } => bar.suspend(|| say(format_args!("warning: {message}"))),
         }
     }
 }
@@ -350,5 +372,34 @@ fn human_seconds(seconds: u64) -> String {
         0..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counters() -> Counters {
+        Counters::new(Stage::Store, 8 << 20)
+    }
+
+    #[test]
+    fn before_the_first_piece_is_done_nothing_is_said_of_the_time_left() {
+        let mut counters = counters();
+        assert_eq!(counters.line(), "store: 0 B of 8.0 MiB");
+        counters.received = 1 << 20;
+        assert_eq!(counters.line(), "store: 0 B of 8.0 MiB, 1.0 MiB received", "yet it moves");
+        // Pieces of an earlier run say nothing of the rate of this one.
+        (counters.bytes, counters.reused) = (4 << 20, 4 << 20);
+        assert_eq!((counters.line().contains("to go"), counters.eta()), (false, None));
+        counters.bytes += 1 << 20;
+        assert!(counters.line().contains("/s, 1 s to go"), "{}", counters.line());
+    }
+
+    #[test]
+    fn rate_and_time_left_follow_the_first_piece() {
+        assert_eq!(left(0, 0, Some(0)), "");
+        assert_eq!(left(1 << 20, 2 << 20, Some(65)), ", 2.0 MiB/s, 1 min 5 s to go");
+        assert_eq!(left(1 << 20, 2 << 20, None), ", 2.0 MiB/s");
     }
 }

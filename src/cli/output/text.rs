@@ -1,5 +1,6 @@
 //! Results as text for people. Not an interface: scripts use JSON.
 
+use super::safe_text::SafeText;
 use crate::base::{BLOCK_BYTES, Error, TaskState, hex, human_bytes, rfc3339};
 use crate::format::{Footer, VolumeEntry};
 use crate::image::ImageDocument;
@@ -13,8 +14,9 @@ use crate::taskdb::{Origin, TaskRow};
 /// Cells of a map in one line.
 const MAP_WIDTH: usize = 64;
 
-fn digests(footer: &Footer) -> String {
-    format!("  root     {}\n  content  {}\n", hex(&footer.root), hex(&footer.content_root))
+fn add_digests(text: &mut SafeText, footer: &Footer) {
+    text.line(format_args!("  root     {}", hex(&footer.root)));
+    text.line(format_args!("  content  {}", hex(&footer.content_root)));
 }
 
 fn allocated(entry: &VolumeEntry) -> u64 {
@@ -39,24 +41,28 @@ fn volume_line(entry: &VolumeEntry, stored: u64) -> String {
     )
 }
 
-pub(in super::super) fn stored_text(stored: &Stored, archive: &str) -> String {
+pub(in super::super) fn stored_text(stored: &Stored, archive: &str) -> SafeText {
     let name = name_of(stored.image_id.as_deref());
+    let mut text = SafeText::new();
     match &stored.outcome {
         StoreOutcome::Made(pack) => {
-            let mut text =
-                format!("stored {name} as {archive} ({})\n", human_bytes(pack.archive_len));
+            let len = human_bytes(pack.archive_len);
+            text.line(format_args!("stored {name} as {archive} ({len})"));
             for report in &pack.volumes {
-                text.push_str(&format!("  {}\n", volume_line(&report.entry, report.stored)));
+                text.line(format_args!("  {}", volume_line(&report.entry, report.stored)));
             }
-            text + &digests(&pack.footer)
+            add_digests(&mut text, &pack.footer);
         }
         StoreOutcome::Present { archive_len, footer } => {
             let len = human_bytes(*archive_len);
-            let unread = "  by its index; its data was not read: `amistore verify` does that\n";
-            format!("{archive} is there already, and holds the same {name} ({len})\n{unread}")
-                + &digests(footer)
+            text.line(format_args!(
+                "{archive} is there already, and holds the same {name} ({len})"
+            ));
+            text.line("  by its index; its data was not read: `amistore verify` does that");
+            add_digests(&mut text, footer);
         }
     }
+    text
 }
 
 pub(in super::super) fn copied_text(
@@ -64,18 +70,19 @@ pub(in super::super) fn copied_text(
     from: &str,
     to: &str,
     dry_run: bool,
-) -> String {
+) -> SafeText {
     let name = name_of(copied.image_id.as_deref());
     let len = human_bytes(copied.archive_len);
-    let line = match (dry_run, copied.present) {
-        (true, _) => format!("would copy {name} from {from} to {to} ({len})\n"),
-        (false, true) => format!("{to} is there already, and is the same archive ({len})\n"),
-        (false, false) => format!("copied {name} from {from} to {to} ({len})\n"),
-    };
-    line + &digests(&copied.footer)
+    let mut text = SafeText::from(match (dry_run, copied.present) {
+        (true, _) => format!("would copy {name} from {from} to {to} ({len})"),
+        (false, true) => format!("{to} is there already, and is the same archive ({len})"),
+        (false, false) => format!("copied {name} from {from} to {to} ({len})"),
+    });
+    add_digests(&mut text, &copied.footer);
+    text
 }
 
-pub(in super::super) fn listed_text(found: &Listed) -> String {
+pub(in super::super) fn listed_text(found: &Listed) -> SafeText {
     let metadata = |name: &str| found.metadata.get(name).map_or("-", |value| value.as_str());
     let class = found
         .storage_class
@@ -83,63 +90,54 @@ pub(in super::super) fn listed_text(found: &Listed) -> String {
         .filter(|class| *class != "STANDARD")
         .map(|class| format!("  [{class}]"))
         .unwrap_or_default();
-    let (name, owner) = (printable(metadata("ami-name")), printable(metadata("ami-owner-account")));
-    format!(
-        "{}  {:>9}  {:<12}  {}  {name}{class}\n",
-        found.modified,
-        human_bytes(found.len),
-        owner,
-        printable(&found.key)
-    )
+    let (name, owner) = (metadata("ami-name"), metadata("ami-owner-account"));
+    let (modified, len, key) = (&found.modified, human_bytes(found.len), &found.key);
+    format!("{modified}  {len:>9}  {owner:<12}  {key}  {name}{class}").into()
 }
 
-pub(in super::super) fn tasks_text(found: &[ListedTask]) -> String {
+pub(in super::super) fn tasks_text(found: &[ListedTask]) -> SafeText {
+    let mut text = SafeText::new();
     if found.is_empty() {
-        return "no tasks\n".to_owned();
+        text.line("no tasks");
     }
-    let one = |entry: &ListedTask| match entry {
-        ListedTask::Unfinished(task, row) => unfinished_text(task, row.as_ref()),
-        ListedTask::Recorded(row) => recorded_text(row),
-    };
-    found.iter().map(one).collect()
+    for entry in found {
+        match entry {
+            ListedTask::Unfinished(task, row) => add_unfinished(&mut text, task, row.as_ref()),
+            ListedTask::Recorded(row) => text.line(recorded_line(row)),
+        }
+    }
+    text
 }
 
-fn unfinished_text(task: &TaskProgress, row: Option<&TaskRow>) -> String {
+fn add_unfinished(text: &mut SafeText, task: &TaskProgress, row: Option<&TaskRow>) {
     let header = &task.entry.header;
     let waits = row.and_then(TaskRow::waits_for);
     let state = match waits {
-        Some(waits) => format!("waits for {}", printable(waits)),
+        Some(waits) => format!("waits for {waits}"),
         None if task.state == TaskState::InProgress => "running".to_owned(),
         None => {
             let reason = task.reason.as_deref().unwrap_or("the process ended without a word");
-            format!("interrupted: {}", printable(reason))
+            format!("interrupted: {reason}")
         }
     };
     let name = name_of(header.image_id.as_deref());
     // The server reports the percentage of the row.
     let percent = row.map_or(task.percent, |row| row.percent);
-    let mut text = format!(
-        "{} {name} to {}, begun {}, {percent} %, {state}\n",
-        header.kind.name(),
-        header.target,
-        header.started
-    );
+    let (kind, target, started) = (header.kind.name(), &header.target, &header.started);
+    text.line(format_args!("{kind} {name} to {target}, begun {started}, {percent} %, {state}"));
     if waits.is_some() || task.state == TaskState::InProgress {
-        return text;
+        return;
     }
     if row.is_some_and(|row| row.task.origin == Origin::Server) {
-        text.push_str("  continue with: the same request to the server\n");
+        text.line("  continue with: the same request to the server");
     } else {
-        text.push_str(&format!(
-            "  continue with: cd {} && {}\n",
-            shell_line(std::slice::from_ref(&header.directory)),
-            shell_line(&header.command)
-        ));
+        let directory = shell_line(std::slice::from_ref(&header.directory));
+        let command = shell_line(&header.command);
+        text.line(format_args!("  continue with: cd {directory} && {command}"));
     }
-    text
 }
 
-fn recorded_text(row: &TaskRow) -> String {
+fn recorded_line(row: &TaskRow) -> String {
     let task = &row.task;
     let name = name_of(task.image_id.as_deref());
     let begun =
@@ -147,40 +145,37 @@ fn recorded_text(row: &TaskRow) -> String {
     let made = row.restored_id.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
     match row.state {
         TaskState::Queued => {
-            format!("{begun}, waits for {}\n", printable(row.waits_for().unwrap_or_default()))
+            format!("{begun}, waits for {}", row.waits_for().unwrap_or_default())
         }
-        TaskState::InProgress => format!("{begun}, {} %, running\n", row.percent),
+        TaskState::InProgress => format!("{begun}, {} %, running", row.percent),
         TaskState::Completed => {
-            format!("{begun}, completed {}{made}\n", row.ended.map(rfc3339).unwrap_or_default())
+            format!("{begun}, completed {}{made}", row.ended.map(rfc3339).unwrap_or_default())
         }
         TaskState::Failed => {
-            format!(
-                "{begun}, {} %, failed: {}\n",
-                row.percent,
-                printable(row.reason.as_deref().unwrap_or("no reason is given"))
-            )
+            let reason = row.reason.as_deref().unwrap_or("no reason is given");
+            format!("{begun}, {} %, failed: {reason}", row.percent)
         }
     }
 }
 
-pub(in super::super) fn cleaned_text(found: &[Leftover], asked: bool) -> String {
+pub(in super::super) fn cleaned_text(found: &[Leftover], asked: bool) -> SafeText {
     if found.is_empty() {
-        return "nothing was left behind\n".to_owned();
+        return "nothing was left behind".to_owned().into();
     }
     let one = |leftover: &Leftover| {
         let verb = if leftover.removed { "removed " } else { "" };
         let id = leftover.upload_id.as_ref().map(|id| format!(", upload {id}")).unwrap_or_default();
         let whose = if leftover.ours { "" } else { ", not remembered here" };
         format!(
-            "{verb}{} {}, begun {}{id}{whose}\n",
+            "{verb}{} {}, begun {}{id}{whose}",
             leftover.what, leftover.location, leftover.begun
         )
     };
-    let mut text: String = found.iter().map(one).collect();
+    let mut text: SafeText = found.iter().map(one).collect();
     if !asked {
-        text.push_str("nothing was removed: --abort does that\n");
+        text.line("nothing was removed: --abort does that");
     } else if found.iter().any(|leftover| !leftover.removed && !leftover.ours) {
-        text.push_str("what is not remembered here was left alone: --others removes it as well\n");
+        text.line("what is not remembered here was left alone: --others removes it as well");
     }
     text
 }
@@ -189,32 +184,34 @@ pub(super) fn name_of(image_id: Option<&str>) -> &str {
     image_id.unwrap_or("bare snapshots")
 }
 
-pub(super) fn restored_text(restored: &Restored, target: &str, dry_run: bool) -> String {
+pub(super) fn restored_text(restored: &Restored, target: &str, dry_run: bool) -> SafeText {
     let verb = if dry_run { "would restore" } else { "restored" };
-    let mut text = format!("{verb} {} to {target}\n", name_of(restored.image_id.as_deref()));
+    let mut text = SafeText::new();
+    text.line(format_args!("{verb} {} to {target}", name_of(restored.image_id.as_deref())));
     for volume in &restored.volumes {
         let allocated = human_bytes((volume.blocks * BLOCK_BYTES).min(volume.size.bytes()));
-        text.push_str(&format!(
-            "  {}  {}, {allocated} written\n",
-            volume.id.file_name(),
-            human_bytes(volume.size.bytes())
-        ));
+        let (file, size) = (volume.id.file_name(), human_bytes(volume.size.bytes()));
+        text.line(format_args!("  {file}  {size}, {allocated} written"));
     }
-    text + &digests(&restored.footer)
+    add_digests(&mut text, &restored.footer);
+    text
 }
 
-pub(in super::super) fn verified_text(verified: &Verified, archive: &str) -> String {
+pub(in super::super) fn verified_text(verified: &Verified, archive: &str) -> SafeText {
     if verified.is_ok() {
         let what = format!("{} blocks in {} cells", verified.blocks, verified.cells);
         let sampled = if verified.sampled { ", a sample" } else { "" };
-        return format!("ok {archive}: {what} checked{sampled}\n")
-            + &verified.footer.as_ref().map(digests).unwrap_or_default();
+        let mut text = SafeText::from(format!("ok {archive}: {what} checked{sampled}"));
+        if let Some(footer) = &verified.footer {
+            add_digests(&mut text, footer);
+        }
+        return text;
     }
     let word = if verified.differs { "different" } else { "corrupt" };
-    let mut text: String =
+    let mut text: SafeText =
         verified.findings.iter().map(|finding| finding_line(word, finding)).collect();
     if verified.more_findings > 0 {
-        text.push_str(&format!("{word}: and {} more\n", verified.more_findings));
+        text.line(format_args!("{word}: and {} more", verified.more_findings));
     }
     text
 }
@@ -228,7 +225,7 @@ fn finding_line(word: &str, finding: &Error) -> String {
         .collect();
     let causes: String = finding.causes().iter().map(|cause| format!(": {cause}")).collect();
     let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
-    format!("{word}: {}{causes}{facts}\n", finding.message())
+    format!("{word}: {}{causes}{facts}", finding.message())
 }
 
 pub(in super::super) fn extracted_text(
@@ -236,7 +233,7 @@ pub(in super::super) fn extracted_text(
     file: &str,
     dry_run: bool,
     bytes_read: u64,
-) -> String {
+) -> SafeText {
     let verb = if dry_run { "would extract" } else { "extracted" };
     let id = &extracted.id;
     let (range, len) = match extracted.range {
@@ -245,31 +242,28 @@ pub(in super::super) fn extracted_text(
     };
     let (size, allocated, read) =
         (human_bytes(len), human_bytes(extracted.allocated), human_bytes(bytes_read));
-    format!(
-        "{verb} {range}{id} to {file}: {size}, {allocated} written, {read} of the archive read\n"
-    )
+    format!("{verb} {range}{id} to {file}: {size}, {allocated} written, {read} of the archive read")
+        .into()
 }
 
-pub(in super::super) fn metadata_text(file: &str, dry_run: bool, len: usize) -> String {
+pub(in super::super) fn metadata_text(file: &str, dry_run: bool, len: usize) -> SafeText {
     let verb = if dry_run { "would extract" } else { "extracted" };
-    format!("{verb} image.json to {file}: {len} bytes\n")
+    format!("{verb} image.json to {file}: {len} bytes").into()
 }
 
-pub(in super::super) fn inspection_text(inspection: &Inspection, archive: &str) -> String {
+pub(in super::super) fn inspection_text(inspection: &Inspection, archive: &str) -> SafeText {
     let document = &inspection.document;
-    let mut text = format!("{archive}  ({})\n", human_bytes(inspection.archive_len));
+    let mut text = SafeText::from(format!("{archive}  ({})", human_bytes(inspection.archive_len)));
     let codec = &inspection.codec;
     let format = crate::format::layout::FORMAT_VERSION;
-    text.push_str(&format!(
-        "  format   amibin {format}, {} {} level {}, made by {}\n",
-        codec.name,
-        codec.lib,
-        codec.level,
-        printable(&inspection.writer)
+    text.line(format_args!(
+        "  format   amibin {format}, {} {} level {}, made by {}",
+        codec.name, codec.lib, codec.level, inspection.writer
     ));
-    text += &digests(&inspection.footer);
+    add_digests(&mut text, &inspection.footer);
     if let Some(image_id) = document.image_id() {
-        text.push_str(&format!("\nimage {image_id}\n"));
+        text.blank();
+        text.line(format_args!("image {image_id}"));
         let image = &document.value()["Image"];
         for member in [
             "Name",
@@ -282,45 +276,37 @@ pub(in super::super) fn inspection_text(inspection: &Inspection, archive: &str) 
             "OwnerId",
         ] {
             if let Some(value) = image[member].as_str().filter(|value| !value.is_empty()) {
-                text.push_str(&format!("  {member:<18}  {}\n", printable(value)));
+                text.line(format_args!("  {member:<18}  {value}"));
             }
         }
-        text += &mappings(document);
+        add_mappings(&mut text, document);
     }
     for volume in &inspection.volumes {
-        text.push_str(&format!("\n{}\n", volume_line(&volume.entry, volume.stored)));
-        text += &map(volume);
+        text.blank();
+        text.line(volume_line(&volume.entry, volume.stored));
+        add_map(&mut text, volume);
     }
     text
 }
 
-fn mappings(document: &ImageDocument) -> String {
-    let line = |mapping: &crate::image::Mapping| {
+fn add_mappings(text: &mut SafeText, document: &ImageDocument) {
+    for mapping in document.mappings() {
         let what = mapping.snapshot.as_ref().map_or("no snapshot", |snapshot| snapshot.as_str());
-        format!("  {:<18}  {what}\n", mapping.device.as_str())
-    };
-    document.mappings().iter().map(line).collect()
+        text.line(format_args!("  {:<18}  {what}", mapping.device.as_str()));
+    }
 }
 
-/// Text of an archive on a terminal: nothing that could move the cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
-}
-
-fn map(volume: &VolumeInspection) -> String {
-    let lines: Vec<String> = volume
-        .map
-        .chunks(MAP_WIDTH)
-        .map(|cells| format!("  |{}|\n", cells.iter().copied().map(shade).collect::<String>()))
-        .collect();
-    if lines.is_empty() {
-        return String::new();
+fn add_map(text: &mut SafeText, volume: &VolumeInspection) {
+    if volume.map.is_empty() {
+        return;
+    }
+    for cells in volume.map.chunks(MAP_WIDTH) {
+        text.line(format_args!("  |{}|", cells.iter().copied().map(shade).collect::<String>()));
     }
     let part = human_bytes(volume.entry.size.bytes() / volume.map.len() as u64);
-    lines.concat()
-        + &format!(
-            "   each character {part}: # full of data, + half, - little, 0 zeros only, . nothing\n"
-        )
+    text.line(format_args!(
+        "   each character {part}: # full of data, + half, - little, 0 zeros only, . nothing"
+    ));
 }
 
 /// ASCII, because the terminal's character set is not known.

@@ -5,28 +5,27 @@ use crate::codec::zstd::Decoder;
 use crate::format::frame::{self, FrameEnd, FrameHeader};
 use crate::format::layout::{META_FRAME_RAW, max_frame_len};
 use crate::object::ObjectReader;
+use crate::volume::DiskFormat;
 
-/// The error for something whose first bytes are not those of an archive.
-pub(in super::super) fn not_an_archive(head: &[u8]) -> Error {
-    let (code, what) = looks_like(head);
+/// The error for data whose first bytes are not those of an archive; `tail` is the end of the data,
+/// empty where it is not known.
+pub(in super::super) fn not_an_archive(head: &[u8], tail: &[u8]) -> Error {
+    let (code, what) = looks_like(head, tail);
     Error::unsupported("this is not an amistore archive").code_as(code).at("looks_like", what)
 }
 
-fn looks_like(head: &[u8]) -> (ErrorCode, &'static str) {
+fn looks_like(head: &[u8], tail: &[u8]) -> (ErrorCode, &'static str) {
     let other = |what| (ErrorCode::NotAnArchive, what);
     let disk = |what| (ErrorCode::DiskImage, what);
+    if let Some(format) = DiskFormat::recognise(head, tail) {
+        let what = format.described();
+        return if format.is_of_disks() { disk(what) } else { other(what) };
+    }
     match head {
         [] => other("an empty file"),
         _ if head.len() < 4 => other("a few bytes, too few to be anything"),
-        [0x1F, 0x8B, ..] => other("gzip data"),
-        [0xFD, b'7', b'z', b'X', b'Z', 0, ..] => other("xz data"),
-        [b'B', b'Z', b'h', ..] => other("bzip2 data"),
-        [b'P', b'K', 3, 4, ..] => other("a zip file"),
-        [b'Q', b'F', b'I', 0xFB, ..] => disk("a qcow2 disk image"),
-        [b'K', b'D', b'M', b'V', ..] => disk("a VMDK disk image"),
         [b'{', ..] => other("JSON text"),
         [b'<', ..] => other("XML or HTML text"),
-        _ if head.get(257..262) == Some(b"ustar") => other("a tar file that is not compressed"),
         _ if head.get(510..512) == Some(&[0x55, 0xAA]) => disk("a raw disk image"),
         [first, rest @ ..] if rest.iter().all(|byte| byte == first) => {
             other("a file of equal bytes")

@@ -31,7 +31,9 @@ impl Archive {
             reader.read_at(0, &mut head[..head_len])?;
         }
         if !frame::begins(&head) {
-            return Err(located(detect::not_an_archive(&head[..head_len])));
+            let mut tail = [0; 512];
+            reader.read_at(reader.len() - head_len as u64, &mut tail[..head_len])?;
+            return Err(located(detect::not_an_archive(&head[..head_len], &tail[..head_len])));
         }
         let footer = match twice(reader, || find_footer(reader)) {
             Ok(footer) => footer,

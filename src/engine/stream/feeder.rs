@@ -114,7 +114,7 @@ impl<'a, 'f, R: Read> StreamFeeder<'a, 'f, R> {
     fn prologue(&mut self) -> Result<ImageDocument> {
         let head = self.input.first_bytes()?;
         if !frame::begins(&head) {
-            return Err(detect::not_an_archive(&head));
+            return Err(detect::not_an_archive(&head, &[]));
         }
         let mut bytes = Vec::new();
         loop {

@@ -222,8 +222,14 @@ fn store(
     let session = shared.session.observed_by(observer.clone());
     let compute = compute(shared, &session)?;
     let source = Ec2Source::Image(ImageId::parse(&work.image_id)?);
-    let image =
-        Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &source, observer.as_ref())?;
+    let image = Ec2Image::open(
+        &compute.ec2,
+        &compute.ebs,
+        &compute.quotas,
+        &source,
+        None,
+        observer.as_ref(),
+    )?;
     let (access, requests) = (settings.archive.clone(), &settings.archive_requests);
     let destination = Destination::Bucket(Box::new(BucketDestination {
         is_checked: shared.was_checked(&work.bucket, &work.object_key),

@@ -130,6 +130,7 @@ impl Bench {
             &self.ebs(),
             &Quotas::new(&self.aws.region(), Some(100_000)),
             &source,
+            None,
             self.recorded.as_ref(),
         )
     }
