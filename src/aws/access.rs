@@ -9,8 +9,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
-    SharedHttpClient, StalledStreamProtectionConfig,
+    SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
@@ -95,9 +94,7 @@ impl Access {
                     .build(),
             )
             // The idle timeout of the connection covers both directions and the bandwidth limit.
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if let Some(profile) = &self.profile {
             // A role is assumed at an endpoint of this Region.
             let region = match self.region().await {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 
 use super::body::Progress;
 use super::error::Failure;
@@ -91,6 +92,26 @@ struct State<S: Service> {
     /// Counts clients: a request that was refused with an old client uses the new one.
     generation: u64,
     endpoint: Endpoint,
+    checksums: ChecksumSettings,
+}
+
+/// The settings `AWS_REQUEST_CHECKSUM_CALCULATION` and `AWS_RESPONSE_CHECKSUM_VALIDATION`, or those
+/// of the profile: false for `when_required`.
+#[derive(Clone, Copy)]
+struct ChecksumSettings {
+    requests: bool,
+    responses: bool,
+}
+
+impl ChecksumSettings {
+    fn of(config: &SdkConfig) -> Self {
+        let (request, response) =
+            (config.request_checksum_calculation(), config.response_checksum_validation());
+        Self {
+            requests: request != Some(RequestChecksumCalculation::WhenRequired),
+            responses: response != Some(ResponseChecksumValidation::WhenRequired),
+        }
+    }
 }
 
 impl<S: Service> Connection<S> {
@@ -173,6 +194,16 @@ impl<S: Service> Connection<S> {
 
     pub(super) fn options(&self) -> &ConnectionOptions {
         &self.0.options
+    }
+
+    /// Whether requests carry a checksum that no service requires.
+    pub(super) fn sends_checksums(&self) -> bool {
+        self.lock().checksums.requests
+    }
+
+    /// Whether answers are requested with a checksum.
+    pub(super) fn requests_checksums(&self) -> bool {
+        self.lock().checksums.responses
     }
 
     /// Whether bodies have to be signed: a signature protects them where TLS does not.
@@ -343,8 +374,13 @@ fn idle_for(idle_timeout: Duration) -> Error {
 
 impl<S: Service> Clone for State<S> {
     fn clone(&self) -> Self {
-        let Self { client, generation, endpoint } = self;
-        Self { client: client.clone(), generation: *generation, endpoint: endpoint.clone() }
+        let Self { client, generation, endpoint, checksums } = self;
+        Self {
+            client: client.clone(),
+            generation: *generation,
+            endpoint: endpoint.clone(),
+            checksums: *checksums,
+        }
     }
 }
 
@@ -354,6 +390,6 @@ impl<S: Service> State<S> {
         let endpoint =
             Endpoint::resolve(&config, S::NAME, region.as_deref(), access.endpoint_url.as_deref())?;
         let client = S::client(&config, &endpoint, access)?;
-        Ok(Self { client, generation, endpoint })
+        Ok(Self { client, generation, endpoint, checksums: ChecksumSettings::of(&config) })
     }
 }

@@ -80,7 +80,7 @@ impl Meaning {
 /// several meanings.
 fn meaning(code: &str, status: u16, said: &str) -> Meaning {
     use ErrorCode as Code;
-    use ErrorKind::{Denied, Exists, Io, Limit, NotFound, Usage};
+    use ErrorKind::{Denied, Exists, Io, Limit, NotFound, Unsupported, Usage};
     match code {
         // Some services answer with an internal failure to every action that they lack.
         "InternalError" | "InternalFailure" if status == 501 => Meaning::unimplemented(),
@@ -163,8 +163,9 @@ fn meaning(code: &str, status: u16, said: &str) -> Meaning {
         "InvalidRange" => Meaning::last(Io, Code::InvalidRange),
         "InvalidObjectState" => Meaning::last(Denied, Code::ObjectFrozen),
         "RestoreAlreadyInProgress" => Meaning::last(Io, Code::RestoreInProgress),
-        "InvalidPart" => Meaning::last(Io, Code::InvalidPart),
-        "InvalidPartOrder" => Meaning::last(Io, Code::InvalidPartOrder),
+        // The store takes other cuts only: equal parts, or numbers without gaps.
+        "InvalidPart" => Meaning::last(Unsupported, Code::InvalidPart),
+        "InvalidPartOrder" => Meaning::last(Unsupported, Code::InvalidPartOrder),
         "NotImplemented"
         | "MethodNotAllowed"
         | "InvalidAction"

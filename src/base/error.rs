@@ -140,6 +140,7 @@ struct Inner {
     answer: Option<ServiceAnswer>,
     resume: Option<Resume>,
     conversion: Option<&'static str>,
+    undo: bool,
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -156,6 +157,7 @@ impl Error {
             answer: None,
             resume: None,
             conversion: None,
+            undo: false,
             message: message.into(),
             context: Vec::new(),
             source: None,
@@ -274,6 +276,18 @@ impl Error {
         self.0.context.push(("convert_with", command.to_owned()));
         self.0.conversion = Some(command);
         self
+    }
+
+    /// Marks begun work as worthless: its resources are to be removed, and it is not continued.
+    #[must_use]
+    pub fn undoing(mut self) -> Self {
+        self.0.undo = true;
+        self
+    }
+
+    /// Whether begun work is to be undone.
+    pub fn undoes(&self) -> bool {
+        self.0.undo
     }
 
     /// Says whether trying again can help.

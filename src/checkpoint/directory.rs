@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::file::{PriorTask, TaskFile, TaskHeader, TaskRecords, lock, read_header};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, hex};
 use crate::codec::sha256;
-use crate::localfs::is_locked;
+use crate::localfs::{free_bytes, is_locked};
 
 /// The state directory. Its task files are named `<16 hex digits>.task`.
 #[derive(Clone, Debug)]
@@ -66,13 +66,8 @@ impl StateDirectory {
 
     /// Fails if the file system has less than `bytes` free. Called before the work begins.
     pub fn check_room(&self, bytes: u64) -> Result<()> {
-        let there = self.0.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         // A file system that does not report its free space reports an error when it is full.
-        let Ok(free) =
-            rustix::fs::statvfs(there).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
-        else {
-            return Ok(());
-        };
+        let Some(free) = free_bytes(&self.0) else { return Ok(()) };
         if free < bytes {
             return Err(Error::new(
                 ErrorKind::Io,

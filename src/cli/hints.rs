@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::base::{AwsService, Error, ErrorCode, ErrorKind, Resume};
+use crate::base::{AwsService, Error, ErrorCode, ErrorKind, Resume, Retry};
 
 /// One sentence of advice, if there is any.
 pub(super) fn hint(error: &Error) -> Option<String> {
@@ -28,11 +28,18 @@ fn to_continue(error: &Error, Resume { command, keeps_snapshots }: &Resume) -> S
              --volume-type or --boot-mode, added to: {command}"
         );
     }
+    if matches!(error.code(), Some(ErrorCode::InvalidPart | ErrorCode::InvalidPartOrder)) {
+        let options = "--restart --volumes-at-once 1";
+        return format!("the store does not take these parts: add {options} to: {command}");
+    }
     let first = match error.kind() {
         ErrorKind::Denied => advice(error).or(Some("see to the permissions")),
         // The same request would be refused again.
         ErrorKind::Usage | ErrorKind::Unsupported => {
             advice(error).or(Some("change the option or the setting that is refused"))
+        }
+        ErrorKind::Io if is_refused_for_good(error) => {
+            Some("the service will refuse the same request again: see its answer")
         }
         _ => None,
     };
@@ -45,6 +52,14 @@ fn to_continue(error: &Error, Resume { command, keeps_snapshots }: &Resume) -> S
         ""
     };
     format!("what was done is kept; continue with: {command}{or}")
+}
+
+/// Whether a service refused the request itself, for a reason that has no code here.
+fn is_refused_for_good(error: &Error) -> bool {
+    let is_client_error = |status| matches!(status, 400 | 402 | 405 | 406 | 410..=415 | 417 | 422);
+    error.code().is_none()
+        && error.retry() == Retry::No
+        && error.answer().is_some_and(|answer| is_client_error(answer.status))
 }
 
 fn advice(error: &Error) -> Option<&'static str> {
@@ -169,6 +184,14 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         ErrorCode::ObjectReplaced => {
             "repeat the command: it then reads the object that is there now"
         }
+        ErrorCode::InvalidPart | ErrorCode::InvalidPartOrder => {
+            "the store does not take these parts: upload one volume at a time, with \
+             --volumes-at-once 1"
+        }
+        ErrorCode::ExistenceUnknown => {
+            "allow HeadObject to the credentials, or write without this check with --force: an \
+             object of this key is then replaced"
+        }
         ErrorCode::OtherObjectExists => "choose another key, or replace it with --force",
         ErrorCode::ImageNotShared | ErrorCode::SnapshotNotShared => {
             "check the id, the Region and the account; have image and snapshots shared with this \
@@ -258,8 +281,6 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         | ErrorCode::FinishedObjectDiffers
         | ErrorCode::ImageIsInstanceStore
         | ErrorCode::ImageNotAvailable
-        | ErrorCode::InvalidPart
-        | ErrorCode::InvalidPartOrder
         | ErrorCode::InvalidRange
         | ErrorCode::NoSuchImage
         | ErrorCode::NoSuchSnapshot
@@ -283,4 +304,42 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
 
 fn is_of(error: &Error, service: AwsService) -> bool {
     error.answer().is_some_and(|answer| answer.service == Some(service))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ServiceAnswer;
+
+    fn hint_for(kind: ErrorKind, code: Option<ErrorCode>, status: Option<u16>) -> String {
+        let mut error = Error::new(kind, "no");
+        if let Some(code) = code {
+            error = error.code_as(code);
+        }
+        if let Some(status) = status {
+            let code = Some("SomethingNew".to_owned());
+            error = error.answered(ServiceAnswer { service: None, code, status });
+        }
+        let resume = Resume { command: "amistore store".to_owned(), keeps_snapshots: false };
+        hint(&error.resumed_by(resume)).expect("a hint")
+    }
+
+    #[test]
+    fn a_final_refusal_is_not_continued_by_the_same_command_alone() {
+        let plain = "what was done is kept; continue with: amistore store";
+        assert_eq!(hint_for(ErrorKind::Io, None, None), plain);
+        assert_eq!(hint_for(ErrorKind::Io, None, Some(500)), plain);
+        for (kind, code, status, says) in [
+            (ErrorKind::Io, None, Some(400), "will refuse the same request again"),
+            (ErrorKind::Io, None, Some(405), "will refuse the same request again"),
+            (ErrorKind::Usage, Some(ErrorCode::InvalidParameter), Some(400), "change what"),
+            (ErrorKind::Usage, None, Some(400), "change the option"),
+            (ErrorKind::Unsupported, None, Some(501), "change the option"),
+            (ErrorKind::Unsupported, Some(ErrorCode::InvalidPart), Some(400), "--volumes-at-once"),
+            (ErrorKind::Usage, Some(ErrorCode::RegistrationRefused), Some(400), "by options"),
+        ] {
+            let hint = hint_for(kind, code, status);
+            assert!(hint.contains(says) && hint != plain, "{code:?} {status:?}: {hint}");
+        }
+    }
 }

@@ -157,6 +157,17 @@ impl ImageDocument {
         &self.mappings
     }
 
+    /// The recorded root device, if no volume of the image is at it: its name, or an empty one if
+    /// none is recorded. `None` for an image whose root device has a volume, and without an image.
+    pub fn root_device_without_volume(&self) -> Option<&str> {
+        let image = self.value.get("Image")?;
+        let mut devices = self.mappings.iter().filter(|mapping| mapping.snapshot.is_some());
+        let root = image.get("RootDeviceName").and_then(Value::as_str).unwrap_or_default();
+        let has_volumes = devices.clone().next().is_some();
+        let is_there = devices.any(|mapping| mapping.device.as_str() == root);
+        (has_volumes && !is_there).then_some(root)
+    }
+
     /// The snapshots, in the order of the archive's volumes.
     pub fn snapshots(&self) -> &[SnapshotEntry] {
         &self.snapshots

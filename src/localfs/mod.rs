@@ -8,10 +8,12 @@ mod directory;
 mod fiemap;
 mod holes;
 mod locked_file;
+mod room;
 mod write;
 
 pub use atomic_file::{Durability, Overwrite, PartialFile, rename_new, sync_directory};
 pub use directory::check_directory;
 pub use holes::written_ranges;
 pub use locked_file::{LockAttempt, LockedFile, is_at, is_locked};
+pub use room::free_bytes;
 pub use write::{write_all, write_all_at};

@@ -25,7 +25,9 @@ pub use counting::CountingReader;
 pub use directory::{DirectoryStore, FileReader};
 pub use memory::{MemoryReader, MemoryStore};
 pub use pipe::{PipeReader, PipeWriter};
-pub use upload::{PartPiece, PriorUpload, ResumableUpload, UploadBegun, UploadJournal, UploadPart};
+pub use upload::{
+    PartPiece, PriorUpload, ResumableUpload, UploadBegun, UploadIntent, UploadJournal, UploadPart,
+};
 
 /// A store, and a key or prefix in it.
 pub type Located = (Arc<dyn ObjectStore>, String);
@@ -196,6 +198,11 @@ pub trait ObjectStore: Send + Sync {
     /// does not exist any more is no error.
     fn abort(&self, upload: &UploadBegun) -> Result<()> {
         let _ = upload;
+        Ok(())
+    }
+    /// Aborts an upload that an earlier run may have begun without learning its id.
+    fn abort_intended(&self, intent: &UploadIntent) -> Result<()> {
+        let _ = intent;
         Ok(())
     }
     /// Lists the objects whose keys begin with `prefix` and end with `.bin`, ascending by key.

@@ -13,6 +13,10 @@ use crate::base::Result;
 
 /// Receives the progress of an upload. Called from several threads.
 pub trait UploadJournal: Send + Sync {
+    /// An upload will be begun. On return the record survives a power failure: if the process ends
+    /// before it learns the id of the upload, a later run finds the upload by key and time.
+    fn upload_intended(&self, intent: &UploadIntent) -> Result<()>;
+
     /// An upload was begun. On return the record survives a power failure, because no part is sent
     /// before: an upload without a record could neither be continued nor aborted.
     fn upload_begun(&self, upload: &UploadBegun) -> Result<()>;
@@ -36,10 +40,10 @@ pub struct ResumableUpload {
 pub enum PriorUpload {
     /// This is the first run.
     None,
-    /// An earlier run recorded no upload. It may have begun one and been killed before it could
-    /// record that.
+    /// An earlier run recorded no upload after its last intent. It may have begun one and been
+    /// killed before it could record that.
     Unrecorded {
-        /// Start of the first run: RFC 3339, UTC.
+        /// Time of that intent, or, without one, start of the first run: RFC 3339, UTC.
         started: String,
     },
     /// An earlier run recorded an upload.
@@ -49,6 +53,23 @@ pub enum PriorUpload {
         /// Its parts by number. A part that was recorded may not have reached the store.
         parts: BTreeMap<u32, UploadPart>,
     },
+}
+
+/// A multipart upload that will be begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadIntent {
+    /// URL of the service; empty for the default endpoint.
+    pub endpoint: String,
+    /// The Region.
+    pub region: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// The profile that the credentials came from, if one was named.
+    pub profile: Option<String>,
+    /// The time before the request: RFC 3339, UTC.
+    pub started: String,
 }
 
 /// A multipart upload that was begun.

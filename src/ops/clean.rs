@@ -87,8 +87,10 @@ pub fn clean(
         &aws.settings,
         ObjectOptions::default(),
     )?;
-    let is_known =
-        |id: &str| tasks.iter().flat_map(|task| &task.uploads).any(|known| known.upload_id == id);
+    let is_known = |id: &str| {
+        tasks.iter().flat_map(|task| &task.uploads).any(|known| known.upload_id == id)
+            || cleaned.leftovers.iter().any(|known| known.upload_id.as_deref() == Some(id))
+    };
     let mut uploads = Vec::new();
     store.open_uploads(&prefix.key, &mut |upload| {
         let is_archive = upload.key.ends_with(".bin");
@@ -136,6 +138,22 @@ fn clean_task(
         ours: true,
         removed: false,
     };
+    if let Some(intent) = &task.intent {
+        let access = aws.access_at(&intent.endpoint, &intent.region, intent.profile.as_deref());
+        let options = ObjectOptions::default();
+        let store = aws.session.bucket(&intent.bucket, access, &aws.settings, options)?;
+        let location = S3Location { bucket: intent.bucket.clone(), key: intent.key.clone() };
+        for upload in store.unrecorded_uploads(&intent.key, &intent.started)? {
+            found.push(Leftover {
+                upload_id: Some(upload.upload_id.clone()),
+                ..leftover("upload", location.to_string())
+            });
+            if abort {
+                store.abort_upload(&upload.key, &upload.upload_id)?;
+                mark_removed(found);
+            }
+        }
+    }
     for upload in &task.uploads {
         let location = S3Location { bucket: upload.bucket.clone(), key: upload.key.clone() };
         found.push(Leftover {

@@ -121,7 +121,13 @@ pub(super) fn same_archive(
     len: u64,
     exists: Error,
 ) -> Result<bool> {
-    let reader = store.open(key)?;
+    let reader = match store.open(key) {
+        // Credentials that may only write: the store has said that the object exists.
+        Err(error) if error.kind() == ErrorKind::Denied => {
+            return Err(exists.at("content", "not readable with these credentials"));
+        }
+        reader => reader?,
+    };
     let found = match Archive::open(reader.clone()) {
         Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => None,
         archive => Some(archive?.footer().root),

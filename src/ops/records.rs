@@ -8,8 +8,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::base::{Error, Result};
 use crate::checkpoint::Record;
 use crate::image::SnapshotBegun;
-use crate::object::{UploadBegun, UploadPart};
+use crate::object::{UploadBegun, UploadIntent, UploadPart};
 
+const INTENT: u8 = b'I';
 const UPLOAD: u8 = b'U';
 const PART: u8 = b'P';
 const CELL: u8 = b'C';
@@ -20,6 +21,8 @@ const FAILED: u8 = b'E';
 /// A record of a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TaskRecord {
+    /// An upload will be begun.
+    Intent(UploadIntent),
     /// An upload was begun. The parts that follow belong to it.
     Upload(UploadBegun),
     /// A part will be sent, or was confirmed.
@@ -37,6 +40,7 @@ pub(super) enum TaskRecord {
 impl TaskRecord {
     pub(super) fn encode(&self) -> Result<Record> {
         let (kind, payload) = match self {
+            Self::Intent(intent) => (INTENT, json(intent)?),
             Self::Upload(upload) => (UPLOAD, json(upload)?),
             Self::Part(part) => (PART, json(part)?),
             Self::Cell(bytes) => (CELL, bytes.clone()),
@@ -51,6 +55,7 @@ impl TaskRecord {
     pub(super) fn decode(record: Record) -> Option<Self> {
         let Record { kind, payload } = record;
         match kind {
+            INTENT => parse(&payload).map(Self::Intent),
             UPLOAD => parse(&payload).map(Self::Upload),
             PART => parse(&payload).map(Self::Part),
             CELL => Some(Self::Cell(payload)),
@@ -113,7 +118,16 @@ mod tests {
             region: "r".into(),
             profile: Some("p".into()),
         };
+        let intent = UploadIntent {
+            endpoint: String::new(),
+            region: "r".into(),
+            bucket: "b".into(),
+            key: "k".into(),
+            profile: None,
+            started: "2026-11-30T00:00:00Z".into(),
+        };
         let records = [
+            TaskRecord::Intent(intent),
             TaskRecord::Upload(upload),
             TaskRecord::Part(part),
             TaskRecord::Cell(vec![1, 2]),

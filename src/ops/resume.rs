@@ -18,7 +18,7 @@ use crate::codec::sha256;
 use crate::engine::{CellLog, Cells, LoggedCell};
 use crate::image::{RestoreJournal, RestoreRecord, ResumableRestore, SnapshotBegun};
 use crate::object::{
-    ObjectStore, PriorUpload, ResumableUpload, UploadBegun, UploadJournal, UploadPart,
+    ObjectStore, PriorUpload, ResumableUpload, UploadBegun, UploadIntent, UploadJournal, UploadPart,
 };
 
 /// Bytes of all records but those of cells: header, upload, parts.
@@ -114,12 +114,21 @@ fn digest(texts: &[&str]) -> String {
 
 /// Aborts the uploads in the records of a task.
 pub(super) fn abort_uploads(store: &dyn ObjectStore, records: TaskRecords) -> Result<()> {
+    let mut last_intent = None;
     for record in decoded(records) {
-        if let TaskRecord::Upload(upload) = record? {
-            store.abort(&upload)?;
+        match record? {
+            TaskRecord::Intent(intent) => last_intent = Some(intent),
+            TaskRecord::Upload(upload) => {
+                last_intent = None;
+                store.abort(&upload)?;
+            }
+            _ => {}
         }
     }
-    Ok(())
+    match last_intent {
+        Some(intent) => store.abort_intended(&intent),
+        None => Ok(()),
+    }
 }
 
 /// The record of a restore, as its destination needs it.
@@ -183,9 +192,15 @@ impl RunningTask {
         if !self.is_resumed() {
             return Ok(PriorUpload::None);
         }
-        let mut found = None;
+        let (mut found, mut intended) = (None, None);
         for record in self.earlier()? {
-            match (record?, &mut found) {
+            let record = record?;
+            match &record {
+                TaskRecord::Intent(intent) => intended = Some(intent.started.clone()),
+                TaskRecord::Upload(_) => intended = None,
+                _ => {}
+            }
+            match (record, &mut found) {
                 // A later upload replaces an earlier one that was gone.
                 (TaskRecord::Upload(upload), _) => found = Some((upload, BTreeMap::new())),
                 (TaskRecord::Part(part), Some((_, parts))) => {
@@ -193,6 +208,9 @@ impl RunningTask {
                 }
                 _ => {}
             }
+        }
+        if let Some(started) = intended {
+            return Ok(PriorUpload::Unrecorded { started });
         }
         Ok(match found {
             Some((upload, parts)) => PriorUpload::Recorded { upload: Box::new(upload), parts },
@@ -366,8 +384,8 @@ impl RunningTask {
             }
         }
         // A damaged archive cannot be restored by a later run either, and snapshots cost money.
-        let is_worth =
-            if snapshots.is_empty() { begun } else { error.kind() != ErrorKind::Corrupt };
+        let is_worth = !error.undoes()
+            && if snapshots.is_empty() { begun } else { error.kind() != ErrorKind::Corrupt };
         Ok(Worth { is_worth, snapshots })
     }
 }
@@ -399,6 +417,10 @@ struct Worth {
 }
 
 impl UploadJournal for RunningTask {
+    fn upload_intended(&self, intent: &UploadIntent) -> Result<()> {
+        self.record_durably(&TaskRecord::Intent(intent.clone()))
+    }
+
     fn upload_begun(&self, upload: &UploadBegun) -> Result<()> {
         self.record_durably(&TaskRecord::Upload(upload.clone()))
     }
@@ -455,6 +477,63 @@ pub(super) fn is_existing(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::NullObserver;
+
+    #[test]
+    fn an_upload_that_was_intended_and_not_recorded_is_found_by_its_time() {
+        let state = tempfile::TempDir::new().expect("a directory");
+        let resumption = Resumption {
+            directory: StateDirectory::new(state.path().join("state")),
+            command: Vec::new(),
+            working_directory: "/".to_owned(),
+            source: "image".to_owned(),
+            target: "s3://bucket/key".to_owned(),
+            restart: false,
+        };
+        let work = Work {
+            kind: TaskKind::Store,
+            image_id: None,
+            expected: 1,
+            fingerprint: &["image"],
+            settings: &["level"],
+            cell_record: CELL_RECORD,
+        };
+        let begin = || resumption.begin(&work, &NullObserver, |_| Ok(())).expect("begins");
+        let prior = || begin().upload().expect("reads").prior;
+        let intent = UploadIntent {
+            endpoint: String::new(),
+            region: "r".to_owned(),
+            bucket: "bucket".to_owned(),
+            key: "key".to_owned(),
+            profile: None,
+            started: "2026-11-30T00:00:00Z".to_owned(),
+        };
+        let upload = UploadBegun {
+            endpoint: String::new(),
+            region: "r".to_owned(),
+            bucket: "bucket".to_owned(),
+            key: "key".to_owned(),
+            upload_id: "id".to_owned(),
+            part_size: 1,
+            checksum: "MD5".to_owned(),
+            options: "-".to_owned(),
+            profile: None,
+            segments: Vec::new(),
+        };
+        let unrecorded = PriorUpload::Unrecorded { started: intent.started.clone() };
+        let described = || {
+            let tasks = super::super::describe_tasks(&resumption.directory).expect("tasks");
+            tasks[0].intent.clone()
+        };
+        begin().upload_intended(&intent).expect("records");
+        assert_eq!((prior(), described()), (unrecorded.clone(), Some(intent.clone())));
+        begin().upload_begun(&upload).expect("records");
+        assert!(matches!(prior(), PriorUpload::Recorded { .. }));
+        assert_eq!(described(), None);
+        // The recorded upload is gone, and another was intended.
+        begin().upload_intended(&intent).expect("records");
+        assert_eq!((prior(), described()), (unrecorded, Some(intent)));
+    }
 
     #[test]
     fn a_command_line_survives_the_shell() {

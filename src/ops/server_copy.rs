@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::copy::{Copied, plan_copy};
 use crate::aws::s3::S3Store;
-use crate::base::{Error, ErrorKind, Event, Observer, Result, Stage, StageGuard};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, Observer, Result, Stage, StageGuard};
 use crate::engine::{Archive, Context};
 use crate::localfs::Overwrite;
 use crate::object::{Attributes, ObjectReader, ObjectStore};
@@ -26,7 +26,7 @@ pub(super) fn server_copy(
     let stage = StageGuard::begin(context.observer, Stage::Copy, total);
     match store.copy_from(key, (source, source_key, None), attributes, overwrite) {
         Err(error) if error.kind() == ErrorKind::Exists => {
-            return if is_same(store.open(key)?).unwrap_or(false) {
+            return if store.open(key).and_then(is_same).unwrap_or(false) {
                 Ok(Copied { present: true, ..plan_copy(archive) })
             } else {
                 Err(error)
@@ -48,7 +48,9 @@ pub(super) fn server_copy(
             ErrorKind::Io,
             "the copy that the service made is not the archive that was to be copied",
         )
-        .at("object", key));
+        .code_as(ErrorCode::FinishedObjectDiffers)
+        .at("object", key)
+        .at("kept", "the object stays, and has to be deleted"));
     }
     stage.finish();
     Ok(plan_copy(archive))

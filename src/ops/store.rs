@@ -49,6 +49,8 @@ pub fn store(
     context: Context<'_>,
 ) -> Result<Stored> {
     warn_of_odd_sizes(image, context);
+    warn_of_root_device(image, context);
+    warn_of_writers(image, context);
     let image_id = image.document().image_id().map(ToString::to_string);
     let target = match target {
         ArchiveTarget::Stream(writer) => {
@@ -153,7 +155,13 @@ pub(super) fn compare(
     exists: Error,
     context: Context<'_>,
 ) -> Result<StoreOutcome> {
-    let reader = store.open(key)?;
+    let reader = match store.open(key) {
+        // Credentials that may only write: the store has said that the object exists.
+        Err(error) if error.kind() == ErrorKind::Denied => {
+            return Err(exists.at("content", "not readable with these credentials"));
+        }
+        reader => reader?,
+    };
     let archive = match Archive::open(reader.clone()) {
         Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
             return Err(exists
@@ -222,6 +230,32 @@ pub fn image_metadata(document: &ImageDocument) -> BTreeMap<String, String> {
         ("amistore-format", FORMAT_VERSION.to_string()),
     ];
     known.chain(own.map(|(name, value)| (name.to_owned(), value))).collect()
+}
+
+/// Warns of volumes that may change while they are read.
+fn warn_of_writers(image: &dyn ImageSource, context: Context<'_>) {
+    for (snapshot, source) in image.document().snapshots().iter().zip(image.volumes()) {
+        for writer in source.writers() {
+            let message = format!(
+                "the disk of {} is {writer}: it may change while it is read, so store a snapshot \
+                 of it instead",
+                snapshot.id
+            );
+            context.observer.note(&Event::Warning { message });
+        }
+    }
+}
+
+/// Warns of an image that EC2 cannot register as it is described.
+fn warn_of_root_device(image: &dyn ImageSource, context: Context<'_>) {
+    if let Some(root) = image.document().root_device_without_volume() {
+        let root = if root.is_empty() { "which is not recorded" } else { root };
+        let message = format!(
+            "no volume of the image is at its root device, {root}: a restore to EC2 will need \
+             --root-device"
+        );
+        context.observer.note(&Event::Warning { message });
+    }
 }
 
 fn warn_of_odd_sizes(image: &dyn ImageSource, context: Context<'_>) {

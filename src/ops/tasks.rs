@@ -6,7 +6,7 @@ use super::records::{TaskRecord, decoded};
 use crate::base::{Result, TaskState};
 use crate::checkpoint::{StateDirectory, TaskEntry};
 use crate::image::SnapshotBegun;
-use crate::object::UploadBegun;
+use crate::object::{UploadBegun, UploadIntent};
 
 /// Progress of a task.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub struct TaskProgress {
     pub reason: Option<String>,
     /// From 0 to 99: an unfinished task is never at 100.
     pub percent: u8,
+    /// An upload that may have been begun, and whose id was not recorded.
+    pub intent: Option<UploadIntent>,
     /// Its uploads, oldest first.
     pub uploads: Vec<UploadBegun>,
     /// Its snapshots, oldest first.
@@ -33,9 +35,12 @@ pub fn describe_tasks(directory: &StateDirectory) -> Result<Vec<TaskProgress>> {
 fn describe(entry: TaskEntry) -> Result<TaskProgress> {
     let (mut reason, mut parts, mut uploads, mut snapshots, mut cells) =
         (None, BTreeMap::new(), Vec::new(), Vec::new(), 0);
+    let mut last_intent = None;
     for record in decoded(entry.records()?) {
         match record? {
+            TaskRecord::Intent(intent) => last_intent = Some(intent),
             TaskRecord::Upload(upload) => {
+                last_intent = None;
                 uploads.push(upload);
                 parts.clear();
             }
@@ -58,6 +63,7 @@ fn describe(entry: TaskEntry) -> Result<TaskProgress> {
         state,
         reason: reason.filter(|_| !entry.running),
         percent,
+        intent: last_intent,
         uploads,
         snapshots,
         entry,

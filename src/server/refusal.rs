@@ -182,6 +182,7 @@ fn words_of_code(code: ErrorCode) -> Words {
         | ErrorCode::DerivedImageIdTaken
         | ErrorCode::DiskImage
         | ErrorCode::DiskImageNotRaw
+        | ErrorCode::ExistenceUnknown
         | ErrorCode::FileInUse
         | ErrorCode::FinishedObjectDiffers
         | ErrorCode::FooterMissing

@@ -15,6 +15,7 @@ mod raw_file;
 mod scan;
 mod sink;
 mod source;
+mod writers;
 
 use std::path::Path;
 use std::sync::Arc;

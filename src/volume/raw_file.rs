@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::sink::for_zeros;
+use super::writers::writers_of;
 use super::{BlockSink, BlockSource, DiskFormat, recognise_format};
 use crate::base::{BLOCK_BYTES, Error, ErrorKind, Result, VolumeSize};
 use crate::codec::zero::is_zero;
@@ -107,6 +108,10 @@ fn read(file: &File, path: &Path, offset: u64, buffer: &mut [u8]) -> Result<()> 
 impl BlockSource for RawFileSource {
     fn size(&self) -> VolumeSize {
         self.size
+    }
+
+    fn writers(&self) -> Vec<String> {
+        writers_of(&self.file)
     }
 
     fn block_map(&self) -> Result<BlockMap> {

@@ -26,6 +26,11 @@ pub trait BlockSource: Send + Sync {
         let _ = (offset, len);
     }
 
+    /// Uses of the volume during which its content may change, such as "mounted at /data".
+    fn writers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Returns an error if the volume is known to have changed since it was opened.
     fn check_unchanged(&self) -> Result<()>;
     /// A text that identifies the volume and its state: equal texts mean equal bytes, also across

@@ -4,6 +4,7 @@ mod bench;
 mod edits;
 mod faults;
 mod preflight;
+mod rehearsal;
 mod resume;
 mod retire;
 mod tokens;

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod conformance;
+mod fail_closed;
 mod faults;
 mod interrupted_runs;
 mod resume;

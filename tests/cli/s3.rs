@@ -299,3 +299,26 @@ fn an_archived_object_is_refused_with_a_hint_to_restore_it() {
     cloud.run(&["verify", &url]).failed(6, &["archive tier", "--thaw"]);
     cloud.run(&["verify", &url, "--thaw", "bulk", "--wait", "--thaw-poll", "1"]).succeeded();
 }
+
+#[test]
+fn the_settings_for_checksums_are_honoured() {
+    let stored = |variables: &[(&str, &str)]| {
+        let cloud = Cloud::new();
+        let mut command = cloud.command(&["store", "image", "s3://images/p/"]);
+        command.envs(variables.iter().copied());
+        cloud.sandbox.start(&mut command).wait().succeeded();
+        cloud.server.calls()
+    };
+    let checksums = |calls: &[amistore_aws_double::s3::Call], operation: &str| {
+        let of = calls.iter().filter(|call| call.operation == operation);
+        of.map(|call| call.checksum_headers.len()).sum::<usize>()
+    };
+    let usual = stored(&[]);
+    assert!(checksums(&usual, "HeadObject") > 0);
+    let quiet = stored(&[
+        ("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"),
+        ("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required"),
+    ]);
+    let all: usize = quiet.iter().map(|call| call.checksum_headers.len()).sum();
+    assert_eq!(all, 0, "no header of checksums is sent");
+}

@@ -367,3 +367,35 @@ fn a_pipe_is_refused_if_random_access_is_needed() {
     sandbox.run(&["verify", "-", "--sample", "5%"]).failed(2, &["name a file"]);
     assert!(sandbox.left(&[]).is_empty());
 }
+
+#[test]
+fn a_disk_that_another_process_may_write_is_a_warning() {
+    let sandbox = Sandbox::with_image();
+    let quiet = sandbox.run(&["store", "image", "quiet.bin"]).succeeded();
+    assert!(!quiet.stderr.contains("open for writing"), "{}", quiet.stderr);
+    let path = sandbox.path("image/snap-0aaaaaaaaaaaaaaaa.raw");
+    let disk = std::fs::OpenOptions::new().write(true).open(path).expect("opens");
+    let pid = std::process::id().to_string();
+    sandbox.run(&["store", "image", "a.bin"]).succeeded().says(&[
+        "warning",
+        "open for writing in process",
+        &pid,
+    ]);
+    drop(disk);
+}
+
+#[test]
+fn a_root_device_without_a_volume_is_a_warning() {
+    let sandbox = Sandbox::with_image();
+    let warned = |document: &Value| {
+        sandbox.write("image/image.json", document.to_string());
+        let outcome = sandbox.run(&["store", "image", "a.bin", "--force"]).succeeded();
+        outcome.stderr.contains("--root-device")
+    };
+    let mut document = sample_json();
+    assert!(!warned(&document));
+    document["Image"]["RootDeviceName"] = json!("/dev/sdz");
+    assert!(warned(&document));
+    document["Image"].as_object_mut().expect("an object").remove("RootDeviceName");
+    assert!(warned(&document));
+}

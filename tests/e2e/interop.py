@@ -154,7 +154,7 @@ def volumes_are_stored_in_parallel(rig):
         parts = rig.head("wide.bin")["ETag"].strip('"').partition("-")[2]
         rig.note(f"volumes in parallel: {parts or 'an unknown number of'} parts, whose numbers have gaps")
         return
-    assert stored.code == program.IO, stored.err.decode()
+    assert stored.code == 8, stored.err.decode()
     rig.run(*store, "--volumes-at-once", "1", "--restart")
     assert rig.bytes_of("wide.bin") == rig.sources.archive.read_bytes()
     rig.note("takes no gaps between the numbers of parts: volumes one after the other")

@@ -27,6 +27,9 @@ import servers
 from program import EXISTS, IO, PART, allocated, assert_same_file, assert_same_image
 from proxy import Proxy
 
+# The exit code for what a store does not support.
+UNSUPPORTED = 8
+
 SEED = int(os.environ.get("KILLS_SEED", "20261121"))
 BUCKET = "archives"
 # Slow enough to have a middle, and with memory for two parts in flight, so the first arrives long
@@ -279,7 +282,7 @@ def killed_in_a_second_attempt(rig, _):
         proxy.watch()
         ran = program.run(environment, state, *arguments, expect=None)
         if ran.code != program.OK:
-            assert (ran.code, ran.events[-1]["context"]["code"]) == (IO, "InvalidPart"), ran.err
+            assert (ran.code, ran.events[-1]["context"]["code"]) == (UNSUPPORTED, "InvalidPart"), ran.err
             sums.add(uploads_begun_anew=1)
             program.run(environment, state, *arguments)
         rig.assert_stored(state, key)

@@ -193,6 +193,7 @@ fn a_store_completes_and_the_object_is_whole() {
     assert!(tasks(&service).is_empty(), "a dry run is not remembered");
     let key = service.create_store(&store_request(&image, BUCKET), false).expect("taken on");
     let result = completed(&service, &image);
+    assert_eq!(site.s3.count("HeadBucket"), 2, "one look for the dry run, and one for the store");
     assert_eq!(
         (result.image_id.as_str(), result.bucket.as_str(), result.object_key.as_str()),
         (image.as_str(), BUCKET, key.as_str())

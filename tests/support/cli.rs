@@ -309,6 +309,7 @@ pub fn sample_json() -> Value {
         "Image": {
             "ImageId": IMAGE,
             "Name": "sample",
+            "RootDeviceName": "/dev/xvda",
             "BlockDeviceMappings": [
                 {"DeviceName": "/dev/xvda", "Ebs": {"SnapshotId": ROOT}},
                 {"DeviceName": "/dev/sdb", "Ebs": {"SnapshotId": DATA}},

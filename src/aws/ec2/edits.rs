@@ -18,6 +18,8 @@ pub struct Edits {
     pub snapshot_tags: Vec<(String, String)>,
     /// No recorded tags.
     pub no_tags: bool,
+    /// The root device; it has to have a volume.
+    pub root_device: Option<DeviceName>,
     /// Changes of volumes.
     pub devices: Vec<DeviceEdit>,
     /// Another boot mode.

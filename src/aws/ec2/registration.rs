@@ -10,7 +10,7 @@ use super::describe::{items, tag_params, tags, text};
 use super::edits::{DeviceChange, Edits};
 use super::fidelity::{Fidelity, FidelityItem};
 use crate::aws::ec2_query::Params;
-use crate::base::{Error, Result, SnapshotId, check_image_name};
+use crate::base::{DeviceName, Error, Result, SnapshotId, check_image_name};
 use crate::image::ImageDocument;
 
 /// The subject of attributes of the image itself.
@@ -102,6 +102,10 @@ pub(super) fn plan(
     plan.boot(image);
     plan.uefi_data(document.value().get("ImageAttributes").unwrap_or(&Value::Null));
     for member in COPIED {
+        if member == "RootDeviceName" {
+            plan.root_device(image)?;
+            continue;
+        }
         match image.get(member).filter(|value| !value.is_null()) {
             Some(value) => plan.set(IMAGE, member, value),
             // EC2 would take it for paravirtual.
@@ -183,6 +187,27 @@ impl Planner<'_> {
         check_image_name(&name)?;
         self.set_or("Name", image.get("Name"), self.edits.name.as_deref());
         Ok(name)
+    }
+
+    /// Sets the root device, which has to be one with a volume: EC2 refuses another, and only after
+    /// all blocks are written.
+    fn root_device(&mut self, image: &Value) -> Result<()> {
+        let mappings = items(image, "BlockDeviceMappings").iter();
+        let devices: Vec<&str> = mappings
+            .filter(|mapping| mapping.get("Ebs").is_some())
+            .filter_map(|mapping| text(mapping, "DeviceName"))
+            .collect();
+        let chosen = self.edits.root_device.as_ref().map(DeviceName::as_str);
+        let root = chosen.or_else(|| text(image, "RootDeviceName"));
+        if !devices.is_empty() && root.is_none_or(|root| !devices.contains(&root)) {
+            return Err(Error::usage(
+                "no volume of the image is at its root device: name one with --root-device",
+            )
+            .at("root_device", root.unwrap_or("not recorded"))
+            .at("devices", devices.join(", ")));
+        }
+        self.set_or("RootDeviceName", image.get("RootDeviceName"), chosen);
+        Ok(())
     }
 
     fn description(&mut self, image: &Value) {
@@ -351,10 +376,16 @@ impl Planner<'_> {
                 Error::usage("a volume cannot be smaller than its snapshot").at("device", device);
             return Err(small.at("volume_size_gib", size).at("snapshot_gib", least));
         }
+        let needs_iops = matches!(kind, "io1" | "io2");
         let has_iops = matches!(kind, "gp3" | "io1" | "io2");
         // Recorded Iops and Throughput belong to the recorded type: each type has its own limits.
         let keeps_speed = kind_asked.is_none_or(|asked| Some(asked) == text(ebs, "VolumeType"));
         let speed = |member: &str| recorded.get(member).cloned().filter(|_| keeps_speed);
+        if needs_iops && iops_asked.is_none() && speed("Iops").is_none() {
+            return Err(Error::usage("volumes of this type need a number of IOPS: give --iops")
+                .at("device", device)
+                .at("volume_type", kind));
+        }
         let mut settings: Vec<(&str, Option<Value>, Option<&'static str>)> = vec![
             (
                 "VolumeSize",

@@ -18,7 +18,8 @@ use super::larger_volume::{LargerVolume, larger_device};
 use super::snapshot_items::{described, encryption_item, fits_start, snapshot_tags};
 use crate::aws::ec2_query::Params;
 use crate::base::{
-    BLOCK_BYTES, Error, ErrorCode, ErrorKind, Event, Result, SnapshotId, VolumeSize, hex, random_id,
+    BLOCK_BYTES, Error, ErrorCode, ErrorKind, Event, Result, Retry, SnapshotId, VolumeSize, hex,
+    random_id,
 };
 use crate::codec::sha256;
 use crate::image::{ImageDocument, ImageWriter, ResumableRestore, SnapshotBegun};
@@ -153,9 +154,9 @@ impl Ec2Writer {
         Ok(())
     }
 
-    /// Sends RegisterImage with `DryRun`, before blocks are sent: a missing permission should be
-    /// known before hours of work. Other refusals are warnings, because they may be due to the
-    /// snapshots, which are not completed.
+    /// Sends RegisterImage with `DryRun`, before blocks are sent: a refusal should be known before
+    /// hours of work. It ends the restore, except that the snapshots are pending, or not known to
+    /// EC2 yet; snapshots that this run began are deleted then.
     fn try_to_register(&self) -> Result<()> {
         let of = |id: &SnapshotId| {
             let (_, gib) = planned_snapshot(&self.document, id)?;
@@ -173,20 +174,29 @@ impl Ec2Writer {
             "RegisterImage",
             params,
         )) {
-            Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Interrupted) => {
-                Err(error)
+            Ok(()) => Ok(()),
+            Err(error)
+                if error.is(ErrorCode::SnapshotPending) || error.is(ErrorCode::NoSuchSnapshot) =>
+            {
+                Ok(())
             }
-            // The snapshots are pending at this point, as they have to be.
-            Err(error) if error.is(ErrorCode::SnapshotPending) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::Usage => {
-                let message = format!(
-                    "EC2 may refuse the image when its snapshots are completed: {}",
-                    error.causes().join(": ")
-                );
+            Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
+            // No judgement: EC2 did not answer, failed, or its answer is damaged.
+            Err(error) if error.retry() != Retry::No || !has_code(&error) => {
+                let message =
+                    format!("EC2 did not say whether it would register the image: {error:?}");
                 self.options().observer.note(&Event::Warning { message });
                 Ok(())
             }
-            _ => Ok(()),
+            Err(error) => {
+                let error = match error.kind() {
+                    ErrorKind::Usage => error.code_as(ErrorCode::RegistrationRefused),
+                    _ => error,
+                };
+                // Snapshots of an earlier run have blocks, and another option may mend the refusal.
+                let is_new = self.volumes.iter().all(|volume| !volume.continued);
+                Err(if is_new { error.undoing() } else { error })
+            }
         }
     }
 
@@ -232,6 +242,12 @@ impl Ec2Writer {
         }
         Ok(snapshots)
     }
+}
+
+/// Whether EC2 refused with a code of its own: a damaged answer has the HTTP status in its place.
+fn has_code(error: &Error) -> bool {
+    let code = error.answer().and_then(|answer| answer.code.as_deref());
+    code.is_some_and(|code| code.parse::<u16>().is_err())
 }
 
 impl ImageWriter for Ec2Writer {

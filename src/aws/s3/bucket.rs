@@ -1,6 +1,8 @@
 //! A bucket: its connection, its options, and the requests about single objects.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_s3::types::{ChecksumMode, RequestPayer, ServerSideEncryption, StorageClass};
@@ -60,11 +62,6 @@ impl ObjectOptions {
         self.expected_bucket_owner.clone()
     }
 
-    /// The checksum of objects that are written front to back.
-    pub(super) fn checksum(&self) -> Checksum {
-        self.checksum.unwrap_or_default()
-    }
-
     pub(super) fn class(&self) -> Option<StorageClass> {
         self.storage_class.as_deref().map(StorageClass::from)
     }
@@ -80,6 +77,16 @@ pub struct S3Store {
     pub(super) connection: S3Connection,
     pub(super) bucket: String,
     pub(super) options: ObjectOptions,
+    pub(super) observed: Arc<Observed>,
+}
+
+/// Behaviour of a store that requests have shown. Clones of an [`S3Store`] share it.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    /// HeadObject succeeded without checksum mode after it had been refused with it.
+    pub(super) refuses_checksum_mode: AtomicBool,
+    /// A probe object was protected by `If-None-Match`.
+    pub(super) honours_if_none_match: AtomicBool,
 }
 
 /// The answer of HeadObject.
@@ -104,7 +111,7 @@ impl S3Store {
         bucket: impl Into<String>,
         options: ObjectOptions,
     ) -> Self {
-        Self { connection, bucket: bucket.into(), options }
+        Self { connection, bucket: bucket.into(), options, observed: Arc::default() }
     }
 
     /// Replaces the options.
@@ -135,6 +142,15 @@ impl S3Store {
                 && !self.connection.endpoint().is_custom()
                 && !self.bucket.ends_with("--x-s3")),
         }
+    }
+
+    /// The checksum of objects that are written front to back. With
+    /// `AWS_REQUEST_CHECKSUM_CALCULATION=when_required` it is MD5, which every store knows.
+    pub(super) fn checksum(&self) -> Checksum {
+        let default = || {
+            if self.connection.sends_checksums() { Checksum::default() } else { Checksum::Md5 }
+        };
+        self.options.checksum.unwrap_or_else(default)
     }
 
     /// The connection.
@@ -173,18 +189,34 @@ impl S3Store {
         parts.map(|part| part.unwrap_or("-")).join(" ")
     }
 
-    /// Sends HeadObject; an error of kind `NotFound` if the object does not exist.
+    /// Sends HeadObject; an error of kind `NotFound` if the object does not exist. Some stores
+    /// refuse the header that requests checksums: then it is repeated without the header.
     pub(super) async fn head(&self, key: &str) -> Result<Head> {
+        let refuses_mode = &self.observed.refuses_checksum_mode;
         let make = |client: aws_sdk_s3::Client, _| {
+            let with_mode =
+                self.connection.requests_checksums() && !refuses_mode.load(Ordering::Relaxed);
             let request = client
                 .head_object()
                 .bucket(&self.bucket)
                 .key(key)
-                .checksum_mode(ChecksumMode::Enabled)
                 .set_request_payer(self.options.payer())
                 .set_expected_bucket_owner(self.options.owner());
             async move {
-                request.send().await.map_err(|error| classify("cannot look at the object", error))
+                let doing = "cannot look at the object";
+                if !with_mode {
+                    return request.send().await.map_err(|error| classify(doing, error));
+                }
+                let refused =
+                    match request.clone().checksum_mode(ChecksumMode::Enabled).send().await {
+                        Err(error) if error.raw_response().is_some_and(is_about_a_header) => error,
+                        answer => return answer.map_err(|error| classify(doing, error)),
+                    };
+                let Ok(output) = request.send().await else {
+                    return Err(classify(doing, refused));
+                };
+                refuses_mode.store(true, Ordering::Relaxed);
+                Ok(output)
             }
         };
         let output = self.connection.request(make).await.map_err(self.located(key))?;
@@ -213,17 +245,6 @@ impl S3Store {
                 .filter_map(|(name, value)| Some((name, value?.to_owned())))
                 .collect(),
         })
-    }
-
-    /// Fails with an error of kind `Exists` if the object exists.
-    pub(super) async fn refuse_existing(&self, key: &str) -> Result<()> {
-        match self.head(key).await {
-            Ok(_) => Err(self.located(key)(Error::new(ErrorKind::Exists, "the object exists"))),
-            // Without the permission to list, S3 denies the request for a missing object as well.
-            // Then the condition of the completion decides.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Denied) => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 
     /// Whether the object exists, in any storage class.
@@ -259,6 +280,11 @@ impl S3Store {
             .map(|tag| (tag.key().to_owned(), tag.value().to_owned()))
             .collect())
     }
+}
+
+/// Whether the refusal of a HeadObject, which has no body, may be due to a header.
+fn is_about_a_header(response: &aws_sdk_s3::config::http::HttpResponse) -> bool {
+    matches!(response.status().as_u16(), 400 | 501)
 }
 
 /// Converts the SDK's time. Times before 1970 do not occur.

@@ -3,9 +3,11 @@
 //! A large archive is sent as a resumable multipart upload, and is read by ranges of the version
 //! that was opened. The module does not know the content of objects.
 
+mod absence;
 mod attributes;
 mod bucket;
 mod checksum;
+mod finished;
 mod listing;
 mod location;
 mod open_uploads;

@@ -10,10 +10,11 @@ use tokio::task::JoinSet;
 use super::super::error::classify;
 use super::super::percent::RESERVED_IN_PATH;
 use super::Checksum;
+use super::absence::Guard;
 use super::attributes::{encode_metadata, encode_tags};
 use super::bucket::{Head, S3Store};
-use super::upload::{Identity, SentPart, Upload, identify, is_unreadable};
-use crate::base::{Error, ErrorKind, Event, Result};
+use super::upload::{Identity, SentPart, Upload, Written, identify, is_unreadable};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, Result};
 use crate::localfs::Overwrite;
 use crate::object::Attributes;
 
@@ -64,53 +65,56 @@ impl S3Store {
                 "the object was replaced while it was read",
             )));
         }
-        if overwrite == Overwrite::No {
-            self.refuse_existing(key).await?;
-        }
+        self.guard(key, overwrite).await?;
         let metadata: BTreeMap<String, String> = encode_metadata(&attributes.metadata)?;
         let upload = Upload::begin(self, key, &metadata, encode_tags(&attributes.tags)).await?;
         let copied = self.copy_all(&upload, (source, source_key), &from, overwrite).await;
-        if let Err(error) = copied {
-            // The first error is the one to report; a failed abort is a warning that names the
-            // upload.
-            if let Err(left) = upload.abort_anyway().await {
-                let message = format!("an upload could not be aborted: {} ({left})", upload.id);
-                self.connection.options().observer.note(&Event::Warning { message });
+        let written = match copied {
+            Ok(written) => written,
+            Err(error) => {
+                // The first error is the one to report; a failed abort is a warning that names the
+                // upload.
+                if let Err(left) = upload.abort_anyway().await {
+                    let message = format!("an upload could not be aborted: {} ({left})", upload.id);
+                    self.connection.options().observer.note(&Event::Warning { message });
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
-        let to = self.head(key).await?;
+        };
+        let Some(to) = self.look_at_finished(key).await? else {
+            return Ok(ServerCopy { len: from.len, checksum_compared: false });
+        };
+        let differs = |what: &'static str| {
+            let error = Error::new(ErrorKind::Io, what).code_as(ErrorCode::FinishedObjectDiffers);
+            self.located(key)(error).at("bytes", to.len).at("source", from.len)
+        };
         if to.len != from.len {
-            return Err(self.located(key)(Error::new(
-                ErrorKind::Io,
-                "the copy has another length",
-            ))
-            .at("bytes", to.len)
-            .at("source", from.len));
+            let error = differs("the copy has another length than its source");
+            return Err(self.remove_finished(key, written.as_ref(), error).await);
         }
-        let differs = |(name, value): (&&str, &String)| {
+        let has_other = |(name, value): (&&str, &String)| {
             !value.contains('-')
                 && to
                     .checksums
                     .get(*name)
                     .is_some_and(|stored| !stored.contains('-') && stored != value)
         };
-        if from.checksums.iter().any(differs) {
-            return Err(self.located(key)(Error::new(
-                ErrorKind::Io,
-                "the copy has another checksum than its source",
-            )));
+        if from.checksums.iter().any(has_other) {
+            let error = differs("the copy has another checksum than its source");
+            return Err(self.remove_finished(key, written.as_ref(), error).await);
         }
         Ok(ServerCopy { len: to.len, checksum_compared: same_checksum(&from, &to) })
     }
 
+    /// Copies all parts and completes the upload. `None` if the object is there, and the answer
+    /// that names its version was lost.
     async fn copy_all(
         &self,
         upload: &Upload,
         (source, source_key): (&S3Store, &str),
         from: &Head,
         overwrite: Overwrite,
-    ) -> Result<()> {
+    ) -> Result<Option<Written>> {
         let piece = PIECE.max(from.len.div_ceil(super::MAX_PARTS).next_multiple_of(1 << 20));
         let copied = format!("{}/{source_key}", source.bucket);
         let encoded = utf8_percent_encode(&copied, RESERVED_IN_PATH).to_string();
@@ -187,28 +191,37 @@ impl S3Store {
         parts.sort_by_key(|(completed, _)| completed.part_number());
         let (parts, sent): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         let completed = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let make = |client: Client, _| {
-            let request = client
-                .complete_multipart_upload()
-                .bucket(&self.bucket)
-                .key(&upload.key)
-                .upload_id(&upload.id)
-                .multipart_upload(completed.clone())
-                .set_if_none_match((overwrite == Overwrite::No).then(|| "*".to_owned()))
-                .set_request_payer(self.options.payer())
-                .set_expected_bucket_owner(self.options.owner());
-            async move {
-                request.send().await.map_err(|error| classify("cannot complete the copy", error))
-            }
-        };
-        let Err(error) =
+        let guard: Guard = self.guard(&upload.key, overwrite).await?;
+        let completion = self.write_guarded(guard, async |overwrite| {
+            let make = |client: Client, _| {
+                let request = client
+                    .complete_multipart_upload()
+                    .bucket(&self.bucket)
+                    .key(&upload.key)
+                    .upload_id(&upload.id)
+                    .multipart_upload(completed.clone())
+                    .set_if_none_match((overwrite == Overwrite::No).then(|| "*".to_owned()))
+                    .set_request_payer(self.options.payer())
+                    .set_expected_bucket_owner(self.options.owner());
+                async move {
+                    let sent = request.send().await;
+                    sent.map_err(|error| classify("cannot complete the copy", error))
+                }
+            };
             self.connection.slow_request(make).await.map_err(self.located(&upload.key))
-        else {
-            return Ok(());
+        });
+        let error = match completion.await {
+            Ok(output) => {
+                return Ok(Some(Written {
+                    etag: output.e_tag().map(ToOwned::to_owned),
+                    version_id: output.version_id().map(ToOwned::to_owned),
+                }));
+            }
+            Err(error) => error,
         };
         // Status 200 with a body that is not S3's: the caller looks at the object in any case.
         if is_unreadable(&error) {
-            return Ok(());
+            return Ok(None);
         }
         // The request may have succeeded and its answer been lost.
         let could_be_ours = matches!(
@@ -220,7 +233,7 @@ impl S3Store {
                 || same_checksum(from, &to)
         };
         if could_be_ours && self.head(&upload.key).await.is_ok_and(is_ours) {
-            Ok(())
+            Ok(None)
         } else {
             Err(error)
         }

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use bytes::BytesMut;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,8 +21,10 @@ use super::bucket::S3Store;
 use super::part_plan::PartPlan;
 use super::reused::{ReusedParts, StoredPart};
 use super::upload::{SentPart, Upload};
-use crate::base::{Error, ErrorCode, ErrorKind, Result};
-use crate::object::{self, ByteRanges, PartPiece, UploadBegun, UploadJournal, UploadPart};
+use crate::base::{Error, ErrorCode, ErrorKind, Result, rfc3339};
+use crate::object::{
+    self, ByteRanges, PartPiece, UploadBegun, UploadIntent, UploadJournal, UploadPart,
+};
 
 /// State that the segments of an upload share.
 pub(super) struct Shared {
@@ -52,6 +55,16 @@ impl Shared {
         }
         let metadata =
             encode_metadata(&self.metadata.lock().unwrap_or_else(PoisonError::into_inner))?;
+        if let Some(journal) = &self.journal {
+            journal.upload_intended(&UploadIntent {
+                endpoint: self.store.connection.endpoint().to_string(),
+                region: self.store.connection.region(),
+                bucket: self.store.bucket.clone(),
+                key: self.key.clone(),
+                profile: self.store.connection.profile(),
+                started: rfc3339(SystemTime::now()),
+            })?;
+        }
         let upload = self.store.connection.until_answered().wait(Upload::begin(
             &self.store,
             &self.key,

@@ -2,7 +2,7 @@
 
 use aws_config::{Region, SdkConfig};
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
 
 use super::super::connection::Service;
 use super::super::{Access, Addressing, Connection, Endpoint};
@@ -30,6 +30,9 @@ impl Service for S3 {
         };
         let builder = Builder::from(config)
             .force_path_style(path_style)
+            // This crate computes and compares checksums by itself.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .region(Region::new(endpoint.region().to_owned()));
         Ok(Client::from_conf(match endpoint.url() {
             Some(url) => builder.endpoint_url(url).build(),

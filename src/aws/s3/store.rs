@@ -3,10 +3,28 @@
 use std::sync::Arc;
 
 use super::bucket::S3Store;
+use super::open_uploads::OpenUpload;
 use super::reader::S3Reader;
+use super::upload::Upload;
 use super::writer::S3Writer;
 use crate::base::Result;
-use crate::object::{Creation, Listed, ObjectReader, ObjectStore, ObjectWriter, UploadBegun};
+use crate::object::{
+    Creation, Listed, ObjectReader, ObjectStore, ObjectWriter, UploadBegun, UploadIntent,
+};
+
+impl S3Store {
+    /// Uploads of `key` that were begun at or after `started` (RFC 3339, UTC) and have no parts:
+    /// the process that began one may have been killed before it recorded the id.
+    pub fn unrecorded_uploads(&self, key: &str, started: &str) -> Result<Vec<OpenUpload>> {
+        let found = self.connection.wait(Upload::find_unrecorded(self, key, started, None))?;
+        let uploads = found.into_iter().map(|upload| OpenUpload {
+            key: upload.key,
+            upload_id: upload.id,
+            initiated: started.to_owned(),
+        });
+        Ok(uploads.collect())
+    }
+}
 
 impl ObjectStore for S3Store {
     fn open(&self, key: &str) -> Result<Arc<dyn ObjectReader>> {
@@ -20,6 +38,12 @@ impl ObjectStore for S3Store {
     fn abort(&self, upload: &UploadBegun) -> Result<()> {
         let there = Self { bucket: upload.bucket.clone(), ..self.clone() };
         there.abort_upload(&upload.key, &upload.upload_id)
+    }
+
+    fn abort_intended(&self, intent: &UploadIntent) -> Result<()> {
+        let there = Self { bucket: intent.bucket.clone(), ..self.clone() };
+        let aborting = Upload::abort_unrecorded(&there, &intent.key, &intent.started, None);
+        there.connection.wait(aborting)
     }
 
     fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {

@@ -37,6 +37,15 @@ pub(super) struct SentPart {
     pub(super) etag: String,
 }
 
+/// An object that a request has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    /// With its quotation marks.
+    pub(super) etag: Option<String>,
+    /// The version in a bucket with versioning.
+    pub(super) version_id: Option<String>,
+}
+
 /// One multipart upload.
 #[derive(Clone)]
 pub(super) struct Upload {
@@ -55,7 +64,7 @@ impl Upload {
         metadata: &BTreeMap<String, String>,
         tags: Option<String>,
     ) -> Result<Self> {
-        let checksum = store.options.checksum();
+        let checksum = store.checksum();
         match Self::begin_with(store, key, metadata, tags.clone(), checksum).await {
             Err(error) if checksum != Checksum::Md5 && lacks_checksum(&error) => {
                 let message = format!(
@@ -250,7 +259,7 @@ impl Upload {
         numbered: &[(u32, SentPart)],
         whole: &str,
         overwrite: Overwrite,
-    ) -> Result<()> {
+    ) -> Result<Written> {
         let completed = numbered.iter().map(|(number, part)| {
             let composite =
                 Some(part.checksum.clone()).filter(|_| self.checksum == Checksum::Sha256);
@@ -286,8 +295,11 @@ impl Upload {
             }
         };
         // The service joins thousands of parts before it answers.
-        self.store.connection.slow_request(make).await.map_err(self.located())?;
-        Ok(())
+        let output = self.store.connection.slow_request(make).await.map_err(self.located())?;
+        Ok(Written {
+            etag: output.e_tag().map(ToOwned::to_owned),
+            version_id: output.version_id().map(ToOwned::to_owned),
+        })
     }
 
     /// The checksum of the object that consists of these parts, as HeadObject prints it.
@@ -295,15 +307,15 @@ impl Upload {
         self.checksum.of_object(parts.iter().map(|part| (part.checksum.as_str(), part.len)))
     }
 
-    /// Aborts uploads of `key` that were begun at or after `started` (RFC 3339) and have no parts,
-    /// except the upload `ours`: uploads whose id was never recorded, because the process was
-    /// killed or the answer was lost.
-    pub(super) async fn abort_unrecorded(
+    /// Uploads of `key` that were begun at or after `started` (RFC 3339) and have no parts, except
+    /// the upload `ours`: uploads whose id was never recorded, because the process was killed or
+    /// the answer was lost.
+    pub(super) async fn find_unrecorded(
         store: &S3Store,
         key: &str,
         started: &str,
         ours: Option<&str>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Self>> {
         let mut found = Vec::new();
         let mut look = |upload: OpenUpload| {
             if upload.key == key
@@ -317,22 +329,36 @@ impl Upload {
         match store.find_uploads(key, &mut look).await {
             // Uploads cannot be listed. An upload without parts costs nothing.
             Err(error) if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => {
-                return Ok(());
+                return Ok(Vec::new());
             }
             listed => listed?,
         }
+        let mut unrecorded = Vec::new();
         for upload in found {
-            let checksum = store.options.checksum();
+            let checksum = store.checksum();
             let (id, key) = (upload.upload_id, key.to_owned());
             let upload = Self { store: store.clone(), key, id, checksum };
             if upload.parts().await.is_ok_and(|parts| parts.is_empty()) {
-                let message = format!(
-                    "an upload without parts is aborted, because its id was never recorded: {}",
-                    upload.id
-                );
-                store.connection.options().observer.note(&Event::Note { message });
-                abort(store, &upload.key, &upload.id).await?;
+                unrecorded.push(upload);
             }
+        }
+        Ok(unrecorded)
+    }
+
+    /// Aborts the uploads that [`find_unrecorded`](Self::find_unrecorded) finds.
+    pub(super) async fn abort_unrecorded(
+        store: &S3Store,
+        key: &str,
+        started: &str,
+        ours: Option<&str>,
+    ) -> Result<()> {
+        for upload in Self::find_unrecorded(store, key, started, ours).await? {
+            let message = format!(
+                "an upload without parts is aborted, because its id was never recorded: {}",
+                upload.id
+            );
+            store.connection.options().observer.note(&Event::Note { message });
+            abort(store, &upload.key, &upload.id).await?;
         }
         Ok(())
     }
@@ -355,7 +381,7 @@ pub(super) async fn put_object(
     tags: Option<String>,
     overwrite: Overwrite,
     checksum: Checksum,
-) -> Result<()> {
+) -> Result<Written> {
     let options = &store.options;
     let value = checksum.of(&data);
     let (signed, connection_options, len) =
@@ -396,8 +422,11 @@ pub(super) async fn put_object(
             sent.map_err(|error| classify("cannot put the object", error))
         }
     };
-    store.connection.request(make).await.map_err(store.located(key))?;
-    Ok(())
+    let output = store.connection.request(make).await.map_err(store.located(key))?;
+    Ok(Written {
+        etag: output.e_tag().map(ToOwned::to_owned),
+        version_id: output.version_id().map(ToOwned::to_owned),
+    })
 }
 
 /// Whether the request succeeded with an answer that is not S3's: status 200 without an error code.
@@ -431,8 +460,8 @@ async fn in_one_piece(len: u64, bandwidth: Option<&BandwidthLimit>, progress: &P
     sleep_until(start).await;
 }
 
-/// Whether an upload could not be begun because of its checksum.
-fn lacks_checksum(error: &Error) -> bool {
+/// Whether the store may have refused a request because of its checksum.
+pub(super) fn lacks_checksum(error: &Error) -> bool {
     error.kind() == ErrorKind::Unsupported || error.is(ErrorCode::ChecksumUnsupported)
 }
 

@@ -17,16 +17,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::Checksum;
+use super::absence::Guard;
 use super::attributes::{encode_metadata, encode_tags};
-use super::bucket::{Head, S3Store};
+use super::bucket::S3Store;
 use super::part_plan::PartPlan;
 use super::reused::{ContinuedUpload, ReusedParts, StoredPart, is_unlisted, same_etag};
 use super::segment::{Chunk, S3Segment, Sender, Shared};
-use super::upload::{Identity, SentPart, Upload, identify, put_object};
+use super::upload::{Identity, SentPart, Upload, Written, identify, lacks_checksum, put_object};
 use crate::base::{Error, ErrorCode, ErrorKind, Event, Result};
 use crate::localfs::Overwrite;
 use crate::object::{ByteRanges, Creation, ObjectWriter, ParallelWriter, PartPiece, SegmentWriter};
@@ -50,9 +50,7 @@ impl S3Writer {
     /// Begins the object, or continues the upload of an earlier run.
     pub(super) fn create(store: &S3Store, key: &str, creation: Creation) -> Result<Self> {
         let Creation { overwrite, at_most, segments, attributes, resume, repeatable } = creation;
-        if overwrite == Overwrite::No {
-            store.connection.wait(store.refuse_existing(key))?;
-        }
+        store.connection.wait(store.guard(key, overwrite))?;
         // Attributes that cannot be sent should be known before anything is read.
         encode_metadata(&attributes.metadata)?;
         let tags = encode_tags(&attributes.tags);
@@ -90,7 +88,7 @@ impl S3Writer {
             return Err(Error::usage(
                 "services refuse gaps between part numbers with other checksums than MD5",
             )
-            .at("checksum_algorithm", store.options.checksum().name()));
+            .at("checksum_algorithm", store.checksum().name()));
         }
         let (workers, flights) =
             if divided { plan.workers(memory) } else { (1, plan.parts as usize - 1) };
@@ -266,68 +264,76 @@ impl S3Writer {
         self.check_listed(&upload, &numbered)?;
         let parts: Vec<SentPart> = numbered.iter().map(|(_, part)| part.clone()).collect();
         let whole = upload.checksum_of(&parts)?;
-        if self.overwrite == Overwrite::No {
-            // Some stores ignore the condition of the completion.
-            self.store().connection.wait(self.store().refuse_existing(self.key()))?;
-        }
-        let completed = self.complete(&upload, &numbered, &whole);
+        let guard = self.guard()?;
+        let completed =
+            self.store().connection.wait(self.store().write_guarded(guard, async |overwrite| {
+                upload.complete(&numbered, &whole, overwrite).await
+            }));
+        let written = match completed {
+            Ok(written) => written,
+            Err(error) => return self.explain_completion(&upload, error, &whole, &parts),
+        };
+        self.committed = true;
+        self.check_finished(&written, upload.checksum, &whole, &parts)
+    }
+
+    /// The outcome of a completion that failed: success if the object is the one that was sent.
+    fn explain_completion(
+        &mut self,
+        upload: &Upload,
+        error: Error,
+        whole: &str,
+        parts: &[SentPart],
+    ) -> Result<()> {
         let (len, shared) = (self.len(), self.shared.clone());
         let head = || shared.store.connection.wait(shared.store.head(&shared.key));
-        if let Err(error) = completed {
-            // The request may have succeeded and its answer been lost.
-            let could_be_ours = matches!(
+        // The request may have succeeded and its answer been lost.
+        let could_be_ours = error.is(ErrorCode::InvalidPart)
+            || matches!(
                 error.kind(),
                 ErrorKind::NotFound | ErrorKind::Exists | ErrorKind::Io | ErrorKind::Limit
             );
-            let same =
-                |head| identify(&head, upload.checksum, len, &whole, &parts) == Identity::Same;
-            if could_be_ours && head().is_ok_and(same) {
-                self.committed = true;
-                return Ok(());
-            }
-            if error.is(ErrorCode::InvalidPart) {
-                // The store lists the parts and refuses them: some stores do so after a completion
-                // that was cut off. This upload stays refused, so the next run begins another.
-                self.store().connection.wait(upload.abort_anyway())?;
-            }
-            if is_conflict(&error) {
-                // This upload can never be completed, so no run should continue it.
-                self.store().connection.wait(upload.abort_anyway())?;
-                if head().is_ok() {
-                    return Err(Error::new(
-                        ErrorKind::Exists,
-                        "another client created the object meanwhile",
-                    )
-                    .because(error));
-                }
-            }
-            if self.shared.is_divided() && error.is(ErrorCode::InvalidPartOrder) {
-                return Err(error.at(
-                    "gaps_in_part_numbers",
-                    "refused by this store: use --restart --volumes-at-once 1",
-                ));
-            }
-            return Err(error);
+        let same = |head| identify(&head, upload.checksum, len, whole, parts) == Identity::Same;
+        if could_be_ours && head().is_ok_and(same) {
+            self.committed = true;
+            return Ok(());
         }
-        self.committed = true;
-        self.check_finished(head(), upload.checksum, &whole, &parts)
+        if error.is(ErrorCode::InvalidPart) {
+            // The store lists the parts and refuses them: some stores do so after a completion
+            // that was cut off. This upload stays refused, so the next run begins another.
+            self.store().connection.wait(upload.abort_anyway())?;
+        }
+        if is_conflict(&error) {
+            // This upload can never be completed, so no run should continue it.
+            self.store().connection.wait(upload.abort_anyway())?;
+            if head().is_ok() {
+                return Err(Error::new(
+                    ErrorKind::Exists,
+                    "another client created the object meanwhile",
+                )
+                .because(error));
+            }
+        }
+        Err(error)
+    }
+
+    fn guard(&self) -> Result<Guard> {
+        self.store().connection.wait(self.store().guard(self.key(), self.overwrite))
     }
 
     /// Compares the finished object with the bytes that were sent, as far as the store returns its
-    /// checksums.
+    /// length and checksums, and removes one that differs.
     fn check_finished(
         &self,
-        head: Result<Head>,
+        written: &Written,
         checksum: Checksum,
         whole: &str,
         parts: &[SentPart],
     ) -> Result<()> {
-        let head = match head {
-            Err(error) if error.kind() == ErrorKind::Denied => {
-                self.warn_unchecked("these credentials may not read the object");
-                return Ok(());
-            }
-            head => head?,
+        let (store, key) = (self.store(), self.key());
+        let Some(head) = store.connection.wait(store.look_at_finished(key))? else {
+            self.warn_unchecked("these credentials may neither read nor list the object");
+            return Ok(());
         };
         match identify(&head, checksum, self.len(), whole, parts) {
             Identity::Same => Ok(()),
@@ -343,11 +349,13 @@ impl S3Writer {
                     "the finished object is not what was sent: do not rely on it",
                 )
                 .code_as(ErrorCode::FinishedObjectDiffers);
-                Err(self.store().located(self.key())(other)
+                let other = store.located(key)(other)
                     .at("bytes", head.len)
                     .at("sent", self.len())
                     .at("checksum_sent", whole)
-                    .at("cannot_continue", true))
+                    .at("cannot_continue", true);
+                let removing = store.remove_finished(key, Some(written), other);
+                Err(store.connection.runtime().block_on(removing))
             }
         }
     }
@@ -358,62 +366,36 @@ impl S3Writer {
         self.store().connection.options().observer.note(&Event::Warning { message });
     }
 
-    fn complete(&self, upload: &Upload, parts: &[(u32, SentPart)], whole: &str) -> Result<()> {
-        match self.store().connection.wait(upload.complete(parts, whole, self.overwrite)) {
-            // A store without conditions; the object did not exist a moment ago.
-            Err(error)
-                if error.kind() == ErrorKind::Unsupported && self.overwrite == Overwrite::No =>
-            {
-                self.store().connection.wait(upload.complete(parts, whole, Overwrite::Yes))
-            }
-            completed => completed,
-        }
-    }
-
     fn commit_small(&mut self) -> Result<()> {
         let data = self.end()?.take_buffer().freeze();
         let (store, key, len) = (self.store(), self.key(), self.len());
         let metadata =
             encode_metadata(&self.shared.metadata.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let put = |checksum, overwrite| {
-            let data: Bytes = data.clone();
-            let put = put_object(
-                store,
-                key,
-                data,
-                &metadata,
-                self.shared.tags.clone(),
-                overwrite,
-                checksum,
-            );
+        let guard = self.guard()?;
+        let put = |checksum| {
+            let put = store.write_guarded(guard, async |overwrite| {
+                let (data, tags) = (data.clone(), self.shared.tags.clone());
+                put_object(store, key, data, &metadata, tags, overwrite, checksum).await
+            });
             (checksum, store.connection.wait(put))
         };
-        if self.overwrite == Overwrite::No {
-            // Some stores ignore the condition of the request.
-            store.connection.wait(store.refuse_existing(key))?;
-        }
-        let (mut checksum, mut outcome) = put(store.options.checksum(), self.overwrite);
+        let (mut checksum, mut outcome) = put(store.checksum());
         if outcome.as_ref().is_err_and(is_conflict) {
-            (checksum, outcome) = put(checksum, self.overwrite);
+            (checksum, outcome) = put(checksum);
         }
-        // The store does not support the checksum, or the condition.
-        for overwrite in [self.overwrite, Overwrite::Yes] {
-            if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported) {
-                (checksum, outcome) = put(Checksum::Md5, overwrite);
-            }
+        if checksum != Checksum::Md5 && outcome.as_ref().is_err_and(lacks_checksum) {
+            (checksum, outcome) = put(Checksum::Md5);
         }
         let whole = checksum.of(&data);
-        let head = || store.connection.wait(store.head(key));
-        if let Err(error) = outcome {
+        match outcome {
+            Ok(written) => self.check_finished(&written, checksum, &whole, &[]),
             // The condition fails for the object of an earlier attempt whose answer was lost.
-            let ours = |head| identify(&head, checksum, len, &whole, &[]) == Identity::Same;
-            return if error.was_repeated() && head().is_ok_and(ours) {
-                Ok(())
-            } else {
-                Err(error)
-            };
+            Err(error) => {
+                let ours = |head| identify(&head, checksum, len, &whole, &[]) == Identity::Same;
+                let head = || store.connection.wait(store.head(key));
+                if error.was_repeated() && head().is_ok_and(ours) { Ok(()) } else { Err(error) }
+            }
         }
-        self.check_finished(head(), checksum, &whole, &[])
     }
 
     /// Whether no upload was begun: the whole object is in memory.

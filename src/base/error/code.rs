@@ -107,6 +107,8 @@ codes! {
     ObjectReplaced => "object_replaced",
     /// The finished object differs from what was sent.
     FinishedObjectDiffers => "finished_object_differs",
+    /// The store tells neither by HeadObject nor by a condition whether the object exists.
+    ExistenceUnknown => "existence_unknown",
     /// Another object, or no whole archive, has the key already.
     OtherObjectExists => "other_object_exists",
     /// No endpoint fits the bucket or the ARN of an access point, its Region and the options of

@@ -37,6 +37,9 @@ pub(in super::super) struct EditArgs {
     /// Whether the volume goes with its instance: true or false, of all volumes or of one
     #[arg(long, value_name = "[DEVICE=]BOOL")]
     delete_on_termination: Vec<String>,
+    /// The root device, if the recorded one has no volume
+    #[arg(long, value_name = "DEVICE")]
+    root_device: Option<String>,
     /// Another boot mode
     #[arg(long, value_name = "MODE", value_parser = ["legacy-bios", "uefi", "uefi-preferred"])]
     boot_mode: Option<String>,
@@ -87,6 +90,7 @@ impl EditArgs {
             image_tags: Vec::new(),
             snapshot_tags: Vec::new(),
             no_tags: self.no_tags,
+            root_device: self.root_device.as_deref().map(DeviceName::parse).transpose()?,
             devices: self.devices()?,
             boot_mode: self.boot_mode.clone(),
             imds_support: self.imds_support.clone(),

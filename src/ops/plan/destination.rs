@@ -116,16 +116,12 @@ impl Destination {
             #[cfg(feature = "aws")]
             Self::Bucket(bucket) => {
                 let BucketDestination { store, key, .. } = bucket.as_ref();
-                match store.exists(key) {
-                    // Without the permission to list, S3 does not tell whether there is an object.
-                    Err(error) if error.kind() == ErrorKind::Denied => Ok(Existing::None),
-                    Ok(false) => Ok(Existing::None),
-                    Err(error) => Err(error),
-                    Ok(true) => {
-                        let exists = Error::new(ErrorKind::Exists, "the object exists")
-                            .at("object", format!("s3://{}/{key}", store.bucket()));
+                match store.check_absent(key) {
+                    Ok(()) => Ok(Existing::None),
+                    Err(exists) if exists.kind() == ErrorKind::Exists => {
                         compare(store, key, exists).map(|()| Existing::Same)
                     }
+                    Err(error) => Err(error),
                 }
             }
         }

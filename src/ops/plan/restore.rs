@@ -6,10 +6,11 @@ use super::calls::Service;
 use super::cost::AwsUse;
 #[cfg(feature = "aws")]
 use crate::aws::ec2::{Ec2Destination, FidelityItem};
-use crate::base::{Cancel, Observer, Result};
+use crate::base::{BLOCK_BYTES, Cancel, Error, ErrorKind, Observer, Result};
 use crate::engine::{Archive, Context, Incoming, MemorySplit, MemoryUses, Resources};
 use crate::format::BlockMap;
 use crate::image::{DirectoryDestination, ImageDestination};
+use crate::localfs::free_bytes;
 use crate::ops::Resumption;
 use crate::ops::restore::{Restored, plan_restore, restore, restore_resumable};
 
@@ -160,8 +161,30 @@ impl<'a> PlannedRestore<'a> {
         &self.plan
     }
 
+    /// Fails if the file system of the target directory lacks room for the blocks with data. A
+    /// restore that is continued has written some of them, and is not checked.
+    fn check_room(&self) -> Result<()> {
+        let directory = match &self.destination {
+            RestoreDestination::Directory(directory) => directory,
+            #[cfg(feature = "aws")]
+            RestoreDestination::Ec2 { .. } => return Ok(()),
+        };
+        let is_continued = self
+            .resumption
+            .as_ref()
+            .is_some_and(|it| !it.restart && it.directory.task_file(&it.target).exists());
+        if is_continued {
+            return Ok(());
+        }
+        let volumes = self.archive.root().manifest.volumes.iter();
+        let needed = volumes.map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum();
+        suffices(needed, free_bytes(&directory.path))
+            .map_err(|error| error.at("path", directory.path.display()))
+    }
+
     /// Checks what can be checked without writing. Fails as [`run`](Self::run) would.
     pub fn check(&self) -> Result<()> {
+        self.check_room()?;
         #[cfg(feature = "aws")]
         if let RestoreDestination::Ec2 { ec2, .. } = &self.destination {
             ec2.check(self.archive.document())?;
@@ -171,6 +194,7 @@ impl<'a> PlannedRestore<'a> {
 
     /// Carries the plan out. The image is visible when this returns, and not before.
     pub fn run(&self, observer: &dyn Observer, cancel: &Cancel) -> Result<Restored> {
+        self.check_room()?;
         let context = Context { plan: &self.plan.memory.plan, observer, cancel };
         let (destination, settings): (&dyn ImageDestination, Vec<String>) = match &self.destination
         {
@@ -200,6 +224,20 @@ fn archive_reads(archive: &Archive, is_remote: bool) -> AwsUse {
         aws.calls.add(Service::S3, "GetObject", reads);
     }
     aws
+}
+
+/// Compares the bytes that are allocated with the free ones, if the file system reports them.
+fn suffices(needed: u64, free: Option<u64>) -> Result<()> {
+    match free {
+        Some(free) if free < needed => Err(Error::new(
+            ErrorKind::Io,
+            "the file system of the target has too little room for the volumes: free some space, \
+             or choose another target",
+        )
+        .at("needed", needed)
+        .at("free", free)),
+        _ => Ok(()),
+    }
 }
 
 /// The uses of memory when an archive is restored.
@@ -265,4 +303,18 @@ pub fn ec2_task_target(options: &crate::aws::ec2::Ec2Options, archive: &Archive)
         .unwrap_or_default();
     let root = crate::base::hex(&archive.footer().root);
     format!("ec2 {region}{profile}{at}: {name} from {root}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_system_without_room_is_refused_and_one_that_does_not_report_it_is_not() {
+        let error = suffices(11, Some(10)).expect_err("too little");
+        assert_eq!((error.kind(), error.fact("needed")), (ErrorKind::Io, Some("11")));
+        assert!(suffices(10, Some(10)).is_ok());
+        assert!(suffices(u64::MAX, None).is_ok());
+        assert!(free_bytes(std::path::Path::new("no/such/directory")).is_some_and(|free| free > 0));
+    }
 }

@@ -81,8 +81,8 @@ mod aws {
         /// Adds the S3 requests of an object of `len` bytes that the service copies by itself.
         pub(in super::super) fn add_copy_calls(&self, len: u64, calls: &mut Calls) {
             self.add_checks(calls);
-            // The source, the target before and after.
-            calls.add(Service::S3, "HeadObject", if self.replaces { 2 } else { 3 });
+            // The source; the target before the upload, before its completion, and after it.
+            calls.add(Service::S3, "HeadObject", if self.replaces { 2 } else { 4 });
             calls.add(Service::S3, "CreateMultipartUpload", 1);
             calls.add(Service::S3, "UploadPartCopy", len.div_ceil(COPIED_PART));
             calls.add(Service::S3, "CompleteMultipartUpload", 1);

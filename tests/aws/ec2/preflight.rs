@@ -72,7 +72,7 @@ fn foreign_snapshots_are_read_only_if_shared_with_the_account() {
         &bench,
         &ami,
         ErrorKind::Denied,
-        &[&snapshot, "shared with everybody", "copy it"],
+        &[&snapshot, "the snapshot is public", "copy it"],
     );
     let (ami, _) = other(Permissions {
         users: [TestAws::ACCOUNT.to_owned()].into(),

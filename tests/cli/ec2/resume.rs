@@ -377,7 +377,8 @@ fn resources_made_during_an_interruption_are_recorded() {
 #[test]
 fn snapshots_of_unfinished_restores_are_listed_and_deleted() {
     let (world, _) = archived();
-    world.gov.aws.fail(Fault::on("RegisterImage", FaultKind::error(400, "SomethingNew")).always());
+    // The first request is the dry run.
+    world.gov.aws.fail(Fault::on("RegisterImage", FaultKind::error(400, "SomethingNew")).nth(2));
     world
         .run(&["restore", "a.bin", "ec2", "--target-profile", "gov"])
         .failed(6, &["RegisterImage", "continue with"]);

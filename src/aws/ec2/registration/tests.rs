@@ -120,6 +120,50 @@ fn nothing_is_left_to_the_defaults_of_ec2() {
 }
 
 #[test]
+fn a_root_device_without_a_volume_is_refused_and_can_be_named() {
+    let mapping = json!([{"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": "snap-a"}}]);
+    let refused = |image: Value| {
+        let edits = Edits::default();
+        plan(&document(image), &edits, &|_| Some(("x".into(), 8))).err().expect("refused")
+    };
+    for image in [
+        json!({"BlockDeviceMappings": mapping}),
+        json!({"RootDeviceName": "/dev/xvda", "BlockDeviceMappings": mapping}),
+        json!({"RootDeviceName": "/dev/sdb", "BlockDeviceMappings": [
+            {"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": "snap-a"}},
+            {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"},
+        ]}),
+    ] {
+        let error = refused(image.clone());
+        assert!(error.message().contains("--root-device"), "{error:?}");
+        assert_eq!(error.fact("devices"), Some("/dev/sda1"));
+        let edits = Edits { root_device: DeviceName::parse("/dev/sda1").ok(), ..Edits::default() };
+        let named = planned(image, &edits);
+        assert_eq!(named.params.get("RootDeviceName"), Some("/dev/sda1"));
+        assert_eq!(item(&named, "image", "RootDeviceName").fidelity, Fidelity::Changed);
+    }
+}
+
+#[test]
+fn a_volume_type_that_needs_iops_is_refused_without_them() {
+    let image = json!({"RootDeviceName": "/dev/sda1", "BlockDeviceMappings": [
+        {"DeviceName": "/dev/sda1", "Ebs": {"SnapshotId": "snap-a", "VolumeType": "gp2"}},
+    ]});
+    let edit = |change| DeviceEdit { device: None, change };
+    for kind in ["io1", "io2"] {
+        let kind = || edit(DeviceChange::VolumeType(kind.into()));
+        let edits = Edits { devices: vec![kind()], ..Edits::default() };
+        let error = plan(&document(image.clone()), &edits, &|_| Some(("x".into(), 8)))
+            .err()
+            .expect("refused");
+        assert!(error.message().contains("--iops"), "{error:?}");
+        let devices = vec![kind(), edit(DeviceChange::Iops(500))];
+        let given = planned(image.clone(), &Edits { devices, ..Edits::default() });
+        assert_eq!(given.params.get("BlockDeviceMapping.1.Ebs.Iops"), Some("500"));
+    }
+}
+
+#[test]
 fn edits_are_applied_and_reported() {
     let edit = |device: &str, change| DeviceEdit { device: DeviceName::parse(device).ok(), change };
     let edits = Edits {
@@ -136,7 +180,7 @@ fn edits_are_applied_and_reported() {
         ..Edits::default()
     };
     let image = json!({
-        "Description": "d", "TpmSupport": "v2.0", "BootMode": "uefi",
+        "Description": "d", "TpmSupport": "v2.0", "BootMode": "uefi", "RootDeviceName": "/dev/xvda",
         "Tags": [{"Key": "a", "Value": "1"}],
         "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {
             "SnapshotId": "snap-a", "VolumeSize": 8, "VolumeType": "gp3", "Throughput": 200,
@@ -169,6 +213,7 @@ fn edits_are_applied_and_reported() {
 fn the_report_follows_the_description_of_the_new_image() {
     let image = json!({
         "OwnerId": "1", "PlatformDetails": "Linux/UNIX", "EnaSupport": true,
+        "RootDeviceName": "/dev/xvda",
         "Tags": [{"Key": "a", "Value": ""}],
         "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {
             "SnapshotId": "snap-a", "VolumeSize": 8, "VolumeType": "gp3", "Encrypted": false,

@@ -64,6 +64,8 @@ pub struct Settings {
     /// GB in progress that CreateStoreImageTask and CreateRestoreImageTask take.
     pub store_quota_gb: u64,
     pub restore_quota_gb: u64,
+    /// RegisterImage judges permissions before it looks at the snapshots.
+    pub rights_before_snapshots: bool,
 }
 
 impl Default for Settings {
@@ -92,6 +94,7 @@ impl Default for Settings {
             restore_fails_late: false,
             store_quota_gb: 1200,
             restore_quota_gb: 600,
+            rights_before_snapshots: false,
         }
     }
 }

@@ -114,6 +114,8 @@ pub struct Call {
     pub range: Option<String>,
     /// The access key that signed it.
     pub access_key: Option<String>,
+    /// The names of its headers that are about checksums.
+    pub checksum_headers: Vec<String>,
     /// Bytes of the body, with the frames of `aws-chunked` around them.
     pub bytes_in: u64,
     /// Bytes of the answer's body that the connection took.

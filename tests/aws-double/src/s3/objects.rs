@@ -390,7 +390,18 @@ impl Memory {
     pub(super) fn delete_object(&self, input: DeleteObjectInput) -> S3Result<DeleteObjectOutput> {
         let mut world = self.0.world();
         let marker = world.unique("version");
+        let ignores_condition = world.quirks.ignores_delete_if_match;
         let bucket = world.bucket(&input.bucket)?;
+        if let Some(condition) = input.if_match.filter(|_| !ignores_condition)
+            && !bucket
+                .current(&input.key)
+                .is_some_and(|object| matches_etag(&condition, &object.etag))
+        {
+            return Err(s3_error!(
+                PreconditionFailed,
+                "At least one of the pre-conditions you specified did not hold"
+            ));
+        }
         let versioned = bucket.is_versioned();
         let Some(id) = input.version_id else {
             if versioned {

@@ -136,6 +136,11 @@ fn http_date(time: SystemTime) -> HeaderValue {
     HeaderValue::from_bytes(&text).expect("a date is a header value")
 }
 
+fn is_of_checksums(header: &str) -> bool {
+    let prefixes = ["x-amz-checksum-", "x-amz-sdk-checksum-", "x-amz-trailer"];
+    prefixes.iter().any(|prefix| header.starts_with(prefix))
+}
+
 /// Refuses requests that AWS refuses before the operation, and s3s does not.
 fn refused(shared: &Shared, parts: &Parts, body: &Bytes) -> Option<Plain> {
     let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
@@ -145,6 +150,14 @@ fn refused(shared: &Shared, parts: &Parts, body: &Bytes) -> Option<Plain> {
         if off > MAX_SKEW {
             return Some(too_skewed());
         }
+    }
+    let rejects = shared.world().quirks.rejects_checksum_headers;
+    if rejects && let Some(name) = parts.headers.keys().find(|name| is_of_checksums(name.as_str()))
+    {
+        let message = format!("Unsupported header '{name}' received for this API call.");
+        let answer = error(StatusCode::BAD_REQUEST, "InvalidArgument", &message);
+        let is_head = parts.method == Method::HEAD;
+        return Some(if is_head { plain(StatusCode::BAD_REQUEST, "") } else { answer });
     }
     if matches!(parts.method, Method::PUT | Method::POST) {
         let size: usize =
@@ -313,6 +326,12 @@ fn describe(parts: &Parts) -> Call {
         upload_id: value("uploadId"),
         range: header("range").or_else(|| header("x-amz-copy-source-range")),
         access_key: auth::access_key(&parts.headers).map(str::to_owned),
+        checksum_headers: parts
+            .headers
+            .keys()
+            .filter(|name| is_of_checksums(name.as_str()))
+            .map(|name| name.as_str().to_owned())
+            .collect(),
         bytes_in: 0,
         bytes_out: 0,
         status: 0,

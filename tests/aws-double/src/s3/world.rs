@@ -103,6 +103,17 @@ impl Deref for StoredObject {
 }
 
 impl StoredObject {
+    /// Changes one bit, and the checksum with it.
+    fn damage(&mut self) {
+        let mut bytes = self.bytes.to_vec();
+        if let Some(byte) = bytes.first_mut() {
+            *byte ^= 1;
+        }
+        self.bytes = bytes.into();
+        let algorithm = self.checksum.as_ref().map(|checksum| checksum.algorithm);
+        self.checksum = algorithm.map(|algorithm| Checksum::full(algorithm, &self.bytes));
+    }
+
     /// Archived objects must be restored before they can be read.
     pub fn is_archived(&self) -> bool {
         matches!(self.storage_class.as_deref(), Some("GLACIER" | "DEEP_ARCHIVE"))
@@ -234,6 +245,12 @@ pub struct Quirks {
     pub no_conditional_writes: bool,
     /// Checksums are neither compared nor stored nor returned.
     pub no_checksums: bool,
+    /// Every header of checksums is refused (400).
+    pub rejects_checksum_headers: bool,
+    /// `If-Match` of a delete has no effect.
+    pub ignores_delete_if_match: bool,
+    /// One bit of every archive is wrong once it is stored.
+    pub damages_archives: bool,
     /// CreateMultipartUpload with CRC64NVME is refused (501).
     pub rejects_checksum_algorithm: bool,
     /// Tags are refused (501).
@@ -316,6 +333,9 @@ impl World {
         let version_id =
             if self.bucket(bucket)?.is_versioned() { Some(self.unique("version")) } else { None };
         object.version_id.clone_from(&version_id);
+        if self.quirks.damages_archives && key.ends_with(".bin") {
+            object.damage();
+        }
         let versions = self.bucket(bucket)?.objects.entry(key.to_owned()).or_default();
         if version_id.is_none() {
             versions.clear();

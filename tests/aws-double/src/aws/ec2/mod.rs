@@ -203,6 +203,19 @@ impl<'a> Request<'a> {
                 format!("The parameter {unknown} is not recognized"),
             ));
         }
+        self.check_rights(world)?;
+        if dry_run {
+            return Err(Error::new(
+                412,
+                "DryRunOperation",
+                "Request would have succeeded, but DryRun flag is set.",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses what the caller may not do.
+    pub fn check_rights(&self, world: &World) -> Outcome<()> {
         if world.denies(self.access_key, "ec2", self.action) {
             let details =
                 format!("{{\"allowed\":false,\"context\":{{\"action\":\"ec2:{}\"}}}}", self.action);
@@ -217,13 +230,6 @@ impl<'a> Request<'a> {
                 BASE64.encode_to_string(details)
             );
             return Err(Error::new(403, "UnauthorizedOperation", message));
-        }
-        if dry_run {
-            return Err(Error::new(
-                412,
-                "DryRunOperation",
-                "Request would have succeeded, but DryRun flag is set.",
-            ));
         }
         Ok(())
     }

@@ -145,6 +145,9 @@ pub fn register(world: &mut World, request: &Request) -> Outcome<Xml> {
     }
     image.tags = tag_specifications(request, &["image"])?.remove("image").unwrap_or_default();
     check_image(&image)?;
+    if world.settings.rights_before_snapshots {
+        request.check_rights(world)?;
+    }
     let mappings = std::mem::take(&mut image.mappings);
     for mapping in mappings {
         image.mappings.push(with_defaults(world, request, mapping)?);
