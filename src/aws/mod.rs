@@ -36,4 +36,6 @@ pub use limits::{BandwidthLimit, RetryPolicy};
 pub use partition::{Partition, partition_of};
 pub use prices::{EbsPrices, S3Prices, ebs_prices, s3_prices};
 pub use runtime::Runtime;
+#[cfg(feature = "server")]
+pub(crate) use runtime::check_threads;
 pub use session::{Compute, RequestSettings, Session};

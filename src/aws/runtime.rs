@@ -18,6 +18,8 @@ pub struct Runtime(Arc<tokio::runtime::Runtime>);
 impl Runtime {
     /// Starts the threads.
     pub fn new() -> Result<Self> {
+        // One more for look-ups of names.
+        check_threads(THREADS + 1)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("amistore-net")
@@ -61,6 +63,22 @@ impl Runtime {
     pub(super) fn handle(&self) -> &tokio::runtime::Handle {
         self.0.handle()
     }
+}
+
+/// Checks that the system has `count` threads left: tokio panics if it cannot start one.
+pub(crate) fn check_threads(count: usize) -> Result<()> {
+    let end = Cancel::new();
+    let start = |_| {
+        let end = end.clone();
+        std::thread::Builder::new().spawn(move || end.wait())
+    };
+    let started: std::io::Result<Vec<_>> = (0..count).map(start).collect();
+    end.cancel();
+    for thread in started.map_err(|cause| Error::io("cannot start a thread", cause))? {
+        // It waits and does nothing else.
+        let _ = thread.join();
+    }
+    Ok(())
 }
 
 /// Completes `drain_timeout` after `cancel` is set.

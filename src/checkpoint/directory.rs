@@ -1,13 +1,12 @@
 //! The directory of the task files.
 
-use std::fs::{self, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::file::{PriorTask, TaskFile, TaskHeader, TaskRecords, lock, read_header};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, hex};
 use crate::codec::sha256;
-use crate::localfs::{free_bytes, is_locked};
+use crate::localfs::{Opened, free_bytes, is_locked, make_private_directory, open_to_read};
 
 /// The state directory. Its task files are named `<16 hex digits>.task`.
 #[derive(Clone, Debug)]
@@ -89,7 +88,7 @@ impl StateDirectory {
         anew: bool,
         discard: &dyn Fn(&PriorTask) -> Result<()>,
     ) -> Result<TaskFile> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|cause| {
+        make_private_directory(&self.0).map_err(|cause| {
             Error::io("cannot make the state directory", cause)
                 .code_as(ErrorCode::StateDirectoryUnusable)
                 .at("state_directory", self.0.display())
@@ -115,7 +114,7 @@ impl StateDirectory {
                 continue;
             }
             // The task may have ended since the directory was read.
-            let Ok(file) = File::open(&path) else { continue };
+            let Ok(Opened::Regular(file)) = open_to_read(&path) else { continue };
             if let Some(header) = read_header(&file).map_err(failed)? {
                 tasks.push(TaskEntry { running: is_locked(&file), header, path });
             }

@@ -2,7 +2,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,8 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{Appender, Record, Records, encode};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, TaskKind};
-use crate::localfs::{LockAttempt, LockedFile, is_at, rename_new, sync_directory};
+use crate::localfs::{
+    Durability, LockAttempt, LockedFile, Overwrite, PartialFile, is_at, sync_directory,
+};
 
+/// Between two attempts to lock or create a file.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Kind of the first record, whose payload is the JSON of a [`TaskHeader`].
 const HEADER: u8 = b'H';
 
@@ -108,43 +111,40 @@ impl TaskFile {
                 }
                 std::fs::remove_file(path).map_err(failed)?;
             }
-            if let Some(task) = Self::create(path, header.clone()).map_err(failed)? {
+            if let Some(task) = Self::create(path, header.clone())? {
                 return Ok(task);
             }
-            // Another process created the file first; the next attempt finds its lock.
+            // Another process created the file first, or is about to; a later attempt finds its
+            // lock.
+            std::thread::sleep(PAUSE);
         }
     }
 
     /// Creates the file with its header, locked; `None` if it exists by now.
-    fn create(path: &Path, header: TaskHeader) -> std::io::Result<Option<Self>> {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.new", std::process::id()));
-        let fresh = path.with_file_name(name);
+    fn create(path: &Path, header: TaskHeader) -> Result<Option<Self>> {
+        let failed = |cause: std::io::Error| unusable("cannot write the state file", cause, path);
         // Readable by its user only: a command line may contain names that are private.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        let mut file = match LockedFile::acquire(file)? {
-            LockAttempt::Locked(locked) => locked.into_file(),
-            LockAttempt::Busy => return Err(std::io::ErrorKind::WouldBlock.into()),
-            LockAttempt::Unsupported(_) => return Err(std::io::ErrorKind::Unsupported.into()),
+        let partial = match PartialFile::open_private(path, Overwrite::No, Durability::Synced) {
+            Err(error) if error.is(ErrorCode::PartialFileInTheWay) => return Err(error),
+            // Another process creates it.
+            Err(error) if error.kind() == ErrorKind::Exists => return Ok(None),
+            Err(error) => return Err(error.code_as(ErrorCode::StateDirectoryUnusable)),
+            Ok(partial) => partial,
         };
-        let json = serde_json::to_vec(&header)?;
-        file.write_all(&encode(HEADER, &json))?;
-        file.sync_data()?;
-        match rename_new(&fresh, path) {
-            Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {
-                std::fs::remove_file(&fresh)?;
-                return Ok(None);
-            }
-            renamed => renamed?,
-        }
+        // A lock that was taken before is taken again, unless there are no locks.
+        let same = partial.file().try_clone().map_err(failed)?;
+        let LockAttempt::Locked(_) = LockedFile::acquire(same).map_err(failed)? else {
+            return Err(failed(std::io::ErrorKind::Unsupported.into()));
+        };
+        let json = serde_json::to_vec(&header).map_err(|cause| failed(cause.into()))?;
+        let mut file = partial.file();
+        file.set_len(0).and_then(|()| file.write_all(&encode(HEADER, &json))).map_err(failed)?;
+        let file = match partial.rename() {
+            Err(error) if error.kind() == ErrorKind::Exists => return Ok(None),
+            renamed => renamed.map_err(|error| error.code_as(ErrorCode::StateDirectoryUnusable))?,
+        };
         // A power failure must not lose the file's name, and with it the id of an upload.
-        sync_directory(path).map_err(std::io::Error::other)?;
+        sync_directory(path).map_err(|error| error.code_as(ErrorCode::StateDirectoryUnusable))?;
         Ok(Some(Self {
             path: path.to_owned(),
             header,
@@ -297,7 +297,7 @@ fn open_locked(path: &Path, failed: &impl Fn(std::io::Error) -> Error) -> Result
             }
             LockAttempt::Busy if attempt < ATTEMPTS => {
                 attempt += 1;
-                std::thread::sleep(Duration::from_millis(10));
+                std::thread::sleep(PAUSE);
             }
             LockAttempt::Busy => {
                 return Err(Error::new(

@@ -14,6 +14,7 @@ mod record;
 mod remote;
 mod source;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
@@ -86,8 +87,7 @@ fn refuse(error: clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let arguments: Vec<String> =
-        std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
     let json = arguments.iter().any(|arg| arg == "--output=json")
         || arguments.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json")
         || std::env::var("AMISTORE_OUTPUT").is_ok_and(|value| value == "json");

@@ -122,8 +122,8 @@ impl Remote {
         Ok(match archive {
             ArchiveUrl::Stdio => Destination::Stdout,
             ArchiveUrl::Path(path) => {
-                let (directory, name) = archive_target(path, "");
-                Destination::File { directory, name, durability: options.write.durability() }
+                let path = archive_target(path, "".as_ref())?;
+                Destination::File { path, durability: options.write.durability() }
             }
             ArchiveUrl::Store(url) => {
                 let (store, key) = located(url)?;

@@ -6,17 +6,21 @@ use std::io::{ErrorKind as IoKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::names::{DirectoryClaim, IMAGE_JSON};
 use super::{ImageDestination, ImageSource, ImageWriter, RestoreRecord, ResumableRestore};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, SnapshotId, VolumeSize};
 use crate::image::ImageDocument;
-use crate::localfs::{Durability, Overwrite, PartialFile};
+use crate::localfs::{
+    Durability, Opened, Overwrite, PartialFile, exists, is_directory, open_to_read,
+};
 use crate::volume::{BlockSink, BlockSource, DiskFormats, RawFileSink, open_disk};
 
-/// The metadata file.
-pub const IMAGE_JSON: &str = "image.json";
 /// Longest `image.json` that is read, in bytes; above the limit of the document, so that its error
 /// says why.
 const READ_LIMIT: u64 = 9 << 20;
+/// The tag of the partial `image.json` of a restore that is not continued: the partial file without
+/// a tag is the record of its names.
+const DOCUMENT: &str = "document";
 
 /// An image directory as a source.
 pub struct ImageDirectory {
@@ -43,9 +47,15 @@ impl ImageDirectory {
             }
         };
         let mut bytes = Vec::new();
-        fs::File::open(&json)
-            .and_then(|file| file.take(READ_LIMIT).read_to_end(&mut bytes))
-            .map_err(failed)?;
+        let file = match open_to_read(&json).map_err(failed)? {
+            Opened::Regular(file) => file,
+            Opened::BlockDevice(_) | Opened::Other(_) => {
+                return Err(
+                    Error::usage("image.json is no regular file").at("path", json.display())
+                );
+            }
+        };
+        file.take(READ_LIMIT).read_to_end(&mut bytes).map_err(failed)?;
         let document = match name {
             None => ImageDocument::parse(bytes),
             Some(name) => ImageDocument::parse_renamed(&bytes, name),
@@ -81,15 +91,16 @@ impl ImageSource for ImageDirectory {
 }
 
 /// An image directory that is being written. Raw files grow under partial names; `image.json` gets
-/// its name last, so a directory with an `image.json` is complete.
+/// its name last, so a directory with an `image.json` is complete. Names that a killed process gave
+/// before are taken back.
 pub struct ImageDirectoryWriter {
     path: PathBuf,
     overwrite: Overwrite,
     durability: Durability,
     leftovers: Leftovers,
     volumes: Vec<Arc<RawFileSink>>,
-    /// Declared after `volumes`: the partial files go first, then the directory, if it is ours and
-    /// empty.
+    claim: DirectoryClaim,
+    /// Declared last: the partial files go first, then the directory, if it is ours and empty.
     created: CreatedDirectory,
 }
 
@@ -187,7 +198,7 @@ fn not_a_directory(path: &Path) -> Error {
 /// Refuses to replace an image unless it may be overwritten.
 fn check_image_json(directory: &Path, overwrite: Overwrite) -> Result<()> {
     let json = directory.join(IMAGE_JSON);
-    if overwrite == Overwrite::No && fs::symlink_metadata(&json).is_ok() {
+    if overwrite == Overwrite::No && exists(&json)? {
         return Err(Error::new(ErrorKind::Exists, "the directory holds an image already")
             .at("path", json.display()));
     }
@@ -200,16 +211,23 @@ impl ImageDirectoryWriter {
     pub fn create(path: &Path, overwrite: Overwrite, durability: Durability) -> Result<Self> {
         let created = match fs::create_dir(path) {
             Ok(()) => Some(path.to_owned()),
-            Err(cause) if cause.kind() == IoKind::AlreadyExists && path.is_dir() => None,
+            Err(cause) if cause.kind() == IoKind::AlreadyExists && is_directory(path)? => None,
             Err(cause) if cause.kind() == IoKind::AlreadyExists => {
                 return Err(not_a_directory(path));
             }
             Err(cause) => return Err(cannot_make(path, cause)),
         };
         let created = CreatedDirectory(created);
-        check_image_json(path, overwrite)?;
+        if let Err(error) = check_image_json(path, overwrite) {
+            // A process that was killed after it gave the last name left its record.
+            if DirectoryClaim::is_in(path)? {
+                let _ = DirectoryClaim::take(path, durability);
+            }
+            return Err(error);
+        }
+        let claim = DirectoryClaim::take(path, durability)?;
         let (path, leftovers) = (path.to_owned(), Leftovers::Remove);
-        Ok(Self { path, overwrite, durability, leftovers, volumes: Vec::new(), created })
+        Ok(Self { path, overwrite, durability, leftovers, volumes: Vec::new(), claim, created })
     }
 
     /// Sets the treatment of unfinished volumes.
@@ -217,26 +235,6 @@ impl ImageDirectoryWriter {
     pub fn leaving(mut self, leftovers: Leftovers) -> Self {
         self.leftovers = leftovers;
         self
-    }
-
-    /// Gives a volume its partial name again, if the earlier run ended while it gave out names.
-    ///
-    /// Only then is there a partial `image.json`: it is written before the first volume gets its
-    /// name, and gets its own after the last. Without one, what is there is not ours.
-    fn take_back(&self, volume: &Path, tag: &str) -> Result<()> {
-        let partial = PartialFile::partial_path(volume, Some(tag));
-        let was_naming =
-            fs::symlink_metadata(PartialFile::partial_path(&self.path.join(IMAGE_JSON), Some(tag)))
-                .is_ok();
-        if !was_naming || fs::symlink_metadata(&partial).is_ok() {
-            return Ok(());
-        }
-        match fs::rename(volume, &partial) {
-            Err(cause) if cause.kind() != IoKind::NotFound => {
-                Err(Error::io("cannot continue the volume", cause).at("path", volume.display()))
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Removes the partial files that an interrupted restore to `path` left under this tag.
@@ -248,6 +246,9 @@ impl ImageDirectoryWriter {
             Err(cause) if cause.kind() == IoKind::NotFound => return Ok(()),
             entries => entries.map_err(failed)?,
         };
+        if DirectoryClaim::is_in(path)? {
+            drop(DirectoryClaim::take(path, Durability::Cached)?);
+        }
         let ending = format!(".{tag}.partial");
         for entry in entries {
             let entry = entry.map_err(failed)?;
@@ -261,13 +262,42 @@ impl ImageDirectoryWriter {
     }
 }
 
+impl ImageDirectoryWriter {
+    /// Whether a restore that is not continued was killed in this directory and left files there.
+    /// Not while a process writes the directory.
+    pub fn has_leftovers(path: &Path) -> Result<bool> {
+        Ok(DirectoryClaim::is_in(path)? && DirectoryClaim::is_free(path)?)
+    }
+
+    /// Removes the files that such a restore left: partial ones, and volumes that got their names
+    /// without an `image.json`.
+    pub fn remove_leftovers(path: &Path) -> Result<()> {
+        let failed = |cause| {
+            Error::io("cannot remove what a restore left behind", cause).at("path", path.display())
+        };
+        let claim = DirectoryClaim::take(path, Durability::Cached)?;
+        for entry in fs::read_dir(path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let document = format!(".{IMAGE_JSON}.{DOCUMENT}.partial");
+            if name.starts_with('.') && name.ends_with(".raw.partial") || *name == *document {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        drop(claim);
+        // Fails if something else is in it, which is intended.
+        let _ = fs::remove_dir(path);
+        Ok(())
+    }
+}
+
 impl ImageWriter for ImageDirectoryWriter {
     fn create_volume(&mut self, id: &SnapshotId, size: VolumeSize) -> Result<Arc<dyn BlockSink>> {
         let path = self.path.join(id.file_name());
         let sink = match &self.leftovers {
             Leftovers::Remove => RawFileSink::create(&path, size, self.overwrite, self.durability),
             Leftovers::Keep(tag) => {
-                self.take_back(&path, tag)?;
                 RawFileSink::resume(&path, tag, size, self.overwrite, self.durability)
             }
         };
@@ -277,15 +307,18 @@ impl ImageWriter for ImageDirectoryWriter {
     }
 
     fn commit(mut self: Box<Self>, document: &ImageDocument) -> Result<()> {
+        let (overwrite, durability) = (self.overwrite, self.durability);
         let tag = match &self.leftovers {
             Leftovers::Remove => None,
             Leftovers::Keep(tag) => Some(tag.as_str()),
         };
+        let path = self.path.join(IMAGE_JSON);
         let json =
-            PartialFile::open(&self.path.join(IMAGE_JSON), tag, self.overwrite, self.durability)?;
-        json.file().set_len(0).and_then(|()| json.file().write_all(document.bytes())).map_err(
-            |cause| Error::io("cannot write image.json", cause).at("path", self.path.display()),
-        )?;
+            PartialFile::create_tagged(&path, tag.or(Some(DOCUMENT)), overwrite, durability)?;
+        json.file().write_all(document.bytes()).map_err(|cause| {
+            Error::io("cannot write image.json", cause).at("path", self.path.display())
+        })?;
+        json.sync()?;
         let into_sink = |sink| {
             Arc::into_inner(sink)
                 .ok_or_else(|| Error::internal("a volume is committed while it is still written"))
@@ -293,47 +326,31 @@ impl ImageWriter for ImageDirectoryWriter {
         let sinks = self.volumes.drain(..).map(into_sink).collect::<Result<Vec<_>>>()?;
         // The slow step comes before the first rename.
         sinks.iter().try_for_each(RawFileSink::sync)?;
-        if self.overwrite == Overwrite::Yes {
+        self.claim.record(tag, &sinks)?;
+        if overwrite == Overwrite::Yes {
             // Metadata of the old image beside volumes of the new one would be an image that never
             // existed.
-            remove_if_there(&self.path.join(IMAGE_JSON))?;
+            remove_if_there(&path)?;
         }
-        let mut named = NamedVolumes { paths: Vec::new(), undo: self.overwrite == Overwrite::No };
-        for sink in sinks {
-            let path = sink.path().to_owned();
-            sink.rename()?;
-            named.paths.push(path);
+        let named = sinks.into_iter().try_for_each(RawFileSink::rename);
+        if let Err(error) = named.and_then(|()| json.rename()) {
+            // Volumes without their image.json go again, unless they replaced others.
+            if overwrite == Overwrite::No || tag.is_some() {
+                // The error that brought us here is the one to report.
+                let _ = self.claim.take_back();
+            }
+            return Err(error);
         }
-        json.rename()?;
         // The image is complete. Only the sync of its names can still fail, which is no reason to
         // remove it.
-        named.undo = false;
         let created = self.created.0.take();
-        if self.durability == Durability::Synced {
-            crate::localfs::sync_directory(&self.path.join(IMAGE_JSON))?;
+        if durability == Durability::Synced {
+            crate::localfs::sync_directory(&path)?;
             if let Some(created) = created {
                 crate::localfs::sync_directory(&created)?;
             }
         }
         Ok(())
-    }
-}
-
-/// Volumes that have their names already. Without their `image.json` they go again, unless they
-/// replaced others.
-struct NamedVolumes {
-    paths: Vec<PathBuf>,
-    undo: bool,
-}
-
-impl Drop for NamedVolumes {
-    fn drop(&mut self) {
-        if self.undo {
-            for path in &self.paths {
-                // The error that brought us here is the one to report.
-                let _ = fs::remove_file(path);
-            }
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod disks;
 mod document;
 mod draft;
 mod json;
+mod names;
 mod renamed;
 mod restore;
 
@@ -19,12 +20,11 @@ use crate::base::{Result, SnapshotId, VolumeSize, hex};
 use crate::codec::sha256;
 use crate::volume::{BlockSink, BlockSource};
 
-pub use directory::{
-    DirectoryDestination, IMAGE_JSON, ImageDirectory, ImageDirectoryWriter, Leftovers,
-};
+pub use directory::{DirectoryDestination, ImageDirectory, ImageDirectoryWriter, Leftovers};
 pub use disks::PlainDisks;
 pub use document::{ImageDocument, Mapping, SnapshotEntry};
 pub use draft::{DiskDraft, ImageDraft};
+pub use names::IMAGE_JSON;
 pub use restore::{RestoreJournal, RestoreRecord, ResumableRestore, SnapshotBegun};
 
 /// An image that can be stored.

@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::locked_file::{LockAttempt, LockedFile, is_at};
 use crate::base::{Error, ErrorCode, ErrorKind, Result};
@@ -39,12 +39,19 @@ pub enum Durability {
 /// A file on its way to its name.
 #[derive(Debug)]
 pub struct PartialFile {
+    /// Declared before `file`: the name goes while the lock is still ours.
+    partial: PartialName,
     file: File,
-    partial: PathBuf,
     target: PathBuf,
     overwrite: Overwrite,
     durability: Durability,
-    /// It goes when it is dropped without having got its name.
+}
+
+/// The name of a partial file, which is made before the file.
+#[derive(Debug)]
+struct PartialName {
+    path: PathBuf,
+    /// Whether the file is removed when this is dropped.
     vanishes: bool,
 }
 
@@ -52,7 +59,17 @@ impl PartialFile {
     /// Begins a file that will be called `target`. If that exists and must not be overwritten it is
     /// an error of kind `Exists`; so is another process that writes it at the moment.
     pub fn create(target: &Path, overwrite: Overwrite, durability: Durability) -> Result<Self> {
-        let this = Self::open(target, None, overwrite, durability)?;
+        Self::create_tagged(target, None, overwrite, durability)
+    }
+
+    /// Begins a file like [`create`](Self::create), with a `tag` in the name of the partial file.
+    pub fn create_tagged(
+        target: &Path,
+        tag: Option<&str>,
+        overwrite: Overwrite,
+        durability: Durability,
+    ) -> Result<Self> {
+        let this = Self::open(target, tag, overwrite, durability)?;
         this.file.set_len(0).map_err(|cause| {
             Error::io("cannot create the file", cause).at("path", target.display())
         })?;
@@ -65,6 +82,25 @@ impl PartialFile {
     pub fn open(
         target: &Path,
         tag: Option<&str>,
+        overwrite: Overwrite,
+        durability: Durability,
+    ) -> Result<Self> {
+        Self::open_with_mode(target, tag, 0o666, overwrite, durability)
+    }
+
+    /// Begins or continues a file that only its user may read.
+    pub fn open_private(
+        target: &Path,
+        overwrite: Overwrite,
+        durability: Durability,
+    ) -> Result<Self> {
+        Self::open_with_mode(target, None, 0o600, overwrite, durability)
+    }
+
+    fn open_with_mode(
+        target: &Path,
+        tag: Option<&str>,
+        mode: u32,
         overwrite: Overwrite,
         durability: Durability,
     ) -> Result<Self> {
@@ -89,9 +125,11 @@ impl PartialFile {
             Err(cause) => return Err(failed(cause)),
         }
         let partial = Self::partial_path(target, tag);
-        let file = lock(&partial).map_err(failed)?;
-        let file = match file {
-            Locked::Ours(file) => file,
+        let (partial, file) = match lock(&partial, mode).map_err(failed)? {
+            Locked::Ours(mut partial, file) => {
+                partial.vanishes = true;
+                (partial, file)
+            }
             Locked::Busy => {
                 return Err(Error::new(ErrorKind::Exists, "another process is writing this file")
                     .code_as(ErrorCode::FileInUse)
@@ -107,12 +145,12 @@ impl PartialFile {
                 .at("partial_file", partial.display()));
             }
         };
-        Ok(Self { file, partial, target: target.to_owned(), overwrite, durability, vanishes: true })
+        Ok(Self { partial, file, target: target.to_owned(), overwrite, durability })
     }
 
     /// From now on an error leaves the partial file where it is, to be continued.
     pub fn keep(&mut self) {
-        self.vanishes = false;
+        self.partial.vanishes = false;
     }
 
     /// Where the partial file of `target` is.
@@ -158,32 +196,32 @@ impl PartialFile {
     }
 
     /// Syncs data, if that was asked for, and gives the file its name, which is durable only when
-    /// the directory is synced.
-    pub fn rename(mut self) -> Result<()> {
+    /// the directory is synced. Returns the file, which is still locked.
+    pub fn rename(self) -> Result<File> {
         self.sync()?;
-        let renamed = match self.overwrite {
-            Overwrite::Yes => fs::rename(&self.partial, &self.target),
-            Overwrite::No => rename_new(&self.partial, &self.target),
+        let Self { mut partial, file, target, overwrite, .. } = self;
+        let renamed = match overwrite {
+            Overwrite::Yes => fs::rename(&partial.path, &target),
+            Overwrite::No => rename_new(&partial.path, &target),
         };
         match renamed {
-            Ok(()) => self.vanishes = false,
-            Err(cause) if cause.kind() == IoKind::AlreadyExists => {
-                return Err(exists(&self.target));
+            Ok(()) => {
+                partial.vanishes = false;
+                Ok(file)
             }
+            Err(cause) if cause.kind() == IoKind::AlreadyExists => Err(exists(&target)),
             Err(cause) => {
-                return Err(Error::io("cannot give the file its name", cause)
-                    .at("path", self.target.display()));
+                Err(Error::io("cannot give the file its name", cause).at("path", target.display()))
             }
         }
-        Ok(())
     }
 }
 
-impl Drop for PartialFile {
+impl Drop for PartialName {
     fn drop(&mut self) {
         if self.vanishes {
             // Nothing better can be done than to leave a file whose name says that it is partial.
-            let _ = fs::remove_file(&self.partial);
+            let _ = fs::remove_file(&self.path);
         }
     }
 }
@@ -194,26 +232,34 @@ fn exists(target: &Path) -> Error {
 
 /// Result of the attempt to lock the partial file.
 enum Locked {
-    Ours(File),
+    Ours(PartialName, File),
     /// Another process has it locked.
     Busy,
     /// It exists and belongs to another user, or its file system has no locks.
     InTheWay,
 }
 
-/// Opens and locks the partial file; takes over one that is not locked.
-fn lock(partial: &Path) -> io::Result<Locked> {
+/// Opens and locks the partial file; takes over one that is not locked. A file that was created
+/// here goes again if it cannot be locked or looked at.
+fn lock(path: &Path, mode: u32) -> io::Result<Locked> {
     loop {
+        let mut partial = PartialName { path: path.to_owned(), vanishes: false };
         let mut options = OpenOptions::new();
-        options.read(true).write(true).mode(0o666).custom_flags(OFlags::NOFOLLOW.bits() as i32);
-        let file = match options.clone().create_new(true).open(partial) {
-            Ok(file) => match LockedFile::acquire(file)? {
-                LockAttempt::Locked(locked) => locked.into_file(),
-                LockAttempt::Busy => return Ok(Locked::Busy),
-                // This process created it; without locks no other process takes it over.
-                LockAttempt::Unsupported(file) => file,
-            },
-            Err(cause) if cause.kind() == IoKind::AlreadyExists => match options.open(partial) {
+        options.read(true).write(true).mode(mode).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+        let file = match options.clone().create_new(true).open(path) {
+            Ok(file) => {
+                partial.vanishes = true;
+                match LockedFile::acquire(file)? {
+                    LockAttempt::Locked(locked) => locked.into_file(),
+                    LockAttempt::Busy => {
+                        partial.vanishes = false;
+                        return Ok(Locked::Busy);
+                    }
+                    // This process created it; without locks no other process takes it over.
+                    LockAttempt::Unsupported(file) => file,
+                }
+            }
+            Err(cause) if cause.kind() == IoKind::AlreadyExists => match options.open(path) {
                 Ok(file) if !is_ours(&file)? => return Ok(Locked::InTheWay),
                 Ok(file) => match LockedFile::acquire(file)? {
                     LockAttempt::Locked(locked) => locked.into_file(),
@@ -226,9 +272,10 @@ fn lock(partial: &Path) -> io::Result<Locked> {
             Err(cause) => return Err(cause),
         };
         // The earlier holder may have renamed or removed it between our open and our lock.
-        if is_at(&file, partial)? {
-            return Ok(Locked::Ours(file));
+        if is_at(&file, path)? {
+            return Ok(Locked::Ours(partial, file));
         }
+        partial.vanishes = false;
     }
 }
 
@@ -243,10 +290,13 @@ fn is_ours(file: &File) -> io::Result<bool> {
 
 /// Renames without replacing; by a hard link where the file system has no such rename.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+    match retry_on_intr(|| renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
             fs::hard_link(from, to)?;
-            fs::remove_file(from)
+            fs::remove_file(from).inspect_err(|_| {
+                // After an error the file has only the name that it had before.
+                let _ = fs::remove_file(to);
+            })
         }
         result => Ok(result?),
     }

@@ -77,6 +77,7 @@ pub(super) fn written_ranges(
         let answer = unsafe { ioctl(file, Updater::<FS_IOC_FIEMAP, Request>::new(&mut request)) };
         match answer {
             Ok(()) => {}
+            Err(Errno::INTR) => continue,
             Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL | Errno::NOSYS)
                 if request.head.start == 0 =>
             {

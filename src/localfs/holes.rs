@@ -8,7 +8,7 @@ use std::fs::File;
 use std::ops::Range;
 
 use rustix::fs::{Advice, SeekFrom, fadvise, seek};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::fiemap;
 use crate::base::{Error, Result};
@@ -31,14 +31,14 @@ pub fn written_ranges(file: &File, len: u64, mut found: impl FnMut(Range<u64>)) 
 fn by_seeking(file: &File, len: u64, mut found: impl FnMut(Range<u64>)) -> Result<(), Errno> {
     // Dirty pages cannot be dropped. A file system without FIEMAP may not know fsync either, and
     // then has no unwritten extents; but data that cannot be written back is data that may be lost.
-    match rustix::fs::fdatasync(file) {
+    match retry_on_intr(|| rustix::fs::fdatasync(file)) {
         Ok(()) | Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS | Errno::ROFS) => {}
         Err(cause) => return Err(cause),
     }
     let _ = fadvise(file, 0, None, Advice::DontNeed);
     let mut at = 0;
     while at < len {
-        let start = match seek(file, SeekFrom::Data(at)) {
+        let start = match retry_on_intr(|| seek(file, SeekFrom::Data(at))) {
             Ok(start) => start,
             Err(Errno::NXIO) => return Ok(()),
             // A file system without holes: all of it is data.
@@ -51,7 +51,7 @@ fn by_seeking(file: &File, len: u64, mut found: impl FnMut(Range<u64>)) -> Resul
         if start >= len {
             return Ok(());
         }
-        let end = seek(file, SeekFrom::Hole(start))?.min(len);
+        let end = retry_on_intr(|| seek(file, SeekFrom::Hole(start)))?.min(len);
         found(start..end);
         at = end.max(start + 1);
     }

@@ -1,5 +1,6 @@
-//! Local files beyond the standard library: files that appear whole or not at all, locks, the holes
-//! of sparse files, and writes in pieces that stay in the cache.
+//! Local files beyond the standard library: files that appear whole or not at all, locks, look-ups
+//! and opens that do not wait, the holes of sparse files, and writes in pieces that stay in the
+//! cache.
 //!
 //! It does not know blocks, volumes or archives.
 
@@ -8,6 +9,7 @@ mod directory;
 mod fiemap;
 mod holes;
 mod locked_file;
+mod look;
 mod room;
 mod write;
 
@@ -15,5 +17,6 @@ pub use atomic_file::{Durability, Overwrite, PartialFile, rename_new, sync_direc
 pub use directory::check_directory;
 pub use holes::written_ranges;
 pub use locked_file::{LockAttempt, LockedFile, is_at, is_locked};
+pub use look::{Opened, exists, is_directory, make_private_directory, open_to_read};
 pub use room::free_bytes;
 pub use write::{write_all, write_all_at};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Creation, Listed, Located, ObjectReader, ObjectStore, ObjectWriter};
 use crate::base::{Error, Result, rfc3339};
-use crate::localfs::{Durability, PartialFile, check_directory, write_all};
+use crate::localfs::{Durability, Opened, PartialFile, check_directory, open_to_read, write_all};
 
 /// A directory whose files are archives. Keys are file names.
 #[derive(Clone, Debug)]
@@ -38,13 +38,11 @@ impl ObjectStore for DirectoryStore {
     }
 
     fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {
-        Ok(Box::new(FileWriter(PartialFile::create(
-            &self.path(key),
-            creation.overwrite,
-            self.durability,
-        )?)))
+        FileStore::new(self.path(key), self.durability).create(key, creation)
     }
 
+    /// A file that cannot be looked up is an error, which is returned after the others were listed;
+    /// a link that leads nowhere is left out.
     fn list(&self, prefix: &str, found: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
         let failed =
             |cause| Error::io("cannot list the directory", cause).at("path", self.root.display());
@@ -58,8 +56,16 @@ impl ObjectStore for DirectoryStore {
             }
         }
         names.sort();
+        let mut unreadable = None;
         for key in names {
-            let metadata = std::fs::metadata(self.path(&key)).map_err(failed)?;
+            let metadata = match std::fs::metadata(self.path(&key)) {
+                Ok(metadata) => metadata,
+                Err(cause) if is_dangling(&cause) => continue,
+                Err(cause) => {
+                    unreadable.get_or_insert_with(|| failed(cause).at("name", &key));
+                    continue;
+                }
+            };
             if metadata.is_file() {
                 let modified = rfc3339(metadata.modified().map_err(failed)?);
                 found(Listed {
@@ -71,6 +77,47 @@ impl ObjectStore for DirectoryStore {
                 })?;
             }
         }
+        unreadable.map_or(Ok(()), Err)
+    }
+}
+
+/// Whether a name leads to no file: it was removed, or it is a link to a name that does not exist.
+fn is_dangling(cause: &std::io::Error) -> bool {
+    cause.kind() == std::io::ErrorKind::NotFound
+        || rustix::io::Errno::from_io_error(cause) == Some(rustix::io::Errno::LOOP)
+}
+
+/// One file as a store of one object, for names that are not UTF-8, too. Keys mean nothing.
+#[derive(Clone, Debug)]
+pub struct FileStore {
+    path: PathBuf,
+    durability: Durability,
+}
+
+impl FileStore {
+    /// The file `path`, whose directory has to exist when it is created.
+    pub fn new(path: impl Into<PathBuf>, durability: Durability) -> Self {
+        Self { path: path.into(), durability }
+    }
+}
+
+impl ObjectStore for FileStore {
+    fn open(&self, _key: &str) -> Result<Arc<dyn ObjectReader>> {
+        Ok(Arc::new(FileReader::open(&self.path)?))
+    }
+
+    fn check(&self) -> Result<()> {
+        let parent = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        check_directory(parent.unwrap_or(Path::new(".")))
+    }
+
+    fn create(&self, _key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {
+        let partial = PartialFile::create(&self.path, creation.overwrite, self.durability)?;
+        Ok(Box::new(FileWriter(partial)))
+    }
+
+    /// The store does not know whether its file is an archive: it lists nothing.
+    fn list(&self, _prefix: &str, _found: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
         Ok(())
     }
 }
@@ -100,15 +147,17 @@ impl FileReader {
     pub fn open(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let failed = |cause| Error::io("cannot open the archive", cause).at("path", &name);
-        let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(Error::usage(
-                "an archive is a regular file, and this is none; a pipe is read from `-`",
-            )
-            .at("path", &name));
-        }
-        Ok(Self { file, len: metadata.len(), name })
+        let found = match open_to_read(path).map_err(failed)? {
+            Opened::Regular(file) => {
+                let len = file.metadata().map_err(failed)?.len();
+                return Ok(Self { name, file, len });
+            }
+            Opened::BlockDevice(_) => "a block device",
+            Opened::Other(kind) => kind,
+        };
+        Err(Error::usage("an archive is a regular file, and this is none; a pipe is read from `-`")
+            .at("path", &name)
+            .at("found", found))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::localfs::Overwrite;
 
 pub use byte_ranges::ByteRanges;
 pub use counting::CountingReader;
-pub use directory::{DirectoryStore, FileReader};
+pub use directory::{DirectoryStore, FileReader, FileStore};
 pub use memory::{MemoryReader, MemoryStore};
 pub use pipe::{PipeReader, PipeWriter};
 pub use upload::{

@@ -3,7 +3,7 @@
 use super::{TaskProgress, describe_tasks};
 use crate::base::{Result, TaskKind, TaskState, rfc3339};
 use crate::checkpoint::StateDirectory;
-use crate::taskdb::{TaskDb, TaskRow};
+use crate::taskdb::{TaskRow, recent_tasks};
 
 /// A task that is listed.
 pub enum ListedTask {
@@ -60,11 +60,7 @@ impl ListedTask {
 /// Lists every task once, the newest first: unfinished work stands for all of its runs that did not
 /// complete. A task database is read if there is one, and not made.
 pub fn list_tasks(directory: &StateDirectory) -> Result<Vec<ListedTask>> {
-    let mut rows = if TaskDb::is_in(directory.path()) {
-        TaskDb::open(directory.path())?.recent(usize::MAX)?
-    } else {
-        Vec::new()
-    };
+    let mut rows = recent_tasks(directory.path())?;
     let mut listed = Vec::new();
     for task in describe_tasks(directory)? {
         let header = &task.entry.header;
@@ -80,7 +76,7 @@ pub fn list_tasks(directory: &StateDirectory) -> Result<Vec<ListedTask>> {
         };
         let (same, others): (Vec<TaskRow>, Vec<TaskRow>) = rows.into_iter().partition(is_same);
         rows = others;
-        let newest = same.into_iter().max_by_key(|row| row.id);
+        let newest = same.into_iter().max_by_key(|row| (row.started, row.id));
         listed.push(ListedTask::Unfinished(Box::new(task), newest));
     }
     listed.extend(rows.into_iter().map(ListedTask::Recorded));

@@ -2,7 +2,7 @@
 //!
 //! It does not know the command line.
 
-#[cfg(feature = "aws")]
+#[cfg(feature = "server")]
 mod clean;
 mod copy;
 mod extract;
@@ -25,7 +25,7 @@ mod verify;
 #[cfg(feature = "aws")]
 mod via_aws;
 
-#[cfg(feature = "aws")]
+#[cfg(feature = "server")]
 pub use clean::{CleanAccess, CleanOptions, Cleaned, Leftover, clean};
 pub use copy::{Copied, copy, copy_stream};
 pub use extract::{

@@ -40,6 +40,7 @@ impl HttpServer {
             .as_ref()
             .map(|files| acceptor_of(&files.certificate, &files.key))
             .transpose()?;
+        crate::aws::check_threads(WORKERS + 1)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .max_blocking_threads(BLOCKING_THREADS)

@@ -1,18 +1,17 @@
 //! The database itself: tasks are requested, claimed, performed and ended.
 
+use std::cmp::Reverse;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension, Params, Transaction, TransactionBehavior, params};
 
-use super::schema::{COLUMNS, failed, millis, open, path_in, read, state_word};
-use super::{LISTED_FOR, NewTask, Origin, Owner, TaskRow, owner};
+use super::schema::{COLUMNS, failed, millis, open, path_in, read};
+use super::{LISTED_FOR, LOST, NewTask, Origin, Owner, ProgressLog, TaskRow, owner, recorded_runs};
 use crate::base::{Clock, Error, ErrorKind, Result, TaskKind, TaskState};
-
-/// The reason of a run of the program that was killed.
-const LOST: &str = "the process ended without a word; the same command goes on where it stopped";
+use crate::localfs::exists;
 
 /// The reason of a task that waited as long as tasks are listed.
 const UNCLAIMED: &str = "no server came for it in 31 days; ask again";
@@ -120,21 +119,16 @@ impl TaskDb {
     }
 
     /// Tells whether a state directory has a database.
-    pub fn is_in(state: &Path) -> bool {
-        path_in(state).exists()
-    }
-
-    /// Records the task of a run of the program. Returns its number.
-    pub fn begin(&self, task: &NewTask, owner: &Owner) -> Result<i64> {
-        let times = self.times();
-        self.write(|transaction| {
-            insert(transaction, task, TaskState::InProgress, Some(owner.name()), &times)
-        })
+    pub fn is_in(state: &Path) -> Result<bool> {
+        exists(&path_in(state))
     }
 
     /// Checks whether a server may accept a task now.
     pub fn check(&self, task: &NewTask, rules: &Rules) -> Result<Option<Conflict>> {
         self.settle()?;
+        if self.is_stored_by_run(task)? {
+            return Ok(Some(Conflict::Storing));
+        }
         conflict(&lock(&self.reader), task, rules).map_err(|cause| self.failed(cause))
     }
 
@@ -142,10 +136,13 @@ impl TaskDb {
     /// transaction: of two conflicting requests one is refused. Returns the number of the task.
     pub fn enqueue(&self, task: &NewTask, rules: &Rules) -> Result<Result<i64, Conflict>> {
         self.settle()?;
+        if self.is_stored_by_run(task)? {
+            return Ok(Err(Conflict::Storing));
+        }
         let times = self.times();
         self.write(|transaction| match conflict(transaction, task, rules)? {
             Some(conflict) => Ok(Err(conflict)),
-            None => insert(transaction, task, TaskState::Queued, None, &times).map(Ok),
+            None => insert(transaction, task, &times).map(Ok),
         })
     }
 
@@ -256,10 +253,19 @@ impl TaskDb {
             "{OF_SCOPE} AND kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL \
              AND (ended IS NULL OR ended >= ?2)"
         );
+        let mut rows = recorded_runs(&self.state)?;
+        rows.retain(|row| {
+            let id = row.task.image_id.as_ref();
+            let is_asked = image_ids.is_empty() || id.is_some_and(|id| image_ids.contains(id));
+            row.task.kind == TaskKind::Store
+                && row.task.bucket.is_some()
+                && id.is_some()
+                && is_asked
+        });
         if image_ids.is_empty() {
-            return self.select(&shown, params![of.pattern(), self.oldest()]);
+            rows.extend(self.select(&shown, params![of.pattern(), self.oldest()])?);
+            return Ok(rows);
         }
-        let mut rows = Vec::new();
         for image_id in image_ids {
             rows.extend(self.select(
                 &format!("{shown} AND image_id = ?3"),
@@ -279,13 +285,16 @@ impl TaskDb {
     /// no scope.
     pub fn recent_of(&self, of: &ScopeFilter<'_>, limit: usize) -> Result<Vec<TaskRow>> {
         self.settle()?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let shown = format!(
             "{OF_SCOPE} AND (ended IS NULL OR ended >= ?2) \
              ORDER BY ended IS NOT NULL, id DESC LIMIT ?3"
         );
-        let mut rows = self.select(&shown, params![of.pattern(), self.oldest(), limit])?;
-        rows.sort_by_key(|row| std::cmp::Reverse((row.started, row.id)));
+        let mut rows = self.select(&shown, params![of.pattern(), self.oldest(), most])?;
+        rows.extend(recorded_runs(&self.state)?);
+        rows.sort_by_key(|row| (row.ended.is_some(), Reverse((row.started, row.id))));
+        rows.truncate(limit);
+        rows.sort_by_key(|row| Reverse((row.started, row.id)));
         Ok(rows)
     }
 
@@ -308,7 +317,9 @@ impl TaskDb {
         let (queued, running) = lock(&self.reader)
             .query_row(&counts, [of.pattern()], count)
             .map_err(|cause| self.failed(cause))?;
-        Ok((queued.unsigned_abs(), running.unsigned_abs()))
+        let runs = recorded_runs(&self.state)?;
+        let runs = runs.iter().filter(|row| row.state == TaskState::InProgress).count() as u64;
+        Ok((queued.unsigned_abs(), running.unsigned_abs() + runs))
     }
 
     /// Settles the tasks of owners that are gone: tasks of servers wait again, runs of the program
@@ -338,6 +349,19 @@ impl TaskDb {
             }
             Ok(())
         })
+    }
+
+    /// Whether a run of the program stores the image into a bucket now.
+    fn is_stored_by_run(&self, task: &NewTask) -> Result<bool> {
+        if task.kind != TaskKind::Store || task.bucket.is_none() {
+            return Ok(false);
+        }
+        Ok(recorded_runs(&self.state)?.iter().any(|row| {
+            row.state == TaskState::InProgress
+                && row.task.kind == TaskKind::Store
+                && row.task.bucket.is_some()
+                && row.task.image_id == task.image_id
+        }))
     }
 
     fn select(&self, condition: &str, values: impl Params) -> Result<Vec<TaskRow>> {
@@ -401,6 +425,33 @@ impl TaskDb {
     }
 }
 
+/// A task of a server that claimed it, as the log of its progress.
+pub struct ClaimedTask {
+    /// The database.
+    pub task_db: Arc<TaskDb>,
+    /// The server.
+    pub owner: Arc<Owner>,
+    /// The number of the task.
+    pub id: i64,
+}
+
+impl ProgressLog for ClaimedTask {
+    fn advance(&self, percent: u8, bytes: u64) -> Result<()> {
+        self.task_db.advance(self.id, &self.owner, percent, bytes)
+    }
+}
+
+/// All tasks of the last 31 days, the newest first. A database is read if there is one, and not
+/// made.
+pub fn recent_tasks(state: &Path) -> Result<Vec<TaskRow>> {
+    if TaskDb::is_in(state)? {
+        return TaskDb::open(state)?.recent(usize::MAX);
+    }
+    let mut rows = recorded_runs(state)?;
+    rows.sort_by_key(|row| Reverse((row.started, row.id)));
+    Ok(rows)
+}
+
 fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -434,14 +485,8 @@ fn first<T: rusqlite::types::FromSql>(
     connection.prepare(select)?.query_row(values, |row| row.get(0)).optional()
 }
 
-/// Adds a task, and removes tasks that are not listed any more: the database grows only here.
-fn insert(
-    transaction: &Transaction<'_>,
-    task: &NewTask,
-    state: TaskState,
-    owner: Option<&str>,
-    times: &Times,
-) -> rusqlite::Result<i64> {
+/// Queues a task, and removes tasks that are not listed any more: the database grows only here.
+fn insert(transaction: &Transaction<'_>, task: &NewTask, times: &Times) -> rusqlite::Result<i64> {
     // Scripts keep the reserved id of an image for longer than tasks are listed.
     let forget =
         "DELETE FROM task WHERE ended < ?1 AND (reserved_id IS NULL OR restored_id IS NULL)";
@@ -450,9 +495,8 @@ fn insert(
          WHERE state = 'queued' AND started < ?1";
     transaction.execute(give_up, params![times.oldest, UNCLAIMED, times.now])?;
     let insert = "INSERT INTO task (kind, origin, image_id, bucket, object_key, source, target, \
-         name, reserved_id, request, scope, size, state, started, owner) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
-    let state = state_word(state);
+         name, reserved_id, request, scope, size, state, started) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 'queued', ?13)";
     transaction.execute(
         insert,
         params![
@@ -468,9 +512,7 @@ fn insert(
             task.request,
             task.scope,
             signed(task.size),
-            state,
             times.now,
-            owner,
         ],
     )?;
     Ok(transaction.last_insert_rowid())

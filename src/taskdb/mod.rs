@@ -1,8 +1,9 @@
-//! The task database: every store, restore and copy of the last 31 days, in one SQLite file.
+//! The task database: every store, restore and copy of the last 31 days. Tasks of servers are in
+//! one SQLite file, each run of the program in a small file of its own ([`Run`]).
 //!
-//! Servers and runs of the program share the file. A process that performs tasks has a locked file
-//! ([`Owner`]); when the lock is free, its tasks have no owner, however the process ended. The
-//! database does not know how tasks are performed or continued: that is in the task files.
+//! A process that performs tasks has a locked file ([`Owner`], [`Run`]); when the lock is free, its
+//! tasks have no owner, however the process ended. The database does not know how tasks are
+//! performed or continued: that is in the task files.
 
 #[cfg(test)]
 mod clock_tests;
@@ -11,6 +12,7 @@ mod owner;
 mod pages;
 mod progress;
 mod reason;
+mod runs;
 mod schema;
 mod signatures;
 #[cfg(test)]
@@ -20,12 +22,16 @@ use std::time::{Duration, SystemTime};
 
 use crate::base::{TaskKind, TaskState};
 
-pub use database::{Conflict, Rules, ScopeFilter, TaskDb};
+pub use database::{ClaimedTask, Conflict, Rules, ScopeFilter, TaskDb, recent_tasks};
 pub use owner::Owner;
 pub use pages::{Filter, Page, newest_of_each, page};
-pub use progress::Recorder;
+pub use progress::{ProgressLog, Recorder};
 pub use reason::{failure_reason, one_line_of};
+pub use runs::{Run, recorded_runs};
 pub use signatures::SignatureUse;
+
+/// The reason of a run of the program that was killed.
+const LOST: &str = "the process ended without a word; the same command goes on where it stopped";
 
 /// Tasks are listed for this time after their end, as by EC2.
 pub const LISTED_FOR: Duration = Duration::from_secs(31 * 86_400);

@@ -2,13 +2,13 @@
 //! ends, however it ends.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::{Error, Result, random_id};
-use crate::localfs::{LockAttempt, LockedFile, is_at, is_locked};
+use crate::localfs::{LockAttempt, LockedFile, is_at, is_locked, make_private_directory};
 
 const EXTENSION: &str = "lock";
 
@@ -27,7 +27,7 @@ impl Owner {
         let failed = |cause: std::io::Error| {
             Error::io("cannot make a lock file", cause).at("directory", directory.display())
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(failed)?;
+        make_private_directory(&directory).map_err(failed)?;
         sweep(&directory);
         loop {
             let name = format!("{:016x}", random_id()? as u64);

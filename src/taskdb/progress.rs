@@ -7,13 +7,18 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Owner, TaskDb};
 use crate::base::{Error, Event, Observer, Result, Stage};
 
 /// Between two writes.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The rate is the average over this many pauses.
 const SAMPLES: usize = 10;
+
+/// Records the progress of one task.
+pub trait ProgressLog: Send + Sync {
+    /// Records the percentage, and bytes of volumes.
+    fn advance(&self, percent: u8, bytes: u64) -> Result<()>;
+}
 
 /// Counts the events of one task, and writes its progress until it is dropped. A task database that
 /// cannot be written does not stop the work.
@@ -41,14 +46,9 @@ struct Count {
 }
 
 impl Recorder {
-    /// Starts to write the progress of the task `id` of `owner`, whose last percentage is
-    /// `percent`. Events are passed on to `inner`.
-    pub fn start(
-        task_db: Arc<TaskDb>,
-        owner: Arc<Owner>,
-        (id, percent): (i64, u8),
-        inner: Arc<dyn Observer>,
-    ) -> Result<Self> {
+    /// Starts to write the progress of a task, whose last percentage is `percent`. Events are
+    /// passed on to `inner`.
+    pub fn start(log: Arc<dyn ProgressLog>, percent: u8, inner: Arc<dyn Observer>) -> Result<Self> {
         let count = Arc::new(Count {
             inner,
             counts: AtomicBool::new(true),
@@ -64,7 +64,7 @@ impl Recorder {
         let noted = count.clone();
         let thread = std::thread::Builder::new()
             .name("amistore-record".to_owned())
-            .spawn(move || noted.write(&task_db, &owner, id));
+            .spawn(move || noted.write(log.as_ref()));
         let thread = thread.map_err(|cause| {
             Error::io("cannot start the thread that keeps the record of tasks", cause)
         })?;
@@ -131,14 +131,14 @@ impl Count {
         self.percent.fetch_max(percent, Ordering::Relaxed).max(percent)
     }
 
-    fn write(&self, task_db: &TaskDb, owner: &Owner, id: i64) {
+    fn write(&self, log: &dyn ProgressLog) {
         let mut noted = (0, 0);
         let mut ended = lock(&self.ended);
         loop {
             let over = *ended;
             drop(ended);
             let now = (self.percent(), self.done.load(Ordering::Relaxed));
-            if now != noted && task_db.advance(id, owner, now.0, now.1).is_ok() {
+            if now != noted && log.advance(now.0, now.1).is_ok() {
                 noted = now;
             }
             if over {
@@ -194,15 +194,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::base::{NullObserver, TaskKind};
-    use crate::taskdb::{NewTask, Origin};
+    use crate::taskdb::{NewTask, Origin, Run, recent_tasks};
 
     #[test]
     fn the_time_left_is_that_of_the_rest_at_the_present_rate() {
         let state = tempfile::tempdir().expect("a directory");
-        let task_db = Arc::new(TaskDb::open(state.path()).expect("a record"));
-        let owner = Arc::new(Owner::register(state.path()).expect("an owner"));
-        let recorder =
-            Recorder::start(task_db, owner, (1, 0), Arc::new(NullObserver)).expect("starts");
+        let task = NewTask::new(TaskKind::Store, Origin::Command, "a", "b");
+        let run = Arc::new(Run::begin(state.path(), &task).expect("begins"));
+        let recorder = Recorder::start(run, 0, Arc::new(NullObserver)).expect("starts");
         assert_eq!(recorder.time_left(), None, "the work is unknown");
         recorder.expect(4 << 40);
         while recorder.rate().is_none() {
@@ -220,14 +219,9 @@ mod tests {
     #[test]
     fn progress_is_that_of_the_work_and_is_noted_at_the_end_at_the_latest() {
         let state = tempfile::tempdir().expect("a directory");
-        let task_db = Arc::new(TaskDb::open(state.path()).expect("a record"));
-        let owner = Arc::new(Owner::register(state.path()).expect("an owner"));
-        let id = task_db
-            .begin(&NewTask::new(TaskKind::Store, Origin::Command, "a", "b"), &owner)
-            .expect("begins");
-        let recorder =
-            Recorder::start(task_db.clone(), owner.clone(), (id, 7), Arc::new(NullObserver))
-                .expect("starts");
+        let task = NewTask::new(TaskKind::Store, Origin::Command, "a", "b");
+        let run = Arc::new(Run::begin(state.path(), &task).expect("begins"));
+        let recorder = Recorder::start(run, 7, Arc::new(NullObserver)).expect("starts");
         let observer = recorder.observer();
         assert_eq!(recorder.percent(), 7);
         recorder.expect(1000);
@@ -247,7 +241,7 @@ mod tests {
         assert_eq!(recorder.percent(), 25);
         observer.note(&Event::Advanced { bytes: 4750, stored: 0 });
         drop(recorder);
-        let row = task_db.recent(1).expect("rows").remove(0);
+        let row = recent_tasks(state.path()).expect("rows").remove(0);
         assert_eq!((row.percent, row.bytes), (99, 5000), "100 is for its end");
     }
 }

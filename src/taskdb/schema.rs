@@ -1,7 +1,7 @@
 //! The database file: opening, tables, and rows.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, Row, TransactionBehavior};
 
 use super::{NewTask, Origin, TaskRow};
 use crate::base::{Error, ErrorKind, Result, TaskKind, TaskState};
+use crate::localfs::make_private_directory;
 
 /// The schema version that is written, and the only one that is read.
 const VERSION: i64 = 3;
@@ -78,7 +79,7 @@ pub(super) fn path_in(state: &Path) -> PathBuf {
 pub(super) fn open(state: &Path) -> Result<Connection> {
     let path = path_in(state);
     let located = |error: Error| error.at("path", path.display());
-    DirBuilder::new().recursive(true).mode(0o700).create(state).map_err(|cause| {
+    make_private_directory(state).map_err(|cause| {
         Error::io("cannot make the state directory", cause).at("state_directory", state.display())
     })?;
     // SQLite gives this mode to the files beside it. An existing file is not opened here: closing

@@ -121,11 +121,12 @@ fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
     let ((_, gone), (_, next)) = (opened(&directory), opened(&directory));
     let asked = enqueue(&task_db, &store("ami-1", "b"));
     assert_eq!(task_db.claim(SCOPE, &gone).expect("no error").expect("a task").id, asked);
-    let run = task_db.begin(&command("ami-2"), &gone).expect("begins");
+    let run = Run::begin(directory.path(), &command("ami-2")).expect("begins");
     assert_eq!(task_db.claim(SCOPE, &next).expect("no error"), None, "its owner is there");
-    drop(gone);
+    assert_eq!(task_db.unfinished(&ScopeFilter::All).expect("counts"), (0, 2));
+    drop((gone, run));
     let rows = task_db.recent(10).expect("rows");
-    assert_eq!((rows[0].id, rows[0].state), (run, TaskState::Failed));
+    assert_eq!(rows[0].state, TaskState::Failed);
     assert!(rows[0].reason.as_ref().is_some_and(|reason| reason.contains("without a word")));
     assert_eq!((rows[1].id, rows[1].state.name()), (asked, "InProgress"));
     assert_eq!(task_db.claim(SCOPE, &next).expect("no error").expect("a task").id, asked);
@@ -162,13 +163,17 @@ fn files_of_owners_that_are_gone_are_removed_by_the_next() {
 #[test]
 fn of_one_image_one_store_at_a_time_is_taken_on() {
     let directory = TempDir::new().expect("a directory");
-    let (task_db, owner) = opened(&directory);
-    let run = task_db.begin(&command("ami-1"), &owner).expect("begins");
+    let (task_db, _owner) = opened(&directory);
+    let run = Run::begin(directory.path(), &command("ami-1")).expect("begins");
+    assert_eq!(
+        task_db.check(&store("ami-1", "other"), &RULES).expect("no error"),
+        Some(Conflict::Storing)
+    );
     assert_eq!(
         task_db.enqueue(&store("ami-1", "other"), &RULES).expect("no error"),
         Err(Conflict::Storing)
     );
-    task_db.complete(run, &owner).expect("ends");
+    run.end(None).expect("ends");
     enqueue(&task_db, &store("ami-1", "other"));
     assert_eq!(
         task_db.check(&store("ami-1", "b"), &RULES).expect("no error"),
@@ -244,7 +249,7 @@ fn old_tasks_are_removed_and_reserved_ids_stay() {
 #[test]
 fn a_scope_has_tasks_and_limits_of_its_own() {
     let directory = TempDir::new().expect("a directory");
-    let (task_db, owner) = opened(&directory);
+    let (task_db, _owner) = opened(&directory);
     let theirs = |task: NewTask| NewTask { scope: Some("else where".into()), ..task };
     let rules = Rules { max_queued: 1, max_bytes: 1 << 30 };
     let taken = |task: &NewTask| task_db.enqueue(task, &rules).expect("no error");
@@ -265,7 +270,7 @@ fn a_scope_has_tasks_and_limits_of_its_own() {
         directory.path(),
         &format!("UPDATE task SET started = {old} WHERE scope = 'else where'"),
     );
-    task_db.begin(&command("ami-3"), &owner).expect("begins");
+    enqueue(&task_db, &store("ami-3", "b"));
     let given_up: Vec<TaskRow> = task_db
         .recent(10)
         .expect("rows")
@@ -314,7 +319,8 @@ fn tasks_of_another_scope_are_neither_shown_nor_counted() {
     let theirs = NewTask { scope: Some("their own".into()), ..store("ami-2", "b") };
     enqueue(&task_db, &theirs);
     task_db.claim("their own", &owner).expect("no error").expect("a task");
-    let run = task_db.begin(&command("ami-3"), &owner).expect("begins");
+    let _running = Run::begin(directory.path(), &command("ami-3")).expect("begins");
+    let run = recorded_runs(directory.path()).expect("runs")[0].id;
     let shown = |of: ScopeFilter<'_>| {
         let rows = task_db.recent_of(&of, 10).expect("rows");
         let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();

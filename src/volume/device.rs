@@ -27,7 +27,9 @@ impl DeviceSink {
             |cause| Error::io("cannot open the block device", cause).at("path", path.display());
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.file_type().is_block_device() => {}
-            _ => return Ok(None),
+            Ok(_) => return Ok(None),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(failed(cause)),
         }
         // O_EXCL on a device fails if it is mounted or otherwise in use.
         let flags = rustix::fs::OFlags::EXCL.bits() as i32;

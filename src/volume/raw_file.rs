@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind as IoKind, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::sink::for_zeros;
@@ -11,7 +11,9 @@ use super::{BlockSink, BlockSource, DiskFormat, recognise_format};
 use crate::base::{BLOCK_BYTES, Error, ErrorKind, Result, VolumeSize};
 use crate::codec::zero::is_zero;
 use crate::format::{BlockMap, Digest};
-use crate::localfs::{Durability, Overwrite, PartialFile, write_all_at, written_ranges};
+use crate::localfs::{
+    Durability, Opened, Overwrite, PartialFile, open_to_read, write_all_at, written_ranges,
+};
 
 /// A raw image or a block device, read by positions on one descriptor.
 ///
@@ -56,18 +58,22 @@ impl DiskFile {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let failed =
             |cause| Error::io("cannot open the disk image", cause).at("path", path.display());
-        let mut file = File::open(path).map_err(failed)?;
-        let kind = file.metadata().map_err(failed)?.file_type();
-        let (len, state) = if kind.is_file() {
-            let state = FileState::of(&file).map_err(failed)?;
-            (state.len, Some(state))
-        } else if kind.is_block_device() {
-            (file.seek(SeekFrom::End(0)).map_err(failed)?, None)
-        } else {
-            return Err(Error::usage(
-                "the disk image is neither a regular file nor a block device",
-            )
-            .at("path", path.display()));
+        let (file, len, state) = match open_to_read(path).map_err(failed)? {
+            Opened::Regular(file) => {
+                let state = FileState::of(&file).map_err(failed)?;
+                (file, state.len, Some(state))
+            }
+            Opened::BlockDevice(mut file) => {
+                let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
+                (file, len, None)
+            }
+            Opened::Other(kind) => {
+                return Err(Error::usage(
+                    "the disk image is neither a regular file nor a block device",
+                )
+                .at("path", path.display())
+                .at("found", kind));
+            }
         };
         Ok(Self { path: path.to_owned(), file, len, state })
     }
@@ -230,7 +236,14 @@ impl RawFileSink {
 
     /// Gives the file its final name. The name is durable once the directory is synced.
     pub fn rename(self) -> Result<()> {
-        self.0.rename()
+        self.0.rename().map(drop)
+    }
+
+    /// The inode of the file, which it keeps under its final name.
+    pub fn inode(&self) -> Result<u64> {
+        self.0.file().metadata().map(|metadata| metadata.ino()).map_err(|cause| {
+            Error::io("cannot look at the disk image", cause).at("path", self.path().display())
+        })
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {

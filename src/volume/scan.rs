@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::BlockSource;
-use crate::base::{BLOCK_BYTES, BlockIndex, Cancel, Result, bits_of};
+use crate::base::{BLOCK_BYTES, BlockIndex, Cancel, Error, Result, bits_of};
 use crate::codec::zero::is_zero;
 use crate::format::BlockMap;
 
@@ -44,15 +44,18 @@ pub fn scan_zero_blocks(
         }
         Ok(())
     };
+    let end_with = |error: Error| {
+        if !failed.swap(true, Ordering::Relaxed) {
+            *scanned.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
+        }
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                if let Err(error) = scan()
-                    && !failed.swap(true, Ordering::Relaxed)
-                {
-                    *scanned.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
-                }
-            });
+            let work = || scan().unwrap_or_else(end_with);
+            if let Err(cause) = std::thread::Builder::new().spawn_scoped(scope, work) {
+                end_with(Error::io("cannot start a thread", cause));
+                break;
+            }
         }
     });
     drop(cells);

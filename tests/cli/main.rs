@@ -27,6 +27,7 @@ mod support {
     pub mod tools;
     pub mod wait;
 }
+mod system;
 mod targets;
 mod tasks;
 mod terminal;

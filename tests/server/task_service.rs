@@ -16,7 +16,7 @@ use amistore::internals::server::{
     Refusal, RestoreProgress, RestoreRequest, RestoredImage, Service, StoreQuery, StoreRequest,
     StoreResult, TaskLimits, TaskService, TaskServiceSettings,
 };
-use amistore::internals::taskdb::{NewTask, Origin, Owner, TaskDb};
+use amistore::internals::taskdb::{NewTask, Origin, Owner, Run, TaskDb};
 use amistore_aws_double::aws::{
     Content, Fault as AwsFault, FaultKind as AwsFaultKind, Image, Snapshot, TestAws,
 };
@@ -276,22 +276,20 @@ fn of_one_image_one_store_runs_on_any_server_and_to_any_bucket() {
     }
     // A run of the program counts as well.
     let by_command = site.image("by command");
-    let task_db = TaskDb::open(site.directory.path()).expect("a record");
-    let owner = Owner::register(site.directory.path()).expect("an owner");
     let run = NewTask {
         image_id: Some(by_command.to_string()),
         bucket: Some(BUCKET.to_owned()),
         object_key: Some("x.bin".to_owned()),
         ..NewTask::new(TaskKind::Store, Origin::Command, by_command.as_str(), "s3://images/x.bin")
     };
-    task_db.begin(&run, &owner).expect("begins");
+    let run = Run::begin(site.directory.path(), &run).expect("begins");
     refused(
         service.create_store(&store_request(&by_command, BUCKET), false),
         400,
         "InvalidRequest",
         "already in progress",
     );
-    drop(owner);
+    drop(run);
     service.create_store(&store_request(&by_command, BUCKET), false).expect("it is gone");
     site.s3.clear_faults();
 }

@@ -59,8 +59,8 @@ pub(super) fn run(args: &CopyArgs, settings: &Settings, console: &Console) -> Re
         return copy_stream::run(&args.to, &args.target(), &remote, &observer, settings, console);
     };
     let archive = Archive::open(reader)?;
-    let name = from.file_name().unwrap_or_else(|| archive.document().archive_name());
-    let to = ArchiveUrl::parse(&args.to)?.of_archive(&name);
+    let name = from.file_name().unwrap_or_else(|| archive.document().archive_name().into());
+    let to = ArchiveUrl::parse(&args.to)?.of_archive(&name)?;
     if let (ArchiveUrl::Path(source), ArchiveUrl::Path(target)) = (&from, &to) {
         refuse_same_file(target, [source.as_path()])?;
     }

@@ -21,7 +21,7 @@ pub(super) fn run(
 ) -> Result<()> {
     let to = ArchiveUrl::parse(to)?;
     let (source, target) = (ArchiveUrl::Stdio.source(), to.target());
-    if !to.names_archive() {
+    if !to.names_archive()? {
         return Err(
             Error::usage("a stream has no name: name the file or object").at("target", &target)
         );

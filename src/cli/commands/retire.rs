@@ -60,7 +60,7 @@ pub(in super::super) struct RetireArgs {
 
 pub(super) fn run(args: &RetireArgs, settings: &Settings, console: &Console) -> Result<()> {
     let id = ImageId::parse(&args.image)?;
-    let url = ArchiveUrl::parse(&args.archive)?.of_archive(&format!("{id}.bin"));
+    let url = ArchiveUrl::parse(&args.archive)?.of_archive(format!("{id}.bin").as_ref())?;
     let asks = !args.yes && !args.dry_run;
     if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(Error::usage(

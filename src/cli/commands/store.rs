@@ -86,9 +86,11 @@ pub(super) fn run(args: &StoreArgs, settings: &Settings, console: &Console) -> R
     let options = SourceOptions { image: &args.image, ebs: &ec2.ebs, sides };
     let source = Source::open(source, &options, &remote, observer.as_ref())?;
     let image = source.image();
-    let archive = archive.of_archive(&image.document().archive_name());
+    let archive = archive.of_archive(image.document().archive_name().as_ref())?;
     let (name, cancel) = (archive.target(), &settings.cancel);
-    refuse_same_file(Path::new(&name), source.files())?;
+    if let ArchiveUrl::Path(path) = &archive {
+        refuse_same_file(path, source.files())?;
+    }
     let destination = remote.destination(&archive, &args.target(), source.name().to_owned())?;
     let target = destination.task_target(&name);
     let (options, resources) = (args.options()?, &settings.resources);

@@ -1,10 +1,13 @@
 //! Archive URLs: `s3://bucket/key`, the URL of another store, a file, or `-`.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::aws::s3::S3Location;
 use crate::base::{Error, ErrorKind, Result};
 use crate::engine::Incoming;
+use crate::localfs::is_directory;
 use crate::object::{Located, open_url};
 
 /// The name of standard input in messages and tasks.
@@ -28,17 +31,21 @@ pub(in super::super) enum ArchiveUrl {
 impl ArchiveUrl {
     /// Parses an argument.
     pub(in super::super) fn parse(path: &Path) -> Result<Self> {
-        let text = path.to_string_lossy();
+        let Some(text) = path.to_str() else {
+            // The URL of a store is UTF-8; the path of a file need not be.
+            refuse_url(&path.to_string_lossy())?;
+            return Ok(Self::Path(path.to_owned()));
+        };
         if text == "-" {
             return Ok(Self::Stdio);
         }
-        if let Some(location) = S3Location::parse(&text) {
+        if let Some(location) = S3Location::parse(text) {
             return location.map(Self::S3);
         }
-        if let Some(located) = open_url(&text) {
-            return located.map(|_| Self::Store(text.into_owned()));
+        if let Some(located) = open_url(text) {
+            return located.map(|_| Self::Store(text.to_owned()));
         }
-        refuse_url(&text)?;
+        refuse_url(text)?;
         Ok(Self::Path(path.to_owned()))
     }
 
@@ -61,38 +68,43 @@ impl ArchiveUrl {
     }
 
     /// The URL of one archive: a directory, bucket or prefix stands for `name` in it.
-    pub(in super::super) fn of_archive(self, name: &str) -> Self {
-        match self {
+    pub(in super::super) fn of_archive(self, name: &OsStr) -> Result<Self> {
+        // Keys are UTF-8.
+        let key = || {
+            name.to_str().ok_or_else(|| {
+                Error::usage("this file name is not UTF-8: name the object")
+                    .at("file", name.display())
+            })
+        };
+        Ok(match self {
             Self::Stdio => Self::Stdio,
-            Self::Path(path) => {
-                let (directory, key) = archive_target(&path, name);
-                Self::Path(directory.join(key))
-            }
-            Self::S3(location) => Self::S3(location.object(name)),
-            Self::Store(url) if url.ends_with('/') => Self::Store(format!("{url}{name}")),
+            Self::Path(path) => Self::Path(archive_target(&path, name)?),
+            Self::S3(location) if location.is_prefix() => Self::S3(location.object(key()?)),
+            Self::S3(location) => Self::S3(location),
+            Self::Store(url) if url.ends_with('/') => Self::Store(format!("{url}{}", key()?)),
             Self::Store(url) => Self::Store(url),
-        }
+        })
     }
 
     /// True for the URL of one archive, false for that of a directory, bucket or prefix.
-    pub(in super::super) fn names_archive(&self) -> bool {
-        match self {
+    pub(in super::super) fn names_archive(&self) -> Result<bool> {
+        Ok(match self {
             Self::Stdio => true,
-            Self::Path(path) => !path.is_dir() && !path.to_string_lossy().ends_with('/'),
+            Self::Path(path) => !is_directory_name(path)?,
             Self::S3(location) => !location.is_prefix(),
             Self::Store(url) => !url.ends_with('/'),
-        }
+        })
     }
 
     /// The file name in it.
-    pub(in super::super) fn file_name(&self) -> Option<String> {
+    pub(in super::super) fn file_name(&self) -> Option<OsString> {
         let path = match self {
             Self::Stdio => return None,
             Self::Path(path) => path,
             Self::S3(location) => Path::new(&location.key),
             Self::Store(url) => Path::new(url),
         };
-        path.file_name().map(|name| name.to_string_lossy().into_owned())
+        path.file_name().map(ToOwned::to_owned)
     }
 
     /// Its text in messages and tasks, as the source of bytes.
@@ -138,30 +150,37 @@ pub(in super::super) fn refuse_same_file<'a>(
     sources: impl IntoIterator<Item = &'a Path>,
 ) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
-    let identity =
-        |path: &Path| std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    let Some(own) = identity(target) else { return Ok(()) };
-    match sources.into_iter().find(|source| identity(source) == Some(own)) {
-        Some(source) => Err(Error::usage("the target is one of the sources, and would be lost")
-            .at("path", target.display())
-            .at("source", source.display())),
-        None => Ok(()),
+    let identity = |path: &Path| match std::fs::metadata(path) {
+        Ok(metadata) => Ok(Some((metadata.dev(), metadata.ino()))),
+        Err(cause) => match Error::io("cannot compare target and source", cause) {
+            error if error.kind() == ErrorKind::NotFound => Ok(None),
+            error => Err(error.at("path", path.display())),
+        },
+    };
+    let Some(own) = identity(target)? else { return Ok(()) };
+    for source in sources {
+        if identity(source)? == Some(own) {
+            return Err(Error::usage("the target is one of the sources, and would be lost")
+                .at("path", target.display())
+                .at("source", source.display()));
+        }
     }
+    Ok(())
 }
 
-/// Directory and name of a new archive: `path` is a file, or a directory that stands for `name` in
-/// it.
-pub(in super::super) fn archive_target(path: &Path, name: &str) -> (PathBuf, String) {
-    let is_directory = path.is_dir() || path.to_string_lossy().ends_with('/');
-    if is_directory {
-        return (path.to_owned(), name.to_owned());
+/// The path of a new archive: `path` is a file, or a directory that stands for `name` in it.
+pub(in super::super) fn archive_target(path: &Path, name: &OsStr) -> Result<PathBuf> {
+    if is_directory_name(path)? {
+        return Ok(path.join(name));
     }
-    let parent =
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path
-        .file_name()
-        .map_or_else(|| name.to_owned(), |file| file.to_string_lossy().into_owned());
-    (parent.to_owned(), name)
+    // Messages show a name without a directory as a path.
+    let is_bare = path.parent().is_some_and(|parent| parent.as_os_str().is_empty());
+    Ok(if is_bare { Path::new(".").join(path) } else { path.to_owned() })
+}
+
+/// Whether the path is a directory, or is written as one.
+fn is_directory_name(path: &Path) -> Result<bool> {
+    Ok(path.as_os_str().as_bytes().ends_with(b"/") || is_directory(path)?)
 }
 
 #[cfg(test)]
@@ -171,22 +190,14 @@ mod tests {
     #[test]
     fn a_directory_stands_for_the_archive_in_it() {
         let directory = tempfile::tempdir().expect("a directory");
-        assert_eq!(
-            archive_target(directory.path(), "a.bin"),
-            (directory.path().to_owned(), "a.bin".into())
-        );
-        assert_eq!(
-            archive_target(Path::new("new/"), "a.bin"),
-            (PathBuf::from("new/"), "a.bin".into())
-        );
-        assert_eq!(
-            archive_target(Path::new("x.bin"), "a.bin"),
-            (PathBuf::from("."), "x.bin".into())
-        );
-        assert_eq!(
-            archive_target(Path::new("/d/x.bin"), "a.bin"),
-            (PathBuf::from("/d"), "x.bin".into())
-        );
+        for (path, archive) in [
+            (directory.path(), directory.path().join("a.bin")),
+            (Path::new("new/"), "new/a.bin".into()),
+            (Path::new("x.bin"), "./x.bin".into()),
+            (Path::new("/d/x.bin"), "/d/x.bin".into()),
+        ] {
+            assert_eq!(archive_target(path, OsStr::new("a.bin")).expect("a file"), archive);
+        }
     }
 
     #[test]
@@ -205,15 +216,16 @@ mod tests {
         assert_eq!(parse("-").expect("stdio"), ArchiveUrl::Stdio);
         assert_eq!(parse("gs://bucket/").expect_err("refused").kind(), ErrorKind::Unsupported);
         assert!(matches!(parse("s3://bucket/"), Ok(ArchiveUrl::S3(_))));
-        let below = parse("file:///archives/").expect("a URL").of_archive("a.bin");
-        assert_eq!(below, ArchiveUrl::Store("file:///archives/a.bin".to_owned()));
+        let below = parse("file:///archives/").expect("a URL").of_archive("a.bin".as_ref());
+        assert_eq!(below.expect("a name"), ArchiveUrl::Store("file:///archives/a.bin".to_owned()));
         assert_eq!(parse("file://a.bin").expect_err("no absolute path").kind(), ErrorKind::Usage);
         assert_eq!(parse("s3://").expect_err("no bucket").kind(), ErrorKind::Usage);
     }
 
     #[test]
     fn a_prefix_does_not_name_an_archive() {
-        let names = |text: &str| ArchiveUrl::parse(Path::new(text)).expect("a URL").names_archive();
+        let parsed = |text: &str| ArchiveUrl::parse(Path::new(text)).expect("a URL");
+        let names = |text: &str| parsed(text).names_archive().expect("looks");
         assert!(["-", "a.bin", "s3://b/a.bin", "file:///d/a.bin"].into_iter().all(names));
         assert!(!["s3://b", "s3://b/p/", "file:///d/", "new/", "/"].into_iter().any(names));
     }

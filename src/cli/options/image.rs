@@ -1,5 +1,7 @@
 //! Options of an image that is made of plain disks.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -17,7 +19,7 @@ pub(in super::super) type Disks = Vec<(DeviceName, PathBuf)>;
 pub(in super::super) struct ImageArgs {
     /// A raw disk image or block device, and the device name it gets; the first is the root device
     #[arg(long, value_name = "DEVICE=FILE")]
-    pub(in super::super) disk: Vec<String>,
+    pub(in super::super) disk: Vec<OsString>,
     /// AMI name, 3 to 128 characters [default: that of SOURCE; needed with --disk]
     #[arg(long)]
     pub(in super::super) name: Option<String>,
@@ -66,8 +68,8 @@ impl ImageArgs {
         }
         let mut disks = Vec::new();
         for disk in &self.disk {
-            let (device, path) = pair(disk, "--disk", "DEVICE=FILE, such as /dev/xvda=root.raw")?;
-            disks.push((DeviceName::parse(&device)?, PathBuf::from(path)));
+            let (device, path) = device_and_file(disk)?;
+            disks.push((DeviceName::parse(&device)?, path));
         }
         let tags = tags(&self.tag, "--tag")?;
         let name = self
@@ -84,4 +86,17 @@ impl ImageArgs {
         };
         Ok(Some((image, disks)))
     }
+}
+
+/// The parts of `DEVICE=FILE`. The path of the file need not be UTF-8.
+fn device_and_file(disk: &OsStr) -> Result<(String, PathBuf)> {
+    if disk.to_str().is_none()
+        && let Some(at) = disk.as_bytes().iter().position(|byte| *byte == b'=')
+    {
+        let (device, path) = disk.as_bytes().split_at(at);
+        let device = String::from_utf8_lossy(device).into_owned();
+        return Ok((device, OsStr::from_bytes(&path[1..]).into()));
+    }
+    let form = "DEVICE=FILE, such as /dev/xvda=root.raw";
+    pair(&disk.to_string_lossy(), "--disk", form).map(|(device, path)| (device, path.into()))
 }

@@ -1,6 +1,6 @@
 //! Destinations of archives: standard output, a file, an object in a bucket.
 
-use std::io::{ErrorKind as IoKind, IsTerminal};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use super::upload::UploadFacts;
 #[cfg(feature = "aws")]
 use crate::aws::s3::S3Store;
 use crate::base::{Cancel, Error, ErrorKind, Observer, Result};
-use crate::localfs::{Durability, Overwrite, check_directory};
-use crate::object::{Attributes, Creation, DirectoryStore, ObjectStore, ObjectWriter, PipeWriter};
+use crate::localfs::{Durability, Overwrite, exists};
+use crate::object::{Attributes, Creation, FileStore, ObjectStore, ObjectWriter, PipeWriter};
 #[cfg(feature = "aws")]
 use crate::ops::Resumption;
 use crate::ops::target::{ArchiveTarget, ObjectTarget};
@@ -20,10 +20,8 @@ pub enum Destination {
     Stdout,
     /// A file.
     File {
-        /// The directory.
-        directory: PathBuf,
-        /// The name in it.
-        name: String,
+        /// Its path; the directory has to exist.
+        path: PathBuf,
         /// Whether the file is on disk when the work ends.
         durability: Durability,
     },
@@ -80,7 +78,7 @@ impl Destination {
             )),
             Self::Stdout => Ok(()),
             Self::Object { store, .. } => store.check(),
-            Self::File { directory, .. } => check_directory(directory),
+            Self::File { path, durability } => FileStore::new(path, *durability).check(),
             #[cfg(feature = "aws")]
             Self::Bucket(bucket) if bucket.is_checked => Ok(()),
             #[cfg(feature = "aws")]
@@ -105,9 +103,7 @@ impl Destination {
         }
         match self {
             Self::Stdout => Ok(Existing::None),
-            Self::File { directory, name, .. } => {
-                refuse_existing(&directory.join(name)).map(|()| Existing::None)
-            }
+            Self::File { path, .. } => refuse_existing(path).map(|()| Existing::None),
             Self::Object { store, key } => match store.open(key) {
                 Ok(_) => Err(Error::new(ErrorKind::Exists, "the object exists").at("object", key)),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(Existing::None),
@@ -161,10 +157,9 @@ impl Destination {
             Self::Stdout => {
                 write(ArchiveTarget::Stream(Box::new(PipeWriter::stdout(cancel.clone())?)))
             }
-            Self::File { directory, name, durability } => {
-                let store = DirectoryStore::new(directory.clone(), *durability);
-                let store: Arc<dyn ObjectStore> = Arc::new(store);
-                let (key, attributes) = (name.clone(), Attributes::default());
+            Self::File { path, durability } => {
+                let store: Arc<dyn ObjectStore> = Arc::new(FileStore::new(path, *durability));
+                let (key, attributes) = (path.display().to_string(), Attributes::default());
                 Self::Object { store, key }.open(
                     (overwrite, attributes, at_most, segments),
                     cancel,
@@ -205,9 +200,8 @@ impl Destination {
     ) -> Result<T> {
         match self {
             Self::Stdout => write(Box::new(PipeWriter::stdout(cancel.clone())?)),
-            Self::File { directory, name, durability } => {
-                let store = DirectoryStore::new(directory.clone(), *durability);
-                write(store.create(name, creation)?)
+            Self::File { path, durability } => {
+                write(FileStore::new(path, *durability).create("", creation)?)
             }
             Self::Object { store, key } => write(store.create(key, creation)?),
             #[cfg(feature = "aws")]
@@ -228,9 +222,8 @@ impl Destination {
 
 /// Refuses to replace an existing file.
 pub(in crate::ops) fn refuse_existing(path: &Path) -> Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(_) => Err(Error::new(ErrorKind::Exists, "the file exists").at("path", path.display())),
-        Err(cause) if cause.kind() == IoKind::NotFound => Ok(()),
-        Err(cause) => Err(Error::io("cannot look up the target", cause).at("path", path.display())),
+    if exists(path)? {
+        return Err(Error::new(ErrorKind::Exists, "the file exists").at("path", path.display()));
     }
+    Ok(())
 }

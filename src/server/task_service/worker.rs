@@ -14,12 +14,13 @@ use crate::aws::ec2::{Ec2Destination, Ec2Image, Ec2Options, Ec2Source};
 use crate::aws::{Compute, Session, needs_other_credentials};
 use crate::base::{BLOCK_BYTES, Error, ErrorCode, Event, ImageId, Observer, Result, TaskKind};
 use crate::engine::Archive;
+use crate::localfs::exists;
 use crate::object::{Attributes, ObjectStore};
 use crate::ops::{
     BucketDestination, Destination, EbsReads, PlannedRestore, PlannedStore, Resumption,
     StoreOptions,
 };
-use crate::taskdb::{Recorder, TaskRow, failure_reason, one_line_of};
+use crate::taskdb::{ClaimedTask, Recorder, TaskRow, failure_reason, one_line_of};
 
 /// The poll interval for tasks that other servers recorded or left.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -82,12 +83,9 @@ fn warn(shared: &Shared, message: String) {
 }
 
 fn run(shared: &Arc<Shared>, row: &TaskRow) {
-    let begun = Recorder::start(
-        shared.task_db.clone(),
-        shared.owner.clone(),
-        (row.id, row.percent),
-        shared.counters.clone(),
-    );
+    let (task_db, owner) = (shared.task_db.clone(), shared.owner.clone());
+    let claimed = Arc::new(ClaimedTask { task_db, owner, id: row.id });
+    let begun = Recorder::start(claimed, row.percent, shared.counters.clone());
     let outcome = begun.and_then(|recorder| {
         let observer = recorder.observer();
         lock(&shared.running).insert(row.id, recorder);
@@ -162,7 +160,7 @@ fn note(shared: &Shared, row: &TaskRow, ending: &Ending) {
 fn perform(shared: &Arc<Shared>, row: &TaskRow, observer: &Arc<dyn Observer>) -> Result<()> {
     // An earlier server completed the task and was killed before it recorded that. If the task file
     // is there as well, continuing finds the image and removes the file.
-    if row.restored_id.is_some() && !shared.settings.state.task_file(&row.task.target).exists() {
+    if row.restored_id.is_some() && !exists(&shared.settings.state.task_file(&row.task.target))? {
         return Ok(());
     }
     let once = |restart: bool| match row.task.kind {
