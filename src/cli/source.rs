@@ -8,10 +8,12 @@ use crate::aws::ec2::{Ec2Image, Ec2Source};
 use crate::base::{Error, ErrorCode, ErrorKind, Observer, Result};
 use crate::image::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
 use crate::ops::EbsReads;
+use crate::volume::DiskFormats;
 
 /// Options of the source.
 pub(super) struct SourceOptions<'a> {
     pub(super) image: &'a ImageArgs,
+    pub(super) formats: DiskFormats,
     pub(super) ebs: &'a EbsArgs,
     pub(super) sides: &'a SidesArgs,
 }
@@ -35,7 +37,7 @@ impl Source {
         remote: &Remote,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let Some(path) = source else { return Self::of_disks(options.image) };
+        let Some(path) = source else { return Self::of_disks(options.image, options.formats) };
         let name = path.display().to_string();
         refuse_url(&name)?;
         let has_derived_id = false;
@@ -54,17 +56,17 @@ impl Source {
                 has_derived_id,
             });
         }
-        let image = Box::new(ImageDirectory::open(path, new_name, options.image.formats())?);
+        let image = Box::new(ImageDirectory::open(path, new_name, options.formats)?);
         let snapshots = image.document().snapshots().iter();
         let raws = snapshots.map(|snapshot| path.join(snapshot.id.file_name()));
         let files = raws.chain([path.join(IMAGE_JSON)]).collect();
         Ok(Self { image, name, files, ebs: None, has_derived_id })
     }
 
-    fn of_disks(args: &ImageArgs) -> Result<Self> {
+    fn of_disks(args: &ImageArgs, formats: DiskFormats) -> Result<Self> {
         let plain = args.plain_image()?;
         let (image, disks) = plain.ok_or_else(|| Error::internal("neither source nor disks"))?;
-        let image = Box::new(PlainDisks::open(&image, &disks, args.formats())?);
+        let image = Box::new(PlainDisks::open(&image, &disks, formats)?);
         let files: Vec<PathBuf> = disks.into_iter().map(|(_, path)| path).collect();
         let name = files.first().map(|path| path.display().to_string()).unwrap_or_default();
         Ok(Self { image, name, files, ebs: None, has_derived_id: args.image_id.is_none() })

@@ -418,7 +418,8 @@ pub fn resealed(bytes: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let mut manifest: Value = serde_json::from_slice(&root[32..32 + len]).expect("a manifest");
     manifest["writer"] = json!("");
     change(&mut manifest);
-    let manifest = format!("{:len$}", manifest.to_string());
+    let mut manifest = manifest.to_string();
+    manifest.push_str(&" ".repeat(len.saturating_sub(manifest.len())));
     assert_eq!(manifest.len(), len, "the manifest has to keep its length");
     root[32..32 + len].copy_from_slice(manifest.as_bytes());
     let sealed = Footer { root: sha256::digest(&root), ..footer }.encode();

@@ -17,6 +17,7 @@ use crate::base::{Error, Result, TaskKind};
 use crate::engine::PackOptions;
 use crate::ops::{PlannedStore, StoreOptions};
 use crate::taskdb::NewTask;
+use crate::volume::DiskFormats;
 
 /// Pack an image into an archive
 #[derive(Debug, Args)]
@@ -52,6 +53,10 @@ pub(in super::super) struct StoreArgs {
     /// Take blocks that read as zeros for never written; costs a second pass over the data
     #[arg(long)]
     sparse: bool,
+    /// Take disk images as raw whatever they look like: without it, qcow2, VMDK, VHD and other
+    /// formats, archives and compressed files are refused
+    #[arg(long)]
+    raw: bool,
     /// Limit of volumes that are read and sent to a bucket in parallel [default: as many as
     /// --memory has room for; 1 for files and pipes, for directory buckets, for stores other than
     /// S3, which may not take part numbers with gaps, and with a --checksum-algorithm other than
@@ -83,7 +88,8 @@ pub(super) fn run(args: &StoreArgs, settings: &Settings, console: &Console) -> R
         let via_aws = ViaAws { ec2, sides, dry_run, remote, observer, console };
         return via_aws.store(source, &archive, &args.object, &args.image);
     }
-    let options = SourceOptions { image: &args.image, ebs: &ec2.ebs, sides };
+    let options =
+        SourceOptions { image: &args.image, formats: args.formats(), ebs: &ec2.ebs, sides };
     let source = Source::open(source, &options, &remote, observer.as_ref())?;
     let image = source.image();
     let archive = archive.of_archive(image.document().archive_name().as_ref())?;
@@ -134,6 +140,10 @@ impl StoreArgs {
                  plain disks",
             )),
         }
+    }
+
+    fn formats(&self) -> DiskFormats {
+        if self.raw { DiskFormats::AsRaw } else { DiskFormats::RawOnly }
     }
 
     fn target(&self) -> TargetOptions<'_> {

@@ -9,7 +9,6 @@ use clap::Args;
 use super::values::{pair, tags};
 use crate::base::{DeviceName, Error, ImageId, Result};
 use crate::image::ImageDraft;
-use crate::volume::DiskFormats;
 
 /// Devices and the files behind them, the root device first.
 pub(in super::super) type Disks = Vec<(DeviceName, PathBuf)>;
@@ -49,18 +48,9 @@ pub(in super::super) struct ImageArgs {
     /// Tag of the image; may be repeated
     #[arg(long, value_name = "KEY=VALUE", requires = "disk")]
     tag: Vec<String>,
-    /// Take disk images as raw whatever they look like: without it, qcow2, VMDK, VHD and other
-    /// formats, archives and compressed files are refused
-    #[arg(long, help_heading = "Options")]
-    raw: bool,
 }
 
 impl ImageArgs {
-    /// The disk images that are accepted.
-    pub(in super::super) fn formats(&self) -> DiskFormats {
-        if self.raw { DiskFormats::AsRaw } else { DiskFormats::RawOnly }
-    }
-
     /// The attributes of the image and its disks; `None` without disks.
     pub(in super::super) fn plain_image(&self) -> Result<Option<(ImageDraft, Disks)>> {
         if self.disk.is_empty() {
