@@ -23,7 +23,8 @@ impl WrittenCell {
     /// Bytes of it as it is noted, without the digests of blocks.
     const ENCODED: usize = 2 + 4 + 2 + 32;
 
-    /// Whether the digests are there of these blocks with data, and are those that they should be.
+    /// Whether there is a digest for each of these blocks with data, and the digest of all of them
+    /// is that of the cell.
     pub(super) fn fits(&self, data: Bitmap8) -> bool {
         self.digests.len() == data.count_ones() as usize
             && sha256::digest(self.digests.as_flattened()) == self.content

@@ -1,7 +1,7 @@
 //! The members of a manifest that decide whether this version understands the others (4).
 //!
-//! They are judged one after the other, each with its type, before any other member: of a manifest
-//! of another version nothing else is known.
+//! Each of them, type and value, is judged before the next one and before any other member: the
+//! other members of another version are unknown.
 
 use std::collections::BTreeMap;
 use std::fmt;

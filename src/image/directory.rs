@@ -160,11 +160,11 @@ impl ImageDestination for DirectoryDestination {
 /// Treatment of the partial volumes of a restore that ends with an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Leftovers {
-    /// They are removed.
+    /// Partial volumes are removed.
     #[default]
     Remove,
-    /// They stay under partial names with this tag, and volumes found under such names are
-    /// continued. The tag depends on the archive: blocks that are not written again have to be
+    /// Partial volumes keep their partial names with this tag, and volumes found under such names
+    /// are continued. The tag depends on the archive: blocks that are not written again have to be
     /// those of the same archive.
     Keep(String),
 }

@@ -1,4 +1,4 @@
-//! Takes one volume, or a range of it, out of an archive, and reads no more than that needs.
+//! Extracts one volume, or a range of it, and reads only the cells that hold it.
 
 use std::io::Write;
 use std::os::unix::fs::FileExt;

@@ -236,7 +236,7 @@ mod tests {
             observer.note(&event);
         }
         assert_eq!(recorder.percent(), 25);
-        // More is found, and less is done of it; what was told stays.
+        // The total grows, and the reported percentage does not fall.
         observer.note(&Event::Grew { bytes: 4500 });
         assert_eq!(recorder.percent(), 25);
         observer.note(&Event::Advanced { bytes: 4750, stored: 0 });

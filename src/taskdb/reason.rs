@@ -63,7 +63,7 @@ pub fn failure_reason(error: &Error) -> String {
         ErrorKind::NotFound => {
             "see whether it was deleted meanwhile, or is in another Region or account"
         }
-        ErrorKind::Exists => "remove what is there, or choose another place or name",
+        ErrorKind::Exists => "remove it, or choose another target or name",
         ErrorKind::Corrupt if error.is(ErrorCode::SnapshotBlockDamaged) => {
             "ask again; if it stays so, the snapshot is damaged"
         }

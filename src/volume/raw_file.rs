@@ -263,7 +263,8 @@ impl BlockSink for RawFileSink {
         Ok(())
     }
 
-    /// Not by `fallocate`: a later store of the image takes an unwritten extent for a hole.
+    /// Writes zeros instead of calling `fallocate`: a later store of the image takes an unwritten
+    /// extent for a hole.
     fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
         for_zeros(offset, len, |offset, zeros| self.write(offset, zeros))
     }

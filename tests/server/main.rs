@@ -16,5 +16,7 @@ mod support {
     pub mod cli;
     #[expect(dead_code, reason = "the tests of the engine use the rest")]
     pub mod image;
+    #[expect(dead_code, reason = "the tests of the engine use the rest")]
+    pub mod tools;
     pub mod wait;
 }

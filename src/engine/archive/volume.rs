@@ -478,7 +478,7 @@ impl BlockSource for ArchiveVolume {
         let _ = self.prefetch_range(offset, len);
     }
 
-    /// Nothing to ask: all that is read has to match the root.
+    /// An archive cannot change unnoticed: all bytes that are read have to match the root.
     fn check_unchanged(&self) -> Result<()> {
         Ok(())
     }

@@ -55,10 +55,10 @@ pub struct BucketDestination {
 /// An archive at its destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
-    /// There is none, or it will be replaced.
+    /// The destination is free, or its archive will be replaced.
     #[default]
     None,
-    /// It is the archive that would be written.
+    /// The destination holds the archive that would be written.
     Same,
 }
 

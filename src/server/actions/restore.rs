@@ -44,8 +44,7 @@ pub(super) fn answer(
     bucket(&bucket_name)?;
     object_key(&key)?;
     if let Some(name) = &name {
-        check_image_name(name)
-            .map_err(|error| Refusal::client("InvalidAMIName.Malformed", error.message()))?;
+        check_image_name(name).map_err(|error| Refusal::from(&error))?;
     }
     let (image_tags, snapshot_tags) =
         (image_tags.unwrap_or_default(), snapshot_tags.unwrap_or_default());

@@ -93,8 +93,8 @@ pub fn read_private(path: &Path, what: &str) -> Result<String> {
         Error::io(format!("cannot read the file of {what}"), cause).at("path", path.display())
     };
     let metadata = std::fs::metadata(path).map_err(failed)?;
-    // What systemd hands over belongs to root and its group, and an access list lets the service
-    // in.
+    // A credential file of systemd belongs to root and its group, and an access list admits the
+    // service.
     let of_root = metadata.uid() == 0 && metadata.gid() == 0 && metadata.mode() & 0o037 == 0;
     if metadata.mode() & 0o077 != 0 && !of_root {
         let error = Error::new(

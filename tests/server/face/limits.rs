@@ -10,6 +10,7 @@ use amistore::internals::server::{HttpServer, HttpSettings, Limits, TlsFiles};
 
 use super::super::caller::{Bench, FORM, parse, read, refused, request};
 use super::super::memory::{Memory, lock};
+use crate::support::tools::has;
 use crate::support::wait::wait_until;
 
 const TASKS: &str = "Action=DescribeStoreImageTasks&Version=2016-11-15";
@@ -319,6 +320,9 @@ fn certificate(directory: &std::path::Path) -> TlsFiles {
 
 #[test]
 fn tls_is_spoken_and_nothing_else_is() {
+    if !has("openssl") {
+        return;
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let files = certificate(directory.path());
     let bench = Bench::with(HttpSettings { tls: Some(files.clone()), ..HttpSettings::default() });
@@ -347,6 +351,9 @@ fn tls_is_spoken_and_nothing_else_is() {
 
 #[test]
 fn wrong_files_for_tls_are_named() {
+    if !has("openssl") {
+        return;
+    }
     let directory = tempfile::tempdir().expect("a directory");
     let files = certificate(directory.path());
     let other = directory.path().join("other.key");
