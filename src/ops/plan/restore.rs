@@ -53,6 +53,15 @@ pub enum RestoreDestination {
 }
 
 impl RestoreDestination {
+    /// The directory whose file system a restore fills.
+    fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(directory) => Some(&directory.path),
+            #[cfg(feature = "aws")]
+            Self::Ec2 { .. } => None,
+        }
+    }
+
     /// The target that the task is known by.
     pub fn task_target(&self, archive: &Archive) -> String {
         #[cfg(not(feature = "aws"))]
@@ -164,11 +173,7 @@ impl<'a> PlannedRestore<'a> {
     /// Fails if the file system of the target directory lacks room for the blocks with data. A
     /// restore that is continued has written some of them, and is not checked.
     fn check_room(&self) -> Result<()> {
-        let directory = match &self.destination {
-            RestoreDestination::Directory(directory) => directory,
-            #[cfg(feature = "aws")]
-            RestoreDestination::Ec2 { .. } => return Ok(()),
-        };
+        let Some(directory) = self.destination.directory() else { return Ok(()) };
         let is_continued = self
             .resumption
             .as_ref()
@@ -178,8 +183,8 @@ impl<'a> PlannedRestore<'a> {
         }
         let volumes = self.archive.root().manifest.volumes.iter();
         let needed = volumes.map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum();
-        suffices(needed, free_bytes(&directory.path))
-            .map_err(|error| error.at("path", directory.path.display()))
+        suffices(needed, free_bytes(directory))
+            .map_err(|error| error.at("path", directory.display()))
     }
 
     /// Checks what can be checked without writing. Fails as [`run`](Self::run) would.
