@@ -96,6 +96,17 @@ impl StateDirectory {
         TaskFile::begin(&self.task_file(target), header, anew, discard)
     }
 
+    /// Fails as [`begin`](Self::begin) would because of an unfinished task with this `target`, and
+    /// changes nothing. Returns the task that `begin` would continue.
+    pub fn inspect(
+        &self,
+        target: &str,
+        header: &TaskHeader,
+        anew: bool,
+    ) -> Result<Option<PriorTask>> {
+        TaskFile::inspect(&self.task_file(target), header, anew)
+    }
+
     /// All unfinished tasks, oldest first.
     pub fn tasks(&self) -> Result<Vec<TaskEntry>> {
         let failed = |cause| {
@@ -165,6 +176,10 @@ mod tests {
         task.append(&record(2)).expect("appends");
         let busy = directory.begin("t", &header("f"), false, &never).err().expect("busy");
         assert_eq!(busy.kind(), ErrorKind::Exists);
+        for anew in [false, true] {
+            let busy = directory.inspect("t", &header("f"), anew).err().expect("busy");
+            assert!(busy.is(ErrorCode::TaskInProgress), "{busy:?}");
+        }
         assert!(directory.tasks().expect("lists")[0].running);
         drop(task);
         // A record that was not flushed is lost, and half a record as well.
@@ -182,6 +197,26 @@ mod tests {
         assert_eq!(task.records().expect("opens").count(), 2);
         task.remove().expect("removes");
         assert!(directory.tasks().expect("lists").is_empty());
+    }
+
+    #[test]
+    fn an_inspection_refuses_what_begin_refuses_and_changes_nothing() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory = StateDirectory::new(root.path().join("new"));
+        let inspect = |header: &TaskHeader, anew| directory.inspect("t", header, anew);
+        assert!(inspect(&header("f"), false).expect("no task").is_none());
+        assert!(!directory.path().exists());
+        drop(directory.begin("t", &header("f"), false, &never).expect("begins"));
+        let path = directory.task_file("t");
+        let before = fs::read(&path).expect("reads");
+        let other = TaskHeader { settings: "other".into(), ..header("f") };
+        let refused = inspect(&other, false).err().expect("other settings");
+        assert!(refused.is(ErrorCode::BegunWithOtherSettings), "{refused:?}");
+        assert!(inspect(&other, true).expect("anew").is_none());
+        assert!(inspect(&header("g"), false).expect("something else").is_none());
+        assert!(inspect(&header("f"), false).expect("continued").is_some());
+        assert!(fs::read(&path).expect("reads") == before);
+        assert!(!directory.tasks().expect("lists")[0].running, "the lock is free again");
     }
 
     #[test]

@@ -49,10 +49,21 @@ pub struct TaskHeader {
 }
 
 impl TaskHeader {
-    /// Whether the work of the other is just this work.
-    fn is_same(&self, other: &Self) -> bool {
-        (self.kind, &self.fingerprint, &self.settings)
-            == (other.kind, &other.fingerprint, &other.settings)
+    /// Whether `other` is the same work, and continues the task in the file `path`. The same work
+    /// with other settings is an error of kind `Usage`.
+    fn is_continued_by(&self, other: &Self, path: &Path) -> Result<bool> {
+        if (self.kind, &self.fingerprint) != (other.kind, &other.fingerprint) {
+            return Ok(false);
+        }
+        if self.settings == other.settings {
+            return Ok(true);
+        }
+        Err(Error::usage(
+            "this was begun with other settings, and can only be continued with those",
+        )
+        .code_as(ErrorCode::BegunWithOtherSettings)
+        .at("state_file", path.display())
+        .at("begun_with", self.command.join(" ")))
     }
 
     /// Part of the names of the task's partial files: the first 16 digits of the fingerprint.
@@ -86,28 +97,12 @@ impl TaskFile {
         let failed = |cause: std::io::Error| unusable("cannot write the state file", cause, path);
         loop {
             if let Some(file) = open_locked(path, &failed)? {
-                match read_header(&file).map_err(failed)? {
-                    // Without a header there are no records either.
-                    None => {}
-                    Some(earlier) if !anew && earlier.is_same(header) => {
+                // Without a header there are no records either.
+                if let Some(earlier) = read_header(&file).map_err(failed)? {
+                    if !anew && earlier.is_continued_by(header, path)? {
                         return Self::resume(path, file, earlier).map_err(failed);
                     }
-                    Some(earlier)
-                        if !anew
-                            && earlier.kind == header.kind
-                            && earlier.fingerprint == header.fingerprint =>
-                    {
-                        return Err(Error::usage(
-                            "this was begun with other settings, and can only be continued with \
-                             those",
-                        )
-                        .code_as(ErrorCode::BegunWithOtherSettings)
-                        .at("state_file", path.display())
-                        .at("begun_with", earlier.command.join(" ")));
-                    }
-                    Some(earlier) => {
-                        discard(&PriorTask { path: path.to_owned(), header: earlier })?;
-                    }
+                    discard(&PriorTask { path: path.to_owned(), header: earlier })?;
                 }
                 std::fs::remove_file(path).map_err(failed)?;
             }
@@ -117,6 +112,24 @@ impl TaskFile {
             // Another process created the file first, or is about to; a later attempt finds its
             // lock.
             std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Fails as [`begin`](Self::begin) would, and changes nothing: the lock is tried, and freed
+    /// again. Returns the task that `begin` would continue.
+    pub(super) fn inspect(
+        path: &Path,
+        header: &TaskHeader,
+        anew: bool,
+    ) -> Result<Option<PriorTask>> {
+        let Some(file) = lock(path)? else { return Ok(None) };
+        let earlier = read_header(&file)
+            .map_err(|cause| unusable("cannot read the state file", cause, path))?;
+        match earlier {
+            Some(earlier) if !anew && earlier.is_continued_by(header, path)? => {
+                Ok(Some(PriorTask { path: path.to_owned(), header: earlier }))
+            }
+            _ => Ok(None),
         }
     }
 

@@ -67,16 +67,8 @@ pub fn copy(archive: &Archive, target: ArchiveTarget<'_>, context: Context<'_>) 
         let present = run(store.create(&key, creation), CellLog::none())?;
         return Ok(copied(present));
     };
-    let work = Work {
-        kind: TaskKind::Copy,
-        image_id: archive.document().image_id().map(ToString::to_string),
-        expected: archive_len,
-        fingerprint: &[&hex(&footer.root), &archive_len.to_string()],
-        settings: &[],
-        cell_record: CELL_RECORD,
-    };
     let task = resumption
-        .begin(&work, context.observer, |prior| abort_uploads(store, prior.records()?))?;
+        .begin(&work(archive), context.observer, |prior| abort_uploads(store, prior.records()?))?;
     creation.resume = Some(task.upload()?);
     let writer = store.create(&key, creation);
     let outcome = run(writer, task.log(None)?);
@@ -93,6 +85,19 @@ pub fn copy(archive: &Archive, target: ArchiveTarget<'_>, context: Context<'_>) 
     }
     let present = task.end(outcome, &resumption, |_| Ok(()))?;
     Ok(copied(present))
+}
+
+/// The work of a copy that can be continued.
+pub(super) fn work(archive: &Archive) -> Work {
+    let archive_len = archive.reader().len();
+    Work {
+        kind: TaskKind::Copy,
+        image_id: archive.document().image_id().map(ToString::to_string),
+        expected: archive_len,
+        fingerprint: vec![hex(&archive.footer().root), archive_len.to_string()],
+        settings: Vec::new(),
+        cell_record: CELL_RECORD,
+    }
 }
 
 /// Copies all bytes of the archive and commits them.

@@ -80,24 +80,24 @@ pub fn restore_resumable(
     resumption: &Resumption,
     context: Context<'_>,
 ) -> Result<Restored> {
-    let work = Work {
-        kind: TaskKind::Restore,
-        image_id: archive.document().image_id().map(ToString::to_string),
-        expected: archive
-            .root()
-            .manifest
-            .volumes
-            .iter()
-            .map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES)
-            .sum(),
-        fingerprint: &[&hex(&archive.footer().root)],
-        settings,
-        cell_record: CELL_RECORD_WITH_DIGESTS,
-    };
+    let work = work(archive, settings);
     let remove = |prior: &PriorTask| destination.remove_partial(&restore_record(prior)?);
     let task = resumption.begin(&work, context.observer, remove)?;
     let outcome = resume(archive, destination, &task, context);
     task.end(outcome, resumption, remove)
+}
+
+/// The work of a restore that can be continued.
+pub(super) fn work(archive: &Archive, settings: &[&str]) -> Work {
+    let volumes = archive.root().manifest.volumes.iter();
+    Work {
+        kind: TaskKind::Restore,
+        image_id: archive.document().image_id().map(ToString::to_string),
+        expected: volumes.map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum(),
+        fingerprint: vec![hex(&archive.footer().root)],
+        settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
+        cell_record: CELL_RECORD_WITH_DIGESTS,
+    }
 }
 
 fn resume(

@@ -48,14 +48,14 @@ pub struct Resumption {
 }
 
 /// The part of a task's header that the use case decides.
-pub(super) struct Work<'a> {
+pub(super) struct Work {
     pub(super) kind: TaskKind,
     pub(super) image_id: Option<String>,
     pub(super) expected: u64,
     /// Identity of the source. With another one an unfinished task is discarded.
-    pub(super) fingerprint: &'a [&'a str],
+    pub(super) fingerprint: Vec<String>,
     /// Options of the work. With other ones it cannot be continued.
-    pub(super) settings: &'a [&'a str],
+    pub(super) settings: Vec<String>,
     /// Bytes of the record of a cell.
     pub(super) cell_record: u64,
 }
@@ -65,24 +65,11 @@ impl Resumption {
     /// another fingerprint.
     pub(super) fn begin(
         &self,
-        work: &Work<'_>,
+        work: &Work,
         observer: &dyn Observer,
         discard: impl Fn(&PriorTask) -> Result<()>,
     ) -> Result<RunningTask> {
-        self.directory.check_room(OTHER_RECORDS + work.expected / CELL * work.cell_record)?;
-        let header = TaskHeader {
-            kind: work.kind,
-            command: self.command.clone(),
-            directory: self.working_directory.clone(),
-            source: self.source.clone(),
-            target: self.target.clone(),
-            image_id: work.image_id.clone(),
-            started: rfc3339(SystemTime::now()),
-            nonce: format!("{:032x}", random_id()?),
-            fingerprint: digest(work.fingerprint),
-            settings: digest(work.settings),
-            expected: work.expected,
-        };
+        let header = self.header(work)?;
         let discard = |prior: &PriorTask| {
             let message = format!(
                 "an unfinished {} to {} is of something else, and is undone",
@@ -100,10 +87,35 @@ impl Resumption {
         }
         Ok(RunningTask(Arc::new(Mutex::new(task))))
     }
+
+    /// Fails as [`begin`](Self::begin) would, and changes nothing: the state directory has no room,
+    /// another process works on the task, or the task was begun with other settings. Returns the
+    /// task that `begin` would continue.
+    pub(super) fn check(&self, work: &Work) -> Result<Option<PriorTask>> {
+        self.directory.inspect(&self.target, &self.header(work)?, self.restart)
+    }
+
+    /// The header of a new task; an error if the state directory has no room for its records.
+    fn header(&self, work: &Work) -> Result<TaskHeader> {
+        self.directory.check_room(OTHER_RECORDS + work.expected / CELL * work.cell_record)?;
+        Ok(TaskHeader {
+            kind: work.kind,
+            command: self.command.clone(),
+            directory: self.working_directory.clone(),
+            source: self.source.clone(),
+            target: self.target.clone(),
+            image_id: work.image_id.clone(),
+            started: rfc3339(SystemTime::now()),
+            nonce: format!("{:032x}", random_id()?),
+            fingerprint: digest(&work.fingerprint),
+            settings: digest(&work.settings),
+            expected: work.expected,
+        })
+    }
 }
 
 /// The SHA-256 of texts, each preceded by its length, in hex.
-fn digest(texts: &[&str]) -> String {
+fn digest(texts: &[String]) -> String {
     let mut input = Vec::new();
     for text in texts {
         input.extend_from_slice(&(text.len() as u64).to_le_bytes());
@@ -146,6 +158,40 @@ fn record_of(header: &TaskHeader, records: TaskRecords) -> Result<RestoreRecord>
     let TaskHeader { fingerprint, settings, started, nonce, target, .. } = header;
     let identity = format!("{fingerprint} {settings} {started} {nonce} {target}");
     Ok(RestoreRecord { tag: header.tag(), identity, snapshots })
+}
+
+/// The upload of a task that would be continued.
+#[cfg(feature = "aws")]
+pub(super) fn prior_upload(prior: &PriorTask) -> Result<PriorUpload> {
+    upload_of(prior.header.started.clone(), prior.records()?)
+}
+
+/// The upload in the records of a task that was started at `started`.
+fn upload_of(started: String, records: TaskRecords) -> Result<PriorUpload> {
+    let (mut found, mut intended) = (None, None);
+    for record in decoded(records) {
+        let record = record?;
+        match &record {
+            TaskRecord::Intent(intent) => intended = Some(intent.started.clone()),
+            TaskRecord::Upload(_) => intended = None,
+            _ => {}
+        }
+        match (record, &mut found) {
+            // A later upload replaces an earlier one that was gone.
+            (TaskRecord::Upload(upload), _) => found = Some((upload, BTreeMap::new())),
+            (TaskRecord::Part(part), Some((_, parts))) => {
+                parts.insert(part.number, part);
+            }
+            _ => {}
+        }
+    }
+    if let Some(started) = intended {
+        return Ok(PriorUpload::Unrecorded { started });
+    }
+    Ok(match found {
+        Some((upload, parts)) => PriorUpload::Recorded { upload: Box::new(upload), parts },
+        None => PriorUpload::Unrecorded { started },
+    })
 }
 
 /// A task whose work is in progress. Clones share it.
@@ -192,32 +238,8 @@ impl RunningTask {
         if !self.is_resumed() {
             return Ok(PriorUpload::None);
         }
-        let (mut found, mut intended) = (None, None);
-        for record in self.earlier()? {
-            let record = record?;
-            match &record {
-                TaskRecord::Intent(intent) => intended = Some(intent.started.clone()),
-                TaskRecord::Upload(_) => intended = None,
-                _ => {}
-            }
-            match (record, &mut found) {
-                // A later upload replaces an earlier one that was gone.
-                (TaskRecord::Upload(upload), _) => found = Some((upload, BTreeMap::new())),
-                (TaskRecord::Part(part), Some((_, parts))) => {
-                    parts.insert(part.number, part);
-                }
-                _ => {}
-            }
-        }
-        if let Some(started) = intended {
-            return Ok(PriorUpload::Unrecorded { started });
-        }
-        Ok(match found {
-            Some((upload, parts)) => PriorUpload::Recorded { upload: Box::new(upload), parts },
-            None => {
-                PriorUpload::Unrecorded { started: self.with(|file| file.header().started.clone()) }
-            }
-        })
+        let (started, earlier) = self.with(|file| (file.header().started.clone(), file.earlier()));
+        upload_of(started, earlier?)
     }
 
     /// The journal of a restore, and its record.
@@ -494,8 +516,8 @@ mod tests {
             kind: TaskKind::Store,
             image_id: None,
             expected: 1,
-            fingerprint: &["image"],
-            settings: &["level"],
+            fingerprint: vec!["image".to_owned()],
+            settings: vec!["level".to_owned()],
             cell_record: CELL_RECORD,
         };
         let begin = || resumption.begin(&work, &NullObserver, |_| Ok(())).expect("begins");

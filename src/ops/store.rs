@@ -68,24 +68,9 @@ pub fn store(
         let report = pack(image, options, store.create(&key, creation)?, PackLog::none(), context)?;
         return Ok(Stored { image_id, outcome: StoreOutcome::Made(report) });
     };
-    let (fingerprint, repeatable) = fingerprint(image, at_most);
-    let (sparse, level, version) =
-        (options.sparse.to_string(), context.plan.level.to_string(), FORMAT_VERSION.to_string());
+    let (work, repeatable) =
+        work(image, options, context.plan.level, (at_most, &creation.segments));
     creation.repeatable = repeatable;
-    let mut settings =
-        vec![options.writer.as_str(), &sparse, &level, zstd::library_version(), &version];
-    if creation.segments.len() > 1 {
-        // Recorded offsets of cells and parts count from the start of their segment.
-        settings.push("side by side");
-    }
-    let work = Work {
-        kind: TaskKind::Store,
-        image_id: image_id.clone(),
-        expected: at_most,
-        fingerprint: &fingerprint.iter().map(String::as_str).collect::<Vec<_>>(),
-        settings: &settings,
-        cell_record: CELL_RECORD,
-    };
     let task = resumption
         .begin(&work, context.observer, |prior| abort_uploads(store, prior.records()?))?;
     creation.resume = Some(task.upload()?);
@@ -121,6 +106,37 @@ pub fn store(
     }
     let outcome = task.end(outcome, &resumption, |_| Ok(()))?;
     Ok(Stored { image_id, outcome })
+}
+
+/// The work of a store that can be continued, and whether every volume has an identity that changes
+/// with its content. `at_most` and `segments` are those of the [`ObjectTarget`].
+pub(super) fn work(
+    image: &dyn ImageSource,
+    options: &PackOptions,
+    level: i32,
+    (at_most, segments): (u64, &[u64]),
+) -> (Work, bool) {
+    let (fingerprint, repeatable) = fingerprint(image, at_most);
+    let mut settings = vec![
+        options.writer.clone(),
+        options.sparse.to_string(),
+        level.to_string(),
+        zstd::library_version().to_owned(),
+        FORMAT_VERSION.to_string(),
+    ];
+    if segments.len() > 1 {
+        // Recorded offsets of cells and parts count from the start of their segment.
+        settings.push("side by side".to_owned());
+    }
+    let work = Work {
+        kind: TaskKind::Store,
+        image_id: image.document().image_id().map(ToString::to_string),
+        expected: at_most,
+        fingerprint,
+        settings,
+        cell_record: CELL_RECORD,
+    };
+    (work, repeatable)
 }
 
 /// The cells of earlier runs, and a function that records those of this run.

@@ -7,6 +7,7 @@ use amistore_aws_double::s3::{BucketOptions, Fault, FaultKind, ObjectOptions, Te
 use serde_json::Value;
 
 use crate::support::cli::{IMAGE, Outcome, Running, Sandbox, wait_until};
+use crate::tasks::assert_dry_run_refuses;
 
 const BUCKET: &str = "images";
 
@@ -220,6 +221,29 @@ fn an_interrupted_store_to_a_bucket_resumes() {
             .all(|part| !up.contains_key(&part))
     );
     assert_eq!((cloud.uploads(), cloud.server.keys(BUCKET).len()), (0, 1));
+}
+
+#[test]
+fn a_dry_run_of_a_store_refuses_an_interrupted_task_as_the_run_does() {
+    let args = ["store", "image", "s3://images/p/"];
+    // The level is in the header of the task, the tags are fixed with its upload.
+    for other in [["--level", "3"], ["--s3-object-tag", "team=a"]] {
+        let cloud = Cloud::new();
+        cloud.interrupted();
+        assert_dry_run_refuses(&cloud.sandbox, &|args| cloud.run(args), &args, &other);
+    }
+}
+
+#[test]
+fn a_dry_run_of_a_copy_refuses_an_interrupted_task_as_the_run_does() {
+    let cloud = Cloud::new();
+    cloud.sandbox.run(&["store", "image", "local.bin"]).succeeded();
+    let args = ["copy", "local.bin", "s3://images/c.bin"];
+    cloud.server.fail(Fault::new(FaultKind::AccessDenied, When::CallOf("UploadPart", 4)));
+    cloud.run(&args).failed(4, &["AccessDenied", "continue with: amistore copy"]);
+    cloud.server.clear_faults();
+    let other = ["--s3-object-tag", "team=a"];
+    assert_dry_run_refuses(&cloud.sandbox, &|args| cloud.run(args), &args, &other);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! `tasks` lists every store, restore and copy once.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::cli::{IMAGE, Sandbox, wait_until};
+use crate::support::cli::{IMAGE, Outcome, Sandbox, wait_until};
 
 fn listed(sandbox: &Sandbox, more: &[&str]) -> Value {
     sandbox.run(&[&["tasks", "--output", "json"], more].concat()).succeeded().json()
@@ -123,4 +124,48 @@ fn a_run_that_is_killed_is_listed_as_running_and_then_as_failed() {
     let reason =
         tasks["RestoreImageTaskResults"][0]["StoreTaskFailureReason"].as_str().expect("a reason");
     assert!(reason.contains("without a word"), "{reason}");
+}
+
+/// The only task file of a sandbox.
+fn task_file(sandbox: &Sandbox) -> PathBuf {
+    let entries = std::fs::read_dir(sandbox.path("state")).expect("a state directory");
+    let mut files = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "task"));
+    let file = files.next().expect("a task file");
+    assert_eq!(files.next(), None);
+    file
+}
+
+/// Asserts that an interrupted task is refused with other settings, and while another process works
+/// on it: by the dry run with the code of the run, and without a change of the task file. `args` are
+/// those of the task, `other` the settings that it was not begun with.
+#[track_caller]
+pub fn assert_dry_run_refuses(
+    sandbox: &Sandbox,
+    run: &dyn Fn(&[&str]) -> Outcome,
+    args: &[&str],
+    other: &[&str],
+) {
+    let file = task_file(sandbox);
+    let records = std::fs::read(&file).expect("reads");
+    let dry_run = |more: &[&str]| {
+        let outcome = run(&[args, more, &["--dry-run", "--quiet", "--output", "json"]].concat());
+        assert!(task_file(sandbox) == file && std::fs::read(&file).expect("reads") == records);
+        outcome
+    };
+    let begun = |more: &[&str]| {
+        run(&[args, more, &["--quiet", "--output", "json"]].concat()).json_error()["code"].clone()
+    };
+    dry_run(&[]).succeeded();
+    dry_run(&[other, &["--restart"]].concat()).succeeded();
+    let lock = std::fs::File::open(&file).expect("opens");
+    lock.lock().expect("locks");
+    for more in [&[][..], &["--restart"]] {
+        assert_eq!(dry_run(more).json_error()["code"], "task_in_progress");
+    }
+    assert_eq!(begun(&[]), "task_in_progress");
+    drop(lock);
+    assert_eq!(dry_run(other).json_error()["code"], "begun_with_other_settings");
+    assert_eq!(begun(other), "begun_with_other_settings");
 }

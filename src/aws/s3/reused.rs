@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Checksum;
+use super::attributes::encode_tags;
 use super::bucket::S3Store;
 use super::upload::{ListedPart, SentPart, Upload, md5_of_etag};
 use crate::base::{Error, ErrorCode, ErrorKind, Event, Result};
@@ -93,19 +94,10 @@ impl ContinuedUpload {
             }
             PriorUpload::Recorded { upload, parts } => (upload, parts),
         };
-        if begun.bucket != store.bucket || begun.key != key {
+        if !is_of(begun, store, key) {
             return Ok(None);
         }
-        let options = store.upload_options(tags);
-        if begun.options != options {
-            return Err(Error::usage(
-                "the upload that was interrupted was begun with another class, encryption or tags",
-            )
-            .code_as(ErrorCode::BegunWithOtherSettings)
-            .at("begun_with", &begun.options)
-            .at("asked_for", options)
-            .at("cannot_continue", true));
-        }
+        check_options(store, tags, begun)?;
         let checksum = Checksum::parse(&begun.checksum)?;
         let (id, key) = (begun.upload_id.clone(), key.to_owned());
         let upload = Upload { store: store.clone(), key, id, checksum };
@@ -143,6 +135,45 @@ impl ContinuedUpload {
         observer.note(&Event::Note { message });
         Ok(Some(Self { begun: begun.as_ref().clone(), upload, parts }))
     }
+}
+
+impl S3Store {
+    /// Fails if the upload of earlier runs could not be continued with the options of this store
+    /// and these tags. Sends no request.
+    pub fn check_continued(
+        &self,
+        key: &str,
+        tags: &BTreeMap<String, String>,
+        prior: &PriorUpload,
+    ) -> Result<()> {
+        match prior {
+            PriorUpload::Recorded { upload, .. } if is_of(upload, self, key) => {
+                check_options(self, encode_tags(tags).as_deref(), upload)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether this is an upload of the object `key`.
+fn is_of(begun: &UploadBegun, store: &S3Store, key: &str) -> bool {
+    begun.bucket == store.bucket && begun.key == key
+}
+
+/// Fails unless the upload was begun with the options of `store` and these tags, which are fixed
+/// when an upload begins.
+fn check_options(store: &S3Store, tags: Option<&str>, begun: &UploadBegun) -> Result<()> {
+    let options = store.upload_options(tags);
+    if begun.options == options {
+        return Ok(());
+    }
+    Err(Error::usage(
+        "the upload that was interrupted was begun with another class, encryption or tags",
+    )
+    .code_as(ErrorCode::BegunWithOtherSettings)
+    .at("begun_with", &begun.options)
+    .at("asked_for", options)
+    .at("cannot_continue", true))
 }
 
 /// Whether the service answered without a list of parts: it has no ListParts, an incompatible one,

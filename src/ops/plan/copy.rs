@@ -12,7 +12,7 @@ use crate::base::{Cancel, Error, Observer, Result};
 use crate::engine::{Archive, Context, Incoming, MemorySplit, MemoryUses, Resources};
 use crate::localfs::Overwrite;
 use crate::object::Attributes;
-use crate::ops::copy::{Copied, copy, plan_copy, same_archive};
+use crate::ops::copy::{Copied, copy, plan_copy, same_archive, work};
 #[cfg(feature = "aws")]
 use crate::ops::server_copy::tags_to_copy;
 
@@ -107,13 +107,17 @@ impl<'a> PlannedCopy<'a> {
         &self.plan
     }
 
-    /// Checks what can be checked without writing. Fails as [`run`](Self::run) would.
+    /// Checks what can be checked without writing, and interrupted work that would be continued.
+    /// Fails as [`run`](Self::run) would.
     pub fn check(&self, observer: &dyn Observer) -> Result<Existing> {
         let len = self.archive.reader().len();
         let compare = |store: &dyn crate::object::ObjectStore, key: &str, exists: Error| {
             same_archive(store, key, self.archive.footer(), len, exists).map(drop)
         };
-        self.destination.check(self.overwrite, observer, &compare)
+        let work = work(self.archive);
+        // A copy by the service has no task.
+        let continued = (!self.plan.by_service).then_some((&work, &self.attributes));
+        self.destination.check(self.overwrite, observer, continued, &compare)
     }
 
     /// Carries the plan out. The copy is visible when this returns, and not before.

@@ -12,6 +12,9 @@ use crate::localfs::{Durability, Overwrite, exists};
 use crate::object::{Attributes, Creation, FileStore, ObjectStore, ObjectWriter, PipeWriter};
 #[cfg(feature = "aws")]
 use crate::ops::Resumption;
+use crate::ops::resume::Work;
+#[cfg(feature = "aws")]
+use crate::ops::resume::prior_upload;
 use crate::ops::target::{ArchiveTarget, ObjectTarget};
 
 /// The destination of an archive.
@@ -88,16 +91,36 @@ impl Destination {
         }
     }
 
-    /// Checks the same, and an existing archive.
+    /// Checks the same, interrupted work that would be `continued` with these attributes, and an
+    /// existing archive.
     pub(super) fn check(
         &self,
         overwrite: Overwrite,
         observer: &dyn Observer,
+        continued: Option<(&Work, &Attributes)>,
         compare: &Compare<'_>,
     ) -> Result<Existing> {
+        self.check_writable(observer)?;
+        #[cfg(feature = "aws")]
+        if let (Self::Bucket(bucket), Some((work, attributes))) = (self, continued)
+            && let Some(resumption) = &bucket.resumption
+        {
+            let prior = resumption.check(work)?;
+            let existing = self.check_existing(overwrite, compare)?;
+            if let (Existing::None, Some(prior)) = (existing, prior) {
+                let tags = &attributes.tags;
+                bucket.store.check_continued(&bucket.key, tags, &prior_upload(&prior)?)?;
+            }
+            return Ok(existing);
+        }
+        #[cfg(not(feature = "aws"))]
+        let _ = continued;
+        self.check_existing(overwrite, compare)
+    }
+
+    fn check_existing(&self, overwrite: Overwrite, compare: &Compare<'_>) -> Result<Existing> {
         #[cfg(not(feature = "aws"))]
         let _ = compare;
-        self.check_writable(observer)?;
         if overwrite == Overwrite::Yes {
             return Ok(Existing::None);
         }

@@ -12,7 +12,7 @@ use crate::format::BlockMap;
 use crate::image::{DirectoryDestination, ImageDestination};
 use crate::localfs::free_bytes;
 use crate::ops::Resumption;
-use crate::ops::restore::{Restored, plan_restore, restore, restore_resumable};
+use crate::ops::restore::{Restored, plan_restore, restore, restore_resumable, work};
 
 /// The plan of a restore.
 #[derive(Clone, Debug)]
@@ -187,9 +187,24 @@ impl<'a> PlannedRestore<'a> {
             .map_err(|error| error.at("path", directory.display()))
     }
 
-    /// Checks what can be checked without writing. Fails as [`run`](Self::run) would.
+    /// The settings of the work: with other ones it cannot be continued.
+    fn settings(&self) -> Vec<String> {
+        match &self.destination {
+            RestoreDestination::Directory(_) => Vec::new(),
+            #[cfg(feature = "aws")]
+            RestoreDestination::Ec2 { ec2, .. } => vec![ec2.options().edits.about_snapshots()],
+        }
+    }
+
+    /// Checks what can be checked without writing, and interrupted work that would be continued.
+    /// Fails as [`run`](Self::run) would.
     pub fn check(&self) -> Result<()> {
         self.check_room()?;
+        if let Some(resumption) = &self.resumption {
+            let settings = self.settings();
+            let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+            resumption.check(&work(self.archive, &settings))?;
+        }
         #[cfg(feature = "aws")]
         if let RestoreDestination::Ec2 { ec2, .. } = &self.destination {
             ec2.check(self.archive.document())?;
@@ -201,16 +216,14 @@ impl<'a> PlannedRestore<'a> {
     pub fn run(&self, observer: &dyn Observer, cancel: &Cancel) -> Result<Restored> {
         self.check_room()?;
         let context = Context { plan: &self.plan.memory.plan, observer, cancel };
-        let (destination, settings): (&dyn ImageDestination, Vec<String>) = match &self.destination
-        {
-            RestoreDestination::Directory(directory) => (directory, Vec::new()),
+        let destination: &dyn ImageDestination = match &self.destination {
+            RestoreDestination::Directory(directory) => directory,
             #[cfg(feature = "aws")]
-            RestoreDestination::Ec2 { ec2, .. } => {
-                (ec2.as_ref(), vec![ec2.options().edits.about_snapshots()])
-            }
+            RestoreDestination::Ec2 { ec2, .. } => ec2.as_ref(),
         };
         match &self.resumption {
             Some(resumption) => {
+                let settings = self.settings();
                 let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
                 restore_resumable(self.archive, destination, &settings, resumption, context)
             }

@@ -12,7 +12,7 @@ use crate::format::layout::{CELL_ENTRY, MAX_CELL_RECORD};
 use crate::image::ImageSource;
 use crate::localfs::Overwrite;
 use crate::object::Attributes;
-use crate::ops::store::{Stored, store};
+use crate::ops::store::{Stored, store, work};
 
 /// Options of a store.
 #[derive(Clone, Debug, Default)]
@@ -182,6 +182,13 @@ impl StorePlan {
     }
 }
 
+impl StorePlan {
+    /// The largest length of each volume's segment in bytes, if volumes are uploaded in parallel.
+    fn segments(&self) -> Vec<u64> {
+        self.upload.as_ref().map_or(Vec::new(), |upload| upload.segments.clone())
+    }
+}
+
 /// Adds the requests that describe and read the snapshots.
 fn add_ebs_reads(
     aws: &mut AwsUse,
@@ -245,21 +252,26 @@ impl<'a> PlannedStore<'a> {
         Context { plan: &self.plan.memory.plan, observer, cancel }
     }
 
-    /// Checks what can be checked without writing: the bucket, its permissions, and an existing
-    /// archive. Fails as [`run`](Self::run) would.
+    /// Checks what can be checked without writing: the bucket, its permissions, interrupted work,
+    /// and an existing archive. Fails as [`run`](Self::run) would.
     pub fn check(&self, observer: &dyn Observer, cancel: &Cancel) -> Result<Existing> {
         let context = self.context(observer, cancel);
         let compare = |store: &dyn crate::object::ObjectStore, key: &str, exists: Error| {
             crate::ops::store::compare(self.image, store, key, &self.options.pack, exists, context)
                 .map(drop)
         };
-        self.destination.check(self.options.overwrite, observer, &compare)
+        let at_most = self.plan.volumes.longest_archive;
+        let StoreOptions { pack, overwrite, attributes, .. } = &self.options;
+        let (work, _) =
+            work(self.image, pack, context.plan.level, (at_most, &self.plan.segments()));
+        let continued = Some((&work, attributes));
+        self.destination.check(*overwrite, observer, continued, &compare)
     }
 
     /// Carries the plan out. The archive is visible when this returns, and not before.
     pub fn run(&self, observer: &dyn Observer, cancel: &Cancel) -> Result<Stored> {
         self.destination.check_writable(observer)?;
-        let segments = self.plan.upload.as_ref().map_or(Vec::new(), |it| it.segments.clone());
+        let segments = self.plan.segments();
         let at_most = self.plan.volumes.longest_archive;
         let attributes = self.options.attributes.clone();
         self.destination.open(

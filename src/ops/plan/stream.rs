@@ -67,7 +67,7 @@ impl PlannedStreamCopy {
     /// [`run`](Self::run): a stream cannot be compared with it and then be written.
     pub fn check(&self, observer: &dyn Observer) -> Result<()> {
         let differs = |_: &dyn ObjectStore, _: &str, exists: Error| Err(exists);
-        self.destination.check(self.overwrite, observer, &differs).map(drop)
+        self.destination.check(self.overwrite, observer, None, &differs).map(drop)
     }
 
     /// Copies `input`. The copy is visible when this returns.

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::partitions::Partitions;
 use crate::support::cli::wait_until;
 use crate::support::ec2::assert_same;
+use crate::tasks::assert_dry_run_refuses;
 
 const COM: [&str; 4] = ["--source-profile", "com", "--target-profile", "com"];
 const BLOCK: u64 = 512 << 10;
@@ -306,6 +307,23 @@ fn a_killed_restore_resumes() {
         restored["ImageId"].as_str().expect("an image"),
     );
     assert_eq!((world.gov.aws.count("StartSnapshot"), world.gov.aws.snapshots().len()), (1, 1));
+}
+
+#[test]
+fn a_dry_run_of_a_restore_refuses_an_interrupted_task_as_the_run_does() {
+    let (world, _) = archived();
+    let args = ["restore", "a.bin", "ec2", "--target-profile", "gov"];
+    world.gov.aws.fail(
+        Fault::on("PutSnapshotBlock", FaultKind::Hang(std::time::Duration::from_secs(20)))
+            .block(40)
+            .always(),
+    );
+    let mut running = world.start(&args);
+    wait_until("some blocks", || world.gov.aws.count("PutSnapshotBlock") > 35);
+    running.signal("KILL");
+    running.wait();
+    world.gov.aws.clear_faults();
+    assert_dry_run_refuses(&world.sandbox, &|args| world.run(args), &args, &["--encrypted"]);
 }
 
 #[test]
