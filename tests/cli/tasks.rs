@@ -137,9 +137,9 @@ fn task_file(sandbox: &Sandbox) -> PathBuf {
     file
 }
 
-/// Asserts that an interrupted task is refused with other settings, and while another process works
-/// on it: by the dry run with the code of the run, and without a change of the task file. `args` are
-/// those of the task, `other` the settings that it was not begun with.
+/// Asserts that a dry run refuses an interrupted task with the code of the run, and does not change
+/// the task file: with the settings `other`, and while another process works on the task. `args`
+/// are those of the task.
 #[track_caller]
 pub fn assert_dry_run_refuses(
     sandbox: &Sandbox,
