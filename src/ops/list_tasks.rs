@@ -80,6 +80,9 @@ pub fn list_tasks(directory: &StateDirectory) -> Result<Vec<ListedTask>> {
         listed.push(ListedTask::Unfinished(Box::new(task), newest));
     }
     listed.extend(rows.into_iter().map(ListedTask::Recorded));
-    listed.sort_by_key(|task| std::cmp::Reverse((task.started(), task.row().map(|row| row.id))));
+    // The text has seconds, rows have milliseconds.
+    let position =
+        |task: &ListedTask| (task.started(), task.row().map(|row| (row.started, row.id)));
+    listed.sort_by_key(|task| std::cmp::Reverse(position(task)));
     Ok(listed)
 }

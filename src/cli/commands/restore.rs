@@ -35,9 +35,12 @@ pub(in super::super) struct RestoreArgs {
     /// A file, s3://BUCKET/KEY, or - for stdin
     #[arg(value_name = "ARCHIVE")]
     archive: PathBuf,
-    /// ec2 (a new image), or a directory, made if it does not exist: gets image.json and sparse
-    /// <snapshot-id>.raw files
-    #[arg(value_name = "TARGET")]
+    // Not as documentation, where <snapshot-id> would be a tag of HTML.
+    #[arg(
+        value_name = "TARGET",
+        help = "ec2 (a new image), or a directory, made if it does not exist: gets image.json and \
+                sparse <snapshot-id>.raw files"
+    )]
     target: PathBuf,
     #[command(flatten)]
     write: WriteArgs,

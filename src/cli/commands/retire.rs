@@ -29,9 +29,13 @@ pub(in super::super) struct RetireArgs {
     /// The image
     #[arg(value_name = "AMI")]
     image: String,
-    /// Its archive: a file or s3://BUCKET/KEY; a directory or s3://BUCKET/PREFIX/ stands for
-    /// <ami-id>.bin in it
-    #[arg(long, value_name = "ARCHIVE")]
+    // Not as documentation, where <ami-id> would be a tag of HTML.
+    #[arg(
+        long,
+        value_name = "ARCHIVE",
+        help = "Its archive: a file or s3://BUCKET/KEY; a directory or s3://BUCKET/PREFIX/ stands \
+                for <ami-id>.bin in it"
+    )]
     archive: PathBuf,
     /// Hide it from other accounts from this time on (RFC 3339), or five minutes after the
     /// comparison; it can still be launched

@@ -33,11 +33,16 @@ amistore store [OPTIONS] <SOURCE> <ARCHIVE>
        amistore store [OPTIONS] --disk <DEVICE=FILE>... --name <NAME> <ARCHIVE>"
 )]
 pub(in super::super) struct StoreArgs {
-    /// SOURCE: an image (ami-...) or snapshots (snap-..., more with commas) in EC2, or an image
-    /// directory (image.json and <snapshot-id>.raw files); left out with --disk. ARCHIVE: a new
-    /// file or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for <ami-id>.bin in it),
-    /// or - for stdout
-    #[arg(value_name = "SOURCE ARCHIVE", required = true, num_args = 1..=2)]
+    // Not as documentation, where <ami-id> would be a tag of HTML.
+    #[arg(
+        value_name = "SOURCE ARCHIVE",
+        required = true,
+        num_args = 1..=2,
+        help = "SOURCE: an image (ami-...) or snapshots (snap-..., more with commas) in EC2, or an \
+                image directory (image.json and <snapshot-id>.raw files); left out with --disk. \
+                ARCHIVE: a new file or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ \
+                (stands for <ami-id>.bin in it), or - for stdout"
+    )]
     source_and_archive: Vec<PathBuf>,
     /// Compression level, 1 (fast) to 19 (small)
     #[arg(
