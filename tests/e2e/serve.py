@@ -501,7 +501,6 @@ def it_is_killed_in_a_store(rig, _):
         until(lambda: parts_up(rig, key) >= 3)
         assert code(server.client().create_store_image_task, ImageId=id, Bucket="others") == "InvalidRequest"
         server.kill()
-        rig.freed()
         read, up = len(rig.answered("GetSnapshotBlock", snapshot)), parts_up(rig, key)
         assert read < LARGE, "it was killed too late to show anything"
         [task] = [task for task in rig.run("tasks", state=state).json["StoreImageTaskResults"]]
@@ -512,6 +511,7 @@ def it_is_killed_in_a_store(rig, _):
             assert task["StoreTaskState"] == "InProgress" and task["ProgressPercentage"] < 100, task
             began = task["TaskStartTime"]
             assert code(ec2.create_store_image_task, ImageId=id, Bucket=BUCKET) == "InvalidRequest"
+            rig.freed()
             task = stored(ec2, id)
             assert (task["S3objectKey"], task["TaskStartTime"]) == (key, began), task
             assert rig.body(key) == undisturbed.read_bytes(), "another archive than an undisturbed run makes"
@@ -541,7 +541,6 @@ def it_is_killed_in_a_restore(rig, _):
         assert (pending["ImageId"], pending["State"]) == (reserved, "pending"), pending
         assert code(ec2.deregister_image, ImageId=reserved) == "InvalidAMIID.Unavailable"
         server.kill()
-        rig.freed()
         put = len(rig.answered("PutSnapshotBlock"))
         assert put < LARGE and not rig.images(name), "it was killed too late to show anything"
         with again(server, *arguments) as second:
@@ -549,6 +548,7 @@ def it_is_killed_in_a_restore(rig, _):
             [pending] = ec2.describe_images(ImageIds=[reserved])["Images"]
             assert pending["State"] == "pending", pending
             assert code(ec2.create_restore_image_task, Bucket=BUCKET, ObjectKey="slow.bin", Name=name) == "InvalidAMIName.Duplicate"
+            rig.freed()
             assert available(ec2, reserved)["Name"] == name
             [made] = rig.images(name)
             assert rig.restored_of(made)["checksum"] == rig.snapshot(snapshot)["checksum"]
