@@ -12,6 +12,7 @@ no partial file.
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import pathlib
 import random
@@ -353,8 +354,13 @@ def killed_while_naming(rig, _):
     names = [*sorted(path.name for path in finished.glob("*.raw")), "image.json"]
     assert len(names) == 3, names
     for named in range(len(names) + 1):
-        for name in names[named:]:
+        # The record of the names, which is there before the first of them is given.
+        inodes = [{"snapshot": name.removesuffix(".raw"), "inode": (finished / name).stat().st_ino} for name in names[:-1]]
+        for name in names[named:-1]:
             (finished / name).rename(finished / f".{name}.{tag}.partial")
+        if named < len(names):
+            (finished / "image.json").unlink()
+            (finished / ".image.json.partial").write_text(json.dumps({"tag": tag, "volumes": inodes}))
         shutil.copytree(begun, state, dirs_exist_ok=True)
         assert len(program.unfinished(rig.environment, state)) == 1
         rig.run(state, *arguments)
