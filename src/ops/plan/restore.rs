@@ -53,6 +53,14 @@ pub enum RestoreDestination {
 }
 
 impl RestoreDestination {
+    fn port(&self) -> &dyn ImageDestination {
+        match self {
+            Self::Directory(directory) => directory,
+            #[cfg(feature = "aws")]
+            Self::Ec2 { ec2, .. } => ec2.as_ref(),
+        }
+    }
+
     /// The directory whose file system a restore fills.
     fn directory(&self) -> Option<&Path> {
         match self {
@@ -216,11 +224,7 @@ impl<'a> PlannedRestore<'a> {
     pub fn run(&self, observer: &dyn Observer, cancel: &Cancel) -> Result<Restored> {
         self.check_room()?;
         let context = Context { plan: &self.plan.memory.plan, observer, cancel };
-        let destination: &dyn ImageDestination = match &self.destination {
-            RestoreDestination::Directory(directory) => directory,
-            #[cfg(feature = "aws")]
-            RestoreDestination::Ec2 { ec2, .. } => ec2.as_ref(),
-        };
+        let destination = self.destination.port();
         match &self.resumption {
             Some(resumption) => {
                 let settings = self.settings();
