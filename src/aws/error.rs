@@ -269,8 +269,8 @@ fn family(code: &str, status: u16, said: &str) -> Meaning {
     }
 }
 
-/// Whether a wrong local clock may be the cause of a refusal. The answer to HEAD has no code, and
-/// those of EC2 and EBS have no reason.
+/// Whether a wrong local clock may be the cause of a refusal. An answer to HEAD has no code, and a
+/// refusal by EC2 or EBS has no reason.
 fn may_be_the_clock(code: &str, status: u16) -> bool {
     match code {
         "" => status == 403,

@@ -7,10 +7,6 @@ use crate::support::cli::{Outcome, Sandbox};
 fn list(url: &str) -> Outcome {
     let sandbox = Sandbox::new();
     let mut command = sandbox.command(&["ls", url]);
-    for variable in ["AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN"]
-    {
-        command.env_remove(variable);
-    }
     command
         .env("AWS_REGION", "us-east-1")
         .env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")

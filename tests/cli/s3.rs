@@ -27,17 +27,6 @@ impl Cloud {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.sandbox.command(args);
-        for variable in [
-            "AWS_PROFILE",
-            "AWS_DEFAULT_REGION",
-            "AWS_SESSION_TOKEN",
-            "AWS_MAX_ATTEMPTS",
-            "AWS_CA_BUNDLE",
-            "HTTP_PROXY",
-            "http_proxy",
-        ] {
-            command.env_remove(variable);
-        }
         command
             .env("AWS_ENDPOINT_URL", self.server.endpoint())
             .env("AWS_REGION", TestS3::REGION)

@@ -168,7 +168,7 @@ def killed_stores(rig, chance):
         assert not program.unfinished(rig.environment, state) and not rig.uploads(key), rig.uploads(key)
         rig.s3.delete_object(Bucket=BUCKET, Key=key)
 
-    kills.in_parallel(moments(chance, STORES), point, enough=lambda: sums.kills + sums.interruptions >= STORES)
+    program.in_parallel(kills.PARALLEL_RUNS, moments(chance, STORES), point, enough=lambda: sums.kills + sums.interruptions >= STORES)
     rig.aws.order("/settings", {"relist_replaces_tokens": True})
     assert sums.bytes_up and sums.bytes_not_read_again, f"kills came too early to show anything: {sums}"
     return sums
@@ -189,7 +189,7 @@ def killed_restores(rig, chance):
         sums.add(found_done=int(ran.code == EXISTS), bytes_not_sent_again=ran.total("kept_bytes"))
         mine[name] = (rig.assert_restored(state, name), sum(ended))
 
-    kills.in_parallel(moments(chance, RESTORES), point, enough=lambda: sums.kills + sums.interruptions >= RESTORES)
+    program.in_parallel(kills.PARALLEL_RUNS, moments(chance, RESTORES), point, enough=lambda: sums.kills + sums.interruptions >= RESTORES)
     puts, completed = collections.Counter(), collections.Counter()
     for call in rig.aws.order("/log"):
         if call["operation"] == "PutSnapshotBlock" and call["status"] == 201:

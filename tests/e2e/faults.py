@@ -16,7 +16,6 @@ same command then completes, with the result of an undisturbed run and no leftov
 
 import argparse
 import collections
-import concurrent.futures
 import json
 import os
 import pathlib
@@ -294,14 +293,7 @@ def main():
             finally:
                 shutil.rmtree(sandbox, ignore_errors=True)
 
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            futures = [pool.submit(work, point) for point in order]
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        program.in_parallel(os.cpu_count() or 1, [(point,) for point in order], work)
     done = sum(count for (_, outcome), count in results.items() if outcome != "loader")
     for verb in verbs:
         of_verb = ", ".join(f"{results[verb.name, outcome]} {outcome}" for outcome in ("refused", "tolerated", "killed"))

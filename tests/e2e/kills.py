@@ -145,18 +145,6 @@ class Sums:
         return ", ".join(shown(name.replace("_", " "), count) for name, count in sorted(self.counts.items()))
 
 
-def in_parallel(points, work, enough=lambda: False):
-    """Calls `work` for every point, or until `enough` holds; the first failure ends it."""
-    with concurrent.futures.ThreadPoolExecutor(PARALLEL_RUNS) as pool:
-        futures = [pool.submit(lambda point=point: enough() or work(*point)) for point in points]
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
 def moments(chance, count, earliest=0.02):
     """For each point the shares of the undisturbed time after which the run is killed: once, or
     several times in a row. There are more points than kills to make, because some come too late.
@@ -206,7 +194,7 @@ def killed_stores(rig, chance):
             sums.add(runs_resumed=int(up > 0), bytes_up=up, bytes_sent=sent, bytes_not_read_again=kept, bytes_of_archives=len(rig.bytes))
         rig.assert_stored(state, key)
 
-    in_parallel(moments(chance, STORES), point, enough=lambda: sums.kills >= STORES)
+    program.in_parallel(PARALLEL_RUNS, moments(chance, STORES), point, enough=lambda: sums.kills >= STORES)
     assert sums.kills >= STORES, sums
     assert sums.bytes_sent + sums.bytes_up <= sums.bytes_of_archives, sums
     assert sums.bytes_up > sums.bytes_of_archives // 5, f"kills came too early to show anything: {sums}"
@@ -254,7 +242,7 @@ def killed_at_requests(rig, _):
                 raise AssertionError(f"killed at the {when} of {line} (number {number}): {error}") from error
         sums.add(kills=int(killed))
 
-    in_parallel(points, point)
+    program.in_parallel(PARALLEL_RUNS, points, point)
     assert sums.kills >= len(points) - 4, f"{sums} of {len(points)}"
     rig.server.client().delete_object(Bucket=BUCKET, Key="counted.bin")
     return sums
@@ -331,7 +319,7 @@ def killed_restores(rig, chance):
         shutil.rmtree(target)
 
     # Prefetched ranges share the rate, so little is written before the middle.
-    in_parallel(moments(chance, RESTORES, 0.2), point, enough=lambda: sums.kills >= RESTORES)
+    program.in_parallel(PARALLEL_RUNS, moments(chance, RESTORES, 0.2), point, enough=lambda: sums.kills >= RESTORES)
     assert sums.kills >= RESTORES, sums
     assert sums.bytes_kept > 2 * len(rig.bytes), f"kills came too early to show anything: {sums}"
     # Blocks are noted after they are written, and a few are in flight at the kill.
@@ -400,7 +388,7 @@ def killed_copies(rig, chance):
         sums.add(bytes_up=up, bytes_sent=sent, bytes_not_read_again=ran.total("kept_bytes"))
         rig.assert_stored(state, key)
 
-    in_parallel(moments(chance, COPIES), point, enough=lambda: sums.kills >= COPIES)
+    program.in_parallel(PARALLEL_RUNS, moments(chance, COPIES), point, enough=lambda: sums.kills >= COPIES)
     assert sums.kills >= COPIES and sums.bytes_up, sums
     return sums
 

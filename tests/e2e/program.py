@@ -3,6 +3,7 @@
 The program is $AMISTORE, else target/release/amistore. Every run is bounded in time.
 """
 
+import concurrent.futures
 import contextlib
 import filecmp
 import json
@@ -120,3 +121,17 @@ def unfinished(environment, state):
 
 def open_uploads(server, bucket):
     return server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+
+
+def in_parallel(workers, points, work, enough=lambda: False):
+    """Calls `work` with the members of each point, or until `enough` holds; the first failure ends
+    it.
+    """
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(lambda point=point: enough() or work(*point)) for point in points]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

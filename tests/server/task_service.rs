@@ -648,16 +648,6 @@ fn runs_of_the_program_are_listed_as_tasks_of_the_server_are() {
     let sandbox = crate::support::cli::Sandbox::new();
     let program = |args: &[&str]| {
         let mut command = sandbox.command(args);
-        for variable in [
-            "AWS_PROFILE",
-            "AWS_SESSION_TOKEN",
-            "AWS_MAX_ATTEMPTS",
-            "AWS_CA_BUNDLE",
-            "HTTP_PROXY",
-            "http_proxy",
-        ] {
-            command.env_remove(variable);
-        }
         command
             .env("AWS_ENDPOINT_URL", site.aws.endpoint())
             .env("AWS_ENDPOINT_URL_S3", site.s3.endpoint());

@@ -156,14 +156,24 @@ impl Sandbox {
 
     fn cleaned(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        for variable in ["OUTPUT", "PROGRESS", "MEMORY", "THREADS", "LEVEL"] {
-            command.env_remove(format!("AMISTORE_{variable}"));
-        }
+        remove_settings(&mut command);
         // Not the task database and settings of the caller.
         command.env("AMISTORE_STATE", self.1.path());
         command.env_remove("COLUMNS").env_remove("NO_COLOR").current_dir(self.0.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+}
+
+/// Removes the variables by which the caller of the tests sets up the program, AWS and proxies. The
+/// state directory stays that of the caller.
+pub fn remove_settings(command: &mut Command) {
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy().to_ascii_uppercase();
+        let is_setting = name.starts_with("AWS_") || name.ends_with("_PROXY");
+        if is_setting || name.starts_with("AMISTORE_") && name != "AMISTORE_STATE" {
+            command.env_remove(&variable);
+        }
     }
 }
 

@@ -3,20 +3,13 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::cli::remove_settings;
 use super::tools::memory_file_system;
 
 /// The program without arguments, in a clean environment.
 pub fn amistore() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_amistore"));
-    for variable in [
-        "AMISTORE_OUTPUT",
-        "AMISTORE_PROGRESS",
-        "AMISTORE_MEMORY",
-        "AMISTORE_THREADS",
-        "AMISTORE_LEVEL",
-    ] {
-        command.env_remove(variable);
-    }
+    remove_settings(&mut command);
     command
 }
 

@@ -61,9 +61,8 @@ fn split_arn(text: &str) -> Result<(&str, &str)> {
         )
     };
     // arn, partition, service, Region, account, resource.
-    let resource = text.splitn(6, ':').nth(5).ok_or_else(wrong)?;
-    let (region, service) =
-        (text.split(':').nth(3).unwrap_or_default(), text.split(':').nth(2).unwrap_or_default());
+    let fields: Vec<&str> = text.splitn(6, ':').collect();
+    let [_, _, service, region, _, resource] = fields[..] else { return Err(wrong()) };
     // The kind of the resource, its name, and on an Outpost those of the access point.
     let words = match resource.split([':', '/']).next() {
         Some("accesspoint") => 2,

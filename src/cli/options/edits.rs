@@ -73,11 +73,13 @@ impl EditArgs {
         if let Some(name) = &self.name {
             check_image_name(name)?;
         }
-        if self.kms_key_id.as_ref().is_some_and(|key| !key.starts_with("arn:")) {
+        if let Some(key) = self.kms_key_id.as_deref()
+            && !key.starts_with("arn:")
+        {
             return Err(Error::usage(
                 "--kms-key-id has to be the ARN of a key: EBS takes no other name",
             )
-            .at("given", self.kms_key_id.as_deref().unwrap_or_default())
+            .at("given", key)
             .at(
                 "such_as",
                 "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",

@@ -75,20 +75,6 @@ impl Partitions {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.sandbox.command(args);
-        for variable in [
-            "AWS_PROFILE",
-            "AWS_REGION",
-            "AWS_DEFAULT_REGION",
-            "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY",
-            "AWS_SESSION_TOKEN",
-            "AWS_MAX_ATTEMPTS",
-            "AWS_CA_BUNDLE",
-            "HTTP_PROXY",
-            "http_proxy",
-        ] {
-            command.env_remove(variable);
-        }
         command
             .env("AWS_CONFIG_FILE", self.sandbox.path("aws-config"))
             .env("AWS_SHARED_CREDENTIALS_FILE", self.sandbox.path("aws-credentials"))

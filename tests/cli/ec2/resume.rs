@@ -251,11 +251,7 @@ fn an_interrupted_restore_keeps_its_snapshot_and_prints_how_to_resume() {
     let (world, ami) = archived();
     for signal in ["INT", "TERM"] {
         let args = ["restore", "a.bin", "ec2", "--target-profile", "gov"];
-        world.gov.aws.fail(
-            Fault::on("PutSnapshotBlock", FaultKind::Hang(std::time::Duration::from_secs(20)))
-                .block(40)
-                .always(),
-        );
+        hang_at_block_40(&world);
         world.gov.aws.reset_calls();
         let mut running = world.start(&args);
         let there =
@@ -285,20 +281,30 @@ fn an_interrupted_restore_keeps_its_snapshot_and_prints_how_to_resume() {
     );
 }
 
-#[test]
-fn a_killed_restore_resumes() {
-    let (world, ami) = archived();
-    let args = ["restore", "a.bin", "ec2", "--target-profile", "gov"];
+/// A restore to the second partition stays before its end: one block is not confirmed.
+fn hang_at_block_40(world: &Partitions) {
     world.gov.aws.fail(
         Fault::on("PutSnapshotBlock", FaultKind::Hang(std::time::Duration::from_secs(20)))
             .block(40)
             .always(),
     );
-    let mut running = world.start(&args);
+}
+
+/// Runs a restore to the second partition, and kills it after most of its blocks.
+fn kill_in_the_middle(world: &Partitions, args: &[&str]) {
+    hang_at_block_40(world);
+    let mut running = world.start(args);
     wait_until("some blocks", || world.gov.aws.count("PutSnapshotBlock") > 35);
     running.signal("KILL");
     running.wait();
     world.gov.aws.clear_faults();
+}
+
+#[test]
+fn a_killed_restore_resumes() {
+    let (world, ami) = archived();
+    let args = ["restore", "a.bin", "ec2", "--target-profile", "gov"];
+    kill_in_the_middle(&world, &args);
     let restored = world.json(&args);
     assert_same(
         &world.com.aws,
@@ -313,16 +319,7 @@ fn a_killed_restore_resumes() {
 fn a_dry_run_of_a_restore_refuses_an_interrupted_task_as_the_run_does() {
     let (world, _) = archived();
     let args = ["restore", "a.bin", "ec2", "--target-profile", "gov"];
-    world.gov.aws.fail(
-        Fault::on("PutSnapshotBlock", FaultKind::Hang(std::time::Duration::from_secs(20)))
-            .block(40)
-            .always(),
-    );
-    let mut running = world.start(&args);
-    wait_until("some blocks", || world.gov.aws.count("PutSnapshotBlock") > 35);
-    running.signal("KILL");
-    running.wait();
-    world.gov.aws.clear_faults();
+    kill_in_the_middle(&world, &args);
     assert_dry_run_refuses(&world.sandbox, &|args| world.run(args), &args, &["--encrypted"]);
 }
 

@@ -29,8 +29,8 @@ const LINGER: Duration = Duration::from_millis(30);
 #[derive(Clone)]
 pub struct Status(pub StatusCode);
 
-/// Extension of a request: its operation in the log. `auth` checks that the protocol routes it to
-/// the same operation.
+/// Extension of a request: its operation in the log. `auth` checks that the protocol routes the
+/// request to this operation.
 #[derive(Clone)]
 pub struct Operation(pub &'static str);
 
