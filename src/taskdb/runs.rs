@@ -225,10 +225,14 @@ fn row(path: &Path) -> Option<TaskRow> {
 /// none.
 fn sweep(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let Ok(Opened::Regular(file)) = open_to_read(&path) else { continue };
-        let modified = file.metadata().and_then(|metadata| metadata.modified());
-        if modified.is_ok_and(is_old) && !is_locked(&file) {
+    for entry in entries.flatten() {
+        // The age first: most files are young, and are not opened.
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        if !modified.is_ok_and(is_old) {
+            continue;
+        }
+        let path = entry.path();
+        if matches!(open_to_read(&path), Ok(Opened::Regular(file)) if !is_locked(&file)) {
             let _ = fs::remove_file(&path);
         }
     }

@@ -3,8 +3,8 @@
 //!
 //! The wall clock decides whether a signature is valid, and can be wrong for a moment. While it is
 //! ahead, signatures look expired that are valid again later; while it is behind, signatures look
-//! valid that are forgotten. So a used signature is forgotten, but not the end of its validity: the
-//! database records the ends as ranges of time, and a signature that ends in one of them is refused.
+//! valid that are forgotten. So a used signature is forgotten, but not the end of its validity. The
+//! database records the ends as ranges of time, and a signature that ends in a range is refused.
 
 use std::time::{Duration, SystemTime};
 

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::super::error::classify;
 use super::super::needs_other_credentials;
 use super::bucket::{ObjectOptions, S3Store};
 use super::checksum::Checksum;
@@ -185,9 +186,7 @@ impl S3Store {
                 .set_expected_bucket_owner(self.options.owner());
             async move {
                 let sent = request.send().await;
-                sent.map_err(|error| {
-                    super::super::error::classify("cannot delete an object", error)
-                })
+                sent.map_err(|error| classify("cannot delete an object", error))
             }
         };
         match self.connection.request(make).await {

@@ -92,7 +92,8 @@ pub(super) struct Observed {
 /// The answer of HeadObject.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Head {
-    pub(super) len: u64,
+    /// `None` if the answer has no length: it is not zero.
+    pub(super) len: Option<u64>,
     pub(super) etag: Option<String>,
     pub(super) storage_class: Option<String>,
     /// `x-amz-restore`, for objects in an archive tier.
@@ -102,6 +103,11 @@ pub(super) struct Head {
     pub(super) has_opaque_etag: bool,
     /// Checksums by name of the algorithm.
     pub(super) checksums: BTreeMap<&'static str, String>,
+}
+
+/// The error for an answer without the length of the object.
+pub(super) fn no_length() -> Error {
+    Error::new(ErrorKind::Io, "the answer of the store has no length of the object")
 }
 
 impl S3Store {
@@ -227,7 +233,7 @@ impl S3Store {
             ("SHA256", output.checksum_sha256()),
         ];
         Ok(Head {
-            len: output.content_length().and_then(|len| u64::try_from(len).ok()).unwrap_or(0),
+            len: output.content_length().and_then(|len| u64::try_from(len).ok()),
             etag: output.e_tag().map(ToOwned::to_owned),
             storage_class: output.storage_class().map(|class| class.as_str().to_owned()),
             restore: output.restore().map(ToOwned::to_owned),

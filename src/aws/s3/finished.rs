@@ -1,28 +1,30 @@
 //! Checks of an object after its upload or copy, and the removal of one that differs.
 
-use std::collections::BTreeMap;
-
 use super::super::error::classify;
 use super::absence::is_refusal;
 use super::bucket::{Head, S3Store};
 use super::upload::Written;
-use crate::base::{Error, ErrorCode, ErrorKind, Result};
+use crate::base::{Error, ErrorCode, Result};
 
 impl S3Store {
     /// Length, ETag and checksums of an object that was just made: by HeadObject, or, where that is
-    /// refused, by GetObject or ListObjectsV2. `None` if all of them are refused.
+    /// refused or has no length, by GetObject or ListObjectsV2. `None` if none of them tells.
     pub(super) async fn look_at_finished(&self, key: &str) -> Result<Option<Head>> {
         match self.head(key).await {
-            Err(error) if is_refusal(&error) => {}
-            head => return head.map(Some),
+            Ok(head) if head.len.is_some() => return Ok(Some(head)),
+            Err(error) if !is_refusal(&error) => return Err(error),
+            _ => {}
         }
         match self.first_byte(key).await {
-            Err(error) if is_refusal(&error) || error.is(ErrorCode::InvalidRange) => {}
-            head => return head.map(Some),
+            Ok(head) if head.len.is_some() => return Ok(Some(head)),
+            Err(error) if !is_refusal(&error) && !error.is(ErrorCode::InvalidRange) => {
+                return Err(error);
+            }
+            _ => {}
         }
         match self.listed(key).await {
             Err(error) if is_refusal(&error) => Ok(None),
-            head => head,
+            head => Ok(head?.filter(|head| head.len.is_some())),
         }
     }
 
@@ -43,12 +45,6 @@ impl S3Store {
         };
         let output = self.connection.request(make).await.map_err(self.located(key))?;
         let len = output.content_range().and_then(|range| range.rsplit('/').next()?.parse().ok());
-        let Some(len) = len else {
-            return Err(self.located(key)(Error::new(
-                ErrorKind::Io,
-                "the answer of the store has no length of the object",
-            )));
-        };
         let etag = output.e_tag().map(ToOwned::to_owned);
         Ok(Head { len, etag, has_opaque_etag: true, ..Head::default() })
     }
@@ -71,10 +67,9 @@ impl S3Store {
         // The key itself precedes all longer keys that begin with it.
         let found = page.contents().first().filter(|object| object.key() == Some(key));
         Ok(found.map(|object| Head {
-            len: object.size().and_then(|len| u64::try_from(len).ok()).unwrap_or(0),
+            len: object.size().and_then(|len| u64::try_from(len).ok()),
             etag: object.e_tag().map(ToOwned::to_owned),
             has_opaque_etag: true,
-            metadata: BTreeMap::new(),
             ..Head::default()
         }))
     }

@@ -12,7 +12,7 @@ use super::super::error::{Failure, classify};
 use super::super::fetch::Fetch;
 use super::S3Connection;
 use super::attributes::decode_metadata;
-use super::bucket::{S3Store, failed};
+use super::bucket::{S3Store, failed, no_length};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, Retry};
 use crate::object::{Attributes, ObjectReader};
 
@@ -193,10 +193,7 @@ impl Fetcher {
                 let answered = output.content_length().and_then(|len| u64::try_from(len).ok());
                 // A store without suffix ranges answers with the whole object.
                 let Some(len) = total.or(answered) else {
-                    return Err(failed(Error::new(
-                        ErrorKind::Io,
-                        "the answer of the store has no length of the object",
-                    )));
+                    return Err(failed(no_length()));
                 };
                 let etag = output.e_tag().map(ToOwned::to_owned);
                 let metadata = output
@@ -233,7 +230,7 @@ impl Fetcher {
     async fn open_empty(&self) -> Result<Opened> {
         let head = self.store.head(&self.key).await?;
         Ok(Opened {
-            len: head.len,
+            len: head.len.ok_or_else(|| self.store.located(&self.key)(no_length()))?,
             etag: head.etag,
             tail: Bytes::new(),
             metadata: decode_metadata(&head.metadata),

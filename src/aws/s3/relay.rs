@@ -12,7 +12,7 @@ use super::super::percent::RESERVED_IN_PATH;
 use super::Checksum;
 use super::absence::Guard;
 use super::attributes::{encode_metadata, encode_tags};
-use super::bucket::{Head, S3Store};
+use super::bucket::{Head, S3Store, no_length};
 use super::upload::{Identity, SentPart, Upload, Written, identify, is_unreadable};
 use crate::base::{Error, ErrorCode, ErrorKind, Event, Result};
 use crate::localfs::Overwrite;
@@ -65,10 +65,11 @@ impl S3Store {
                 "the object was replaced while it was read",
             )));
         }
+        let len = from.len.ok_or_else(|| source.located(source_key)(no_length()))?;
         self.guard(key, overwrite).await?;
         let metadata: BTreeMap<String, String> = encode_metadata(&attributes.metadata)?;
         let upload = Upload::begin(self, key, &metadata, encode_tags(&attributes.tags)).await?;
-        let copied = self.copy_all(&upload, (source, source_key), &from, overwrite).await;
+        let copied = self.copy_all(&upload, (source, source_key), (&from, len), overwrite).await;
         let written = match copied {
             Ok(written) => written,
             Err(error) => {
@@ -82,11 +83,11 @@ impl S3Store {
             }
         };
         let Some(to) = self.look_at_finished(key).await? else {
-            return Ok(ServerCopy { len: from.len, checksum_compared: false });
+            return Ok(ServerCopy { len, checksum_compared: false });
         };
         let differs = |what: &'static str| {
             let error = Error::new(ErrorKind::Io, what).code_as(ErrorCode::FinishedObjectDiffers);
-            self.located(key)(error).at("bytes", to.len).at("source", from.len)
+            self.located(key)(error).at("bytes", to.len.unwrap_or(0)).at("source", len)
         };
         if to.len != from.len {
             let error = differs("the copy has another length than its source");
@@ -103,7 +104,7 @@ impl S3Store {
             let error = differs("the copy has another checksum than its source");
             return Err(self.remove_finished(key, written.as_ref(), error).await);
         }
-        Ok(ServerCopy { len: to.len, checksum_compared: same_checksum(&from, &to) })
+        Ok(ServerCopy { len, checksum_compared: same_checksum(&from, &to) })
     }
 
     /// Copies all parts and completes the upload. `None` if the object is there, and the answer
@@ -112,19 +113,19 @@ impl S3Store {
         &self,
         upload: &Upload,
         (source, source_key): (&S3Store, &str),
-        from: &Head,
+        (from, whole): (&Head, u64),
         overwrite: Overwrite,
     ) -> Result<Option<Written>> {
-        let piece = PIECE.max(from.len.div_ceil(super::MAX_PARTS).next_multiple_of(1 << 20));
+        let piece = PIECE.max(whole.div_ceil(super::MAX_PARTS).next_multiple_of(1 << 20));
         let copied = format!("{}/{source_key}", source.bucket);
         let encoded = utf8_percent_encode(&copied, RESERVED_IN_PATH).to_string();
         let mut tasks = JoinSet::new();
         for (index, start) in
-            (0..from.len).step_by(usize::try_from(piece).unwrap_or(usize::MAX)).enumerate()
+            (0..whole).step_by(usize::try_from(piece).unwrap_or(usize::MAX)).enumerate()
         {
             let (upload, encoded, etag, owner) =
                 (upload.clone(), encoded.clone(), from.etag.clone(), source.options.owner());
-            let len = piece.min(from.len - start);
+            let len = piece.min(whole - start);
             tasks.spawn(async move {
                 let number = index as i32 + 1;
                 let make = |client: Client, _| {
@@ -229,7 +230,7 @@ impl S3Store {
             ErrorKind::NotFound | ErrorKind::Exists | ErrorKind::Io | ErrorKind::Limit
         );
         let is_ours = |to: Head| {
-            identify(&to, Checksum::Md5, from.len, "", &sent) == Identity::Same
+            identify(&to, Checksum::Md5, whole, "", &sent) == Identity::Same
                 || same_checksum(from, &to)
         };
         if could_be_ours && self.head(&upload.key).await.is_ok_and(is_ours) {

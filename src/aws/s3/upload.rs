@@ -468,9 +468,9 @@ pub(super) fn lacks_checksum(error: &Error) -> bool {
 /// Result of comparing an object with the bytes that were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
-    /// Length and checksum are equal, or the ETag is that of the confirmed parts.
+    /// The checksum is equal, or the ETag is that of the confirmed parts, and no length differs.
     Same,
-    /// The length is equal, and the store returned nothing else to compare.
+    /// No length differs, and the store returned nothing else to compare.
     Unknown,
     /// It is another object.
     Other,
@@ -485,7 +485,7 @@ pub(super) fn identify(
     whole: &str,
     parts: &[SentPart],
 ) -> Identity {
-    if head.len != len {
+    if head.len.is_some_and(|found| found != len) {
         return Identity::Other;
     }
     let etag = if parts.is_empty() {
@@ -537,4 +537,23 @@ pub(super) fn md5_of_etag(etag: &str) -> Option<String> {
     }
     let digits = (0..16).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16));
     digits.collect::<Result<Vec<u8>, _>>().ok().map(|digest| base64::encode(&digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_length_is_not_another_length() {
+        let compare = |len: Option<u64>, checksum: Option<&str>| {
+            let checksums = checksum.map(|value| ("CRC32", value.to_owned())).into_iter().collect();
+            let head = Head { len, checksums, ..Head::default() };
+            identify(&head, Checksum::Crc32, 7, "AAAAAA==", &[])
+        };
+        assert!(compare(Some(7), Some("AAAAAA==")) == Identity::Same);
+        assert!(compare(Some(8), Some("AAAAAA==")) == Identity::Other);
+        assert!(compare(None, Some("AAAAAA==")) == Identity::Same);
+        assert!(compare(None, Some("BBBBBB==")) == Identity::Other);
+        assert!(compare(None, None) == Identity::Unknown);
+    }
 }

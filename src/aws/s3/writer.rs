@@ -350,7 +350,7 @@ impl S3Writer {
                 )
                 .code_as(ErrorCode::FinishedObjectDiffers);
                 let other = store.located(key)(other)
-                    .at("bytes", head.len)
+                    .at("bytes", head.len.unwrap_or(0))
                     .at("sent", self.len())
                     .at("checksum_sent", whole)
                     .at("cannot_continue", true);
