@@ -6,7 +6,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::ec2::REQUEST_ID;
-use crate::base::{Error, ErrorCode, ErrorKind, Retry, ServiceAnswer};
+use crate::base::{Error, ErrorCode, ErrorKind, NameHolder, Retry, ServiceAnswer};
 
 /// A request that failed.
 pub(super) struct Failure {
@@ -76,8 +76,10 @@ impl Meaning {
 }
 
 /// The meaning of an error code of S3, EC2, EBS or STS. `status` decides where there is no code
-/// (HEAD has no body) or an unknown one; `said` is the message of the service, for codes with
-/// several meanings.
+/// (HEAD has no body) or an unknown one; `said` is the message of the service. This is the only
+/// function that decides by it: four codes of AWS (`InvalidRequest`, `InvalidArgument`,
+/// `ValidationException` and `IncorrectState` with its relatives) have several meanings that
+/// nothing but the message tells apart. All other code decides by the result.
 fn meaning(code: &str, status: u16, said: &str) -> Meaning {
     use ErrorCode as Code;
     use ErrorKind::{Denied, Exists, Io, Limit, NotFound, Unsupported, Usage};
@@ -225,6 +227,12 @@ fn of_parameters(said: &str) -> Meaning {
     }
 }
 
+/// The image that EC2 names in its refusal of a name: "AMI name web is already in use by AMI
+/// ami-...". No member of the answer has its id.
+fn image_in(said: &str) -> Option<String> {
+    said.split_whitespace().rfind(|word| word.starts_with("ami-")).map(ToOwned::to_owned)
+}
+
 fn mentions(said: &str, word: &str) -> bool {
     said.to_ascii_lowercase().contains(word)
 }
@@ -311,6 +319,11 @@ where
             });
             if let Some(cause) = cause {
                 failed = failed.code_as(cause);
+                if cause == ErrorCode::ImageNameTaken
+                    && let Some(image_id) = image_in(meta.message().unwrap_or_default())
+                {
+                    failed = failed.name_taken_by(NameHolder { name: None, image_id });
+                }
             } else if code.is_empty() && status < 300 {
                 failed = failed.code_as(ErrorCode::UnreadableAnswer);
             }
@@ -321,7 +334,7 @@ where
             match meta.message().filter(|message| !message.is_empty()) {
                 Some(message) => failed = failed.because(Said(message.to_owned())),
                 None if code.is_empty() && status < 300 => {
-                    failed = failed.because(Said(deepest(context.err())))
+                    failed = failed.because(Said(deepest(context.err())));
                 }
                 None => {}
             }

@@ -117,6 +117,15 @@ pub struct ServiceAnswer {
     pub status: u16,
 }
 
+/// An image that has the name which another image was to get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameHolder {
+    /// The name; absent where a service names the image only.
+    pub name: Option<String>,
+    /// The id of the image, as its service prints it.
+    pub image_id: String,
+}
+
 /// How interrupted work is continued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
@@ -140,6 +149,8 @@ struct Inner {
     answer: Option<ServiceAnswer>,
     resume: Option<Resume>,
     conversion: Option<&'static str>,
+    name_holder: Option<NameHolder>,
+    left_snapshots: Vec<String>,
     undo: bool,
     message: String,
     context: Vec<(&'static str, String)>,
@@ -157,6 +168,8 @@ impl Error {
             answer: None,
             resume: None,
             conversion: None,
+            name_holder: None,
+            left_snapshots: Vec::new(),
             undo: false,
             message: message.into(),
             context: Vec::new(),
@@ -278,6 +291,25 @@ impl Error {
         self
     }
 
+    /// Names the image that has the name already, as facts, too.
+    #[must_use]
+    pub fn name_taken_by(mut self, holder: NameHolder) -> Self {
+        if let Some(name) = &holder.name {
+            self.0.context.push(("name", name.clone()));
+            self.0.context.push(("image_id", holder.image_id.clone()));
+        }
+        self.0.name_holder = Some(holder);
+        self
+    }
+
+    /// Names the snapshots that could not be deleted, as the fact `snapshots`, too.
+    #[must_use]
+    pub fn leaving(mut self, snapshots: Vec<String>) -> Self {
+        self.0.context.push(("snapshots", snapshots.join(", ")));
+        self.0.left_snapshots = snapshots;
+        self
+    }
+
     /// Marks begun work as worthless: its resources are to be removed, and it is not continued.
     #[must_use]
     pub fn undoing(mut self) -> Self {
@@ -347,6 +379,16 @@ impl Error {
         self.0.conversion
     }
 
+    /// The image that has the name already, if the failure is that.
+    pub fn name_holder(&self) -> Option<&NameHolder> {
+        self.0.name_holder.as_ref()
+    }
+
+    /// The snapshots that could not be deleted; empty if the failure is not that.
+    pub fn left_snapshots(&self) -> &[String] {
+        &self.0.left_snapshots
+    }
+
     /// Whether trying again can help.
     pub fn retry(&self) -> Retry {
         self.0.retry
@@ -378,6 +420,8 @@ impl Error {
             context: self.0.context.clone(),
             answer: self.0.answer.clone(),
             resume: self.0.resume.clone(),
+            name_holder: self.0.name_holder.clone(),
+            left_snapshots: self.0.left_snapshots.clone(),
             source: None,
             ..*self.0
         }));

@@ -17,7 +17,9 @@ mod units;
 
 pub use cancel::{Cancel, CancelListener, Cancelled};
 pub use clock::Clock;
-pub use error::{AwsService, Error, ErrorCode, ErrorKind, Result, Resume, Retry, ServiceAnswer};
+pub use error::{
+    AwsService, Error, ErrorCode, ErrorKind, NameHolder, Result, Resume, Retry, ServiceAnswer,
+};
 pub use event::{Event, NullObserver, Observer, Stage, StageGuard};
 pub use ids::{DeviceName, ImageId, SnapshotId, check_image_name};
 pub use monitor::Monitor;

@@ -1,12 +1,9 @@
 //! Progress of a restore that outlives the process which began it.
 //!
 //! A destination reports each resource that it creates to the [`RestoreJournal`], and finds those
-//! of earlier runs in the [`RestoreRecord`]. The fields of [`SnapshotBegun`] are also the JSON of
-//! the records that use cases write, so their serialized names do not change.
+//! of earlier runs in the [`RestoreRecord`].
 
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use crate::base::Result;
 
@@ -38,7 +35,7 @@ pub struct RestoreRecord {
 }
 
 /// A snapshot in EC2 that was begun. Cells of its volume that were recorded before are not in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotBegun {
     /// Index of the volume in the archive.
     pub volume: u16,

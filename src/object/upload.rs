@@ -1,13 +1,10 @@
 //! Progress of an upload that outlives the process which began it.
 //!
 //! A store reports each step to the [`UploadJournal`] before it relies on it, and finds the steps
-//! of earlier runs in [`PriorUpload`]. The fields are also the JSON of the records that use cases
-//! write, so their serialized names do not change.
+//! of earlier runs in [`PriorUpload`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
 
 use crate::base::Result;
 
@@ -56,7 +53,7 @@ pub enum PriorUpload {
 }
 
 /// A multipart upload that will be begun.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadIntent {
     /// URL of the service; empty for the default endpoint.
     pub endpoint: String,
@@ -73,7 +70,7 @@ pub struct UploadIntent {
 }
 
 /// A multipart upload that was begun.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadBegun {
     /// URL of the service; empty for the default endpoint.
     pub endpoint: String,
@@ -95,15 +92,13 @@ pub struct UploadBegun {
     /// The profile that the credentials came from, if one was named.
     pub profile: Option<String>,
     /// The number of the first part of each segment; empty if there is one segment, from part 1.
-    #[serde(default, rename = "stretches", skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<u32>,
 }
 
 /// A run of bytes of a segment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartPiece {
     /// Index of the segment.
-    #[serde(rename = "stretch")]
     pub segment: u16,
     /// Offset of the first byte, counted from the segment's start.
     pub offset: u64,
@@ -112,7 +107,7 @@ pub struct PartPiece {
 }
 
 /// A part of an upload.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadPart {
     /// From 1.
     pub number: u32,
@@ -124,6 +119,5 @@ pub struct UploadPart {
     pub etag: Option<String>,
     /// The bytes that it consists of, in order; empty where all parts have one size and follow
     /// each other.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pieces: Vec<PartPiece>,
 }

@@ -3,12 +3,15 @@
 //! Uploads, parts and snapshots are JSON, so that a later version may add members. A record of an
 //! unknown kind, or one that cannot be decoded, is skipped.
 
+mod json;
+
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::base::{Error, Result};
 use crate::checkpoint::Record;
 use crate::image::SnapshotBegun;
 use crate::object::{UploadBegun, UploadIntent, UploadPart};
+use json::{IntentRecord, PartRecord, SnapshotRecord, UploadRecord};
 
 const INTENT: u8 = b'I';
 const UPLOAD: u8 = b'U';
@@ -40,12 +43,12 @@ pub(super) enum TaskRecord {
 impl TaskRecord {
     pub(super) fn encode(&self) -> Result<Record> {
         let (kind, payload) = match self {
-            Self::Intent(intent) => (INTENT, json(intent)?),
-            Self::Upload(upload) => (UPLOAD, json(upload)?),
-            Self::Part(part) => (PART, json(part)?),
+            Self::Intent(intent) => (INTENT, json(&IntentRecord::from(intent))?),
+            Self::Upload(upload) => (UPLOAD, json(&UploadRecord::from(upload))?),
+            Self::Part(part) => (PART, json(&PartRecord::from(part))?),
             Self::Cell(bytes) => (CELL, bytes.clone()),
             Self::Document(bytes) => (DOCUMENT, bytes.clone()),
-            Self::Snapshot(snapshot) => (SNAPSHOT, json(snapshot)?),
+            Self::Snapshot(snapshot) => (SNAPSHOT, json(&SnapshotRecord::from(snapshot))?),
             Self::Failed(reason) => (FAILED, reason.as_bytes().to_vec()),
         };
         Ok(Record { kind, payload })
@@ -55,12 +58,12 @@ impl TaskRecord {
     pub(super) fn decode(record: Record) -> Option<Self> {
         let Record { kind, payload } = record;
         match kind {
-            INTENT => parse(&payload).map(Self::Intent),
-            UPLOAD => parse(&payload).map(Self::Upload),
-            PART => parse(&payload).map(Self::Part),
+            INTENT => parse::<IntentRecord>(&payload).map(|it| Self::Intent(it.into())),
+            UPLOAD => parse::<UploadRecord>(&payload).map(|it| Self::Upload(it.into())),
+            PART => parse::<PartRecord>(&payload).map(|it| Self::Part(it.into())),
             CELL => Some(Self::Cell(payload)),
             DOCUMENT => Some(Self::Document(payload)),
-            SNAPSHOT => parse(&payload).map(Self::Snapshot),
+            SNAPSHOT => parse::<SnapshotRecord>(&payload).map(|it| Self::Snapshot(it.into())),
             FAILED => Some(Self::Failed(String::from_utf8_lossy(&payload).into_owned())),
             _ => None,
         }

@@ -426,9 +426,11 @@ fn is_final(error: &Error) -> bool {
 }
 
 /// The snapshots that could not be deleted, or the reason why something could not be undone.
-fn left_behind(error: &Error) -> &str {
-    let snapshots = error.context().iter().find(|(key, _)| *key == "snapshots");
-    snapshots.map_or(error.message(), |(_, ids)| ids)
+fn left_behind(error: &Error) -> String {
+    match error.left_snapshots() {
+        [] => error.message().to_owned(),
+        snapshots => snapshots.join(", "),
+    }
 }
 
 /// Resources that a later run can reuse.

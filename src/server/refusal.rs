@@ -1,6 +1,6 @@
 //! Refusals: the code of EC2 and the HTTP status of each failure, in one table.
 
-use crate::base::{AwsService, Error, ErrorCode, ErrorKind};
+use crate::base::{AwsService, Error, ErrorCode, ErrorKind, NameHolder};
 
 use super::Refusal;
 use crate::taskdb::one_line_of;
@@ -83,9 +83,8 @@ impl From<Error> for Refusal {
 
 /// The sentence of EC2 about a name that is taken.
 fn name_taken(error: &Error) -> Option<String> {
-    let fact = |name: &str| error.context().iter().find(|(key, _)| *key == name);
-    let ((_, name), (_, id)) = (fact("name")?, fact("image_id")?);
-    Some(format!("AMI name {name} is already in use by AMI {id}"))
+    let NameHolder { name, image_id } = error.name_holder()?;
+    name.as_ref().map(|name| format!("AMI name {name} is already in use by AMI {image_id}"))
 }
 
 /// The code of EC2 in a refusal by EC2. EC2's codes are words; a number is the HTTP status of an

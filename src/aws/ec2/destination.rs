@@ -19,7 +19,9 @@ use super::permissions;
 use super::registration::{self, Registration};
 use super::snapshot_items::{encryption_item, fits_start, snapshot_tags};
 use crate::aws::ec2_query::Params;
-use crate::base::{Error, ErrorCode, ErrorKind, Event, ImageId, Observer, Result, SnapshotId};
+use crate::base::{
+    Error, ErrorCode, ErrorKind, Event, ImageId, NameHolder, Observer, Result, SnapshotId,
+};
 use crate::image::{ImageDocument, SnapshotBegun};
 
 /// Connections and options of a restore to EC2.
@@ -164,8 +166,10 @@ impl Ec2Destination {
                 "the account has an image of this name in this Region",
             )
             .code_as(ErrorCode::ImageNameTaken)
-            .at("name", name)
-            .at("image_id", text(&image, "ImageId").unwrap_or_default())
+            .name_taken_by(NameHolder {
+                name: Some(name.to_owned()),
+                image_id: text(&image, "ImageId").unwrap_or_default().to_owned(),
+            })
             .at("region", self.options.ec2.region()));
         }
         Ok(())

@@ -94,15 +94,12 @@ impl ImageDestination for Ec2Destination {
             .map(|snapshot| snapshot.snapshot_id.as_str())
             .map(|id| (id, delete_snapshot(&ec2, id)))
             .collect();
-        let left: Vec<&str> =
-            deleted.iter().filter(|(_, outcome)| outcome.is_err()).map(|(id, _)| *id).collect();
+        let failed = deleted.iter().filter(|(_, outcome)| outcome.is_err());
+        let left: Vec<String> = failed.map(|(id, _)| (*id).to_owned()).collect();
         if left.is_empty() {
             return Ok(());
         }
-        let left = left.join(", ");
         let error = deleted.into_iter().find_map(|(_, outcome)| outcome.err());
-        Err(error
-            .unwrap_or_else(|| Error::internal("a deletion failed and did not"))
-            .at("snapshots", left))
+        Err(error.unwrap_or_else(|| Error::internal("a deletion failed and did not")).leaving(left))
     }
 }

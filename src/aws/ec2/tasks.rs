@@ -197,13 +197,8 @@ pub fn restore_by_aws(
         Err(error) if error.was_repeated() && error.is(ErrorCode::ImageNameTaken) => {
             // An earlier attempt began the task, and its answer was lost; this refusal names the
             // image.
-            let named = error.causes().iter().find_map(|cause| {
-                cause
-                    .split_whitespace()
-                    .find(|word| word.starts_with("ami-"))
-                    .map(ToOwned::to_owned)
-            });
-            json!({"ImageId": named.ok_or(error)?})
+            let holder = error.name_holder().map(|holder| holder.image_id.clone());
+            json!({"ImageId": holder.ok_or(error)?})
         }
         answer => answer.map_err(located)?,
     };

@@ -112,6 +112,13 @@ fn errors_that_the_program_acts_on_have_a_code() {
 }
 
 #[test]
+fn a_refused_name_tells_the_image_that_has_it() {
+    let said = "AMI name ami-x is already in use by AMI ami-0123456789abcdef0";
+    assert_eq!(image_in(said).as_deref(), Some("ami-0123456789abcdef0"));
+    assert_eq!(image_in("AMI name web is already in use"), None);
+}
+
+#[test]
 fn a_request_that_is_wrong_is_wrong_for_good() {
     for code in ["InvalidBlockDeviceMapping", "InvalidArgument", "MissingParameter"] {
         assert_eq!(meaning(code, 400, ""), Meaning::invalid(), "{code}");
