@@ -184,7 +184,7 @@ fn block_map(timer: &Timer) {
     };
     let map = build();
     let extents = map.extents().count() as u64;
-    let asked: Vec<CellAddress> = (0..LOOKUPS)
+    let addresses: Vec<CellAddress> = (0..LOOKUPS)
         .map(|_| CellAddress {
             group: generator.below(u64::from(size.groups())) as u32,
             index: generator.below(u64::from(CELLS_PER_GROUP)) as u16,
@@ -193,7 +193,7 @@ fn block_map(timer: &Timer) {
 
     timer.time("block-map/1TiB/insert", Work::Items(runs.len() as u64), build);
     timer.time("block-map/1TiB/get", Work::Items(LOOKUPS as u64), || {
-        asked.iter().map(|address| u64::from(map.get(black_box(*address)).present)).sum::<u64>()
+        addresses.iter().map(|address| u64::from(map.get(black_box(*address)).present)).sum::<u64>()
     });
     timer.time("block-map/1TiB/extents", Work::Items(extents), || {
         black_box(&map).extents().map(|extent| u64::from(extent.count)).sum::<u64>()

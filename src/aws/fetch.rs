@@ -35,7 +35,9 @@ impl<T: Send + 'static> Fetch<T> {
     /// Aborts all of them and waits until none runs, so that no fetch outlives its reader.
     pub(super) fn abort_all(runtime: &Runtime, fetches: impl IntoIterator<Item = Self>) {
         let fetches: Vec<Self> = fetches.into_iter().collect();
-        fetches.iter().for_each(|fetch| fetch.0.abort());
+        for fetch in &fetches {
+            fetch.0.abort();
+        }
         runtime.block_on(async {
             for mut fetch in fetches {
                 // Aborted or finished.

@@ -66,7 +66,9 @@ impl Cancel {
         };
         self.0.changed.notify_all();
         // Outside of the lock: a callback may take locks of its own.
-        callbacks.into_values().for_each(|callback| callback());
+        for callback in callbacks.into_values() {
+            callback();
+        }
     }
 
     /// Whether the token is cancelled.

@@ -39,17 +39,17 @@ pub(super) fn locate(error: Error, address: CellAddress, offset: u64) -> Error {
 /// Parses the record of a cell, and checks that it is the one that the index of its window lists.
 pub(super) fn read_record(
     bytes: &[u8],
-    slot: &CellEntry,
+    entry: &CellEntry,
     address: CellAddress,
     volume: u16,
 ) -> Result<CellRecord> {
-    if sha256::digest(bytes) != slot.record_digest {
+    if sha256::digest(bytes) != entry.record_digest {
         return Err(Error::corrupt("the record of a cell does not match its digest"));
     }
     let record = CellRecord::parse(bytes)?;
     let agree = (record.volume, record.address) == (volume, address)
-        && (record.present, record.zero, record.fill) == (slot.present, slot.zero, slot.fill)
-        && record.frame_len == slot.frame_len();
+        && (record.present, record.zero, record.fill) == (entry.present, entry.zero, entry.fill)
+        && record.frame_len == entry.frame_len();
     if agree {
         Ok(record)
     } else {

@@ -58,13 +58,13 @@ fn volume_content(
 ) -> Result<Digest> {
     let map = stored_blocks(source.as_ref(), options, context)?;
     context.grew(map.stored_bytes());
-    let (mut volume, mut window) = (VolumeContent::default(), GroupContent::default());
+    let (mut volume, mut group) = (VolumeContent::default(), GroupContent::default());
     Pipeline::new(context).run(
         |feed| {
             let _map_lease = feed.reserve(map.memory())?;
-            let mut slots = map.cells().peekable();
-            while let Some((address, bits)) = slots.next() {
-                let ends_group = slots.peek().is_none_or(|(next, _)| next.group != address.group);
+            let mut cells = map.cells().peekable();
+            while let Some((address, bits)) = cells.next() {
+                let ends_group = cells.peek().is_none_or(|(next, _)| next.group != address.group);
                 let lease = feed.lease(DATA_FRAME_RAW as u64)?;
                 for bit in bits_of(bits.present & !bits.fill) {
                     let block = BlockIndex(address.first_block().0 + bit);
@@ -81,11 +81,11 @@ fn volume_content(
             Ok(move |job: DigestJob| digest(job, &mut buffer))
         },
         |done: CellDigest, lease| {
-            window.add_data(done.address.index, done.data, &done.content);
+            group.add_data(done.address.index, done.data, &done.content);
             if done.ends_group {
-                let window = std::mem::take(&mut window);
-                if window.has_data() {
-                    volume.add(done.address.group, &window.digest());
+                let group = std::mem::take(&mut group);
+                if group.has_data() {
+                    volume.add(done.address.group, &group.digest());
                 }
             }
             context.advanced(done.bytes, 0);

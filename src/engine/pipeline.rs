@@ -346,7 +346,7 @@ mod tests {
     fn a_panic_is_an_internal_error_and_ends_everything() {
         for at in ["feed", "work"] {
             let panic_at = |role: &str, number: u64| {
-                assert!(role != at || number != 20, "{role} panics on purpose")
+                assert!(role != at || number != 20, "{role} panics on purpose");
             };
             let feed = |feed: &mut Feed<'_, u64, u64>| {
                 (0..1000).try_for_each(|number| {

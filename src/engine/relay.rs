@@ -277,11 +277,11 @@ struct Gathered {
     bytes: u64,
 }
 
-fn agrees(made: &MadeCell, slot: &CellEntry) -> bool {
+fn agrees(made: &MadeCell, entry: &CellEntry) -> bool {
     let facts = &made.facts;
-    (facts.present, facts.zero, facts.fill) == (slot.present, slot.zero, slot.fill)
-        && facts.record_digest == slot.record_digest
-        && made.len() == u64::from(slot.cell_len)
+    (facts.present, facts.zero, facts.fill) == (entry.present, entry.zero, entry.fill)
+        && facts.record_digest == entry.record_digest
+        && made.len() == u64::from(entry.cell_len)
 }
 
 fn work(

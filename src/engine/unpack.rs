@@ -60,9 +60,9 @@ impl CheckReport {
         }
         context.damage(&error);
         if self.findings.len() < MAX_FINDINGS {
-            self.findings.push(error)
+            self.findings.push(error);
         } else {
-            self.more_findings += 1
+            self.more_findings += 1;
         }
         Ok(())
     }

@@ -25,11 +25,11 @@ impl VolumeTotals {
     }
 
     pub(super) fn close_group(&mut self, archive: &Archive, entry: &GroupEntry) -> Result<()> {
-        let window = std::mem::take(&mut self.group);
-        if window.has_data() {
+        let group = std::mem::take(&mut self.group);
+        if group.has_data() {
             self.volume.add(entry.group, &entry.content);
         }
-        if !self.damaged && window.digest() != entry.content {
+        if !self.damaged && group.digest() != entry.content {
             self.damaged = true;
             return Err(archive.locate_group(
                 Error::corrupt("the content digest of a window is not that of its blocks"),

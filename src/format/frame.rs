@@ -84,16 +84,16 @@ impl FrameHeader {
             .at("content_size", content_size)
             .at("limit", limit));
         }
-        let window = if single_segment {
+        let window_size = if single_segment {
             content_size
         } else {
             let base = 1u64 << (10 + (bytes[5] >> 3));
             base + base / 8 * u64::from(bytes[5] & 7)
         };
-        if window > MAX_FRAME_WINDOW {
+        if window_size > MAX_FRAME_WINDOW {
             return refuse("needs a window of more than 8 MiB");
         }
-        Ok(Some(Self { len, content_size, max_block: window.min(MAX_BLOCK) }))
+        Ok(Some(Self { len, content_size, max_block: window_size.min(MAX_BLOCK) }))
     }
 }
 
@@ -248,10 +248,10 @@ mod tests {
     }
 
     /// A frame without window descriptor, or with this one, of blocks of these types and sizes.
-    fn frame_of(content_size: u32, window: Option<u8>, blocks: &[(u32, u32)]) -> Vec<u8> {
+    fn frame_of(content_size: u32, window_size: Option<u8>, blocks: &[(u32, u32)]) -> Vec<u8> {
         let mut frame = MAGIC.to_vec();
-        frame.push(if window.is_some() { 0x84 } else { 0xA4 });
-        frame.extend(window);
+        frame.push(if window_size.is_some() { 0x84 } else { 0xA4 });
+        frame.extend(window_size);
         frame.extend_from_slice(&content_size.to_le_bytes());
         for (number, (kind, size)) in blocks.iter().enumerate() {
             let last = u32::from(number + 1 == blocks.len());
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_any_type_is_at_most_128_kib_and_the_window() {
+    fn a_block_of_any_type_is_at_most_128_kib_and_the_window_size() {
         const RAW: u32 = 0;
         const RLE: u32 = 1;
         const COMPRESSED: u32 = 2;

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_file_is_replaced_only_when_asked() {
+    fn an_existing_file_is_replaced_only_with_overwrite() {
         let directory = tempfile::tempdir().expect("a directory");
         let target = directory.path().join("a.bin");
         let early =

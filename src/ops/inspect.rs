@@ -54,21 +54,20 @@ pub struct MapCell {
 pub fn inspect(archive: &Archive) -> Result<Inspection> {
     let reader = archive.reader();
     let mut volumes = Vec::new();
-    let index_len: u64 =
-        archive.root().groups.iter().map(|window| u64::from(window.index_len)).sum();
+    let index_len: u64 = archive.root().groups.iter().map(|group| u64::from(group.index_len)).sum();
     let detailed = index_len <= MAP_INDEX_LIMIT;
     for (index, entry) in archive.root().manifest.volumes.iter().enumerate() {
         let mut picture = Picture::new(entry.size.blocks().into());
-        for window in archive.root().groups_of(index as u16) {
+        for group in archive.root().groups_of(index as u16) {
             if detailed {
-                for slot in archive.group_index(window)?.cells {
-                    let block = u64::from(window.group) * u64::from(GROUP_BLOCKS)
-                        + u64::from(slot.index) * 8;
+                for cell in archive.group_index(group)?.cells {
+                    let block = u64::from(group.group) * u64::from(GROUP_BLOCKS)
+                        + u64::from(cell.index) * 8;
                     picture.add(
                         block,
                         8,
-                        (slot.present & !slot.zero).count_ones().into(),
-                        (slot.zero & !slot.fill).count_ones().into(),
+                        (cell.present & !cell.zero).count_ones().into(),
+                        (cell.zero & !cell.fill).count_ones().into(),
                     );
                 }
             } else {
@@ -76,9 +75,9 @@ pub fn inspect(archive: &Archive) -> Result<Inspection> {
                 // picture this large.
                 let blocks = u64::from(GROUP_BLOCKS);
                 picture.add(
-                    u64::from(window.group) * blocks,
+                    u64::from(group.group) * blocks,
                     blocks,
-                    blocks * u64::from(window.entries) / u64::from(CELLS_PER_GROUP),
+                    blocks * u64::from(group.entries) / u64::from(CELLS_PER_GROUP),
                     0,
                 );
             }
@@ -116,7 +115,7 @@ fn volume(root: &RootRecord, index: usize) -> VolumeInspection {
     let stored = root
         .groups_of(index as u16)
         .iter()
-        .map(|window| window.cells_len + u64::from(window.index_len))
+        .map(|group| group.cells_len + u64::from(group.index_len))
         .sum();
     VolumeInspection { entry: root.manifest.volumes[index].clone(), stored, map: Vec::new() }
 }

@@ -202,11 +202,11 @@ pub fn restore_stream(
         }
     }
     let stage = context.stage(Stage::Restore);
-    let slot = Arc::new(Mutex::new(None));
+    let begun = Arc::new(Mutex::new(None));
     let summary =
-        read_stream(input, &mut Sinks { make: Some(target), target: slot.clone() }, context)?;
+        read_stream(input, &mut Sinks { make: Some(target), target: begun.clone() }, context)?;
     stage.finish();
-    let target = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let target = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
     commit(
         target.ok_or_else(|| Error::internal("a stream ended and there is no target"))?,
         &summary.document,

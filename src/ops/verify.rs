@@ -128,7 +128,7 @@ pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Ve
             image_id: summary.document.image_id().map(ToString::to_string),
             archive_len: summary.archive_len,
             blocks: summary.root.manifest.volumes.iter().map(|volume| volume.blocks).sum(),
-            cells: summary.root.groups.iter().map(|window| u64::from(window.entries)).sum(),
+            cells: summary.root.groups.iter().map(|group| u64::from(group.entries)).sum(),
             sampled: false,
             differs: false,
             findings: Vec::new(),

@@ -32,18 +32,18 @@ pub struct Answered {
 }
 
 /// The future of [`Upstream::ask`].
-pub type Asked<'a> = Pin<Box<dyn Future<Output = Result<Answered>> + Send + 'a>>;
+pub type Answering<'a> = Pin<Box<dyn Future<Output = Result<Answered>> + Send + 'a>>;
 
 /// The service that answers other actions. A request is sent once: the client decides whether to
 /// repeat it.
 pub trait Upstream: Send + Sync {
     /// Sends a form unchanged, with a new signature. A refusal is an answer; only a request without
     /// any answer is an error.
-    fn ask(&self, action: &str, form: Bytes) -> Asked<'_>;
+    fn ask(&self, action: &str, form: Bytes) -> Answering<'_>;
 }
 
 impl Upstream for Ec2Connection {
-    fn ask(&self, action: &str, form: Bytes) -> Asked<'_> {
+    fn ask(&self, action: &str, form: Bytes) -> Answering<'_> {
         let action = action.to_owned();
         Box::pin(async move {
             let answer = self.forward(&action, form).await?;

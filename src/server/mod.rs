@@ -23,7 +23,7 @@ mod task_service;
 mod times;
 
 pub use endpoint::HttpServer;
-pub use forward::{Answered, Asked, Upstream};
+pub use forward::{Answered, Answering, Upstream};
 pub use http::{Limits, TlsFiles};
 pub use service::{
     Overview, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Running, Service, StorePage,

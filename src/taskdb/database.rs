@@ -256,11 +256,11 @@ impl TaskDb {
         let mut rows = recorded_runs(&self.state)?;
         rows.retain(|row| {
             let id = row.task.image_id.as_ref();
-            let is_asked = image_ids.is_empty() || id.is_some_and(|id| image_ids.contains(id));
+            let is_selected = image_ids.is_empty() || id.is_some_and(|id| image_ids.contains(id));
             row.task.kind == TaskKind::Store
                 && row.task.bucket.is_some()
                 && id.is_some()
-                && is_asked
+                && is_selected
         });
         if image_ids.is_empty() {
             rows.extend(self.select(&shown, params![of.pattern(), self.oldest()])?);

@@ -57,10 +57,10 @@ pub fn page(
     let rows = if filter.image_ids.is_empty() {
         sorted(rows)
     } else {
-        let asked = |row: &TaskRow| {
+        let is_selected = |row: &TaskRow| {
             row.task.image_id.as_ref().is_some_and(|id| filter.image_ids.contains(id))
         };
-        newest_of_each(rows.into_iter().filter(asked).collect())
+        newest_of_each(rows.into_iter().filter(is_selected).collect())
     };
     let (mut states, mut buckets) =
         (CachedFilters::new(&filter.states), CachedFilters::new(&filter.buckets));

@@ -92,7 +92,7 @@ fn a_task_is_claimed_once_and_ends_as_its_owner_says() {
 fn many_who_claim_at_once_get_each_task_once() {
     let directory = TempDir::new().expect("a directory");
     let (task_db, _) = opened(&directory);
-    let asked: Vec<i64> =
+    let enqueued: Vec<i64> =
         (0..20).map(|number| enqueue(&task_db, &store(&format!("ami-{number}"), "b"))).collect();
     let mut claimed: Vec<i64> = std::thread::scope(|scope| {
         let claim = || {
@@ -108,7 +108,7 @@ fn many_who_claim_at_once_get_each_task_once() {
         threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
     });
     claimed.sort_unstable();
-    assert_eq!(claimed, asked);
+    assert_eq!(claimed, enqueued);
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
     let clock = Clock::new(move || now);
     let task_db = TaskDb::with_clock(directory.path(), clock).expect("a record");
     let ((_, gone), (_, next)) = (opened(&directory), opened(&directory));
-    let asked = enqueue(&task_db, &store("ami-1", "b"));
-    assert_eq!(task_db.claim(SCOPE, &gone).expect("no error").expect("a task").id, asked);
+    let enqueued = enqueue(&task_db, &store("ami-1", "b"));
+    assert_eq!(task_db.claim(SCOPE, &gone).expect("no error").expect("a task").id, enqueued);
     let run = Run::begin(directory.path(), &command("ami-2")).expect("begins");
     assert_eq!(task_db.claim(SCOPE, &next).expect("no error"), None, "its owner is there");
     assert_eq!(task_db.unfinished(&ScopeFilter::All).expect("counts"), (0, 2));
@@ -128,9 +128,9 @@ fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
     let rows = task_db.recent(10).expect("rows");
     assert_eq!(rows[0].state, TaskState::Failed);
     assert!(rows[0].reason.as_ref().is_some_and(|reason| reason.contains("without a word")));
-    assert_eq!((rows[1].id, rows[1].state.name()), (asked, "InProgress"));
-    assert_eq!(task_db.claim(SCOPE, &next).expect("no error").expect("a task").id, asked);
-    task_db.postpone(asked, &next, "the weather").expect("releases");
+    assert_eq!((rows[1].id, rows[1].state.name()), (enqueued, "InProgress"));
+    assert_eq!(task_db.claim(SCOPE, &next).expect("no error").expect("a task").id, enqueued);
+    task_db.postpone(enqueued, &next, "the weather").expect("releases");
     assert_eq!(task_db.unfinished(&ScopeFilter::All).expect("counts"), (1, 0));
     assert_eq!(task_db.recent(10).expect("rows")[1].reason.as_deref(), Some("the weather"));
     assert_eq!(

@@ -144,7 +144,7 @@ fn a_flipped_bit_in_a_cell_record_is_found() {
 }
 
 #[test]
-fn a_flipped_bit_in_a_window_index_is_found() {
+fn a_flipped_bit_in_a_group_index_is_found() {
     let index = anatomy().index(1);
     let findings = findings(&flipped(index));
     assert_eq!(findings.len(), 1);

@@ -139,10 +139,10 @@ fn read(volume: &ArchiveVolume, offset: u64, len: usize) -> Vec<u8> {
 
 /// Offset and length in the archive of the cell with this number, counted among all cells.
 fn cell(archive: &Archive, number: usize) -> (u64, u64) {
-    let window = &archive.root().groups[0];
-    let slots = archive.group_index(window).expect("an index").cells;
-    let before: u64 = slots[..number].iter().map(|slot| u64::from(slot.cell_len)).sum();
-    (window.offset + before, slots[number].cell_len.into())
+    let group = &archive.root().groups[0];
+    let cells = archive.group_index(group).expect("an index").cells;
+    let before: u64 = cells[..number].iter().map(|cell| u64::from(cell.cell_len)).sum();
+    (group.offset + before, cells[number].cell_len.into())
 }
 
 #[test]

@@ -72,7 +72,9 @@ fn smoke(name: &str, rounds: usize, limit: usize) {
     let target = target(name);
     let mut seeds = fuzz::seeds(name);
     seeds.truncate(limit);
-    seeds.iter().for_each(|seed| target(seed));
+    for seed in &seeds {
+        target(seed);
+    }
     let mut random = Random(0xA111);
     for round in 0..rounds {
         let mut input = seeds[below(&mut random, seeds.len())].clone();
@@ -116,7 +118,9 @@ fn whole_archives() {
 fn resealed_archives() {
     // Without edits, an archive that is taken apart and put together is the same archive, also for
     // images with data.
-    [8, 12].iter().for_each(|image| target("resealed")(&[*image]));
+    for image in [8, 12] {
+        target("resealed")(&[image]);
+    }
     smoke("resealed", 300, 34);
 }
 

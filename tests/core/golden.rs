@@ -51,11 +51,10 @@ fn pack(level: i32) -> Vec<u8> {
 /// Damaged archives, by name.
 fn damaged(archive: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let find = |word: &[u8]| {
-        archive.windows(word.len()).position(|window| window == word).expect("the word is there")
-            - 8
+        archive.windows(word.len()).position(|found| found == word).expect("the word is there") - 8
     };
     let cell = |nth: usize| {
-        let starts = archive.windows(5).enumerate().filter(|(_, window)| window == b"AMIBC");
+        let starts = archive.windows(5).enumerate().filter(|(_, found)| found == b"AMIBC");
         starts.map(|(at, _)| at - 8).nth(nth).expect("a cell")
     };
     let flipped = |at: usize| {

@@ -33,8 +33,8 @@ fn one_block(len: usize, frame: Vec<u8>) -> Forge {
 }
 
 /// The frame of a volume of `len` times `A`, made of these blocks.
-fn block_of_a(len: usize, window: Option<u8>, blocks: &[FrameBlock<'_>]) -> Forge {
-    one_block(len, forge::frame_of(&vec![b'A'; len], window, blocks))
+fn block_of_a(len: usize, window_size: Option<u8>, blocks: &[FrameBlock<'_>]) -> Forge {
+    one_block(len, forge::frame_of(&vec![b'A'; len], window_size, blocks))
 }
 
 fn frames() -> Vec<Vector> {
@@ -143,8 +143,7 @@ fn zeros_and_roots() -> Vec<Vector> {
 
 /// Replaces a part of the text of a manifest that stands there once.
 fn replace(json: &mut Vec<u8>, old: &str, new: &[u8]) {
-    let mut at =
-        json.windows(old.len()).enumerate().filter(|(_, window)| *window == old.as_bytes());
+    let mut at = json.windows(old.len()).enumerate().filter(|(_, found)| *found == old.as_bytes());
     let (start, None) = (at.next().expect("the part is there").0, at.next()) else {
         panic!("{old} stands there twice")
     };
@@ -228,7 +227,7 @@ fn manifests() -> Vec<Vector> {
             "manifest-volume-null",
             "a meta frame of the prologue with the member volume, null",
             manifest(|json| {
-                replace(json, "\"role\":\"prologue\"", b"\"role\":\"prologue\",\"volume\":null")
+                replace(json, "\"role\":\"prologue\"", b"\"role\":\"prologue\",\"volume\":null");
             }),
         ),
         corrupt(
@@ -240,7 +239,7 @@ fn manifests() -> Vec<Vector> {
             "manifest-level-negative",
             "a negative compression level",
             changed(|forge| {
-                forge.edit_manifest = Box::new(|manifest| manifest["codec"]["level"] = json!(-5))
+                forge.edit_manifest = Box::new(|manifest| manifest["codec"]["level"] = json!(-5));
             }),
         ),
         corrupt(
@@ -248,7 +247,7 @@ fn manifests() -> Vec<Vector> {
             "a compression level of 2^63",
             changed(|forge| {
                 forge.edit_manifest =
-                    Box::new(|manifest| manifest["codec"]["level"] = json!(1u64 << 63))
+                    Box::new(|manifest| manifest["codec"]["level"] = json!(1u64 << 63));
             }),
         ),
         unsupported(
@@ -256,7 +255,7 @@ fn manifests() -> Vec<Vector> {
             "another codec, whose other members are unknown",
             changed(|forge| {
                 forge.edit_manifest =
-                    Box::new(|manifest| manifest["codec"] = json!({"name": "lz4"}))
+                    Box::new(|manifest| manifest["codec"] = json!({"name": "lz4"}));
             }),
         ),
         unsupported(
@@ -268,14 +267,14 @@ fn manifests() -> Vec<Vector> {
                         manifest[member] = json!({"all": "new"});
                     }
                     manifest["version"] = json!(2);
-                })
+                });
             }),
         ),
         corrupt(
             "version-text",
             "a format version that is no number",
             changed(|forge| {
-                forge.edit_manifest = Box::new(|manifest| manifest["version"] = json!("2"))
+                forge.edit_manifest = Box::new(|manifest| manifest["version"] = json!("2"));
             }),
         ),
         unsupported(
@@ -285,7 +284,7 @@ fn manifests() -> Vec<Vector> {
                 forge.edit_manifest = Box::new(|manifest| {
                     set_number("window_blocks", 65_536)(manifest);
                     manifest["volumes"][0]["zero"] = json!(9);
-                })
+                });
             }),
         ),
     ]
@@ -331,7 +330,7 @@ fn positions() -> Vec<Vector> {
                     newer(footer);
                     footer[4] += 8;
                     drop(footer.splice(104..104, [0; 8]));
-                })
+                });
             }),
         ),
         corrupt(
@@ -341,7 +340,7 @@ fn positions() -> Vec<Vector> {
                 forge.edit_footer = edited(|footer| {
                     newer(footer);
                     footer[127] = b'2';
-                })
+                });
             }),
         ),
         corrupt(

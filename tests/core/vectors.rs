@@ -184,7 +184,7 @@ fn bad() -> Vec<Vector> {
             "unknown-feature",
             "a feature that must not be ignored",
             refuse(|forge| {
-                forge.edit_manifest = Box::new(|manifest| manifest["features"] = json!(["delta"]))
+                forge.edit_manifest = Box::new(|manifest| manifest["features"] = json!(["delta"]));
             }),
         ),
         unsupported(
@@ -226,7 +226,7 @@ fn bad() -> Vec<Vector> {
         }),
         damaged("flipped-metadata", "one bit of the first meta frame", |archive| archive[100] ^= 1),
         damaged("truncated", "the last 100 bytes are missing", |archive| {
-            archive.truncate(archive.len() - 100)
+            archive.truncate(archive.len() - 100);
         }),
         damaged("no-table", "the seek table is missing", |archive| {
             let end = find(archive, b"AMIBEND1") + 8;
@@ -342,7 +342,8 @@ fn bad() -> Vec<Vector> {
             "wrong-counts",
             "the manifest counts other zero blocks",
             refuse(|forge| {
-                forge.edit_manifest = Box::new(|manifest| manifest["volumes"][0]["zero"] = json!(0))
+                forge.edit_manifest =
+                    Box::new(|manifest| manifest["volumes"][0]["zero"] = json!(0));
             }),
         ),
         corrupt(
@@ -350,7 +351,7 @@ fn bad() -> Vec<Vector> {
             "the content digest of a volume is another one",
             refuse(|forge| {
                 forge.edit_manifest =
-                    Box::new(|manifest| manifest["volumes"][0]["content"] = json!("0".repeat(64)))
+                    Box::new(|manifest| manifest["volumes"][0]["content"] = json!("0".repeat(64)));
             }),
         ),
     ]

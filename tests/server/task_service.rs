@@ -377,7 +377,9 @@ fn two_services_on_one_state_directory_do_each_task_once() {
     for (number, image) in images.iter().enumerate() {
         services[number % 2].create_store(&store_request(image, BUCKET), false).expect("taken on");
     }
-    images.iter().for_each(|image| drop(completed(&services[0], image)));
+    for image in &images {
+        drop(completed(&services[0], image));
+    }
     let done: u64 =
         services.iter().map(|service| service.overview().expect("an overview").completed).sum();
     assert_eq!(

@@ -93,7 +93,7 @@ impl Forge {
             out: Vec::new(),
             table: Vec::new(),
             meta: Vec::new(),
-            windows: Vec::new(),
+            groups: Vec::new(),
             volumes: Vec::new(),
         };
         build.run();
@@ -128,10 +128,10 @@ pub enum FrameBlock<'a> {
 }
 
 /// A frame of `raw` made of these blocks, in a single segment or with a window descriptor.
-pub fn frame_of(raw: &[u8], window: Option<u8>, blocks: &[FrameBlock<'_>]) -> Vec<u8> {
+pub fn frame_of(raw: &[u8], window_size: Option<u8>, blocks: &[FrameBlock<'_>]) -> Vec<u8> {
     let mut bytes = 0xFD2F_B528_u32.to_le_bytes().to_vec();
-    bytes.push(if window.is_some() { 0x84 } else { 0xA4 });
-    bytes.extend(window);
+    bytes.push(if window_size.is_some() { 0x84 } else { 0xA4 });
+    bytes.extend(window_size);
     bytes.extend_from_slice(&(raw.len() as u32).to_le_bytes());
     for (number, block) in blocks.iter().enumerate() {
         let (kind, size, content) = match block {
@@ -165,7 +165,7 @@ struct Build<'a> {
     out: Vec<u8>,
     table: Vec<(u32, u32)>,
     meta: Vec<Value>,
-    windows: Vec<u8>,
+    groups: Vec<u8>,
     volumes: Vec<Value>,
 }
 
@@ -215,11 +215,11 @@ impl Build<'_> {
         (forge.edit_json)(&mut json);
         json.resize(json.len().next_multiple_of(8), b' ');
         let mut body = (json.len() as u32).to_le_bytes().to_vec();
-        body.extend_from_slice(&((self.windows.len() / 96) as u32).to_le_bytes());
+        body.extend_from_slice(&((self.groups.len() / 96) as u32).to_le_bytes());
         body.extend_from_slice(&(self.meta.len() as u32).to_le_bytes());
         body.extend_from_slice(&[0; 4]);
         body.extend_from_slice(&json);
-        body.extend_from_slice(&self.windows);
+        body.extend_from_slice(&self.groups);
         let mut root = record(b'R', 1, 0, &body);
         (forge.edit_root)(&mut root);
         let root_offset = self.out.len() as u64;
@@ -285,12 +285,12 @@ impl Build<'_> {
         let mut content = Vec::new();
         let mut rest = &volume.blocks[..];
         while let Some((first, _)) = rest.first() {
-            let window = first / 32_768;
+            let group = first / 32_768;
             let (blocks, after) =
-                rest.split_at(rest.partition_point(|(block, _)| block / 32_768 == window));
+                rest.split_at(rest.partition_point(|(block, _)| block / 32_768 == group));
             rest = after;
-            if let Some(digest) = self.window(index, window, blocks, &len) {
-                content.extend_from_slice(&window.to_le_bytes());
+            if let Some(digest) = self.group(index, group, blocks, &len) {
+                content.extend_from_slice(&group.to_le_bytes());
                 content.extend_from_slice(&digest);
             }
         }
@@ -308,10 +308,10 @@ impl Build<'_> {
         sha(&content)
     }
 
-    fn window(
+    fn group(
         &mut self,
         index: u16,
-        window: u32,
+        group: u32,
         blocks: &[(u32, Block)],
         len: &dyn Fn(u32) -> u64,
     ) -> Option<[u8; 32]> {
@@ -320,11 +320,12 @@ impl Build<'_> {
         let mut rest = blocks;
         let mut count = 0u32;
         while let Some((first, _)) = rest.first() {
-            let slot = first / 8;
-            let (cell, after) = rest.split_at(rest.partition_point(|(block, _)| block / 8 == slot));
+            let address = first / 8;
+            let (cell, after) =
+                rest.split_at(rest.partition_point(|(block, _)| block / 8 == address));
             rest = after;
             count += 1;
-            let slot = (slot % 4096) as u16;
+            let address = (address % 4096) as u16;
             let (mut present, mut zero, mut fill) = (0u16, 0u16, 0u16);
             let (mut raw, mut digests) = (Vec::new(), Vec::new());
             for (block, state) in cell {
@@ -350,8 +351,8 @@ impl Build<'_> {
             let mut frame = frame(&raw, self.forge.level);
             (self.forge.edit_frame)(&mut frame);
             let mut body = index.to_le_bytes().to_vec();
-            body.extend_from_slice(&slot.to_le_bytes());
-            body.extend_from_slice(&window.to_le_bytes());
+            body.extend_from_slice(&address.to_le_bytes());
+            body.extend_from_slice(&group.to_le_bytes());
             body.extend_from_slice(&(frame.len() as u32).to_le_bytes());
             body.extend_from_slice(&raw_len.to_le_bytes());
             for word in [present, zero, fill, 0] {
@@ -362,12 +363,12 @@ impl Build<'_> {
             let mut cell = record(b'C', 1, 0, &body);
             (self.forge.edit_cell)(&mut cell);
             entries.extend_from_slice(&((cell.len() + frame.len()) as u32).to_le_bytes());
-            for word in [slot, present, zero, fill] {
+            for word in [address, present, zero, fill] {
                 entries.extend_from_slice(&word.to_le_bytes());
             }
             entries.extend_from_slice(&sha(&cell));
             if present & !zero != 0 {
-                content.extend_from_slice(&slot.to_le_bytes());
+                content.extend_from_slice(&address.to_le_bytes());
                 content.extend_from_slice(&(present & !zero).to_le_bytes());
                 content.extend_from_slice(&sha(&digests));
             }
@@ -377,7 +378,7 @@ impl Build<'_> {
         let cells_len = (self.out.len() - start) as u64;
         let mut body = index.to_le_bytes().to_vec();
         body.extend_from_slice(&[0; 2]);
-        body.extend_from_slice(&window.to_le_bytes());
+        body.extend_from_slice(&group.to_le_bytes());
         body.extend_from_slice(&count.to_le_bytes());
         body.extend_from_slice(&(blocks.len() as u32).to_le_bytes());
         body.extend_from_slice(&cells_len.to_le_bytes());
@@ -385,15 +386,15 @@ impl Build<'_> {
         body.extend_from_slice(&entries);
         let mut record = record(b'S', 1, 0, &body);
         (self.forge.edit_index)(&mut record);
-        self.windows.extend_from_slice(&index.to_le_bytes());
-        self.windows.extend_from_slice(&[0; 2]);
-        self.windows.extend_from_slice(&window.to_le_bytes());
-        self.windows.extend_from_slice(&(start as u64).to_le_bytes());
-        self.windows.extend_from_slice(&cells_len.to_le_bytes());
-        self.windows.extend_from_slice(&(record.len() as u32).to_le_bytes());
-        self.windows.extend_from_slice(&count.to_le_bytes());
-        self.windows.extend_from_slice(&sha(&record));
-        self.windows.extend_from_slice(&sha(&content));
+        self.groups.extend_from_slice(&index.to_le_bytes());
+        self.groups.extend_from_slice(&[0; 2]);
+        self.groups.extend_from_slice(&group.to_le_bytes());
+        self.groups.extend_from_slice(&(start as u64).to_le_bytes());
+        self.groups.extend_from_slice(&cells_len.to_le_bytes());
+        self.groups.extend_from_slice(&(record.len() as u32).to_le_bytes());
+        self.groups.extend_from_slice(&count.to_le_bytes());
+        self.groups.extend_from_slice(&sha(&record));
+        self.groups.extend_from_slice(&sha(&content));
         self.push(&record, 0);
         (!content.is_empty()).then(|| sha(&content))
     }
@@ -436,9 +437,9 @@ fn tar_header(name: &str, kind: u8, size: u64, sparse: Option<Sparse<'_>>) -> [u
 }
 
 fn put_entries(field: &mut [u8], entries: &[(u64, u64)]) {
-    for (slot, (offset, len)) in field.chunks_mut(24).zip(entries) {
-        slot[..12].copy_from_slice(&number(*offset));
-        slot[12..].copy_from_slice(&number(*len));
+    for (entry, (offset, len)) in field.chunks_mut(24).zip(entries) {
+        entry[..12].copy_from_slice(&number(*offset));
+        entry[12..].copy_from_slice(&number(*len));
     }
 }
 

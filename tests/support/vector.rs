@@ -122,6 +122,6 @@ fn describe(volume: &Volume) -> Value {
 
 pub fn find(bytes: &[u8], word: &[u8]) -> usize {
     let found =
-        bytes.windows(word.len()).position(|window| window == word).expect("the word is there");
+        bytes.windows(word.len()).position(|found| found == word).expect("the word is there");
     if word.starts_with(b"AMIB") && word.len() == 5 { found - 8 } else { found }
 }

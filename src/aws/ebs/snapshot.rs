@@ -135,7 +135,7 @@ pub fn complete_snapshot(
                 connection.wait(async {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     Ok(())
-                })?
+                })?;
             }
             completed => break completed.map_err(|error| error.at("snapshot_id", id))?,
         }

@@ -110,7 +110,7 @@ impl Tokens {
                 }
                 Some((first, _)) if block < first => self.begin(&mut state),
                 None if state.next.as_ref().is_some_and(|(_, from)| block < *from) => {
-                    self.begin(&mut state)
+                    self.begin(&mut state);
                 }
                 // Far ahead, as when most of a volume was stored before: list from there, unless a
                 // lower block is pending.

@@ -26,7 +26,7 @@ pub(super) fn larger_device(
     (id, size, snapshot_gib): (&SnapshotId, VolumeSize, u32),
 ) -> Option<String> {
     let entry = document.snapshots().iter().find(|snapshot| &snapshot.id == id)?;
-    let asked = |device: &str| {
+    let requested = |device: &str| {
         let size = |change: &DeviceChange| match change {
             DeviceChange::VolumeSize(gib) => Some(*gib),
             _ => None,
@@ -36,7 +36,7 @@ pub(super) fn larger_device(
     let is_larger = |gib: u64| gib.saturating_mul(1 << 30) > size.bytes();
     let is_rounded_up = is_larger(snapshot_gib.into());
     let device =
-        entry.devices.iter().find(|device| is_rounded_up || is_larger(asked(device.as_str())));
+        entry.devices.iter().find(|device| is_rounded_up || is_larger(requested(device.as_str())));
     match device {
         Some(device) => Some(device.to_string()),
         // A snapshot without a device becomes a volume by hand.

@@ -15,7 +15,7 @@ use crate::image::ImageDocument;
 
 /// The subject of attributes of the image itself.
 const IMAGE: &str = "image";
-const ASKED: &str = "asked for";
+const REQUESTED: &str = "asked for";
 
 /// The parameters of RegisterImage, and the report on the recorded attributes.
 pub(super) struct Registration {
@@ -156,20 +156,20 @@ impl Planner<'_> {
     }
 
     /// Sets an attribute as an option says, or else as recorded.
-    fn set_or(&mut self, attribute: &str, recorded: Option<&Value>, asked: Option<&str>) {
+    fn set_or(&mut self, attribute: &str, recorded: Option<&Value>, requested: Option<&str>) {
         let recorded = recorded.filter(|value| !value.is_null());
-        match (recorded, asked) {
+        match (recorded, requested) {
             (Some(recorded), None) => self.set(IMAGE, attribute, recorded),
-            (recorded, Some(asked)) => {
-                let asked = json!(asked);
-                if !asked.as_str().is_some_and(str::is_empty) {
-                    self.param(attribute, &asked);
+            (recorded, Some(requested)) => {
+                let requested = json!(requested);
+                if !requested.as_str().is_some_and(str::is_empty) {
+                    self.param(attribute, &requested);
                 }
                 let recorded = recorded.unwrap_or(&Value::Null);
-                let item = if *recorded == asked {
+                let item = if *recorded == requested {
                     FidelityItem::set(IMAGE, attribute, recorded)
                 } else {
-                    FidelityItem::changed(IMAGE, attribute, recorded, asked, ASKED)
+                    FidelityItem::changed(IMAGE, attribute, recorded, requested, REQUESTED)
                 };
                 self.items.push(item);
             }
@@ -337,20 +337,20 @@ impl Planner<'_> {
         if let Some((id, _)) = &snapshot {
             params = params.set("SnapshotId", id);
         }
-        let kind_asked = edits.of(device, |change| {
+        let kind_requested = edits.of(device, |change| {
             if let DeviceChange::VolumeType(kind) = change { Some(kind.as_str()) } else { None }
         });
-        let kind = kind_asked.or_else(|| text(ebs, "VolumeType")).unwrap_or("gp2");
+        let kind = kind_requested.or_else(|| text(ebs, "VolumeType")).unwrap_or("gp2");
         let number = |pick: fn(&DeviceChange) -> Option<u64>| {
             edits.of(device, pick).map(|value| json!(value))
         };
-        let size_asked =
+        let size_requested =
             number(
                 |change| if let DeviceChange::VolumeSize(gib) = change { Some(*gib) } else { None },
             );
-        let iops_asked =
+        let iops_requested =
             number(|change| if let DeviceChange::Iops(iops) = change { Some(*iops) } else { None });
-        let throughput_asked =
+        let throughput_requested =
             number(
                 |change| {
                     if let DeviceChange::Throughput(rate) = change { Some(*rate) } else { None }
@@ -363,15 +363,15 @@ impl Planner<'_> {
                 None
             }
         };
-        let deletes_asked = edits.of(device, stays).map(|value| json!(value));
+        let deletes_requested = edits.of(device, stays).map(|value| json!(value));
         // A volume is never smaller than its snapshot.
         let least = snapshot.as_ref().map_or(0, |(_, gib)| *gib);
-        let size = size_asked
+        let size = size_requested
             .as_ref()
             .or_else(|| recorded.get("VolumeSize"))
             .and_then(Value::as_u64)
             .unwrap_or(least);
-        if size < least && size_asked.is_some() {
+        if size < least && size_requested.is_some() {
             let small =
                 Error::usage("a volume cannot be smaller than its snapshot").at("device", device);
             return Err(small.at("volume_size_gib", size).at("snapshot_gib", least));
@@ -379,9 +379,10 @@ impl Planner<'_> {
         let needs_iops = matches!(kind, "io1" | "io2");
         let has_iops = matches!(kind, "gp3" | "io1" | "io2");
         // Recorded Iops and Throughput belong to the recorded type: each type has its own limits.
-        let keeps_speed = kind_asked.is_none_or(|asked| Some(asked) == text(ebs, "VolumeType"));
+        let keeps_speed =
+            kind_requested.is_none_or(|requested| Some(requested) == text(ebs, "VolumeType"));
         let speed = |member: &str| recorded.get(member).cloned().filter(|_| keeps_speed);
-        if needs_iops && iops_asked.is_none() && speed("Iops").is_none() {
+        if needs_iops && iops_requested.is_none() && speed("Iops").is_none() {
             return Err(Error::usage("volumes of this type need a number of IOPS: give --iops")
                 .at("device", device)
                 .at("volume_type", kind));
@@ -394,18 +395,20 @@ impl Planner<'_> {
             ),
             (
                 "VolumeType",
-                kind_asked.map(|kind| json!(kind)).or_else(|| recorded.get("VolumeType").cloned()),
+                kind_requested
+                    .map(|kind| json!(kind))
+                    .or_else(|| recorded.get("VolumeType").cloned()),
                 None,
             ),
-            ("Iops", iops_asked.or_else(|| speed("Iops")).filter(|_| has_iops), None),
+            ("Iops", iops_requested.or_else(|| speed("Iops")).filter(|_| has_iops), None),
             (
                 "Throughput",
-                throughput_asked.or_else(|| speed("Throughput")).filter(|_| kind == "gp3"),
+                throughput_requested.or_else(|| speed("Throughput")).filter(|_| kind == "gp3"),
                 None,
             ),
             (
                 "DeleteOnTermination",
-                deletes_asked.or_else(|| recorded.get("DeleteOnTermination").cloned()),
+                deletes_requested.or_else(|| recorded.get("DeleteOnTermination").cloned()),
                 None,
             ),
         ];
@@ -428,7 +431,7 @@ impl Planner<'_> {
                     self.items.push(FidelityItem::set(device, member, recorded));
                 }
                 (Some(recorded), Some(value)) => {
-                    let why = why.filter(|_| size_asked.is_none()).unwrap_or(ASKED);
+                    let why = why.filter(|_| size_requested.is_none()).unwrap_or(REQUESTED);
                     self.items.push(FidelityItem::changed(
                         device,
                         member,
@@ -445,13 +448,13 @@ impl Planner<'_> {
                         "belongs to another volume type, or follows from the size",
                     ));
                 }
-                (None, Some(value)) if kind_asked.is_some() || *member != "VolumeSize" => {
+                (None, Some(value)) if kind_requested.is_some() || *member != "VolumeSize" => {
                     self.items.push(FidelityItem::changed(
                         device,
                         member,
                         &Value::Null,
                         value.clone(),
-                        ASKED,
+                        REQUESTED,
                     ));
                 }
                 (None, _) => {}
@@ -487,7 +490,7 @@ pub(super) fn restored_tags(
     let mut items = Vec::new();
     for (key, value) in recorded {
         let (attribute, recorded) = (format!("Tag {key}"), json!(value));
-        let asked = more.iter().rev().find(|(asked, _)| asked == key);
+        let requested = more.iter().rev().find(|(requested, _)| requested == key);
         if key.starts_with("aws:") {
             items.push(FidelityItem::impossible(
                 subject,
@@ -495,8 +498,14 @@ pub(super) fn restored_tags(
                 &recorded,
                 "only AWS sets tags whose keys begin with aws:",
             ));
-        } else if let Some((_, asked)) = asked {
-            items.push(FidelityItem::changed(subject, &attribute, &recorded, json!(asked), ASKED));
+        } else if let Some((_, requested)) = requested {
+            items.push(FidelityItem::changed(
+                subject,
+                &attribute,
+                &recorded,
+                json!(requested),
+                REQUESTED,
+            ));
         } else if none {
             items.push(FidelityItem::left(subject, &attribute, &recorded, "--no-tags"));
         } else {

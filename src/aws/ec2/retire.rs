@@ -110,7 +110,7 @@ pub fn plan_retire(ec2: &Ec2Connection, id: &ImageId, action: RetireAction) -> R
         }
         RetireAction::Disable => {
             would(ec2.call("the image would not be disabled", "DisableImage", image_params))
-                .map_err(refused)?
+                .map_err(refused)?;
         }
         RetireAction::Deregister { .. } => {
             would(ec2.call("the image would not be deregistered", "DeregisterImage", image_params))

@@ -90,7 +90,7 @@ fn escape(xml: &mut String, text: &str) {
             // A reader turns a bare carriage return into a line feed.
             '\r' => xml.push_str("&#13;"),
             '\t' | '\n' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'.. => {
-                xml.push(char)
+                xml.push(char);
             }
             _ => xml.push('\u{FFFD}'),
         }

@@ -126,7 +126,7 @@ impl State {
         match self.before.take() {
             // The last step up gained nothing.
             Some((limit, carried)) if rate < carried * GAIN => {
-                (self.limit, self.rounds) = (limit, 0)
+                (self.limit, self.rounds) = (limit, 0);
             }
             Some(_) => self.step_up(rate),
             // The first round measures the throughput that a step up is compared with.
@@ -162,7 +162,7 @@ mod tests {
     /// Sends `count` requests as fast as the limit allows: each takes `latency`, and one finishes
     /// every `gap` at most. Returns the time until all have finished.
     async fn load(
-        limiter: &ConcurrencyLimit,
+        limit: &ConcurrencyLimit,
         count: usize,
         latency: Duration,
         gap: Duration,
@@ -171,14 +171,14 @@ mod tests {
         let line = Arc::new(tokio::sync::Mutex::new(()));
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..count {
-            let (limiter, line) = (limiter.clone(), line.clone());
+            let (limit, line) = (limit.clone(), line.clone());
             tasks.spawn(async move {
-                let _permit = limiter.acquire().await;
+                let _permit = limit.acquire().await;
                 tokio::time::sleep(latency).await;
                 let turn = line.lock().await;
                 tokio::time::sleep(gap).await;
                 drop(turn);
-                limiter.succeeded();
+                limit.succeeded();
             });
         }
         while let Some(done) = tasks.join_next().await {
@@ -189,45 +189,45 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_limit_grows_while_throughput_grows() {
-        let limiter = ConcurrencyLimit::new(16, 512);
+        let limit = ConcurrencyLimit::new(16, 512);
         // A hundred at once fill a line of 1,000 a second with 100 ms of latency.
-        let took = load(&limiter, 8000, Duration::from_millis(100), Duration::from_millis(1)).await;
-        assert!((64..=256).contains(&limiter.lock().limit), "{}", limiter.lock().limit);
+        let took = load(&limit, 8000, Duration::from_millis(100), Duration::from_millis(1)).await;
+        assert!((64..=256).contains(&limit.lock().limit), "{}", limit.lock().limit);
         assert!(took < Duration::from_millis(9500), "{took:?}");
         // A line whose throughput does not depend on the limit keeps the limit at its start.
-        let limiter = ConcurrencyLimit::new(16, 512);
-        load(&limiter, 2000, Duration::from_millis(1), Duration::from_millis(1)).await;
-        assert!(limiter.lock().limit <= 32, "{}", limiter.lock().limit);
+        let limit = ConcurrencyLimit::new(16, 512);
+        load(&limit, 2000, Duration::from_millis(1), Duration::from_millis(1)).await;
+        assert!(limit.lock().limit <= 32, "{}", limit.lock().limit);
     }
 
     #[tokio::test(start_paused = true)]
     async fn throttling_halves_the_limit_once_and_success_raises_it() {
-        let limiter = ConcurrencyLimit::new(8, 10);
-        limiter.throttled();
-        limiter.throttled();
-        assert_eq!(limiter.lock().limit, 4);
+        let limit = ConcurrencyLimit::new(8, 10);
+        limit.throttled();
+        limit.throttled();
+        assert_eq!(limit.lock().limit, 4);
         tokio::time::sleep(SETTLE).await;
-        limiter.throttled();
-        assert_eq!(limiter.lock().limit, 2);
-        (0..1000).for_each(|_| limiter.succeeded());
-        assert_eq!(limiter.lock().limit, 10);
+        limit.throttled();
+        assert_eq!(limit.lock().limit, 2);
+        (0..1000).for_each(|_| limit.succeeded());
+        assert_eq!(limit.lock().limit, 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn permits_are_given_back_and_every_request_gets_one() {
-        let limiter = ConcurrencyLimit::new(2, 2);
+        let limit = ConcurrencyLimit::new(2, 2);
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..50 {
-            let limiter = limiter.clone();
+            let limit = limit.clone();
             tasks.spawn(async move {
-                let _permit = limiter.acquire().await;
-                assert!(limiter.lock().in_use <= 2);
+                let _permit = limit.acquire().await;
+                assert!(limit.lock().in_use <= 2);
                 tokio::time::sleep(Duration::from_millis(1)).await;
             });
         }
         while let Some(done) = tasks.join_next().await {
             done.expect("no panic");
         }
-        assert_eq!(limiter.lock().in_use, 0);
+        assert_eq!(limit.lock().in_use, 0);
     }
 }

@@ -25,7 +25,7 @@ const NO_ETAG: &str = "\"00000000000000000000000000000000\"";
 
 /// The protection of an object that a write could replace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Guard {
+pub(super) enum Protection {
     /// None: the object may be replaced.
     Replace,
     /// HeadObject has found no object, and the write has the condition if the store supports it.
@@ -38,36 +38,39 @@ impl S3Store {
     /// Fails with `Exists` if the object exists, and with `Denied` if neither HeadObject nor a
     /// condition of the write can tell. May write and delete a probe object beside the key.
     pub fn check_absent(&self, key: &str) -> Result<()> {
-        self.connection.wait(self.guard(key, Overwrite::No)).map(drop)
+        self.connection.wait(self.protection(key, Overwrite::No)).map(drop)
     }
 
     /// [`check_absent`](Self::check_absent), unless the object may be replaced. Called before the
     /// first byte is read and before the object is made.
-    pub(super) async fn guard(&self, key: &str, overwrite: Overwrite) -> Result<Guard> {
+    pub(super) async fn protection(&self, key: &str, overwrite: Overwrite) -> Result<Protection> {
         if overwrite == Overwrite::Yes {
-            return Ok(Guard::Replace);
+            return Ok(Protection::Replace);
         }
         match self.head(key).await {
             Ok(_) => Err(self.located(key)(Error::new(ErrorKind::Exists, "the object exists"))),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Guard::Absent),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Protection::Absent),
             Err(error) if is_refusal(&error) => {
                 self.require_conditions(key, error).await?;
-                Ok(Guard::ConditionOnly)
+                Ok(Protection::ConditionOnly)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Calls `write` with the condition of `guard`, and without it if the store does not support
-    /// conditions and there was no object a moment ago.
-    pub(super) async fn write_guarded<T>(
+    /// Calls `write` with the condition of `protection`, and without it if the store does not
+    /// support conditions and there was no object a moment ago.
+    pub(super) async fn write_protected<T>(
         &self,
-        guard: Guard,
+        protection: Protection,
         write: impl AsyncFn(Overwrite) -> Result<T>,
     ) -> Result<T> {
-        let overwrite = if guard == Guard::Replace { Overwrite::Yes } else { Overwrite::No };
+        let overwrite =
+            if protection == Protection::Replace { Overwrite::Yes } else { Overwrite::No };
         match write(overwrite).await {
-            Err(error) if guard == Guard::Absent && error.kind() == ErrorKind::Unsupported => {
+            Err(error)
+                if protection == Protection::Absent && error.kind() == ErrorKind::Unsupported =>
+            {
                 write(Overwrite::Yes).await
             }
             outcome => outcome,

@@ -28,9 +28,9 @@ pub fn encode_metadata(metadata: &BTreeMap<String, String>) -> Result<BTreeMap<S
         if over == 0 {
             break;
         }
-        if let (Some(value), Some(slot)) = (metadata.get(name), encoded.get_mut(name)) {
-            let room = slot.len().saturating_sub(over);
-            *slot = shortened(value, room);
+        if let (Some(value), Some(shown)) = (metadata.get(name), encoded.get_mut(name)) {
+            let room = shown.len().saturating_sub(over);
+            *shown = shortened(value, room);
         }
     }
     match size(&encoded) {

@@ -37,7 +37,7 @@ pub(super) fn list(
             .iter()
             .filter(|object| object.key().is_some_and(|key| key.ends_with(".bin")))
             .collect();
-        // A page has at most 1,000 keys; the limiter bounds the number of concurrent requests.
+        // A page has at most 1,000 keys; the concurrency limit bounds the requests in flight.
         let heads = store.connection.wait(async {
             let mut tasks = tokio::task::JoinSet::new();
             for (index, object) in archives.iter().enumerate() {

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_asked_for_has_to_suffice() {
+    fn a_given_size_has_to_suffice() {
         assert!(PartPlan::with_parts_of(1 << 10, 1 << 20, 1 << 20, true).is_ok());
         assert_eq!(
             PartPlan::with_parts_of(MIN_PART, 1 << 30, 128 << 20, false).expect("a plan").part_size,

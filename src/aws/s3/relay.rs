@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::super::error::classify;
 use super::super::percent::RESERVED_IN_PATH;
 use super::Checksum;
-use super::absence::Guard;
+use super::absence::Protection;
 use super::attributes::{encode_metadata, encode_tags};
 use super::bucket::{Head, S3Store, no_length};
 use super::upload::{Identity, SentPart, Upload, Written, identify, is_unreadable};
@@ -66,7 +66,7 @@ impl S3Store {
             )));
         }
         let len = from.len.ok_or_else(|| source.located(source_key)(no_length()))?;
-        self.guard(key, overwrite).await?;
+        self.protection(key, overwrite).await?;
         let metadata: BTreeMap<String, String> = encode_metadata(&attributes.metadata)?;
         let upload = Upload::begin(self, key, &metadata, encode_tags(&attributes.tags)).await?;
         let copied = self.copy_all(&upload, (source, source_key), (&from, len), overwrite).await;
@@ -192,8 +192,8 @@ impl S3Store {
         parts.sort_by_key(|(completed, _)| completed.part_number());
         let (parts, sent): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         let completed = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let guard: Guard = self.guard(&upload.key, overwrite).await?;
-        let completion = self.write_guarded(guard, async |overwrite| {
+        let protection: Protection = self.protection(&upload.key, overwrite).await?;
+        let completion = self.write_protected(protection, async |overwrite| {
             let make = |client: Client, _| {
                 let request = client
                     .complete_multipart_upload()

@@ -48,7 +48,9 @@ impl ReusedParts {
         for runs in &mut runs {
             runs.sort_unstable();
             let mut merged = ByteRanges::default();
-            runs.iter().for_each(|(start, end, _)| merged.push(*start, end - start));
+            for (start, end, _) in std::mem::take(runs) {
+                merged.push(start, end - start);
+            }
             ranges.push(Arc::new(merged));
         }
         Self { parts, runs, ranges }

@@ -151,7 +151,7 @@ impl Chunk {
             Some(last)
                 if last.segment == piece.segment && last.offset + last.len == piece.offset =>
             {
-                last.len += piece.len
+                last.len += piece.len;
             }
             _ => self.pieces.push(piece),
         }

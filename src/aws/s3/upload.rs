@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::base64;
 use super::super::body::{MeteredBody, Progress};
-use super::super::error::classify;
+use super::super::error::{Failure, classify};
 use super::super::{BandwidthLimit, ConnectionOptions};
 use super::bucket::{Head, S3Store};
 use super::checksum::Checksum;
@@ -148,11 +150,9 @@ impl Upload {
     /// Sends a part. A part that is sent again replaces the earlier one.
     pub(super) async fn put(&self, number: u32, data: Bytes, checksum: String) -> Result<SentPart> {
         let options = &self.store.options;
-        let connection_options = self.store.connection.options();
-        let signed = self.store.connection.signs_bodies();
         let len = data.len() as u64;
         let make = |client: Client, progress: Progress| {
-            let body = body(data.clone(), signed, connection_options, &progress);
+            let body = RequestBody::new(&self.store, data.clone(), progress);
             let value = Some(checksum.clone());
             let only = |algorithm: Checksum| value.clone().filter(|_| self.checksum == algorithm);
             let request = client
@@ -162,7 +162,7 @@ impl Upload {
                 .upload_id(&self.id)
                 .part_number(number as i32)
                 .content_length(len as i64)
-                .body(body)
+                .body(body.stream())
                 .set_checksum_algorithm(self.checksum.algorithm())
                 .set_checksum_crc64_nvme(only(Checksum::Crc64Nvme))
                 .set_checksum_crc32_c(only(Checksum::Crc32c))
@@ -171,17 +171,12 @@ impl Upload {
                 .set_content_md5(only(Checksum::Md5))
                 .set_request_payer(options.payer())
                 .set_expected_bucket_owner(options.owner());
-            async move {
-                let sent = if signed {
-                    in_one_piece(len, connection_options.bandwidth.as_ref(), &progress).await;
-                    let sent = request.send().await;
-                    connection_options.observer.note(&Event::Sent { bytes: len });
-                    sent
-                } else {
-                    request.customize().disable_payload_signing().send().await
-                };
-                sent.map_err(|error| classify("cannot upload a part", error))
-            }
+            body.send(
+                request,
+                |request| request.send(),
+                |request| request.customize().disable_payload_signing().send(),
+                "cannot upload a part",
+            )
         };
         let located = |error: Error| self.located()(error).at("part", number);
         let output = self.store.connection.request(make).await.map_err(located)?;
@@ -384,18 +379,16 @@ pub(super) async fn put_object(
 ) -> Result<Written> {
     let options = &store.options;
     let value = checksum.of(&data);
-    let (signed, connection_options, len) =
-        (store.connection.signs_bodies(), store.connection.options(), data.len() as u64);
     let only = |algorithm: Checksum| Some(value.clone()).filter(|_| checksum == algorithm);
     let make = |client: Client, progress: Progress| {
-        let body = body(data.clone(), signed, connection_options, &progress);
+        let body = RequestBody::new(store, data.clone(), progress);
         let request = client
             .put_object()
             .bucket(&store.bucket)
             .key(key)
             .content_type("application/octet-stream")
-            .content_length(len as i64)
-            .body(body)
+            .content_length(data.len() as i64)
+            .body(body.stream())
             .set_metadata(Some(metadata.clone().into_iter().collect()))
             .set_tagging(tags.clone())
             .set_storage_class(options.class())
@@ -410,17 +403,12 @@ pub(super) async fn put_object(
             .set_if_none_match((overwrite == Overwrite::No).then(|| "*".to_owned()))
             .set_request_payer(options.payer())
             .set_expected_bucket_owner(options.owner());
-        async move {
-            let sent = if signed {
-                in_one_piece(len, connection_options.bandwidth.as_ref(), &progress).await;
-                let sent = request.send().await;
-                connection_options.observer.note(&Event::Sent { bytes: len });
-                sent
-            } else {
-                request.customize().disable_payload_signing().send().await
-            };
-            sent.map_err(|error| classify("cannot put the object", error))
-        }
+        body.send(
+            request,
+            |request| request.send(),
+            |request| request.customize().disable_payload_signing().send(),
+            "cannot put the object",
+        )
     };
     let output = store.connection.request(make).await.map_err(store.located(key))?;
     Ok(Written {
@@ -435,18 +423,56 @@ pub(super) fn is_unreadable(error: &Error) -> bool {
         && error.answer().is_some_and(|answer| answer.status == 200)
 }
 
-/// A request body: in pieces that are metered and subject to the bandwidth limit, or in one piece
-/// if it has to be signed.
-fn body(data: Bytes, signed: bool, options: &ConnectionOptions, progress: &Progress) -> ByteStream {
-    if signed {
-        return ByteStream::from(data);
+/// The body of one attempt: in pieces that are metered and subject to the bandwidth limit, or in
+/// one piece if it has to be signed.
+struct RequestBody<'a> {
+    data: Bytes,
+    is_signed: bool,
+    options: &'a ConnectionOptions,
+    progress: Progress,
+}
+
+impl<'a> RequestBody<'a> {
+    fn new(store: &'a S3Store, data: Bytes, progress: Progress) -> Self {
+        let (is_signed, options) = (store.connection.signs_bodies(), store.connection.options());
+        Self { data, is_signed, options, progress }
     }
-    ByteStream::new(MeteredBody::sdk_body(
-        data,
-        options.bandwidth.clone(),
-        progress.clone(),
-        options.observer.clone(),
-    ))
+
+    fn stream(&self) -> ByteStream {
+        let data = self.data.clone();
+        if self.is_signed {
+            return ByteStream::from(data);
+        }
+        let (bandwidth, observer) = (self.options.bandwidth.clone(), self.options.observer.clone());
+        ByteStream::new(MeteredBody::sdk_body(data, bandwidth, self.progress.clone(), observer))
+    }
+
+    /// Sends `request`, which has this body, by `send` or, if the body is not signed, by
+    /// `send_unsigned`: the SDK has no type that all requests share. `doing` is the message of the
+    /// error.
+    async fn send<R, S, U, T, E>(
+        self,
+        request: R,
+        send: impl FnOnce(R) -> S,
+        send_unsigned: impl FnOnce(R) -> U,
+        doing: &'static str,
+    ) -> Result<T, Failure>
+    where
+        S: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        U: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        let sent = if self.is_signed {
+            let len = self.data.len() as u64;
+            in_one_piece(len, self.options.bandwidth.as_ref(), &self.progress).await;
+            let sent = send(request).await;
+            self.options.observer.note(&Event::Sent { bytes: len });
+            sent
+        } else {
+            send_unsigned(request).await
+        };
+        sent.map_err(|error| classify(doing, error))
+    }
 }
 
 /// Waits for the bandwidth limit's share of a signed body, which is sent in one piece without

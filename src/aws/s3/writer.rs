@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 use super::Checksum;
-use super::absence::Guard;
+use super::absence::Protection;
 use super::attributes::{encode_metadata, encode_tags};
 use super::bucket::S3Store;
 use super::part_plan::PartPlan;
@@ -50,7 +50,7 @@ impl S3Writer {
     /// Begins the object, or continues the upload of an earlier run.
     pub(super) fn create(store: &S3Store, key: &str, creation: Creation) -> Result<Self> {
         let Creation { overwrite, at_most, segments, attributes, resume, repeatable } = creation;
-        store.connection.wait(store.guard(key, overwrite))?;
+        store.connection.wait(store.protection(key, overwrite))?;
         // Attributes that cannot be sent should be known before anything is read.
         encode_metadata(&attributes.metadata)?;
         let tags = encode_tags(&attributes.tags);
@@ -264,11 +264,12 @@ impl S3Writer {
         self.check_listed(&upload, &numbered)?;
         let parts: Vec<SentPart> = numbered.iter().map(|(_, part)| part.clone()).collect();
         let whole = upload.checksum_of(&parts)?;
-        let guard = self.guard()?;
-        let completed =
-            self.store().connection.wait(self.store().write_guarded(guard, async |overwrite| {
+        let protection = self.protection()?;
+        let completed = self.store().connection.wait(
+            self.store().write_protected(protection, async |overwrite| {
                 upload.complete(&numbered, &whole, overwrite).await
-            }));
+            }),
+        );
         let written = match completed {
             Ok(written) => written,
             Err(error) => return self.explain_completion(&upload, error, &whole, &parts),
@@ -317,8 +318,8 @@ impl S3Writer {
         Err(error)
     }
 
-    fn guard(&self) -> Result<Guard> {
-        self.store().connection.wait(self.store().guard(self.key(), self.overwrite))
+    fn protection(&self) -> Result<Protection> {
+        self.store().connection.wait(self.store().protection(self.key(), self.overwrite))
     }
 
     /// Compares the finished object with the bytes that were sent, as far as the store returns its
@@ -371,9 +372,9 @@ impl S3Writer {
         let (store, key, len) = (self.store(), self.key(), self.len());
         let metadata =
             encode_metadata(&self.shared.metadata.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let guard = self.guard()?;
+        let protection = self.protection()?;
         let put = |checksum| {
-            let put = store.write_guarded(guard, async |overwrite| {
+            let put = store.write_protected(protection, async |overwrite| {
                 let (data, tags) = (data.clone(), self.shared.tags.clone());
                 put_object(store, key, data, &metadata, tags, overwrite, checksum).await
             });
@@ -429,9 +430,9 @@ impl ObjectWriter for S3Writer {
 
     fn commit(mut self: Box<Self>) -> Result<()> {
         if self.is_small() {
-            self.commit_small()?
+            self.commit_small()?;
         } else {
-            self.commit_upload()?
+            self.commit_upload()?;
         }
         self.committed = true;
         Ok(())

@@ -182,7 +182,7 @@ impl Observer for Lines {
             }),
             Event::Sent { bytes } => self.count(&mut guard, |counters| counters.sent += bytes),
             Event::Received { bytes } => {
-                self.count(&mut guard, |counters| counters.received += bytes)
+                self.count(&mut guard, |counters| counters.received += bytes);
             }
             Event::Retried { error, attempt, delay } => {
                 self.count(&mut guard, |counters| counters.retries += 1);
@@ -219,7 +219,7 @@ impl Observer for Lines {
             }
             Event::Warning { message } => match self.form {
                 Form::Json | Form::JsonWarnings => {
-                    json_to_stderr(&json!({"event": "warning", "message": message}))
+                    json_to_stderr(&json!({"event": "warning", "message": message}));
                 }
                 Form::Plain | Form::WarningsOnly => say(format_args!("warning: {message}")),
             },

@@ -158,7 +158,7 @@ fn recorded_line(row: &TaskRow) -> String {
     }
 }
 
-pub(in super::super) fn cleaned_text(found: &[Leftover], asked: bool) -> SafeText {
+pub(in super::super) fn cleaned_text(found: &[Leftover], removes: bool) -> SafeText {
     if found.is_empty() {
         return "nothing was left behind".to_owned().into();
     }
@@ -172,7 +172,7 @@ pub(in super::super) fn cleaned_text(found: &[Leftover], asked: bool) -> SafeTex
         )
     };
     let mut text: SafeText = found.iter().map(one).collect();
-    if !asked {
+    if !removes {
         text.line("nothing was removed: --abort does that");
     } else if found.iter().any(|leftover| !leftover.removed && !leftover.ours) {
         text.line("what is not remembered here was left alone: --others removes it as well");

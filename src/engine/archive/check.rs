@@ -73,20 +73,20 @@ pub(in super::super) fn check(archive: &Archive) -> Result<(Vec<Error>, Option<F
 fn frames_of(archive: &Archive) -> Result<FrameLog> {
     let mut frames = FrameLog::default();
     let meta = |frames: &mut FrameLog, role| {
-        archive.meta(role).for_each(|meta| frames.frame(meta.len as u32, meta.raw_len as u32))
+        archive.meta(role).for_each(|meta| frames.frame(meta.len as u32, meta.raw_len as u32));
     };
     meta(&mut frames, MetaRole::Prologue);
     for volume in 0..archive.root().manifest.volumes.len() as u16 {
         meta(&mut frames, MetaRole::Volume(volume));
         let size = archive.volume_entry(volume).size;
         for entry in archive.root().groups_of(volume) {
-            for slot in archive.group_index(entry)?.cells {
-                let address = CellAddress { group: entry.group, index: slot.index };
+            for cell in archive.group_index(entry)?.cells {
+                let address = CellAddress { group: entry.group, index: cell.index };
                 frames.cell(
-                    slot.present,
-                    slot.zero,
-                    slot.frame_len(),
-                    size.cell_bytes(address, slot.present) as u32,
+                    cell.present,
+                    cell.zero,
+                    cell.frame_len(),
+                    size.cell_bytes(address, cell.present) as u32,
                 );
             }
             frames.frame(entry.index_len, 0);

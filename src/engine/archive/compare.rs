@@ -41,22 +41,24 @@ pub fn compare_volume(
                 let both = cell.as_ref().map_or(0, |cell| cell.written() & written);
                 let bytes = u64::from(both.count_ones()) * BLOCK_BYTES;
                 let lease = feed.lease(bytes.max(LEAST_LEASE))?;
-                cell.iter().for_each(|cell| volume.prefetch_record(cell));
+                if let Some(cell) = &cell {
+                    volume.prefetch_record(cell);
+                }
                 for block in blocks(address, both) {
                     source.prefetch(block.offset(), source.size().block_len(block));
                 }
                 feed.work(CompareJob { address, cell, written }, lease)
             };
-            let mut slots = map.cells().peekable();
+            let mut cells = map.cells().peekable();
             volume.for_each_cell(&mut |cell| {
                 let address = cell.address;
-                while let Some((before, bits)) = slots.next_if(|(next, _)| *next < address) {
+                while let Some((before, bits)) = cells.next_if(|(next, _)| *next < address) {
                     add(before, None, bits.present)?;
                 }
-                let written = slots.next_if(|(next, _)| *next == address);
+                let written = cells.next_if(|(next, _)| *next == address);
                 add(address, Some(cell), written.map_or(0, |(_, bits)| bits.present))
             })?;
-            slots.try_for_each(|(address, bits)| add(address, None, bits.present))
+            cells.try_for_each(|(address, bits)| add(address, None, bits.present))
         },
         || {
             let mut buffer = vec![0; BLOCK_BYTES as usize];
@@ -64,7 +66,9 @@ pub fn compare_volume(
         },
         |(different, bytes): (Vec<BlockIndex>, u64), lease| {
             context.advanced(bytes, 0);
-            different.into_iter().for_each(|block| runs.add(block));
+            for block in different {
+                runs.add(block);
+            }
             drop(lease);
             Ok(())
         },

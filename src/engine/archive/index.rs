@@ -138,8 +138,8 @@ impl Archive {
 
 /// Adds the blocks of a group index to `map`.
 pub(in super::super) fn add_to_map(index: &GroupIndex, map: &mut BlockMap) {
-    for slot in &index.cells {
-        let address = CellAddress { group: index.group, index: slot.index };
-        map.set(address, CellBits { present: slot.present, fill: slot.fill });
+    for cell in &index.cells {
+        let address = CellAddress { group: index.group, index: cell.index };
+        map.set(address, CellBits { present: cell.present, fill: cell.fill });
     }
 }

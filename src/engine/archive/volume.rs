@@ -208,11 +208,11 @@ impl ArchiveVolume {
         end: u64,
         found: &mut dyn FnMut(IndexedCell) -> Result<()>,
     ) -> Result<()> {
-        let slot_at = |offset: u64| BlockIndex((offset / BLOCK_BYTES) as u32).cell();
+        let address_at = |offset: u64| BlockIndex((offset / BLOCK_BYTES) as u32).cell();
         if offset >= end {
             return Ok(());
         }
-        let (first, last) = (slot_at(offset), slot_at(end - 1));
+        let (first, last) = (address_at(offset), address_at(end - 1));
         let entries = self.group_entries();
         let start = entries.partition_point(|group| group.group < first.group);
         let touched = entries[start..].iter().take_while(|group| group.group <= last.group);

@@ -50,9 +50,9 @@ impl PackFeeder<'_, '_> {
             }
             let (name, size) = (snapshot.id.clone(), map.size());
             self.feed.forward(PackPiece::OpenVolume { name, size })?;
-            let mut slots = map.cells().peekable();
-            while let Some((address, bits)) = slots.next() {
-                let ends_group = slots.peek().is_none_or(|(next, _)| next.group != address.group);
+            let mut cells = map.cells().peekable();
+            while let Some((address, bits)) = cells.next() {
+                let ends_group = cells.peek().is_none_or(|(next, _)| next.group != address.group);
                 let cell = CellPlan { volume, address, bits, ends_group };
                 self.cell(source, cell, &mut earlier).map_err(located)?;
             }

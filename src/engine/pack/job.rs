@@ -76,7 +76,7 @@ pub(super) fn runs(bits: CellBits, size: VolumeSize, address: CellAddress) -> Ve
             (block.offset(), size.block_len(block) as usize, bits.fill >> bit & 1 == 1);
         match runs.last_mut() {
             Some(last) if last.fill == fill && last.offset + last.len as u64 == offset => {
-                last.len += len
+                last.len += len;
             }
             _ => runs.push(Run { offset, len, fill }),
         }

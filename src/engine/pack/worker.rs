@@ -95,9 +95,9 @@ impl<'a> PackWorker<'a> {
             let target = &mut self.raw[at..at + run.len];
             at += run.len;
             if run.fill {
-                target.fill(0)
+                target.fill(0);
             } else {
-                source.read_blocks(run.offset, target, &mut known)?
+                source.read_blocks(run.offset, target, &mut known)?;
             }
         }
         Ok(known)

@@ -70,10 +70,10 @@ impl Bodies {
         if is_proved && let Ok(_permit) = self.proved.try_acquire() {
             return self.collect(body).await;
         }
-        let slot = self.unproved.take(connection.peer());
+        let form = self.unproved.take(connection.peer());
         tokio::select! {
             biased;
-            () = slot.evict.notified() => Err(BodyError::Evicted),
+            () = form.evict.notified() => Err(BodyError::Evicted),
             read = self.collect(body) => read,
         }
     }

@@ -69,7 +69,7 @@ impl Observer for Counters {
                 self.inner.note(event);
             }
             Event::Warning { .. } | Event::Note { .. } | Event::Damage { .. } => {
-                self.inner.note(event)
+                self.inner.note(event);
             }
             _ => {}
         }

@@ -108,7 +108,7 @@ struct Shared {
     /// other scopes leave its tasks alone.
     scope: OnceLock<String>,
     /// The time and error of the last failed request for the account.
-    asked: Mutex<Option<(Instant, Error)>>,
+    failed_lookup: Mutex<Option<(Instant, Error)>>,
     counters: Arc<Counters>,
     /// Buckets and keys that were checked when their requests arrived, and the times.
     checks: Mutex<HashMap<(String, String), Instant>>,
@@ -157,7 +157,7 @@ impl TaskService {
         let owner = Arc::new(Owner::register(settings.state.path())?);
         let shared = Arc::new(Shared {
             scope: OnceLock::new(),
-            asked: Mutex::default(),
+            failed_lookup: Mutex::default(),
             task_db,
             owner,
             session,
@@ -258,7 +258,7 @@ impl Shared {
             return Ok(scope);
         }
         // Of concurrent callers one asks, and all get its result.
-        let mut failed = lock(&self.asked);
+        let mut failed = lock(&self.failed_lookup);
         if let Some(scope) = self.scope.get() {
             return Ok(scope);
         }

@@ -315,7 +315,7 @@ fn tags_too_long_for_start_snapshot_are_set_by_create_tags() {
     let (from, to) = (Bench::new(), Bench::new());
     let snapshot = from.aws.snapshot_of(1, []);
     from.aws.change_snapshot(&snapshot, |snapshot| {
-        drop(snapshot.tags.insert("long".into(), "x".repeat(256)))
+        drop(snapshot.tags.insert("long".into(), "x".repeat(256)));
     });
     let ami = from.aws.add_image(Image::new("long tags", &snapshot));
     let archive = from.store(&ami).expect("an archive");

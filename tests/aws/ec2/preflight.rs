@@ -29,7 +29,9 @@ fn assert_refused(bench: &Bench, source: &str, kind: ErrorKind, says: &[&str]) {
     let error = bench.open(source).err().expect("refused");
     let text = words(&error);
     assert_eq!(error.kind(), kind, "{text}");
-    says.iter().for_each(|word| assert!(text.contains(word), "`{word}` is missing in {text}"));
+    for word in says {
+        assert!(text.contains(word), "`{word}` is missing in {text}");
+    }
     assert!(bench.aws.count("GetSnapshotBlock") <= 1, "blocks were read");
 }
 
@@ -62,7 +64,7 @@ fn foreign_snapshots_are_read_only_if_shared_with_the_account() {
             image.launch.users.insert(TestAws::ACCOUNT.to_owned());
         };
         image(&bench, change, |snapshot| {
-            (snapshot.owner, snapshot.permissions) = ("999999999999".into(), permissions)
+            (snapshot.owner, snapshot.permissions) = ("999999999999".into(), permissions);
         })
     };
     let (ami, snapshot) = other(Permissions::default());
@@ -121,7 +123,7 @@ fn unsuitable_images_are_refused_before_their_blocks_are_read() {
         (
             |image| {
                 (image.state, image.state_reason) =
-                    ("failed".into(), Some(("Client.X".into(), "no luck".into())))
+                    ("failed".into(), Some(("Client.X".into(), "no luck".into())));
             },
             ErrorKind::Unsupported,
             &["no luck"],

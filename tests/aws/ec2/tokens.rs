@@ -108,7 +108,7 @@ fn block_tokens_are_renewed_before_they_expire() {
     let (bench, ami, archive) = stored();
     // Three quarters of the life have passed when the next page is requested.
     bench.aws.set(|settings| {
-        (settings.block_token_life, settings.page_cap) = (Duration::from_secs(1), Some(5))
+        (settings.block_token_life, settings.page_cap) = (Duration::from_secs(1), Some(5));
     });
     bench.aws.set(|settings| settings.block_latency = Duration::from_millis(300));
     bench.aws.reset_calls();
@@ -119,7 +119,7 @@ fn block_tokens_are_renewed_before_they_expire() {
 fn a_list_continues_after_its_page_token_expired() {
     let (bench, ami, archive) = stored();
     bench.aws.set(|settings| {
-        (settings.page_cap, settings.latency) = (Some(1), Duration::from_millis(2))
+        (settings.page_cap, settings.latency) = (Some(1), Duration::from_millis(2));
     });
     let snapshot = bench.aws.image(&ami).expect("an image").mappings[0]
         .snapshot_id()

@@ -65,7 +65,7 @@ impl TestStore {
                 std::fs::rename(fresh, directory.path().join(key)).expect("renames");
             }
             Backend::S3(bench) => {
-                bench.server.put_object(BUCKET, key, bytes.to_vec(), ObjectOptions::default())
+                bench.server.put_object(BUCKET, key, bytes.to_vec(), ObjectOptions::default());
             }
         }
     }
@@ -328,7 +328,7 @@ fn an_object_that_was_replaced_is_never_read_as_a_mixture() {
             for (start, length) in [(0, 900), (0, len), (len / 2, 100), (len - 10, 10)] {
                 match read(start, length) {
                     Ok(bytes) => {
-                        assert!(bytes == old[start..start + length], "{} {start}", case.name)
+                        assert!(bytes == old[start..start + length], "{} {start}", case.name);
                     }
                     Err(error) => {
                         assert_eq!((case.name, error.kind()), ("S3", ErrorKind::Io), "{error:?}");

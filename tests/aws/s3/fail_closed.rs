@@ -126,7 +126,9 @@ fn a_key_that_may_only_write_learns_of_another_object_by_the_condition() {
 fn the_length_of_a_finished_object_is_compared_although_head_is_refused() {
     for denied in [&["HeadObject"][..], &["HeadObject", "GetObject"]] {
         let bench = Bench::new();
-        denied.iter().for_each(|operation| bench.server.deny(operation));
+        for operation in denied {
+            bench.server.deny(operation);
+        }
         write(&bench.store(), "a.bin", Overwrite::No, SMALL).expect("writes");
         let warnings = bench.recorded.take().warnings;
         assert!(warnings.iter().any(|text| text.contains("only its length")), "{warnings:?}");

@@ -99,10 +99,10 @@ impl Drill {
         let resumption = self.work.has_task().then(|| self.bench.resumption(key));
         match self.work {
             Work::Store | Work::StoreWithTask => {
-                drop(store(&self.image, &self.store, key, resumption)?)
+                drop(store(&self.image, &self.store, key, resumption)?);
             }
             Work::ParallelStore | Work::ParallelStoreWithTask => {
-                drop(store_in_parallel(&self.image, &self.store, key, resumption)?)
+                drop(store_in_parallel(&self.image, &self.store, key, resumption)?);
             }
             Work::Copy | Work::CopyWithTask => {
                 let reader = self.store.open("source.bin")?;

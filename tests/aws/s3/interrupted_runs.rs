@@ -26,8 +26,8 @@ fn two_images() -> (TestImage, TestImage) {
         let mut random = Random(seed);
         // The first half of each block becomes a hole of the file.
         let mut block = || [vec![0; BLOCK / 2], random.noise(100 << 10)].concat();
-        let mut volume = |slots: &[u32]| -> BTreeMap<u32, Vec<u8>> {
-            slots.iter().map(|slot| (8 * slot + within, block())).collect()
+        let mut volume = |cells: &[u32]| -> BTreeMap<u32, Vec<u8>> {
+            cells.iter().map(|cell| (8 * cell + within, block())).collect()
         };
         TestImage::new(vec![
             (80 * BLOCK as u64, volume(&[0, 2, 4, 6])),

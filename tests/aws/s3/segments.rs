@@ -66,11 +66,11 @@ fn a_parallel_upload_makes_the_same_object_for_volumes_of_any_length() {
     let mut with_gaps = 0;
     for round in 0..40 {
         let volumes = (0..=random.below(8)).map(|_| {
-            let slots = [0, 1, 1, 2, 6][random.below(5) as usize];
+            let cells = [0, 1, 1, 2, 6][random.below(5) as usize];
             let noise = [100, 3 << 10, 12 << 10, 30 << 10, 60 << 10][random.below(5) as usize];
             (
                 80 * BLOCK as u64,
-                (0..slots).map(|slot| (8 * slot, random.noise(noise))).collect::<BTreeMap<_, _>>(),
+                (0..cells).map(|cell| (8 * cell, random.noise(noise))).collect::<BTreeMap<_, _>>(),
             )
         });
         let image = TestImage::new(volumes.collect());
@@ -438,7 +438,7 @@ impl ImageSource for ConcurrentImage {
 fn a_parallel_upload_reads_volumes_concurrently() {
     let mut random = Random(5);
     let volumes = (0..3).map(|_| {
-        (80 * BLOCK as u64, (0..6).map(|slot| (8 * slot, random.noise(20 << 10))).collect())
+        (80 * BLOCK as u64, (0..6).map(|cell| (8 * cell, random.noise(20 << 10))).collect())
     });
     let (bench, image) = (Bench::new(), TestImage::new(volumes.collect()));
     let barrier = Arc::new(std::sync::Barrier::new(3));

@@ -145,9 +145,9 @@ pub fn small_parts() -> ObjectOptions {
 /// An image of two volumes, eleven cells, and some zeros, whose archive has about eight parts.
 pub fn image() -> TestImage {
     let mut random = Random(11);
-    let mut volume = |slots: &[u32]| -> BTreeMap<u32, Vec<u8>> {
+    let mut volume = |cells: &[u32]| -> BTreeMap<u32, Vec<u8>> {
         let mut blocks: BTreeMap<_, _> =
-            slots.iter().map(|slot| (8 * slot, random.noise(22 << 10))).collect();
+            cells.iter().map(|cell| (8 * cell, random.noise(22 << 10))).collect();
         blocks.insert(3, vec![0]);
         blocks
     };
@@ -176,8 +176,8 @@ pub fn with_cancel<T>(
 /// part, first, last and next to each other.
 pub fn wide_image() -> TestImage {
     let mut random = Random(12);
-    let mut volume = |slots: u32, noise: usize| -> (u64, BTreeMap<u32, Vec<u8>>) {
-        (80 * BLOCK as u64, (0..slots).map(|slot| (8 * slot, random.noise(noise))).collect())
+    let mut volume = |cells: u32, noise: usize| -> (u64, BTreeMap<u32, Vec<u8>>) {
+        (80 * BLOCK as u64, (0..cells).map(|cell| (8 * cell, random.noise(noise))).collect())
     };
     TestImage::new(vec![
         volume(1, 5 << 10),

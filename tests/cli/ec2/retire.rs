@@ -136,7 +136,7 @@ fn a_user_of_a_snapshot_on_a_later_page_is_found() {
 fn an_image_with_a_different_block_is_not_retired() {
     let work = Retirement::new();
     work.world.com.aws.change_snapshot(&work.snapshots[1], |snapshot| {
-        drop(snapshot.blocks.insert(9, Content::bytes(b"other")))
+        drop(snapshot.blocks.insert(9, Content::bytes(b"other")));
     });
     let refused = work.retire(&["--deregister", "--delete-snapshots", "--yes"]);
     refused.failed(5, &["nothing was done", &work.snapshots[1], "blocks: 9"]);
@@ -193,7 +193,7 @@ fn an_image_is_not_retired_by_the_archive_of_another() {
 fn a_protected_image_is_refused_before_the_comparison() {
     let work = Retirement::new();
     work.world.com.aws.change_image(&work.ami, |image| {
-        image.deregistration_protection = Some("enabled-with-cooldown".into())
+        image.deregistration_protection = Some("enabled-with-cooldown".into());
     });
     work.retire(&["--deregister", "--yes"]).failed(4, &["protected", &work.ami]);
     work.world.com.aws.change_image(&work.ami, |image| {

@@ -300,10 +300,10 @@ fn contents_of_block(kind: u8, len: usize) -> Vec<u8> {
         3 => block[len - 1] = kind,
         _ => {
             let mut state = u32::from(kind) | 1;
-            block.iter_mut().for_each(|byte| {
+            for byte in &mut block {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 *byte = (state >> 24) as u8;
-            });
+            }
         }
     }
     block

@@ -289,7 +289,9 @@ pub fn tar_seeds() -> Vec<Vec<u8>> {
         (0, VolumeSize::MAX, vec![(5, 3), ((1 << 27) - 1, 1)]),
     ] {
         let mut map = BlockMap::new(volume_size(size));
-        extents.iter().for_each(|(first, count)| map.insert(*first, *count));
+        for (first, count) in extents {
+            map.insert(first, count);
+        }
         let header: Vec<u8> = volume_header(&name, &map).flatten().collect();
         seeds.push([&[cut], &header[..]].concat());
     }

@@ -285,7 +285,7 @@ impl Assembler {
                 (None, _) | (_, 0) => {}
                 (Some(choice), len) if choice % 3 == 0 => cells.swap(0, len - 1),
                 (Some(choice), len) if choice % 3 == 1 => {
-                    drop(cells.remove((choice >> 8) as usize % len))
+                    drop(cells.remove((choice >> 8) as usize % len));
                 }
                 (Some(choice), len) => cells.push(cells[(choice >> 8) as usize % len].clone()),
             }

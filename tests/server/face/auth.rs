@@ -241,7 +241,7 @@ fn a_change_that_one_server_made_is_not_made_by_another() {
 }
 
 #[test]
-fn what_failed_on_our_side_may_be_asked_for_again() {
+fn a_request_that_failed_in_the_server_may_be_repeated() {
     let bench = Bench::signed();
     let signer = Signer::default();
     *lock(&bench.memory.refusal) = Some(Refusal::busy("later"));

@@ -14,7 +14,7 @@ use amistore::internals::aws::{
 };
 use amistore::internals::base::{Cancel, NullObserver};
 use amistore::internals::server::{
-    Answered, Asked, HttpSettings, Limits, RestoreProgress, Upstream,
+    Answered, Answering, HttpSettings, Limits, RestoreProgress, Upstream,
 };
 use amistore_aws_double::aws::{Fault, FaultKind, Image, Mapping, TestAws};
 use bytes::Bytes;
@@ -35,13 +35,13 @@ const DESCRIBE: &str = "Action=DescribeImages&Version=2016-11-15";
 struct Fake {
     status: u16,
     body: String,
-    asked: Mutex<Vec<String>>,
+    forms: Mutex<Vec<String>>,
 }
 
 impl Upstream for Fake {
-    fn ask(&self, action: &str, form: Bytes) -> Asked<'_> {
+    fn ask(&self, action: &str, form: Bytes) -> Answering<'_> {
         assert!(String::from_utf8_lossy(&form).contains(&format!("Action={action}")));
-        lock(&self.asked).push(String::from_utf8_lossy(&form).into_owned());
+        lock(&self.forms).push(String::from_utf8_lossy(&form).into_owned());
         let body = Full::new(Bytes::from(self.body.clone()))
             .map_err(|never| match never {})
             .boxed_unsync();
@@ -56,7 +56,7 @@ impl Upstream for Fake {
 }
 
 fn forwarding(status: u16, body: &str) -> (Bench, Arc<Fake>) {
-    let fake = Arc::new(Fake { status, body: body.to_owned(), asked: Mutex::default() });
+    let fake = Arc::new(Fake { status, body: body.to_owned(), forms: Mutex::default() });
     (Bench::with(HttpSettings { upstream: Some(fake.clone()), ..HttpSettings::default() }), fake)
 }
 
@@ -78,7 +78,7 @@ impl hyper::body::Body for Pieces {
 }
 
 impl Upstream for Piecewise {
-    fn ask(&self, _action: &str, _form: Bytes) -> Asked<'_> {
+    fn ask(&self, _action: &str, _form: Bytes) -> Answering<'_> {
         let body = Pieces(lock(&self.0).take().expect("asked once")).boxed_unsync();
         Box::pin(async {
             Ok(Answered {
@@ -221,12 +221,12 @@ fn filters_find_an_image_that_is_not_there_yet() {
         assert!(!finds(&format!("&ImageId.1={RESERVED}{}", filter(2, name, &[value]))), "{name}");
     }
     assert!(!finds(&format!("&ImageId.1={RESERVED}{}", filter(1, "image-id", &[OTHER]))));
-    assert!(lock(&fake.asked).is_empty(), "EC2 does not know it");
+    assert!(lock(&fake.forms).is_empty(), "EC2 does not know it");
     // With others beside it EC2 is asked, and not for more than was asked for.
     let both = filter(1, "image-id", &[RESERVED, OTHER]);
     assert!(finds(&both) && !finds(&format!("{by_id}&ImageId.1={OTHER}")));
     assert_eq!(
-        *lock(&fake.asked),
+        *lock(&fake.forms),
         [format!("{DESCRIBE}{both}"), format!("{DESCRIBE}{by_id}&ImageId.1={OTHER}")]
     );
     assert!(!finds(&format!("{by_id}&NextToken=x")), "it was on the first page");
@@ -264,15 +264,15 @@ fn ids_are_translated_there_and_back() {
         (reply.header("x-amzn-requestid"), reply.header("content-type")),
         (Some("of-ec2"), Some("text/xml"))
     );
-    assert_eq!(*lock(&fake.asked), [format!("{DESCRIBE}&ImageId.1={REAL}")]);
+    assert_eq!(*lock(&fake.forms), [format!("{DESCRIBE}&ImageId.1={REAL}")]);
     // A request without the reserved id is sent unchanged, and gets EC2's answer.
     let form = format!("Version=2016-11-15&ImageId.1={REAL}&Action=DescribeImages&&x=%7e+");
     assert_eq!(ids(&bench.call(&form).value("DescribeImages")), BTreeSet::from([REAL.to_owned()]));
-    assert_eq!(lock(&fake.asked)[1], form);
+    assert_eq!(lock(&fake.forms)[1], form);
     bench
         .call(&format!("Action=CreateTags&Version=2016-11-15&ResourceId.1={RESERVED}&Tag.1.Key=x"));
     assert_eq!(
-        Params::decode(lock(&fake.asked)[2].as_bytes()).expect("a form").get("ResourceId.1"),
+        Params::decode(lock(&fake.forms)[2].as_bytes()).expect("a form").get("ResourceId.1"),
         Some(REAL)
     );
 }
@@ -292,7 +292,7 @@ fn images_of_both_kinds_are_answered_together() {
             ids(&value),
             theirs.into_iter().chain([RESERVED]).map(ToOwned::to_owned).collect()
         );
-        assert_eq!(*lock(&fake.asked), [format!("{DESCRIBE}&ImageId.1={OTHER}")]);
+        assert_eq!(*lock(&fake.forms), [format!("{DESCRIBE}&ImageId.1={OTHER}")]);
     }
 }
 
@@ -304,7 +304,7 @@ fn nothing_is_done_to_an_image_that_is_not_there_yet() {
         bench.call(&format!("Action=DeregisterImage&Version=2016-11-15&ImageId={RESERVED}"));
     assert_eq!(reply.refusal(), refused(400, "InvalidAMIID.Unavailable"));
     assert!(reply.body.contains("no such object"), "{reply:?}");
-    assert!(lock(&fake.asked).is_empty());
+    assert!(lock(&fake.forms).is_empty());
 }
 
 fn connection(aws: &TestAws, runtime: &Runtime) -> Ec2Connection {
@@ -330,7 +330,7 @@ fn connection(aws: &TestAws, runtime: &Runtime) -> Ec2Connection {
 }
 
 #[test]
-fn ec2_answers_as_if_it_had_been_asked_itself() {
+fn ec2_answers_as_without_the_server_between() {
     let aws = TestAws::start();
     let snapshot = aws.snapshot_of(1, []);
     let image = aws.add_image(Image {

@@ -84,9 +84,9 @@ fn a_request_for_progress_does_not_wait_for_one_that_begins_a_task() {
         while lock(&bench.memory.heard).is_empty() {
             thread::sleep(Duration::from_millis(5));
         }
-        let asked = bench.call(TASKS).status;
+        let status = bench.call(TASKS).status;
         bench.memory.let_go();
-        assert_eq!(asked, 200);
+        assert_eq!(status, 200);
         assert!(begun.into_iter().all(|begun| begun.join().expect("no panic") == 200));
     });
 }
@@ -117,10 +117,10 @@ fn a_client_that_does_not_take_its_answer_is_let_go() {
         (0..1000).map(|at| super::super::memory::task(&format!("ami-{at:08}"), "Failed", at)),
     );
     let mut greedy = bench.connect();
-    let asked = request_of(TASKS);
+    let request = request_of(TASKS);
     // More than sockets of both sides hold, unless they are read.
     greedy.set_write_timeout(Some(Duration::from_millis(500))).expect("a timeout");
-    let _ = greedy.write_all(asked.repeat(200).as_bytes());
+    let _ = greedy.write_all(request.repeat(200).as_bytes());
     // The one that asks is the only one then.
     wait_until("it to be let go", || {
         bench.get("/metrics", &[]).body.contains("\namistore_http_connections 1\n")

@@ -19,7 +19,7 @@ fn heard(bench: &Bench) -> Vec<Heard> {
 }
 
 #[test]
-fn a_store_reaches_the_service_as_it_was_asked_for() {
+fn a_store_reaches_the_service_as_the_client_sent_it() {
     let bench = Bench::start();
     let form = STORE.replace("my-bucket", "my-bucket%2Fp1%2Fp2%2F")
         + "&S3ObjectTag.1.Key=env&S3ObjectTag.1.Value=prod\
@@ -46,7 +46,7 @@ fn a_store_reaches_the_service_as_it_was_asked_for() {
 }
 
 #[test]
-fn a_restore_reaches_the_service_as_it_was_asked_for() {
+fn a_restore_reaches_the_service_as_the_client_sent_it() {
     let bench = Bench::start();
     let form = RESTORE.to_owned()
         + "&Name=restored+ami&TagSpecification.1.ResourceType=image\

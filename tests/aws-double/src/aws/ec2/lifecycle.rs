@@ -68,21 +68,21 @@ fn image_to_change<'a>(world: &'a mut World, request: &Request) -> Outcome<&'a m
 pub fn enable_deprecation(world: &mut World, request: &Request) -> Outcome<Xml> {
     let text = request.required("DeprecateAt")?;
     let wrong = |message: &str| Error::invalid(format!("{message}: {text}"));
-    let asked = clock::parse(text).ok_or_else(|| wrong("The date is not one"))?;
+    let requested = clock::parse(text).ok_or_else(|| wrong("The date is not one"))?;
     let now = world.now();
     let image = image_to_change(world, request)?;
-    if asked <= now {
+    if requested <= now {
         return Err(wrong("The date is in the past"));
     }
     let (from, most) = match (image.launch.all, clock::parse(&image.creation_date)) {
         (true, Some(created)) => (created, TWO_YEARS),
         _ => (now, TEN_YEARS),
     };
-    if asked > from + most {
+    if requested > from + most {
         return Err(wrong("The date is too far in the future"));
     }
     // To the nearest minute.
-    let rounded = iso(asked + Duration::from_secs(30));
+    let rounded = iso(requested + Duration::from_secs(30));
     image.deprecation_time = Some(format!("{}:00.000Z", &rounded[..16]));
     Ok(success())
 }

@@ -12,7 +12,7 @@ use super::register::checked_name;
 use super::{Error, Outcome, Request, Xml, checked_image_id, image, tag_specifications, tags_of};
 
 /// How long a task is listed.
-const WINDOW: Duration = Duration::from_secs(31 * 86_400);
+const LISTED_FOR: Duration = Duration::from_secs(31 * 86_400);
 const LARGEST_GB: u64 = 5000;
 
 fn refused(message: impl Into<String>) -> Error {
@@ -142,7 +142,7 @@ pub fn describe(world: &mut World, request: &Request) -> Outcome<Xml> {
             ids.contains(&task.image)
                 && shown.iter().all(|other| world.tasks[*other].image != task.image)
         };
-        if matches && task.account == request.account && task.started + WINDOW > world.now() {
+        if matches && task.account == request.account && task.started + LISTED_FOR > world.now() {
             shown.push(number);
         }
     }

@@ -424,21 +424,21 @@ fn describe_actions_have_pages() {
 #[test]
 fn accounts_have_encryption_by_default() {
     let (aws, client, ..) = start();
-    let asked = || {
+    let defaults = || {
         let encrypts = client.ec2("GetEbsEncryptionByDefault", &[]).get("ebsEncryptionByDefault");
         (
             encrypts.expect("an answer"),
             client.ec2("GetEbsDefaultKmsKeyId", &[]).get("kmsKeyId").expect("a key"),
         )
     };
-    assert_eq!(asked(), ("false".to_owned(), "alias/aws/ebs".to_owned()));
+    assert_eq!(defaults(), ("false".to_owned(), "alias/aws/ebs".to_owned()));
     aws.encrypt_by_default(
         &aws.account(),
         true,
         Some("arn:aws:kms:us-east-1:123456789012:key/mine"),
     );
     assert_eq!(
-        asked(),
+        defaults(),
         ("true".to_owned(), "arn:aws:kms:us-east-1:123456789012:key/mine".to_owned())
     );
     assert_eq!(client.ec2("RunInstances", &[]).outcome().1, "InvalidAction");
