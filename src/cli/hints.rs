@@ -146,8 +146,8 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
             "the account itself is refused, whatever its policies allow: see what AWS says of it"
         }
         ErrorCode::KmsKeyDenied => {
-            "allow kms:Decrypt, kms:DescribeKey and, for shared keys, kms:CreateGrant in the \
-             policy of the key and of the credentials"
+            "allow these actions in the policy of the key and of the credentials: docs/iam.md \
+             has ec2-store-kms and ec2-restore-kms, and shared keys need kms:CreateGrant as well"
         }
         ErrorCode::SnapshotIsPublic => {
             "aws ec2 modify-snapshot-attribute --snapshot-id SNAP --attribute \

@@ -5,10 +5,11 @@ use crate::base::{Error, ErrorCode, ErrorKind};
 /// The longest reason in characters: about the length of AWS's own.
 const LONGEST: usize = 500;
 /// Facts that are part of the reason.
-const FACTS: [&str; 14] = [
+const FACTS: [&str; 15] = [
     "image_id",
     "name",
     "snapshot_id",
+    "kms_key_id",
     "bucket",
     "object",
     "action",

@@ -2,6 +2,7 @@
 
 mod bench;
 mod edits;
+mod encryption;
 mod faults;
 mod preflight;
 mod rehearsal;

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod edits;
+mod encryption;
 mod names;
 mod partitions;
 mod plans;

@@ -5,6 +5,7 @@ mod account;
 mod caller;
 mod clocks;
 mod dry_run;
+mod encryption;
 mod face;
 mod fuzz;
 mod memory;

@@ -156,7 +156,7 @@ pub fn completed(service: &TaskService, image: &ImageId) -> StoreResult {
     result
 }
 
-fn restored(service: &TaskService, reserved: &ImageId) -> RestoredImage {
+pub fn restored(service: &TaskService, reserved: &ImageId) -> RestoredImage {
     let find = || service.restored(reserved).expect("no error").expect("ours");
     wait_until("the restore to end", || find().progress != RestoreProgress::Pending);
     find()

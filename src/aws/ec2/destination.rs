@@ -14,6 +14,7 @@ use super::super::ebs::{EbsConnection, Quotas};
 use super::Ec2Connection;
 use super::describe::{self, text};
 use super::edits::Edits;
+use super::encryption::{EncryptionPlan, check_key};
 use super::fidelity::{Fidelity, FidelityItem};
 use super::permissions;
 use super::registration::{self, Registration};
@@ -57,6 +58,8 @@ pub(super) struct Outcome {
     /// The snapshot that was begun last for each volume, by earlier runs or by this one.
     pub(super) begun: HashMap<u16, SnapshotBegun>,
     pub(super) restored: Option<Ec2Restored>,
+    /// Made once, because it has warnings.
+    encryption: Option<EncryptionPlan>,
 }
 
 /// Result of a restore to EC2.
@@ -83,6 +86,8 @@ pub struct RestoredSnapshot {
     pub volume_gib: u32,
     /// True for an encrypted snapshot.
     pub encrypted: bool,
+    /// The ARN of its key.
+    pub kms_key_id: Option<String>,
 }
 
 impl RestoredSnapshot {
@@ -103,6 +108,7 @@ impl RestoredSnapshot {
                 .and_then(|gib| u32::try_from(gib).ok())
                 .unwrap_or(0),
             encrypted: described.get("Encrypted").and_then(Value::as_bool).unwrap_or(false),
+            kms_key_id: text(described, "KmsKeyId").map(ToOwned::to_owned),
         })
     }
 }
@@ -150,6 +156,7 @@ impl Ec2Destination {
     /// Checks that the image can be registered, before any resource is created: its attributes are
     /// valid, and its name is free.
     pub fn check(&self, document: &ImageDocument) -> Result<()> {
+        check_key(&self.options.ec2, &self.options.edits)?;
         let Some(registration) =
             self.registration(document, &|id| planned_snapshot(document, id))?
         else {
@@ -194,30 +201,41 @@ impl Ec2Destination {
         for snapshot in document.snapshots() {
             items.extend(snapshot_tags(document, &snapshot.id, edits).1);
         }
-        let encrypts = edits.is_encrypted() || self.encrypts_by_default();
-        // The encryption of a device is that of its snapshot.
-        for item in items.iter_mut().filter(|item| {
-            let is_device = item.fidelity == Fidelity::Impossible && item.attribute == "Encrypted";
-            is_device && item.recorded == json!(encrypts)
-        }) {
-            *item = FidelityItem::set(&item.subject, &item.attribute, &item.recorded);
+        let encryption = self.encryption(document)?;
+        for mapping in document.mappings() {
+            // The encryption of a device is that of its snapshot.
+            let Some(encrypts) = mapping.snapshot.as_ref().map(|id| encryption.encrypts(id)) else {
+                continue;
+            };
+            for item in items.iter_mut().filter(|item| {
+                let is_open = item.fidelity == Fidelity::Impossible;
+                let of_device = item.subject == mapping.device.as_str();
+                let is_same = item.attribute == "Encrypted" && item.recorded == json!(encrypts);
+                is_open && of_device && is_same
+            }) {
+                *item = FidelityItem::set(&item.subject, &item.attribute, &item.recorded);
+            }
         }
         for snapshot in document.snapshots() {
-            items.extend(encryption_item(document, &snapshot.id, encrypts));
+            items.extend(encryption_item(
+                document,
+                &snapshot.id,
+                encryption.encrypts(&snapshot.id),
+            ));
         }
         Ok(items)
     }
 
-    /// Whether the account encrypts new snapshots; false if the credentials may not read it.
-    fn encrypts_by_default(&self) -> bool {
-        let answer = self.options.ec2.call(
-            "cannot read the default encryption of EBS",
-            "GetEbsEncryptionByDefault",
-            Params::new(),
-        );
-        let encrypts =
-            |answer: Value| answer.get("EbsEncryptionByDefault").and_then(Value::as_bool);
-        answer.ok().and_then(encrypts).unwrap_or(false)
+    /// The encryption of the new snapshots. The first call asks EC2 for the account's defaults, and
+    /// warns.
+    pub fn encryption(&self, document: &ImageDocument) -> Result<EncryptionPlan> {
+        if let Some(plan) = &self.lock().encryption {
+            return Ok(plan.clone());
+        }
+        let Ec2Options { ec2, edits, observer, .. } = &self.options;
+        let plan = EncryptionPlan::new(ec2, document, edits, observer.as_ref())?;
+        self.lock().encryption = Some(plan.clone());
+        Ok(plan)
     }
 
     /// Counts the requests to EC2 of a restore: at least one poll for snapshots and image.
@@ -225,6 +243,10 @@ impl Ec2Destination {
         let (edits, snapshots) = (&self.options.edits, document.snapshots().len() as u64);
         // Before the first block, and until all snapshots are completed.
         add("DescribeSnapshots", 2);
+        // Before the plan is made.
+        add("GetEbsEncryptionByDefault", 1);
+        let plans_key = self.lock().encryption.as_ref().is_some_and(|it| !it.encrypted.is_empty());
+        add("GetEbsDefaultKmsKeyId", u64::from(plans_key && edits.kms_key_arn.is_none()));
         let is_late = |id: &SnapshotId| {
             let (tags, _) = snapshot_tags(document, id, edits);
             tags.iter().any(|(_, value)| !fits_start(value))

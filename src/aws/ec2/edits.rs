@@ -26,10 +26,13 @@ pub struct Edits {
     pub boot_mode: Option<String>,
     /// `v2.0`: instances use IMDSv2.
     pub imds_support: Option<String>,
-    /// Encrypt the snapshots, regardless of the account's default.
+    /// Encrypt all snapshots, regardless of the account's default. Snapshots that were encrypted
+    /// are encrypted without it, too.
     pub encrypted: bool,
     /// The ARN of the key to encrypt with.
     pub kms_key_arn: Option<String>,
+    /// Leave the encryption of snapshots that were encrypted to the account's default.
+    pub allow_unencrypted: bool,
     /// Give the recorded launch permissions.
     pub launch_permissions: bool,
     /// Deprecate at the recorded time.
@@ -68,12 +71,8 @@ impl Edits {
     /// The options for snapshots, as text. A restore with other options for snapshots does not
     /// continue the snapshots of this one; the options for the registration may change.
     pub fn about_snapshots(&self) -> String {
-        format!("{:?}", (self.encrypted, &self.kms_key_arn, self.tags_of_snapshots(), self.no_tags))
-    }
-
-    /// Whether the snapshots are encrypted, regardless of the account's default.
-    pub(super) fn is_encrypted(&self) -> bool {
-        self.encrypted || self.kms_key_arn.is_some()
+        let encryption = (self.encrypted, &self.kms_key_arn, self.allow_unencrypted);
+        format!("{:?}", (encryption, self.tags_of_snapshots(), self.no_tags))
     }
 
     /// The tags that the options give the image; of two with one key the last counts.

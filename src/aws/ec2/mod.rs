@@ -7,6 +7,7 @@ mod client;
 mod describe;
 mod destination;
 mod edits;
+mod encryption;
 mod fidelity;
 mod finish;
 mod forward;
@@ -28,6 +29,7 @@ pub use destination::{
     Ec2Destination, Ec2Options, Ec2Restored, OnFinished, RestoredSnapshot, delete_snapshot,
 };
 pub use edits::{DeviceChange, DeviceEdit, Edits};
+pub use encryption::EncryptionPlan;
 pub use fidelity::{Fidelity, FidelityItem};
 pub use forward::{Forwarded, ForwardedBody};
 pub use image::{Ec2Image, Ec2Source, ExaminedImage};

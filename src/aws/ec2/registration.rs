@@ -465,7 +465,7 @@ impl Planner<'_> {
         }) {
             let why = match member.as_str() {
                 "SnapshotId" => "EC2 gives every snapshot its own",
-                "Encrypted" => "follows from the account's default, --encrypted and --kms-key-id",
+                "Encrypted" => "follows from its snapshot",
                 "KmsKeyId" => "keys belong to one Region; --kms-key-id names another",
                 "OutpostArn" | "AvailabilityZone" | "AvailabilityZoneId" => {
                     "Availability Zones and Outposts belong to one Region"

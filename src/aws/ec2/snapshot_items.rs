@@ -39,6 +39,19 @@ pub(super) fn fits_start(value: &str) -> bool {
     value.chars().count() <= LONGEST_TAG_OF_START
 }
 
+/// Whether the snapshot was encrypted: by its description, or by that of a device; `None` if the
+/// archive does not record it.
+pub(super) fn was_encrypted(document: &ImageDocument, id: &SnapshotId) -> Option<bool> {
+    let recorded = described(document, id).get("Encrypted").and_then(Value::as_bool);
+    let image = document.value().get("Image").unwrap_or(&Value::Null);
+    let of_devices = items(image, "BlockDeviceMappings")
+        .iter()
+        .filter_map(|mapping| mapping.get("Ebs"))
+        .filter(|ebs| text(ebs, "SnapshotId") == Some(id.as_str()))
+        .filter_map(|ebs| ebs.get("Encrypted").and_then(Value::as_bool));
+    recorded.into_iter().chain(of_devices).max()
+}
+
 /// The report on the encryption of a restored snapshot, which is `encrypted`; `None` if the archive
 /// does not record it.
 pub(super) fn encryption_item(
@@ -46,12 +59,12 @@ pub(super) fn encryption_item(
     id: &SnapshotId,
     encrypted: bool,
 ) -> Option<FidelityItem> {
-    let recorded = described(document, id).get("Encrypted").filter(|value| value.is_boolean())?;
-    let (subject, attribute) = (id.as_str(), "Encrypted");
-    Some(if *recorded == json!(encrypted) {
-        FidelityItem::set(subject, attribute, recorded)
+    let was = was_encrypted(document, id)?;
+    let (subject, attribute, recorded) = (id.as_str(), "Encrypted", json!(was));
+    Some(if was == encrypted {
+        FidelityItem::set(subject, attribute, &recorded)
     } else {
         let why = "by an option, or by the account's default";
-        FidelityItem::changed(subject, attribute, recorded, json!(encrypted), why)
+        FidelityItem::changed(subject, attribute, &recorded, json!(encrypted), why)
     })
 }

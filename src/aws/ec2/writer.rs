@@ -12,6 +12,7 @@ use super::destination::{
     Ec2Destination, Ec2Options, Ec2Restored, RestoredSnapshot, delete_or_name, delete_snapshot,
     planned_snapshot,
 };
+use super::encryption::{EncryptionPlan, is_requested};
 use super::fidelity::FidelityItem;
 use super::finish::{complete, finish, register, wait_for_snapshots};
 use super::larger_volume::{LargerVolume, larger_device};
@@ -23,7 +24,7 @@ use crate::base::{
 };
 use crate::codec::sha256;
 use crate::image::{ImageDocument, ImageWriter, ResumableRestore, SnapshotBegun};
-use crate::volume::BlockSink;
+use crate::volume::{BlockSink, Delivered};
 
 /// The largest number of volumes that are written in parallel.
 const PARALLEL_VOLUMES: usize = 8;
@@ -32,6 +33,7 @@ const PARALLEL_VOLUMES: usize = 8;
 pub(super) struct Ec2Writer {
     destination: Ec2Destination,
     document: ImageDocument,
+    encryption: EncryptionPlan,
     resume: Option<ResumableRestore>,
     /// Makes client tokens unique to this restore. A resumed restore has the same one, so that a
     /// repeated StartSnapshot finds the snapshot of the earlier run.
@@ -52,6 +54,41 @@ struct Volume {
     continued: bool,
     /// `None` if an earlier run completed it.
     sink: Option<Arc<EbsSink>>,
+}
+
+/// The sink of an encrypted snapshot: it explains the refusals of KMS.
+struct EncryptedSink {
+    inner: Arc<dyn BlockSink>,
+    plan: EncryptionPlan,
+    snapshot_id: SnapshotId,
+}
+
+impl EncryptedSink {
+    fn explain(&self, error: Error) -> Error {
+        self.plan.explain(error).at_once("snapshot_id", &self.snapshot_id)
+    }
+}
+
+impl BlockSink for EncryptedSink {
+    fn write_data(&self, offset: u64, data: &[u8], digests: &[[u8; 32]]) -> Result<()> {
+        self.inner.write_data(offset, data, digests).map_err(|error| self.explain(error))
+    }
+
+    fn write_zeros(&self, offset: u64, len: u64) -> Result<()> {
+        self.inner.write_zeros(offset, len).map_err(|error| self.explain(error))
+    }
+
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<bool> {
+        self.inner.read_back(offset, buffer)
+    }
+
+    fn confirm(&self, cell: &Delivered<'_>) -> Result<()> {
+        self.inner.confirm(cell).map_err(|error| self.explain(error))
+    }
+
+    fn keeps_confirmed(&self) -> bool {
+        self.inner.keeps_confirmed()
+    }
 }
 
 /// The sink of a snapshot that an earlier run completed: it discards the blocks.
@@ -77,11 +114,12 @@ impl Ec2Writer {
         document: &ImageDocument,
         resume: Option<&ResumableRestore>,
     ) -> Result<Self> {
+        let encryption = destination.encryption(document)?;
         let token_prefix = match resume {
             Some(resume) => resume.record.identity.clone(),
             None => format!("{:032x}", random_id()?),
         };
-        Ok(Self {
+        let writer = Self {
             resume: resume.cloned(),
             token_prefix,
             buffers: SendBuffers::new(destination.options.memory),
@@ -89,8 +127,36 @@ impl Ec2Writer {
             items: Vec::new(),
             committed: false,
             document: document.clone(),
+            encryption,
             destination,
-        })
+        };
+        writer.try_key()?;
+        Ok(writer)
+    }
+
+    /// Begins a trial snapshot under the key, and deletes it, where blocks would be sent before the
+    /// first encrypted snapshot is begun: volumes of a stream follow each other, and a stream is
+    /// never continued.
+    fn try_key(&self) -> Result<()> {
+        let Self { encryption, destination, .. } = self;
+        let first = self.document.snapshots().first();
+        let begins_with_key = first.is_none_or(|first| encryption.encrypts(&first.id));
+        if self.resume.is_some() || encryption.encrypted.is_empty() || begins_with_key {
+            return Ok(());
+        }
+        let Ec2Options { ec2, ebs, edits, observer, .. } = &destination.options;
+        let trial = NewSnapshot {
+            volume_gib: 1,
+            client_token: hex(&sha256::digest(format!("{} trial", self.token_prefix).as_bytes())),
+            description: Some("Trial of a KMS key by amistore, to be deleted".to_owned()),
+            encrypted: true,
+            kms_key_arn: edits.kms_key_arn.clone(),
+            ..NewSnapshot::default()
+        };
+        let begun = start_snapshot(ebs, &trial).map_err(|error| encryption.explain(error))?;
+        let ec2 = ec2.for_cleaning_up();
+        delete_or_name(&ec2, begun.snapshot_id.as_str(), observer.as_ref());
+        Ok(())
     }
 
     fn options(&self) -> &Ec2Options {
@@ -139,11 +205,23 @@ impl Ec2Writer {
             client_token: hex(&token),
             description: Some(description.unwrap_or(from)),
             tags,
-            encrypted: edits.is_encrypted(),
+            encrypted: is_requested(&self.document, id, &edits),
             kms_key_arn: edits.kms_key_arn,
             continuable: self.resume.is_some(),
         };
         Ok((new, late_tags))
+    }
+
+    /// Explains why the new snapshot of `id` was not begun. A key that KMS refuses is known before
+    /// the first block: snapshots that this run began are deleted then.
+    fn explain_start(&self, id: &SnapshotId, error: Error) -> Error {
+        let error = error.at("snapshot", id);
+        if !self.encryption.encrypts(id) {
+            return error;
+        }
+        let is_new = self.volumes.iter().all(|volume| !volume.continued);
+        let error = self.encryption.explain(error).at_once("kms_key_id", self.encryption.key());
+        if is_new && error.is(ErrorCode::KmsKeyDenied) { error.undoing() } else { error }
     }
 
     fn record(&self, snapshot: SnapshotBegun) -> Result<()> {
@@ -201,21 +279,32 @@ impl Ec2Writer {
     }
 
     /// The report on the encryption of each snapshot. A snapshot that was encrypted and is not any
-    /// more is a warning.
-    fn encryption_items(&self, snapshots: &[RestoredSnapshot]) -> Vec<FidelityItem> {
+    /// more is a warning, if the options allow it; an unencrypted snapshot where an encrypted one
+    /// was requested is an error.
+    fn encryption_items(&self, snapshots: &[RestoredSnapshot]) -> Result<Vec<FidelityItem>> {
         let mut items = Vec::new();
         for snapshot in snapshots {
+            let edits = &self.options().edits;
+            if !snapshot.encrypted && is_requested(&self.document, &snapshot.archived, edits) {
+                return Err(Error::new(
+                    ErrorKind::Io,
+                    "EBS made a snapshot without encryption where an encrypted one was requested: \
+                     no image is registered",
+                )
+                .at("snapshot_id", &snapshot.snapshot_id)
+                .at("snapshot", &snapshot.archived));
+            }
             let item = encryption_item(&self.document, &snapshot.archived, snapshot.encrypted);
             if item.as_ref().is_some_and(|item| item.now == Some(json!(false))) {
                 let message = format!(
-                    "{} was encrypted, and {} is not: --encrypted or --kms-key-id encrypts it",
+                    "{} was encrypted, and {} is not: --allow-unencrypted permits it",
                     snapshot.archived, snapshot.snapshot_id
                 );
                 self.options().observer.note(&Event::Warning { message });
             }
             items.extend(item);
         }
-        items
+        Ok(items)
     }
 
     /// Completes all snapshots and waits until EC2 reports them as completed.
@@ -226,7 +315,15 @@ impl Ec2Writer {
             let sink = Arc::into_inner(sink).ok_or_else(|| {
                 Error::internal("a volume is committed while it is still written")
             })?;
-            complete(&options, &volume.snapshot_id, &sink.total(), volume.continued)?;
+            let completed =
+                complete(&options, &volume.snapshot_id, &sink.total(), volume.continued);
+            match completed {
+                Err(error) if self.encryption.encrypts(&volume.archived) => {
+                    let error = self.encryption.explain(error);
+                    return Err(error.at_once("snapshot_id", &volume.snapshot_id));
+                }
+                completed => completed?,
+            }
         }
         let ids: Vec<SnapshotId> =
             self.volumes.iter().map(|volume| volume.snapshot_id.clone()).collect();
@@ -272,8 +369,8 @@ impl ImageWriter for Ec2Writer {
                     // A failed snapshot still exists, and no later run will use it.
                     delete_or_name(&options.ec2, &begun.snapshot_id, options.observer.as_ref());
                 }
-                let started =
-                    start_snapshot(&options.ebs, &new).map_err(|error| error.at("snapshot", id))?;
+                let started = start_snapshot(&options.ebs, &new)
+                    .map_err(|error| self.explain_start(id, error))?;
                 self.record(SnapshotBegun {
                     volume,
                     snapshot_id: started.snapshot_id.to_string(),
@@ -303,7 +400,7 @@ impl ImageWriter for Ec2Writer {
         });
         self.volumes.push(Volume {
             archived: id.clone(),
-            snapshot_id,
+            snapshot_id: snapshot_id.clone(),
             late_tags,
             continued,
             sink: sink.clone(),
@@ -311,12 +408,18 @@ impl ImageWriter for Ec2Writer {
         if self.volumes.len() == self.document.snapshots().len() {
             self.try_to_register()?;
         }
-        Ok(match (sink, larger) {
-            (Some(inner), Some(device)) => {
+        let Some(sink) = sink else { return Ok(Arc::new(CompleteSink)) };
+        let inner: Arc<dyn BlockSink> = if self.encryption.encrypts(id) {
+            let plan = self.encryption.clone();
+            Arc::new(EncryptedSink { inner: sink, plan, snapshot_id: snapshot_id.clone() })
+        } else {
+            sink
+        };
+        Ok(match larger {
+            Some(device) => {
                 Arc::new(LargerVolume { inner, device, observer: options.observer.clone() })
             }
-            (Some(sink), None) => sink,
-            (None, _) => Arc::new(CompleteSink),
+            None => inner,
         })
     }
 
@@ -328,7 +431,7 @@ impl ImageWriter for Ec2Writer {
         let snapshots = self.complete()?;
         let options = self.options().clone();
         let mut items = std::mem::take(&mut self.items);
-        items.extend(self.encryption_items(&snapshots));
+        items.extend(self.encryption_items(&snapshots)?);
         let registration = self
             .destination
             .registration(document, &|id| RestoredSnapshot::find(&snapshots, id))?;

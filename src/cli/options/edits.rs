@@ -46,12 +46,16 @@ pub(in super::super) struct EditArgs {
     /// Have instances require IMDSv2
     #[arg(long, value_name = "VERSION", value_parser = ["v2.0"])]
     imds_support: Option<String>,
-    /// Encrypt the snapshots [default: as the account does by default]
+    /// Encrypt all snapshots [default: those that were encrypted, and those that the account
+    /// encrypts by default]
     #[arg(long)]
     encrypted: bool,
-    /// ARN of the key to encrypt the snapshots with
+    /// ARN of the key to encrypt all snapshots with [default: the account's default key of EBS]
     #[arg(long, value_name = "ARN")]
     kms_key_id: Option<String>,
+    /// Make unencrypted snapshots of encrypted ones, unless the account encrypts by default
+    #[arg(long, conflicts_with_all = ["encrypted", "kms_key_id"])]
+    allow_unencrypted: bool,
     /// Give the recorded launch permissions
     #[arg(long)]
     launch_permissions: bool,
@@ -98,6 +102,7 @@ impl EditArgs {
             imds_support: self.imds_support.clone(),
             encrypted: self.encrypted,
             kms_key_arn: self.kms_key_id.clone(),
+            allow_unencrypted: self.allow_unencrypted,
             launch_permissions: self.launch_permissions,
             deprecation: self.deprecation,
             deregistration_protection: self.deregistration_protection,

@@ -116,6 +116,7 @@ pub(in super::super) fn restoration(restoration: &Restoration) -> Value {
                 "SnapshotId": snapshot.snapshot_id.as_str(),
                 "VolumeSize": snapshot.volume_gib,
                 "Encrypted": snapshot.encrypted,
+                "KmsKeyId": snapshot.kms_key_id,
             })
         })
         .collect();

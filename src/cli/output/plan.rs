@@ -6,7 +6,8 @@ use super::ec2::{add_fidelity, item};
 use super::json::{copied, key_of, restored};
 use super::safe_text::SafeText;
 use super::text::{copied_text, name_of, restored_text};
-use crate::base::{BLOCK_BYTES, human_bytes};
+use crate::aws::ec2::EncryptionPlan;
+use crate::base::{BLOCK_BYTES, SnapshotId, human_bytes};
 use crate::engine::MemorySplit;
 use crate::ops::{
     AwsUse, CopyPlan, Existing, PlannedVolume, RestorePlan, S3Use, Service, StorePlan, StreamPlan,
@@ -56,8 +57,32 @@ pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, existing: Ex
 pub(in super::super) fn restore_plan_text(plan: &RestorePlan, target: &str) -> SafeText {
     let mut text = restored_text(&plan.archive, target, true);
     add_use(&mut text, &plan.memory, None, &plan.aws);
+    add_encryption(&mut text, &plan.encryption);
     add_fidelity(&mut text, &plan.items);
     text
+}
+
+fn encryption(plan: &EncryptionPlan) -> Value {
+    let names = |ids: &[SnapshotId]| ids.iter().map(|id| json!(id.as_str())).collect::<Value>();
+    json!({
+        "KmsKeyId": plan.kms_key_id,
+        "Encrypted": names(&plan.encrypted),
+        "EncryptedNoLonger": names(&plan.decrypted),
+    })
+}
+
+/// The snapshots that become encrypted, and the key; and those that do not stay encrypted.
+fn add_encryption(text: &mut SafeText, plan: &EncryptionPlan) {
+    let names =
+        |ids: &[SnapshotId]| ids.iter().map(SnapshotId::as_str).collect::<Vec<_>>().join(", ");
+    if !plan.encrypted.is_empty() {
+        let key = plan.kms_key_id.as_deref().unwrap_or("the account's default key");
+        text.line(format_args!("  encrypted under {key}: {}", names(&plan.encrypted)));
+        text.line("  KMS is asked for the key when the restore begins, and not by a dry run");
+    }
+    if !plan.decrypted.is_empty() {
+        text.line(format_args!("  encrypted no longer: {}", names(&plan.decrypted)));
+    }
 }
 
 pub(in super::super) fn restore_plan(plan: &RestorePlan, target: &str) -> Value {
@@ -65,6 +90,7 @@ pub(in super::super) fn restore_plan(plan: &RestorePlan, target: &str) -> Value 
     let mut report = with_plan(report, &plan.memory, None, &plan.aws, Existing::None);
     if let (Some(members), true) = (report.as_object_mut(), plan.aws.ebs.is_some()) {
         members.insert("Fidelity".to_owned(), plan.items.iter().map(item).collect());
+        members.insert("Encryption".to_owned(), encryption(&plan.encryption));
     }
     report
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::calls::Service;
 use super::cost::AwsUse;
 #[cfg(feature = "aws")]
-use crate::aws::ec2::{Ec2Destination, FidelityItem};
+use crate::aws::ec2::{Ec2Destination, EncryptionPlan, FidelityItem};
 use crate::base::{BLOCK_BYTES, Cancel, Error, ErrorKind, Observer, Result};
 use crate::engine::{Archive, Context, Incoming, MemorySplit, MemoryUses, Resources};
 use crate::format::BlockMap;
@@ -25,6 +25,9 @@ pub struct RestorePlan {
     /// is.
     #[cfg(feature = "aws")]
     pub items: Vec<FidelityItem>,
+    /// The encryption of the new snapshots; empty for a directory.
+    #[cfg(feature = "aws")]
+    pub encryption: EncryptionPlan,
     /// Requests to AWS. Those that read the archive are an upper bound.
     pub aws: AwsUse,
 }
@@ -167,6 +170,8 @@ impl<'a> PlannedRestore<'a> {
             memory: resources.split(&memory_uses(archive, is_remote, false))?,
             #[cfg(feature = "aws")]
             items: Vec::new(),
+            #[cfg(feature = "aws")]
+            encryption: EncryptionPlan::default(),
             aws: archive_reads(archive, is_remote),
         };
         let destination = RestoreDestination::Directory(destination);
@@ -291,6 +296,7 @@ impl<'a> PlannedRestore<'a> {
         let memory = resources.split(&memory_uses(archive, is_remote, true))?;
         let ec2 = destination.with_memory(memory.blocks);
         let items = ec2.planned_items(archive.document())?;
+        let encryption = ec2.encryption(archive.document())?;
         let mut aws = archive_reads(archive, is_remote);
         let volumes = &archive.root().manifest.volumes;
         let mut add = |action, count| aws.calls.add(Service::Ebs, action, count);
@@ -304,7 +310,8 @@ impl<'a> PlannedRestore<'a> {
         ec2.count_calls(archive.document(), &mut |action, count| {
             aws.calls.add(Service::Ec2, action, count);
         });
-        let plan = RestorePlan { archive: plan_restore(archive), memory, items, aws };
+        let archived = plan_restore(archive);
+        let plan = RestorePlan { archive: archived, memory, items, encryption, aws };
         let destination = RestoreDestination::Ec2 { ec2: Box::new(ec2), account_rate };
         Ok(Self { archive, destination, resumption, plan })
     }

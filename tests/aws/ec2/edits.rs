@@ -243,10 +243,11 @@ fn encryption_follows_edits_and_the_account() {
     let keys = |work: &Restoration| -> Vec<Option<String>> {
         work.to.aws.snapshots().into_iter().map(|snapshot| snapshot.kms_key_id).collect()
     };
-    let (work, _, restored) = restored(|_| {}, &Edits::default());
+    let edits = Edits { allow_unencrypted: true, ..Edits::default() };
+    let (work, _, restored) = restored(|_| {}, &edits);
     assert!(
         keys(&work).iter().all(Option::is_none),
-        "an encrypted snapshot is decrypted unless something else is asked for"
+        "an encrypted snapshot is decrypted where that is allowed"
     );
     assert!(work.to.recorded.take().contains("was encrypted, and"), "which is warned of");
     assert_eq!(

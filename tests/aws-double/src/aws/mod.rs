@@ -220,6 +220,11 @@ impl TestAws {
         self.shared.world().denied_kms.insert(arn.to_owned());
     }
 
+    /// Allows a KMS key again.
+    pub fn allow_kms_key(&self, arn: &str) {
+        self.shared.world().denied_kms.remove(arn);
+    }
+
     /// Sets EBS encryption by default of the account; none is the key that AWS manages.
     pub fn encrypt_by_default(&self, account: &str, encrypts: bool, kms_key: Option<&str>) {
         let mut world = self.shared.world();

@@ -66,6 +66,8 @@ pub struct Settings {
     pub restore_quota_gb: u64,
     /// RegisterImage judges permissions before it looks at the snapshots.
     pub rights_before_snapshots: bool,
+    /// StartSnapshot makes plain snapshots, whatever its parameters say, as some emulators do.
+    pub ignores_encryption: bool,
 }
 
 impl Default for Settings {
@@ -95,6 +97,7 @@ impl Default for Settings {
             store_quota_gb: 1200,
             restore_quota_gb: 600,
             rights_before_snapshots: false,
+            ignores_encryption: false,
         }
     }
 }

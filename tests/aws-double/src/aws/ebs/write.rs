@@ -248,6 +248,9 @@ fn prepared(world: &mut World, start: &StartParameters, account: &str) -> Outcom
             .encrypted
             .then(|| start.kms_key.clone().unwrap_or_else(|| world.default_kms_key(account)));
     }
+    if world.settings.ignores_encryption {
+        (snapshot.encrypted, snapshot.kms_key_id) = (false, None);
+    }
     if snapshot.kms_key_id.as_ref().is_some_and(|key| world.denied_kms.contains(key)) {
         return Err(Error::denied(
             "DEPENDENCY_ACCESS_DENIED",

@@ -162,7 +162,10 @@ fn execute(region: &Region, name: &str, body: &Value) -> Result<(), String> {
             Some(key) => aws.deny_kms_key(key),
             None => aws.deny(text(body, "operation")?),
         },
-        "allow" => aws.allow(text(body, "operation")?),
+        "allow" => match body["kms_key"].as_str() {
+            Some(key) => aws.allow_kms_key(key),
+            None => aws.allow(text(body, "operation")?),
+        },
         "encrypt" => {
             aws.encrypt_by_default(&account, body["encrypts"] == true, body["kms_key"].as_str())
         }

@@ -213,6 +213,7 @@ fn change(settings: &mut Settings, name: &str, value: &Value) -> Option<()> {
         "completion_polls" => settings.completion_polls = count()?,
         "not_listable" => settings.not_listable = count()?,
         "discard" => settings.discard = value.as_bool()?,
+        "ignores_encryption" => settings.ignores_encryption = value.as_bool()?,
         "snapshot_rate" => settings.snapshot_rate = rate(value)?,
         "account_rate" => settings.account_rate = rate(value)?,
         "rates" => {
