@@ -2,7 +2,9 @@
 
 use super::Archive;
 use super::archive::index::IndexedCell;
-use super::cell::{CellOpener, StoredCell, check_frames, deliver, locate, read_record};
+use super::cell::{
+    CellOpener, Depth, StoredCell, check_form, check_frames, deliver, locate, read_record,
+};
 use crate::base::{BlockIndex, CELL_BLOCKS, Error, ErrorKind, Result, VolumeSize, bits_of};
 use crate::format::layout::{DATA_FRAME_RAW, MAX_CELL};
 use crate::format::{CellFacts, Digest};
@@ -19,10 +21,23 @@ pub(super) struct CellRun {
     pub(super) cells: Vec<IndexedCell>,
 }
 
+/// The least cells of a run whose frames are only hashed: digests of fewer messages than these are
+/// computed at half the speed, and a frame that does not shrink is as long as a run.
+const HASHED_TOGETHER: u64 = 3;
+
 /// Whether a run of so many cells has no room for another, with which it would have `bytes`.
 /// Zeros take no room in the archive but do in a volume: a run must not become a long job.
-pub(super) fn is_full(cells: usize, bytes: u64) -> bool {
-    bytes > RUN || cells as u64 >= RUN_CELLS
+pub(super) fn is_full(cells: usize, bytes: u64, longest: u64) -> bool {
+    bytes > longest || cells as u64 >= RUN_CELLS
+}
+
+/// Most bytes of a run of an operation with `in_flight` bytes of data in flight.
+pub(super) fn longest_run(depth: Depth, in_flight: u64) -> u64 {
+    match depth {
+        Depth::Blocks => RUN,
+        // Each job has twice its bytes, and several of them have to be in flight.
+        Depth::Stored => (in_flight / 16).clamp(RUN, HASHED_TOGETHER * MAX_CELL as u64),
+    }
 }
 
 /// A cell that matches its digests: its facts, and the digests of its data blocks.
@@ -41,12 +56,14 @@ impl OpenedCell {
 /// Reads runs of cells, one at a time.
 pub(super) struct CellReader {
     opener: CellOpener,
+    /// How far cells are checked that are not delivered.
+    depth: Depth,
     bytes: Vec<u8>,
 }
 
 impl CellReader {
-    pub(super) fn new() -> Result<Self> {
-        Ok(Self { opener: CellOpener::new()?, bytes: Vec::new() })
+    pub(super) fn new(depth: Depth) -> Result<Self> {
+        Ok(Self { opener: CellOpener::new()?, depth, bytes: Vec::new() })
     }
 
     /// Bytes of the archive that were read last.
@@ -126,9 +143,10 @@ impl CellReader {
         for (((position, at), cell), checked) in
             read.into_iter().zip(&cells).zip(check_frames(&cells))
         {
-            let opened = checked.and_then(|()| {
-                let raw = self.opener.open(cell, size)?;
-                sink.map_or(Ok(()), |sink| deliver(raw, &cell.record, size, sink))
+            let opened = checked.and_then(|()| match (sink, self.depth) {
+                (Some(sink), _) => deliver(self.opener.open(cell, size)?, &cell.record, size, sink),
+                (None, Depth::Blocks) => self.opener.open(cell, size).map(drop),
+                (None, Depth::Stored) => check_form(cell, size),
             });
             if let Err(error) = opened {
                 let is_damage = error.kind() == ErrorKind::Corrupt;

@@ -35,6 +35,7 @@ pub use archive::{
     Archive, ArchiveVolume, DEFAULT_CELL_CACHE, RangeCells, RangePart, check_tail, compare_volume,
 };
 pub use budget::{Budget, Lease};
+pub use cell::Depth;
 pub use content::content_of;
 pub use log::{CellLog, Cells, LoggedCell, Note};
 pub use made::MadeCell;

@@ -1,14 +1,16 @@
 //! Copies the bytes of an archive to a writer, and checks all of them on the way.
 //!
-//! Pieces are read in parallel and appended in order, each after it was checked: cells down to
-//! their blocks, everything else against its digest in the index. So exactly the checked bytes
-//! arrive. Like a pack it can be continued: cells that an earlier run appended, and that the writer
-//! still has, are neither read nor sent again.
+//! Pieces are read in parallel and appended in order, each after it was compared with its digest:
+//! the root commits to every byte of the archive before it, and what stands behind it is made
+//! again or read twice. So exactly the checked bytes arrive. Frames are inflated, and their blocks
+//! checked, only if the caller asks for it. Like a pack it can be continued: cells that an earlier
+//! run appended, and that the writer still has, are neither read nor sent again.
 
 use super::archive::Archive;
 use super::archive::index::{IndexedCell, indexed_cells};
 use super::archive::open::twice;
-use super::cell_reader::{CellReader, CellRun, is_full};
+use super::cell::Depth;
+use super::cell_reader::{CellReader, CellRun, is_full, longest_run};
 use super::memory::IN_FLIGHT_FLOOR;
 use super::pipeline::{Feed, Pipeline};
 use super::pool::BufferPool;
@@ -54,11 +56,13 @@ struct CheckedCells {
     raw: u64,
 }
 
-/// Copies all bytes of `archive` to `writer`, which the caller commits. The first damage ends it.
+/// Copies all bytes of `archive` to `writer`, which the caller commits, and checks cells as far as
+/// `depth` says. The first damage ends it.
 pub fn relay(
     archive: &Archive,
     writer: &mut dyn ObjectWriter,
     log: CellLog<'_, MadeCell>,
+    depth: Depth,
     context: Context<'_>,
 ) -> Result<()> {
     let CellLog { earlier, note } = log;
@@ -87,10 +91,12 @@ pub fn relay(
     };
     let relayed = Pipeline::new(context).run(
         |feed| {
-            RelayFeeder { feed, archive, reused: &reused, context }.run(earlier, frames.as_ref())
+            let longest = longest_run(depth, context.plan.in_flight);
+            RelayFeeder { feed, archive, reused: &reused, longest, context }
+                .run(earlier, frames.as_ref())
         },
         || {
-            let mut worker = CellReader::new()?;
+            let mut worker = CellReader::new(depth)?;
             let pool = &pool;
             Ok(move |job| work(&mut worker, archive, pool, job))
         },
@@ -168,6 +174,8 @@ struct RelayFeeder<'a, 'f> {
     archive: &'a Archive,
     /// Bytes of the archive that the writer has from an earlier run.
     reused: &'a ByteRanges,
+    /// Most bytes of cells that are one job.
+    longest: u64,
     context: Context<'a>,
 }
 
@@ -210,7 +218,7 @@ impl RelayFeeder<'_, '_> {
                             self.feed.forward(RelayPiece::Reused(made))?;
                         }
                         made => {
-                            if is_full(run.cells.len(), run.bytes + cell.len()) {
+                            if is_full(run.cells.len(), run.bytes + cell.len(), self.longest) {
                                 self.flush(&mut run)?;
                             }
                             run.bytes += cell.len();

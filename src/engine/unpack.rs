@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use super::archive::index::{IndexedCell, add_to_map, indexed_cells};
 use super::archive::{Archive, ArchiveVolume};
-use super::cell_reader::{CellReader, CellRun, OpenedCell, indexed_facts, is_full, write_zeros};
+use super::cell::Depth;
+use super::cell_reader::{
+    CellReader, CellRun, OpenedCell, indexed_facts, is_full, longest_run, write_zeros,
+};
 use super::memory::IN_FLIGHT_FLOOR;
 use super::pipeline::{Feed, Pipeline};
 use super::volume_totals::VolumeTotals;
@@ -126,15 +129,17 @@ pub fn unpack_volume(
         UnpackPiece::CloseGroup(number) => totals.close_group(archive, &groups[number]),
     };
     let choice = Choice::Restore(target, earlier);
-    walk(volume, choice, context, collect)
+    walk(volume, choice, Depth::Blocks, context, collect)
         .and_then(|()| totals.close_volume(archive, volume.index()))
         .map_err(|error| in_archive(archive, error))
 }
 
-/// Checks the volumes of an archive, one after the other. Damage is collected.
+/// Checks the volumes of an archive, one after the other, so far as `depth` says. Damage is
+/// collected.
 pub fn check_volumes(
     archive: &Archive,
     selection: Selection,
+    depth: Depth,
     context: Context<'_>,
 ) -> Result<CheckReport> {
     let mut report = CheckReport::default();
@@ -178,7 +183,8 @@ pub fn check_volumes(
             Selection::All => Choice::All,
             Selection::Sample { fraction, .. } => Choice::Sample(fraction, &mut random),
         };
-        walk(&volume, choice, context, collect).map_err(|error| in_archive(archive, error))?;
+        walk(&volume, choice, depth, context, collect)
+            .map_err(|error| in_archive(archive, error))?;
         if !sampled {
             totals
                 .close_volume(archive, volume.index())
@@ -208,6 +214,7 @@ enum Choice<'a> {
 fn walk(
     volume: &ArchiveVolume,
     choice: Choice<'_>,
+    depth: Depth,
     context: Context<'_>,
     collect: impl FnMut(UnpackPiece, Lease) -> Result<()>,
 ) -> Result<()> {
@@ -215,10 +222,14 @@ fn walk(
         Choice::Restore(sink, _) => Some(sink.clone()),
         Choice::All | Choice::Sample(..) => None,
     };
+    let longest = longest_run(depth, context.plan.in_flight);
     Pipeline::new(context).run(
-        |feed| UnpackFeeder { feed, volume, context, cells: Vec::new(), bytes: 0 }.run(choice),
+        |feed| {
+            let (cells, bytes) = (Vec::new(), 0);
+            UnpackFeeder { feed, volume, context, longest, cells, bytes }.run(choice)
+        },
         || {
-            let mut reader = CellReader::new()?;
+            let mut reader = CellReader::new(depth)?;
             let sink = sink.as_deref();
             Ok(move |job| match job {
                 UnpackJob::Cells(run) => unpack(&mut reader, volume, &run, sink),
@@ -276,6 +287,8 @@ struct UnpackFeeder<'a, 'f> {
     feed: &'a mut Feed<'f, UnpackJob, UnpackPiece>,
     volume: &'a ArchiveVolume,
     context: Context<'a>,
+    /// Most bytes of a job.
+    longest: u64,
     /// Adjacent cells that will be one job.
     cells: Vec<IndexedCell>,
     bytes: u64,
@@ -336,7 +349,7 @@ impl UnpackFeeder<'_, '_> {
 
     fn add(&mut self, cell: IndexedCell) -> Result<()> {
         let adjacent = self.cells.last().is_none_or(|last| last.end() == cell.offset);
-        if !adjacent || is_full(self.cells.len(), self.bytes + cell.len()) {
+        if !adjacent || is_full(self.cells.len(), self.bytes + cell.len(), self.longest) {
             self.flush()?;
         }
         self.bytes += cell.len();

@@ -11,7 +11,7 @@ use crate::aws::ec2::{Ec2Destination, Ec2Options, Edits};
 use crate::base::Result;
 #[cfg(feature = "aws")]
 use crate::base::{Error, ImageId};
-use crate::engine::{Archive, ArchiveVolume, Incoming, Selection};
+use crate::engine::{Archive, ArchiveVolume, Depth, Incoming, Selection};
 use crate::image::DirectoryDestination;
 use crate::object::ObjectReader;
 use crate::ops::{
@@ -74,8 +74,8 @@ pub fn restore_to_ec2(archive: &Archive, name: Option<&str>, options: &Options) 
     restored.ok_or_else(|| Error::internal("a restore ended without an image"))
 }
 
-/// Copies an archive to another store, under the key `<ami-id>.bin`, and checks every byte of it.
-/// An existing copy is no error.
+/// Copies an archive to another store, under the key `<ami-id>.bin`, and compares every stored
+/// byte with its digest. An existing copy is no error.
 pub fn copy(archive: &Archive, store: &Store, options: &Options) -> Result<Copied> {
     let key = archive.document().archive_name();
     let source = archive.reader().name();
@@ -88,7 +88,9 @@ pub fn copy(archive: &Archive, store: &Store, options: &Options) -> Result<Copie
 /// Checks every byte of the archive in `object`. Damage is not an error but a finding: see
 /// [`Verified::is_ok`].
 pub fn verify(object: Arc<dyn ObjectReader>, options: &Options) -> Result<Verified> {
-    options.with_context(Incoming::Archive, |context| ops::verify(object, Selection::All, context))
+    options.with_context(Incoming::Archive, |context| {
+        ops::verify(object, Selection::All, Depth::Blocks, context)
+    })
 }
 
 /// Checks an archive as [`verify`] does, and compares it with an image, block by block.

@@ -6,9 +6,20 @@ use std::sync::{Mutex, PoisonError};
 use super::resume::{CELL_RECORD, Work, abort_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, Stage, StageGuard, TaskKind, hex};
-use crate::engine::{Archive, CellLog, Context, MadeCell, NoSinks, read_stream, relay};
+use crate::engine::{Archive, CellLog, Context, Depth, MadeCell, NoSinks, read_stream, relay};
 use crate::format::Footer;
 use crate::object::{Creation, ObjectStore, ObjectWriter};
+
+/// The evidence that a copy has the bytes of its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyProof {
+    /// Every byte that was written had been compared with a digest under the root; to this depth.
+    Digests(Depth),
+    /// The service copied the object by itself; the copy has the root of its source.
+    Service,
+    /// The archive was there already, with the same root. Its data was not read.
+    Root,
+}
 
 /// Result of a copy.
 #[derive(Clone, Debug)]
@@ -21,28 +32,46 @@ pub struct Copied {
     pub footer: Footer,
     /// Whether the object existed, with the same archive as content.
     pub present: bool,
+    /// The evidence that the bytes are those of the source.
+    pub proof: CopyProof,
+}
+
+impl Copied {
+    /// An archive that was there already.
+    pub(super) fn present(self) -> Self {
+        Self { present: true, proof: CopyProof::Root, ..self }
+    }
 }
 
 /// Plans a copy; nothing is written.
-pub(super) fn plan_copy(archive: &Archive) -> Copied {
+pub(super) fn plan_copy(archive: &Archive, proof: CopyProof) -> Copied {
     Copied {
         image_id: archive.document().image_id().map(ToString::to_string),
         archive_len: archive.reader().len(),
         footer: archive.footer().clone(),
         present: false,
+        proof,
     }
 }
 
-/// Copies `archive`, and checks every byte of it. The copy is visible when this returns, and not
-/// before. An existing object with the same archive is no error.
-pub fn copy(archive: &Archive, target: ArchiveTarget<'_>, context: Context<'_>) -> Result<Copied> {
+/// Copies `archive`, and checks every byte of it, its blocks if `depth` says so. The copy is
+/// visible when this returns, and not before. An existing object with the same archive is no error.
+pub fn copy(
+    archive: &Archive,
+    target: ArchiveTarget<'_>,
+    depth: Depth,
+    context: Context<'_>,
+) -> Result<Copied> {
     let footer = archive.footer().clone();
     let archive_len = archive.reader().len();
-    let copied = |present| Copied { present, ..plan_copy(archive) };
+    let copied = |present| match plan_copy(archive, CopyProof::Digests(depth)) {
+        copied if present => copied.present(),
+        copied => copied,
+    };
     let stage = context.stage(Stage::Copy);
     let target = match target {
         ArchiveTarget::Stream(writer) => {
-            carry(archive, writer, CellLog::none(), stage, context)?;
+            carry(archive, writer, CellLog::none(), depth, stage, context)?;
             return Ok(copied(false));
         }
         ArchiveTarget::Object(target) => target,
@@ -58,7 +87,7 @@ pub fn copy(archive: &Archive, target: ArchiveTarget<'_>, context: Context<'_>) 
         repeatable: true,
     };
     let run = |writer: Result<Box<dyn ObjectWriter>>, log: CellLog<'_, MadeCell>| match writer
-        .and_then(|writer| carry(archive, writer, log, stage, context))
+        .and_then(|writer| carry(archive, writer, log, depth, stage, context))
     {
         Err(error) if is_existing(&error) => same_archive(store, &key, &footer, archive_len, error),
         outcome => outcome.map(|()| false),
@@ -105,10 +134,11 @@ fn carry(
     archive: &Archive,
     mut writer: Box<dyn ObjectWriter>,
     log: CellLog<'_, MadeCell>,
+    depth: Depth,
     stage: StageGuard<'_>,
     context: Context<'_>,
 ) -> Result<()> {
-    relay(archive, writer.as_mut(), log, context)?;
+    relay(archive, writer.as_mut(), log, depth, context)?;
     writer.identify(&hex(&archive.footer().content_root));
     context.cancel.check()?;
     stage.finish();
@@ -146,16 +176,17 @@ pub(super) fn same_archive(
     }
 }
 
-/// Copies a stream, and checks every byte of it. The copy is visible when this returns: a stream is
-/// complete only when its end was checked.
+/// Copies a stream, and checks every byte of it, its blocks if `depth` says so. The copy is visible
+/// when this returns: a stream is complete only when its end was checked.
 pub fn copy_stream(
     input: impl Read + Send,
     writer: Box<dyn ObjectWriter>,
+    depth: Depth,
     context: Context<'_>,
 ) -> Result<Copied> {
     let writer = Mutex::new(writer);
     let stage = context.stage(Stage::Copy);
-    let summary = read_stream(Tee { input, writer: &writer }, &mut NoSinks, context)?;
+    let summary = read_stream(Tee { input, writer: &writer }, &mut NoSinks, depth, context)?;
     let mut writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
     stage.finish();
     writer.identify(&hex(&summary.footer.content_root));
@@ -166,6 +197,7 @@ pub fn copy_stream(
         archive_len: summary.archive_len,
         footer: summary.footer,
         present: false,
+        proof: CopyProof::Digests(depth),
     })
 }
 

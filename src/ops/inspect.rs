@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use crate::base::{CELLS_PER_GROUP, GROUP_BLOCKS, Result};
-use crate::engine::{Archive, Context, NoSinks, read_stream};
+use crate::engine::{Archive, Context, Depth, NoSinks, read_stream};
 use crate::format::{Codec, Footer, RootRecord, VolumeEntry};
 use crate::image::ImageDocument;
 
@@ -97,7 +97,7 @@ pub fn inspect(archive: &Archive) -> Result<Inspection> {
 
 /// Reads a whole stream, because its index comes last, and checks it on the way.
 pub fn inspect_stream(input: impl Read + Send, context: Context<'_>) -> Result<Inspection> {
-    let summary = read_stream(input, &mut NoSinks, context)?;
+    let summary = read_stream(input, &mut NoSinks, Depth::Blocks, context)?;
     let volumes = (0..summary.root.manifest.volumes.len())
         .map(|index| volume(&summary.root, index))
         .collect();

@@ -27,7 +27,7 @@ mod via_aws;
 
 #[cfg(feature = "server")]
 pub use clean::{CleanAccess, CleanOptions, Cleaned, Leftover, clean};
-pub use copy::{Copied, copy, copy_stream};
+pub use copy::{Copied, CopyProof, copy, copy_stream};
 pub use extract::{
     Extracted, VolumeName, VolumeRange, check_output, extract, extract_document, extract_range,
     extract_to_stream, plan_extract,

@@ -9,7 +9,7 @@ use super::resume::{
 use crate::base::{BLOCK_BYTES, Error, Result, SnapshotId, Stage, TaskKind, VolumeSize, hex};
 use crate::checkpoint::PriorTask;
 use crate::engine::{
-    Archive, ArchiveVolume, Context, RestoreLog, StreamSinks, read_stream, run_parallel,
+    Archive, ArchiveVolume, Context, Depth, RestoreLog, StreamSinks, read_stream, run_parallel,
     unpack_volume,
 };
 use crate::format::{Footer, RootRecord};
@@ -203,8 +203,8 @@ pub fn restore_stream(
     }
     let stage = context.stage(Stage::Restore);
     let begun = Arc::new(Mutex::new(None));
-    let summary =
-        read_stream(input, &mut Sinks { make: Some(target), target: begun.clone() }, context)?;
+    let mut sinks = Sinks { make: Some(target), target: begun.clone() };
+    let summary = read_stream(input, &mut sinks, Depth::Blocks, context)?;
     stage.finish();
     let target = begun.lock().unwrap_or_else(PoisonError::into_inner).take();
     commit(

@@ -100,6 +100,7 @@ fn check_equal(verified: Verified, image_id: &ImageId, archive: &str) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Depth;
 
     fn verified(findings: Vec<Error>, more_findings: u64) -> Verified {
         Verified {
@@ -109,6 +110,7 @@ mod tests {
             blocks: 0,
             cells: 0,
             sampled: false,
+            depth: Depth::Blocks,
             differs: !findings.is_empty(),
             findings,
             more_findings,

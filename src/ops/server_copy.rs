@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::copy::{Copied, plan_copy};
+use super::copy::{Copied, CopyProof, plan_copy};
 use crate::aws::s3::S3Store;
 use crate::base::{Error, ErrorCode, ErrorKind, Event, Observer, Result, Stage, StageGuard};
 use crate::engine::{Archive, Context};
@@ -27,7 +27,7 @@ pub(super) fn server_copy(
     match store.copy_from(key, (source, source_key, None), attributes, overwrite) {
         Err(error) if error.kind() == ErrorKind::Exists => {
             return if store.open(key).and_then(is_same).unwrap_or(false) {
-                Ok(Copied { present: true, ..plan_copy(archive) })
+                Ok(plan_copy(archive, CopyProof::Service).present())
             } else {
                 Err(error)
             };
@@ -53,7 +53,7 @@ pub(super) fn server_copy(
         .at("kept", "the object stays, and has to be deleted"));
     }
     stage.finish();
-    Ok(plan_copy(archive))
+    Ok(plan_copy(archive, CopyProof::Service))
 }
 
 /// The tags of an object that is copied. Tags that may not be read are a warning, and none are

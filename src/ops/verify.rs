@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::base::{Error, ErrorCode, ErrorKind, Result, Stage};
 use crate::engine::{
-    Archive, CheckReport, Context, NoSinks, Selection, check_tail, check_volumes, compare_volume,
-    read_stream,
+    Archive, CheckReport, Context, Depth, NoSinks, Selection, check_tail, check_volumes,
+    compare_volume, read_stream,
 };
 use crate::format::Footer;
 use crate::image::{ImageMatch, ImageSource};
@@ -28,6 +28,8 @@ pub struct Verified {
     pub cells: u64,
     /// Whether only a part was checked.
     pub sampled: bool,
+    /// Whether blocks were checked, or only the stored bytes.
+    pub depth: Depth,
     /// Whether the archive is in itself whole, and the findings are what differs from the image it
     /// was compared with.
     pub differs: bool,
@@ -39,7 +41,7 @@ pub struct Verified {
 
 impl Verified {
     /// Of an archive of which nothing could be read but the damage.
-    fn unreadable(error: Error, archive_len: u64) -> Self {
+    fn unreadable(error: Error, depth: Depth, archive_len: u64) -> Self {
         Self {
             footer: None,
             image_id: None,
@@ -47,6 +49,7 @@ impl Verified {
             blocks: 0,
             cells: 0,
             sampled: false,
+            depth,
             differs: false,
             findings: vec![error],
             more_findings: 0,
@@ -78,21 +81,23 @@ impl Verified {
     }
 }
 
-/// Checks an archive by random access: index, tar headers, every selected cell and its blocks.
-/// Damage is collected, not returned as an error; an archive whose index is unreadable has one
-/// finding.
+/// Checks an archive by random access: index, tar headers, every selected cell, and its blocks if
+/// `depth` says so. Damage is collected, not returned as an error; an archive whose index is
+/// unreadable has one finding.
 pub fn verify(
     reader: Arc<dyn ObjectReader>,
     selection: Selection,
+    depth: Depth,
     context: Context<'_>,
 ) -> Result<Verified> {
-    check(reader, selection, context).map(|(verified, _)| verified)
+    check(reader, selection, depth, context).map(|(verified, _)| verified)
 }
 
 /// The outcome, and the archive if it could be opened.
 fn check(
     reader: Arc<dyn ObjectReader>,
     selection: Selection,
+    depth: Depth,
     context: Context<'_>,
 ) -> Result<(Verified, Option<Archive>)> {
     let stage = context.stage(Stage::Verify);
@@ -100,13 +105,14 @@ fn check(
     let archive = match Archive::open(reader) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             context.damage(&error);
-            return Ok((Verified::unreadable(error, archive_len), None));
+            return Ok((Verified::unreadable(error, depth, archive_len), None));
         }
         archive => archive?,
     };
-    let report = check_volumes(&archive, selection, context)?;
+    let report = check_volumes(&archive, selection, depth, context)?;
     let mut verified = Verified {
         sampled: matches!(selection, Selection::Sample { .. }),
+        depth,
         ..summarise(&archive, report)
     };
     for error in check_tail(&archive)? {
@@ -118,9 +124,13 @@ fn check(
 }
 
 /// Checks a stream. The first damage is the only one that is found: behind it nothing is sure.
-pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Verified> {
+pub fn verify_stream(
+    input: impl Read + Send,
+    depth: Depth,
+    context: Context<'_>,
+) -> Result<Verified> {
     let stage = context.stage(Stage::Verify);
-    let outcome = read_stream(input, &mut NoSinks, context);
+    let outcome = read_stream(input, &mut NoSinks, depth, context);
     stage.finish();
     match outcome {
         Ok(summary) => Ok(Verified {
@@ -130,13 +140,14 @@ pub fn verify_stream(input: impl Read + Send, context: Context<'_>) -> Result<Ve
             blocks: summary.root.manifest.volumes.iter().map(|volume| volume.blocks).sum(),
             cells: summary.root.groups.iter().map(|group| u64::from(group.entries)).sum(),
             sampled: false,
+            depth,
             differs: false,
             findings: Vec::new(),
             more_findings: 0,
         }),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             context.damage(&error);
-            Ok(Verified::unreadable(error, 0))
+            Ok(Verified::unreadable(error, depth, 0))
         }
         Err(error) => Err(error),
     }
@@ -149,7 +160,7 @@ pub fn verify_against(
     image: &dyn ImageSource,
     context: Context<'_>,
 ) -> Result<Verified> {
-    let (mut verified, archive) = check(reader, Selection::All, context)?;
+    let (mut verified, archive) = check(reader, Selection::All, Depth::Blocks, context)?;
     let Some(archive) = archive.filter(|_| verified.is_ok()) else { return Ok(verified) };
     let mut differences = Vec::new();
     let mut differ = |error: Error| {
@@ -192,6 +203,7 @@ fn summarise(archive: &Archive, report: CheckReport) -> Verified {
         blocks: report.blocks,
         cells: report.cells,
         sampled: false,
+        depth: Depth::Blocks,
         differs: false,
         findings: report.findings,
         more_findings: report.more_findings,

@@ -20,6 +20,15 @@ fn findings(bytes: &[u8]) -> Vec<Value> {
     let findings = report["Findings"].as_array().expect("a list").clone();
     assert_eq!(error["kind"], "corrupt");
     assert_eq!(error["context"]["findings"], findings.len());
+    // The stored bytes alone show it as well, and a copy refuses it.
+    let outcome = sandbox.run(&["verify", "a.bin", "--stored", "--output", "json"]);
+    assert_eq!(
+        (outcome.code, &outcome.json()["Findings"]),
+        (5, &Value::Array(findings.clone())),
+        "{}",
+        outcome.stderr
+    );
+    sandbox.run(&["copy", "a.bin", "b.bin"]).failed(5, &[]);
     assert_eq!(sandbox.left(&["a.bin"]), [""; 0]);
     check_stream(bytes);
     findings
@@ -32,7 +41,11 @@ fn check_stream(bytes: &[u8]) {
     let outcome = sandbox.run_with_input(&["verify", "-", "--output", "json"], bytes);
     assert_eq!(outcome.code, 5, "{}", outcome.stderr);
     assert_eq!(outcome.json()["Findings"].as_array().map(Vec::len), Some(1));
-    sandbox.run_with_input(&["restore", "-", "out"], bytes).failed(5, &[]);
+    for args in
+        [&["restore", "-", "out"][..], &["copy", "-", "b.bin"], &["verify", "-", "--stored"]]
+    {
+        assert_eq!(sandbox.run_with_input(args, bytes).code, 5, "{args:?}");
+    }
     assert_eq!(sandbox.left(&[]), [""; 0]);
 }
 
@@ -51,8 +64,35 @@ fn a_cell_of_zeros_alone_is_checked_by_every_restore() {
     sandbox.run_with_input(&["restore", "-", "out"], &archive).failed(5, &words);
     assert_eq!(sandbox.run(&["verify", "a.bin"]).code, 5);
     assert_eq!(sandbox.run_with_input(&["verify", "-"], &archive).code, 5);
-    sandbox.run(&["copy", "a.bin", "b.bin"]).failed(5, &words);
+    sandbox.run(&["copy", "a.bin", "b.bin", "--verify-blocks"]).failed(5, &words);
+    sandbox.run_with_input(&["copy", "-", "b.bin", "--verify-blocks"], &archive).failed(5, &words);
     assert_eq!(sandbox.left(&["a.bin"]), [""; 0]);
+}
+
+#[test]
+fn a_copy_proves_the_stored_bytes_and_says_so() {
+    // Its bytes match their digests, and a block that it calls zero is not.
+    let archive = vector("zero-only-cell-holds-data");
+    let sandbox = Sandbox::new().and("a.bin", &archive);
+    let line = "every stored byte matched its digest; no block was inflated: `amistore verify`";
+    let text = sandbox.run(&["copy", "a.bin", "b.bin"]).succeeded().text();
+    assert!(text.contains(line), "{text}");
+    let text = sandbox.run_with_input(&["copy", "-", "c.bin"], &archive).succeeded().text();
+    assert!(text.contains(line), "{text}");
+    assert!(sandbox.read("b.bin") == archive && sandbox.read("c.bin") == archive);
+    assert_eq!(sandbox.run(&["verify", "b.bin"]).code, 5);
+    let report = sandbox.run(&["verify", "b.bin", "--stored", "--output", "json"]).succeeded();
+    assert_eq!(report.json()["Checked"], "stored");
+    let text = sandbox.run(&["verify", "b.bin", "--stored"]).succeeded().text();
+    assert!(text.contains("checked as they are stored, not inflated"), "{text}");
+    sandbox.write("good.bin", sample_archive());
+    for (options, checked) in [(&[][..], "stored"), (&["--verify-blocks"], "blocks")] {
+        let args = [&["copy", "good.bin", "d.bin", "--force", "--output", "json"][..], options];
+        assert_eq!(sandbox.run(&args.concat()).succeeded().json()["Checked"], checked);
+    }
+    assert!(sandbox.read("d.bin") == sample_archive());
+    let report = sandbox.run(&["verify", "d.bin", "--output", "json"]).succeeded().json();
+    assert_eq!(report["Checked"], "blocks");
 }
 
 #[test]

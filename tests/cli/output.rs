@@ -100,6 +100,7 @@ fn a_verification_reports_in_json() {
         "ArchiveBytes",
         "BlocksChecked",
         "CellsChecked",
+        "Checked",
         "ContentSha256",
         "Findings",
         "FindingsNotListed",

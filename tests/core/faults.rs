@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 use amistore::internals::base::{
     Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize,
 };
-use amistore::internals::engine::{Archive, Context, PackLog, PackOptions, Plan, Selection, pack};
+use amistore::internals::engine::{
+    Archive, Context, Depth, PackLog, PackOptions, Plan, Selection, pack,
+};
 use amistore::internals::format::BlockMap;
 use amistore::internals::image::ImageDocument;
 use amistore::internals::image::{ImageSource, ImageWriter};
@@ -276,7 +278,9 @@ fn a_failing_read_of_the_archive_is_an_error_and_never_damage() {
     let verify = |fuse: &Fuse| {
         let reader =
             FaultyReader { inner: MemoryReader::new("a", archive.clone()), fuse: fuse.clone() };
-        with_context(|context| ops::verify(std::sync::Arc::new(reader), Selection::All, context))
+        with_context(|context| {
+            ops::verify(std::sync::Arc::new(reader), Selection::All, Depth::Blocks, context)
+        })
     };
     let all = Fuse::never();
     assert!(verify(&all).expect("verifies").is_ok());

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use amistore::internals::base::ErrorKind;
-use amistore::internals::engine::{PackOptions, Plan};
+use amistore::internals::engine::{Depth, PackOptions, Plan};
 use proptest::prelude::*;
 
 use crate::support::forge::{self, Block, Forge, Volume};
 use crate::support::image::{
-    BLOCK, Random, TestImage, Unpacked, by_ranges, by_stream, stream_verdict, verdict,
+    BLOCK, Random, TestImage, Unpacked, by_ranges, by_stream, stream_verdict, stream_verdict_to,
+    verdict, verdict_to,
 };
 
 /// The blocks that a restore should give.
@@ -195,7 +196,7 @@ fn both_readers_detect_every_flipped_bit_and_truncation() {
     for at in 0..archive.len() {
         let mut damaged = archive.clone();
         damaged[at] ^= 1 << random.below(8);
-        for kind in [verdict(&damaged), stream_verdict(&damaged)] {
+        for kind in verdicts(&damaged) {
             assert!(
                 matches!(kind, Some(ErrorKind::Corrupt | ErrorKind::Unsupported)),
                 "byte {at}: {kind:?}"
@@ -203,7 +204,7 @@ fn both_readers_detect_every_flipped_bit_and_truncation() {
         }
     }
     for len in 0..archive.len() {
-        for kind in [verdict(&archive[..len]), stream_verdict(&archive[..len])] {
+        for kind in verdicts(&archive[..len]) {
             assert!(
                 matches!(kind, Some(ErrorKind::Corrupt | ErrorKind::Unsupported)),
                 "{len} bytes: {kind:?}"
@@ -212,7 +213,17 @@ fn both_readers_detect_every_flipped_bit_and_truncation() {
     }
     let mut longer = archive;
     longer.push(0);
-    assert!(verdict(&longer).is_some() && stream_verdict(&longer).is_some());
+    assert!(verdicts(&longer).iter().all(Option::is_some));
+}
+
+/// The outcomes of both readers, of blocks and of stored bytes.
+fn verdicts(archive: &[u8]) -> [Option<ErrorKind>; 4] {
+    [
+        verdict(archive),
+        stream_verdict(archive),
+        verdict_to(Depth::Stored, archive),
+        stream_verdict_to(Depth::Stored, archive),
+    ]
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use amistore::internals::base::{Cancel, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize};
-use amistore::internals::engine::{Context, PackOptions, PackReport, Plan, Selection};
+use amistore::internals::engine::{Context, Depth, PackOptions, PackReport, Plan, Selection};
 use amistore::internals::image::ImageDocument;
 use amistore::internals::image::{ImageSource, ImageWriter};
 use amistore::internals::object::{MemoryReader, MemoryStore, ObjectStore};
@@ -190,9 +190,15 @@ pub fn by_stream(archive: &[u8]) -> Result<Unpacked> {
 
 /// Outcome of a verification by random access: none, or the kind of the error.
 pub fn verdict(archive: &[u8]) -> Option<ErrorKind> {
+    verdict_to(Depth::Blocks, archive)
+}
+
+/// Outcome of a verification by random access to a depth.
+pub fn verdict_to(depth: Depth, archive: &[u8]) -> Option<ErrorKind> {
     let reader = MemoryReader::new("test", archive.to_vec());
-    match with_context(|context| ops::verify(std::sync::Arc::new(reader), Selection::All, context))
-    {
+    match with_context(|context| {
+        ops::verify(std::sync::Arc::new(reader), Selection::All, depth, context)
+    }) {
         Ok(verified) => (!verified.is_ok()).then_some(ErrorKind::Corrupt),
         Err(error) => Some(error.kind()),
     }
@@ -200,7 +206,12 @@ pub fn verdict(archive: &[u8]) -> Option<ErrorKind> {
 
 /// Outcome of a verification of a stream.
 pub fn stream_verdict(archive: &[u8]) -> Option<ErrorKind> {
-    match with_context(|context| ops::verify_stream(archive, context)) {
+    stream_verdict_to(Depth::Blocks, archive)
+}
+
+/// Outcome of a verification of a stream to a depth.
+pub fn stream_verdict_to(depth: Depth, archive: &[u8]) -> Option<ErrorKind> {
+    match with_context(|context| ops::verify_stream(archive, depth, context)) {
         Ok(verified) => (!verified.is_ok()).then_some(ErrorKind::Corrupt),
         Err(error) => Some(error.kind()),
     }

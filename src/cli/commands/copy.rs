@@ -39,6 +39,10 @@ pub(in super::super) struct CopyArgs {
     /// copy by itself
     #[arg(long)]
     no_server_copy: bool,
+    /// Inflate every frame and check every block as well, not only the stored bytes; implies
+    /// --no-server-copy
+    #[arg(long)]
+    verify_blocks: bool,
     #[command(flatten)]
     write: WriteArgs,
     #[command(flatten)]
@@ -56,7 +60,14 @@ pub(super) fn run(args: &CopyArgs, settings: &Settings, console: &Console) -> Re
     let from = ArchiveUrl::parse(&args.from)?;
     let remote = Remote::new(settings, &observer);
     let Some((bucket, reader)) = args.open(&from, &remote)? else {
-        return copy_stream::run(&args.to, &args.target(), &remote, &observer, settings, console);
+        return copy_stream::run(
+            (&args.to, args.verify_blocks),
+            &args.target(),
+            &remote,
+            &observer,
+            settings,
+            console,
+        );
     };
     let archive = Archive::open(reader)?;
     let name = from.file_name().unwrap_or_else(|| archive.document().archive_name().into());
@@ -127,6 +138,7 @@ impl CopyArgs {
             overwrite: self.write.overwrite(),
             tags: self.object.attributes()?.tags,
             by_service: !self.no_server_copy,
+            verify_blocks: self.verify_blocks,
         })
     }
 }

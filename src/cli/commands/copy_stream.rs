@@ -8,11 +8,12 @@ use super::super::output::{Console, copied, copied_text, stream_copy_plan, strea
 use super::super::record::{recorded, task_of};
 use super::super::remote::{Remote, TargetOptions};
 use crate::base::{Error, Observer, Result, TaskKind};
+use crate::engine::Depth;
 use crate::object::PipeReader;
 use crate::ops::PlannedStreamCopy;
 
 pub(super) fn run(
-    to: &Path,
+    (to, verify_blocks): (&Path, bool),
     options: &TargetOptions<'_>,
     remote: &Remote,
     observer: &Arc<dyn Observer>,
@@ -28,7 +29,8 @@ pub(super) fn run(
     }
     let destination = remote.destination_of_stream(&to, options)?;
     let creation = (options.write.overwrite(), options.object.attributes()?);
-    let planned = PlannedStreamCopy::new(destination, creation, &settings.resources)?;
+    let depth = if verify_blocks { Depth::Blocks } else { Depth::Stored };
+    let planned = PlannedStreamCopy::new(destination, creation, depth, &settings.resources)?;
     if options.write.dry_run {
         planned.check(observer.as_ref())?;
         return console.result(

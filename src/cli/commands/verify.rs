@@ -8,7 +8,7 @@ use super::super::options::{ArchiveUrl, AwsArgs, Settings, ThawArgs, parse_perce
 use super::super::output::{Console, verified, verified_text};
 use super::super::remote::Remote;
 use crate::base::{Error, Result};
-use crate::engine::{Context, Selection};
+use crate::engine::{Context, Depth, Selection};
 use crate::image::ImageDirectory;
 use crate::object::PipeReader;
 use crate::ops;
@@ -18,12 +18,16 @@ use crate::ops;
 #[command(before_help = "\
 Example:
   amistore verify ami-0123456789abcdef0.bin
+  amistore verify --stored s3://bucket/ami-0123456789abcdef0.bin
   amistore verify --sample 5% ami-0123456789abcdef0.bin
   amistore verify --against image-dir/ ami-0123456789abcdef0.bin")]
 pub(in super::super) struct VerifyArgs {
     /// A file, s3://BUCKET/KEY, or - for stdin
     #[arg(value_name = "ARCHIVE")]
     archive: PathBuf,
+    /// Compare every stored byte with its digest, and inflate nothing: several times as fast
+    #[arg(long, conflicts_with_all = ["sample", "against"])]
+    stored: bool,
     /// Check a random part of the data (index and metadata always whole)
     #[arg(long, value_name = "N%")]
     sample: Option<String>,
@@ -48,6 +52,7 @@ pub(super) fn run(args: &VerifyArgs, settings: &Settings, console: &Console) -> 
         }
         None => Selection::All,
     };
+    let depth = if args.stored { Depth::Stored } else { Depth::Blocks };
     let remote = Remote::new(settings, &observer);
     let outcome = match remote.open(&url, args.aws.requests()?, &args.thaw)? {
         None if args.sample.is_some() || args.against.is_some() => {
@@ -55,12 +60,12 @@ pub(super) fn run(args: &VerifyArgs, settings: &Settings, console: &Console) -> 
                 "--sample and --against need random access: name a file or an object",
             ));
         }
-        None => ops::verify_stream(PipeReader::stdin(settings.cancel.clone())?, context)?,
+        None => ops::verify_stream(PipeReader::stdin(settings.cancel.clone())?, depth, context)?,
         Some(reader) => match &args.against {
             Some(directory) => {
                 ops::verify_against(reader, &ImageDirectory::open_as_is(directory)?, context)?
             }
-            None => ops::verify(reader, selection, context)?,
+            None => ops::verify(reader, selection, depth, context)?,
         },
     };
     drop((remote, observer));

@@ -5,10 +5,11 @@ use serde_json::{Map, Value, json};
 use super::super::hints::hint;
 use crate::aws::s3::S3Location;
 use crate::base::{BLOCK_BYTES, Error, ErrorCode, Result, TaskKind, hex, rfc3339};
+use crate::engine::Depth;
 use crate::format::{Footer, VolumeEntry};
 use crate::object::Listed;
 use crate::ops::{
-    Copied, Extracted, Inspection, Leftover, ListedTask, Restored, StoreOutcome, Stored,
+    Copied, CopyProof, Extracted, Inspection, Leftover, ListedTask, Restored, StoreOutcome, Stored,
     TaskProgress, Verified, shell_line,
 };
 use crate::taskdb::TaskRow;
@@ -120,8 +121,25 @@ pub(in super::super) fn copied(copied: &Copied, from: &str, to: &str, dry_run: b
             ("Archive", json!(to)),
             ("S3objectKey", json!(key_of(to))),
             ("ArchiveBytes", json!(copied.archive_len)),
+            ("Checked", json!(checked_by(copied.proof))),
         ],
     )
+}
+
+/// The extent of a check, in one word.
+fn checked(depth: Depth) -> &'static str {
+    match depth {
+        Depth::Stored => "stored",
+        Depth::Blocks => "blocks",
+    }
+}
+
+fn checked_by(proof: CopyProof) -> &'static str {
+    match proof {
+        CopyProof::Digests(depth) => checked(depth),
+        CopyProof::Service => "service",
+        CopyProof::Root => "root",
+    }
 }
 
 pub(in super::super) fn listed(found: &Listed) -> Value {
@@ -280,6 +298,7 @@ pub(in super::super) fn verified(verified: &Verified, archive: &str) -> Value {
         [
             ("Outcome", json!(outcome)),
             ("Sampled", json!(verified.sampled)),
+            ("Checked", json!(checked(verified.depth))),
             ("ImageId", json!(verified.image_id)),
             ("Archive", json!(archive)),
             ("ArchiveBytes", json!(verified.archive_len)),

@@ -2,12 +2,13 @@
 
 use super::safe_text::SafeText;
 use crate::base::{BLOCK_BYTES, Error, TaskState, hex, human_bytes, rfc3339};
+use crate::engine::Depth;
 use crate::format::{Footer, VolumeEntry};
 use crate::image::ImageDocument;
 use crate::object::Listed;
 use crate::ops::{
-    Copied, Extracted, Inspection, Leftover, ListedTask, MapCell, Restored, StoreOutcome, Stored,
-    TaskProgress, Verified, VolumeInspection, shell_line,
+    Copied, CopyProof, Extracted, Inspection, Leftover, ListedTask, MapCell, Restored,
+    StoreOutcome, Stored, TaskProgress, Verified, VolumeInspection, shell_line,
 };
 use crate::taskdb::{Origin, TaskRow};
 
@@ -78,8 +79,27 @@ pub(in super::super) fn copied_text(
         (false, true) => format!("{to} is there already, and is the same archive ({len})"),
         (false, false) => format!("copied {name} from {from} to {to} ({len})"),
     });
+    if !dry_run {
+        text.line(format_args!("  {}", proof_line(copied.proof)));
+    }
     add_digests(&mut text, &copied.footer);
     text
+}
+
+/// A sentence about the evidence for a copy.
+fn proof_line(proof: CopyProof) -> &'static str {
+    match proof {
+        CopyProof::Digests(Depth::Stored) => {
+            "every stored byte matched its digest; no block was inflated: `amistore verify` does \
+             that"
+        }
+        CopyProof::Digests(Depth::Blocks) => "every stored byte and every block matched its digest",
+        CopyProof::Service => {
+            "the service copied it, and the root is the same; its data was not read: \
+             `amistore verify` does that"
+        }
+        CopyProof::Root => "by its root; its data was not read: `amistore verify` does that",
+    }
 }
 
 pub(in super::super) fn listed_text(found: &Listed) -> SafeText {
@@ -200,8 +220,12 @@ pub(super) fn restored_text(restored: &Restored, target: &str, dry_run: bool) ->
 pub(in super::super) fn verified_text(verified: &Verified, archive: &str) -> SafeText {
     if verified.is_ok() {
         let what = format!("{} blocks in {} cells", verified.blocks, verified.cells);
-        let sampled = if verified.sampled { ", a sample" } else { "" };
-        let mut text = SafeText::from(format!("ok {archive}: {what} checked{sampled}"));
+        let extent = match verified.depth {
+            Depth::Blocks if verified.sampled => "checked, a sample",
+            Depth::Blocks => "checked",
+            Depth::Stored => "checked as they are stored, not inflated",
+        };
+        let mut text = SafeText::from(format!("ok {archive}: {what} {extent}"));
         if let Some(footer) = &verified.footer {
             add_digests(&mut text, footer);
         }

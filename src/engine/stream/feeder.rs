@@ -7,6 +7,8 @@ use std::sync::Arc;
 use super::super::archive::check::two_views;
 use super::super::archive::detect;
 use super::super::archive::open::{check_volumes, inflate_meta, read_document};
+use super::super::cell::Depth;
+use super::super::cell_reader::longest_run;
 use super::super::pipeline::Feed;
 use super::super::seek_table_lease::SeekTableLease;
 use super::super::{Context, Lease};
@@ -59,8 +61,8 @@ impl Batch {
 
     /// A batch ends when it has frames enough to be hashed together, or zeros enough to be a long
     /// job. With little memory every cell is a batch, because a batch that grows holds its lease.
-    fn is_full(&self, in_flight: u64) -> bool {
-        self.bytes >= DATA_FRAME_RAW
+    fn is_full(&self, in_flight: u64, longest: u64) -> bool {
+        self.bytes as u64 >= longest
             || self.job.cells.len() >= 16
             || in_flight < 8 * DATA_FRAME_RAW as u64
     }
@@ -85,12 +87,15 @@ pub(super) struct StreamFeeder<'a, 'f, R> {
     seek_table_lease: SeekTableLease,
     feed: &'a mut Feed<'f, StreamJob, StreamPiece>,
     context: Context<'a>,
+    /// The bytes of frames that end a batch.
+    longest: u64,
 }
 
 impl<'a, 'f, R: Read> StreamFeeder<'a, 'f, R> {
     pub(super) fn new(
         input: R,
         feed: &'a mut Feed<'f, StreamJob, StreamPiece>,
+        depth: Depth,
         context: Context<'a>,
     ) -> Self {
         Self {
@@ -99,6 +104,7 @@ impl<'a, 'f, R: Read> StreamFeeder<'a, 'f, R> {
             seek_table_lease: SeekTableLease::default(),
             feed,
             context,
+            longest: longest_run(depth, context.plan.in_flight),
         }
     }
 
@@ -253,7 +259,7 @@ impl<'a, 'f, R: Read> StreamFeeder<'a, 'f, R> {
             let mut frame = Vec::with_capacity(record.frame_len as usize);
             self.input.read(record.frame_len as usize, &mut frame)?;
             batch.add(StreamCell { record, frame, offset }, lease);
-            if batch.is_full(self.context.plan.in_flight) {
+            if batch.is_full(self.context.plan.in_flight, self.longest) {
                 self.send(batch)?;
             }
         }

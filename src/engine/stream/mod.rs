@@ -12,7 +12,7 @@ mod worker;
 use std::io::Read;
 
 use super::Context;
-use super::cell::{CellOpener, delivered};
+use super::cell::{CellOpener, Depth, delivered};
 use super::pipeline::Pipeline;
 use crate::base::{Error, Result};
 
@@ -22,21 +22,23 @@ use worker::{StreamJob, StreamPiece, work};
 pub use feeder::StreamSummary;
 pub use sinks::{NoSinks, StreamSinks};
 
-/// Reads a whole archive from `input`, which has to end with it.
+/// Reads a whole archive from `input`, which has to end with it. Cells that have no sink are
+/// checked as far as `depth` says.
 pub fn read_stream(
     input: impl Read + Send,
     sinks: &mut dyn StreamSinks,
+    depth: Depth,
     context: Context<'_>,
 ) -> Result<StreamSummary> {
     let mut summary = None;
     Pipeline::new(context).run(
         |feed| {
-            summary = Some(StreamFeeder::new(input, feed, context).run(sinks)?);
+            summary = Some(StreamFeeder::new(input, feed, depth, context).run(sinks)?);
             Ok(())
         },
         || {
             let mut opener = CellOpener::new()?;
-            Ok(move |job: StreamJob| work(&mut opener, job))
+            Ok(move |job: StreamJob| work(&mut opener, job, depth))
         },
         |piece: StreamPiece, lease| {
             // The cells are delivered; only a confirmation may be open.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::cell::{CellOpener, StoredCell, check_frames, deliver};
+use super::super::cell::{CellOpener, Depth, StoredCell, check_form, check_frames, deliver};
 use crate::base::{ErrorKind, Result, SnapshotId, VolumeSize};
 use crate::format::CellRecord;
 use crate::volume::BlockSink;
@@ -31,7 +31,7 @@ pub(super) struct StreamPiece {
     pub(super) stored: u64,
 }
 
-pub(super) fn work(opener: &mut CellOpener, job: StreamJob) -> Result<StreamPiece> {
+pub(super) fn work(opener: &mut CellOpener, job: StreamJob, depth: Depth) -> Result<StreamPiece> {
     let offsets: Vec<u64> = job.cells.iter().map(|cell| cell.offset).collect();
     let cells: Vec<StoredCell<'_>> = job
         .cells
@@ -40,11 +40,12 @@ pub(super) fn work(opener: &mut CellOpener, job: StreamJob) -> Result<StreamPiec
         .collect();
     let (mut bytes, mut stored) = (0, 0);
     for ((cell, checked), offset) in cells.iter().zip(check_frames(&cells)).zip(offsets) {
-        let opened = checked.and_then(|()| {
-            let raw = opener.open(cell, job.size)?;
-            job.sink
-                .as_ref()
-                .map_or(Ok(()), |sink| deliver(raw, &cell.record, job.size, sink.as_ref()))
+        let opened = checked.and_then(|()| match (&job.sink, depth) {
+            (Some(sink), _) => {
+                deliver(opener.open(cell, job.size)?, &cell.record, job.size, sink.as_ref())
+            }
+            (None, Depth::Blocks) => opener.open(cell, job.size).map(drop),
+            (None, Depth::Stored) => check_form(cell, job.size),
         });
         opened.map_err(|error| match error.kind() {
             ErrorKind::Corrupt => cell.locate(error, offset).at("snapshot", &job.name),

@@ -9,10 +9,10 @@ use super::upload::UploadPlan;
 #[cfg(feature = "aws")]
 use crate::aws::s3::S3Store;
 use crate::base::{Cancel, Error, Observer, Result};
-use crate::engine::{Archive, Context, Incoming, MemorySplit, MemoryUses, Resources};
+use crate::engine::{Archive, Context, Depth, Incoming, MemorySplit, MemoryUses, Resources};
 use crate::localfs::Overwrite;
 use crate::object::Attributes;
-use crate::ops::copy::{Copied, copy, plan_copy, same_archive, work};
+use crate::ops::copy::{Copied, CopyProof, copy, plan_copy, same_archive, work};
 #[cfg(feature = "aws")]
 use crate::ops::server_copy::tags_to_copy;
 
@@ -23,8 +23,11 @@ pub struct CopyOptions {
     pub overwrite: Overwrite,
     /// Tags of the copy, beside those of the source.
     pub tags: BTreeMap<String, String>,
-    /// Whether the service copies within itself: no byte passes through this process.
+    /// Whether the service copies within itself: no byte passes through this process. Not with
+    /// `verify_blocks`.
     pub by_service: bool,
+    /// Whether frames are inflated and blocks checked, beside the digests of the stored bytes.
+    pub verify_blocks: bool,
 }
 
 /// The plan of a copy.
@@ -48,6 +51,7 @@ pub struct PlannedCopy<'a> {
     destination: Destination,
     overwrite: Overwrite,
     attributes: Attributes,
+    depth: Depth,
     /// The object that the service copies by itself.
     #[cfg(feature = "aws")]
     source: Option<(S3Store, String)>,
@@ -63,7 +67,8 @@ impl<'a> PlannedCopy<'a> {
         resources: &Resources,
         is_remote: bool,
     ) -> Result<Self> {
-        let CopyOptions { overwrite, tags, .. } = options;
+        let CopyOptions { overwrite, tags, verify_blocks, .. } = options;
+        let depth = if verify_blocks { Depth::Blocks } else { Depth::Stored };
         let mut attributes = attributes_to_copy(archive);
         attributes.tags.extend(tags);
         let uses = MemoryUses {
@@ -89,13 +94,15 @@ impl<'a> PlannedCopy<'a> {
             let reads = archive.reads_to_open() + archive.reads_to_copy();
             aws.calls.add(Service::S3, "GetObject", reads);
         }
-        let plan = CopyPlan { archive: plan_copy(archive), memory, upload, by_service: false, aws };
+        let copied = plan_copy(archive, CopyProof::Digests(depth));
+        let plan = CopyPlan { archive: copied, memory, upload, by_service: false, aws };
         let destination = destination.with_part_memory(memory.parts);
         Ok(Self {
             archive,
             destination,
             overwrite,
             attributes,
+            depth,
             #[cfg(feature = "aws")]
             source: None,
             plan,
@@ -137,7 +144,7 @@ impl<'a> PlannedCopy<'a> {
         let at_most = self.archive.reader().len();
         let (overwrite, attributes) = (self.overwrite, self.attributes.clone());
         self.destination.open((overwrite, attributes, at_most, Vec::new()), cancel, |target| {
-            copy(self.archive, target, context)
+            copy(self.archive, target, self.depth, context)
         })
     }
 }
@@ -160,7 +167,7 @@ impl<'a> PlannedCopy<'a> {
         }
         let mut tags = tags_to_copy(store, key, observer)?;
         tags.extend(options.tags);
-        let by_service = options.by_service;
+        let by_service = options.by_service && !options.verify_blocks;
         let options = CopyOptions { tags, ..options };
         Self::new(archive, destination, options, resources, true)?
             .with_source(store, key, by_service)
@@ -186,6 +193,7 @@ impl<'a> PlannedCopy<'a> {
             self.plan.aws = aws;
             self.source = Some((store.clone(), key.to_owned()));
             (self.plan.by_service, self.plan.upload) = (true, None);
+            self.plan.archive.proof = CopyProof::Service;
         }
         Ok(self)
     }

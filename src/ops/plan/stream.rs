@@ -7,7 +7,7 @@ use super::destination::Destination;
 use super::restore::RestoreDestination;
 use super::upload::UploadFacts;
 use crate::base::{Cancel, Error, Observer, Result};
-use crate::engine::{Context, MemorySplit, MemoryUses, Resources};
+use crate::engine::{Context, Depth, MemorySplit, MemoryUses, Resources};
 use crate::localfs::Overwrite;
 use crate::object::{Attributes, Creation, ObjectStore};
 use crate::ops::copy::{Copied, copy_stream};
@@ -37,14 +37,16 @@ pub struct PlannedStreamCopy {
     destination: Destination,
     overwrite: Overwrite,
     attributes: Attributes,
+    depth: Depth,
     plan: StreamPlan,
 }
 
 impl PlannedStreamCopy {
-    /// Plans the copy.
+    /// Plans the copy, which checks cells as far as `depth` says.
     pub fn new(
         destination: Destination,
         (overwrite, attributes): (Overwrite, Attributes),
+        depth: Depth,
         resources: &Resources,
     ) -> Result<Self> {
         let facts = destination.upload_facts(overwrite)?;
@@ -55,7 +57,8 @@ impl PlannedStreamCopy {
         };
         let attributes = if facts.is_some() { attributes } else { Attributes::default() };
         let destination = destination.with_part_memory(memory.parts);
-        Ok(Self { destination, overwrite, attributes, plan: StreamPlan { memory, upload } })
+        let plan = StreamPlan { memory, upload };
+        Ok(Self { destination, overwrite, attributes, depth, plan })
     }
 
     /// The plan.
@@ -85,7 +88,8 @@ impl PlannedStreamCopy {
             attributes: self.attributes,
             ..Creation::default()
         };
-        self.destination.create(creation, cancel, |writer| copy_stream(input, writer, context))
+        self.destination
+            .create(creation, cancel, |writer| copy_stream(input, writer, self.depth, context))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use amistore::internals::aws::s3::{Checksum, ObjectOptions, Preflight, S3Store, Thaw, ThawTier};
 use amistore::internals::aws::{BandwidthLimit, ConnectionOptions};
 use amistore::internals::base::ErrorKind;
-use amistore::internals::engine::Archive;
+use amistore::internals::engine::{Archive, Depth};
 use amistore::internals::localfs::Overwrite;
 use amistore::internals::object::{Attributes, Creation, ObjectStore};
 use amistore::internals::ops::{self, ArchiveTarget, ObjectTarget, StoreOutcome};
@@ -429,7 +429,7 @@ fn a_damaged_archive_is_not_copied() {
                 segments: Vec::new(),
                 resumption: None,
             });
-            with_context(|context| ops::copy(&archive, target, context))
+            with_context(|context| ops::copy(&archive, target, Depth::Stored, context))
         });
         assert_eq!(outcome.expect_err("damaged").kind(), ErrorKind::Corrupt, "byte {at}");
         assert_eq!((bench.bytes("b.bin"), bench.open_uploads()), (None, 0), "byte {at}");

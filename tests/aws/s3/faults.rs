@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use amistore::internals::aws::ConnectionOptions;
 use amistore::internals::aws::s3::S3Store;
 use amistore::internals::base::{Error, ErrorKind, Result, SnapshotId, VolumeSize};
-use amistore::internals::engine::{Archive, Selection};
+use amistore::internals::engine::{Archive, Depth, Selection};
 use amistore::internals::image::ImageDocument;
 use amistore::internals::image::ImageWriter;
 use amistore::internals::localfs::Overwrite;
@@ -117,7 +117,7 @@ impl Drill {
                     segments: Vec::new(),
                     resumption: resumption.map(Box::new),
                 });
-                with_context(|context| ops::copy(&archive, target, context))?;
+                with_context(|context| ops::copy(&archive, target, Depth::Stored, context))?;
             }
             Work::Restore => {
                 let reader = self.store.open("source.bin")?;
@@ -138,8 +138,9 @@ impl Drill {
             }
             Work::Verify => {
                 let reader = self.store.open("source.bin")?;
-                let verified =
-                    with_context(|context| ops::verify(reader, Selection::All, context))?;
+                let verified = with_context(|context| {
+                    ops::verify(reader, Selection::All, Depth::Blocks, context)
+                })?;
                 if !verified.is_ok() {
                     return Err(Error::corrupt(format!("{:?}", verified.findings)));
                 }

@@ -12,7 +12,7 @@ use amistore::internals::base::{
     Cancel, CellAddress, ErrorKind, Event, GROUP_BLOCKS, Observer, Result, TaskKind, VolumeSize,
 };
 use amistore::internals::checkpoint::TaskHeader;
-use amistore::internals::engine::{Archive, PackOptions};
+use amistore::internals::engine::{Archive, Depth, PackOptions};
 use amistore::internals::format::BlockMap;
 use amistore::internals::image::ImageDocument;
 use amistore::internals::image::{DirectoryDestination, ImageSource};
@@ -319,7 +319,7 @@ fn a_copy_resumes_after_an_interruption_at_any_request() {
             segments: Vec::new(),
             resumption: resumption.map(Box::new),
         });
-        with_context(|context| ops::copy(&archive, target, context))
+        with_context(|context| ops::copy(&archive, target, Depth::Stored, context))
     };
     let fetched = || {
         server

@@ -7,8 +7,8 @@ use amistore::internals::base::{
     BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize,
 };
 use amistore::internals::engine::{
-    Archive, Context, NoSinks, PackLog, PackOptions, Plan, RestoreLog, Selection, StreamSinks,
-    check_tail, check_volumes, pack, read_stream, unpack_volume,
+    Archive, Context, Depth, NoSinks, PackLog, PackOptions, Plan, RestoreLog, Selection,
+    StreamSinks, check_tail, check_volumes, pack, read_stream, unpack_volume,
 };
 use amistore::internals::format::Digest;
 use amistore::internals::image::ImageDocument;
@@ -150,7 +150,7 @@ fn restored_by_ranges(bytes: &[u8]) -> Contents {
 
 fn restored_from_stream(bytes: &[u8]) -> Contents {
     let mut sinks = Collector::default();
-    with_context(1, 1, |context| read_stream(bytes, &mut sinks, context))
+    with_context(1, 1, |context| read_stream(bytes, &mut sinks, Depth::Blocks, context))
         .expect("what was accepted is restored");
     contents(sinks.0)
 }
@@ -159,7 +159,9 @@ fn restored_from_stream(bytes: &[u8]) -> Contents {
 fn checked_by_ranges(bytes: &[u8]) -> Result<Digest> {
     let reader = StrictReader(MemoryReader::new("archive", bytes.to_vec()));
     let archive = Archive::open(std::sync::Arc::new(reader))?;
-    let report = with_context(1, 1, |context| check_volumes(&archive, Selection::All, context))?;
+    let report = with_context(1, 1, |context| {
+        check_volumes(&archive, Selection::All, Depth::Blocks, context)
+    })?;
     assert!(report.more_findings == 0 || !report.findings.is_empty());
     match report.findings.into_iter().chain(check_tail(&archive)?).next() {
         Some(damage) => Err(damage),
@@ -168,7 +170,8 @@ fn checked_by_ranges(bytes: &[u8]) -> Result<Digest> {
 }
 
 fn checked_from_stream(bytes: &[u8]) -> Result<Digest> {
-    let summary = with_context(1, 1, |context| read_stream(bytes, &mut NoSinks, context))?;
+    let summary =
+        with_context(1, 1, |context| read_stream(bytes, &mut NoSinks, Depth::Blocks, context))?;
     assert_eq!(summary.archive_len, bytes.len() as u64, "a stream is read to its end");
     Ok(summary.footer.root)
 }
