@@ -1,7 +1,8 @@
 //! Lists tasks: unfinished work with its task file, and the rows of the task database.
 
+use super::tasks::without_endpoint;
 use super::{TaskProgress, describe_tasks};
-use crate::base::{Result, TaskKind, TaskState, rfc3339};
+use crate::base::{Result, TaskKind, TaskState, fits_pattern, rfc3339};
 use crate::checkpoint::StateDirectory;
 use crate::taskdb::{TaskRow, recent_tasks};
 
@@ -40,6 +41,23 @@ impl ListedTask {
         }
     }
 
+    /// The archive: the target of a store or copy, the source of a restore.
+    pub fn archive(&self) -> &str {
+        match self {
+            Self::Unfinished(task, _) if self.kind() == TaskKind::Restore => {
+                &task.entry.header.source
+            }
+            Self::Unfinished(task, _) => task.object(),
+            Self::Recorded(row) if self.kind() == TaskKind::Restore => &row.task.source,
+            Self::Recorded(row) => without_endpoint(&row.task.target),
+        }
+    }
+
+    /// The name of the stored or new image, if it is recorded.
+    pub fn name(&self) -> Option<&str> {
+        self.row().and_then(|row| row.task.name.as_deref())
+    }
+
     /// RFC 3339, UTC.
     pub fn started(&self) -> String {
         match self {
@@ -54,6 +72,44 @@ impl ListedTask {
             Self::Unfinished(_, row) => row.as_ref(),
             Self::Recorded(row) => Some(row),
         }
+    }
+}
+
+/// Options of a list of tasks.
+#[derive(Clone, Debug, Default)]
+pub struct TaskSelection {
+    /// Tasks of these images; all if there are none.
+    pub image_ids: Vec<String>,
+    /// Tasks in this state.
+    pub state: Option<TaskState>,
+    /// Tasks of this kind.
+    pub kind: Option<TaskKind>,
+    /// A pattern of the image's name, or of the archive's file name: `*` and `?` stand for other
+    /// characters.
+    pub name: Option<String>,
+    /// At most so many, the newest.
+    pub last: Option<usize>,
+}
+
+impl TaskSelection {
+    /// The selected tasks of a list whose first task is the newest.
+    pub fn of(&self, mut tasks: Vec<ListedTask>) -> Vec<ListedTask> {
+        tasks.retain(|task| self.selects(task));
+        tasks.truncate(self.last.unwrap_or(usize::MAX));
+        tasks
+    }
+
+    fn selects(&self, task: &ListedTask) -> bool {
+        let state = self.state.is_none_or(|state| state.name() == task.state());
+        let kind = self.kind.is_none_or(|kind| kind == task.kind());
+        let image = self.image_ids.is_empty()
+            || task.image_id().is_some_and(|id| self.image_ids.iter().any(|given| given == id));
+        let name = self.name.as_deref().is_none_or(|pattern| {
+            let file = task.archive().rsplit('/').next().unwrap_or_default();
+            task.name().is_some_and(|name| fits_pattern(pattern, name))
+                || fits_pattern(pattern, file)
+        });
+        state && kind && image && name
     }
 }
 

@@ -33,9 +33,9 @@ pub use extract::{
     extract_to_stream, plan_extract,
 };
 pub use inspect::{Inspection, MapCell, VolumeInspection, inspect, inspect_stream};
-pub use list::list_directory;
+pub use list::{ArchiveList, ListOptions, list_directory};
 #[cfg(feature = "server")]
-pub use list_tasks::{ListedTask, list_tasks};
+pub use list_tasks::{ListedTask, TaskSelection, list_tasks};
 pub use plan::{
     AwsUse, Calls, CopyOptions, CopyPlan, Destination, EbsReads, EbsUse, Existing, PlannedCopy,
     PlannedRestore, PlannedStore, PlannedStreamCopy, PlannedStreamRestore, PlannedVolume,

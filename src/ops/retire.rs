@@ -13,6 +13,7 @@ use crate::aws::Compute;
 use crate::aws::ec2::{Ec2Image, Ec2Source, RetireAction, RetirePlan, plan_retire, retire};
 use crate::base::{Error, ErrorCode, ErrorKind, ImageId, Result, rfc3339};
 use crate::engine::Context;
+use crate::format::Footer;
 use crate::object::ObjectReader;
 
 /// Begin of a deprecation without a time: EC2 takes no time that is past.
@@ -29,6 +30,7 @@ pub struct PermittedRetire<'a> {
 pub struct PlannedRetire<'a> {
     compute: &'a Compute,
     plan: RetirePlan,
+    footer: Option<Footer>,
 }
 
 impl<'a> PermittedRetire<'a> {
@@ -51,7 +53,9 @@ impl<'a> PermittedRetire<'a> {
         let Compute { ec2, ebs, quotas } = compute;
         let image = Ec2Image::open(ec2, ebs, quotas, &source, None, context.observer)?;
         let name = archive.name().to_owned();
-        check_equal(verify_against(archive, &image, context)?, &image_id, &name)?;
+        let verified = verify_against(archive, &image, context)?;
+        let footer = verified.footer.clone();
+        check_equal(verified, &image_id, &name)?;
         let action = match action {
             RetireAction::Deprecate(time) if time.is_empty() => {
                 RetireAction::Deprecate(rfc3339(SystemTime::now() + SOON))
@@ -59,7 +63,7 @@ impl<'a> PermittedRetire<'a> {
             action => action,
         };
         let plan = plan_retire(&compute.ec2, &image_id, action)?;
-        Ok(PlannedRetire { compute, plan })
+        Ok(PlannedRetire { compute, plan, footer })
     }
 }
 
@@ -67,6 +71,11 @@ impl PlannedRetire<'_> {
     /// The plan: the action, and the snapshots that are deleted or stay.
     pub fn plan(&self) -> &RetirePlan {
         &self.plan
+    }
+
+    /// The digests of the archive that was compared.
+    pub fn footer(&self) -> Option<&Footer> {
+        self.footer.as_ref()
     }
 
     /// Carries the plan out. Returns it with the snapshots that were deleted.

@@ -27,6 +27,21 @@ pub struct TaskProgress {
     pub snapshots: Vec<SnapshotBegun>,
 }
 
+impl TaskProgress {
+    /// The object or file that a store or copy writes.
+    pub fn object(&self) -> &str {
+        without_endpoint(&self.entry.header.target)
+    }
+}
+
+/// The target of a task without the endpoint that tells buckets of one name apart.
+pub(super) fn without_endpoint(target: &str) -> &str {
+    match target.rsplit_once(" at ") {
+        Some((url, endpoint)) if url.starts_with("s3://") && endpoint.starts_with("http") => url,
+        _ => target,
+    }
+}
+
 /// Describes the unfinished tasks of a state directory, oldest first.
 pub fn describe_tasks(directory: &StateDirectory) -> Result<Vec<TaskProgress>> {
     directory.tasks()?.into_iter().map(describe).collect()
@@ -68,4 +83,20 @@ fn describe(entry: TaskEntry) -> Result<TaskProgress> {
         snapshots,
         entry,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_of_a_task_is_named_without_its_endpoint() {
+        for (target, object) in [
+            ("s3://b/look at it.bin at http://127.0.0.1:9", "s3://b/look at it.bin"),
+            ("s3://b/look at it.bin", "s3://b/look at it.bin"),
+            ("./shop at http.bin", "./shop at http.bin"),
+        ] {
+            assert_eq!(without_endpoint(target), object);
+        }
+    }
 }

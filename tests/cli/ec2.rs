@@ -4,7 +4,7 @@ mod credentials;
 mod edits;
 mod encryption;
 mod names;
-mod partitions;
+pub mod partitions;
 mod plans;
 mod resume;
 mod retire;

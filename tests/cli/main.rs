@@ -12,6 +12,7 @@ mod output;
 mod parts;
 mod ranges;
 mod s3;
+mod schema;
 mod serve;
 mod sources;
 #[path = "../support"]
@@ -23,6 +24,7 @@ mod support {
     pub mod image;
     pub mod listing;
     pub mod program;
+    pub mod schema;
     #[expect(dead_code, reason = "the tests of the format use the rest")]
     pub mod tools;
     pub mod wait;

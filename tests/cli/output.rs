@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::support::cli::{DATA, IMAGE, ROOT, Sandbox, noise, sample_archive};
+use crate::support::schema::Schema;
 
 fn members(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
@@ -28,11 +29,13 @@ fn a_store_reports_in_json() {
             "Archive",
             "ArchiveBytes",
             "ContentSha256",
+            "DryRun",
             "ImageId",
             "Outcome",
             "RootSha256",
             "S3objectKey",
-            "Volumes"
+            "Volumes",
+            "Warnings"
         ]
     );
     assert_eq!((&report["Archive"], &report["ImageId"]), (&"./a.bin".into(), &IMAGE.into()));
@@ -52,7 +55,20 @@ fn a_planned_store_reports_in_json() {
         .json();
     assert_eq!(
         members(&report),
-        ["Archive", "ArchiveBytesAtMost", "DryRun", "ImageId", "Memory", "Volumes"]
+        [
+            "Archive",
+            "ArchiveBytes",
+            "ArchiveBytesAtMost",
+            "ContentSha256",
+            "DryRun",
+            "ImageId",
+            "Memory",
+            "Outcome",
+            "RootSha256",
+            "S3objectKey",
+            "Volumes",
+            "Warnings"
+        ]
     );
     assert_eq!(
         members(&report["Volumes"][0]),
@@ -70,16 +86,20 @@ fn a_restore_reports_in_json() {
             .succeeded()
             .json();
         let mut expected = vec![
+            "Archive",
             "ArchiveBytes",
             "ContentSha256",
             "DryRun",
             "ImageId",
+            "Outcome",
+            "RestoredImageId",
             "RootSha256",
             "Target",
             "Volumes",
+            "Warnings",
         ];
         if dry_run {
-            expected.insert(4, "Memory");
+            expected.insert(5, "Memory");
         }
         assert_eq!(members(&report), expected);
         assert_eq!((&report["DryRun"], &report["Target"]), (&dry_run.into(), &"out".into()));
@@ -102,12 +122,14 @@ fn a_verification_reports_in_json() {
         "CellsChecked",
         "Checked",
         "ContentSha256",
+        "DryRun",
         "Findings",
         "FindingsNotListed",
         "ImageId",
         "Outcome",
         "RootSha256",
         "Sampled",
+        "Warnings",
     ];
     assert_eq!(members(&report), expected);
 }
@@ -130,12 +152,18 @@ fn an_extraction_reports_in_json() {
             members(&report),
             [
                 "AllocatedBytes",
+                "Archive",
                 "BytesRead",
+                "ContentSha256",
                 "DryRun",
                 "File",
+                "ImageId",
+                "Outcome",
+                "RootSha256",
                 "SnapshotId",
                 "StoredBytes",
-                "VolumeBytes"
+                "VolumeBytes",
+                "Warnings"
             ]
         );
     }
@@ -151,12 +179,16 @@ fn an_inspection_reports_in_json() {
         "BytesRead",
         "Codec",
         "ContentSha256",
+        "DryRun",
         "Format",
         "FormatVersion",
         "Image",
+        "ImageId",
+        "Outcome",
         "RootSha256",
         "Snapshots",
         "Volumes",
+        "Warnings",
         "Writer",
     ];
     assert_eq!(members(&report), expected);
@@ -265,6 +297,11 @@ fn events(stderr: &str) -> Vec<Value> {
     stderr
         .lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .inspect(|line: &Value| {
+            let is_error = line["event"].is_null();
+            let schema = if is_error { Schema::of_errors() } else { Schema::of_progress() };
+            schema.assert_met(line);
+        })
         .collect()
 }
 

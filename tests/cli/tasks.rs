@@ -13,7 +13,12 @@ fn listed(sandbox: &Sandbox, more: &[&str]) -> Value {
 
 fn states(tasks: &Value, kind: &str) -> Vec<String> {
     let found = tasks[kind].as_array().expect("a list");
-    found.iter().map(|task| task["StoreTaskState"].as_str().expect("a state").to_owned()).collect()
+    // Only stores wear the names of DescribeStoreImageTasks.
+    let wears = kind == "StoreImageTaskResults";
+    for name in ["AmiId", "StoreTaskState", "StoreTaskFailureReason"] {
+        assert!(found.iter().all(|task| task.get(name).is_some() == wears), "{name}: {tasks}");
+    }
+    found.iter().map(|task| task["TaskState"].as_str().expect("a state").to_owned()).collect()
 }
 
 #[test]
@@ -51,15 +56,26 @@ fn tasks_are_listed_newest_first_without_dry_runs() {
         "{stored}"
     );
     let text = sandbox.run(&["tasks"]).succeeded().text();
-    assert_eq!(text.lines().count(), 4, "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 1 + 4, "a title and four tasks: {text}");
     assert!(
-        text.starts_with("restore ") && text.contains("completed 20") && text.contains("failed: "),
+        lines[1].contains(" restore ")
+            && text.contains("completed 20")
+            && text.contains("failed: "),
         "{text}"
     );
+    // The columns are aligned.
+    for title in ["KIND", "IMAGE", "TARGET", "STATE"] {
+        let at = lines[0].find(title).expect("a title");
+        assert!(
+            lines.iter().all(|line| line[..at].ends_with("  ") && line.as_bytes()[at] != b' '),
+            "{text}"
+        );
+    }
 }
 
 #[test]
-fn tasks_are_filtered_by_image_state_and_kind() {
+fn tasks_are_filtered_by_image_state_kind_name_and_number() {
     let sandbox = Sandbox::with_image();
     sandbox.run(&["store", "image", "a.bin"]).succeeded();
     sandbox.run(&["store", "image", "a.bin"]).failed(9, &[]);
@@ -71,6 +87,12 @@ fn tasks_are_filtered_by_image_state_and_kind() {
         (&["--kind", "copy"], 0, 1),
         (&["--image-id", IMAGE], 2, 1),
         (&["--image-id", "ami-00000000"], 0, 0),
+        (&["--name", "samp*"], 2, 1),
+        (&["--name", "c.bin"], 0, 1),
+        (&["--name", "c"], 0, 0),
+        (&["--last", "1"], 0, 1),
+        (&["--last", "2"], 1, 1),
+        (&["--last", "1", "--kind", "store"], 1, 0),
     ] {
         let tasks = listed(&sandbox, flags);
         let found = (
@@ -79,6 +101,7 @@ fn tasks_are_filtered_by_image_state_and_kind() {
         );
         assert_eq!(found, (stores, copies), "{flags:?}");
     }
+    sandbox.run(&["tasks", "--last", "0"]).failed(2, &["--last"]);
     sandbox.run(&["tasks", "--task-state", "completed"]).failed(2, &["InProgress"]);
 }
 
@@ -122,7 +145,7 @@ fn a_run_that_is_killed_is_listed_as_running_and_then_as_failed() {
     let tasks = listed(&sandbox, &[]);
     assert_eq!(states(&tasks, "RestoreImageTaskResults"), ["Failed"]);
     let reason =
-        tasks["RestoreImageTaskResults"][0]["StoreTaskFailureReason"].as_str().expect("a reason");
+        tasks["RestoreImageTaskResults"][0]["TaskFailureReason"].as_str().expect("a reason");
     assert!(reason.contains("without a word"), "{reason}");
 }
 

@@ -270,8 +270,8 @@ def assert_restored(rig, side, restored, **expected):
     """Content by raw dumps and digests, attributes by boto3 and the AWS CLI, and the report on
     them.
     """
-    image = side.image(restored["ImageId"])
-    [by_cli] = side.cli("ec2", "describe-images", "--image-ids", restored["ImageId"])["Images"]
+    image = side.image(restored["RestoredImageId"])
+    [by_cli] = side.cli("ec2", "describe-images", "--image-ids", restored["RestoredImageId"])["Images"]
     assert by_cli == texts(image)
     same = {name: rig.described.get(name) for name in ("Architecture", "BootMode", "Description", "EnaSupport", "ImdsSupport", "RootDeviceName", "SriovNetSupport", "TpmSupport", "VirtualizationType")}
     for name, value in {**same, "Name": NAME, "State": "available", "OwnerId": side.aws.account, "Public": False, **expected}.items():
@@ -314,14 +314,14 @@ def it_becomes_an_image_there(rig):
     assert plan["DryRun"] is True and plan["Ebs"]["Region"] == "us-gov-west-1" and plan["Fidelity"], plan
     assert gov.made() == before
     restored = rig.run("restore", url, "ec2", *sides, "--encrypted").json
-    assert (restored["ArchivedImageId"], restored["Region"]) == (rig.image, "us-gov-west-1"), restored
+    assert (restored["ImageId"], restored["Region"]) == (rig.image, "us-gov-west-1"), restored
     assert_restored(rig, gov, restored, Encrypted=True)
     assert len(gov.made()) == 3, gov.made()
     # The name is in use now; another one is free.
     rig.refused(EXISTS, "exists", "restore", url, "ec2", *sides)
     options = ["--source-profile", "com", "--target-profile", "gov", "--name", "web 2", "--description", "", "--volume-type", "/dev/sdb=gp3", "--iops", "/dev/sdb=3000"]
     across = rig.run("restore", f"s3://{com.bucket}/{rig.key}", "ec2", *options, "--volume-size", "/dev/sdb=5", "--no-tags", "--tag", "new=1").json
-    image = gov.image(across["ImageId"])
+    image = gov.image(across["RestoredImageId"])
     assert image["Name"] == "web 2" and not image.get("Description") and image["Tags"] == [{"Key": "new", "Value": "1"}], image
     [data] = [mapping["Ebs"] for mapping in image["BlockDeviceMappings"] if mapping["DeviceName"] == "/dev/sdb"]
     assert (data["VolumeType"], data["VolumeSize"], data["Iops"]) == ("gp3", 5, 3000), data
@@ -344,7 +344,7 @@ def bare_snapshots(rig):
         assert digest(restored / f"{snapshot}.raw") == digest(disk), snapshot
     images = len(com.client("ec2").describe_images(Owners=["self"])["Images"])
     made = rig.run("restore", both, "ec2", "--profile", "com", "--snapshots-only").json
-    assert made["ImageId"] is None and len(made["Snapshots"]) == 2, made
+    assert made["RestoredImageId"] is None and len(made["Snapshots"]) == 2, made
     rig.loose |= {found["SnapshotId"] for found in made["Snapshots"]}
     assert len(com.client("ec2").describe_images(Owners=["self"])["Images"]) == images
     # The snapshot of amistore, read by boto3: each block, its checksum, and nothing between them.
@@ -403,7 +403,7 @@ def aws_does_it_itself(rig):
         error = rig.refused(UNSUPPORTED, "unsupported", *arguments, *profile)
         assert "AWS" in error["message"] + str(error["hint"]), error
     restored = rig.run("restore", url, "ec2", *profile, "--via-aws", "--name", "by AWS").json
-    image = com.image(restored["ImageId"])
+    image = com.image(restored["RestoredImageId"])
     assert (image["Name"], image["State"], image["SourceImageId"]) == ("by AWS", "available", rig.image), image
     for snapshot, disk in zip([mapping["Ebs"]["SnapshotId"] for mapping in image["BlockDeviceMappings"] if "Ebs" in mapping], rig.disks):
         dumped = com.dump(snapshot, rig.path("dumped.raw"))

@@ -17,6 +17,9 @@ mod support {
     pub mod cli;
     #[expect(dead_code, reason = "the tests of the engine use the rest")]
     pub mod image;
+    #[cfg(feature = "cli")]
+    #[expect(dead_code, reason = "the tests of the program use the rest")]
+    pub mod schema;
     #[expect(dead_code, reason = "the tests of the engine use the rest")]
     pub mod tools;
     pub mod wait;

@@ -15,6 +15,7 @@ use amistore::internals::object::MemoryReader;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::schema::Schema;
 pub use super::wait::wait_until;
 
 /// The program under test.
@@ -222,11 +223,13 @@ impl Outcome {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
 
-    /// stdout as one JSON value.
+    /// stdout as one JSON value, which meets the schema of results.
     #[track_caller]
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {} {}", self.text(), self.stderr))
+        let result = serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {} {}", self.text(), self.stderr));
+        Schema::of_results().assert_met(&result);
+        result
     }
 
     /// stderr as one JSON object, an error with all its members.
@@ -234,8 +237,7 @@ impl Outcome {
     pub fn json_error(&self) -> Value {
         let error: Value = serde_json::from_str(&self.stderr)
             .unwrap_or_else(|error| panic!("{error}: {}", self.stderr));
-        let members: Vec<&String> = error.as_object().expect("an object").keys().collect();
-        assert_eq!(members, ["causes", "code", "context", "exit_code", "hint", "kind", "message"]);
+        Schema::of_errors().assert_met(&error);
         assert_eq!(error["exit_code"], self.code);
         error
     }

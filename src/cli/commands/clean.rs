@@ -65,6 +65,6 @@ pub(super) fn run(args: &CleanArgs, settings: &Settings, console: &Console) -> R
     let found = ops::clean(&directory, &options, &access)?;
     drop(observer);
     let leftovers = &found.leftovers;
-    console.result(|| cleaned_text(leftovers, args.abort), || cleaned(leftovers))?;
+    console.result(|| cleaned_text(leftovers, args.abort), || cleaned(leftovers, args.abort))?;
     found.failed.map_or(Ok(()), Err)
 }

@@ -97,6 +97,7 @@ pub(super) fn run(args: &CopyArgs, settings: &Settings, console: &Console) -> Re
     let volumes = &archive.root().manifest.volumes;
     let task = NewTask {
         image_id: archive.document().image_id().map(ToString::to_string),
+        name: archive.document().name().map(ToOwned::to_owned),
         size: volumes.iter().map(|volume| volume.size.bytes()).sum(),
         ..task_of(&to, TaskKind::Copy, source.as_str(), target.as_str())
     };

@@ -73,7 +73,10 @@ pub(super) fn run(args: &ExtractArgs, settings: &Settings, console: &Console) ->
     if let (Some(file), ArchiveUrl::Path(path)) = (args.output_file(), &url) {
         refuse_same_file(file, [path.as_path()])?;
     }
-    let Some(name) = args.volume() else { return image_json(args, &archive, console) };
+    let source = url.source();
+    let Some(name) = args.volume() else {
+        return image_json(args, (&archive, &source), console);
+    };
     let volume = name.find(&archive)?;
     let report = args.extract(&volume, range, context, console)?;
     drop(observer);
@@ -83,7 +86,7 @@ pub(super) fn run(args: &ExtractArgs, settings: &Settings, console: &Console) ->
     let file = file.unwrap_or_else(|| "standard output".to_owned());
     console.result(
         || extracted_text(&report, &file, dry_run, read),
-        || extracted(&report, &file, dry_run, read),
+        || extracted(&report, (&archive, &source), &file, dry_run, read),
     )
 }
 
@@ -133,7 +136,11 @@ impl ExtractArgs {
 }
 
 /// Writes the metadata to a file, or to stdout.
-fn image_json(args: &ExtractArgs, archive: &Archive, console: &Console) -> Result<()> {
+fn image_json(
+    args: &ExtractArgs,
+    (archive, url): (&Archive, &str),
+    console: &Console,
+) -> Result<()> {
     let bytes = archive.document().bytes();
     let Some(file) = args.output_file() else { return console.write(bytes) };
     let write = &args.write;
@@ -143,5 +150,6 @@ fn image_json(args: &ExtractArgs, archive: &Archive, console: &Console) -> Resul
         ops::extract_document(archive, file, write.overwrite(), write.durability())?;
     }
     let (name, dry_run, len) = (file.display().to_string(), write.dry_run, bytes.len());
-    console.result(|| metadata_text(&name, dry_run, len), || metadata(&name, dry_run, len))
+    console
+        .result(|| metadata_text(&name, dry_run, len), || metadata((archive, url), &name, dry_run))
 }

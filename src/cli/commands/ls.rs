@@ -10,42 +10,56 @@ use super::super::remote::Remote;
 use crate::aws::s3::ObjectOptions;
 use crate::base::{Error, Result};
 use crate::object::{Listed, ObjectStore};
-use crate::ops;
+use crate::ops::{self, ArchiveList, ListOptions};
 
-/// List the archives in a bucket or directory
+/// List the archives in a bucket or directory, the newest first
 #[derive(Debug, Args)]
 #[command(before_help = "\
 Example:
   amistore ls s3://bucket/prefix/
+  amistore ls s3://bucket/ --name 'web*' --last 10
   amistore ls archives/ --output json | jq '.Archives[].AmiName'")]
 pub(in super::super) struct LsArgs {
     /// s3://BUCKET, s3://BUCKET/PREFIX, or a directory
     #[arg(value_name = "STORE")]
     store: PathBuf,
+    /// Only archives whose image or file has this name; * and ? stand for other characters
+    #[arg(long, value_name = "PATTERN")]
+    name: Option<String>,
+    /// Only the N newest
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    last: Option<u32>,
     #[command(flatten)]
     aws: AwsArgs,
 }
 
 pub(super) fn run(args: &LsArgs, settings: &Settings, console: &Console) -> Result<()> {
     let observer = console.observer();
-    // Line by line, so that a list of any length takes the memory of a page.
-    let mut lines = console.lines("Archives");
-    let mut found = |found: Listed| lines.item(|| listed_text(&found), || listed(&found));
-    match ArchiveUrl::parse(&args.store)? {
+    let last = args.last.map(|last| last as usize);
+    let options = ListOptions { name: args.name.clone(), last };
+    let mut list = ArchiveList::new(options, settings.resources.memory);
+    let mut found = |found: Listed| list.add(found);
+    let url = ArchiveUrl::parse(&args.store)?;
+    let ended = match &url {
         ArchiveUrl::Stdio => {
             return Err(Error::usage("a stream holds one archive: amistore inspect -"));
         }
-        ArchiveUrl::Path(path) => ops::list_directory(&path, &mut found)?,
+        ArchiveUrl::Path(path) => ops::list_directory(path, &mut found),
         ArchiveUrl::Store(url) => {
-            let (store, prefix) = located(&url)?;
-            store.list(&prefix, &mut found)?;
+            let (store, prefix) = located(url)?;
+            store.list(&prefix, &mut found)
         }
         ArchiveUrl::S3(location) => {
             let remote = Remote::new(settings, &observer);
-            let store = remote.bucket(&location, args.aws.requests()?, ObjectOptions::default())?;
-            store.list(&location.key, &mut found)?;
+            let store = remote.bucket(location, args.aws.requests()?, ObjectOptions::default())?;
+            store.list(&location.key, &mut found)
         }
-    }
+    };
     drop(observer);
-    lines.finish()
+    let found = list.newest_first();
+    // An archive that cannot be listed does not hide the others.
+    if ended.is_ok() || !found.is_empty() {
+        console.result(|| listed_text(&found), || listed(&found, &|key| url.of_key(key)))?;
+    }
+    ended
 }

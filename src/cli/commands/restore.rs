@@ -86,7 +86,7 @@ pub(super) fn run(args: &RestoreArgs, settings: &Settings, console: &Console) ->
         planned.check()?;
         return console.result(
             || restore_plan_text(planned.plan(), &name),
-            || restore_plan(planned.plan(), &name),
+            || restore_plan(planned.plan(), &url.source(), &name),
         );
     }
     console.explain(|| restore_plan_text(planned.plan(), &name));

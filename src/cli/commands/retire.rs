@@ -87,7 +87,8 @@ pub(super) fn run(args: &RetireArgs, settings: &Settings, console: &Console) -> 
     let archive = url.source();
     let text = retired_text(planned.plan(), &archive, false);
     if args.dry_run {
-        return console.result(|| text, || retired(planned.plan(), &archive, true));
+        return console
+            .result(|| text, || retired(planned.plan(), &archive, planned.footer(), true));
     }
     if !asks {
         console.say(&text);
@@ -95,7 +96,10 @@ pub(super) fn run(args: &RetireArgs, settings: &Settings, console: &Console) -> 
         return Err(Error::interrupted());
     }
     let done = planned.run()?;
-    console.result(|| retired_text(&done, &archive, true), || retired(&done, &archive, false))
+    console.result(
+        || retired_text(&done, &archive, true),
+        || retired(&done, &archive, planned.footer(), false),
+    )
 }
 
 impl RetireArgs {

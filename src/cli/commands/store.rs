@@ -117,6 +117,7 @@ pub(super) fn run(args: &StoreArgs, settings: &Settings, console: &Console) -> R
     console.explain(|| store_plan_text(planned.plan(), &name, Default::default()));
     let task = NewTask {
         image_id: image.document().image_id().map(ToString::to_string),
+        name: image.document().name().map(ToOwned::to_owned),
         size: image.volumes().iter().map(|volume| volume.size().bytes()).sum(),
         ..task_of(&archive, TaskKind::Store, source.name(), target)
     };

@@ -6,14 +6,14 @@ use clap::{Args, ValueEnum};
 use super::super::options::StateArgs;
 use super::super::output::{Console, tasks, tasks_text};
 use crate::base::{Result, TaskKind, TaskState};
-use crate::ops::{self, ListedTask};
+use crate::ops::{self, TaskSelection};
 
 /// List stores, restores and copies of the last 31 days, those of servers too: running, ended, and
 /// interrupted ones that can be continued
 #[derive(Debug, Args)]
 #[command(before_help = "\
 Example:
-  amistore tasks
+  amistore tasks --last 5
   amistore tasks --task-state Failed --output json | jq -r \
 '.StoreImageTaskResults[].ResumeCommand'")]
 pub(in super::super) struct TasksArgs {
@@ -26,6 +26,12 @@ pub(in super::super) struct TasksArgs {
     /// Only tasks of this kind
     #[arg(long, value_name = "KIND")]
     kind: Option<TaskKind>,
+    /// Only tasks whose image or archive file has this name; * and ? stand for other characters
+    #[arg(long, value_name = "PATTERN")]
+    name: Option<String>,
+    /// Only the N newest
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    last: Option<u32>,
     #[command(flatten)]
     state: StateArgs,
 }
@@ -52,15 +58,13 @@ impl ValueEnum for TaskKind {
 }
 
 pub(super) fn run(args: &TasksArgs, console: &Console) -> Result<()> {
-    let directory = args.state.directory()?;
-    let is_selected = |task: &ListedTask| {
-        let state = args.task_state.is_none_or(|state| state.name() == task.state());
-        let kind = args.kind.is_none_or(|kind| kind == task.kind());
-        let image = args.image_id.is_empty()
-            || task.image_id().is_some_and(|id| args.image_id.iter().any(|given| given == id));
-        state && kind && image
+    let selection = TaskSelection {
+        image_ids: args.image_id.clone(),
+        state: args.task_state,
+        kind: args.kind,
+        name: args.name.clone(),
+        last: args.last.map(|last| last as usize),
     };
-    let mut found = ops::list_tasks(&directory)?;
-    found.retain(is_selected);
+    let found = selection.of(ops::list_tasks(&args.state.directory()?)?);
     console.result(|| tasks_text(&found), || tasks(&found))
 }

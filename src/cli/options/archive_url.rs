@@ -96,6 +96,21 @@ impl ArchiveUrl {
         })
     }
 
+    /// The URL of the archive that a list of this store names `key`.
+    pub(in super::super) fn of_key(&self, key: &str) -> String {
+        match self {
+            Self::Stdio => key.to_owned(),
+            Self::Path(path) => path.join(key).display().to_string(),
+            Self::S3(location) => {
+                S3Location { key: key.to_owned(), ..location.clone() }.to_string()
+            }
+            Self::Store(url) => {
+                let directory = url.rfind('/').map_or(url.as_str(), |end| &url[..=end]);
+                format!("{directory}{key}")
+            }
+        }
+    }
+
     /// The file name in it.
     pub(in super::super) fn file_name(&self) -> Option<OsString> {
         let path = match self {

@@ -2,23 +2,23 @@
 
 use serde_json::{Value, json};
 
-use super::json::restored;
+use super::json::{Head, restored, result};
 use super::safe_text::SafeText;
 use super::text::restored_text;
 use crate::aws::ec2::{Ec2Restored, Fidelity, FidelityItem, RetirePlan};
 use crate::aws::s3::S3Location;
 use crate::base::{Error, ImageId, Result, SnapshotId};
+use crate::format::Footer;
 use crate::ops::{RestoreDestination, Restored, RestoredByAws};
 
+/// The result of a store by AWS, whose objects have no digests.
 pub(in super::super) fn aws_stored(id: &ImageId, archive: &S3Location, dry_run: bool) -> Value {
-    json!({
-        "DryRun": dry_run,
-        "Outcome": "stored",
-        "ImageId": id.as_str(),
-        "Archive": archive.to_string(),
-        "S3objectKey": archive.key,
-        "By": "AWS",
-    })
+    let outcome = if dry_run { "planned" } else { "stored" };
+    let (url, image_id) = (archive.to_string(), Some(id.as_str()));
+    result(
+        &Head { archive: &url, image_id, outcome, dry_run, footer: None },
+        json!({"S3objectKey": archive.key, "By": "AWS"}),
+    )
 }
 
 pub(in super::super) fn aws_stored_text(
@@ -33,7 +33,24 @@ pub(in super::super) fn aws_stored_text(
 }
 
 pub(in super::super) fn aws_restore_plan(archive: &str) -> Value {
-    json!({"DryRun": true, "Archive": archive, "Target": "ec2", "By": "AWS"})
+    by_aws(archive, None)
+}
+
+/// The result of a restore by AWS. The stored image is named in the object, which only AWS reads.
+fn by_aws(archive: &str, restored: Option<&RestoredByAws>) -> Value {
+    let dry_run = restored.is_none();
+    let outcome = if dry_run { "planned" } else { "restored" };
+    let snapshots = restored
+        .map(|restored| restored.snapshots.iter().map(SnapshotId::as_str).collect::<Vec<_>>());
+    result(
+        &Head { archive, image_id: None, outcome, dry_run, footer: None },
+        json!({
+            "RestoredImageId": restored.map(|restored| restored.image_id.as_str()),
+            "Target": "ec2",
+            "By": "AWS",
+            "SnapshotIds": snapshots,
+        }),
+    )
 }
 
 pub(in super::super) fn aws_restore_plan_text(archive: &str) -> SafeText {
@@ -41,15 +58,7 @@ pub(in super::super) fn aws_restore_plan_text(archive: &str) -> SafeText {
 }
 
 pub(in super::super) fn aws_restored(restored: &RestoredByAws, archive: &str) -> Value {
-    let snapshots: Vec<&str> = restored.snapshots.iter().map(SnapshotId::as_str).collect();
-    json!({
-        "Outcome": "restored",
-        "Archive": archive,
-        "Target": "ec2",
-        "By": "AWS",
-        "ImageId": restored.image_id.as_str(),
-        "SnapshotIds": snapshots,
-    })
+    by_aws(archive, Some(restored))
 }
 
 pub(in super::super) fn aws_restored_text(restored: &RestoredByAws, archive: &str) -> SafeText {
@@ -105,7 +114,8 @@ impl Restoration {
 }
 
 pub(in super::super) fn restoration(restoration: &Restoration) -> Value {
-    let mut all = restored(&restoration.report, &restoration.target, false);
+    let Restoration { report, archive, target, .. } = restoration;
+    let mut all = restored(report, archive, target, false);
     let Some((made, region)) = &restoration.ec2 else { return all };
     let snapshots: Vec<Value> = made
         .snapshots
@@ -121,9 +131,8 @@ pub(in super::super) fn restoration(restoration: &Restoration) -> Value {
         })
         .collect();
     if let Some(members) = all.as_object_mut() {
-        let source = members
-            .insert("ImageId".to_owned(), json!(made.image_id.as_ref().map(ImageId::as_str)));
-        members.insert("ArchivedImageId".to_owned(), source.unwrap_or_default());
+        let id = json!(made.image_id.as_ref().map(ImageId::as_str));
+        members.insert("RestoredImageId".to_owned(), id);
         members.insert("Name".to_owned(), json!(made.name));
         members.insert("Region".to_owned(), json!(region));
         members.insert("Snapshots".to_owned(), json!(snapshots));
@@ -185,7 +194,13 @@ fn shown(value: &Value) -> String {
     }
 }
 
-pub(in super::super) fn retired(plan: &RetirePlan, archive: &str, dry_run: bool) -> Value {
+/// A retirement; `footer` has the digests of the archive that was compared.
+pub(in super::super) fn retired(
+    plan: &RetirePlan,
+    archive: &str,
+    footer: Option<&Footer>,
+    dry_run: bool,
+) -> Value {
     let snapshots: Vec<Value> = plan
         .snapshots
         .iter()
@@ -197,24 +212,32 @@ pub(in super::super) fn retired(plan: &RetirePlan, archive: &str, dry_run: bool)
             })
         })
         .collect();
-    json!({
-        "DryRun": dry_run,
-        "Action": plan.action.name(),
-        "ImageId": plan.image_id.as_str(),
-        "Name": plan.name,
-        "Archive": archive,
-        "Snapshots": snapshots,
-    })
+    let outcome = if dry_run { "planned" } else { past_participle(plan.action.name()) };
+    result(
+        &Head { archive, image_id: Some(plan.image_id.as_str()), outcome, dry_run, footer },
+        json!({
+            "Action": plan.action.name(),
+            "Name": plan.name,
+            "Snapshots": snapshots,
+        }),
+    )
+}
+
+fn past_participle(action: &str) -> &'static str {
+    match action {
+        "deprecate" => "deprecated",
+        "disable" => "disabled",
+        _ => "deregistered",
+    }
 }
 
 pub(in super::super) fn retired_text(plan: &RetirePlan, archive: &str, done: bool) -> SafeText {
-    let verb = match (plan.action.name(), done) {
-        ("deprecate", true) => "deprecated",
-        ("disable", true) => "disabled",
-        (_, true) => "deregistered",
-        (name, false) => return plan_text(plan, archive, &format!("would {name}")),
-    };
-    plan_text(plan, archive, verb)
+    let action = plan.action.name();
+    if done {
+        plan_text(plan, archive, past_participle(action))
+    } else {
+        plan_text(plan, archive, &format!("would {action}"))
+    }
 }
 
 fn plan_text(plan: &RetirePlan, archive: &str, verb: &str) -> SafeText {

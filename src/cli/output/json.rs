@@ -4,15 +4,12 @@ use serde_json::{Map, Value, json};
 
 use super::super::hints::hint;
 use crate::aws::s3::S3Location;
-use crate::base::{BLOCK_BYTES, Error, ErrorCode, Result, TaskKind, hex, rfc3339};
-use crate::engine::Depth;
+use crate::base::{BLOCK_BYTES, Error, ErrorCode, Result, hex};
+use crate::engine::{Archive, Depth};
 use crate::format::{Footer, VolumeEntry};
-use crate::object::Listed;
 use crate::ops::{
-    Copied, CopyProof, Extracted, Inspection, Leftover, ListedTask, Restored, StoreOutcome, Stored,
-    TaskProgress, Verified, shell_line,
+    Copied, CopyProof, Extracted, Inspection, Leftover, Restored, StoreOutcome, Stored, Verified,
 };
-use crate::taskdb::TaskRow;
 
 pub(in super::super) fn error(error: &Error) -> Value {
     json!({
@@ -39,17 +36,37 @@ fn context(error: &Error) -> Value {
     )
 }
 
-fn digests(footer: &Footer) -> [(&'static str, Value); 2] {
-    [("RootSha256", json!(hex(&footer.root))), ("ContentSha256", json!(hex(&footer.content_root)))]
+/// The members of every result.
+pub(super) struct Head<'a> {
+    /// The archive that is written or read.
+    pub(super) archive: &'a str,
+    /// The id of the image that was stored.
+    pub(super) image_id: Option<&'a str>,
+    /// The past participle of the verb, `present`, or `planned`.
+    pub(super) outcome: &'static str,
+    pub(super) dry_run: bool,
+    /// The digests of the archive, as far as they are known.
+    pub(super) footer: Option<&'a Footer>,
 }
 
-fn object<const N: usize>(
-    members: impl IntoIterator<Item = (&'static str, Value)>,
-    more: [(&'static str, Value); N],
-) -> Value {
-    Value::Object(
-        members.into_iter().chain(more).map(|(key, value)| (key.to_owned(), value)).collect(),
-    )
+/// A result: `more` with the members that every result of an archive has.
+pub(super) fn result(head: &Head<'_>, more: Value) -> Value {
+    let mut members = more;
+    members["Archive"] = json!(head.archive);
+    members["ImageId"] = json!(head.image_id);
+    members["Outcome"] = json!(head.outcome);
+    members["DryRun"] = json!(head.dry_run);
+    members["RootSha256"] = json!(head.footer.map(|footer| hex(&footer.root)));
+    members["ContentSha256"] = json!(head.footer.map(|footer| hex(&footer.content_root)));
+    members
+}
+
+/// The result of an archive that was opened.
+fn result_of(archive: &Archive, head: (&str, &'static str, bool), more: Value) -> Value {
+    let (url, outcome, dry_run) = head;
+    let image_id = archive.document().image_id().map(|id| id.as_str());
+    let footer = Some(archive.footer());
+    result(&Head { archive: url, image_id, outcome, dry_run, footer }, more)
 }
 
 fn volume(entry: &VolumeEntry, stored: u64) -> Map<String, Value> {
@@ -92,16 +109,14 @@ pub(in super::super) fn stored(stored: &Stored, archive: &str) -> Value {
             (footer, *archive_len, "present", Value::Null)
         }
     };
-    object(
-        digests(footer),
-        [
-            ("Outcome", json!(outcome)),
-            ("ImageId", json!(stored.image_id)),
-            ("Archive", json!(archive)),
-            ("S3objectKey", json!(key_of(archive))),
-            ("ArchiveBytes", json!(archive_len)),
-            ("Volumes", volumes),
-        ],
+    let image_id = stored.image_id.as_deref();
+    result(
+        &Head { archive, image_id, outcome, dry_run: false, footer: Some(footer) },
+        json!({
+            "S3objectKey": key_of(archive),
+            "ArchiveBytes": archive_len,
+            "Volumes": volumes,
+        }),
     )
 }
 
@@ -111,18 +126,20 @@ pub(super) fn key_of(archive: &str) -> Option<String> {
 }
 
 pub(in super::super) fn copied(copied: &Copied, from: &str, to: &str, dry_run: bool) -> Value {
-    object(
-        digests(&copied.footer),
-        [
-            ("DryRun", json!(dry_run)),
-            ("Outcome", json!(if copied.present { "present" } else { "copied" })),
-            ("ImageId", json!(copied.image_id)),
-            ("Source", json!(from)),
-            ("Archive", json!(to)),
-            ("S3objectKey", json!(key_of(to))),
-            ("ArchiveBytes", json!(copied.archive_len)),
-            ("Checked", json!(checked_by(copied.proof))),
-        ],
+    let outcome = match (copied.present, dry_run) {
+        (true, _) => "present",
+        (false, true) => "planned",
+        (false, false) => "copied",
+    };
+    let (image_id, footer) = (copied.image_id.as_deref(), Some(&copied.footer));
+    result(
+        &Head { archive: to, image_id, outcome, dry_run, footer },
+        json!({
+            "Source": from,
+            "S3objectKey": key_of(to),
+            "ArchiveBytes": copied.archive_len,
+            "Checked": checked_by(copied.proof),
+        }),
     )
 }
 
@@ -142,102 +159,7 @@ fn checked_by(proof: CopyProof) -> &'static str {
     }
 }
 
-pub(in super::super) fn listed(found: &Listed) -> Value {
-    let metadata = |name: &str| found.metadata.get(name);
-    json!({
-        "S3objectKey": found.key,
-        "ArchiveBytes": found.len,
-        "LastModified": found.modified,
-        "StorageClass": found.storage_class,
-        "AmiName": metadata("ami-name"),
-        "AmiDescription": metadata("ami-description"),
-        "AmiOwnerAccount": metadata("ami-owner-account"),
-        "AmiRegistrationDate": metadata("ami-registration-date"),
-        "AmiStoreDate": metadata("ami-store-date"),
-        "ContentSha256": metadata("amistore-content-sha256"),
-        "Metadata": found.metadata,
-    })
-}
-
-/// Shaped like the answer of DescribeStoreImageTasks; restores and copies stand beside the stores.
-pub(in super::super) fn tasks(found: &[ListedTask]) -> Value {
-    let one = |entry: &ListedTask| {
-        let mut members = match entry {
-            ListedTask::Unfinished(task, _) => unfinished(task),
-            ListedTask::Recorded(row) => recorded(row),
-        };
-        let row = entry.row();
-        members["StoreTaskState"] = json!(entry.state());
-        if entry.state() != "Failed" {
-            members["StoreTaskFailureReason"] = Value::Null;
-        }
-        if let Some(row) = row {
-            members["ProgressPercentage"] = json!(row.percent);
-        }
-        members["WaitsFor"] = json!(row.and_then(TaskRow::waits_for));
-        members["Origin"] = json!(row.map_or("command", |row| row.task.origin.name()));
-        members["TaskEndTime"] = json!(row.and_then(|row| row.ended).map(rfc3339));
-        members["ReservedImageId"] = json!(row.and_then(|row| row.task.reserved_id.as_ref()));
-        members["RestoredImageId"] = json!(row.and_then(|row| row.restored_id.as_ref()));
-        members
-    };
-    let of = |kind: TaskKind| {
-        found.iter().filter(|entry| entry.kind() == kind).map(one).collect::<Vec<_>>()
-    };
-    json!({
-        "StoreImageTaskResults": of(TaskKind::Store),
-        "RestoreImageTaskResults": of(TaskKind::Restore),
-        "CopyTaskResults": of(TaskKind::Copy),
-    })
-}
-
-fn unfinished(task: &TaskProgress) -> Value {
-    let header = &task.entry.header;
-    let object = S3Location::parse(header.target.split(" at ").next().unwrap_or_default())
-        .and_then(Result::ok);
-    let reason = task.reason.as_deref().unwrap_or("the process ended without a word");
-    let snapshots: Vec<&String> =
-        task.snapshots.iter().map(|snapshot| &snapshot.snapshot_id).collect();
-    let uploads: Vec<&String> = task.uploads.iter().map(|upload| &upload.upload_id).collect();
-    json!({
-        "AmiId": header.image_id,
-        "TaskStartTime": header.started,
-        "Bucket": object.as_ref().map(|object| &object.bucket),
-        "S3objectKey": object.as_ref().map(|object| &object.key),
-        "ProgressPercentage": task.percent,
-        "StoreTaskFailureReason": reason,
-        "Kind": header.kind.name(),
-        "Source": header.source,
-        "Target": header.target,
-        "SnapshotIds": snapshots,
-        "UploadIds": uploads,
-        "ResumeCommand": shell_line(&header.command),
-        "ResumeDirectory": header.directory,
-        "StateFile": task.entry.path.display().to_string(),
-    })
-}
-
-/// A task without a task file: there is nothing to continue.
-fn recorded(row: &TaskRow) -> Value {
-    json!({
-        "AmiId": row.task.image_id,
-        "TaskStartTime": rfc3339(row.started),
-        "Bucket": row.task.bucket,
-        "S3objectKey": row.task.object_key,
-        "ProgressPercentage": row.percent,
-        "StoreTaskFailureReason": row.reason,
-        "Kind": row.task.kind.name(),
-        "Source": row.task.source,
-        "Target": row.task.target,
-        "SnapshotIds": [],
-        "UploadIds": [],
-        "ResumeCommand": null,
-        "ResumeDirectory": null,
-        "StateFile": null,
-    })
-}
-
-pub(in super::super) fn cleaned(found: &[Leftover]) -> Value {
+pub(in super::super) fn cleaned(found: &[Leftover], asked: bool) -> Value {
     let one = |leftover: &Leftover| {
         json!({
             "What": leftover.what,
@@ -248,10 +170,14 @@ pub(in super::super) fn cleaned(found: &[Leftover]) -> Value {
             "Removed": leftover.removed,
         })
     };
-    json!({"Leftovers": found.iter().map(one).collect::<Vec<_>>()})
+    json!({
+        "Outcome": if asked { "cleaned" } else { "planned" },
+        "DryRun": !asked,
+        "Leftovers": found.iter().map(one).collect::<Vec<_>>(),
+    })
 }
 
-pub(super) fn restored(restored: &Restored, target: &str, dry_run: bool) -> Value {
+pub(super) fn restored(restored: &Restored, archive: &str, target: &str, dry_run: bool) -> Value {
     let volumes: Vec<Value> = restored
         .volumes
         .iter()
@@ -264,15 +190,16 @@ pub(super) fn restored(restored: &Restored, target: &str, dry_run: bool) -> Valu
             })
         })
         .collect();
-    object(
-        digests(&restored.footer),
-        [
-            ("DryRun", json!(dry_run)),
-            ("ImageId", json!(restored.image_id)),
-            ("Target", json!(target)),
-            ("ArchiveBytes", json!(restored.archive_len)),
-            ("Volumes", json!(volumes)),
-        ],
+    let outcome = if dry_run { "planned" } else { "restored" };
+    let (image_id, footer) = (restored.image_id.as_deref(), Some(&restored.footer));
+    result(
+        &Head { archive, image_id, outcome, dry_run, footer },
+        json!({
+            "RestoredImageId": null,
+            "Target": target,
+            "ArchiveBytes": restored.archive_len,
+            "Volumes": volumes,
+        }),
     )
 }
 
@@ -293,31 +220,31 @@ pub(in super::super) fn verified(verified: &Verified, archive: &str) -> Value {
             })
         })
         .collect();
-    object(
-        verified.footer.iter().flat_map(digests),
-        [
-            ("Outcome", json!(outcome)),
-            ("Sampled", json!(verified.sampled)),
-            ("Checked", json!(checked(verified.depth))),
-            ("ImageId", json!(verified.image_id)),
-            ("Archive", json!(archive)),
-            ("ArchiveBytes", json!(verified.archive_len)),
-            ("BlocksChecked", json!(verified.blocks)),
-            ("CellsChecked", json!(verified.cells)),
-            ("Findings", json!(findings)),
-            ("FindingsNotListed", json!(verified.more_findings)),
-        ],
+    let (image_id, footer) = (verified.image_id.as_deref(), verified.footer.as_ref());
+    result(
+        &Head { archive, image_id, outcome, dry_run: false, footer },
+        json!({
+            "Sampled": verified.sampled,
+            "Checked": checked(verified.depth),
+            "ArchiveBytes": verified.archive_len,
+            "BlocksChecked": verified.blocks,
+            "CellsChecked": verified.cells,
+            "Findings": findings,
+            "FindingsNotListed": verified.more_findings,
+        }),
     )
 }
 
+/// A volume, or a range of it, that was or would be extracted from `archive` at `url`.
 pub(in super::super) fn extracted(
     extracted: &Extracted,
+    (archive, url): (&Archive, &str),
     file: &str,
     dry_run: bool,
     bytes_read: u64,
 ) -> Value {
+    let outcome = if dry_run { "planned" } else { "extracted" };
     let mut report = json!({
-        "DryRun": dry_run,
         "SnapshotId": extracted.id.as_str(),
         "File": file,
         "VolumeBytes": extracted.size.bytes(),
@@ -329,11 +256,17 @@ pub(in super::super) fn extracted(
         report["Offset"] = json!(range.offset);
         report["Length"] = json!(range.len);
     }
-    report
+    result_of(archive, (url, outcome, dry_run), report)
 }
 
-pub(in super::super) fn metadata(file: &str, dry_run: bool, len: usize) -> Value {
-    json!({"DryRun": dry_run, "File": file, "Bytes": len})
+pub(in super::super) fn metadata(
+    (archive, url): (&Archive, &str),
+    file: &str,
+    dry_run: bool,
+) -> Value {
+    let outcome = if dry_run { "planned" } else { "extracted" };
+    let len = archive.document().bytes().len();
+    result_of(archive, (url, outcome, dry_run), json!({"File": file, "Bytes": len}))
 }
 
 pub(in super::super) fn inspection(
@@ -367,19 +300,20 @@ pub(in super::super) fn inspection(
         .collect();
     let codec = &inspection.codec;
     let codec = json!({"Name": codec.name, "Level": codec.level, "Library": codec.lib});
-    object(
-        digests(&inspection.footer),
-        [
-            ("Archive", json!(archive)),
-            ("ArchiveBytes", json!(inspection.archive_len)),
-            ("BytesRead", json!(bytes_read)),
-            ("Format", json!(crate::format::layout::FORMAT_NAME)),
-            ("FormatVersion", json!(crate::format::layout::FORMAT_VERSION)),
-            ("Writer", json!(inspection.writer)),
-            ("Codec", codec),
-            ("Image", document.value().get("Image").cloned().unwrap_or(Value::Null)),
-            ("Snapshots", document.value().get("Snapshots").cloned().unwrap_or(Value::Null)),
-            ("Volumes", json!(volumes)),
-        ],
+    let image_id = document.image_id().map(|id| id.as_str());
+    let footer = Some(&inspection.footer);
+    result(
+        &Head { archive, image_id, outcome: "inspected", dry_run: false, footer },
+        json!({
+            "ArchiveBytes": inspection.archive_len,
+            "BytesRead": bytes_read,
+            "Format": crate::format::layout::FORMAT_NAME,
+            "FormatVersion": crate::format::layout::FORMAT_VERSION,
+            "Writer": inspection.writer,
+            "Codec": codec,
+            "Image": document.value().get("Image").cloned().unwrap_or(Value::Null),
+            "Snapshots": document.value().get("Snapshots").cloned().unwrap_or(Value::Null),
+            "Volumes": volumes,
+        }),
     )
 }

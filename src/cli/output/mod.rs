@@ -1,11 +1,15 @@
 //! Output for people and programs. Results go to stdout, everything else to stderr.
 
+mod archives;
 mod ec2;
 mod json;
 mod plan;
 mod progress;
 mod safe_text;
+mod table;
+mod tasks;
 mod text;
+mod warnings;
 
 use std::io::{BufRead, IsTerminal, Write};
 
@@ -16,22 +20,23 @@ use super::options::{GlobalArgs, OutputForm, ProgressForm, Settings};
 use crate::base::{Error, ErrorCode, Observer, Result};
 use crate::engine::Plan;
 use safe_text::{bytes_to_stderr, json_to_stderr};
+use warnings::Warnings;
 
+pub(super) use archives::{listed, listed_text};
 pub(super) use ec2::{
     Restoration, aws_restore_plan, aws_restore_plan_text, aws_restored, aws_restored_text,
     aws_stored, aws_stored_text, restoration, restoration_text, retired, retired_text,
 };
-pub(super) use json::{
-    cleaned, copied, extracted, inspection, listed, metadata, stored, tasks, verified,
-};
+pub(super) use json::{cleaned, copied, extracted, inspection, metadata, stored, verified};
 pub(super) use plan::{
     copy_plan, copy_plan_text, restore_plan, restore_plan_text, store_plan, store_plan_text,
     stream_copy_plan, stream_copy_plan_text, stream_restore_plan, stream_restore_plan_text,
 };
 pub(super) use safe_text::SafeText;
+pub(super) use tasks::{tasks, tasks_text};
 pub(super) use text::{
-    cleaned_text, copied_text, extracted_text, inspection_text, listed_text, metadata_text,
-    stored_text, tasks_text, verified_text,
+    cleaned_text, copied_text, extracted_text, inspection_text, metadata_text, stored_text,
+    verified_text,
 };
 
 /// Prints results, decisions and errors in the selected form.
@@ -43,6 +48,7 @@ pub(super) struct Console {
     color: bool,
     /// Results go to stderr, because stdout carries an archive.
     stdout_is_taken: std::sync::atomic::AtomicBool,
+    warnings: Warnings,
 }
 
 impl Console {
@@ -55,6 +61,7 @@ impl Console {
             verbose: args.verbose,
             color,
             stdout_is_taken: std::sync::atomic::AtomicBool::new(false),
+            warnings: Warnings::default(),
         }
     }
 
@@ -65,7 +72,8 @@ impl Console {
 
     /// The observer that prints progress and warnings.
     pub(super) fn observer(&self) -> std::sync::Arc<dyn Observer> {
-        progress::observer(self.progress, self.quiet, self.verbose, self.form)
+        let shown = progress::observer(self.progress, self.quiet, self.verbose, self.form);
+        self.warnings.collected_from(shown)
     }
 
     /// Prints text before the result, for people only.
@@ -84,7 +92,7 @@ impl Console {
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
-    /// Prints a result in the selected form.
+    /// Prints a result in the selected form. JSON gets the member `Warnings`.
     pub(super) fn result(
         &self,
         text: impl FnOnce() -> SafeText,
@@ -92,7 +100,20 @@ impl Console {
     ) -> Result<()> {
         match self.form {
             OutputForm::Text => self.write(text().as_str().as_bytes()),
-            OutputForm::Json => self.write(format!("{:#}\n", json()).as_bytes()),
+            OutputForm::Json => {
+                let mut members = json();
+                members["Warnings"] = self.warnings.all().into();
+                let is_for_people = self.result_is_on_terminal();
+                self.write(printed(&members, is_for_people).as_bytes())
+            }
+        }
+    }
+
+    fn result_is_on_terminal(&self) -> bool {
+        if self.stdout_is_taken.load(std::sync::atomic::Ordering::Relaxed) {
+            std::io::stderr().is_terminal()
+        } else {
+            std::io::stdout().is_terminal()
         }
     }
 
@@ -106,12 +127,6 @@ impl Console {
             OutputForm::Text => self.write(SafeText::from(text()).as_str().as_bytes()),
             OutputForm::Json => self.write(format!("{}\n", json()).as_bytes()),
         }
-    }
-
-    /// A result of many items, printed as they come: a line each, or one JSON object with the
-    /// member `name`.
-    pub(super) fn lines(&self, name: &'static str) -> Lines<'_> {
-        Lines { console: self, name, count: 0 }
     }
 
     /// Writes bytes as the result, as they are.
@@ -175,45 +190,26 @@ pub(super) fn is_colored(no_color: bool) -> bool {
         && std::io::stderr().is_terminal()
 }
 
-/// See [`Console::lines`].
-pub(super) struct Lines<'a> {
-    console: &'a Console,
-    name: &'static str,
-    count: u64,
-}
-
-impl Lines<'_> {
-    /// Prints one item.
-    pub(super) fn item(
-        &mut self,
-        text: impl FnOnce() -> SafeText,
-        json: impl FnOnce() -> Value,
-    ) -> Result<()> {
-        let first = self.count == 0;
-        self.count += 1;
-        match self.console.form {
-            OutputForm::Text => self.console.write(text().as_str().as_bytes()),
-            OutputForm::Json => {
-                let before =
-                    if first { format!("{{\"{}\": [\n", self.name) } else { ",\n".to_owned() };
-                self.console.write(format!("{before}{}", json()).as_bytes())
-            }
-        }
-    }
-
-    /// Prints the end.
-    pub(super) fn finish(self) -> Result<()> {
-        match (self.console.form, self.count) {
-            (OutputForm::Text, _) => Ok(()),
-            (OutputForm::Json, 0) => {
-                self.console.write(format!("{{\"{}\": []}}\n", self.name).as_bytes())
-            }
-            (OutputForm::Json, _) => self.console.write(b"\n]}\n"),
-        }
-    }
+/// A result in JSON: indented for people, one line for programs that read line by line.
+fn printed(result: &Value, is_for_people: bool) -> String {
+    if is_for_people { format!("{result:#}\n") } else { format!("{result}\n") }
 }
 
 /// An error as one JSON object on stderr.
 pub(super) fn print_json_error(error: &Error) {
     json_to_stderr(&json::error(error));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_result_is_one_line_unless_people_read_it() {
+        let result = json!({"Archive": "a\nb", "Volumes": [1]});
+        assert_eq!(printed(&result, false), "{\"Archive\":\"a\\nb\",\"Volumes\":[1]}\n");
+        assert_eq!(printed(&result, true).lines().count(), 6);
+    }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::ec2::{add_fidelity, item};
-use super::json::{copied, key_of, restored};
+use super::json::{Head, copied, key_of, restored, result};
 use super::safe_text::SafeText;
 use super::text::{copied_text, name_of, restored_text};
 use crate::aws::ec2::EncryptionPlan;
@@ -45,12 +45,12 @@ pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, existing: Ex
         })
     };
     let report = json!({
-        "DryRun": true,
-        "ImageId": plan.image_id,
-        "Archive": archive,
+        "S3objectKey": key_of(archive),
+        "ArchiveBytes": null,
         "ArchiveBytesAtMost": plan.volumes.longest_archive,
         "Volumes": plan.volumes.volumes.iter().map(volume).collect::<Vec<_>>(),
     });
+    let report = result(&planned(archive, plan.image_id.as_deref()), report);
     with_plan(report, &plan.memory, plan.upload.as_ref(), &plan.aws, existing)
 }
 
@@ -85,8 +85,13 @@ fn add_encryption(text: &mut SafeText, plan: &EncryptionPlan) {
     }
 }
 
-pub(in super::super) fn restore_plan(plan: &RestorePlan, target: &str) -> Value {
-    let report = restored(&plan.archive, target, true);
+/// The members of a plan whose archive is not known yet.
+fn planned<'a>(archive: &'a str, image_id: Option<&'a str>) -> Head<'a> {
+    Head { archive, image_id, outcome: "planned", dry_run: true, footer: None }
+}
+
+pub(in super::super) fn restore_plan(plan: &RestorePlan, archive: &str, target: &str) -> Value {
+    let report = restored(&plan.archive, archive, target, true);
     let mut report = with_plan(report, &plan.memory, None, &plan.aws, Existing::None);
     if let (Some(members), true) = (report.as_object_mut(), plan.aws.ebs.is_some()) {
         members.insert("Fidelity".to_owned(), plan.items.iter().map(item).collect());
@@ -134,13 +139,11 @@ pub(in super::super) fn stream_copy_plan_text(
 
 pub(in super::super) fn stream_copy_plan(plan: &StreamPlan, source: &str, target: &str) -> Value {
     let report = json!({
-        "DryRun": true,
         "Source": source,
-        "Archive": target,
         "S3objectKey": key_of(target),
         "ArchiveBytes": null,
     });
-    stream(report, plan)
+    stream(result(&planned(target, None), report), plan)
 }
 
 pub(in super::super) fn stream_restore_plan_text(
@@ -159,13 +162,12 @@ pub(in super::super) fn stream_restore_plan(
     target: &str,
 ) -> Value {
     let report = json!({
-        "DryRun": true,
-        "Source": source,
+        "RestoredImageId": null,
         "Target": target,
         "ArchiveBytes": null,
         "Volumes": null,
     });
-    stream(report, plan)
+    stream(result(&planned(source, None), report), plan)
 }
 
 /// The size of a stream in a plan.

@@ -1,16 +1,14 @@
 //! Results as text for people. Not an interface: scripts use JSON.
 
 use super::safe_text::SafeText;
-use crate::base::{BLOCK_BYTES, Error, TaskState, hex, human_bytes, rfc3339};
+use crate::base::{BLOCK_BYTES, Error, hex, human_bytes};
 use crate::engine::Depth;
 use crate::format::{Footer, VolumeEntry};
 use crate::image::ImageDocument;
-use crate::object::Listed;
 use crate::ops::{
-    Copied, CopyProof, Extracted, Inspection, Leftover, ListedTask, MapCell, Restored,
-    StoreOutcome, Stored, TaskProgress, Verified, VolumeInspection, shell_line,
+    Copied, CopyProof, Extracted, Inspection, Leftover, MapCell, Restored, StoreOutcome, Stored,
+    Verified, VolumeInspection,
 };
-use crate::taskdb::{Origin, TaskRow};
 
 /// Cells of a map in one line.
 const MAP_WIDTH: usize = 64;
@@ -102,83 +100,7 @@ fn proof_line(proof: CopyProof) -> &'static str {
     }
 }
 
-pub(in super::super) fn listed_text(found: &Listed) -> SafeText {
-    let metadata = |name: &str| found.metadata.get(name).map_or("-", |value| value.as_str());
-    let class = found
-        .storage_class
-        .as_deref()
-        .filter(|class| *class != "STANDARD")
-        .map(|class| format!("  [{class}]"))
-        .unwrap_or_default();
-    let (name, owner) = (metadata("ami-name"), metadata("ami-owner-account"));
-    let (modified, len, key) = (&found.modified, human_bytes(found.len), &found.key);
-    format!("{modified}  {len:>9}  {owner:<12}  {key}  {name}{class}").into()
-}
-
-pub(in super::super) fn tasks_text(found: &[ListedTask]) -> SafeText {
-    let mut text = SafeText::new();
-    if found.is_empty() {
-        text.line("no tasks");
-    }
-    for entry in found {
-        match entry {
-            ListedTask::Unfinished(task, row) => add_unfinished(&mut text, task, row.as_ref()),
-            ListedTask::Recorded(row) => text.line(recorded_line(row)),
-        }
-    }
-    text
-}
-
-fn add_unfinished(text: &mut SafeText, task: &TaskProgress, row: Option<&TaskRow>) {
-    let header = &task.entry.header;
-    let waits = row.and_then(TaskRow::waits_for);
-    let state = match waits {
-        Some(waits) => format!("waits for {waits}"),
-        None if task.state == TaskState::InProgress => "running".to_owned(),
-        None => {
-            let reason = task.reason.as_deref().unwrap_or("the process ended without a word");
-            format!("interrupted: {reason}")
-        }
-    };
-    let name = name_of(header.image_id.as_deref());
-    // The server reports the percentage of the row.
-    let percent = row.map_or(task.percent, |row| row.percent);
-    let (kind, target, started) = (header.kind.name(), &header.target, &header.started);
-    text.line(format_args!("{kind} {name} to {target}, begun {started}, {percent} %, {state}"));
-    if waits.is_some() || task.state == TaskState::InProgress {
-        return;
-    }
-    if row.is_some_and(|row| row.task.origin == Origin::Server) {
-        text.line("  continue with: the same request to the server");
-    } else {
-        let directory = shell_line(std::slice::from_ref(&header.directory));
-        let command = shell_line(&header.command);
-        text.line(format_args!("  continue with: cd {directory} && {command}"));
-    }
-}
-
-fn recorded_line(row: &TaskRow) -> String {
-    let task = &row.task;
-    let name = name_of(task.image_id.as_deref());
-    let begun =
-        format!("{} {name} to {}, begun {}", task.kind.name(), task.target, rfc3339(row.started));
-    let made = row.restored_id.as_ref().map(|id| format!(" as {id}")).unwrap_or_default();
-    match row.state {
-        TaskState::Queued => {
-            format!("{begun}, waits for {}", row.waits_for().unwrap_or_default())
-        }
-        TaskState::InProgress => format!("{begun}, {} %, running", row.percent),
-        TaskState::Completed => {
-            format!("{begun}, completed {}{made}", row.ended.map(rfc3339).unwrap_or_default())
-        }
-        TaskState::Failed => {
-            let reason = row.reason.as_deref().unwrap_or("no reason is given");
-            format!("{begun}, {} %, failed: {reason}", row.percent)
-        }
-    }
-}
-
-pub(in super::super) fn cleaned_text(found: &[Leftover], removes: bool) -> SafeText {
+pub(in super::super) fn cleaned_text(found: &[Leftover], asked: bool) -> SafeText {
     if found.is_empty() {
         return "nothing was left behind".to_owned().into();
     }

@@ -91,7 +91,7 @@ fn flags_edit_an_image_and_the_report_lists_the_attributes() {
         "--snapshots-only",
     ]);
     assert_eq!(
-        (&report["ImageId"], report["Snapshots"].as_array().map(Vec::len)),
+        (&report["RestoredImageId"], report["Snapshots"].as_array().map(Vec::len)),
         (&serde_json::Value::Null, Some(3))
     );
     let left = report["Fidelity"]

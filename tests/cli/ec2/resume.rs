@@ -88,7 +88,7 @@ fn a_resumed_store_reads_no_uploaded_block_again() {
         &world.com.aws,
         &ami,
         &world.gov.aws,
-        restored["ImageId"].as_str().expect("an image"),
+        restored["RestoredImageId"].as_str().expect("an image"),
     );
 }
 
@@ -217,8 +217,11 @@ fn disks_without_a_whole_number_of_gib_become_an_image() {
         .succeeded()
         .says(&["not whole GiB"]);
     let restored = world.json(&["restore", "a.bin", "ec2", "--target-profile", "gov"]);
-    let image =
-        world.gov.aws.image(restored["ImageId"].as_str().expect("an image")).expect("there");
+    let image = world
+        .gov
+        .aws
+        .image(restored["RestoredImageId"].as_str().expect("an image"))
+        .expect("there");
     let snapshot = world
         .gov
         .aws
@@ -277,7 +280,7 @@ fn an_interrupted_restore_keeps_its_snapshot_and_prints_how_to_resume() {
         &world.com.aws,
         &ami,
         &world.gov.aws,
-        restored["ImageId"].as_str().expect("an image"),
+        restored["RestoredImageId"].as_str().expect("an image"),
     );
 }
 
@@ -310,7 +313,7 @@ fn a_killed_restore_resumes() {
         &world.com.aws,
         &ami,
         &world.gov.aws,
-        restored["ImageId"].as_str().expect("an image"),
+        restored["RestoredImageId"].as_str().expect("an image"),
     );
     assert_eq!((world.gov.aws.count("StartSnapshot"), world.gov.aws.snapshots().len()), (1, 1));
 }

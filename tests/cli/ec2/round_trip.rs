@@ -45,7 +45,7 @@ fn an_image_is_copied_to_another_partition_without_a_loss() {
         "gov",
         "--encrypted",
     ]);
-    let id = restored["ImageId"].as_str().expect("an image").to_owned();
+    let id = restored["RestoredImageId"].as_str().expect("an image").to_owned();
     assert_same(&world.com.aws, &ami, &world.gov.aws, &id);
     assert!(world.gov.aws.snapshots().iter().all(|snapshot| snapshot.encrypted));
     assert_eq!((world.gov.aws.images().len(), world.gov.aws.snapshots().len()), (1, 3));
@@ -76,6 +76,6 @@ fn an_image_is_restored_from_a_bucket_of_another_partition() {
         "--name",
         "other name",
     ]);
-    let id = restored["ImageId"].as_str().expect("an image");
+    let id = restored["RestoredImageId"].as_str().expect("an image");
     assert_eq!(world.gov.aws.image(id).expect("an image").name, "other name");
 }

@@ -59,7 +59,7 @@ fn aws_stores_and_restores_an_image() {
     ];
     let restored = run(&world, &args).succeeded();
     assert!(restored.stderr.contains("\"finished\""), "{}", restored.stderr);
-    let id = restored.json()["ImageId"].as_str().expect("an image").to_owned();
+    let id = restored.json()["RestoredImageId"].as_str().expect("an image").to_owned();
     let image = world.com.aws.image(&id).expect("there");
     assert_eq!(
         (image.name.as_str(), image.state.as_str(), image.tags["new"].as_str()),

@@ -1,0 +1,61 @@
+//! The archives of a store as a table and as JSON.
+
+use serde_json::{Value, json};
+
+use super::safe_text::SafeText;
+use super::table::{Align, Table};
+use crate::base::human_bytes;
+use crate::object::Listed;
+
+/// Archives, and the URL of a key in their store.
+pub(in super::super) fn listed(found: &[Listed], url: &dyn Fn(&str) -> String) -> Value {
+    let one = |listed: &Listed| {
+        let metadata = |name: &str| listed.metadata.get(name);
+        json!({
+            "Archive": url(&listed.key),
+            "S3objectKey": listed.key,
+            "ArchiveBytes": listed.len,
+            "LastModified": listed.modified,
+            "StorageClass": listed.storage_class,
+            "AmiName": metadata("ami-name"),
+            "AmiDescription": metadata("ami-description"),
+            "AmiOwnerAccount": metadata("ami-owner-account"),
+            "AmiRegistrationDate": metadata("ami-registration-date"),
+            "AmiStoreDate": metadata("ami-store-date"),
+            "ContentSha256": metadata("amistore-content-sha256"),
+            "Metadata": listed.metadata,
+        })
+    };
+    json!({
+        "Outcome": "listed",
+        "DryRun": false,
+        "Archives": found.iter().map(one).collect::<Vec<_>>(),
+    })
+}
+
+/// A table; nothing where there are no archives.
+pub(in super::super) fn listed_text(found: &[Listed]) -> SafeText {
+    if found.is_empty() {
+        return SafeText::new();
+    }
+    let mut table = Table::new([
+        ("MODIFIED", Align::Left),
+        ("SIZE", Align::Right),
+        ("OWNER", Align::Left),
+        ("CLASS", Align::Left),
+        ("KEY", Align::Left),
+        ("NAME", Align::Left),
+    ]);
+    for listed in found {
+        let metadata = |name: &str| listed.metadata.get(name).map_or("-", String::as_str);
+        table.row([
+            listed.modified.clone(),
+            human_bytes(listed.len),
+            metadata("ami-owner-account").to_owned(),
+            listed.storage_class.clone().unwrap_or_else(|| "-".to_owned()),
+            listed.key.clone(),
+            metadata("ami-name").to_owned(),
+        ]);
+    }
+    table.text()
+}
