@@ -13,6 +13,12 @@ use crate::support::schema::Schema;
 
 const COM: [&str; 4] = ["--source-profile", "com", "--target-profile", "com"];
 
+/// The sample archive without its end.
+fn damaged() -> &'static [u8] {
+    let archive = sample_archive();
+    &archive[..archive.len() * 2 / 3]
+}
+
 /// The only line of stdout, which has to meet the definition `name`.
 #[track_caller]
 fn result(name: &str, outcome: &Outcome) -> Value {
@@ -35,7 +41,7 @@ fn local(sandbox: &Sandbox, name: &str, args: &[&str]) -> Value {
 
 #[test]
 fn results_of_local_archives_have_the_same_members_for_the_same_things() {
-    let sandbox = Sandbox::with_image().and("broken.bin", &sample_archive()[..4_000_000]);
+    let sandbox = Sandbox::with_image().and("broken.bin", damaged());
     let planned = local(&sandbox, "store", &["store", "image", "a.bin", "--dry-run"]);
     let stored = local(&sandbox, "store", &["store", "image", "a.bin"]);
     let mut of_archive = vec![stored.clone()];
@@ -192,7 +198,7 @@ fn the_line_of_an_endpoint_meets_the_schema() {
 
 #[test]
 fn errors_and_damage_meet_their_schemas() {
-    let sandbox = Sandbox::new().and("a.bin", &sample_archive()[..4_000_000]);
+    let sandbox = Sandbox::new().and("a.bin", damaged());
     for args in [&["verify", "nowhere"][..], &["verify"], &["verify", "a.bin", "--threads", "0"]] {
         let outcome = sandbox.run(&[args, &["--output", "json"]].concat());
         Schema::of_errors().assert_met(&outcome.json_error());
