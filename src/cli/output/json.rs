@@ -159,7 +159,7 @@ fn checked_by(proof: CopyProof) -> &'static str {
     }
 }
 
-pub(in super::super) fn cleaned(found: &[Leftover], asked: bool) -> Value {
+pub(in super::super) fn cleaned(found: &[Leftover], removes: bool) -> Value {
     let one = |leftover: &Leftover| {
         json!({
             "What": leftover.what,
@@ -171,8 +171,8 @@ pub(in super::super) fn cleaned(found: &[Leftover], asked: bool) -> Value {
         })
     };
     json!({
-        "Outcome": if asked { "cleaned" } else { "planned" },
-        "DryRun": !asked,
+        "Outcome": if removes { "cleaned" } else { "planned" },
+        "DryRun": !removes,
         "Leftovers": found.iter().map(one).collect::<Vec<_>>(),
     })
 }

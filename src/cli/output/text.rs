@@ -100,7 +100,7 @@ fn proof_line(proof: CopyProof) -> &'static str {
     }
 }
 
-pub(in super::super) fn cleaned_text(found: &[Leftover], asked: bool) -> SafeText {
+pub(in super::super) fn cleaned_text(found: &[Leftover], removes: bool) -> SafeText {
     if found.is_empty() {
         return "nothing was left behind".to_owned().into();
     }
