@@ -207,7 +207,9 @@ fn errors_and_damage_meet_their_schemas() {
     let lines: Vec<Value> =
         outcome.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     assert!(lines.iter().any(|line| line["event"] == "damage"), "{}", outcome.stderr);
-    lines.iter().for_each(|line| Schema::of_progress().assert_met(line));
+    for line in &lines {
+        Schema::of_progress().assert_met(line);
+    }
 }
 
 #[test]
