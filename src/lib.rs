@@ -21,8 +21,9 @@
 //! ```
 //!
 //! An [`Image`] is made of plain disks ([`Disks`]), of an image directory or an AMI
-//! ([`open_image`]), or of an [`ImageSource`] of your own. A [`Store`] is a directory, a prefix of
-//! a bucket ([`open_store`]), or an [`ObjectStore`] of your own.
+//! ([`open_image`]), or of an [`ImageSource`](port::ImageSource) of your own. A [`Store`] is a
+//! directory, a prefix of a bucket ([`open_store`]), or an [`ObjectStore`](port::ObjectStore) of
+//! your own.
 //!
 //! # Reading a range
 //!
@@ -53,7 +54,9 @@
 //!
 //! [`verify`] reports damage by snapshot, block and offset; [`restore`] writes an image directory,
 //! [`extract`] one volume, and [`copy`] carries an archive to another store. Each of them checks
-//! every byte that it reads.
+//! every byte that it reads. [`inspect`] tells the content of an archive, [`tasks`] lists unfinished
+//! work, and with feature `aws` there are `restore_to_ec2`, `retire` and `clean`. Module [`plan`]
+//! has a dry run of each use case that writes.
 //!
 //! ```
 //! use amistore::{Archive, Disks, ErrorKind, MemoryStore, Options, Store};
@@ -145,8 +148,7 @@ mod aws;
 mod base;
 mod checkpoint;
 #[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod cli;
+mod cli;
 mod codec;
 mod engine;
 mod facade;
@@ -162,25 +164,77 @@ mod taskdb;
 mod volume;
 
 #[cfg(feature = "aws")]
+pub use aws::ec2::RetireAction;
+#[cfg(feature = "aws")]
 pub use aws::{Access, Addressing, Credentials, StaticCredentials};
 pub use base::{
-    Cancel, Error, ErrorCode, ErrorKind, Event, ImageId, NullObserver, Observer, Result,
-    SnapshotId, Stage, VolumeSize,
+    Cancel, Error, ErrorCode, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, Stage,
+    VolumeSize,
 };
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub use cli::main as run_command_line;
 pub use engine::{Archive, ArchiveVolume};
 #[cfg(feature = "aws")]
-pub use facade::restore_to_ec2;
+pub use facade::{Clean, clean, restore_to_ec2, retire};
 pub use facade::{
-    Disks, Image, Options, Store, StoreReport, copy, extract, open_image, open_store, restore,
-    store, verify, verify_against,
+    Disks, Image, Options, Store, copy, extract, inspect, open_image, open_store, restore, store,
+    tasks, verify, verify_against,
 };
-pub use format::{BlockMap, Footer};
-pub use image::{ImageDocument, ImageSource};
-pub use object::{
-    Attributes, Creation, Listed, MemoryStore, ObjectReader, ObjectStore, ObjectWriter,
-};
-pub use ops::{Copied, Extracted, Restored, RestoredVolume, Verified};
+pub use image::ImageDocument;
+pub use object::MemoryStore;
 pub use volume::BlockSource;
+
+/// Dry runs: functions with the names of the use cases, and the plans that they return.
+///
+/// A dry run sends no request that writes, and refuses what the run would refuse. Its plan is the
+/// one that a run makes and carries out: volumes, parts, memory, requests to AWS with their price at
+/// the Region, and the least time by the quotas.
+pub mod plan {
+    #[cfg(feature = "aws")]
+    pub use crate::aws::ec2::{EncryptionPlan, Fidelity, FidelityItem};
+    pub use crate::engine::{MemorySplit, Plan as WorkerPlan};
+    pub use crate::facade::plan::{Planned, copy, extract, restore, store};
+    #[cfg(feature = "aws")]
+    pub use crate::facade::plan::{clean, restore_to_ec2, retire};
+    pub use crate::ops::{
+        AwsUse, Calls, CopyPlan, Dollars, EbsUse, Existing, PlannedVolume, PlannedVolumes,
+        RestorePlan, S3Reads, S3Use, Service, StorePlan, Transfer, UploadPlan,
+    };
+}
+
+/// Interfaces to implement: a store of archives, and a source of images or blocks.
+///
+/// [`Store::new`](crate::Store::new) takes an [`ObjectStore`](port::ObjectStore) of your own,
+/// [`Image::new`](crate::Image::new) an [`ImageSource`](port::ImageSource).
+pub mod port {
+    pub use crate::base::BlockIndex;
+    pub use crate::format::BlockMap;
+    pub use crate::image::{ImageMatch, ImageSource};
+    pub use crate::localfs::Overwrite;
+    pub use crate::object::{
+        Attributes, ByteRanges, Creation, Listed, ObjectReader, ObjectService, ObjectStore,
+        ObjectWriter,
+    };
+    pub use crate::volume::BlockSource;
+}
+
+/// Reports: what the use cases return.
+pub mod report {
+    #[cfg(feature = "aws")]
+    pub use crate::aws::ec2::{RetirePlan, RetiredSnapshot};
+    pub use crate::base::{TaskKind, TaskState};
+    pub use crate::engine::Depth;
+    pub use crate::facade::{StoreReport, Task};
+    pub use crate::format::{Codec, Footer, VolumeEntry};
+    pub use crate::object::Listed;
+    #[cfg(feature = "aws")]
+    pub use crate::ops::{Cleaned, Leftover};
+    pub use crate::ops::{
+        Copied, CopyProof, Extracted, Inspection, MapCell, Restored, RestoredVolume, Verified,
+        VolumeInspection, VolumeRange,
+    };
+}
 
 /// The rooms, for tests, benchmarks and fuzz targets. No part of the interface: any version may
 /// change it.

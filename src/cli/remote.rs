@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::options::{
     ArchiveUrl, EbsArgs, ObjectArgs, Requests, ResumeArgs, Settings, SidesArgs, ThawArgs,
-    WriteArgs, archive_target, located,
+    WriteArgs, archive_target,
 };
 use crate::aws::ec2::Ec2Connection;
 use crate::aws::s3::{ObjectOptions, S3Location, S3Store};
 use crate::aws::{Compute, Session};
 use crate::base::{Error, ErrorCode, Observer, Result};
 use crate::object::{FileReader, ObjectReader, ObjectStore};
-use crate::ops::{BucketDestination, Destination};
+use crate::ops::{BucketDestination, Destination, located};
 
 /// Opens connections to AWS, and archives.
 pub(super) struct Remote(Session);
@@ -133,11 +133,8 @@ impl Remote {
                 let object = options.object.options(options.volumes_at_once)?;
                 let store = self.bucket(location, options.sides.target()?, object)?;
                 Destination::Bucket(Box::new(BucketDestination {
-                    store,
-                    key: location.key.clone(),
                     allow_public: options.object.allow_public_bucket,
-                    is_checked: false,
-                    resumption: None,
+                    ..BucketDestination::new(store, &location.key)
                 }))
             }
         })

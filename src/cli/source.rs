@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::options::{EbsArgs, ImageArgs, SidesArgs, refuse_url};
+use super::options::{EbsArgs, ImageArgs, SidesArgs};
 use super::remote::Remote;
-use crate::aws::ec2::{Ec2Image, Ec2Source};
+use crate::aws::ec2::Ec2Source;
 use crate::base::{Error, ErrorCode, ErrorKind, Observer, Result};
 use crate::image::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
-use crate::ops::EbsReads;
+use crate::ops::{EbsReads, open_ec2_image, refuse_url};
 use crate::volume::DiskFormats;
 
 /// Options of the source.
@@ -44,15 +44,14 @@ impl Source {
         let new_name = options.image.name.as_deref();
         if let Some(source) = Ec2Source::parse(&name) {
             let compute = remote.compute(&options.sides.source()?, options.ebs)?;
-            let (ec2, ebs, quotas) = (&compute.ec2, &compute.ebs, &compute.quotas);
-            let image = Ec2Image::open(ec2, ebs, quotas, &source?, new_name, observer)?;
             let account_rate = options.ebs.account_rate()?;
-            let ebs = Some(EbsReads { region: compute.ebs.region(), account_rate });
+            let (image, ebs) =
+                open_ec2_image(&compute, &source?, new_name, account_rate, observer)?;
             return Ok(Self {
                 image: Box::new(image),
                 name,
                 files: Vec::new(),
-                ebs,
+                ebs: Some(ebs),
                 has_derived_id,
             });
         }

@@ -6,10 +6,12 @@ use super::Options;
 #[cfg(feature = "aws")]
 use crate::aws::RequestSettings;
 #[cfg(feature = "aws")]
-use crate::aws::ec2::{Ec2Image, Ec2Source};
-use crate::base::{Error, Result};
+use crate::aws::ec2::Ec2Source;
+use crate::base::Result;
 use crate::image::{ImageDirectory, ImageDocument, ImageSource};
-use crate::ops::EbsReads;
+#[cfg(feature = "aws")]
+use crate::ops::open_ec2_image;
+use crate::ops::{EbsReads, refuse_url};
 
 /// An image that can be stored: metadata and volumes.
 pub struct Image {
@@ -48,15 +50,9 @@ pub fn open_image(source: &str, options: &Options) -> Result<Image> {
         let session = options.session();
         let compute = session.compute(&options.access, &RequestSettings::default(), None)?;
         let observer = options.observer.as_ref();
-        let image =
-            Ec2Image::open(&compute.ec2, &compute.ebs, &compute.quotas, &parsed?, None, observer)?;
-        let ebs = Some(EbsReads { region: compute.ebs.region(), account_rate: None });
-        return Ok(Image { source: Box::new(image), ebs });
+        let (image, ebs) = open_ec2_image(&compute, &parsed?, None, None, observer)?;
+        return Ok(Image { source: Box::new(image), ebs: Some(ebs) });
     }
-    if source.contains("://") {
-        return Err(
-            Error::unsupported("an image is a directory, or an id in EC2").at("source", source)
-        );
-    }
+    refuse_url(source)?;
     Ok(Image::new(ImageDirectory::open(Path::new(source), None, options.formats)?))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "aws")]
 use crate::aws::{Access, Session};
-use crate::base::{Cancel, NullObserver, Observer, Result};
+use crate::base::{Cancel, Error, NullObserver, Observer, Result};
 use crate::checkpoint::StateDirectory;
 use crate::engine::{Context, DEFAULT_MEMORY, Incoming, MemoryUses, Resources};
 use crate::localfs::{Durability, Overwrite};
@@ -121,6 +121,12 @@ impl Options {
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
+    }
+
+    /// The state directory; an error of kind `Usage` if none is set.
+    pub(super) fn state(&self) -> Result<StateDirectory> {
+        let directory = self.state.as_ref().map(StateDirectory::new);
+        directory.ok_or_else(|| Error::usage("tasks are in a state directory: set one"))
     }
 
     pub(super) fn resources(&self) -> &Resources {

@@ -6,12 +6,12 @@ use super::Options;
 #[cfg(feature = "aws")]
 use crate::aws::RequestSettings;
 #[cfg(feature = "aws")]
-use crate::aws::s3::{ObjectOptions, S3Location, S3Store};
+use crate::aws::s3::{ObjectOptions, S3Store};
 use crate::base::{Error, Result};
-use crate::object::{DirectoryStore, Listed, ObjectReader, ObjectStore, open_url};
+use crate::object::{DirectoryStore, Listed, ObjectReader, ObjectStore};
 #[cfg(feature = "aws")]
 use crate::ops::BucketDestination;
-use crate::ops::Destination;
+use crate::ops::{Destination, StoreUrl, located};
 
 /// A store of archives: a directory, a prefix of a bucket, or an [`ObjectStore`] of your own.
 #[derive(Clone)]
@@ -67,11 +67,8 @@ impl Store {
             let url = format!("s3://{}/{key}", store.bucket());
             let target = store.task_target(&url);
             return Destination::Bucket(Box::new(BucketDestination {
-                store: store.clone(),
-                key,
-                allow_public: false,
-                is_checked: false,
                 resumption: options.resumption(source.to_owned(), target),
+                ..BucketDestination::new(store.clone(), key)
             }));
         }
         let _ = (source, options);
@@ -83,32 +80,30 @@ impl Store {
 /// as `s3://bucket/prefix/`. Sends no request; requests of the store end with the cancel token, and
 /// report to the observer, of `options`.
 pub fn open_store(url: &str, options: &Options) -> Result<Store> {
-    #[cfg(feature = "aws")]
-    if let Some(location) = S3Location::parse(url) {
-        let location = location?;
-        if !location.is_prefix() {
-            return Err(not_a_prefix(url));
+    match StoreUrl::parse(url)? {
+        #[cfg(feature = "aws")]
+        StoreUrl::S3(location) => {
+            if !location.is_prefix() {
+                return Err(not_a_prefix(url));
+            }
+            let store = options.session().bucket(
+                &location.bucket,
+                options.access.clone(),
+                &RequestSettings::default(),
+                ObjectOptions::default(),
+            )?;
+            let objects = Arc::new(store.clone());
+            Ok(Store { objects, prefix: location.key, bucket: Some(store) })
         }
-        let store = options.session().bucket(
-            &location.bucket,
-            options.access.clone(),
-            &RequestSettings::default(),
-            ObjectOptions::default(),
-        )?;
-        let objects = Arc::new(store.clone());
-        return Ok(Store { objects, prefix: location.key, bucket: Some(store) });
-    }
-    if let Some(located) = open_url(url) {
-        let (objects, prefix) = located?;
-        if !(prefix.is_empty() || prefix.ends_with('/')) {
-            return Err(not_a_prefix(url));
+        StoreUrl::Store(url) => {
+            let (objects, prefix) = located(&url)?;
+            if !(prefix.is_empty() || prefix.ends_with('/')) {
+                return Err(not_a_prefix(&url));
+            }
+            Ok(Store::at(objects, prefix))
         }
-        return Ok(Store::at(objects, prefix));
+        StoreUrl::Path(path) => Ok(Store::new(DirectoryStore::new(path, options.durability))),
     }
-    if url.contains("://") {
-        return Err(Error::unsupported("no store has this scheme").at("url", url));
-    }
-    Ok(Store::new(DirectoryStore::new(url, options.durability)))
 }
 
 fn not_a_prefix(url: &str) -> Error {

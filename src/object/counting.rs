@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Attributes, ObjectReader};
+use super::{Attributes, ObjectReader, ObjectService};
 use crate::base::Result;
 
 /// A reader that counts its bytes.
@@ -48,6 +48,10 @@ impl ObjectReader for CountingReader {
 
     fn drop_cache(&self) {
         self.inner.drop_cache();
+    }
+
+    fn service(&self) -> Option<ObjectService> {
+        self.inner.service()
     }
 
     fn attributes(&self) -> Attributes {

@@ -42,6 +42,13 @@ pub fn open_url(url: &str) -> Option<Result<Located>> {
     }
 }
 
+/// The service that has an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectService {
+    /// The Region of AWS; `None` for a service that is not AWS's.
+    pub region: Option<String>,
+}
+
 /// An object that can be read at any position, from several threads.
 pub trait ObjectReader: Send + Sync {
     /// The object's name in messages.
@@ -67,6 +74,11 @@ pub trait ObjectReader: Send + Sync {
     /// Drops cached bytes. Called when a digest does not match, before the range is read once
     /// more: a bit that flipped on the network is not damage.
     fn drop_cache(&self) {}
+
+    /// The service that each read is a request to; `None` for files and memory.
+    fn service(&self) -> Option<ObjectService> {
+        None
+    }
 
     /// Metadata and tags, as far as the store returned them on open.
     fn attributes(&self) -> Attributes {

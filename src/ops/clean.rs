@@ -12,6 +12,7 @@ use crate::aws::{Access, RequestSettings, Session};
 use crate::base::{Error, Result, TaskKind, TaskState, rfc3339};
 use crate::checkpoint::StateDirectory;
 use crate::image::ImageDirectoryWriter;
+#[cfg(feature = "server")]
 use crate::taskdb::recorded_runs;
 
 /// A leftover of unfinished work.
@@ -81,34 +82,8 @@ pub fn clean(
             cleaned.failed.get_or_insert(error);
         }
     }
-    // A restore from a file or a pipe has no task file.
-    for run in recorded_runs(directory.path())? {
-        let path = Path::new(&run.task.target);
-        let begun = rfc3339(run.started);
-        let is_restore = run.task.kind == TaskKind::Restore && path.is_absolute();
-        let is_over = run.state == TaskState::Failed && old_enough(&begun);
-        let is_listed = cleaned.leftovers.iter().any(|known| known.location == run.task.target);
-        if !is_restore || !is_over || is_listed || !ImageDirectoryWriter::has_leftovers(path)? {
-            continue;
-        }
-        let mut leftover = Leftover {
-            what: "partial volumes",
-            location: run.task.target.clone(),
-            upload_id: None,
-            begun,
-            ours: true,
-            removed: false,
-        };
-        if options.abort {
-            match ImageDirectoryWriter::remove_leftovers(path) {
-                Ok(()) => leftover.removed = true,
-                Err(error) => {
-                    cleaned.failed.get_or_insert(error);
-                }
-            }
-        }
-        cleaned.leftovers.push(leftover);
-    }
+    #[cfg(feature = "server")]
+    clean_recorded_runs(directory, options, &old_enough, &mut cleaned)?;
     let Some(prefix) = &options.uploads_below else { return Ok(cleaned) };
     let store = aws.session.bucket(
         &prefix.bucket,
@@ -144,6 +119,45 @@ pub fn clean(
         });
     }
     Ok(cleaned)
+}
+
+/// Lists the partial volumes of recorded runs that failed, and removes them if `options` ask for it.
+/// A restore from a file or a pipe has no task file.
+#[cfg(feature = "server")]
+fn clean_recorded_runs(
+    directory: &StateDirectory,
+    options: &CleanOptions,
+    old_enough: &dyn Fn(&str) -> bool,
+    cleaned: &mut Cleaned,
+) -> Result<()> {
+    for run in recorded_runs(directory.path())? {
+        let path = Path::new(&run.task.target);
+        let begun = rfc3339(run.started);
+        let is_restore = run.task.kind == TaskKind::Restore && path.is_absolute();
+        let is_over = run.state == TaskState::Failed && old_enough(&begun);
+        let is_listed = cleaned.leftovers.iter().any(|known| known.location == run.task.target);
+        if !is_restore || !is_over || is_listed || !ImageDirectoryWriter::has_leftovers(path)? {
+            continue;
+        }
+        let mut leftover = Leftover {
+            what: "partial volumes",
+            location: run.task.target.clone(),
+            upload_id: None,
+            begun,
+            ours: true,
+            removed: false,
+        };
+        if options.abort {
+            match ImageDirectoryWriter::remove_leftovers(path) {
+                Ok(()) => leftover.removed = true,
+                Err(error) => {
+                    cleaned.failed.get_or_insert(error);
+                }
+            }
+        }
+        cleaned.leftovers.push(leftover);
+    }
+    Ok(())
 }
 
 /// Lists the leftovers of a task, and with `abort` removes them.

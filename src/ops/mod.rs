@@ -2,7 +2,7 @@
 //!
 //! It does not know the command line.
 
-#[cfg(feature = "server")]
+#[cfg(feature = "aws")]
 mod clean;
 mod copy;
 mod extract;
@@ -10,6 +10,7 @@ mod inspect;
 mod list;
 #[cfg(feature = "server")]
 mod list_tasks;
+mod open;
 mod plan;
 mod records;
 mod restore;
@@ -25,7 +26,7 @@ mod verify;
 #[cfg(feature = "aws")]
 mod via_aws;
 
-#[cfg(feature = "server")]
+#[cfg(feature = "aws")]
 pub use clean::{CleanAccess, CleanOptions, Cleaned, Leftover, clean};
 pub use copy::{Copied, CopyProof, copy, copy_stream};
 pub use extract::{
@@ -36,11 +37,15 @@ pub use inspect::{Inspection, MapCell, VolumeInspection, inspect, inspect_stream
 pub use list::{ArchiveList, ListOptions, list_directory};
 #[cfg(feature = "server")]
 pub use list_tasks::{ListedTask, TaskSelection, list_tasks};
+#[cfg(feature = "aws")]
+pub use open::open_ec2_image;
+pub use open::{StoreUrl, located, refuse_url};
 pub use plan::{
-    AwsUse, Calls, CopyOptions, CopyPlan, Destination, EbsReads, EbsUse, Existing, PlannedCopy,
-    PlannedRestore, PlannedStore, PlannedStreamCopy, PlannedStreamRestore, PlannedVolume,
-    PlannedVolumes, RestoreDestination, RestorePlan, S3Use, Service, StoreOptions, StorePlan,
-    StreamPlan, StreamUpload, UploadFacts, UploadPlan, plan_volumes,
+    AwsUse, Calls, CopyOptions, CopyPlan, Destination, Dollars, EbsReads, EbsUse, Existing,
+    PlannedCopy, PlannedRestore, PlannedStore, PlannedStreamCopy, PlannedStreamRestore,
+    PlannedVolume, PlannedVolumes, RestoreDestination, RestorePlan, S3Reads, S3Use, Service,
+    StoreOptions, StorePlan, StreamPlan, StreamUpload, Transfer, UploadFacts, UploadPlan,
+    plan_volumes,
 };
 #[cfg(feature = "aws")]
 pub use plan::{BucketDestination, ec2_task_target, smallest_store};

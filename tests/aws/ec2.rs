@@ -1,6 +1,6 @@
 //! Images in EC2: stored and restored by the library against the local AWS of the tests.
 
-mod bench;
+pub mod bench;
 mod edits;
 mod encryption;
 mod faults;

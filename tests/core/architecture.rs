@@ -373,11 +373,15 @@ fn exported() -> Vec<String> {
 fn the_library_exports_few_names() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs");
     let text = fs::read_to_string(path).expect("reads");
+    // Without `internals`, the last one, which is behind a feature and not part of the interface.
+    let text = text.split("pub mod internals").next().unwrap_or_default();
     let modules = text.lines().filter(|line| line.starts_with("pub mod ")).count();
     assert!(modules <= 3, "{modules} public modules");
     let names = exported();
-    for name in ["Archive", "Error", "Options", "Store", "open_store", "store", "verify_against"] {
+    let verbs = ["clean", "copy", "extract", "inspect", "open_store", "restore", "restore_to_ec2"];
+    let more = ["retire", "store", "tasks", "verify", "verify_against"];
+    for name in verbs.into_iter().chain(more).chain(["Archive", "Error", "Options", "Store"]) {
         assert!(names.iter().any(|exported| exported == name), "{name} is exported: {names:?}");
     }
-    assert!(names.len() <= 50, "{} names: {names:?}", names.len());
+    assert!(names.len() <= 45, "{} names: {names:?}", names.len());
 }

@@ -9,6 +9,7 @@ mod faults;
 mod format;
 mod fuzz_smoke;
 mod golden;
+mod library;
 mod policies;
 mod rule_vectors;
 mod stock_tools;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
+use super::super::Compute;
 use super::super::ebs::{EbsConnection, Quotas};
 use super::Ec2Connection;
 use super::describe::{self, text};
@@ -40,6 +41,14 @@ pub struct Ec2Options {
     pub edits: Edits,
     /// Receives notes and warnings.
     pub observer: Arc<dyn Observer>,
+}
+
+impl Ec2Options {
+    /// Options with the connections of `compute`. The memory is set when the restore is planned.
+    pub fn new(compute: Compute, edits: Edits, observer: Arc<dyn Observer>) -> Self {
+        let Compute { ec2, ebs, quotas } = compute;
+        Self { ec2, ebs, quotas, memory: 0, edits, observer }
+    }
 }
 
 /// EC2, in one Region of one account.

@@ -14,7 +14,7 @@ use super::S3Connection;
 use super::attributes::decode_metadata;
 use super::bucket::{S3Store, failed, no_length};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, Retry};
-use crate::object::{Attributes, ObjectReader};
+use crate::object::{Attributes, ObjectReader, ObjectService};
 
 /// Bytes at the end of an object that the opening request reads with its length: footer and index
 /// of most archives.
@@ -149,6 +149,12 @@ impl ObjectReader for S3Reader {
 
     fn drop_cache(&self) {
         self.tail_is_doubted.store(true, Ordering::Relaxed);
+    }
+
+    fn service(&self) -> Option<ObjectService> {
+        let connection = self.connection();
+        let region = connection.endpoint().is_aws().then(|| connection.region());
+        Some(ObjectService { region })
     }
 
     fn attributes(&self) -> Attributes {

@@ -84,7 +84,7 @@ pub(super) fn run(args: &CopyArgs, settings: &Settings, console: &Console) -> Re
             let observer = observer.as_ref();
             PlannedCopy::of_object(&archive, object, destination, options, resources, observer)?
         }
-        None => PlannedCopy::new(&archive, destination, options, resources, from.is_remote())?,
+        None => PlannedCopy::new(&archive, destination, options, resources)?,
     };
     if args.write.dry_run {
         let existing = planned.check(observer.as_ref())?;

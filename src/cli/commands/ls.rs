@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::options::{ArchiveUrl, AwsArgs, Settings, located};
+use super::super::options::{ArchiveUrl, AwsArgs, Settings};
 use super::super::output::{Console, listed, listed_text};
 use super::super::remote::Remote;
 use crate::aws::s3::ObjectOptions;
@@ -46,7 +46,7 @@ pub(super) fn run(args: &LsArgs, settings: &Settings, console: &Console) -> Resu
         }
         ArchiveUrl::Path(path) => ops::list_directory(path, &mut found),
         ArchiveUrl::Store(url) => {
-            let (store, prefix) = located(url)?;
+            let (store, prefix) = ops::located(url)?;
             store.list(&prefix, &mut found)
         }
         ArchiveUrl::S3(location) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::super::options::{
-    ArchiveUrl, Ec2Args, EditArgs, ResumeArgs, Settings, SidesArgs, ThawArgs, WriteArgs, refuse_url,
+    ArchiveUrl, Ec2Args, EditArgs, ResumeArgs, Settings, SidesArgs, ThawArgs, WriteArgs,
 };
 use super::super::output::{
     Console, Restoration, restoration, restoration_text, restore_plan, restore_plan_text,
@@ -19,7 +19,7 @@ use crate::aws::ec2::{Ec2Destination, Ec2Options};
 use crate::base::{Error, Observer, Result, TaskKind};
 use crate::engine::Archive;
 use crate::image::DirectoryDestination;
-use crate::ops::{PlannedRestore, RestoreDestination};
+use crate::ops::{PlannedRestore, RestoreDestination, refuse_url};
 use crate::taskdb::NewTask;
 
 /// Restore an archive to EC2, as a new image, or to an image directory
@@ -77,11 +77,11 @@ pub(super) fn run(args: &RestoreArgs, settings: &Settings, console: &Console) ->
     let archive = Archive::open(reader)?;
     let target = destination.task_target(&archive);
     let resumption = destination
-        .is_continued(url.is_remote())
+        .is_continued(&archive)
         .then(|| args.resume.resumption(url.source(), target.clone()))
         .transpose()?;
-    let (resources, is_remote) = (&settings.resources, url.is_remote());
-    let planned = PlannedRestore::new(&archive, &destination, resumption, resources, is_remote)?;
+    let resources = &settings.resources;
+    let planned = PlannedRestore::new(&archive, &destination, resumption, resources)?;
     if dry_run {
         planned.check()?;
         return console.result(
@@ -125,14 +125,7 @@ impl RestoreArgs {
         }
         let edits = self.edits.edits()?;
         let compute = remote.compute(&self.sides.target()?, &self.ec2.ebs)?;
-        let options = Ec2Options {
-            ec2: compute.ec2,
-            ebs: compute.ebs,
-            quotas: compute.quotas,
-            memory: 0,
-            edits,
-            observer: observer.clone(),
-        };
+        let options = Ec2Options::new(compute, edits, observer.clone());
         let account_rate = self.ec2.ebs.account_rate()?;
         Ok(RestoreDestination::Ec2 { ec2: Box::new(Ec2Destination::new(options)), account_rate })
     }

@@ -79,7 +79,8 @@ pub(super) fn run(args: &RetireArgs, settings: &Settings, console: &Console) -> 
         .open(&url, args.sides.target()?, &ThawArgs::default())?
         .ok_or_else(|| Error::usage("a stream can be read once only: name a file or an object"))?;
     // As with a store: connections hold as much as the blocks that they bring.
-    let plan = settings.plan(if url.is_remote() { Incoming::Both } else { Incoming::Blocks })?;
+    let is_remote = archive.service().is_some();
+    let plan = settings.plan(if is_remote { Incoming::Both } else { Incoming::Blocks })?;
     console.explain_plan(&plan, settings);
     let context = Context { plan: &plan, observer: observer.as_ref(), cancel: &settings.cancel };
     let planned = permitted.compare(archive, context)?;

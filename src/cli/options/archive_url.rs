@@ -8,7 +8,7 @@ use crate::aws::s3::S3Location;
 use crate::base::{Error, ErrorKind, Result};
 use crate::engine::Incoming;
 use crate::localfs::is_directory;
-use crate::object::{Located, open_url};
+use crate::ops::{StoreUrl, refuse_url};
 
 /// The name of standard input in messages and tasks.
 pub(in super::super) const STDIN: &str = "standard input";
@@ -39,14 +39,11 @@ impl ArchiveUrl {
         if text == "-" {
             return Ok(Self::Stdio);
         }
-        if let Some(location) = S3Location::parse(text) {
-            return location.map(Self::S3);
-        }
-        if let Some(located) = open_url(text) {
-            return located.map(|_| Self::Store(text.to_owned()));
-        }
-        refuse_url(text)?;
-        Ok(Self::Path(path.to_owned()))
+        Ok(match StoreUrl::parse(text)? {
+            StoreUrl::S3(location) => Self::S3(location),
+            StoreUrl::Store(url) => Self::Store(url),
+            StoreUrl::Path(path) => Self::Path(path),
+        })
     }
 
     /// The object in S3, if it is one.
@@ -57,14 +54,9 @@ impl ArchiveUrl {
         }
     }
 
-    /// Whether a network is between the archive and this machine.
-    pub(in super::super) fn is_remote(&self) -> bool {
-        self.s3().is_some()
-    }
-
     /// The memory that reading the archive takes.
     pub(in super::super) fn incoming(&self) -> Incoming {
-        if self.is_remote() { Incoming::Archive } else { Incoming::Local }
+        if self.s3().is_some() { Incoming::Archive } else { Incoming::Local }
     }
 
     /// The URL of one archive: a directory, bucket or prefix stands for `name` in it.
@@ -140,23 +132,6 @@ impl ArchiveUrl {
             Self::Store(url) => url.clone(),
         }
     }
-}
-
-/// The store and the key of a URL that was parsed.
-pub(in super::super) fn located(url: &str) -> Result<Located> {
-    open_url(url).unwrap_or_else(|| Err(Error::internal("a URL of no store").at("url", url)))
-}
-
-/// Refuses a URL of an unknown scheme, instead of making a file of that name.
-pub(in super::super) fn refuse_url(text: &str) -> Result<()> {
-    if text.contains("://") {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "only local files, pipes, s3:// and file:// are known",
-        )
-        .at("url", text));
-    }
-    Ok(())
 }
 
 /// Refuses to replace one of the files that are read.

@@ -17,7 +17,7 @@ mod values;
 mod write;
 
 pub(super) use access::AccessArgs;
-pub(super) use archive_url::{ArchiveUrl, archive_target, located, refuse_same_file, refuse_url};
+pub(super) use archive_url::{ArchiveUrl, archive_target, refuse_same_file};
 pub(super) use ec2::{EbsArgs, Ec2Args};
 pub(super) use edits::EditArgs;
 pub(super) use global::{GlobalArgs, OutputForm, ProgressForm, Settings};

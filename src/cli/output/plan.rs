@@ -10,8 +10,8 @@ use crate::aws::ec2::EncryptionPlan;
 use crate::base::{BLOCK_BYTES, SnapshotId, human_bytes};
 use crate::engine::MemorySplit;
 use crate::ops::{
-    AwsUse, CopyPlan, Existing, PlannedVolume, RestorePlan, S3Use, Service, StorePlan, StreamPlan,
-    UploadPlan,
+    AwsUse, CopyPlan, Dollars, Existing, PlannedVolume, RestorePlan, S3Use, Service, StorePlan,
+    StreamPlan, Transfer, UploadPlan,
 };
 
 pub(in super::super) fn store_plan_text(
@@ -231,7 +231,7 @@ fn upload_line(upload: &UploadPlan) -> String {
     format!("  upload: at most {} parts of {part}{parallel}", upload.parts)
 }
 
-/// The price lists of AWS: amistore knows the prices of one Region.
+/// The price lists of AWS, for what is not known here.
 fn price_list(service: Service) -> &'static str {
     match service {
         Service::Ebs => "https://aws.amazon.com/ebs/pricing/",
@@ -240,23 +240,33 @@ fn price_list(service: Service) -> &'static str {
     }
 }
 
-fn dollars(price: Option<f64>, service: Service) -> String {
+/// The page of AWS with the prices of data that leaves a Region.
+const TRANSFER_PRICES: &str = "https://aws.amazon.com/ec2/pricing/on-demand/#Data_Transfer";
+
+/// A Region of AWS in a text; absent, it is an endpoint of another service.
+fn region_of(region: Option<&str>) -> &str {
+    region.unwrap_or("an endpoint that is not AWS's")
+}
+
+fn dollars(price: Option<Dollars>, region: Option<&str>, service: Service) -> String {
     match price {
-        Some(price) => format!("about ${price:.4}"),
-        None => format!("price not known here; see {}", price_list(service)),
+        Some(price) => format!("about {price}"),
+        None => {
+            format!("no price known for {}; see {}", region_of(region), price_list(service))
+        }
     }
 }
 
 /// The prices of requests and of a month of storage.
 fn s3_dollars(s3: &S3Use) -> String {
+    let region = s3.is_aws.then_some(s3.region.as_str());
+    let requests = dollars(s3.dollars, region, Service::S3);
     match (s3.dollars, s3.dollars_a_month) {
-        (None, None) => dollars(None, Service::S3),
-        (requests, Some(month)) => {
-            format!("{}, about ${month:.4} a month", dollars(requests, Service::S3))
-        }
-        (Some(requests), None) => {
+        (None, _) => requests,
+        (Some(_), Some(month)) => format!("{requests}, about {month} a month"),
+        (Some(_), None) => {
             let list = price_list(Service::S3);
-            format!("about ${requests:.4}, a month of storage not known here; see {list}")
+            format!("{requests}, no price of a month known for this storage class; see {list}")
         }
     }
 }
@@ -275,7 +285,7 @@ fn add_aws(text: &mut SafeText, aws: &AwsUse) {
                 human_bytes(ebs.bytes),
                 ebs.region,
                 ebs.at_least.as_secs_f64().ceil(),
-                dollars(ebs.dollars, Service::Ebs),
+                dollars(ebs.dollars, Some(&ebs.region), Service::Ebs),
             )),
             (Service::S3, _, Some(s3)) => text.line(format_args!(
                 "  at most {} in {}, {}",
@@ -285,6 +295,28 @@ fn add_aws(text: &mut SafeText, aws: &AwsUse) {
             )),
             _ => {}
         }
+    }
+    if let Some(reads) = &aws.s3_reads {
+        let region = reads.region.as_deref();
+        text.line(format_args!(
+            "  the archive is read from {} with at most {} requests, {}",
+            region_of(region),
+            reads.requests,
+            dollars(reads.dollars, region, Service::S3),
+        ));
+    }
+    for transfer in &aws.transfers {
+        let billed = if transfer.leaves {
+            "leave the Region, which is billed"
+        } else {
+            "are billed if this program runs outside of the Region"
+        };
+        text.line(format_args!(
+            "  data transfer: {} from {} in {} {billed}; see {TRANSFER_PRICES}",
+            human_bytes(transfer.bytes),
+            transfer.service.name(),
+            transfer.region,
+        ));
     }
 }
 
@@ -329,7 +361,7 @@ fn with_plan(
         return report;
     }
     add("Calls", calls(aws));
-    let price = |dollars: Option<f64>| dollars.map(|price| (price * 10_000.0).ceil() / 10_000.0);
+    let price = |dollars: Option<Dollars>| dollars.map(Dollars::amount);
     if let Some(ebs) = &aws.ebs {
         let count = |action| aws.calls.count(Service::Ebs, action);
         add(
@@ -356,7 +388,30 @@ fn with_plan(
             }),
         );
     }
+    if let Some(reads) = &aws.s3_reads {
+        add(
+            "S3Reads",
+            json!({
+                "Region": reads.region,
+                "RequestsAtMost": reads.requests,
+                "UsDollars": price(reads.dollars),
+            }),
+        );
+    }
+    if !aws.transfers.is_empty() {
+        add("DataTransfers", aws.transfers.iter().map(transfer).collect());
+    }
     report
+}
+
+fn transfer(transfer: &Transfer) -> Value {
+    json!({
+        "Service": transfer.service.name(),
+        "Region": transfer.region,
+        "Bytes": transfer.bytes,
+        // Otherwise it depends on where this program runs.
+        "LeavesRegion": transfer.leaves.then_some(true),
+    })
 }
 
 /// Requests by service and action.
@@ -371,4 +426,58 @@ fn calls(aws: &AwsUse) -> Value {
         .map(|service| (service.name().to_owned(), of(service)))
         .collect::<Map<_, _>>()
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ops::{EbsUse, S3Reads};
+
+    #[test]
+    fn text_and_json_show_one_price_and_never_nothing_for_something() {
+        let prices = [0.000_04, 0.614_42, 0.000_001, 117.760_01].map(Dollars::new);
+        let region = || "us-east-1".to_owned();
+        let mut aws = AwsUse {
+            ebs: Some(EbsUse {
+                region: region(),
+                bytes: 1,
+                at_least: Duration::from_secs(1),
+                dollars: Some(prices[0]),
+            }),
+            s3: Some(S3Use {
+                region: region(),
+                is_aws: true,
+                bytes: 1,
+                dollars: Some(prices[1]),
+                dollars_a_month: Some(prices[3]),
+            }),
+            s3_reads: Some(S3Reads {
+                region: Some(region()),
+                requests: 3,
+                dollars: Some(prices[2]),
+            }),
+            ..AwsUse::default()
+        };
+        aws.calls.add(Service::S3, "GetObject", 3);
+        let memory = crate::engine::Resources { threads: 1, memory: 64 << 20 }
+            .split(&Default::default())
+            .expect("memory");
+        let json = with_plan(json!({}), &memory, None, &aws, Existing::None);
+        let mut text = SafeText::from("a plan".to_owned());
+        add_aws(&mut text, &aws);
+        let text = text.as_str().to_owned();
+        for (member, price) in [
+            (&json["Ebs"]["UsDollars"], "$0.0001"),
+            (&json["S3"]["UsDollars"], "$0.6145"),
+            (&json["S3Reads"]["UsDollars"], "$0.0001"),
+            (&json["S3"]["UsDollarsAMonth"], "$117.7601"),
+        ] {
+            let shown: f64 = price[1..].parse().expect("a number");
+            assert_eq!(member.as_f64(), Some(shown));
+            assert!(text.contains(price), "{price} in {text}");
+        }
+        assert!(!text.contains("$0.0000"), "{text}");
+    }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::calls::Service;
 use super::cost::AwsUse;
 use super::destination::{Destination, Existing};
-use super::upload::UploadPlan;
+use super::restore::incoming;
+use super::upload::{UploadFacts, UploadPlan};
 #[cfg(feature = "aws")]
 use crate::aws::s3::S3Store;
 use crate::base::{Cancel, Error, Observer, Result};
-use crate::engine::{Archive, Context, Depth, Incoming, MemorySplit, MemoryUses, Resources};
+use crate::engine::{Archive, Context, Depth, MemorySplit, MemoryUses, Resources};
 use crate::localfs::Overwrite;
 use crate::object::Attributes;
 use crate::ops::copy::{Copied, CopyProof, copy, plan_copy, same_archive, work};
@@ -41,7 +41,7 @@ pub struct CopyPlan {
     pub upload: Option<UploadPlan>,
     /// Whether the service copies the object by itself.
     pub by_service: bool,
-    /// Requests to AWS. Those that read the archive are an upper bound, and have no price.
+    /// Requests to AWS. Those that read the archive are an upper bound.
     pub aws: AwsUse,
 }
 
@@ -59,23 +59,18 @@ pub struct PlannedCopy<'a> {
 }
 
 impl<'a> PlannedCopy<'a> {
-    /// Plans the copy of `archive`. `is_remote`: it is read over a network.
+    /// Plans the copy of `archive`.
     pub fn new(
         archive: &'a Archive,
         destination: Destination,
         options: CopyOptions,
         resources: &Resources,
-        is_remote: bool,
     ) -> Result<Self> {
         let CopyOptions { overwrite, tags, verify_blocks, .. } = options;
         let depth = if verify_blocks { Depth::Blocks } else { Depth::Stored };
         let mut attributes = attributes_to_copy(archive);
         attributes.tags.extend(tags);
-        let uses = MemoryUses {
-            level: 1,
-            incoming: if is_remote { Incoming::Archive } else { Incoming::Local },
-            ..MemoryUses::default()
-        };
+        let uses = MemoryUses { level: 1, incoming: incoming(archive), ..MemoryUses::default() };
         let facts = destination.upload_facts(overwrite)?;
         let (upload, memory, aws) = match &facts {
             #[cfg(feature = "aws")]
@@ -90,10 +85,8 @@ impl<'a> PlannedCopy<'a> {
             _ => (None::<UploadPlan>, resources.split(&uses)?, AwsUse::default()),
         };
         let mut aws = aws;
-        if is_remote {
-            let reads = archive.reads_to_open() + archive.reads_to_copy();
-            aws.calls.add(Service::S3, "GetObject", reads);
-        }
+        let reads = archive.reads_to_open() + archive.reads_to_copy();
+        add_reads(&mut aws, archive, reads, facts.as_ref());
         let copied = plan_copy(archive, CopyProof::Digests(depth));
         let plan = CopyPlan { archive: copied, memory, upload, by_service: false, aws };
         let destination = destination.with_part_memory(memory.parts);
@@ -163,14 +156,16 @@ impl<'a> PlannedCopy<'a> {
         observer: &dyn Observer,
     ) -> Result<Self> {
         if !matches!(destination, Destination::Bucket(_)) {
-            return Self::new(archive, destination, options, resources, true);
+            return Self::new(archive, destination, options, resources);
         }
         let mut tags = tags_to_copy(store, key, observer)?;
         tags.extend(options.tags);
         let by_service = options.by_service && !options.verify_blocks;
         let options = CopyOptions { tags, ..options };
-        Self::new(archive, destination, options, resources, true)?
-            .with_source(store, key, by_service)
+        let mut planned = Self::new(archive, destination, options, resources)?
+            .with_source(store, key, by_service)?;
+        planned.plan.aws.add_source_requests("GetObjectTagging", 1);
+        Ok(planned)
     }
 
     fn with_source(mut self, store: &S3Store, key: &str, by_service: bool) -> Result<Self> {
@@ -189,7 +184,7 @@ impl<'a> PlannedCopy<'a> {
             aws.add_s3(&facts, len);
             // The object, and its copy.
             let reads = 2 * self.archive.reads_to_open();
-            aws.calls.add(Service::S3, "GetObject", reads);
+            add_reads(&mut aws, self.archive, reads, Some(&facts));
             self.plan.aws = aws;
             self.source = Some((store.clone(), key.to_owned()));
             (self.plan.by_service, self.plan.upload) = (true, None);
@@ -197,6 +192,16 @@ impl<'a> PlannedCopy<'a> {
         }
         Ok(self)
     }
+}
+
+/// Adds the requests that read the archive, if it is read from a service.
+fn add_reads(aws: &mut AwsUse, archive: &Archive, requests: u64, target: Option<&UploadFacts>) {
+    #[cfg(feature = "aws")]
+    let region = target.and_then(UploadFacts::aws_region);
+    #[cfg(not(feature = "aws"))]
+    let region = target.map(|facts| facts.region.as_str());
+    let reader = archive.reader();
+    aws.add_archive_reads(reader.service(), (requests, reader.len()), region);
 }
 
 /// The attributes of a copy: metadata and tags of the object, as far as its store returned them;

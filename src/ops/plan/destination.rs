@@ -55,6 +55,14 @@ pub struct BucketDestination {
     pub resumption: Option<Resumption>,
 }
 
+#[cfg(feature = "aws")]
+impl BucketDestination {
+    /// The object `key` of a bucket that is not public; the work is not resumed.
+    pub fn new(store: S3Store, key: impl Into<String>) -> Self {
+        Self { store, key: key.into(), allow_public: false, is_checked: false, resumption: None }
+    }
+}
+
 /// An archive at its destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Existing {

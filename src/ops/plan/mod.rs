@@ -15,7 +15,7 @@ mod upload;
 
 pub use calls::{Calls, Service};
 pub use copy::{CopyOptions, CopyPlan, PlannedCopy};
-pub use cost::{AwsUse, EbsUse, S3Use};
+pub use cost::{AwsUse, Dollars, EbsUse, S3Reads, S3Use, Transfer};
 #[cfg(feature = "aws")]
 pub use destination::BucketDestination;
 pub(super) use destination::refuse_existing;

@@ -95,9 +95,9 @@ impl RestoreDestination {
 
     /// Whether an interrupted restore is continued: to EC2, and to a directory if the archive would
     /// otherwise be read over a network twice.
-    pub fn is_continued(&self, is_remote: bool) -> bool {
+    pub fn is_continued(&self, archive: &Archive) -> bool {
         match self {
-            Self::Directory(_) => is_remote,
+            Self::Directory(_) => archive.reader().service().is_some(),
             #[cfg(feature = "aws")]
             Self::Ec2 { .. } => true,
         }
@@ -138,41 +138,39 @@ fn absolute(path: &Path) -> String {
 }
 
 impl<'a> PlannedRestore<'a> {
-    /// Plans a restore. `is_remote`: the archive is read over a network.
+    /// Plans a restore.
     pub fn new(
         archive: &'a Archive,
         destination: &RestoreDestination,
         resumption: Option<Resumption>,
         resources: &Resources,
-        is_remote: bool,
     ) -> Result<Self> {
         match destination {
             RestoreDestination::Directory(directory) => {
-                Self::to_directory(archive, directory.clone(), resumption, resources, is_remote)
+                Self::to_directory(archive, directory.clone(), resumption, resources)
             }
             #[cfg(feature = "aws")]
             RestoreDestination::Ec2 { ec2, account_rate } => {
-                Self::to_ec2(archive, ec2, resumption, (resources, is_remote), *account_rate)
+                Self::to_ec2(archive, ec2, resumption, resources, *account_rate)
             }
         }
     }
 
-    /// Plans a restore to an image directory. `is_remote`: the archive is read over a network.
+    /// Plans a restore to an image directory.
     pub fn to_directory(
         archive: &'a Archive,
         destination: DirectoryDestination,
         resumption: Option<Resumption>,
         resources: &Resources,
-        is_remote: bool,
     ) -> Result<Self> {
         let plan = RestorePlan {
             archive: plan_restore(archive),
-            memory: resources.split(&memory_uses(archive, is_remote, false))?,
+            memory: resources.split(&memory_uses(archive, false))?,
             #[cfg(feature = "aws")]
             items: Vec::new(),
             #[cfg(feature = "aws")]
             encryption: EncryptionPlan::default(),
-            aws: archive_reads(archive, is_remote),
+            aws: archive_reads(archive, None),
         };
         let destination = RestoreDestination::Directory(destination);
         Ok(Self { archive, destination, resumption, plan })
@@ -243,14 +241,18 @@ impl<'a> PlannedRestore<'a> {
     }
 }
 
-/// The requests that open and read the archive, at most, if it is read from S3.
-fn archive_reads(archive: &Archive, is_remote: bool) -> AwsUse {
-    let mut aws = AwsUse::default();
-    if is_remote {
-        let reads = archive.reads_to_open() + archive.reads_to_restore();
-        aws.calls.add(Service::S3, "GetObject", reads);
-    }
+/// The requests that open and read the archive, at most, if it is read from a service; `target` is
+/// the Region of the new image.
+fn archive_reads(archive: &Archive, target: Option<&str>) -> AwsUse {
+    let (mut aws, reader) = (AwsUse::default(), archive.reader());
+    let requests = archive.reads_to_open() + archive.reads_to_restore();
+    aws.add_archive_reads(reader.service(), (requests, reader.len()), target);
     aws
+}
+
+/// The memory that reading the archive takes.
+pub(super) fn incoming(archive: &Archive) -> Incoming {
+    if archive.reader().service().is_some() { Incoming::Archive } else { Incoming::Local }
 }
 
 /// Compares the bytes that are allocated with the free ones, if the file system reports them.
@@ -268,7 +270,7 @@ fn suffices(needed: u64, free: Option<u64>) -> Result<()> {
 }
 
 /// The uses of memory when an archive is restored.
-fn memory_uses(archive: &Archive, is_remote: bool, to_ebs: bool) -> MemoryUses {
+fn memory_uses(archive: &Archive, to_ebs: bool) -> MemoryUses {
     let root = archive.root();
     let map = |(index, volume): (usize, &crate::format::VolumeEntry)| {
         let bitmaps = if volume.fill > 0 { 2 } else { 1 };
@@ -276,7 +278,7 @@ fn memory_uses(archive: &Archive, is_remote: bool, to_ebs: bool) -> MemoryUses {
     };
     MemoryUses {
         reserve: root.manifest.volumes.iter().enumerate().map(map).max().unwrap_or(0),
-        incoming: if is_remote { Incoming::Archive } else { Incoming::Local },
+        incoming: incoming(archive),
         blocks: to_ebs,
         ..MemoryUses::default()
     }
@@ -290,14 +292,15 @@ impl<'a> PlannedRestore<'a> {
         archive: &'a Archive,
         destination: &Ec2Destination,
         resumption: Option<Resumption>,
-        (resources, is_remote): (&Resources, bool),
+        resources: &Resources,
         account_rate: Option<u32>,
     ) -> Result<Self> {
-        let memory = resources.split(&memory_uses(archive, is_remote, true))?;
+        let memory = resources.split(&memory_uses(archive, true))?;
         let ec2 = destination.with_memory(memory.blocks);
         let items = ec2.planned_items(archive.document())?;
         let encryption = ec2.encryption(archive.document())?;
-        let mut aws = archive_reads(archive, is_remote);
+        let region = ec2.options().ec2.region();
+        let mut aws = archive_reads(archive, Some(&region));
         let volumes = &archive.root().manifest.volumes;
         let mut add = |action, count| aws.calls.add(Service::Ebs, action, count);
         let written = || volumes.iter().map(|volume| volume.blocks - volume.fill);
@@ -305,7 +308,6 @@ impl<'a> PlannedRestore<'a> {
         add("StartSnapshot", volumes.len() as u64);
         add("PutSnapshotBlock", blocks);
         add("CompleteSnapshot", volumes.len() as u64);
-        let region = ec2.options().ec2.region();
         aws.add_ebs(&region, account_rate, (blocks, largest), false);
         ec2.count_calls(archive.document(), &mut |action, count| {
             aws.calls.add(Service::Ec2, action, count);

@@ -177,6 +177,11 @@ impl StorePlan {
         if let Some(ebs) = ebs {
             let in_turn = upload.as_ref().is_none_or(|upload| upload.segments.is_empty());
             add_ebs_reads(&mut aws, ebs, (image_id.is_some(), &volumes), in_turn);
+            #[cfg(feature = "aws")]
+            let target = bucket.and_then(UploadFacts::aws_region);
+            #[cfg(not(feature = "aws"))]
+            let target = None;
+            aws.add_transfer(Service::Ebs, &ebs.region, volumes.bytes(), target);
         }
         Ok(Self { image_id, volumes, memory, upload, aws })
     }
@@ -326,6 +331,7 @@ mod tests {
         let bucket = UploadFacts {
             region: "us-east-1".to_owned(),
             is_standard: true,
+            is_aws: true,
             ..UploadFacts::default()
         };
         let error = plan(256 << 20, 5 << 10, &bucket).expect_err("too little");
@@ -340,7 +346,7 @@ mod tests {
         assert_eq!(count(Service::Ebs, "GetSnapshotBlock"), blocks + 1);
         assert_eq!(count(Service::Ebs, "ListSnapshotBlocks"), 2 * blocks.div_ceil(10_000));
         assert_eq!(count(Service::S3, "UploadPart"), upload.parts);
-        let month = planned.aws.s3.and_then(|s3| s3.dollars_a_month).expect("a price");
+        let month = planned.aws.s3.and_then(|s3| s3.dollars_a_month).expect("a price").amount();
         assert!((month - 0.023 * 5.0 * 1024.0).abs() < 2.0, "{month}");
     }
 }

@@ -23,8 +23,11 @@ pub struct UploadFacts {
     pub is_parallel: bool,
     /// Whether too little memory for that is an error.
     pub needs_parallel: bool,
-    /// Whether the endpoint is not AWS's: other services take smaller parts.
+    /// Whether the endpoint is a configured one: other services take smaller parts.
     pub is_compatible: bool,
+    /// Whether the service is AWS's. Others may have to show by a probe object that they honour
+    /// conditions of writes.
+    pub is_aws: bool,
     /// Whether the object gets the storage class S3 Standard.
     pub is_standard: bool,
     /// Whether an existing object is replaced.
@@ -46,6 +49,11 @@ mod aws {
     const COPIED_PART: u64 = 256 << 20;
 
     impl UploadFacts {
+        /// The Region, if the service is AWS's.
+        pub(in super::super) fn aws_region(&self) -> Option<&str> {
+            self.is_aws.then_some(self.region.as_str())
+        }
+
         /// The facts about a bucket.
         pub fn new(store: &S3Store, overwrite: Overwrite) -> Result<Self> {
             let options = store.options();
@@ -55,6 +63,7 @@ mod aws {
                 is_parallel: store.wants_parallel()?,
                 needs_parallel: options.parallel_segments.is_some(),
                 is_compatible: store.connection().endpoint().is_custom(),
+                is_aws: store.connection().endpoint().is_aws(),
                 is_standard: options.storage_class.as_deref().is_none_or(|it| it == "STANDARD"),
                 replaces: overwrite == Overwrite::Yes,
             })
@@ -75,6 +84,12 @@ mod aws {
                 "GetObjectLockConfiguration",
             ] {
                 calls.add(Service::S3, action, 1);
+            }
+            // If HeadObject is refused, a probe object is put twice, and both versions of it are
+            // deleted.
+            if !self.is_aws && !self.replaces {
+                calls.add(Service::S3, "PutObject", 2);
+                calls.add(Service::S3, "DeleteObject", 2);
             }
         }
 

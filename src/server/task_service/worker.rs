@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use super::requests::{RestoreWork, StoreWork};
 use super::{LEVEL, Shared, lock, share_of};
-use crate::aws::ec2::{Ec2Destination, Ec2Image, Ec2Options, Ec2Source};
+use crate::aws::ec2::{Ec2Destination, Ec2Options, Ec2Source};
 use crate::aws::{Compute, Session, needs_other_credentials};
 use crate::base::{BLOCK_BYTES, Error, ErrorCode, Event, ImageId, Observer, Result, TaskKind};
 use crate::engine::Archive;
 use crate::localfs::exists;
 use crate::object::{Attributes, ObjectStore};
 use crate::ops::{
-    BucketDestination, Destination, EbsReads, PlannedRestore, PlannedStore, Resumption,
-    StoreOptions,
+    BucketDestination, Destination, PlannedRestore, PlannedStore, Resumption, StoreOptions,
+    open_ec2_image,
 };
 use crate::taskdb::{ClaimedTask, Recorder, TaskRow, failure_reason, one_line_of};
 
@@ -220,21 +220,15 @@ fn store(
     let session = shared.session.observed_by(observer.clone());
     let compute = compute(shared, &session)?;
     let source = Ec2Source::Image(ImageId::parse(&work.image_id)?);
-    let image = Ec2Image::open(
-        &compute.ec2,
-        &compute.ebs,
-        &compute.quotas,
-        &source,
-        None,
-        observer.as_ref(),
-    )?;
+    let account_rate = settings.account_rate;
+    let (image, ebs) = open_ec2_image(&compute, &source, None, account_rate, observer.as_ref())?;
     let (access, requests) = (settings.archive.clone(), &settings.archive_requests);
+    let store = session.bucket(&work.bucket, access, requests, settings.objects.clone())?;
     let destination = Destination::Bucket(Box::new(BucketDestination {
         is_checked: shared.was_checked(&work.bucket, &work.object_key),
-        store: session.bucket(&work.bucket, access, requests, settings.objects.clone())?,
-        key: work.object_key,
         allow_public: settings.allow_public_bucket,
         resumption: Some(resumption(shared, row, restart)),
+        ..BucketDestination::new(store, work.object_key)
     }));
     let tags = work.tags.into_iter().collect();
     let options = StoreOptions {
@@ -242,7 +236,6 @@ fn store(
         attributes: Attributes { tags, ..Attributes::default() },
         ..StoreOptions::default()
     };
-    let ebs = EbsReads { region: compute.ebs.region(), account_rate: settings.account_rate };
     let resources = share_of(settings);
     let planned = PlannedStore::new(&image, Some(&ebs), destination, options, &resources)?;
     expect(shared, row, planned.plan().volumes.bytes());
@@ -258,7 +251,7 @@ fn restore(
     let settings = &shared.settings;
     let work: RestoreWork = request(row)?;
     let session = shared.session.observed_by(observer.clone());
-    let Compute { ec2, ebs, quotas } = compute(shared, &session)?;
+    let compute = compute(shared, &session)?;
     let (access, requests) = (settings.archive.clone(), &settings.archive_requests);
     let bucket = session.bucket(&work.bucket, access, requests, settings.objects.clone())?;
     let archive = Archive::open(bucket.open(&work.object_key)?)?;
@@ -266,7 +259,7 @@ fn restore(
     let bytes = volumes.iter().map(|volume| (volume.blocks - volume.zero) * BLOCK_BYTES).sum();
     expect(shared, row, bytes);
     let (edits, observer) = (work.edits(), observer.clone());
-    let options = Ec2Options { ec2, ebs, quotas, memory: 0, edits, observer: observer.clone() };
+    let options = Ec2Options::new(compute, edits, observer.clone());
     let (noting, id) = (shared.clone(), row.id);
     let destination = Ec2Destination::new(options).on_finished(Arc::new(move |restored| {
         match &restored.image_id {
@@ -275,7 +268,7 @@ fn restore(
         }
     }));
     let resumption = Some(resumption(shared, row, restart));
-    let resources = (&share_of(settings), true);
+    let resources = &share_of(settings);
     let planned = PlannedRestore::to_ec2(
         &archive,
         &destination,

@@ -1,5 +1,7 @@
 //! Plans: a run does exactly what its dry run prints.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::partitions::{BUCKET, Partitions};
@@ -7,10 +9,60 @@ use crate::support::ec2::rich_image;
 
 const COM: [&str; 4] = ["--source-profile", "com", "--target-profile", "com"];
 
-/// The requests of a service that a plan counts.
-fn calls(plan: &Value, service: &str) -> Vec<(String, u64)> {
-    let actions = plan["Calls"][service].as_object().expect("requests").iter();
-    actions.map(|(action, count)| (action.clone(), count.as_u64().expect("a number"))).collect()
+/// Actions that poll a state until it is reached: the plan counts the least number.
+const POLLS: [&str; 2] = ["DescribeImages", "DescribeSnapshots"];
+
+/// Requests by service and action.
+type Requests = BTreeMap<(&'static str, String), u64>;
+
+/// The requests that a plan counts.
+fn planned(plan: &Value) -> Requests {
+    let mut requests = Requests::new();
+    for service in ["EBS", "EC2", "S3"] {
+        for (action, count) in plan["Calls"][service].as_object().into_iter().flatten() {
+            requests.insert((service, action.clone()), count.as_u64().expect("a number"));
+        }
+    }
+    requests
+}
+
+/// The requests that both partitions got since their last reset.
+fn sent(world: &Partitions) -> Requests {
+    let mut requests = Requests::new();
+    for side in [&world.com, &world.gov] {
+        for call in side.aws.calls() {
+            let service = if call.service == "ebs" { "EBS" } else { "EC2" };
+            *requests.entry((service, call.operation)).or_default() += 1;
+        }
+        for call in side.s3.calls() {
+            *requests.entry(("S3", call.operation.to_owned())).or_default() += 1;
+        }
+    }
+    requests
+}
+
+/// Runs a command, and compares its requests with those that its dry run counted. None may be
+/// sent that is not planned, and none more often. EBS and EC2 get exactly the planned number, S3 at
+/// most that, because the plan does not know how long the archive will be. Returns the plan and
+/// the result.
+fn run_as_planned(world: &Partitions, args: &[&str]) -> (Value, Value) {
+    let plan = world.json(&[args, &["--dry-run"]].concat());
+    for side in [&world.com, &world.gov] {
+        side.aws.reset_calls();
+        side.s3.reset_calls();
+    }
+    let result = world.json(args);
+    let (planned, sent) = (planned(&plan), sent(world));
+    for ((service, action), count) in &sent {
+        let planned = planned.get(&(*service, action.clone())).copied().unwrap_or(0);
+        let polled = POLLS.contains(&action.as_str()) && planned > 0;
+        assert!(*count <= planned || polled, "{args:?}: {service} {action} {count} > {planned}");
+    }
+    for ((service, action), count) in planned.iter().filter(|((service, _), _)| *service != "S3") {
+        let sent = sent.get(&(*service, action.clone())).copied().unwrap_or(0);
+        assert!(sent >= *count, "{args:?}: {service} {action} {sent} < {count}");
+    }
+    (plan, result)
 }
 
 #[test]
@@ -21,25 +73,34 @@ fn a_store_sends_the_requests_that_its_dry_run_counts() {
     let plan = world.json(&[&args[..], &["--dry-run"]].concat());
     assert_eq!(plan["Ebs"]["UsDollars"], Value::Null, "no price of this Region is known");
     assert!(world.com.s3.object(BUCKET, &format!("{ami}.bin")).is_none());
-    world.com.aws.reset_calls();
-    world.com.s3.reset_calls();
-    world.run(&args).succeeded();
-    for service in ["EBS", "EC2"] {
-        for (action, count) in calls(&plan, service) {
-            assert_eq!(world.com.aws.count(&action), count, "{action}");
-        }
-    }
-    let planned = calls(&plan, "S3");
-    for call in world.com.s3.calls() {
-        let (operation, sent) = (call.operation, world.com.s3.count(call.operation) as u64);
-        let count = planned.iter().find(|(action, _)| action == operation).map(|(_, count)| *count);
-        assert!(count.is_some_and(|count| sent <= count), "{operation} {sent} {count:?}");
-    }
+    let (plan, _) = run_as_planned(&world, &args);
     let archive = world.com.s3.object(BUCKET, &format!("{ami}.bin")).expect("an object");
     let at_most = plan["ArchiveBytesAtMost"].as_u64().expect("a number");
     assert!(archive.bytes.len() as u64 <= at_most);
     let again = world.json(&[&args[..], &["--dry-run"]].concat());
     assert_eq!(again["Outcome"], json!("present"), "the run would not refuse it either");
+}
+
+#[test]
+fn a_store_to_a_file_and_one_in_parts_send_the_planned_requests() {
+    let world = Partitions::new();
+    let ami = rich_image(&world.com.aws);
+    run_as_planned(&world, &["store", &ami, "a.bin", "--source-profile", "com"]);
+    for more in [&["--part-size", "256KiB"][..], &["--force", "--part-size", "256KiB"]] {
+        let (plan, _) =
+            run_as_planned(&world, &[&["store", &ami, "s3://images/"][..], &COM, more].concat());
+        assert!(plan["Upload"]["PartsAtMost"].as_u64() > Some(1), "{plan}");
+    }
+}
+
+#[test]
+fn the_probe_of_a_store_that_hides_objects_is_planned() {
+    let world = Partitions::new();
+    let ami = rich_image(&world.com.aws);
+    world.com.s3.deny("HeadObject");
+    // The dry run sends the probe, too: its own requests are not those of the run.
+    run_as_planned(&world, &[&["store", &ami, "s3://images/"][..], &COM].concat());
+    assert!(world.com.s3.count("DeleteObject") >= 1, "the probe object is deleted");
 }
 
 #[test]
@@ -50,19 +111,8 @@ fn a_restore_agrees_with_its_dry_run_on_requests_and_attributes() {
     let edits = ["--name", "planned", "--launch-permissions", "--deregistration-protection"];
     for more in [&edits[..], &["--encrypted", "--no-tags"]] {
         let args = [&["restore", "a.bin", "ec2", "--target-profile", "gov"][..], more].concat();
-        let plan = world.json(&[&args[..], &["--dry-run"]].concat());
-        world.gov.aws.reset_calls();
-        let restored = world.json(&args);
+        let (plan, restored) = run_as_planned(&world, &args);
         assert_eq!(plan["Fidelity"], restored["Fidelity"], "{more:?}");
-        for (action, count) in calls(&plan, "EBS") {
-            assert_eq!(world.gov.aws.count(&action), count, "{action}");
-        }
-        for (action, count) in calls(&plan, "EC2") {
-            let sent = world.gov.aws.count(&action);
-            // Snapshots and image are polled until they are completed.
-            let polled = action.starts_with("Describe");
-            assert!(if polled { sent >= count } else { sent == count }, "{action} {sent} {count}");
-        }
     }
 }
 
@@ -77,13 +127,23 @@ fn an_archive_in_a_bucket_is_read_with_at_most_the_requests_that_a_dry_run_count
         let copy = ["copy", &url, "s3://images/", "--source-profile", "com"];
         let copy = [&copy[..], &["--target-profile", "gov", "--force"]].concat();
         for args in [restore, copy] {
-            let plan = world.json(&[&args[..], &["--dry-run"]].concat());
-            world.com.s3.reset_calls();
-            world.run(&args).succeeded();
+            let (plan, _) = run_as_planned(&world, &args);
             let planned = plan["Calls"]["S3"]["GetObject"].as_u64().expect("a number");
             let sent = world.com.s3.count("GetObject") as u64;
             assert!(sent <= planned && planned <= 4 * sent + 16, "{args:?} {sent} {planned}");
+            assert_eq!(plan["S3Reads"]["UsDollars"], Value::Null, "the endpoint is not AWS's");
         }
+    }
+}
+
+#[test]
+fn a_copy_by_the_service_sends_the_planned_requests() {
+    let world = Partitions::new();
+    let ami = rich_image(&world.com.aws);
+    world.run(&[&["store", &ami, "s3://images/"][..], &COM].concat()).succeeded();
+    let url = format!("s3://images/{ami}.bin");
+    for more in [&[][..], &["--no-server-copy", "--force"]] {
+        run_as_planned(&world, &[&["copy", &url, "s3://images/b/"][..], &COM, more].concat());
     }
 }
 
@@ -93,9 +153,13 @@ fn a_price_that_is_not_known_is_said_to_be_so() {
     let ami = rich_image(&world.com.aws);
     let args = [&["store", &ami, "s3://images/", "--dry-run"][..], &COM].concat();
     let text = world.run(&args).succeeded().text();
-    for list in ["https://aws.amazon.com/ebs/pricing/", "https://aws.amazon.com/s3/pricing/"] {
-        assert!(text.contains(&format!("price not known here; see {list}")), "{text}");
+    for (region, list) in [
+        ("eu-central-1", "https://aws.amazon.com/ebs/pricing/"),
+        ("an endpoint that is not AWS's", "https://aws.amazon.com/s3/pricing/"),
+    ] {
+        assert!(text.contains(&format!("no price known for {region}; see {list}")), "{text}");
     }
+    assert!(text.contains("data transfer: "), "{text}");
 }
 
 #[test]
