@@ -54,9 +54,9 @@
 //!
 //! [`verify`] reports damage by snapshot, block and offset; [`restore`] writes an image directory,
 //! [`extract`] one volume, and [`copy`] carries an archive to another store. Each of them checks
-//! every byte that it reads. [`inspect`] tells the content of an archive, [`tasks`] lists unfinished
-//! work, and with feature `aws` there are `restore_to_ec2`, `retire` and `clean`. Module [`plan`]
-//! has a dry run of each use case that writes.
+//! every byte that it reads. [`inspect`] tells the content of an archive, [`tasks`] lists
+//! unfinished work, and with feature `aws` there are `restore_to_ec2`, `retire` and `clean`. Module
+//! [`plan`] has a dry run of each use case that writes.
 //!
 //! ```
 //! use amistore::{Archive, Disks, ErrorKind, MemoryStore, Options, Store};
@@ -188,8 +188,8 @@ pub use volume::BlockSource;
 /// Dry runs: functions with the names of the use cases, and the plans that they return.
 ///
 /// A dry run sends no request that writes, and refuses what the run would refuse. Its plan is the
-/// one that a run makes and carries out: volumes, parts, memory, requests to AWS with their price at
-/// the Region, and the least time by the quotas.
+/// one that a run makes and carries out: volumes, parts, memory, requests to AWS with their price
+/// at the Region, and the least time by the quotas.
 pub mod plan {
     #[cfg(feature = "aws")]
     pub use crate::aws::ec2::{EncryptionPlan, Fidelity, FidelityItem};

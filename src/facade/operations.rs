@@ -152,8 +152,8 @@ pub fn extract(
 }
 
 /// Takes an image in EC2 out of service, after every block of its archive was compared with it. An
-/// archive that differs is an error of kind [`Corrupt`](crate::base::ErrorKind::Corrupt), and nothing is
-/// done to the image.
+/// archive that differs is an error of kind [`Corrupt`](crate::base::ErrorKind::Corrupt), and
+/// nothing is done to the image.
 #[cfg(feature = "aws")]
 pub fn retire(
     image_id: &ImageId,

@@ -121,8 +121,8 @@ pub fn clean(
     Ok(cleaned)
 }
 
-/// Lists the partial volumes of recorded runs that failed, and removes them if `options` ask for it.
-/// A restore from a file or a pipe has no task file.
+/// Lists the partial volumes of recorded runs that failed, and removes them if `options` ask for
+/// it. A restore from a file or a pipe has no task file.
 #[cfg(feature = "server")]
 fn clean_recorded_runs(
     directory: &StateDirectory,
