@@ -1,13 +1,11 @@
 //! Dry runs: what a use case would do.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use super::operations::{planned_copy, planned_restore, planned_store};
 use super::{Image, Options, Store};
 use crate::base::Result;
 use crate::engine::{Archive, ArchiveVolume};
-use crate::object::ObjectReader;
 use crate::ops::{self, CopyPlan, Existing, Extracted, RestorePlan, StorePlan};
 #[cfg(feature = "aws")]
 use {
@@ -15,7 +13,9 @@ use {
     super::{Clean, operations},
     crate::aws::ec2::{RetireAction, RetirePlan},
     crate::base::ImageId,
+    crate::object::ObjectReader,
     crate::ops::Cleaned,
+    std::sync::Arc,
 };
 
 /// A plan, and the archive at the target as it is now.
