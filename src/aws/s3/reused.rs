@@ -48,8 +48,8 @@ impl ReusedParts {
         for runs in &mut runs {
             runs.sort_unstable();
             let mut merged = ByteRanges::default();
-            for (start, end, _) in std::mem::take(runs) {
-                merged.push(start, end - start);
+            for (start, end, _) in &*runs {
+                merged.push(*start, end - start);
             }
             ranges.push(Arc::new(merged));
         }

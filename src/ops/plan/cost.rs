@@ -164,12 +164,13 @@ mod aws {
     use crate::base::BLOCK_BYTES;
 
     /// S3 requests that are billed at the price of PUT.
-    const PUTS: [&str; 6] = [
+    const PUTS: [&str; 7] = [
         "PutObject",
         "UploadPartCopy",
         "CreateMultipartUpload",
         "UploadPart",
         "CompleteMultipartUpload",
+        "ListObjectsV2",
         "ListParts",
     ];
     /// S3 requests that are free.

@@ -85,6 +85,10 @@ mod aws {
             ] {
                 calls.add(Service::S3, action, 1);
             }
+            // If HeadObject is refused, they tell whether the finished object is the one that was
+            // sent.
+            calls.add(Service::S3, "GetObject", 1);
+            calls.add(Service::S3, "ListObjectsV2", 1);
             // If HeadObject is refused, a probe object is put twice, and both versions of it are
             // deleted.
             if !self.is_aws && !self.replaces {
