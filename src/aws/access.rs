@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
@@ -13,8 +14,9 @@ use aws_sdk_s3::config::{
 };
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
+use aws_types::os_shim_internal::{Env, Fs};
 
-use crate::base::{Error, ErrorKind, Result};
+use crate::base::{Error, ErrorCode, ErrorKind, Result};
 
 /// The position of the bucket in URLs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +97,7 @@ impl Access {
             )
             // The idle timeout of the connection covers both directions and the bandwidth limit.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        self.check_profile().await?;
         if let Some(profile) = &self.profile {
             // A role is assumed at an endpoint of this Region.
             let region = match self.region().await {
@@ -140,6 +143,26 @@ impl Access {
             loader = loader.endpoint_url(url);
         }
         Ok(loader.load().await)
+    }
+
+    /// Fails if the profile that is named does not exist. Files that cannot be read are an error of
+    /// the SDK, when it needs them.
+    async fn check_profile(&self) -> Result<()> {
+        let variable = || std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
+        let Some(name) = self.profile.clone().or_else(variable) else { return Ok(()) };
+        let (files, shim) = (EnvConfigFiles::default(), (Fs::real(), Env::real()));
+        let Ok(profiles) = aws_config::profile::load(&shim.0, &shim.1, &files, None).await else {
+            return Ok(());
+        };
+        if profiles.get_profile(&name).is_some() {
+            return Ok(());
+        }
+        let mut known: Vec<&str> = profiles.profiles().collect();
+        known.sort_unstable();
+        Err(Error::new(ErrorKind::NotFound, "the configuration files of AWS have no such profile")
+            .code_as(ErrorCode::NoSuchProfile)
+            .at("profile", name)
+            .at("profiles", known.join(", ")))
     }
 
     /// The Region, if it differs from that of the SDK's order.

@@ -126,6 +126,10 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
             "name a --profile, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts \
              get-caller-identity` shows what is found"
         }
+        ErrorCode::NoSuchProfile => {
+            "name one of the profiles with --profile or AWS_PROFILE; AWS_CONFIG_FILE and \
+             AWS_SHARED_CREDENTIALS_FILE name other files"
+        }
         ErrorCode::ExpiredCredentials => {
             "log in again, or fetch new credentials, and repeat the command"
         }

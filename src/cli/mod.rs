@@ -1,11 +1,13 @@
 //! The command line: arguments, commands, output, exit codes.
 //!
-//! `options` parses groups of options and converts them to checked settings; `commands` has one
-//! file for each verb: it plans a use case of `ops`, carries it out, and gives its report to
-//! `output`. `remote` opens connections and archives, `source` the image to store; `record` notes
-//! runs in the task database, `hints` advises on errors.
+//! `config` adds the options of a configuration file to the arguments. `options` parses groups of
+//! options and converts them to checked settings; `commands` has one file for each verb: it plans a
+//! use case of `ops`, carries it out, and gives its report to `output`. `remote` opens connections
+//! and archives, `source` the image to store; `record` notes runs in the task database, `hints`
+//! advises on errors.
 
 mod commands;
+mod config;
 mod hints;
 mod interrupt;
 mod options;
@@ -20,8 +22,9 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 
-use crate::base::{Cancel, Error, Printable, Result};
+use crate::base::{Cancel, Error, ErrorKind, Printable, Result};
 use commands::Command;
+use config::Configured;
 use options::GlobalArgs;
 use output::{Console, SafeText};
 
@@ -54,14 +57,26 @@ struct Cli {
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let given: Vec<OsString> = std::env::args_os().collect();
+    let configured = match config::configured(&command(), given.clone()) {
+        Ok(configured) => configured,
+        Err(error) => return print(&error, &given),
+    };
+    let cli = match Cli::try_parse_from(&configured.arguments) {
         Ok(cli) => cli,
-        Err(error) => return refuse(error),
+        Err(error) => return refuse(error, &given, &configured),
     };
     let console = Console::new(&cli.global);
+    console.explain(|| configured.lines().into_iter().collect::<SafeText>());
     match run(cli, &console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = match configured.source() {
+                Some(source) if error.kind() == ErrorKind::Usage => {
+                    error.at("configuration", source)
+                }
+                _ => error,
+            };
             console.error(&error);
             ExitCode::from(error.kind().exit_code())
         }
@@ -81,28 +96,63 @@ fn run(cli: Cli, console: &Console) -> Result<()> {
 
 /// Prints the help or the error of clap. Scripts with `--output json` get an error in JSON even if
 /// their arguments are wrong.
-fn refuse(error: clap::Error) -> ExitCode {
+fn refuse(error: clap::Error, given: &[OsString], configured: &Configured) -> ExitCode {
     if !error.use_stderr() {
         // An error is ignored: the output that could show it is closed.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    let json = arguments.iter().any(|arg| arg == "--output=json")
-        || arguments.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json")
-        || std::env::var("AMISTORE_OUTPUT").is_ok_and(|value| value == "json");
-    if json {
+    let origin = option_of(&error).and_then(|option| configured.line_of(&option));
+    let origin = configured.source().zip(origin).map(|(source, line)| (source, line.to_string()));
+    if wants_json(given) {
         let text = error.render().to_string();
         // The first paragraph: the fault, and its arguments.
         let lines: Vec<&str> =
             text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
         let message = lines.join(" ").trim_start_matches("error: ").to_owned();
-        output::print_json_error(&Error::usage(message));
+        let error = Error::usage(message);
+        output::print_json_error(&match origin {
+            Some((source, line)) => error.at("configuration", source).at("line", line),
+            None => error,
+        });
     } else {
-        let no_color = arguments.iter().any(|arg| arg == "--no-color");
-        usage_text(error).to_stderr_as_error(output::is_colored(no_color));
+        let mut text = usage_text(error);
+        if let Some((source, line)) = origin {
+            text.line(format_args!("  configuration: {source}, line {line}"));
+        }
+        text.to_stderr_as_error(output::is_colored(has_no_color(given)));
     }
     ExitCode::from(2)
+}
+
+/// The long name of the option that an error of clap is about.
+fn option_of(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let name = shown.trim_start_matches("--").split([' ', '=']).next()?;
+    Some(name.to_owned())
+}
+
+/// Prints an error that comes before the arguments are parsed.
+fn print(error: &Error, given: &[OsString]) -> ExitCode {
+    if wants_json(given) {
+        output::print_json_error(error);
+    } else {
+        output::print_error(error, output::is_colored(has_no_color(given)));
+    }
+    ExitCode::from(error.kind().exit_code())
+}
+
+fn has_no_color(given: &[OsString]) -> bool {
+    given.iter().any(|arg| arg == "--no-color")
+}
+
+/// Whether the arguments, which cannot be parsed, select output in JSON.
+fn wants_json(given: &[OsString]) -> bool {
+    given.iter().any(|arg| arg == "--output=json")
+        || given.windows(2).any(|pair| pair[0] == "--output" && pair[1] == "json")
+        || std::env::var("AMISTORE_OUTPUT").is_ok_and(|value| value == "json")
 }
 
 /// An error of the arguments in clap's words. An argument in it ends no line, either.

@@ -7,8 +7,37 @@ use super::remote::Remote;
 use crate::aws::ec2::Ec2Source;
 use crate::base::{Error, ErrorCode, ErrorKind, Observer, Result};
 use crate::image::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
-use crate::ops::{EbsReads, open_ec2_image, refuse_url};
+use crate::ops::{EbsReads, open_ec2_image, refuse_url, shell_line};
 use crate::volume::DiskFormats;
+
+/// Refuses the arguments of `store` in the wrong order, and archives as a source.
+pub(super) fn refuse_swapped(source: &Path, archive: &Path) -> Result<()> {
+    let text = source.to_string_lossy();
+    let is_url = text.starts_with("s3://") || text.starts_with("file://");
+    let is_archive = is_url || text.ends_with(".bin") || source.is_file();
+    let is_id = |path: &Path| matches!(Ec2Source::parse(&path.to_string_lossy()), Some(Ok(_)));
+    let is_swapped = (is_id(archive) && !is_id(source))
+        || (is_archive && archive.join(IMAGE_JSON).is_file() && !source.join(IMAGE_JSON).is_file());
+    if is_swapped {
+        return Err(swapped("store", source, archive));
+    }
+    if is_url {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "SOURCE is an image, and this is the URL of an archive: `amistore copy` copies \
+             archives, `amistore restore` makes an image of one",
+        )
+        .at("source", text));
+    }
+    Ok(())
+}
+
+/// The error of two arguments in the wrong order. It has the command in the right one.
+pub(super) fn swapped(verb: &str, first: &Path, second: &Path) -> Error {
+    let paths = [second, first].map(|path| path.to_string_lossy().into_owned());
+    let command = shell_line(&paths);
+    Error::usage(format!("the arguments are in the wrong order: amistore {verb} {command}"))
+}
 
 /// Options of the source.
 pub(super) struct SourceOptions<'a> {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::plan::refuse_existing;
 use crate::base::{
-    BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, SnapshotId, Stage, VolumeSize,
+    BLOCK_BYTES, BlockIndex, Error, ErrorKind, Event, Result, SnapshotId, Stage, StageGuard,
+    VolumeSize,
 };
 use crate::engine::{Archive, ArchiveVolume, Context, RangePart, RestoreLog, unpack_volume};
 use crate::localfs::{Durability, Overwrite, PartialFile, check_directory};
@@ -197,8 +198,7 @@ fn read(
     context: Context<'_>,
     write: impl FnMut(RangePart<'_>) -> Result<()>,
 ) -> Result<()> {
-    let stage = context.stage(Stage::Restore);
-    context.grew(range.len);
+    let stage = StageGuard::begin(context.observer, Stage::Restore, Some(range.len));
     volume.read_range(range.offset, range.len, context, write)?;
     stage.finish();
     Ok(())

@@ -22,6 +22,7 @@ mod server_copy;
 mod store;
 mod target;
 mod tasks;
+mod totals;
 mod verify;
 #[cfg(feature = "aws")]
 mod via_aws;

@@ -54,8 +54,18 @@ pub fn located(url: &str) -> Result<Located> {
     open_url(url).unwrap_or_else(|| Err(Error::internal("a URL of no store").at("url", url)))
 }
 
-/// Refuses a URL of an unknown scheme, instead of making a file of that name.
+/// Refuses a URL of an unknown scheme, instead of making a file of that name. A URL whose slashes
+/// are not two (`s3:/bucket`, `S3://bucket`, `file:/archives`) is an error of kind `Usage` with the
+/// URL that was meant; a file of such a name is `./s3:...`.
 pub fn refuse_url(text: &str) -> Result<()> {
+    let (scheme, rest) = text.split_once(':').unwrap_or_default();
+    let known = ["s3", "file"].into_iter().find(|known| known.eq_ignore_ascii_case(scheme));
+    if let Some(known) = known.filter(|known| !text.starts_with(&format!("{known}://"))) {
+        let root = if known == "file" { "/" } else { "" };
+        let path = rest.trim_start_matches('/');
+        let message = format!("this looks like a URL, and is none: {known}://{root}{path} is one");
+        return Err(Error::usage(message).at("given", text));
+    }
     if text.contains("://") {
         return Err(Error::new(ErrorKind::Unsupported, KNOWN).at("url", text));
     }

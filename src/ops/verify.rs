@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use super::totals::WholeTotal;
 use crate::base::{Error, ErrorCode, ErrorKind, Result, Stage};
 use crate::engine::{
     Archive, CheckReport, Context, Depth, NoSinks, Selection, check_tail, check_volumes,
@@ -100,7 +101,6 @@ fn check(
     depth: Depth,
     context: Context<'_>,
 ) -> Result<(Verified, Option<Archive>)> {
-    let stage = context.stage(Stage::Verify);
     let archive_len = reader.len();
     let archive = match Archive::open(reader) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -109,6 +109,10 @@ fn check(
         }
         archive => archive?,
     };
+    let share = if let Selection::Sample { fraction, .. } = selection { fraction } else { 1.0 };
+    let whole = WholeTotal::of_archive(context.observer, &archive).part(share);
+    let context = Context { observer: &whole, ..context };
+    let stage = context.stage(Stage::Verify);
     let report = check_volumes(&archive, selection, depth, context)?;
     let mut verified = Verified {
         sampled: matches!(selection, Selection::Sample { .. }),
@@ -162,6 +166,9 @@ pub fn verify_against(
 ) -> Result<Verified> {
     let (mut verified, archive) = check(reader, Selection::All, Depth::Blocks, context)?;
     let Some(archive) = archive.filter(|_| verified.is_ok()) else { return Ok(verified) };
+    let whole = WholeTotal::of_archive(context.observer, &archive);
+    let context = Context { observer: &whole, ..context };
+    let stage = context.stage(Stage::Verify);
     let mut differences = Vec::new();
     let mut differ = |error: Error| {
         let error = error.or_code(ErrorCode::SourceDiffers);
@@ -190,6 +197,7 @@ pub fn verify_against(
         errors.into_iter().for_each(&mut differ);
         verified.more_findings += more;
     }
+    stage.finish();
     verified.differs = !differences.is_empty();
     verified.findings = differences;
     Ok(verified)

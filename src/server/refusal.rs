@@ -129,6 +129,7 @@ fn words_of_code(code: ErrorCode) -> Words {
         | ErrorCode::ExpiredCredentials
         | ErrorCode::KmsKeyDenied
         | ErrorCode::NoCredentials
+        | ErrorCode::NoSuchProfile
         | ErrorCode::SnapshotIsPublic
         | ErrorCode::UnauthorizedOperation
         | ErrorCode::UnknownCredentials

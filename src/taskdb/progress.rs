@@ -125,9 +125,10 @@ impl Count {
     }
 
     fn percent(&self) -> u8 {
-        let total = self.total().unwrap_or(1);
-        let done = self.done.load(Ordering::Relaxed);
-        let percent = (u128::from(done) * 100 / u128::from(total)).min(99) as u8;
+        let done = u128::from(self.done.load(Ordering::Relaxed));
+        // Of a stream no total is known.
+        let percent =
+            self.total().map_or(0, |total| (done * 100 / u128::from(total)).min(99) as u8);
         self.percent.fetch_max(percent, Ordering::Relaxed).max(percent)
     }
 
@@ -162,11 +163,11 @@ impl Count {
 impl Observer for Count {
     fn note(&self, event: &Event<'_>) {
         match event {
-            Event::Started { stage, .. } => {
+            Event::Started { stage, total } => {
                 let is_work = matches!(stage, Stage::Store | Stage::Restore | Stage::Copy);
                 self.counts.store(is_work, Ordering::Relaxed);
                 if is_work {
-                    self.grown.store(0, Ordering::Relaxed);
+                    self.grown.store(total.unwrap_or(0), Ordering::Relaxed);
                     self.done.store(0, Ordering::Relaxed);
                 }
             }

@@ -1,5 +1,6 @@
 //! The program as its users see it: exit codes, messages, results, and files on disk.
 
+mod config;
 mod damage;
 mod disk_formats;
 mod documents;

@@ -335,3 +335,53 @@ fn the_settings_for_checksums_are_honoured() {
     let all: usize = quiet.iter().map(|call| call.checksum_headers.len()).sum();
     assert_eq!(all, 0, "no header of checksums is sent");
 }
+
+#[test]
+fn a_list_of_parts_that_is_denied_is_a_warning() {
+    let cloud = Cloud::new();
+    cloud.server.deny("ListParts");
+    cloud
+        .run(&["store", "image", "s3://images/"])
+        .succeeded()
+        .says(&["warning: the uploaded parts cannot be listed", "checksum of the whole object"]);
+    let cloud = Cloud::new();
+    cloud.interrupted();
+    cloud.server.deny("ListParts");
+    cloud
+        .run(&["store", "image", "s3://images/p/"])
+        .succeeded()
+        .says(&["warning: the uploaded parts cannot be listed, and are sent again"]);
+}
+
+#[test]
+fn a_dry_run_says_that_it_begins_and_aborts_an_upload() {
+    let cloud = Cloud::new();
+    let args = ["store", "image", "s3://images/", "--dry-run"];
+    let text = cloud.run(&args).succeeded().text();
+    assert!(text.contains("an upload is begun and aborted, and no part of it is sent"), "{text}");
+    let began = cloud.server.count("CreateMultipartUpload");
+    assert_eq!((began, cloud.server.count("AbortMultipartUpload")), (1, 1));
+    assert_eq!((cloud.server.count("UploadPart"), cloud.uploads()), (0, 0));
+    assert_eq!(cloud.json(&args)["UploadProbed"], true);
+    cloud.run(&["store", "image", "s3://images/"]).succeeded();
+    let copy = ["copy", &format!("s3://images/{IMAGE}.bin"), "s3://images/copy.bin", "--dry-run"];
+    assert_eq!(cloud.json(&copy)["UploadProbed"], true, "by the service");
+    // Nothing is begun for a file.
+    let to_file = cloud.json(&["store", "image", "file.bin", "--dry-run"]);
+    assert!(to_file.get("UploadProbed").is_none(), "{to_file}");
+}
+
+#[test]
+fn a_profile_that_does_not_exist_is_named_with_those_that_do() {
+    let cloud = Cloud::new();
+    cloud.sandbox.write("aws-config", "[profile one]\nregion = us-east-1\n");
+    cloud.sandbox.write("aws-credentials", "[two]\naws_access_key_id = a\n");
+    let words = ["no such profile", "profile: none", "profiles: one, two", "AWS_PROFILE"];
+    let ls = ["ls", "s3://images/"];
+    cloud.run(&[&ls[..], &["--profile", "none"]].concat()).failed(3, &words);
+    let mut by_variable = cloud.command(&ls);
+    cloud.sandbox.start(by_variable.env("AWS_PROFILE", "none")).wait().failed(3, &words);
+    assert_eq!(cloud.server.calls().len(), 0, "no request was sent");
+    let mut empty = cloud.command(&ls);
+    cloud.sandbox.start(empty.env("AWS_PROFILE", "")).wait().succeeded();
+}

@@ -75,7 +75,8 @@ fn results_of_local_archives_have_the_same_members_for_the_same_things() {
     assert_eq!((&copied["Archive"], &copied["Source"]), (&"./c.bin".into(), &"a.bin".into()));
     let listed = local(&sandbox, "ls", &["ls", "."]);
     assert_eq!(listed["Archives"].as_array().map(Vec::len), Some(3), "{listed}");
-    assert_eq!(listed["Archives"][0]["Archive"], "./c.bin", "{listed}");
+    let mut archives = listed["Archives"].as_array().expect("a list").iter();
+    assert!(archives.any(|listed| listed["Archive"] == "./c.bin"), "{listed}");
     local(&sandbox, "tasks", &["tasks"]);
     local(&sandbox, "clean", &["clean"]);
     local(&sandbox, "clean", &["clean", "--abort"]);
@@ -147,7 +148,8 @@ fn results_of_images_in_ec2_and_of_buckets_meet_the_schema() {
         assert_eq!(made, more.is_empty().then_some(true), "{restored}");
     }
     let listed = remote(&world, "ls", &["ls", "s3://images/", "--profile", "com"]);
-    assert_eq!(listed["Archives"][1]["Archive"], "s3://images/copy.bin", "{listed}");
+    let mut archives = listed["Archives"].as_array().expect("a list").iter();
+    assert!(archives.any(|listed| listed["Archive"] == "s3://images/copy.bin"), "{listed}");
     let retire = ["retire", &ami, "--archive", &url, "--disable"];
     run("retire", &[&retire[..], &["--dry-run"]].concat());
     let retired = run("retire", &[&retire[..], &["--yes"]].concat());

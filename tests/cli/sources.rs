@@ -307,7 +307,6 @@ fn names_in_aws_are_not_taken_for_files() {
     let set_up = ["a.bin", "image", "image/"];
     for args in [
         ["store", "image", "gs://bucket/"],
-        ["store", "s3://bucket/a.bin", "b.bin"],
         ["restore", "gs://bucket/a.bin", "out"],
         ["restore", "a.bin", "s3://bucket/"],
     ] {
@@ -315,6 +314,9 @@ fn names_in_aws_are_not_taken_for_files() {
             .run(&args)
             .failed(8, &["only local files, pipes, s3:// and file:// are known", "://bucket/"]);
     }
+    sandbox
+        .run(&["store", "s3://bucket/a.bin", "b.bin"])
+        .failed(8, &["`amistore copy` copies", "source: s3://bucket/a.bin"]);
     // These names are in AWS, for which no credentials exist here.
     sandbox.run(&["store", IMAGE, "b.bin"]).failed(2, &["no Region is known"]);
     sandbox.run(&["restore", "a.bin", "ec2"]).failed(2, &["no Region is known"]);
@@ -398,4 +400,39 @@ fn a_root_device_without_a_volume_is_a_warning() {
     assert!(warned(&document));
     document["Image"].as_object_mut().expect("an object").remove("RootDeviceName");
     assert!(warned(&document));
+}
+
+#[test]
+fn arguments_in_the_wrong_order_are_answered_with_the_command_in_the_right_one() {
+    let sandbox = Sandbox::with_archive();
+    sandbox.sample_image("image");
+    sandbox.make_directory("empty");
+    for (args, command) in [
+        (&["store", "out.bin", IMAGE][..], format!("store {IMAGE} out.bin")),
+        (&["store", "s3://bucket/", "snap-0123456789abcdef0"], {
+            "store snap-0123456789abcdef0 s3://bucket/".to_owned()
+        }),
+        (&["store", "a.bin", "image"], "store image a.bin".to_owned()),
+        (&["store", "s3://bucket/", "image/"], "store image/ s3://bucket/".to_owned()),
+        (&["restore", "empty", "a.bin"], "restore a.bin empty".to_owned()),
+        (&["restore", "ec2", "s3://b/a.bin"], "restore s3://b/a.bin ec2".to_owned()),
+        (&["retire", "a.bin", "--archive", IMAGE, "--disable"], {
+            format!("retire {IMAGE} --archive a.bin")
+        }),
+    ] {
+        let words = ["in the wrong order", &format!("amistore {command}")];
+        sandbox.run(args).failed(2, &words);
+    }
+    // An image directory may be replaced as a target by nothing, and is a place for archives.
+    sandbox.run(&["store", "image", "empty"]).succeeded();
+    sandbox.run(&["store", "missing", "image"]).failed(3, &["image.json"]);
+    for (broken, meant) in
+        [("s3:/bucket/x.bin", "s3://bucket/x.bin"), ("file:/x.bin", "file:///x.bin")]
+    {
+        sandbox.run(&["verify", broken]).failed(2, &[meant]);
+        sandbox.run(&["store", "image", broken]).failed(2, &[meant]);
+    }
+    assert!(
+        !sandbox.left(&["image", "image/", "a.bin", "empty/"]).iter().any(|it| it.contains("s3"))
+    );
 }

@@ -52,7 +52,7 @@ def command(*arguments):
 
 
 def variables(environment, state):
-    return {**os.environ, **environment, "AMISTORE_STATE": str(state), "AMISTORE_PART_SIZE": str(PART)}
+    return {**os.environ, "XDG_CONFIG_HOME": os.devnull, **environment, "AMISTORE_STATE": str(state), "AMISTORE_PART_SIZE": str(PART)}
 
 
 def run(environment, state, *arguments, expect=OK, stdin=None):

@@ -176,6 +176,8 @@ pub fn remove_settings(command: &mut Command) {
             command.env_remove(&variable);
         }
     }
+    // No configuration file is below it.
+    command.env("XDG_CONFIG_HOME", "/dev/null");
 }
 
 /// Exit code and output of a run of the program.

@@ -235,7 +235,10 @@ impl S3Writer {
     fn check_listed(&self, upload: &Upload, parts: &[(u32, SentPart)]) -> Result<()> {
         let listed = match self.store().connection.wait(upload.parts()) {
             // The completion carries the checksum of the whole object.
-            Err(error) if is_unlisted(&error) => return Ok(()),
+            Err(error) if is_unlisted(&error) => {
+                self.tell_unlisted(&error);
+                return Ok(());
+            }
             listed => listed?,
         };
         let same = |(number, part): &&(u32, SentPart)| {
@@ -359,6 +362,18 @@ impl S3Writer {
                 Err(store.connection.runtime().block_on(removing))
             }
         }
+    }
+
+    /// Tells that the list of parts was not compared. A policy can be changed; a store without
+    /// lists stays without.
+    fn tell_unlisted(&self, error: &Error) {
+        let message = format!(
+            "the uploaded parts cannot be listed, and are checked by the checksum of the whole \
+             object alone: {error}"
+        );
+        let is_denied = error.kind() == ErrorKind::Denied;
+        let event = if is_denied { Event::Warning { message } } else { Event::Note { message } };
+        self.store().connection.options().observer.note(&event);
     }
 
     fn warn_unchecked(&self, why: &str) {

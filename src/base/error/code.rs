@@ -29,6 +29,8 @@ codes! {
     // Credentials and permissions.
     /// No source of credentials has any, or the source fails.
     NoCredentials => "no_credentials",
+    /// The configuration files of AWS have no profile of this name.
+    NoSuchProfile => "no_such_profile",
     /// The credentials have expired.
     ExpiredCredentials => "expired_credentials",
     /// The service does not know the access key or the session token.

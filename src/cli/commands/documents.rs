@@ -27,7 +27,7 @@ pub(in super::super) struct ManArgs {
     /// The command of the page [default: the program]
     #[arg(value_name = "COMMAND", conflicts_with = "dir")]
     verb: Option<String>,
-    /// Write all pages to this directory
+    /// Write all pages to this directory, which is made if it does not exist
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -42,6 +42,10 @@ pub(super) fn man(args: &ManArgs, console: &Console) -> Result<()> {
     let mut program = command();
     program.build();
     if let Some(directory) = &args.dir {
+        std::fs::create_dir_all(directory).map_err(|cause| {
+            Error::io("cannot make the directory of manual pages", cause)
+                .at("path", directory.display())
+        })?;
         write_page(directory, "amistore", &program)?;
         for verb in program.get_subcommands() {
             write_page(directory, &format!("amistore-{}", verb.get_name()), verb)?;

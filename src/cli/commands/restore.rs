@@ -13,6 +13,7 @@ use super::super::output::{
 };
 use super::super::record::{recorded, task_of};
 use super::super::remote::Remote;
+use super::super::source::swapped;
 use super::restore_stream;
 use super::via_aws::ViaAws;
 use crate::aws::ec2::{Ec2Destination, Ec2Options};
@@ -57,8 +58,8 @@ pub(in super::super) struct RestoreArgs {
 }
 
 pub(super) fn run(args: &RestoreArgs, settings: &Settings, console: &Console) -> Result<()> {
-    let url = ArchiveUrl::parse(&args.archive)?;
     args.check_target()?;
+    let url = ArchiveUrl::parse(&args.archive)?;
     let observer = console.observer();
     let remote = Remote::new(settings, &observer);
     let (ec2, sides, dry_run) = (&args.ec2, &args.sides, args.write.dry_run);
@@ -130,7 +131,18 @@ impl RestoreArgs {
         Ok(RestoreDestination::Ec2 { ec2: Box::new(Ec2Destination::new(options)), account_rate })
     }
 
+    /// Whether the arguments are an image and an archive, instead of an archive and a target.
+    fn is_swapped(&self) -> bool {
+        let (first, second) = (&self.archive, self.target.to_string_lossy());
+        let is_target = first.is_dir() || (first.as_os_str() == "ec2" && !first.exists());
+        let is_url = second.starts_with("s3://") || second.starts_with("file://");
+        is_target && (is_url || self.target.is_file())
+    }
+
     fn check_target(&self) -> Result<()> {
+        if self.is_swapped() {
+            return Err(swapped("restore", &self.archive, &self.target));
+        }
         refuse_url(&self.target.to_string_lossy())?;
         let (to_ec2, changes) = (self.is_to_ec2(), self.edits != EditArgs::default());
         let refused = match (to_ec2, changes) {

@@ -11,7 +11,7 @@ use super::super::remote::Remote;
 use crate::aws::ec2::RetireAction;
 use crate::base::{Error, ImageId, Result};
 use crate::engine::{Context, Incoming};
-use crate::ops::PermittedRetire;
+use crate::ops::{PermittedRetire, shell_line};
 
 /// Take an image in EC2 out of service, after its archive was compared with it
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub(in super::super) struct RetireArgs {
 }
 
 pub(super) fn run(args: &RetireArgs, settings: &Settings, console: &Console) -> Result<()> {
-    let id = ImageId::parse(&args.image)?;
+    let id = ImageId::parse(&args.image).map_err(|error| args.explain(error))?;
     let url = ArchiveUrl::parse(&args.archive)?.of_archive(format!("{id}.bin").as_ref())?;
     let asks = !args.yes && !args.dry_run;
     if asks && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
@@ -104,6 +104,18 @@ pub(super) fn run(args: &RetireArgs, settings: &Settings, console: &Console) -> 
 }
 
 impl RetireArgs {
+    /// An archive in the place of the image may be the other argument.
+    fn explain(&self, error: Error) -> Error {
+        let archive = self.archive.to_string_lossy();
+        if ImageId::parse(&archive).is_err() {
+            return error;
+        }
+        Error::usage(format!(
+            "image and archive are in the wrong order: amistore retire {archive} --archive {}",
+            shell_line(std::slice::from_ref(&self.image))
+        ))
+    }
+
     fn action(&self) -> RetireAction {
         match (&self.deprecate, self.disable) {
             (Some(time), _) if time == "now" => RetireAction::Deprecate(String::new()),

@@ -11,7 +11,7 @@ use super::super::options::{
 use super::super::output::{Console, store_plan, store_plan_text, stored, stored_text};
 use super::super::record::{recorded, task_of};
 use super::super::remote::{Remote, TargetOptions};
-use super::super::source::{Source, SourceOptions};
+use super::super::source::{Source, SourceOptions, refuse_swapped};
 use super::via_aws::ViaAws;
 use crate::base::{Error, Result, TaskKind};
 use crate::engine::PackOptions;
@@ -136,7 +136,10 @@ impl StoreArgs {
     fn source_and_archive(&self) -> Result<(Option<&Path>, ArchiveUrl)> {
         match (self.image.disk.is_empty(), self.source_and_archive.as_slice()) {
             (false, [archive]) => Ok((None, ArchiveUrl::parse(archive)?)),
-            (true, [source, archive]) => Ok((Some(source), ArchiveUrl::parse(archive)?)),
+            (true, [source, archive]) => {
+                refuse_swapped(source, archive)?;
+                Ok((Some(source), ArchiveUrl::parse(archive)?))
+            }
             (false, _) => {
                 Err(Error::usage("with --disk there is no SOURCE: give only the ARCHIVE"))
             }

@@ -209,6 +209,17 @@ mod tests {
         let below = parse("file:///archives/").expect("a URL").of_archive("a.bin".as_ref());
         assert_eq!(below.expect("a name"), ArchiveUrl::Store("file:///archives/a.bin".to_owned()));
         assert_eq!(parse("file://a.bin").expect_err("no absolute path").kind(), ErrorKind::Usage);
+        for (broken, meant) in [
+            ("s3:/bucket/a.bin", "s3://bucket/a.bin"),
+            ("s3:bucket", "s3://bucket"),
+            ("S3:/bucket", "s3://bucket"),
+            ("file:/archives/", "file:///archives/"),
+        ] {
+            let error = parse(broken).expect_err(broken);
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(error.message().contains(&format!(" {meant} ")), "{error:?}");
+        }
+        assert!(matches!(parse("./s3:/bucket"), Ok(ArchiveUrl::Path(_))));
         assert_eq!(parse("s3://").expect_err("no bucket").kind(), ErrorKind::Usage);
     }
 

@@ -1,5 +1,7 @@
 //! Options of all commands: output, progress, threads and memory.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
 use super::values::parse_size;
@@ -48,6 +50,26 @@ pub(in super::super) struct GlobalArgs {
         hide_env_values = true
     )]
     memory: String,
+    /// File with profiles of options [default: $XDG_CONFIG_HOME/amistore/config, else
+    /// ~/.config/amistore/config]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "AMISTORE_CONFIG",
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+    /// The profile of that file whose options are used, unless the command line or the environment
+    /// has them [default: default, if the file has it]
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "AMISTORE_CONFIG_PROFILE",
+        hide_env_values = true
+    )]
+    config_profile: Option<String>,
     /// Worker threads [default: one for each CPU]
     #[arg(long, global = true, value_name = "N", env = "AMISTORE_THREADS", hide_env_values = true)]
     threads: Option<usize>,

@@ -10,7 +10,8 @@ pub(in super::super) struct WriteArgs {
     /// Replace an existing target
     #[arg(long, short)]
     pub(in super::super) force: bool,
-    /// Print the plan, and write nothing
+    /// Print the plan, and write nothing; for a bucket an upload is begun and aborted, which checks
+    /// the permissions
     #[arg(long)]
     pub(in super::super) dry_run: bool,
     /// Report success before the data is on disk: faster, not safe against power failure

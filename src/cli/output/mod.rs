@@ -164,23 +164,26 @@ impl Console {
     pub(super) fn error(&self, error: &Error) {
         match self.form {
             OutputForm::Json => print_json_error(error),
-            OutputForm::Text => {
-                let mut text = SafeText::from(error.message().to_owned());
-                // Their commands are in the hint.
-                let is_in_hint = |key: &str| ["resume_with", "convert_with"].contains(&key);
-                for (key, value) in error.context().iter().filter(|(key, _)| !is_in_hint(key)) {
-                    text.line(format_args!("  {}: {value}", key.replace('_', " ")));
-                }
-                for cause in error.causes() {
-                    text.line(format_args!("  caused by: {cause}"));
-                }
-                if let Some(hint) = hint(error) {
-                    text.line(format_args!("  hint: {hint}"));
-                }
-                text.to_stderr_as_error(self.color);
-            }
+            OutputForm::Text => print_error(error, self.color),
         }
     }
+}
+
+/// Prints an error for people: its facts, causes and hint.
+pub(super) fn print_error(error: &Error, color: bool) {
+    let mut text = SafeText::from(error.message().to_owned());
+    // Their commands are in the hint.
+    let is_in_hint = |key: &str| ["resume_with", "convert_with"].contains(&key);
+    for (key, value) in error.context().iter().filter(|(key, _)| !is_in_hint(key)) {
+        text.line(format_args!("  {}: {value}", key.replace('_', " ")));
+    }
+    for cause in error.causes() {
+        text.line(format_args!("  caused by: {cause}"));
+    }
+    if let Some(hint) = hint(error) {
+        text.line(format_args!("  hint: {hint}"));
+    }
+    text.to_stderr_as_error(color);
 }
 
 /// Whether errors are in color: on a terminal, unless `--no-color` or `NO_COLOR` says otherwise.

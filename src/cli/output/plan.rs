@@ -170,6 +170,13 @@ pub(in super::super) fn stream_restore_plan(
     stream(result(&planned(source, None), report), plan)
 }
 
+/// The check of the permissions to write to a bucket, which a dry run makes as well.
+const PROBE: &str = "  check: an upload is begun and aborted, and no part of it is sent";
+
+fn is_probed(aws: &AwsUse) -> bool {
+    aws.calls.count(Service::S3, "AbortMultipartUpload") > 0
+}
+
 /// The size of a stream in a plan.
 const UNKNOWN: &str = "size and content are known when it is read";
 
@@ -178,6 +185,7 @@ fn add_stream(text: &mut SafeText, plan: &StreamPlan) {
     if let Some(upload) = plan.upload {
         let (part, longest) = (human_bytes(upload.part_size), human_bytes(upload.longest));
         text.line(format_args!("  upload: parts of {part}, at most {longest}"));
+        text.line(PROBE);
     }
 }
 
@@ -187,6 +195,7 @@ fn stream(report: Value, plan: &StreamPlan) -> Value {
     if let (Some(upload), Some(members)) = (plan.upload, report.as_object_mut()) {
         let upload = json!({"PartBytes": upload.part_size, "ArchiveBytesAtMost": upload.longest});
         members.insert("Upload".to_owned(), upload);
+        members.insert("UploadProbed".to_owned(), json!(true));
     }
     report
 }
@@ -202,6 +211,9 @@ fn add_use(text: &mut SafeText, memory: &MemorySplit, upload: Option<&UploadPlan
     text.line(memory_line(memory));
     if let Some(upload) = upload {
         text.line(upload_line(upload));
+    }
+    if is_probed(aws) {
+        text.line(PROBE);
     }
     add_aws(text, aws);
 }
@@ -356,6 +368,9 @@ fn with_plan(
                 "VolumesInParallel": parallel.max(1),
             }),
         );
+    }
+    if is_probed(aws) {
+        add("UploadProbed", json!(true));
     }
     if aws.is_empty() {
         return report;

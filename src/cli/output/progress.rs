@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde_json::json;
 
 use super::super::options::{OutputForm, ProgressForm};
-use super::safe_text::{SafeText, json_to_stderr};
+use super::safe_text::{SafeText, json_to_stderr, terminal_width};
 use crate::base::{Event, Observer, Stage, human_bytes};
 
 /// Interval of plain lines. A log of hours should stay readable.
@@ -57,6 +56,8 @@ struct Counters {
     sent: u64,
     received: u64,
     retries: u64,
+    /// Whether damage was found.
+    damaged: bool,
 }
 
 impl Counters {
@@ -73,6 +74,7 @@ impl Counters {
             sent: 0,
             received: 0,
             retries: 0,
+            damaged: false,
         }
     }
 
@@ -81,18 +83,56 @@ impl Counters {
         ((self.bytes - self.reused) as f64 / self.started.elapsed().as_secs_f64().max(1e-3)) as u64
     }
 
-    /// The counters in a line for people.
-    fn line(&self) -> String {
-        if self.stage == Stage::Thaw {
-            return "thaw: waiting until the object can be read".to_owned();
+    /// The counters in a line for people, with as much as fits into `width` columns; all of it
+    /// where the width is not known.
+    fn line(&self, with_bar: bool, width: Option<usize>) -> String {
+        let lines = match self.stage {
+            Stage::Sync => vec!["sync: making it last".to_owned()],
+            Stage::Thaw => vec![
+                "thaw: waiting until the object can be read".to_owned(),
+                "thaw: waiting".to_owned(),
+            ],
+            _ => self.lines(with_bar),
+        };
+        let fits = |line: &&String| width.is_none_or(|width| line.chars().count() <= width);
+        let line = lines.iter().find(fits).or(lines.last());
+        line.map(|line| line.chars().take(width.unwrap_or(usize::MAX)).collect())
+            .unwrap_or_default()
+    }
+
+    /// Lines about the work, from the longest to the shortest.
+    fn lines(&self, with_bar: bool) -> Vec<String> {
+        let (stage, done) = (self.stage.name(), self.bytes - self.reused);
+        let bytes = human_bytes(self.bytes);
+        let amount = match self.total {
+            0 => bytes.clone(),
+            total => format!("{bytes} of {}", human_bytes(total)),
+        };
+        let percent = self.percent().map_or(bytes, |percent| format!("{percent} %"));
+        let left = left(done, self.rate(), self.eta());
+        let mut network = network(self.sent, self.received, self.retries);
+        if self.damaged {
+            network.push_str(", damage found");
         }
-        let (bytes, total) = (human_bytes(self.bytes), human_bytes(self.total));
-        let left = left(self.bytes - self.reused, self.rate(), self.eta());
-        format!(
-            "{}: {bytes} of {total}{left}{}",
-            self.stage.name(),
-            network(self.sent, self.received, self.retries)
-        )
+        let mut lines = Vec::new();
+        if let (true, Some(percent)) = (with_bar, self.percent()) {
+            let [wide, narrow] = [30, 10].map(|width| bar(percent, width));
+            lines.push(format!("{stage:<8} {wide} {amount}{left}{network}"));
+            lines.push(format!("{stage:<8} {wide} {amount}{left}"));
+            lines.push(format!("{stage:<8} {narrow} {amount}{left}"));
+        }
+        lines.push(format!("{stage}: {amount}{left}{network}"));
+        lines.push(format!("{stage}: {amount}{left}"));
+        lines.push(format!("{stage}: {percent}{left}"));
+        lines.push(format!("{stage} {percent}{}", left.replace(',', "").replace(" to go", "")));
+        lines.push(format!("{stage} {percent}"));
+        lines
+    }
+
+    /// From 0 to 100, if the total is known.
+    fn percent(&self) -> Option<u64> {
+        let percent = (u128::from(self.bytes) * 100).checked_div(u128::from(self.total))?;
+        Some(percent.min(100) as u64)
     }
 
     /// Remaining seconds, if rate and total are known.
@@ -150,7 +190,7 @@ impl Lines {
                 "elapsed_seconds": milliseconds(counters.started.elapsed()),
             })),
             Form::Plain if event == "progress" => {
-                say(counters.line());
+                say(counters.line(false, terminal_width()));
             }
             Form::Plain | Form::WarningsOnly | Form::JsonWarnings => {}
         }
@@ -159,7 +199,7 @@ impl Lines {
 
 impl Observer for Lines {
     fn note(&self, event: &Event<'_>) {
-        let mut guard = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut guard = lock(&self.counters);
         match event {
             Event::Started { stage, total } => {
                 let counters = Counters::new(*stage, total.unwrap_or(0));
@@ -168,7 +208,7 @@ impl Observer for Lines {
             }
             Event::Grew { bytes } => {
                 if let Some(counters) = guard.as_mut() {
-                    counters.total += bytes;
+                    counters.total += *bytes;
                 }
             }
             Event::Advanced { bytes, stored } => self.count(&mut guard, |counters| {
@@ -271,44 +311,46 @@ fn left(done: u64, rate: u64, eta: Option<u64>) -> String {
     format!(", {}/s{}", human_bytes(rate), eta.unwrap_or_default())
 }
 
-/// A bar with rate and time to go.
+/// A bar of `width` columns.
+fn bar(percent: u64, width: usize) -> String {
+    let full = width * percent as usize / 100;
+    let head = if full < width { ">" } else { "" };
+    format!("[{}{head}{}]", "=".repeat(full), " ".repeat(width - full - head.len()))
+}
+
+/// A line with a spinner that is drawn anew while a stage lasts.
 struct Bar {
     bar: ProgressBar,
     verbose: bool,
-    /// Bytes that this run has done in the stage.
-    done: Arc<AtomicU64>,
-    sent: AtomicU64,
-    received: AtomicU64,
-    retries: AtomicU64,
+    counters: Arc<Mutex<Option<Counters>>>,
 }
+
+/// Columns of the spinner and its space, and of the last column, which makes some terminals begin
+/// a new line.
+const BESIDE_LINE: usize = 3;
 
 impl Bar {
     fn new(verbose: bool) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(5));
-        let style = ProgressStyle::with_template(
-            "{spinner} {prefix:<8} [{bar:30}] {binary_bytes} of {binary_total_bytes}{left}{msg}",
-        );
-        let done = Arc::new(AtomicU64::new(0));
-        if let Ok(style) = style {
-            let done = done.clone();
-            let left = move |state: &ProgressState, out: &mut dyn fmt::Write| {
-                let eta = state.len().is_some_and(|len| len > 0).then(|| state.eta().as_secs());
-                let done = done.load(Ordering::Relaxed);
-                let _ = out.write_str(&left(done, state.per_sec() as u64, eta));
+        let counters: Arc<Mutex<Option<Counters>>> = Arc::default();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {line}") {
+            let counters = counters.clone();
+            let line = move |_: &ProgressState, out: &mut dyn fmt::Write| {
+                let width = terminal_width().map(|width| width.saturating_sub(BESIDE_LINE));
+                if let Some(counters) = lock(&counters).as_ref() {
+                    let _ = out.write_str(&counters.line(true, width));
+                }
             };
-            bar.set_style(style.with_key("left", left).progress_chars("=> "));
+            bar.set_style(style.with_key("line", line));
         }
-        let [sent, received, retries] = [0; 3].map(AtomicU64::new);
-        Self { bar, verbose, done, sent, received, retries }
+        Self { bar, verbose, counters }
     }
 
-    /// Counts, and shows behind the bar the bytes that went over the network and the requests that
-    /// were repeated: they move while the first piece is under way.
-    fn count_network(&self, counter: &AtomicU64, more: u64) {
-        counter.fetch_add(more, Ordering::Relaxed);
-        let [sent, received, retries] = [&self.sent, &self.received, &self.retries]
-            .map(|counter| counter.load(Ordering::Relaxed));
-        self.bar.set_message(network(sent, received, retries));
+    /// Counts. The line is drawn at the next tick, and not here: drawing locks the counters.
+    fn count(&self, count: impl FnOnce(&mut Counters)) {
+        if let Some(counters) = lock(&self.counters).as_mut() {
+            count(counters);
+        }
     }
 }
 
@@ -323,43 +365,38 @@ impl Observer for Bar {
         let bar = &self.bar;
         match event {
             Event::Started { stage, total } => {
-                self.done.store(0, Ordering::Relaxed);
+                *lock(&self.counters) = Some(Counters::new(*stage, total.unwrap_or(0)));
                 bar.reset();
-                // Its spinner moves between two events, too.
                 bar.enable_steady_tick(TICK);
-                bar.set_prefix(stage.name());
-                bar.set_length(total.unwrap_or(0));
-                match stage {
-                    Stage::Sync => bar.set_message(": making it last"),
-                    Stage::Thaw => bar.set_message(": waiting until the object can be read"),
-                    _ => {}
-                }
             }
-            Event::Grew { bytes } => bar.inc_length(*bytes),
-            Event::Advanced { bytes, .. } => {
-                self.done.fetch_add(*bytes, Ordering::Relaxed);
-                bar.inc(*bytes);
-            }
-            Event::Reused { bytes, .. } => {
-                bar.inc(*bytes);
-                // Bytes of an earlier run say nothing about the rate of this one.
-                bar.reset_eta();
-            }
-            Event::Sent { bytes } => self.count_network(&self.sent, *bytes),
-            Event::Received { bytes } => self.count_network(&self.received, *bytes),
+            Event::Grew { bytes } => self.count(|counters| counters.total += *bytes),
+            Event::Advanced { bytes, .. } => self.count(|counters| counters.bytes += *bytes),
+            Event::Reused { bytes, .. } => self.count(|counters| {
+                counters.bytes += *bytes;
+                counters.reused += *bytes;
+            }),
+            Event::Sent { bytes } => self.count(|counters| counters.sent += *bytes),
+            Event::Received { bytes } => self.count(|counters| counters.received += *bytes),
             Event::Retried { error, attempt, delay } => {
-                self.count_network(&self.retries, 1);
+                self.count(|counters| counters.retries += 1);
                 if self.verbose {
                     bar.suspend(|| say(retry_text(error, *attempt, *delay)));
                 }
             }
             Event::Note { message } if self.verbose => bar.suspend(|| say(message)),
             Event::Note { .. } => {}
-            Event::Finished { .. } => bar.finish_and_clear(),
-            Event::Damage { .. } => bar.set_message(", damage found"),
+            Event::Finished { .. } => {
+                bar.finish_and_clear();
+                *lock(&self.counters) = None;
+            }
+            Event::Damage { .. } => self.count(|counters| counters.damaged = true),
             Event::Warning { message } => bar.suspend(|| say(format_args!("warning: {message}"))),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Seconds, rounded to milliseconds.
@@ -386,14 +423,63 @@ mod tests {
     #[test]
     fn before_the_first_piece_is_done_nothing_is_said_of_the_time_left() {
         let mut counters = counters();
-        assert_eq!(counters.line(), "store: 0 B of 8.0 MiB");
+        let line = |counters: &Counters| counters.line(false, None);
+        assert_eq!(line(&counters), "store: 0 B of 8.0 MiB");
         counters.received = 1 << 20;
-        assert_eq!(counters.line(), "store: 0 B of 8.0 MiB, 1.0 MiB received", "yet it moves");
+        assert_eq!(line(&counters), "store: 0 B of 8.0 MiB, 1.0 MiB received", "yet it moves");
         // Pieces of an earlier run say nothing of the rate of this one.
         (counters.bytes, counters.reused) = (4 << 20, 4 << 20);
-        assert_eq!((counters.line().contains("to go"), counters.eta()), (false, None));
+        assert_eq!((line(&counters).contains("to go"), counters.eta()), (false, None));
         counters.bytes += 1 << 20;
-        assert!(counters.line().contains("/s, 1 s to go"), "{}", counters.line());
+        assert!(line(&counters).contains("/s, 1 s to go"), "{}", line(&counters));
+    }
+
+    #[test]
+    fn a_line_has_as_much_as_fits() {
+        let mut counters = Counters::new(Stage::Restore, 2 << 40);
+        counters.started -= Duration::from_millis(999_500);
+        (counters.bytes, counters.received, counters.retries) = (1 << 40, 1 << 40, 7);
+        let line = |width| counters.line(true, width);
+        let whole = line(None);
+        assert!(
+            whole.starts_with(
+                "restore  [===============>              ] 1.0 TiB of 2.0 TiB, 1.0 GiB/s"
+            ) && whole.ends_with("16 min 40 s to go, 1.0 TiB received, 7 retries"),
+            "{whole}"
+        );
+        for width in 1..130 {
+            let line = line(Some(width));
+            assert!(line.chars().count() <= width, "{width}: {line}");
+            if width >= 37 {
+                assert!(
+                    line.contains("1.0 GiB/s") && line.contains("16 min 40 s"),
+                    "{width}: {line}"
+                );
+            }
+            if width >= 10 {
+                assert!(line.starts_with("restore"), "{width}: {line}");
+            }
+        }
+        assert_eq!(line(Some(37)), "restore 50 % 1.0 GiB/s 16 min 40 s");
+        assert_eq!(line(Some(44)), "restore: 50 %, 1.0 GiB/s, 16 min 40 s to go");
+        let thaw = Counters::new(Stage::Thaw, 0);
+        assert_eq!(thaw.line(true, Some(37)), "thaw: waiting");
+        // A stream, whose length is not known.
+        let mut stream = Counters::new(Stage::Verify, 0);
+        stream.started -= Duration::from_secs(1);
+        stream.bytes = 1 << 20;
+        assert!(
+            stream.line(true, Some(37)).starts_with("verify: 1.0 MiB, "),
+            "{}",
+            stream.line(true, None)
+        );
+    }
+
+    #[test]
+    fn a_bar_is_as_full_as_the_work_is_done() {
+        assert_eq!(bar(0, 10), "[>         ]");
+        assert_eq!(bar(55, 10), "[=====>    ]");
+        assert_eq!(bar(100, 10), "[==========]");
     }
 
     #[test]

@@ -17,7 +17,7 @@ impl SafeText {
     }
 
     /// Adds one line.
-    pub(super) fn line(&mut self, line: impl Display) {
+    pub(in super::super) fn line(&mut self, line: impl Display) {
         self.0.push_str(&Printable(line).to_string());
         self.0.push('\n');
     }
@@ -77,6 +77,12 @@ pub(super) fn bytes_to_stderr(bytes: &[u8]) {
 /// One line of JSON on stderr. JSON is for programs, and carries every character.
 pub(super) fn json_to_stderr(json: &serde_json::Value) {
     let _ = writeln!(io::stderr(), "{json}");
+}
+
+/// The columns of the terminal behind stderr; `None` if it is no terminal.
+pub(super) fn terminal_width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|width| *width > 0)
 }
 
 #[cfg(test)]

@@ -209,7 +209,6 @@ impl<'a, 'f, R: Read> StreamFeeder<'a, 'f, R> {
         let _map_lease = self.feed.reserve(map.memory())?;
         self.seek_table_lease.grow(map.cells().count() as u64, self.feed)?;
         let sink = sinks.volume(&name, map.size())?;
-        self.context.grew(map.stored_bytes());
         self.index.open_volume(name.clone(), map.size());
         self.cells(volume, &name, &map, sink).map_err(|error| {
             if error.kind() == ErrorKind::Corrupt { error.at("snapshot", &name) } else { error }

@@ -15,6 +15,7 @@ use crate::object::Attributes;
 use crate::ops::copy::{Copied, CopyProof, copy, plan_copy, same_archive, work};
 #[cfg(feature = "aws")]
 use crate::ops::server_copy::tags_to_copy;
+use crate::ops::totals::WholeTotal;
 
 /// Options of a copy.
 #[derive(Clone, Debug, Default)]
@@ -122,7 +123,8 @@ impl<'a> PlannedCopy<'a> {
 
     /// Carries the plan out. The copy is visible when this returns, and not before.
     pub fn run(&self, observer: &dyn Observer, cancel: &Cancel) -> Result<Copied> {
-        let context = Context { plan: &self.plan.memory.plan, observer, cancel };
+        let whole = WholeTotal::of_archive(observer, self.archive);
+        let context = Context { plan: &self.plan.memory.plan, observer: &whole, cancel };
         self.destination.check_writable(observer)?;
         #[cfg(feature = "aws")]
         if let (Some(source), Destination::Bucket(bucket)) = (&self.source, &self.destination) {

@@ -13,6 +13,7 @@ use crate::image::{DirectoryDestination, ImageDestination};
 use crate::localfs::free_bytes;
 use crate::ops::Resumption;
 use crate::ops::restore::{Restored, plan_restore, restore, restore_resumable, work};
+use crate::ops::totals::WholeTotal;
 
 /// The plan of a restore.
 #[derive(Clone, Debug)]
@@ -226,7 +227,8 @@ impl<'a> PlannedRestore<'a> {
     /// Carries the plan out. The image is visible when this returns, and not before.
     pub fn run(&self, observer: &dyn Observer, cancel: &Cancel) -> Result<Restored> {
         self.check_room()?;
-        let context = Context { plan: &self.plan.memory.plan, observer, cancel };
+        let observer = WholeTotal::of_archive(observer, self.archive);
+        let context = Context { plan: &self.plan.memory.plan, observer: &observer, cancel };
         let destination = self.destination.port();
         match &self.resumption {
             Some(resumption) => {

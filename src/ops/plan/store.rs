@@ -13,6 +13,7 @@ use crate::image::ImageSource;
 use crate::localfs::Overwrite;
 use crate::object::Attributes;
 use crate::ops::store::{Stored, store, work};
+use crate::ops::totals::WholeTotal;
 
 /// Options of a store.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +61,8 @@ pub struct PlannedVolume {
     pub size: VolumeSize,
     /// Blocks that are read: all that were written, unless zeros are looked for in them.
     pub blocks: u64,
+    /// Bytes of blocks that are stored: those that are read, and zeros between them.
+    pub stored: u64,
     /// Runs of blocks that are stored.
     pub extents: u64,
     /// Cells of the archive.
@@ -99,6 +102,7 @@ pub fn plan_volumes(image: &dyn ImageSource) -> Result<PlannedVolumes> {
             id: snapshot.id.clone(),
             size: map.size(),
             blocks: map.stored_blocks() - map.fill_blocks(),
+            stored: map.stored_bytes(),
             extents,
             cells,
             longest,
@@ -279,6 +283,10 @@ impl<'a> PlannedStore<'a> {
         let segments = self.plan.segments();
         let at_most = self.plan.volumes.longest_archive;
         let attributes = self.options.attributes.clone();
+        let stored = self.plan.volumes.volumes.iter().map(|volume| volume.stored).sum();
+        let whole = WholeTotal::new(observer, stored);
+        // With `sparse`, zeros that are found later are not stored.
+        let observer = if self.options.pack.sparse { observer } else { &whole };
         self.destination.open(
             (self.options.overwrite, attributes, at_most, segments),
             cancel,
@@ -310,6 +318,7 @@ mod tests {
             id: SnapshotId::parse("snap-0123456789abcdef0").expect("an id"),
             size,
             blocks: map.stored_blocks(),
+            stored: map.stored_bytes(),
             extents: 1,
             cells: map.cells().count() as u64,
             longest: map.stored_bytes() + map.stored_bytes() / 128,
