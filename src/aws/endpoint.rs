@@ -145,15 +145,18 @@ fn host_of(url: &str) -> &str {
     rest.split(['/', ':']).next().unwrap_or_default()
 }
 
-/// AWS's own endpoint of EC2.
-fn ec2_of_region(region: &str, fips: bool, dual_stack: bool) -> Result<String> {
+/// Checks the form of a Region, which becomes a label of a host name.
+pub fn check_region(region: &str) -> Result<()> {
     let is_label = (1..=63).contains(&region.len())
         && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !region.starts_with('-')
         && !region.ends_with('-');
-    if !is_label {
-        return Err(Error::usage("not a Region").at("region", region));
-    }
+    if is_label { Ok(()) } else { Err(Error::usage("not a Region").at("region", region)) }
+}
+
+/// AWS's own endpoint of EC2.
+fn ec2_of_region(region: &str, fips: bool, dual_stack: bool) -> Result<String> {
+    check_region(region)?;
     let partition = partition_of(region);
     let suffix = if dual_stack { partition.dual_stack_suffix } else { partition.dns_suffix };
     // In GovCloud the ordinary endpoint is validated.

@@ -30,7 +30,7 @@ pub mod sts;
 
 pub use access::{Access, Addressing, Credentials, StaticCredentials};
 pub use connection::{Connection, ConnectionOptions};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, check_region};
 pub use error::needs_other_credentials;
 pub use limits::{BandwidthLimit, RetryPolicy};
 pub use partition::{Partition, partition_of};

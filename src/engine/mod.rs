@@ -33,6 +33,7 @@ mod written;
 
 pub use archive::{
     Archive, ArchiveVolume, DEFAULT_CELL_CACHE, RangeCells, RangePart, check_tail, compare_volume,
+    is_other_object,
 };
 pub use budget::{Budget, Lease};
 pub use cell::Depth;

@@ -8,9 +8,38 @@ use std::sync::Arc;
 
 use super::store::image_metadata;
 use crate::base::{Error, ErrorKind, Result, fits_pattern};
-use crate::engine::Archive;
+use crate::engine::{Archive, is_other_object};
 use crate::localfs::Durability;
 use crate::object::{DirectoryStore, FileReader, Listed, ObjectStore};
+
+/// Metadata that only amistore gives objects begin with this.
+const OWN_METADATA: &str = "amistore-";
+
+/// An object of a list.
+#[derive(Clone, Debug)]
+pub struct ListedObject {
+    /// The object as its store lists it.
+    pub listed: Listed,
+    /// True for an archive of amistore; `None` if it cannot be read, or is damaged. An object of
+    /// AWS's own store tasks is none.
+    pub is_archive: Option<bool>,
+}
+
+/// Finds out which objects of a list are archives. An object without metadata of amistore is
+/// opened.
+pub fn judged(list: Vec<Listed>, store: &dyn ObjectStore) -> Vec<ListedObject> {
+    let judge = |listed: Listed| {
+        let is_ours = listed.metadata.keys().any(|name| name.starts_with(OWN_METADATA));
+        let opened = || match store.open(&listed.key).and_then(Archive::open) {
+            Ok(_) => Some(true),
+            Err(error) if is_other_object(&error) => Some(false),
+            Err(_) => None,
+        };
+        let is_archive = if is_ours { Some(true) } else { opened() };
+        ListedObject { listed, is_archive }
+    };
+    list.into_iter().map(judge).collect()
+}
 
 /// Lists the archives of a directory, ascending by name. A store has the metadata of an image
 /// beside the object; a directory has not, so it is read from the archive. An archive that cannot

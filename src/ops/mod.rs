@@ -35,7 +35,7 @@ pub use extract::{
     extract_to_stream, plan_extract,
 };
 pub use inspect::{Inspection, MapCell, VolumeInspection, inspect, inspect_stream};
-pub use list::{ArchiveList, ListOptions, list_directory};
+pub use list::{ArchiveList, ListOptions, ListedObject, judged, list_directory};
 #[cfg(feature = "server")]
 pub use list_tasks::{ListedTask, TaskSelection, list_tasks};
 #[cfg(feature = "aws")]
@@ -49,7 +49,10 @@ pub use plan::{
     plan_volumes,
 };
 #[cfg(feature = "aws")]
-pub use plan::{BucketDestination, ec2_task_target, smallest_store};
+pub use plan::{
+    BucketDestination, CopiedObject, ForeignCopyPlan, PlannedForeignCopy, ec2_task_target,
+    smallest_store,
+};
 pub use restore::{Restored, RestoredVolume, restore, restore_resumable, restore_stream};
 pub use resume::{Resumption, shell_line};
 #[cfg(feature = "aws")]

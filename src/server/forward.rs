@@ -1,6 +1,6 @@
 //! Forwards other actions to EC2, with reserved image ids translated to those of EC2.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::pin::Pin;
 
@@ -10,14 +10,12 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use super::http::{Body, Reply};
 use super::image_ids::{parse, registered, renamed, unavailable};
-use super::times::milliseconds;
-use super::{Refusal, RestoreProgress, RestoredImage, Service};
+use super::images_set::{Changes, ImagesSet, Rewritten};
+use super::pending_image::{Conditions, described};
+use super::{Refusal, Service};
 use crate::aws::ec2::Ec2Connection;
 use crate::aws::ec2_query::{MAX_ANSWER_BYTES, Params, Xml};
-use crate::base::{Result, fits_pattern};
-
-/// The type of images that have disks: all that are restored.
-const IMAGE_TYPE: &str = "machine";
+use crate::base::Result;
 
 /// An answer of EC2 whose body is streamed.
 pub struct Answered {
@@ -68,8 +66,10 @@ pub(super) struct Plan {
     pub(super) form: Option<Option<Params>>,
     /// Pairs of reserved id and id of EC2.
     names: Vec<(String, String)>,
-    /// Images that EC2 does not have yet.
-    own: Vec<RestoredImage>,
+    /// The changes to the answer of DescribeImages.
+    images: Changes,
+    /// Whether images are asked for by their attributes, and not by ids.
+    lists: bool,
 }
 
 impl Plan {
@@ -81,13 +81,13 @@ impl Plan {
         forwards: bool,
     ) -> Result<Self, Refusal> {
         let describes = action == "DescribeImages";
-        let filters = Filters::of(params);
+        let conditions = Conditions::of(params);
         let mut plan = Self { form: Some(None), ..Self::default() };
         let mut form = Vec::new();
         let (mut listed, mut foreign, mut known) = (0, 0, 0);
-        let mut list = Vec::new();
+        let (mut list, mut named) = (Vec::new(), HashSet::new());
         for (name, value) in params.pairs() {
-            let asks = if describes { filters.asks(name) } else { Asks::Otherwise };
+            let asks = if describes { Asks::of(name, &conditions) } else { Asks::Otherwise };
             if asks == Asks::ByList {
                 list.push(value.as_str());
             }
@@ -99,18 +99,21 @@ impl Plan {
             foreign += usize::from(image.is_none() && asks != Asks::Otherwise);
             let real = image.as_ref().and_then(registered).map(ToString::to_string);
             let value = match (image, real, asks) {
-                (None, ..) => value.clone(),
+                (None, ..) => {
+                    named.insert(value.as_str());
+                    value.clone()
+                }
                 (Some(image), Some(real), _) if forwards || asks == Asks::Otherwise => {
                     plan.names.push((image.reserved.to_string(), real.clone()));
                     real
                 }
                 (Some(image), _, Asks::ByList) => {
-                    plan.own.push(image);
+                    plan.images.own.push(image);
                     continue;
                 }
                 // EC2 finds no image by this value; without the value it would find more images.
                 (Some(image), _, Asks::ByFilter) => {
-                    plan.own.push(image);
+                    plan.images.own.push(image);
                     value.clone()
                 }
                 // EC2 finds no image by this value until the image is registered.
@@ -125,10 +128,15 @@ impl Plan {
             };
             form.push((name, value));
         }
+        plan.lists = describes
+            && list.is_empty()
+            && foreign == 0
+            && plan.names.is_empty()
+            && plan.images.own.is_empty();
         // EC2 is not asked if all images are restored here: without ids it lists all images.
         let is_own =
             if list.is_empty() { foreign == 0 && plan.names.is_empty() } else { listed == 0 };
-        if !plan.own.is_empty() && is_own {
+        if !plan.images.own.is_empty() && is_own {
             plan.form = None;
         } else if known > 0 {
             plan.form = Some(Some(form.into_iter().collect()));
@@ -142,28 +150,31 @@ impl Plan {
             );
             return Err(Refusal::client("InvalidAction", message));
         }
+        if describes && plan.form.is_some() {
+            plan.images.pending = service.pending()?;
+            plan.images.ids = service.restored_ids()?;
+            // A client that names an image by the id of EC2 gets that id.
+            let is_reserved = |real: &String| plan.names.iter().any(|(_, known)| known == real);
+            plan.images.ids.retain(|real, _| !named.contains(real.as_str()) || is_reserved(real));
+            if plan.lists {
+                plan.images.own.clone_from(&plan.images.pending);
+            }
+        }
         // Images that EC2 does not have yet are on the first page.
         let is_first = params.get("NextToken").is_none_or(str::is_empty);
-        plan.own.retain(|image| {
+        plan.images.own.retain(|image| {
             is_first
                 && (list.is_empty() || list.contains(&image.reserved.as_str()))
-                && filters.admits(image)
+                && conditions.admit(image)
         });
         Ok(plan)
     }
 
     /// The answer to DescribeImages if all its images are restored here.
     pub(super) fn own_answer(&self) -> Xml {
-        let mut seen = BTreeSet::new();
-        Xml::new().list(
-            "imagesSet",
-            self.own.iter().filter(|image| seen.insert(image.reserved.as_str())).map(described),
-        )
-    }
-
-    /// Tells whether EC2's answer is sent unchanged.
-    fn is_plain(&self) -> bool {
-        self.names.is_empty() && self.own.is_empty()
+        let mut seen = HashSet::new();
+        let own = self.images.own.iter().filter(|image| seen.insert(image.reserved.as_str()));
+        Xml::new().list("imagesSet", own.map(described))
     }
 
     /// Writes reserved ids and images that EC2 does not have yet into EC2's answer.
@@ -175,7 +186,15 @@ impl Plan {
         if let Some(id) = request_id {
             reply = reply.with("x-amzn-requestid", id);
         }
-        reply.body = if self.is_plain() { body } else { self.rewritten(status, body).await? };
+        let is_plain = self.names.is_empty() && (self.images.is_none() || status != 200);
+        reply.body = if is_plain {
+            body
+        } else if self.lists {
+            // All public images are a long list.
+            Rewritten::new(body, self.images).boxed_unsync()
+        } else {
+            self.rewritten(status, body).await?
+        };
         Ok(reply)
     }
 
@@ -190,20 +209,16 @@ impl Plan {
             }
             whole.extend_from_slice(&data);
         }
+        if status == 200 && !self.images.is_none() {
+            let mut set = ImagesSet::new(self.images);
+            let mut written =
+                set.push(&whole).map_err(|_| failed("has an image that is too long"))?;
+            written.append(&mut set.end());
+            whole = written;
+        }
         let mut text = String::from_utf8_lossy(&whole).into_owned();
         for (reserved, real) in &self.names {
             text = renamed(&text, real, reserved);
-        }
-        if status == 200 && !self.own.is_empty() {
-            let items = self.own_answer();
-            let items =
-                items.as_str().trim_start_matches("<imagesSet>").trim_end_matches("</imagesSet>");
-            text = match text.rfind("</imagesSet>") {
-                Some(at) => format!("{}{items}{}", &text[..at], &text[at..]),
-                None => {
-                    text.replacen("<imagesSet/>", &format!("<imagesSet>{items}</imagesSet>"), 1)
-                }
-            };
         }
         Ok(Reply::new(status, "", text).body)
     }
@@ -220,90 +235,12 @@ enum Asks {
     Otherwise,
 }
 
-/// The filters of DescribeImages.
-struct Filters(Vec<Filter>);
-
-struct Filter {
-    name: String,
-    /// The prefix of the names of its values.
-    start: String,
-    values: Vec<String>,
-}
-
-impl Filters {
-    fn of(params: &Params) -> Self {
-        let names = params.pairs().iter().filter_map(|(name, value)| {
-            Some((name.strip_prefix("Filter.")?.strip_suffix(".Name")?, value))
-        });
-        let filter = |(number, name): (&str, &String)| {
-            let start = format!("Filter.{number}.Value.");
-            let values = params
-                .pairs()
-                .iter()
-                .filter(|(name, _)| name.starts_with(&start))
-                .map(|(_, value)| value.clone())
-                .collect();
-            Filter { name: name.clone(), start, values }
-        };
-        // EC2 allows 200 values of filters, so it refuses a request with more filters.
-        Self(names.take(200).map(filter).collect())
-    }
-
-    fn asks(&self, parameter: &str) -> Asks {
-        if parameter
-            .strip_prefix("ImageId.")
-            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
-        {
-            return Asks::ByList;
+impl Asks {
+    fn of(parameter: &str, conditions: &Conditions) -> Self {
+        let number = parameter.strip_prefix("ImageId.");
+        if number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
+            return Self::ByList;
         }
-        let is_value =
-            |filter: &Filter| filter.name == "image-id" && parameter.starts_with(&filter.start);
-        if self.0.iter().any(is_value) { Asks::ByFilter } else { Asks::Otherwise }
+        if conditions.is_image_id(parameter) { Self::ByFilter } else { Self::Otherwise }
     }
-
-    /// Tells whether the filters admit an image that EC2 does not have yet. A filter on an
-    /// attribute that is unknown before the registration admits it.
-    fn admits(&self, image: &RestoredImage) -> bool {
-        self.0.iter().all(|filter| {
-            let known = match filter.name.as_str() {
-                "image-id" => image.reserved.as_str(),
-                "image-type" => IMAGE_TYPE,
-                "is-public" => "false",
-                "name" => image.name.as_deref().unwrap_or_default(),
-                "state" => state(image),
-                _ => return true,
-            };
-            filter.values.iter().any(|pattern| fits_pattern(pattern, known))
-        })
-    }
-}
-
-fn state(image: &RestoredImage) -> &'static str {
-    match image.progress {
-        RestoreProgress::Pending => "pending",
-        RestoreProgress::Available => "available",
-        RestoreProgress::Failed => "failed",
-    }
-}
-
-/// An item of DescribeImages for an image that EC2 does not have yet, with the known attributes.
-fn described(image: &RestoredImage) -> Xml {
-    let mut xml = Xml::new()
-        .text("imageId", &image.reserved)
-        .text("imageLocation", &image.location)
-        .text("imageState", state(image))
-        .text("creationDate", milliseconds(image.started))
-        .text("isPublic", false)
-        .text("imageType", IMAGE_TYPE)
-        .text_some("name", image.name.as_ref())
-        .list("blockDeviceMapping", [])
-        .list("tagSet", []);
-    if image.progress == RestoreProgress::Failed {
-        let reason = image.reason.as_deref().unwrap_or("the restore failed");
-        xml = xml.inside(
-            "stateReason",
-            &Xml::new().text("code", "Client.RestoreFailed").text("message", reason),
-        );
-    }
-    xml
 }

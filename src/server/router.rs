@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -12,12 +12,13 @@ use hyper::{HeaderMap, Method, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::actions::Action;
-use super::forward::{Plan, Upstream};
+use super::forward::Plan;
 use super::http::{Bodies, BodyError, ConnectionHandle, Handler, Reply, is_long};
 use super::metrics::Metrics;
 use super::origin::{has_password, is_cross_site, names_loopback};
-use super::signature::{Head, Verified, Verifier};
-use super::{HttpSettings, Refusal, Service, pages};
+use super::signature::{Head, Verified, Verifier, stated_region};
+use super::sites::Sites;
+use super::{HttpSettings, Refusal, ServedSite, Service, pages};
 use crate::aws::ec2_query::{MAX_FORM_BYTES, Params, refusal};
 use crate::base::{Clock, random_id};
 
@@ -35,10 +36,9 @@ const NEXT_SECOND: Duration = Duration::from_secs(1);
 /// A signature that arrives again within this time is a repetition by its client.
 const REPETITION: Duration = Duration::from_secs(5);
 
-/// Answers requests with the service, the pages and EC2.
+/// Answers requests with the services of their sites, the pages and EC2.
 pub(super) struct Router {
-    service: Arc<dyn Service>,
-    upstream: Option<Arc<dyn Upstream>>,
+    sites: Sites,
     verifier: Option<Verifier>,
     status_password: Option<String>,
     /// Whether the address is a loopback address.
@@ -64,11 +64,17 @@ impl Router {
         service: Arc<dyn Service>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let region = settings.region;
-        Self {
+        let own = ServedSite {
+            profile: None,
+            region: settings.region,
+            is_default: true,
             service,
             upstream: settings.upstream,
-            verifier: settings.keys.map(|keys| Verifier::new(keys, region)),
+        };
+        let sites = Sites::new(own, settings.others);
+        Self {
+            verifier: settings.keys.map(|keys| Verifier::new(keys, sites.regions())),
+            sites,
             status_password: settings.status_password,
             is_local: address.ip().to_canonical().is_loopback(),
             clock: settings.clock,
@@ -146,7 +152,8 @@ impl Router {
             return Err(missing());
         }
         let guard = handle.begin_request();
-        let service = self.service.clone();
+        // Each service knows the tasks of all sites.
+        let service = self.sites.own().service.clone();
         let overview = blocking(&self.quick, move || service.overview()).await?;
         let reply = match path {
             "/metrics" => Reply::new(
@@ -169,6 +176,10 @@ impl Router {
         let (parts, body) = request.into_parts();
         self.admit(&parts)?;
         let (form, verified) = self.form(&parts, body, handle).await?;
+        let site = match &verified {
+            Some(verified) => self.sites.of_key(verified)?,
+            None => self.sites.of_region(stated_region(head_of(&parts))?)?,
+        };
         let guard = handle.begin_request();
         let params = Params::decode(&form)
             .map_err(|error| Refusal::client("MalformedQueryString", error.message()))?;
@@ -178,36 +189,34 @@ impl Router {
         // A client that polls twice within a second sends one signature twice.
         let only_reads =
             ["Describe", "Get", "List", "Search"].iter().any(|verb| action.starts_with(verb));
-        let once = verified.filter(|_| !only_reads);
-        if let Some(verified) = once {
-            self.use_up(verified).await?;
+        let once = verified.as_ref().filter(|_| !only_reads);
+        let once = once.map(|verified| (verified.signature, verified.until));
+        if let Some(signature) = once {
+            self.use_up(signature).await?;
         }
         let outcome = match own {
-            Some(own) => self.own(own, params, trace).await,
-            None => self.other(&action, params, form, trace).await,
+            Some(own) => self.own(site, own, (params, form), trace).await,
+            None => self.other(site, &action, params, form, trace).await,
         };
         let failed =
             outcome.as_ref().map_or_else(|refusal| refusal.status, |reply| reply.status) >= 500;
-        if let (Some(verified), true) = (once, failed) {
+        if let (Some((signature, _)), true) = (once, failed) {
             // A client repeats a request that failed in the server, within a second with its old
             // signature: as long as that is used, the client has to sign again.
-            let service = self.service.clone();
-            let _ =
-                blocking(&self.quick, move || service.release_signature(&verified.signature)).await;
+            let service = site.service.clone();
+            let _ = blocking(&self.quick, move || service.release_signature(&signature)).await;
         }
         outcome.map(|reply| reply.until_sent(guard))
     }
 
     /// Uses the signature up: an attacker who saw the request cannot repeat it.
-    async fn use_up(&self, verified: Verified) -> Result<(), Refusal> {
-        let service = self.service.clone();
-        let before = blocking(&self.quick, move || {
-            service.use_signature(&verified.signature, verified.until)
-        })
-        .await?;
+    async fn use_up(&self, (signature, until): ([u8; 32], SystemTime)) -> Result<(), Refusal> {
+        let service = self.sites.own().service.clone();
+        let before =
+            blocking(&self.quick, move || service.use_signature(&signature, until)).await?;
         let now = self.clock.now();
         // The request may have waited for a permit until the first use was forgotten.
-        if now > verified.until {
+        if now > until {
             return Err(Refusal::client("RequestExpired", "Request has expired: sign it again"));
         }
         let Some(before) = before else { return Ok(()) };
@@ -267,12 +276,8 @@ impl Router {
         body: Incoming,
         handle: &ConnectionHandle,
     ) -> Result<(Bytes, Option<Verified>), Refusal> {
-        let head = Head {
-            method: parts.method.as_str(),
-            query: parts.uri.query().unwrap_or_default(),
-            headers: &parts.headers,
-        };
-        let claims = self.verifier.as_ref().map(|verifier| verifier.read(head, self.clock.now()));
+        let claims =
+            self.verifier.as_ref().map(|verifier| verifier.read(head_of(parts), self.clock.now()));
         let mut is_proved = handle.is_known();
         if let (true, Some(claims)) = (is_long(&body), &claims) {
             // A long body is worth its memory only if its signature can be right.
@@ -287,8 +292,25 @@ impl Router {
         Ok((form, verified))
     }
 
-    async fn own(&self, action: Action, params: Params, trace: &Trace) -> Result<Reply, Refusal> {
-        let service = self.service.clone();
+    async fn own(
+        &self,
+        site: &ServedSite,
+        action: Action,
+        (params, form): (Params, Bytes),
+        trace: &Trace,
+    ) -> Result<Reply, Refusal> {
+        if let Some(upstream) = &site.upstream
+            && action == Action::CreateRestore
+        {
+            let (service, params) = (site.service.clone(), params.clone());
+            let is_for_ec2 = move || action.is_for_ec2(&params, &*service);
+            if blocking(&self.slow, is_for_ec2).await? {
+                let permit = permit(&self.forwarded).await?;
+                let answer = upstream.ask(action.name(), form).await?;
+                return Ok(Plan::default().finish(answer).await?.until_sent(permit));
+            }
+        }
+        let service = site.service.clone();
         let permits = if action == Action::StoreTasks { &self.quick } else { &self.slow };
         let xml = blocking(permits, move || action.answer(&params, &*service)).await?;
         Ok(Reply::xml(200, &trace.id, xml.response(action.name(), &trace.id)))
@@ -296,17 +318,18 @@ impl Router {
 
     async fn other(
         &self,
+        site: &ServedSite,
         action: &str,
         params: Params,
         form: Bytes,
         trace: &Trace,
     ) -> Result<Reply, Refusal> {
         let (service, name, forwards) =
-            (self.service.clone(), action.to_owned(), self.upstream.is_some());
+            (site.service.clone(), action.to_owned(), site.upstream.is_some());
         let is_dry = params.get("DryRun") == Some("true");
         let mut plan =
             blocking(&self.quick, move || Plan::of(&name, &params, &*service, forwards)).await?;
-        let (Some(upstream), Some(rewritten)) = (&self.upstream, plan.form.take()) else {
+        let (Some(upstream), Some(rewritten)) = (&site.upstream, plan.form.take()) else {
             if is_dry {
                 return Err(Refusal::dry_run());
             }
@@ -340,6 +363,14 @@ impl Handler for Router {
             handled.await.unwrap_or_else(|_| (refused(&Refusal::internal(), &id), "unknown"));
         self.metrics.answered(action, &reply.code, began.elapsed());
         reply
+    }
+}
+
+fn head_of(parts: &Parts) -> Head<'_> {
+    Head {
+        method: parts.method.as_str(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &parts.headers,
     }
 }
 

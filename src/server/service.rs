@@ -1,7 +1,9 @@
 //! The interface of the endpoint, without HTTP.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
+use crate::aws::ec2_query::Params;
 use crate::base::ImageId;
 
 /// Performs the actions. Every method may block for the time of a few requests to AWS, and may be
@@ -20,8 +22,18 @@ pub trait Service: Send + Sync {
     /// own id only at the end.
     fn create_restore(&self, request: &RestoreRequest, dry_run: bool) -> Result<ImageId, Refusal>;
 
+    /// Whether EC2 restores the object of a request, because it is not an archive of amistore. A
+    /// name that a restore of this server has is refused.
+    fn is_foreign(&self, request: &RestoreRequest) -> Result<bool, Refusal>;
+
     /// The image of a reserved id; `None` if this server did not reserve the id.
     fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal>;
+
+    /// The images that are being restored.
+    fn pending(&self) -> Result<Vec<RestoredImage>, Refusal>;
+
+    /// The images that were restored: of each the id of EC2, and the reserved one.
+    fn restored_ids(&self) -> Result<HashMap<String, String>, Refusal>;
 
     /// Tasks and counters, for the status page and the metrics.
     fn overview(&self) -> Result<Overview, Refusal>;
@@ -153,6 +165,13 @@ pub struct RestoredImage {
     pub percent: u8,
     /// The reason of a failure, and the way to solve it.
     pub reason: Option<String>,
+    /// The account that will own it, if that is known.
+    pub owner: Option<String>,
+    /// The parameters of its registration, in which the snapshots of the archive stand for those to
+    /// come; empty if they are not recorded.
+    pub attributes: Params,
+    /// The snapshots that were begun: of each the id in the archive, and EC2's.
+    pub snapshots: Vec<(String, String)>,
 }
 
 /// Tasks and counters.

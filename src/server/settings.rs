@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::http::{Limits, TlsFiles};
-use super::{AccessKeys, Upstream};
+use super::{AccessKeys, ServedSite, Upstream};
 use crate::base::{Clock, Error, Result};
 
 /// Address, TLS, authentication and limits of the endpoint.
@@ -17,10 +17,12 @@ pub struct HttpSettings {
     /// Keys whose signatures are accepted. `None` accepts requests without a signature, which only
     /// a loopback address may do.
     pub keys: Option<AccessKeys>,
-    /// The Region of the scope of signatures.
+    /// The Region of the server: requests without a signature are for it.
     pub region: String,
-    /// EC2, for all other actions.
+    /// EC2 in that Region, for all other actions.
     pub upstream: Option<Arc<dyn Upstream>>,
+    /// Other Regions, and other profiles that keys name.
+    pub others: Vec<ServedSite>,
     /// The password of the status page and of the metrics.
     pub status_password: Option<String>,
     /// Limits.
@@ -38,6 +40,7 @@ impl Default for HttpSettings {
             keys: None,
             region: "us-east-1".to_owned(),
             upstream: None,
+            others: Vec::new(),
             status_password: None,
             limits: Limits::default(),
             clock: Clock::default(),

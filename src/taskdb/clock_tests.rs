@@ -94,7 +94,7 @@ fn a_task_that_is_postponed_while_a_clock_is_six_hours_ahead_is_due_when_it_is_r
     let directory = TempDir::new().expect("a directory");
     let ((clock, task_db), (_, owner)) = (timed(&directory), opened(&directory));
     let id = enqueue(&task_db, &store("ami-1", "b"));
-    let claim = || task_db.claim(SCOPE, &owner).expect("no error").map(|row| row.id);
+    let claim = || task_db.claim(&[SCOPE], &owner).expect("no error").map(|row| row.id);
     assert_eq!(claim(), Some(id));
     clock.store(6 * 3600, Ordering::SeqCst);
     task_db.postpone(id, &owner, "the weather").expect("postpones");
@@ -115,7 +115,7 @@ fn a_clock_that_is_months_ahead_for_a_moment_removes_and_fails_no_task() {
     let directory = TempDir::new().expect("a directory");
     let ((clock, task_db), (_, owner)) = (timed(&directory), opened(&directory));
     let ended = enqueue(&task_db, &store("ami-1", "b"));
-    task_db.claim(SCOPE, &owner).expect("no error").expect("a task");
+    task_db.claim(&[SCOPE], &owner).expect("no error").expect("a task");
     task_db.complete(ended, &owner).expect("ends");
     let waiting = enqueue(&task_db, &store("ami-2", "b"));
     clock.store(90 * DAY, Ordering::SeqCst);

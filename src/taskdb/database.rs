@@ -19,8 +19,13 @@ const UNCLAIMED: &str = "no server came for it in 31 days; ask again";
 /// The longest wait of a postponed task, in milliseconds.
 const LONGEST_WAIT: i64 = 60_000;
 
-/// The tasks of the pattern of a [`ScopeFilter`], and the runs of the program, which have no scope.
-const OF_SCOPE: &str = "(scope IS NULL OR scope GLOB ?1)";
+/// The tasks of a [`ScopeFilter`], and the runs of the program, which have no scope.
+const OF_SCOPE: &str =
+    "(scope IS NULL OR EXISTS (SELECT 1 FROM json_each(?1) WHERE task.scope GLOB value))";
+
+/// The tasks of a [`ScopeFilter`].
+pub(super) const IN_SCOPE: &str =
+    "EXISTS (SELECT 1 FROM json_each(?1) WHERE task.scope GLOB value)";
 
 /// The most by which the wall clock may run ahead of the time that this process measures, before
 /// tasks count as old: a clock is corrected, and the time in suspension is not measured.
@@ -53,17 +58,17 @@ pub struct Rules {
 pub enum ScopeFilter<'a> {
     /// The tasks of one scope.
     Scope(&'a str),
+    /// The tasks of these scopes.
+    Scopes(&'a [&'a str]),
     /// The tasks of all accounts at these endpoints, for as long as the account is unknown.
     Endpoints(&'a str),
     /// The tasks of all scopes.
     All,
-    /// The tasks of no scope.
-    None,
 }
 
 impl ScopeFilter<'_> {
-    /// A pattern of SQLite's `GLOB`, in which the scope is escaped.
-    fn pattern(&self) -> String {
+    /// Patterns of SQLite's `GLOB` in a JSON array; scopes are escaped in them.
+    pub(super) fn patterns(&self) -> String {
         let plain = |text: &str| {
             text.chars()
                 .map(
@@ -73,13 +78,13 @@ impl ScopeFilter<'_> {
                 )
                 .collect::<String>()
         };
-        match self {
-            Self::Scope(scope) => plain(scope),
-            Self::Endpoints(endpoints) => format!("* {}", plain(endpoints)),
-            Self::All => "*".to_owned(),
-            // It matches nothing but an empty text, and no scope is empty.
-            Self::None => String::new(),
-        }
+        let patterns: Vec<String> = match self {
+            Self::Scope(scope) => vec![plain(scope)],
+            Self::Scopes(scopes) => scopes.iter().map(|scope| plain(scope)).collect(),
+            Self::Endpoints(endpoints) => vec![format!("* {}", plain(endpoints))],
+            Self::All => vec!["*".to_owned()],
+        };
+        serde_json::Value::from(patterns).to_string()
     }
 }
 
@@ -148,8 +153,9 @@ impl TaskDb {
 
     /// Tells whether a task for these endpoints is recorded, of any account.
     pub fn has_tasks_at(&self, endpoints: &str) -> Result<bool> {
-        let recorded = "SELECT id FROM task WHERE scope GLOB ?1 LIMIT 1";
-        first::<i64>(&lock(&self.reader), recorded, [ScopeFilter::Endpoints(endpoints).pattern()])
+        let recorded = format!("SELECT id FROM task WHERE {IN_SCOPE} LIMIT 1");
+        let endpoints = ScopeFilter::Endpoints(endpoints).patterns();
+        first::<i64>(&lock(&self.reader), &recorded, [endpoints])
             .map(|id| id.is_some())
             .map_err(|cause| self.failed(cause))
     }
@@ -162,17 +168,19 @@ impl TaskDb {
         )
     }
 
-    /// Claims the oldest due task of a scope that waits or whose server is gone. It stays claimed
-    /// as long as `owner` exists.
+    /// Claims the oldest due task of these scopes that waits or whose server is gone. It stays
+    /// claimed as long as `owner` exists.
     ///
     /// A task that is due later than the longest wait from now was postponed while the wall clock
     /// was ahead, and is due at once.
-    pub fn claim(&self, scope: &str, owner: &Owner) -> Result<Option<TaskRow>> {
+    pub fn claim(&self, scopes: &[&str], owner: &Owner) -> Result<Option<TaskRow>> {
         self.settle()?;
+        let scopes = serde_json::Value::from(scopes).to_string();
         let waiting = "SELECT id FROM task WHERE state = 'queued' AND origin = 'server' \
-             AND scope = ?1 AND (not_before <= ?2 OR not_before > ?2 + ?3) \
+             AND scope IN (SELECT value FROM json_each(?1)) \
+             AND (not_before <= ?2 OR not_before > ?2 + ?3) \
              ORDER BY not_before, id LIMIT 1";
-        let due = params![scope, self.now(), LONGEST_WAIT];
+        let due = params![scopes, self.now(), LONGEST_WAIT];
         // Without a waiting task no write lock is taken.
         if first::<i64>(&lock(&self.reader), waiting, due)
             .map_err(|cause| self.failed(cause))?
@@ -263,13 +271,13 @@ impl TaskDb {
                 && is_selected
         });
         if image_ids.is_empty() {
-            rows.extend(self.select(&shown, params![of.pattern(), self.oldest()])?);
+            rows.extend(self.select(&shown, params![of.patterns(), self.oldest()])?);
             return Ok(rows);
         }
         for image_id in image_ids {
             rows.extend(self.select(
                 &format!("{shown} AND image_id = ?3"),
-                params![of.pattern(), self.oldest(), image_id],
+                params![of.patterns(), self.oldest(), image_id],
             )?);
         }
         Ok(rows)
@@ -290,7 +298,7 @@ impl TaskDb {
             "{OF_SCOPE} AND (ended IS NULL OR ended >= ?2) \
              ORDER BY ended IS NOT NULL, id DESC LIMIT ?3"
         );
-        let mut rows = self.select(&shown, params![of.pattern(), self.oldest(), most])?;
+        let mut rows = self.select(&shown, params![of.patterns(), self.oldest(), most])?;
         rows.extend(recorded_runs(&self.state)?);
         rows.sort_by_key(|row| (row.ended.is_some(), Reverse((row.started, row.id))));
         rows.truncate(limit);
@@ -302,7 +310,10 @@ impl TaskDb {
     pub fn reserved(&self, of: &ScopeFilter<'_>, reserved_id: &str) -> Result<Option<TaskRow>> {
         self.settle()?;
         Ok(self
-            .select("reserved_id = ?1 AND scope GLOB ?2", params![reserved_id, of.pattern()])?
+            .select(
+                &format!("{IN_SCOPE} AND reserved_id = ?2"),
+                params![of.patterns(), reserved_id],
+            )?
             .pop())
     }
 
@@ -315,7 +326,7 @@ impl TaskDb {
         );
         let count = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let (queued, running) = lock(&self.reader)
-            .query_row(&counts, [of.pattern()], count)
+            .query_row(&counts, [of.patterns()], count)
             .map_err(|cause| self.failed(cause))?;
         let runs = recorded_runs(&self.state)?;
         let runs = runs.iter().filter(|row| row.state == TaskState::InProgress).count() as u64;
@@ -324,7 +335,7 @@ impl TaskDb {
 
     /// Settles the tasks of owners that are gone: tasks of servers wait again, runs of the program
     /// have failed.
-    fn settle(&self) -> Result<()> {
+    pub(super) fn settle(&self) -> Result<()> {
         let owners =
             "SELECT DISTINCT owner FROM task WHERE state = 'running' AND owner IS NOT NULL";
         let read_owners = |connection: &Connection| -> rusqlite::Result<Vec<String>> {
@@ -364,7 +375,7 @@ impl TaskDb {
         }))
     }
 
-    fn select(&self, condition: &str, values: impl Params) -> Result<Vec<TaskRow>> {
+    pub(super) fn select(&self, condition: &str, values: impl Params) -> Result<Vec<TaskRow>> {
         let connection = lock(&self.reader);
         let rows = || -> rusqlite::Result<Vec<TaskRow>> {
             let mut statement =
@@ -372,6 +383,16 @@ impl TaskDb {
             statement.query_map(values, read)?.collect()
         };
         rows().map_err(|cause| self.failed(cause))
+    }
+
+    /// Rows of two texts.
+    pub(super) fn pairs(&self, select: &str, values: impl Params) -> Result<Vec<(String, String)>> {
+        let connection = lock(&self.reader);
+        let pairs = || -> rusqlite::Result<Vec<(String, String)>> {
+            let pair = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            connection.prepare(select)?.query_map(values, pair)?.collect()
+        };
+        pairs().map_err(|cause| self.failed(cause))
     }
 
     pub(super) fn change(&self, update: &str, values: impl Params) -> Result<()> {
@@ -491,6 +512,9 @@ fn insert(transaction: &Transaction<'_>, task: &NewTask, times: &Times) -> rusql
     let forget =
         "DELETE FROM task WHERE ended < ?1 AND (reserved_id IS NULL OR restored_id IS NULL)";
     transaction.execute(forget, [times.oldest])?;
+    let forget_snapshots = "DELETE FROM begun_snapshot WHERE task NOT IN \
+         (SELECT id FROM task WHERE state IN ('queued', 'running'))";
+    transaction.execute(forget_snapshots, [])?;
     let give_up = "UPDATE task SET state = 'failed', reason = ?2, ended = ?3 \
          WHERE state = 'queued' AND started < ?1";
     transaction.execute(give_up, params![times.oldest, UNCLAIMED, times.now])?;

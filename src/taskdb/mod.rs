@@ -12,6 +12,7 @@ mod owner;
 mod pages;
 mod progress;
 mod reason;
+mod restores;
 mod runs;
 mod schema;
 mod signatures;

@@ -56,13 +56,20 @@ CREATE INDEX signature_until ON signature (until);
 PRAGMA user_version = 3;
 ";
 
-/// Ranges of time in which the validity of forgotten signatures ended. Versions that do not know
-/// this table ignore it, so it has no version of its own.
-const FORGOTTEN: &str = "
+/// Ranges of time in which the validity of forgotten signatures ended, and the snapshots that
+/// restores have begun. Versions that do not know these tables ignore them, so they have no version
+/// of their own.
+const LATER_TABLES: &str = "
 CREATE TABLE IF NOT EXISTS forgotten (
     first INTEGER PRIMARY KEY,
     last INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS begun_snapshot (
+    task INTEGER NOT NULL,
+    archived TEXT NOT NULL,
+    snapshot TEXT NOT NULL,
+    PRIMARY KEY (task, archived)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// The columns that [`read`] reads, in its order.
@@ -127,7 +134,7 @@ fn prepare(path: &Path) -> Result<Connection> {
         version if version < VERSION => return Err(older(version)),
         version => return Err(newer(version)),
     }
-    transaction.execute_batch(FORGOTTEN).map_err(failed)?;
+    transaction.execute_batch(LATER_TABLES).map_err(failed)?;
     transaction.commit().map_err(failed)?;
     let found: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;

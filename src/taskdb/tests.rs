@@ -60,17 +60,17 @@ fn a_task_is_claimed_once_and_ends_as_its_owner_says() {
     let directory = TempDir::new().expect("a directory");
     let ((one, first), (other, second)) = (opened(&directory), opened(&directory));
     let (a, b) = (enqueue(&one, &store("ami-1", "b")), enqueue(&other, &store("ami-2", "b")));
-    let claimed = one.claim(SCOPE, &first).expect("no error").expect("a task");
+    let claimed = one.claim(&[SCOPE], &first).expect("no error").expect("a task");
     assert_eq!(
         (claimed.id, claimed.state, claimed.task.image_id.as_deref()),
         (a, TaskState::InProgress, Some("ami-1"))
     );
     assert_eq!(
-        other.claim(SCOPE, &second).expect("no error").expect("a task").id,
+        other.claim(&[SCOPE], &second).expect("no error").expect("a task").id,
         b,
         "the oldest first"
     );
-    assert_eq!(other.claim(SCOPE, &second).expect("no error"), None);
+    assert_eq!(other.claim(&[SCOPE], &second).expect("no error"), None);
     assert_eq!(one.unfinished(&ScopeFilter::All).expect("counts"), (0, 2));
     // A process does not end the task of another owner.
     one.complete(b, &first).expect("no error");
@@ -98,7 +98,7 @@ fn many_who_claim_at_once_get_each_task_once() {
         let claim = || {
             let (task_db, owner) = opened(&directory);
             let mut mine = Vec::new();
-            while let Some(row) = task_db.claim(SCOPE, &owner).expect("no error") {
+            while let Some(row) = task_db.claim(&[SCOPE], &owner).expect("no error") {
                 task_db.complete(row.id, &owner).expect("ends");
                 mine.push(row.id);
             }
@@ -120,27 +120,27 @@ fn work_of_an_owner_that_is_gone_waits_again_or_has_failed() {
     let task_db = TaskDb::with_clock(directory.path(), clock).expect("a record");
     let ((_, gone), (_, next)) = (opened(&directory), opened(&directory));
     let enqueued = enqueue(&task_db, &store("ami-1", "b"));
-    assert_eq!(task_db.claim(SCOPE, &gone).expect("no error").expect("a task").id, enqueued);
+    assert_eq!(task_db.claim(&[SCOPE], &gone).expect("no error").expect("a task").id, enqueued);
     let run = Run::begin(directory.path(), &command("ami-2")).expect("begins");
-    assert_eq!(task_db.claim(SCOPE, &next).expect("no error"), None, "its owner is there");
+    assert_eq!(task_db.claim(&[SCOPE], &next).expect("no error"), None, "its owner is there");
     assert_eq!(task_db.unfinished(&ScopeFilter::All).expect("counts"), (0, 2));
     drop((gone, run));
     let rows = task_db.recent(10).expect("rows");
     assert_eq!(rows[0].state, TaskState::Failed);
     assert!(rows[0].reason.as_ref().is_some_and(|reason| reason.contains("without a word")));
     assert_eq!((rows[1].id, rows[1].state.name()), (enqueued, "InProgress"));
-    assert_eq!(task_db.claim(SCOPE, &next).expect("no error").expect("a task").id, enqueued);
+    assert_eq!(task_db.claim(&[SCOPE], &next).expect("no error").expect("a task").id, enqueued);
     task_db.postpone(enqueued, &next, "the weather").expect("releases");
     assert_eq!(task_db.unfinished(&ScopeFilter::All).expect("counts"), (1, 0));
     assert_eq!(task_db.recent(10).expect("rows")[1].reason.as_deref(), Some("the weather"));
     assert_eq!(
-        task_db.claim("elsewhere", &next).expect("no error"),
+        task_db.claim(&["elsewhere"], &next).expect("no error"),
         None,
         "it is for another account"
     );
-    assert_eq!(task_db.claim(SCOPE, &next).expect("no error"), None, "it rests");
+    assert_eq!(task_db.claim(&[SCOPE], &next).expect("no error"), None, "it rests");
     task_db.rouse(SCOPE).expect("wakes it");
-    assert_eq!(task_db.claim(SCOPE, &next).expect("no error").expect("a task").reason, None);
+    assert_eq!(task_db.claim(&[SCOPE], &next).expect("no error").expect("a task").reason, None);
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn limits_are_those_of_what_waits_and_of_bytes_under_way() {
         task_db.check(&store("ami-3", "b"), &few).expect("no error"),
         Some(Conflict::Queued(2))
     );
-    task_db.claim(SCOPE, &owner).expect("no error").expect("a task");
+    task_db.claim(&[SCOPE], &owner).expect("no error").expect("a task");
     assert_eq!(
         task_db
             .check(&store("ami-3", "b"), &Rules { max_bytes: 1 << 40, ..few })
@@ -219,7 +219,7 @@ fn old_tasks_are_removed_and_reserved_ids_stay() {
     let (task_db, owner) = opened(&directory);
     for task in [restore("one", "ami-r1"), restore("two", "ami-r2"), store("ami-1", "b")] {
         enqueue(&task_db, &task);
-        let id = task_db.claim(SCOPE, &owner).expect("no error").expect("a task").id;
+        let id = task_db.claim(&[SCOPE], &owner).expect("no error").expect("a task").id;
         if task.name.as_deref() == Some("one") {
             task_db.note_image(id, &owner, "ami-real").expect("notes");
         }
@@ -318,7 +318,7 @@ fn tasks_of_another_scope_are_neither_shown_nor_counted() {
     let ours = enqueue(&task_db, &store("ami-1", "b"));
     let theirs = NewTask { scope: Some("their own".into()), ..store("ami-2", "b") };
     enqueue(&task_db, &theirs);
-    task_db.claim("their own", &owner).expect("no error").expect("a task");
+    task_db.claim(&["their own"], &owner).expect("no error").expect("a task");
     let _running = Run::begin(directory.path(), &command("ami-3")).expect("begins");
     let run = recorded_runs(directory.path()).expect("runs")[0].id;
     let shown = |of: ScopeFilter<'_>| {
@@ -327,7 +327,7 @@ fn tasks_of_another_scope_are_neither_shown_nor_counted() {
         (ids, task_db.unfinished(&of).expect("counts"))
     };
     assert_eq!(shown(ScopeFilter::Scope(SCOPE)), (vec![run, ours], (1, 1)));
-    assert_eq!(shown(ScopeFilter::None), (vec![run], (0, 1)), "of an unknown account");
+    assert_eq!(shown(ScopeFilter::Scopes(&[])), (vec![run], (0, 1)), "of an unknown account");
     assert_eq!(shown(ScopeFilter::All).1, (1, 2));
     assert!(task_db.has_tasks_at("own").expect("no error"), "of any account");
     assert!(!task_db.has_tasks_at("elsewhere").expect("no error"));
@@ -416,7 +416,7 @@ fn a_file_that_was_damaged_inside_is_refused() {
         enqueue(&task_db, &NewTask { size: 0, ..store(&format!("ami-{number}"), "b") });
         if number == 90 {
             task_db
-                .claim(SCOPE, &Owner::register(directory.path()).expect("an owner"))
+                .claim(&[SCOPE], &Owner::register(directory.path()).expect("an owner"))
                 .expect("no error");
         }
         change(

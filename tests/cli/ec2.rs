@@ -3,6 +3,7 @@
 mod credentials;
 mod edits;
 mod encryption;
+mod foreign;
 mod names;
 pub mod partitions;
 mod plans;

@@ -42,3 +42,26 @@ fn a_server_does_not_forward_to_itself() {
         outcome.failed(2, &["this server itself", "AWS_ENDPOINT_URL_EC2"]);
     }
 }
+
+#[test]
+fn options_that_do_not_fit_the_regions_are_refused() {
+    let sandbox = Sandbox::new();
+    let refused = |more: &[&str], words: &[&str]| {
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--state", "state"];
+        sandbox.run(&[&serve[..], more].concat()).failed(2, words);
+    };
+    refused(&["--serve-region", "us-east-1,us east"], &["not a Region"]);
+    let two = ["--serve-region", "us-east-1,eu-west-1"];
+    let key = |region: &str| format!("arn:aws:kms:{region}:123456789012:key/a");
+    let (here, there) = (key("us-east-1"), key("eu-west-1"));
+    refused(
+        &[&two[..], &["--kms-key-id", &here]].concat(),
+        &["belongs to one Region", "eu-west-1"],
+    );
+    let twice = [&two[..], &["--kms-key-id", &here, "--kms-key-id", &there]].concat();
+    refused(&[&twice[..], &["--kms-key-id", &here]].concat(), &["two keys of one Region"]);
+    refused(&[&two[..], &["--kms-key-id", "alias/web"]].concat(), &["has to be the ARN"]);
+    refused(&[&two[..], &["--tag", "web"]].concat(), &["--tag", "KEY=VALUE"]);
+    refused(&["--encrypted", "--allow-unencrypted"], &["--allow-unencrypted"]);
+    assert!(!sandbox.path("state").exists(), "nothing is begun");
+}

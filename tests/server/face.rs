@@ -7,3 +7,4 @@ mod limits;
 mod long_forms;
 mod pages;
 mod protocol;
+mod regions;

@@ -9,6 +9,8 @@ mod encryption;
 mod face;
 mod fuzz;
 mod memory;
+mod pending;
+mod regions;
 mod task_service;
 #[path = "../support"]
 mod support {

@@ -1,10 +1,11 @@
 //! A service in memory: it remembers what it was asked for and says what it was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use amistore::internals::aws::ec2_query::Params;
 use amistore::internals::base::{Clock, ImageId};
 use amistore::internals::server::{
     Overview, Refusal, RestoreProgress, RestoreRequest, RestoredImage, Running, Service, StorePage,
@@ -65,6 +66,9 @@ pub fn restored(reserved: &str, real: Option<&str>, progress: RestoreProgress) -
         progress,
         percent: 40,
         reason: (progress == RestoreProgress::Failed).then(|| "no such object".to_owned()),
+        owner: None,
+        attributes: Params::new(),
+        snapshots: Vec::new(),
     }
 }
 
@@ -121,8 +125,25 @@ impl Service for Memory {
         Ok(id(RESERVED))
     }
 
+    fn is_foreign(&self, request: &RestoreRequest) -> Result<bool, Refusal> {
+        Ok(request.object_key.starts_with("foreign"))
+    }
+
     fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal> {
         Ok(lock(&self.images).get(reserved.as_str()).cloned())
+    }
+
+    fn pending(&self) -> Result<Vec<RestoredImage>, Refusal> {
+        let images = lock(&self.images);
+        let pending = |image: &&RestoredImage| image.progress == RestoreProgress::Pending;
+        Ok(images.values().filter(pending).cloned().collect())
+    }
+
+    fn restored_ids(&self) -> Result<HashMap<String, String>, Refusal> {
+        let pair = |image: &RestoredImage| {
+            Some((image.image_id.as_ref()?.to_string(), image.reserved.to_string()))
+        };
+        Ok(lock(&self.images).values().filter_map(pair).collect())
     }
 
     fn overview(&self) -> Result<Overview, Refusal> {

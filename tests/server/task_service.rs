@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use amistore::internals::aws::ec2::Edits;
 use amistore::internals::aws::s3::ObjectOptions;
 use amistore::internals::aws::{
     Access, Credentials, RequestSettings, RetryPolicy, StaticCredentials,
@@ -84,6 +85,9 @@ impl Site {
             account_rate: Some(100_000),
             archive: access(self.s3.endpoint(), TestS3::ACCESS_KEY, TestS3::SECRET_KEY),
             archive_requests: requests,
+            edits: Edits::default(),
+            others: Vec::new(),
+            level: 1,
             objects: ObjectOptions { part_size: Some(PART), ..ObjectOptions::default() },
             allow_public_bucket: false,
             limits: TaskLimits::default(),
@@ -347,7 +351,7 @@ fn a_server_that_is_stopped_in_the_middle_goes_on_and_makes_the_same_bytes() {
     let task_db = TaskDb::open(site.directory.path()).expect("a record");
     let killed = Owner::register(site.directory.path()).expect("an owner");
     let scope = task_db.recent(1).expect("rows")[0].task.scope.clone().expect("a scope");
-    task_db.claim(&scope, &killed).expect("no error").expect("the task");
+    task_db.claim(&[&scope], &killed).expect("no error").expect("the task");
     drop((killed, task_db));
     site.s3.clear_faults();
     let sent = site.s3.count("UploadPart");
@@ -621,7 +625,7 @@ fn registration_survives_a_kill(last: Last) {
             Owner::register(state.path()).expect("an owner"),
         );
         let scope = task_db.recent(1).expect("rows")[0].task.scope.clone().expect("a scope");
-        let row = task_db.claim(&scope, &killed).expect("no error").expect("the task");
+        let row = task_db.claim(&[&scope], &killed).expect("no error").expect("the task");
         task_db.note_image(row.id, &killed, &id).expect("notes");
         if last == Last::Forgotten {
             state.tasks().expect("tasks")[0].remove().expect("forgets");

@@ -4,6 +4,7 @@
 //! written when EBS has confirmed it; `confirm` waits for that.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use super::super::body::{MeteredBody, Progress};
 use super::quota::SnapshotQuota;
 use super::snapshot::Sum;
 use super::{CompletedSnapshot, EbsConnection, Quotas, is_unknown, print_digest, transfer_failure};
-use crate::base::{BLOCK_BYTES, Error, ErrorKind, Event, Monitor, Result, Retry, SnapshotId};
+use crate::base::{
+    BLOCK_BYTES, Error, ErrorKind, Event, Monitor, Result, Retry, SnapshotId, VolumeSize,
+};
 use crate::format::{Digest, ZERO_BLOCK_DIGEST};
 use crate::volume::{BlockSink, Delivered};
 
@@ -56,6 +59,10 @@ struct Sender(Arc<Inner>);
 struct Inner {
     connection: EbsConnection,
     snapshot_id: SnapshotId,
+    /// Blocks of the volume.
+    capacity: u64,
+    /// In percent: EBS shows it in the description of the snapshot.
+    progress: AtomicU8,
     quota: SnapshotQuota,
     /// Set when the first block was confirmed. Until then no other block is sent, and the first is
     /// repeated while EBS does not know the snapshot.
@@ -80,16 +87,18 @@ impl InFlight {
 }
 
 impl EbsSink {
-    /// Writes to a snapshot that was begun and is not complete.
+    /// Writes to a snapshot that was begun and is not complete, of a volume of this size.
     pub fn new(
         connection: &EbsConnection,
-        snapshot_id: SnapshotId,
+        (snapshot_id, size): (SnapshotId, VolumeSize),
         quotas: &Quotas,
         buffers: &SendBuffers,
     ) -> Self {
         let inner = Inner {
             connection: connection.clone(),
             snapshot_id,
+            capacity: size.bytes().div_ceil(BLOCK_BYTES),
+            progress: AtomicU8::new(0),
             quota: quotas.of_snapshot(),
             known: OnceCell::new(),
             begun: Instant::now(),
@@ -247,6 +256,9 @@ impl Sender {
     async fn put(&self, block: u32, data: Bytes, digest: Digest) -> Result<()> {
         let inner = &self.0;
         let checksum = print_digest(&digest);
+        // By position: blocks are sent in ascending order. 100 is for the completed snapshot.
+        let percent = (u64::from(block) * 100 / inner.capacity.max(1)).min(99) as u8;
+        let percent = inner.progress.fetch_max(percent, Ordering::Relaxed).max(percent);
         let make = |client: aws_sdk_ebs::Client, progress: Progress| {
             let options = inner.connection.options();
             let body = MeteredBody::sdk_body(
@@ -259,6 +271,7 @@ impl Sender {
                 .put_snapshot_block()
                 .snapshot_id(inner.snapshot_id.as_str())
                 .block_index(block as i32)
+                .progress(percent.into())
                 .data_length(BLOCK_BYTES as i32)
                 .checksum(&checksum)
                 .checksum_algorithm(ChecksumAlgorithm::ChecksumAlgorithmSha256)

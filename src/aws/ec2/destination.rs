@@ -56,8 +56,12 @@ impl Ec2Options {
 pub struct Ec2Destination {
     pub(super) options: Ec2Options,
     outcome: Arc<Mutex<Outcome>>,
+    on_snapshot: Option<OnSnapshot>,
     on_finished: Option<OnFinished>,
 }
+
+/// Called with an archived snapshot, and the one that was begun for it.
+pub type OnSnapshot = Arc<dyn Fn(&SnapshotId, &SnapshotId) -> Result<()> + Send + Sync>;
 
 /// Called with the result of a restore.
 pub type OnFinished = Arc<dyn Fn(&Ec2Restored) -> Result<()> + Send + Sync>;
@@ -125,7 +129,19 @@ impl RestoredSnapshot {
 impl Ec2Destination {
     /// A destination; no request is sent yet.
     pub fn new(options: Ec2Options) -> Self {
-        Self { options, outcome: Arc::default(), on_finished: None }
+        Self { options, outcome: Arc::default(), on_snapshot: None, on_finished: None }
+    }
+
+    /// Calls `on_snapshot` for each snapshot that is begun or continued, before its first block is
+    /// sent. An error of `on_snapshot` is an error of the restore.
+    #[must_use]
+    pub fn on_snapshot(self, on_snapshot: OnSnapshot) -> Self {
+        Self { on_snapshot: Some(on_snapshot), ..self }
+    }
+
+    /// A snapshot is begun or continued.
+    pub(super) fn has_snapshot(&self, archived: &SnapshotId, id: &SnapshotId) -> Result<()> {
+        self.on_snapshot.as_ref().map_or(Ok(()), |on_snapshot| on_snapshot(archived, id))
     }
 
     /// Calls `on_finished` as soon as the image is finished, before the checkpoint of the restore
@@ -172,6 +188,31 @@ impl Ec2Destination {
             return Ok(());
         };
         self.check_name(&registration.name)
+    }
+
+    /// The parameters of RegisterImage as planned, in which the snapshots of the archive stand for
+    /// those to come; `None` with [`Edits::snapshots_only`]. Each device has `Ebs.Encrypted` as
+    /// well.
+    pub fn planned_image(&self, document: &ImageDocument) -> Result<Option<Params>> {
+        let of =
+            |id: &SnapshotId| planned_snapshot(document, id).map(|(_, gib)| (id.to_string(), gib));
+        let Some(registration) = self.registration(document, &of)? else { return Ok(None) };
+        let encryption = self.encryption(document)?;
+        let encrypted: Vec<(String, bool)> = registration
+            .params
+            .pairs()
+            .iter()
+            .filter_map(|(name, id)| {
+                let device = name.strip_suffix(".SnapshotId")?;
+                let id = SnapshotId::parse(id).ok()?;
+                Some((format!("{device}.Encrypted"), encryption.encrypts(&id)))
+            })
+            .collect();
+        let params =
+            encrypted.into_iter().fold(registration.params, |params, (name, is_encrypted)| {
+                params.set(name, is_encrypted)
+            });
+        Ok(Some(params))
     }
 
     /// Checks that no image of the account has this name.

@@ -26,7 +26,8 @@ use super::partition_of;
 pub(super) use client::REQUEST_ID;
 pub use client::{Ec2Client, Ec2Error, RawAnswer};
 pub use destination::{
-    Ec2Destination, Ec2Options, Ec2Restored, OnFinished, RestoredSnapshot, delete_snapshot,
+    Ec2Destination, Ec2Options, Ec2Restored, OnFinished, OnSnapshot, RestoredSnapshot,
+    delete_snapshot,
 };
 pub use edits::{DeviceChange, DeviceEdit, Edits};
 pub use encryption::EncryptionPlan;

@@ -389,11 +389,12 @@ impl ImageWriter for Ec2Writer {
                 (started.snapshot_id, false)
             }
         };
+        self.destination.has_snapshot(id, &snapshot_id)?;
         options.observer.note(&Event::Note { message: format!("{id} becomes {snapshot_id}") });
         let sink = (!complete).then(|| {
             Arc::new(EbsSink::new(
                 &options.ebs,
-                snapshot_id.clone(),
+                (snapshot_id.clone(), size),
                 &options.quotas,
                 &self.buffers,
             ))

@@ -119,6 +119,42 @@ impl Checksum {
     }
 }
 
+/// A checksum of bytes that arrive in pieces: a CRC, or MD5 as an ETag.
+pub struct RunningChecksum(Running);
+
+enum Running {
+    Crc(Box<Crc>, usize),
+    Md5(Md5),
+}
+
+impl RunningChecksum {
+    /// `None` for SHA-256, which services keep over the whole of few objects.
+    pub(super) fn new(checksum: Checksum) -> Option<Self> {
+        match checksum.crc() {
+            Some((algorithm, width)) => {
+                Some(Self(Running::Crc(Box::new(Crc::new(algorithm)), width)))
+            }
+            None => (checksum == Checksum::Md5).then(|| Self(Running::Md5(Md5::new()))),
+        }
+    }
+
+    /// Adds bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Running::Crc(crc, _) => crc.update(bytes),
+            Running::Md5(md5) => md5.update(bytes),
+        }
+    }
+
+    /// The checksum, as the service prints it.
+    pub fn finish(self) -> String {
+        match self.0 {
+            Running::Crc(crc, width) => encode_crc(crc.finalize(), width),
+            Running::Md5(md5) => format!("\"{}\"", crate::base::hex(&md5.finalize())),
+        }
+    }
+}
+
 fn encode_crc(crc: u64, width: usize) -> String {
     base64::encode(&crc.to_be_bytes()[8 - width..])
 }

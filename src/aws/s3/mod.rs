@@ -21,11 +21,12 @@ mod service;
 mod store;
 mod thaw;
 mod upload;
+mod whole;
 mod writer;
 
 pub use attributes::{decode_metadata, encode_metadata};
 pub use bucket::{ObjectOptions, S3Store};
-pub use checksum::Checksum;
+pub use checksum::{Checksum, RunningChecksum};
 pub use location::S3Location;
 pub use open_uploads::OpenUpload;
 pub use part_plan::{MAX_OBJECT, MAX_PARTS, MIN_PART, PartPlan};
@@ -33,3 +34,4 @@ pub use preflight::Preflight;
 pub use relay::ServerCopy;
 pub use service::{S3, S3Connection};
 pub use thaw::{Thaw, ThawTier};
+pub use whole::ObjectChecksum;

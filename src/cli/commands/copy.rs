@@ -11,10 +11,11 @@ use super::super::options::{
 use super::super::output::{Console, copied, copied_text, copy_plan, copy_plan_text};
 use super::super::record::{recorded, task_of};
 use super::super::remote::{Remote, TargetOptions};
+use super::copy_foreign::{self, Foreign, ForeignTarget};
 use super::copy_stream;
 use crate::aws::s3::S3Store;
 use crate::base::{Result, TaskKind};
-use crate::engine::Archive;
+use crate::engine::{Archive, is_other_object};
 use crate::object::ObjectReader;
 use crate::ops::{CopyOptions, PlannedCopy};
 use crate::taskdb::NewTask;
@@ -28,7 +29,7 @@ Example:
   amistore copy ami-x.bin s3://bucket/prefix/
   amistore copy s3://bucket/ami-x.bin archives/")]
 pub(in super::super) struct CopyArgs {
-    /// A file, s3://BUCKET/KEY, or - for stdin
+    /// A file, s3://BUCKET/KEY, or - for stdin. Objects that are no archives are copied as they are
     #[arg(value_name = "FROM")]
     from: PathBuf,
     /// A file or s3://BUCKET/KEY, a directory or s3://BUCKET/PREFIX/ (stands for the same name in
@@ -60,16 +61,17 @@ pub(super) fn run(args: &CopyArgs, settings: &Settings, console: &Console) -> Re
     let from = ArchiveUrl::parse(&args.from)?;
     let remote = Remote::new(settings, &observer);
     let Some((bucket, reader)) = args.open(&from, &remote)? else {
-        return copy_stream::run(
-            (&args.to, args.verify_blocks),
-            &args.target(),
-            &remote,
-            &observer,
-            settings,
-            console,
-        );
+        let to = (args.to.as_path(), args.verify_blocks);
+        return copy_stream::run(to, &args.target(), &remote, &observer, settings, console);
     };
-    let archive = Archive::open(reader)?;
+    let archive = match Archive::open(reader.clone()) {
+        Err(refusal) if is_other_object(&refusal) => {
+            let object = Foreign { from, bucket, reader, refusal };
+            let to = args.foreign_target()?;
+            return copy_foreign::run(&object, to, &remote, &observer, settings, console);
+        }
+        archive => archive?,
+    };
     let name = from.file_name().unwrap_or_else(|| archive.document().archive_name().into());
     let to = ArchiveUrl::parse(&args.to)?.of_archive(&name)?;
     if let (ArchiveUrl::Path(source), ArchiveUrl::Path(target)) = (&from, &to) {
@@ -126,6 +128,11 @@ impl CopyArgs {
             return Ok(Some((Some(store), reader)));
         }
         Ok(remote.open(from, requests, &self.thaw)?.map(|reader| (None, reader)))
+    }
+
+    /// The target of an object that is no archive.
+    fn foreign_target(&self) -> Result<ForeignTarget<'_>> {
+        Ok(ForeignTarget { to: &self.to, target: self.target(), options: self.options()? })
     }
 
     /// The options of the destination.

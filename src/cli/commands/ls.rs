@@ -1,6 +1,7 @@
 //! `amistore ls`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -9,7 +10,8 @@ use super::super::output::{Console, listed, listed_text};
 use super::super::remote::Remote;
 use crate::aws::s3::ObjectOptions;
 use crate::base::{Error, Result};
-use crate::object::{Listed, ObjectStore};
+use crate::localfs::Durability;
+use crate::object::{DirectoryStore, Listed, ObjectStore};
 use crate::ops::{self, ArchiveList, ListOptions};
 
 /// List the archives in a bucket or directory, the newest first
@@ -40,23 +42,28 @@ pub(super) fn run(args: &LsArgs, settings: &Settings, console: &Console) -> Resu
     let mut list = ArchiveList::new(options, settings.resources.memory);
     let mut found = |found: Listed| list.add(found);
     let url = ArchiveUrl::parse(&args.store)?;
-    let ended = match &url {
+    let (store, ended): (Arc<dyn ObjectStore>, _) = match &url {
         ArchiveUrl::Stdio => {
             return Err(Error::usage("a stream holds one archive: amistore inspect -"));
         }
-        ArchiveUrl::Path(path) => ops::list_directory(path, &mut found),
+        ArchiveUrl::Path(path) => {
+            let store = DirectoryStore::new(path, Durability::Cached);
+            (Arc::new(store), ops::list_directory(path, &mut found))
+        }
         ArchiveUrl::Store(url) => {
             let (store, prefix) = ops::located(url)?;
-            store.list(&prefix, &mut found)
+            let ended = store.list(&prefix, &mut found);
+            (store, ended)
         }
         ArchiveUrl::S3(location) => {
             let remote = Remote::new(settings, &observer);
             let store = remote.bucket(location, args.aws.requests()?, ObjectOptions::default())?;
-            store.list(&location.key, &mut found)
+            let ended = store.list(&location.key, &mut found);
+            (Arc::new(store), ended)
         }
     };
-    drop(observer);
-    let found = list.newest_first();
+    let found = ops::judged(list.newest_first(), store.as_ref());
+    drop((store, observer));
     // An archive that cannot be listed does not hide the others.
     if ended.is_ok() || !found.is_empty() {
         console.result(|| listed_text(&found), || listed(&found, &|key| url.of_key(key)))?;

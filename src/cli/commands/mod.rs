@@ -5,6 +5,7 @@
 
 mod clean;
 mod copy;
+mod copy_foreign;
 mod copy_stream;
 mod documents;
 mod extract;

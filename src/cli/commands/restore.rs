@@ -64,7 +64,8 @@ pub(super) fn run(args: &RestoreArgs, settings: &Settings, console: &Console) ->
     let remote = Remote::new(settings, &observer);
     let (ec2, sides, dry_run) = (&args.ec2, &args.sides, args.write.dry_run);
     if ec2.via_aws {
-        let via_aws = ViaAws { ec2, sides, dry_run, remote, observer, console };
+        let state = &args.resume.state;
+        let via_aws = ViaAws { ec2, sides, dry_run, state, remote, observer, console };
         return via_aws.restore(&url, &args.edits);
     }
     let destination = args.destination(&remote, &observer)?;

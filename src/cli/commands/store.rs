@@ -90,7 +90,8 @@ pub(super) fn run(args: &StoreArgs, settings: &Settings, console: &Console) -> R
     let (source, archive) = args.source_and_archive()?;
     let (ec2, sides, dry_run) = (&args.ec2, &args.sides, args.write.dry_run);
     if ec2.via_aws {
-        let via_aws = ViaAws { ec2, sides, dry_run, remote, observer, console };
+        let state = &args.resume.state;
+        let via_aws = ViaAws { ec2, sides, dry_run, state, remote, observer, console };
         return via_aws.store(source, &archive, &args.object, &args.image);
     }
     let options =

@@ -77,18 +77,7 @@ impl EditArgs {
         if let Some(name) = &self.name {
             check_image_name(name)?;
         }
-        if let Some(key) = self.kms_key_id.as_deref()
-            && !key.starts_with("arn:")
-        {
-            return Err(Error::usage(
-                "--kms-key-id has to be the ARN of a key: EBS takes no other name",
-            )
-            .at("given", key)
-            .at(
-                "such_as",
-                "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
-            ));
-        }
+        self.kms_key_id.as_deref().map_or(Ok(()), check_kms_key)?;
         Ok(Edits {
             name: self.name.clone(),
             description: self.description.clone(),
@@ -167,4 +156,17 @@ impl EditArgs {
              restore without --via-aws from an archive of amistore",
         ))
     }
+}
+
+/// Checks that a KMS key is named by its ARN.
+pub(super) fn check_kms_key(key: &str) -> Result<()> {
+    if key.starts_with("arn:") {
+        return Ok(());
+    }
+    Err(Error::usage("--kms-key-id has to be the ARN of a key: EBS takes no other name")
+        .at("given", key)
+        .at(
+            "such_as",
+            "arn:aws:kms:us-east-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+        ))
 }

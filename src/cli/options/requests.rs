@@ -67,7 +67,7 @@ pub(in super::super) struct RequestArgs {
 
 /// Options of commands that read from one side and write to another, each with credentials of its
 /// own.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "AWS options (every AWS_* variable of the AWS CLI is honoured, too)")]
 pub(in super::super) struct SidesArgs {
     /// The profile to read with
@@ -142,6 +142,27 @@ impl SidesArgs {
             self.source_expected_bucket_owner.clone().or(settings.expected_bucket_owner.clone());
         let settings = RequestSettings { expected_bucket_owner: owner, ..settings };
         Ok(Requests { access: self.source_access(), settings })
+    }
+
+    /// These options at another Region, or with another profile, or both. The bucket side follows,
+    /// unless it has a profile or a Region of its own; a profile brings its own Region.
+    pub(in super::super) fn at(&self, profile: Option<&str>, region: Option<&str>) -> Self {
+        let mut sides = self.clone();
+        let own = |text: &str| Some(text.to_owned());
+        let has_bucket_profile = self.target_profile.is_some();
+        if let Some(profile) = profile {
+            (sides.source_profile, sides.source_region) = (own(profile), None);
+            if !has_bucket_profile {
+                (sides.target_profile, sides.target_region) = (own(profile), None);
+            }
+        }
+        if let Some(region) = region {
+            sides.source_region = own(region);
+            if !has_bucket_profile && sides.target_region.is_none() {
+                sides.target_region = own(region);
+            }
+        }
+        sides
     }
 
     /// The requests of the target.

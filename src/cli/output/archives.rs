@@ -5,16 +5,18 @@ use serde_json::{Value, json};
 use super::safe_text::SafeText;
 use super::table::{Align, Table};
 use crate::base::human_bytes;
-use crate::object::Listed;
+use crate::ops::ListedObject;
 
 /// Archives, and the URL of a key in their store.
-pub(in super::super) fn listed(found: &[Listed], url: &dyn Fn(&str) -> String) -> Value {
-    let one = |listed: &Listed| {
+pub(in super::super) fn listed(found: &[ListedObject], url: &dyn Fn(&str) -> String) -> Value {
+    let one = |found: &ListedObject| {
+        let ListedObject { listed, is_archive } = found;
         let metadata = |name: &str| listed.metadata.get(name);
         json!({
             "Archive": url(&listed.key),
             "S3objectKey": listed.key,
             "ArchiveBytes": listed.len,
+            "IsArchive": is_archive,
             "LastModified": listed.modified,
             "StorageClass": listed.storage_class,
             "AmiName": metadata("ami-name"),
@@ -34,7 +36,7 @@ pub(in super::super) fn listed(found: &[Listed], url: &dyn Fn(&str) -> String) -
 }
 
 /// A table; nothing where there are no archives.
-pub(in super::super) fn listed_text(found: &[Listed]) -> SafeText {
+pub(in super::super) fn listed_text(found: &[ListedObject]) -> SafeText {
     if found.is_empty() {
         return SafeText::new();
     }
@@ -46,7 +48,7 @@ pub(in super::super) fn listed_text(found: &[Listed]) -> SafeText {
         ("KEY", Align::Left),
         ("NAME", Align::Left),
     ]);
-    for listed in found {
+    for ListedObject { listed, is_archive } in found {
         let metadata = |name: &str| listed.metadata.get(name).map_or("-", String::as_str);
         table.row([
             listed.modified.clone(),
@@ -54,7 +56,10 @@ pub(in super::super) fn listed_text(found: &[Listed]) -> SafeText {
             metadata("ami-owner-account").to_owned(),
             listed.storage_class.clone().unwrap_or_else(|| "-".to_owned()),
             listed.key.clone(),
-            metadata("ami-name").to_owned(),
+            match is_archive {
+                Some(false) => format!("{} [no archive of amistore]", metadata("ami-name")),
+                _ => metadata("ami-name").to_owned(),
+            },
         ]);
     }
     table.text()

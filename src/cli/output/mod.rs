@@ -2,6 +2,7 @@
 
 mod archives;
 mod ec2;
+mod foreign;
 mod json;
 mod plan;
 mod progress;
@@ -26,6 +27,9 @@ pub(super) use archives::{listed, listed_text};
 pub(super) use ec2::{
     Restoration, aws_restore_plan, aws_restore_plan_text, aws_restored, aws_restored_text,
     aws_stored, aws_stored_text, restoration, restoration_text, retired, retired_text,
+};
+pub(super) use foreign::{
+    copied_object, copied_object_text, foreign_copy_plan, foreign_copy_plan_text,
 };
 pub(super) use json::{cleaned, copied, extracted, inspection, metadata, stored, verified};
 pub(super) use plan::{

@@ -200,14 +200,19 @@ fn stream(report: Value, plan: &StreamPlan) -> Value {
     report
 }
 
-fn add_existing(text: &mut SafeText, existing: Existing) {
+pub(super) fn add_existing(text: &mut SafeText, existing: Existing) {
     match existing {
         Existing::None => {}
         Existing::Same => text.line("  the archive is there already, and holds the same"),
     }
 }
 
-fn add_use(text: &mut SafeText, memory: &MemorySplit, upload: Option<&UploadPlan>, aws: &AwsUse) {
+pub(super) fn add_use(
+    text: &mut SafeText,
+    memory: &MemorySplit,
+    upload: Option<&UploadPlan>,
+    aws: &AwsUse,
+) {
     text.line(memory_line(memory));
     if let Some(upload) = upload {
         text.line(upload_line(upload));
@@ -333,7 +338,7 @@ fn add_aws(text: &mut SafeText, aws: &AwsUse) {
 }
 
 /// Adds memory, upload and the use of AWS to a plan.
-fn with_plan(
+pub(super) fn with_plan(
     report: Value,
     memory: &MemorySplit,
     upload: Option<&UploadPlan>,

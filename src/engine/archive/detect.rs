@@ -14,6 +14,12 @@ pub(in super::super) fn not_an_archive(head: &[u8], tail: &[u8]) -> Error {
     Error::unsupported("this is not an amistore archive").code_as(code).at("looks_like", what)
 }
 
+/// Tells whether the error of opening an archive says that the object is something else.
+pub fn is_other_object(error: &Error) -> bool {
+    let code = error.code();
+    matches!(code, Some(ErrorCode::AwsImageObject | ErrorCode::DiskImage | ErrorCode::NotAnArchive))
+}
+
 fn looks_like(head: &[u8], tail: &[u8]) -> (ErrorCode, &'static str) {
     let other = |what| (ErrorCode::NotAnArchive, what);
     let disk = |what| (ErrorCode::DiskImage, what);

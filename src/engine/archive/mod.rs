@@ -18,6 +18,7 @@ use crate::object::ObjectReader;
 
 pub use check::check_tail;
 pub use compare::compare_volume;
+pub use detect::is_other_object;
 pub use range::{RangeCells, RangePart};
 pub use volume::{ArchiveVolume, DEFAULT_CELL_CACHE};
 

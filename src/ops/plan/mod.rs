@@ -8,6 +8,8 @@ mod calls;
 mod copy;
 mod cost;
 mod destination;
+#[cfg(feature = "aws")]
+mod foreign_copy;
 mod restore;
 mod store;
 mod stream;
@@ -20,6 +22,8 @@ pub use cost::{AwsUse, Dollars, EbsUse, S3Reads, S3Use, Transfer};
 pub use destination::BucketDestination;
 pub(super) use destination::refuse_existing;
 pub use destination::{Destination, Existing};
+#[cfg(feature = "aws")]
+pub use foreign_copy::{CopiedObject, ForeignCopyPlan, PlannedForeignCopy};
 #[cfg(feature = "aws")]
 pub use restore::ec2_task_target;
 pub use restore::{PlannedRestore, RestoreDestination, RestorePlan};

@@ -39,6 +39,23 @@ impl Action {
         }
     }
 
+    /// Whether EC2 performs the action instead: the restore of an object that only EC2 can restore.
+    /// A dry run does not look at objects. Blocks like the service.
+    pub(super) fn is_for_ec2(
+        self,
+        params: &Params,
+        service: &dyn Service,
+    ) -> Result<bool, Refusal> {
+        if self != Self::CreateRestore {
+            return Ok(false);
+        }
+        let mut arguments = Arguments::new(params)?;
+        version(params)?;
+        let dry_run = arguments.flag("DryRun")?;
+        let request = restore::request(arguments)?;
+        if dry_run { Ok(false) } else { service.is_foreign(&request) }
+    }
+
     /// Performs the action. Blocks like the service.
     pub(super) fn answer(self, params: &Params, service: &dyn Service) -> Result<Xml, Refusal> {
         let mut arguments = Arguments::new(params)?;

@@ -10,10 +10,16 @@ use crate::base::check_image_name;
 const TAGS: TagRules = TagRules { most: 50, key: 128, value: 256 };
 
 pub(super) fn answer(
-    mut arguments: Arguments,
+    arguments: Arguments,
     dry_run: bool,
     service: &dyn Service,
 ) -> Result<Xml, Refusal> {
+    let reserved = service.create_restore(&request(arguments)?, dry_run)?;
+    if dry_run { Err(Refusal::dry_run()) } else { Ok(Xml::new().text("imageId", reserved)) }
+}
+
+/// The request of the parameters.
+pub(super) fn request(mut arguments: Arguments) -> Result<RestoreRequest, Refusal> {
     let bucket_name = arguments.require("Bucket")?;
     let key = arguments.require("ObjectKey")?;
     let name = arguments.take("Name");
@@ -48,8 +54,5 @@ pub(super) fn answer(
     }
     let (image_tags, snapshot_tags) =
         (image_tags.unwrap_or_default(), snapshot_tags.unwrap_or_default());
-    let request =
-        RestoreRequest { bucket: bucket_name, object_key: key, name, image_tags, snapshot_tags };
-    let reserved = service.create_restore(&request, dry_run)?;
-    if dry_run { Err(Refusal::dry_run()) } else { Ok(Xml::new().text("imageId", reserved)) }
+    Ok(RestoreRequest { bucket: bucket_name, object_key: key, name, image_tags, snapshot_tags })
 }

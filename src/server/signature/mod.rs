@@ -39,22 +39,29 @@ pub(super) struct Head<'a> {
 }
 
 /// A verified signature.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Verified {
     pub(super) signature: [u8; 32],
     /// The end of its validity.
     pub(super) until: SystemTime,
+    /// The Region of its scope.
+    pub(super) region: String,
+    /// The profile of the key.
+    pub(super) profile: Option<String>,
+    /// The Regions of the key; empty for those of the server.
+    pub(super) regions: Vec<String>,
 }
 
-/// Verifies signatures with the keys and the Region of the server.
+/// Verifies signatures with the keys and the Regions of the server.
 pub(super) struct Verifier {
     keys: AccessKeys,
-    region: String,
+    /// The Regions of all sites.
+    regions: Vec<String>,
 }
 
 impl Verifier {
-    pub(super) fn new(keys: AccessKeys, region: String) -> Self {
-        Self { keys, region }
+    pub(super) fn new(keys: AccessKeys, regions: Vec<String>) -> Self {
+        Self { keys, regions }
     }
 
     /// Checks everything about a signature that the head of a request tells: a request that fails
@@ -73,13 +80,15 @@ impl Verifier {
                 date.header
             )));
         }
-        if region != self.region || service != SERVICE {
+        if service != SERVICE {
             let message = format!(
-                "Credential should be scoped to the Region '{}' and the service '{SERVICE}', \
-                 which are what this server serves",
-                self.region
+                "Credential should be scoped to the service '{SERVICE}', which is what this server \
+                 serves"
             );
             return Err(Refusal::new(403, "SignatureDoesNotMatch", message));
+        }
+        if !self.regions.iter().any(|served| served == region) {
+            return Err(other_region(region, &self.regions));
         }
         // The content type may be unsigned: there is one that this server accepts.
         let needed =
@@ -100,6 +109,47 @@ impl Verifier {
         let stated_hash = header(head.headers, "x-amz-content-sha256");
         Ok(SignedHead { verifier: self, head, claims, date, stated_hash })
     }
+}
+
+/// The refusal of a request for a Region that is not served.
+pub(super) fn other_region(region: &str, served: &[String]) -> Refusal {
+    let region: String = region.chars().take(64).collect();
+    let message = format!(
+        "AWS was not able to validate the provided access credentials: they are scoped to the \
+         Region '{region}', and this server acts in {} for them; nothing was begun. Start it with \
+         --serve-region, or name the Region in the file of its access keys",
+        if served.is_empty() { "no Region".to_owned() } else { served.join(", ") }
+    );
+    Refusal::new(401, "AuthFailure", message)
+}
+
+/// The Region in the scope of a signature that is not verified, because the server has no keys;
+/// `None` for a request without a signature.
+pub(super) fn stated_region(head: Head<'_>) -> Result<Option<&str>, Refusal> {
+    if is_presigned(head.query) {
+        return Err(presigned());
+    }
+    let mut all = head.headers.get_all(AUTHORIZATION).iter();
+    let Some(header) = all.next().and_then(|header| header.to_str().ok()) else { return Ok(None) };
+    if !header.starts_with("AWS4-") {
+        return Ok(None);
+    }
+    let credential = header
+        .split([',', ' '])
+        .find_map(|part| part.strip_prefix("Credential="))
+        .filter(|_| all.next().is_none());
+    match credential.map(|credential| credential.split('/').collect::<Vec<_>>()).as_deref() {
+        Some(&[_, _, region, _, _]) => Ok(Some(region)),
+        _ => Err(incomplete("the credential is not KEY/DATE/REGION/ec2/aws4_request")),
+    }
+}
+
+fn presigned() -> Refusal {
+    Refusal::new(
+        403,
+        "AuthFailure",
+        "signatures in URLs are not taken: sign with the header Authorization",
+    )
 }
 
 /// The head of a request whose signature is right if key and body are.
@@ -136,17 +186,23 @@ impl SignedHead<'_> {
 
     fn verify_hash(&self, hash: String) -> Result<Verified, Refusal> {
         // For an unknown key the same work is done with a secret that no key has.
-        let known = self.verifier.keys.secret(self.claims.key);
-        let secret = known.unwrap_or("no key");
+        let known = self.verifier.keys.find(self.claims.key);
+        let secret = known.map_or("no key", |key| key.secret.as_str());
         let signed = self.date.seconds;
         let expected = expected(&self.head, &self.claims, secret, signed, hash)
             .ok_or_else(|| incomplete("a signed header is missing, or is not text"))?;
         let fits = is_same_secret(expected.as_bytes(), hex(&self.claims.signature).as_bytes());
-        if fits & known.is_some() {
+        if let (true, Some(key)) = (fits, known) {
             // One second more than it is valid: the date of a request has whole seconds.
             let until =
                 UNIX_EPOCH + Duration::from_secs((signed + SKEW_SECONDS + 1).unsigned_abs());
-            return Ok(Verified { signature: self.claims.signature, until });
+            return Ok(Verified {
+                signature: self.claims.signature,
+                until,
+                region: self.claims.scope[1].to_owned(),
+                profile: key.profile.clone(),
+                regions: key.regions.clone(),
+            });
         }
         Err(Refusal::new(401, "AuthFailure", NOT_VALID))
     }
@@ -197,11 +253,7 @@ struct Claims<'a> {
 impl<'a> Claims<'a> {
     fn read(head: &Head<'a>) -> Result<Self, Refusal> {
         if is_presigned(head.query) {
-            return Err(Refusal::new(
-                403,
-                "AuthFailure",
-                "signatures in URLs are not taken: sign with the header Authorization",
-            ));
+            return Err(presigned());
         }
         let mut all = head.headers.get_all(AUTHORIZATION).iter();
         let missing = || {

@@ -6,34 +6,28 @@
 mod counters;
 mod refusal;
 mod requests;
+mod site;
 mod views;
 mod worker;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use super::{
     Overview, Refusal, RestoreRequest, RestoredImage, Service, StorePage, StoreQuery, StoreRequest,
 };
-use crate::aws::s3::{ObjectOptions, S3Connection};
-use crate::aws::{Access, Compute, Credentials, RequestSettings, RetryPolicy, Session};
+use crate::aws::ec2::Edits;
+use crate::aws::s3::ObjectOptions;
+use crate::aws::{Access, RequestSettings, Session};
 use crate::base::{Cancel, Clock, Error, ErrorKind, ImageId, Observer, Result};
 use crate::checkpoint::StateDirectory;
 use crate::engine::Resources;
 use crate::ops::smallest_store;
-use crate::taskdb::{Owner, Recorder, Rules, ScopeFilter, SignatureUse, TaskDb, one_line_of};
+use crate::taskdb::{Owner, Recorder, Rules, SignatureUse, TaskDb};
 use counters::Counters;
-
-/// The zstd level of servers.
-const LEVEL: i32 = 1;
-
-/// The pause after a failed request for the account, and the longest time of each of its parts.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
-
-/// The account of credentials without any identity.
-const ANY_ACCOUNT: &str = "unknown";
+use site::Site;
 
 /// Limits of the tasks of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +66,14 @@ pub struct TaskServiceSettings {
     pub account_rate: Option<u32>,
     /// Credentials, Region and endpoint of S3.
     pub archive: Access,
+    /// Tags and encryption of restored images; the tags of a request come before these.
+    pub edits: Edits,
+    /// Other Regions, and other profiles that keys name.
+    pub others: Vec<SiteSettings>,
     /// Timeouts and retries of requests to S3.
     pub archive_requests: RequestSettings,
+    /// The zstd level of archives.
+    pub level: i32,
     /// Options of all objects. The memory for parts is planned.
     pub objects: ObjectOptions,
     /// Whether archives may be stored in a public bucket.
@@ -90,10 +90,32 @@ pub struct TaskServiceSettings {
     pub clock: Clock,
 }
 
+/// Settings of one more Region, or of the Region of one more profile.
+#[derive(Clone)]
+pub struct SiteSettings {
+    /// The profile that access keys name; `None` for the server's own credentials.
+    pub profile: Option<String>,
+    /// Credentials, Region and endpoint of EC2 and EBS.
+    pub compute: Access,
+    /// The account of the credentials for EC2; `None` asks STS.
+    pub account_id: Option<String>,
+    /// Credentials, Region and endpoint of S3.
+    pub archive: Access,
+    /// As [`TaskServiceSettings::edits`]: a KMS key belongs to one Region.
+    pub edits: Edits,
+}
+
 /// Records requests as tasks, and performs them until it is stopped or dropped.
 pub struct TaskService {
     shared: Arc<Shared>,
     workers: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The service of one site.
+#[derive(Clone)]
+struct SiteService {
+    shared: Arc<Shared>,
+    site: Arc<Site>,
 }
 
 /// State that requests and workers share.
@@ -102,16 +124,9 @@ struct Shared {
     task_db: Arc<TaskDb>,
     owner: Arc<Owner>,
     session: Session,
-    compute: Compute,
-    archive: S3Connection,
-    /// The account, Region and endpoints of this server, once the account is known: servers of
-    /// other scopes leave its tasks alone.
-    scope: OnceLock<String>,
-    /// The time and error of the last failed request for the account.
-    failed_lookup: Mutex<Option<(Instant, Error)>>,
+    /// The server's own site first.
+    sites: Vec<Arc<Site>>,
     counters: Arc<Counters>,
-    /// Buckets and keys that were checked when their requests arrived, and the times.
-    checks: Mutex<HashMap<(String, String), Instant>>,
     /// Running tasks by their number.
     running: Mutex<HashMap<i64, Recorder>>,
     /// With `wake`: workers without a task wait here.
@@ -131,7 +146,7 @@ impl TaskService {
             ));
         }
         let share = share_of(&settings);
-        let uses = smallest_store(LEVEL);
+        let uses = smallest_store(settings.level);
         share.split(&uses).map_err(|error| {
             let least = limits.max_tasks as u64 * (Resources::least(&uses) >> 20);
             Error::new(
@@ -146,32 +161,35 @@ impl TaskService {
         })?;
         let counters = Arc::new(Counters::new(settings.observer.clone()));
         let session = Session::new(counters.clone(), settings.cancel.clone());
-        let compute = session.compute(
-            &settings.compute,
-            &settings.compute_requests,
-            settings.account_rate,
-        )?;
-        let archive = session.s3(settings.archive.clone(), &settings.archive_requests)?;
+        let own = SiteSettings {
+            profile: None,
+            compute: settings.compute.clone(),
+            account_id: settings.account_id.clone(),
+            archive: settings.archive.clone(),
+            edits: settings.edits.clone(),
+        };
+        let sites = std::iter::once(own).chain(settings.others.iter().cloned());
+        let sites = sites
+            .map(|site| Site::open(&session, &settings, site).map(Arc::new))
+            .collect::<Result<Vec<_>>>()?;
         let task_db = TaskDb::with_clock(settings.state.path(), settings.clock.clone())?;
         let task_db = Arc::new(task_db);
         let owner = Arc::new(Owner::register(settings.state.path())?);
         let shared = Arc::new(Shared {
-            scope: OnceLock::new(),
-            failed_lookup: Mutex::default(),
             task_db,
             owner,
             session,
-            compute,
-            archive,
+            sites,
             counters,
-            checks: Mutex::default(),
             running: Mutex::default(),
             idle: Mutex::default(),
             wake: Condvar::new(),
             settings,
         });
-        if let Some(account) = &shared.settings.account_id {
-            shared.know(account)?;
+        for site in &shared.sites {
+            if let Some(account) = &site.settings.account_id {
+                shared.know(site, account)?;
+            }
         }
         let service = Self { shared: shared.clone(), workers: Mutex::default() };
         for number in 0..limits.max_tasks {
@@ -184,6 +202,22 @@ impl TaskService {
             })?);
         }
         Ok(Arc::new(service))
+    }
+
+    /// The service of each of [`TaskServiceSettings::others`], with its Region.
+    pub fn others(&self) -> Vec<(String, Arc<dyn Service>)> {
+        let sites = self.shared.sites.iter().skip(1);
+        sites
+            .map(|site| {
+                let service = SiteService { shared: self.shared.clone(), site: site.clone() };
+                (site.compute.ec2.region(), Arc::new(service) as Arc<dyn Service>)
+            })
+            .collect()
+    }
+
+    /// The service of the server's own site.
+    fn own(&self) -> SiteService {
+        SiteService { shared: self.shared.clone(), site: self.shared.sites[0].clone() }
     }
 
     /// Stops all work, and returns when all workers have ended. Tasks stay in progress: the next
@@ -207,19 +241,77 @@ impl Drop for TaskService {
 
 impl Service for TaskService {
     fn create_store(&self, request: &StoreRequest, dry_run: bool) -> Result<String, Refusal> {
-        self.shared.create_store(request, dry_run)
+        self.own().create_store(request, dry_run)
     }
 
     fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal> {
-        self.shared.store_tasks(query)
+        self.own().store_tasks(query)
     }
 
     fn create_restore(&self, request: &RestoreRequest, dry_run: bool) -> Result<ImageId, Refusal> {
-        self.shared.create_restore(request, dry_run)
+        self.own().create_restore(request, dry_run)
+    }
+
+    fn is_foreign(&self, request: &RestoreRequest) -> Result<bool, Refusal> {
+        self.own().is_foreign(request)
     }
 
     fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal> {
-        self.shared.restored(reserved)
+        self.own().restored(reserved)
+    }
+
+    fn pending(&self) -> Result<Vec<RestoredImage>, Refusal> {
+        self.own().pending()
+    }
+
+    fn restored_ids(&self) -> Result<HashMap<String, String>, Refusal> {
+        self.own().restored_ids()
+    }
+
+    fn overview(&self) -> Result<Overview, Refusal> {
+        self.own().overview()
+    }
+
+    fn use_signature(
+        &self,
+        signature: &[u8; 32],
+        until: SystemTime,
+    ) -> Result<Option<SystemTime>, Refusal> {
+        self.own().use_signature(signature, until)
+    }
+
+    fn release_signature(&self, signature: &[u8; 32]) -> Result<(), Refusal> {
+        self.own().release_signature(signature)
+    }
+}
+
+impl Service for SiteService {
+    fn create_store(&self, request: &StoreRequest, dry_run: bool) -> Result<String, Refusal> {
+        self.shared.create_store(&self.site, request, dry_run)
+    }
+
+    fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal> {
+        self.shared.store_tasks(&self.site, query)
+    }
+
+    fn create_restore(&self, request: &RestoreRequest, dry_run: bool) -> Result<ImageId, Refusal> {
+        self.shared.create_restore(&self.site, request, dry_run)
+    }
+
+    fn is_foreign(&self, request: &RestoreRequest) -> Result<bool, Refusal> {
+        self.shared.is_foreign(&self.site, request)
+    }
+
+    fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal> {
+        self.shared.restored(&self.site, reserved)
+    }
+
+    fn pending(&self) -> Result<Vec<RestoredImage>, Refusal> {
+        self.shared.pending(&self.site)
+    }
+
+    fn restored_ids(&self) -> Result<HashMap<String, String>, Refusal> {
+        self.shared.restored_ids(&self.site)
     }
 
     fn overview(&self) -> Result<Overview, Refusal> {
@@ -250,99 +342,9 @@ impl Shared {
         self.wake.notify_all();
     }
 
-    /// The scope: account, Region and endpoints. STS is asked for the account when it is needed for
-    /// the first time. Access keys do not identify it: they are rotated, and their tasks would be
-    /// orphaned.
-    fn scope(&self) -> Result<&str> {
-        if let Some(scope) = self.scope.get() {
-            return Ok(scope);
-        }
-        // Of concurrent callers one asks, and all get its result.
-        let mut failed = lock(&self.failed_lookup);
-        if let Some(scope) = self.scope.get() {
-            return Ok(scope);
-        }
-        if let Some((_, error)) = failed.as_ref().filter(|(at, _)| at.elapsed() < ASK_AGAIN) {
-            return Err(unknown(error));
-        }
-        match self.who() {
-            Ok(who) => self.know(&who),
-            Err(error) => {
-                let unknown = unknown(&error);
-                *failed = Some((Instant::now(), error));
-                Err(unknown)
-            }
-        }
-    }
-
-    fn know(&self, who: &str) -> Result<&str> {
-        let scope = format!("{who} {}", self.endpoints());
-        // These may be other credentials than the ones for which tasks wait.
-        self.task_db.rouse(&scope)?;
-        Ok(self.scope.get_or_init(|| scope))
-    }
-
-    fn who(&self) -> Result<String> {
-        let access = &self.settings.compute;
-        // Short timeouts: with valid credentials it is one short request.
-        let requests = &self.settings.compute_requests;
-        let retry =
-            RetryPolicy { max_attempts: requests.retry.max_attempts.min(2), ..requests.retry };
-        let settings = RequestSettings {
-            retry,
-            idle_timeout: requests.idle_timeout.min(ASK_AGAIN),
-            ..requests.clone()
-        };
-        let access_to_sts = Access {
-            connect_timeout: Some(access.connect_timeout.unwrap_or(ASK_AGAIN).min(ASK_AGAIN)),
-            ..access.clone()
-        };
-        if let Some(account) = self.session.account(&access_to_sts, &settings)? {
-            return Ok(account);
-        }
-        // A compatible service without accounts: profiles and long-lived keys distinguish users.
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Ok(match (&access.credentials, &access.profile) {
-            (Credentials::Static(credentials), _) => credentials.access_key_id.clone(),
-            (Credentials::Anonymous, _) => "anonymous".to_owned(),
-            (Credentials::Chain, profile) => {
-                let key = variable("AWS_ACCESS_KEY_ID").filter(|key| !key.starts_with("ASIA"));
-                profile
-                    .clone()
-                    .or_else(|| variable("AWS_PROFILE"))
-                    .or(key)
-                    .unwrap_or_else(|| ANY_ACCOUNT.to_owned())
-            }
-        })
-    }
-
-    fn endpoints(&self) -> String {
-        let archive_profile = self.settings.archive.profile.as_deref().unwrap_or_default();
-        let (region, ec2, ebs) =
-            (self.compute.ec2.region(), self.compute.ec2.endpoint(), self.compute.ebs.endpoint());
-        format!("{region} ec2={ec2} ebs={ebs} s3={} as={archive_profile}", self.archive.endpoint())
-    }
-
-    /// Reads the tasks of this server. The account may be unknown: no request to AWS is made for
-    /// reading.
-    fn with_scope<T>(&self, read: impl FnOnce(&ScopeFilter<'_>) -> T) -> T {
-        match self.scope.get() {
-            Some(scope) => read(&ScopeFilter::Scope(scope)),
-            None => read(&ScopeFilter::Endpoints(&self.endpoints())),
-        }
-    }
-
     fn rules(&self, max_bytes: u64) -> Rules {
         Rules { max_queued: self.settings.limits.max_queued, max_bytes }
     }
-}
-
-fn unknown(cause: &Error) -> Error {
-    Error::new(
-        cause.kind(),
-        "it is not known whose tasks these credentials are for: name the account with --account-id",
-    )
-    .because(one_line_of(cause))
 }
 
 /// The resources of one task.

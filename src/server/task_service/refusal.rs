@@ -3,6 +3,7 @@
 
 use super::super::Refusal;
 use crate::base::{Error, ErrorCode};
+use crate::engine::is_other_object;
 use crate::taskdb::Conflict;
 use crate::taskdb::one_line_of;
 
@@ -24,16 +25,14 @@ pub(super) fn of_forgotten_signature() -> Refusal {
 /// The refusal for an object that is not a sound archive.
 pub(super) fn of_archive(error: &Error) -> Refusal {
     let refusal = Refusal::from(error);
-    let message = match error.code() {
-        Some(ErrorCode::AwsImageObject | ErrorCode::DiskImage | ErrorCode::NotAnArchive) => {
-            format!(
-                "The object is not an archive of amistore, and only those are restored here; \
-                 EC2 itself restores its own: {}",
-                one_line_of(error)
-            )
-        }
-        _ => return refusal,
-    };
+    if !is_other_object(error) {
+        return refusal;
+    }
+    let message = format!(
+        "The object is not an archive of amistore, and only those are restored here; EC2 itself \
+         restores its own, to which --forward hands it: {}",
+        one_line_of(error)
+    );
     Refusal { message, ..refusal }
 }
 

@@ -1,8 +1,12 @@
 //! Tasks as clients and pages see them.
 
+use std::collections::HashMap;
+
 use super::super::{
     Overview, Refusal, RestoreProgress, RestoredImage, Running, StorePage, StoreQuery, StoreResult,
 };
+use super::requests::RestoreWork;
+use super::site::Site;
 use super::{Shared, lock, refusal};
 use crate::base::{Error, ImageId, Result, TaskState};
 use crate::taskdb::{Filter, ScopeFilter, TaskRow, page};
@@ -11,9 +15,13 @@ use crate::taskdb::{Filter, ScopeFilter, TaskRow, page};
 const SHOWN: usize = 200;
 
 impl Shared {
-    pub(super) fn store_tasks(&self, query: &StoreQuery) -> Result<StorePage, Refusal> {
+    pub(super) fn store_tasks(
+        &self,
+        site: &Site,
+        query: &StoreQuery,
+    ) -> Result<StorePage, Refusal> {
         let image_ids: Vec<String> = query.image_ids.iter().map(ToString::to_string).collect();
-        let rows = self
+        let rows = site
             .with_scope(|of| self.task_db.stores(of, &image_ids))
             .map_err(|error| refusal::of_record(&error))?;
         let filter =
@@ -28,18 +36,72 @@ impl Shared {
         })
     }
 
-    pub(super) fn restored(&self, reserved: &ImageId) -> Result<Option<RestoredImage>, Refusal> {
-        let row = self
+    pub(super) fn restored(
+        &self,
+        site: &Site,
+        reserved: &ImageId,
+    ) -> Result<Option<RestoredImage>, Refusal> {
+        let row = site
             .with_scope(|of| self.task_db.reserved(of, reserved.as_str()))
             .map_err(|error| refusal::of_record(&error))?;
-        row.map(|row| restored(reserved, row))
-            .transpose()
+        row.map(|row| self.restored_of(row)).transpose().map_err(|error| refusal::of_record(&error))
+    }
+
+    pub(super) fn pending(&self, site: &Site) -> Result<Vec<RestoredImage>, Refusal> {
+        let rows = site.with_scope(|of| self.task_db.restores(of));
+        rows.and_then(|rows| rows.into_iter().map(|row| self.restored_of(row)).collect())
             .map_err(|error| refusal::of_record(&error))
     }
 
+    pub(super) fn restored_ids(&self, site: &Site) -> Result<HashMap<String, String>, Refusal> {
+        site.with_scope(|of| self.task_db.restored_images(of))
+            .map(|pairs| pairs.into_iter().collect())
+            .map_err(|error| refusal::of_record(&error))
+    }
+
+    /// The image of a restore with a reserved id.
+    fn restored_of(&self, row: TaskRow) -> Result<RestoredImage> {
+        let progress = match row.state {
+            TaskState::Queued | TaskState::InProgress => RestoreProgress::Pending,
+            TaskState::Completed => RestoreProgress::Available,
+            TaskState::Failed => RestoreProgress::Failed,
+        };
+        let percent =
+            lock(&self.running).get(&row.id).map_or(row.percent, |running| running.percent());
+        // The snapshots of a failed restore are deleted, or continued by another one.
+        let snapshots = match progress {
+            RestoreProgress::Pending => self.task_db.begun_snapshots(row.id)?,
+            _ => Vec::new(),
+        };
+        let work = row.task.request.as_deref().map(serde_json::from_str::<RestoreWork>);
+        let work = work
+            .transpose()
+            .map_err(|cause| Error::internal("cannot read what was asked for").because(cause))?;
+        let scope = row.task.scope.as_deref().unwrap_or_default();
+        let account = scope.split(' ').next().unwrap_or_default();
+        Ok(RestoredImage {
+            reserved: ImageId::parse(row.task.reserved_id.as_deref().unwrap_or_default())?,
+            image_id: row.restored_id.as_deref().map(ImageId::parse).transpose()?,
+            name: row.task.name,
+            location: format!(
+                "{}/{}",
+                row.task.bucket.unwrap_or_default(),
+                row.task.object_key.unwrap_or_default()
+            ),
+            started: row.started,
+            progress,
+            percent,
+            reason: row.reason.filter(|_| row.state == TaskState::Failed),
+            owner: is_account(account).then(|| account.to_owned()),
+            attributes: work.map(|work| work.image.into_iter().collect()).unwrap_or_default(),
+            snapshots,
+        })
+    }
+
     pub(super) fn overview(&self) -> Result<Overview, Refusal> {
-        // Before the account is known, no task is known to belong to it.
-        let of = self.scope.get().map_or(ScopeFilter::None, |scope| ScopeFilter::Scope(scope));
+        // Before an account is known, no task is known to belong to it.
+        let scopes = self.known_scopes();
+        let of = ScopeFilter::Scopes(&scopes);
         let read =
             || Ok::<_, Error>((self.task_db.recent_of(&of, SHOWN)?, self.task_db.unfinished(&of)?));
         let (rows, (queued, running)) = read().map_err(|error| refusal::of_record(&error))?;
@@ -97,24 +159,7 @@ impl Shared {
     }
 }
 
-fn restored(reserved: &ImageId, row: TaskRow) -> Result<RestoredImage> {
-    let progress = match row.state {
-        TaskState::Queued | TaskState::InProgress => RestoreProgress::Pending,
-        TaskState::Completed => RestoreProgress::Available,
-        TaskState::Failed => RestoreProgress::Failed,
-    };
-    Ok(RestoredImage {
-        reserved: reserved.clone(),
-        image_id: row.restored_id.as_deref().map(ImageId::parse).transpose()?,
-        name: row.task.name,
-        location: format!(
-            "{}/{}",
-            row.task.bucket.unwrap_or_default(),
-            row.task.object_key.unwrap_or_default()
-        ),
-        started: row.started,
-        progress,
-        percent: row.percent,
-        reason: row.reason.filter(|_| row.state == TaskState::Failed),
-    })
+/// Services without accounts have other identities.
+fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::requests::{RestoreWork, StoreWork};
-use super::{LEVEL, Shared, lock, share_of};
+use super::site::Site;
+use super::{Shared, lock, share_of};
 use crate::aws::ec2::{Ec2Destination, Ec2Options, Ec2Source};
 use crate::aws::{Compute, Session, needs_other_credentials};
 use crate::base::{BLOCK_BYTES, Error, ErrorCode, Event, ImageId, Observer, Result, TaskKind};
@@ -62,13 +63,30 @@ pub(super) fn work(shared: &Arc<Shared>) {
     }
 }
 
-/// Claims a task for this server. STS is asked for the account only if a task for the endpoints of
-/// this server is recorded. An ended one suffices: the status page shows it to its own account.
+/// Claims the oldest task of all sites. STS is asked for the account of a site only if a task for
+/// its endpoints is recorded, and none of a known account is to be done. An ended one suffices: the
+/// status page shows it to its own account.
 fn claim(shared: &Shared) -> Result<Option<TaskRow>> {
-    if shared.scope.get().is_none() && !shared.task_db.has_tasks_at(&shared.endpoints())? {
-        return Ok(None);
+    let claim_known = || match shared.known_scopes().as_slice() {
+        [] => Ok(None),
+        scopes => shared.task_db.claim(scopes, &shared.owner),
+    };
+    if let Some(row) = claim_known()? {
+        return Ok(Some(row));
     }
-    shared.task_db.claim(shared.scope()?, &shared.owner)
+    let (mut failed, mut learned) = (None, false);
+    for site in shared.sites.iter().filter(|site| site.known_scope().is_none()) {
+        if shared.task_db.has_tasks_at(&site.endpoints())? {
+            match shared.scope(site) {
+                Ok(_) => learned = true,
+                Err(error) => failed = Some(error),
+            }
+        }
+    }
+    if learned && let Some(row) = claim_known()? {
+        return Ok(Some(row));
+    }
+    failed.map_or(Ok(None), Err)
 }
 
 fn wait(shared: &Shared) {
@@ -202,11 +220,14 @@ fn expect(shared: &Shared, row: &TaskRow, bytes: u64) {
 }
 
 /// Connections of one task. All tasks share the quotas of the account.
-fn compute(shared: &Shared, session: &Session) -> Result<Compute> {
+fn compute(shared: &Shared, site: &Site, session: &Session) -> Result<Compute> {
     let settings = &shared.settings;
-    let compute =
-        session.compute(&settings.compute, &settings.compute_requests, settings.account_rate)?;
-    Ok(Compute { quotas: shared.compute.quotas.clone(), ..compute })
+    let compute = session.compute(
+        &site.settings.compute,
+        &settings.compute_requests,
+        settings.account_rate,
+    )?;
+    Ok(Compute { quotas: site.compute.quotas.clone(), ..compute })
 }
 
 fn store(
@@ -217,22 +238,23 @@ fn store(
 ) -> Result<()> {
     let settings = &shared.settings;
     let work: StoreWork = request(row)?;
+    let site = shared.site_of(row.task.scope.as_deref(), work.profile.as_deref())?;
     let session = shared.session.observed_by(observer.clone());
-    let compute = compute(shared, &session)?;
+    let compute = compute(shared, site, &session)?;
     let source = Ec2Source::Image(ImageId::parse(&work.image_id)?);
     let account_rate = settings.account_rate;
     let (image, ebs) = open_ec2_image(&compute, &source, None, account_rate, observer.as_ref())?;
-    let (access, requests) = (settings.archive.clone(), &settings.archive_requests);
+    let (access, requests) = (site.settings.archive.clone(), &settings.archive_requests);
     let store = session.bucket(&work.bucket, access, requests, settings.objects.clone())?;
     let destination = Destination::Bucket(Box::new(BucketDestination {
-        is_checked: shared.was_checked(&work.bucket, &work.object_key),
+        is_checked: site.was_checked(&work.bucket, &work.object_key),
         allow_public: settings.allow_public_bucket,
         resumption: Some(resumption(shared, row, restart)),
         ..BucketDestination::new(store, work.object_key)
     }));
     let tags = work.tags.into_iter().collect();
     let options = StoreOptions {
-        level: LEVEL,
+        level: settings.level,
         attributes: Attributes { tags, ..Attributes::default() },
         ..StoreOptions::default()
     };
@@ -250,9 +272,10 @@ fn restore(
 ) -> Result<()> {
     let settings = &shared.settings;
     let work: RestoreWork = request(row)?;
+    let site = shared.site_of(row.task.scope.as_deref(), work.profile.as_deref())?;
     let session = shared.session.observed_by(observer.clone());
-    let compute = compute(shared, &session)?;
-    let (access, requests) = (settings.archive.clone(), &settings.archive_requests);
+    let compute = compute(shared, site, &session)?;
+    let (access, requests) = (site.settings.archive.clone(), &settings.archive_requests);
     let bucket = session.bucket(&work.bucket, access, requests, settings.objects.clone())?;
     let archive = Archive::open(bucket.open(&work.object_key)?)?;
     let volumes = &archive.root().manifest.volumes;
@@ -266,6 +289,11 @@ fn restore(
             Some(image_id) => noting.task_db.note_image(id, &noting.owner, image_id.as_str()),
             None => Ok(()),
         }
+    }));
+    let noting = shared.clone();
+    let destination = destination.on_snapshot(Arc::new(move |archived, snapshot| {
+        let (archived, snapshot) = (archived.as_str(), snapshot.as_str());
+        noting.task_db.note_snapshot(id, &noting.owner, archived, snapshot)
     }));
     let resumption = Some(resumption(shared, row, restart));
     let resources = &share_of(settings);

@@ -119,13 +119,51 @@ fn an_object_of_aws_is_recognised_with_a_hint_to_restore_it() {
 }
 
 #[test]
-fn an_archive_of_amistore_is_refused_by_aws() {
+fn an_archive_of_amistore_is_refused_before_a_request_to_aws() {
     let (world, ami) = world();
     world.run(&[&["store", &ami, "s3://images/"][..], &COM].concat()).succeeded();
     let object = format!("s3://images/{ami}.bin");
-    run(&world, &["restore", &object, "ec2", "--name", "x y z"])
-        .failed(6, &["not an image that was stored"]);
-    world.com.aws.set(|settings| settings.restore_fails_late = true);
-    run(&world, &["restore", &object, "ec2", "--name", "x y z"])
-        .failed(6, &["not an image that was stored"]);
+    for more in [&[][..], &["--dry-run"]] {
+        let args = [&["restore", &object, "ec2", "--name", "x y z"][..], more].concat();
+        run(&world, &args).failed(2, &["an archive of amistore", "leave out --via-aws"]);
+    }
+    // A damaged one as well.
+    let mut bytes = world.com.s3.object("images", &format!("{ami}.bin")).expect("there").bytes;
+    bytes.truncate(bytes.len() / 2);
+    world.com.s3.put_object("images", "half.bin", bytes, Default::default());
+    run(&world, &["restore", "s3://images/half.bin", "ec2", "--name", "x y z"])
+        .failed(5, &["truncated"]);
+    assert_eq!(world.com.aws.count("CreateRestoreImageTask"), 0);
+}
+
+#[test]
+fn stores_and_restores_by_aws_are_listed_as_tasks() {
+    let (world, ami) = world();
+    run(&world, &["store", &ami, "s3://images/"]).succeeded();
+    let object = format!("s3://images/{ami}.bin");
+    run(&world, &["restore", &object, "ec2", "--name", "again"]).succeeded();
+    world.com.aws.fail_store("no luck");
+    let other = {
+        let snapshot = world.com.aws.snapshot_of(1, [(0, Content::bytes(b"boot"))]);
+        world.com.aws.add_image(Image::new("other", &snapshot))
+    };
+    run(&world, &["store", &other, "s3://images/"]).failed(6, &["no luck"]);
+    let listed = world.run(&["tasks", "--output", "json"]).succeeded().json();
+    let stores = listed["StoreImageTaskResults"].as_array().expect("stores");
+    let states: Vec<_> = stores
+        .iter()
+        .map(|task| (task["AmiId"].as_str(), task["StoreTaskState"].as_str()))
+        .collect();
+    assert_eq!(
+        states,
+        [(Some(other.as_str()), Some("Failed")), (Some(ami.as_str()), Some("Completed"))]
+    );
+    let restores = listed["RestoreImageTaskResults"].as_array().expect("restores");
+    assert_eq!(restores.len(), 1, "{listed}");
+    assert_eq!(
+        (&restores[0]["Source"], &restores[0]["Bucket"]),
+        (&json!(object), &json!("images"))
+    );
+    let text = String::from_utf8(world.run(&["tasks"]).succeeded().stdout).expect("text");
+    assert!(text.contains("by AWS"), "{text}");
 }

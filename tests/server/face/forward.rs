@@ -32,10 +32,10 @@ const OTHER: &str = "ami-00000000000000ccc";
 const DESCRIBE: &str = "Action=DescribeImages&Version=2016-11-15";
 
 /// Says one thing, and remembers what it was asked.
-struct Fake {
-    status: u16,
-    body: String,
-    forms: Mutex<Vec<String>>,
+pub(super) struct Fake {
+    pub(super) status: u16,
+    pub(super) body: String,
+    pub(super) forms: Mutex<Vec<String>>,
 }
 
 impl Upstream for Fake {

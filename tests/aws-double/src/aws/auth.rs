@@ -56,6 +56,13 @@ pub fn access_key(parts: &Parts) -> Option<&str> {
     authorization(parts).ok().map(|authorization| authorization.access_key)
 }
 
+/// The access key and the Region in the `Authorization` header.
+pub fn scope(parts: &Parts) -> Option<(&str, &str)> {
+    let authorization = authorization(parts).ok()?;
+    let mut scope = authorization.scope.split('/');
+    scope.nth(1).map(|region| (authorization.access_key, region))
+}
+
 fn header<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
     parts.headers.get(name).and_then(|value| value.to_str().ok())
 }

@@ -2,6 +2,7 @@
 //!
 //! It listens on a port of this machine, and answers both services there: EC2 (forms and XML) and
 //! EBS direct (JSON). A server is one Region of one partition; a test with two Regions starts two.
+//! `together` gives them one endpoint: the scope of a signature chooses the server.
 //!
 //! * `model` is images and snapshots, `world` all state, `blocks` the contents of snapshots,
 //!   `resources` direct access of tests;
@@ -150,6 +151,16 @@ impl TestAws {
             account: Self::ACCOUNT.to_owned(),
             buckets: None,
             settings: Settings::default(),
+        }
+    }
+
+    /// Has each of these servers answer the requests for all of them: by the Region of the
+    /// signature, and of servers of one Region by the access key.
+    pub fn together(servers: &[&Self]) {
+        for server in servers {
+            let others = servers.iter().filter(|other| !Arc::ptr_eq(&other.shared, &server.shared));
+            server.shared.world().peers =
+                others.map(|other| Arc::downgrade(&other.shared)).collect();
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt;
@@ -42,6 +42,7 @@ pub async fn answer(
 ) -> io::Result<Response<Answer>> {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
+    let shared = addressed(shared, &parts);
     // The action of an EC2 request stands in its body, so the body is read first: a call is logged
     // after it has arrived completely.
     let mut body = body.collect().await.map_err(io::Error::other)?.to_bytes();
@@ -100,6 +101,19 @@ pub async fn answer(
         Some(FaultKind::Stall(time)) => answer.map(|body| body.broken(time)),
         _ => answer,
     })
+}
+
+/// The server that a request is for: of several with one endpoint, the one in the Region of the
+/// signature that knows the access key, else one in the Region.
+fn addressed(shared: Arc<Shared>, parts: &Parts) -> Arc<Shared> {
+    let peers = shared.world().peers.clone();
+    let (false, Some((key, region))) = (peers.is_empty(), auth::scope(parts)) else {
+        return shared;
+    };
+    let all = std::iter::once(shared.clone()).chain(peers.iter().filter_map(Weak::upgrade));
+    let there: Vec<_> = all.filter(|server| server.world().region == region).collect();
+    let known = there.iter().find(|server| server.world().keys.contains_key(key));
+    known.or(there.first()).cloned().unwrap_or(shared)
 }
 
 /// Authenticates a request, and routes it to its service.

@@ -2,10 +2,11 @@
 //! behaviour.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::Shared;
 use super::auth::{Key, hex};
 use super::blocks::sha256;
 use super::limits::{Buckets as TokenBuckets, Rate};
@@ -140,6 +141,8 @@ pub struct World {
     pub ahead: Duration,
     /// Seconds that the clock for signatures is ahead of the system clock.
     pub skew: i64,
+    /// Servers whose requests arrive at this endpoint as well.
+    pub peers: Vec<Weak<Shared>>,
 }
 
 impl World {
@@ -166,6 +169,7 @@ impl World {
             secret: sha256(format!("{serial} {}", now.as_nanos()).as_bytes()),
             ahead: Duration::ZERO,
             skew: 0,
+            peers: Vec::new(),
         }
     }
 

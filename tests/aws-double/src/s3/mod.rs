@@ -107,8 +107,12 @@ impl Buckets for Shared {
             content_type: Some("application/octet-stream".to_owned()),
             ..Attributes::default()
         };
-        let options =
-            ObjectOptions { attributes, part_size: Some(16 << 20), ..ObjectOptions::default() };
+        // S3 makes this checksum for clients that send none.
+        let options = ObjectOptions {
+            attributes,
+            part_size: Some(16 << 20),
+            checksum: Some(Algorithm::Crc64Nvme),
+        };
         self.put_object(bucket, key, object.bytes, options).map_err(|cause| cause.to_string())
     }
 }

@@ -10,3 +10,4 @@ mod lifecycle;
 mod register;
 mod tags;
 mod tasks;
+mod together;
