@@ -106,9 +106,15 @@ fn code_of(line: &str) -> String {
 /// Faults of a line, in words; `prose` says whether the limit of columns holds for it.
 fn faults(line: &str, is_rust: bool, prose: bool, retired: &[Retired]) -> Vec<String> {
     let mut faults = Vec::new();
-    let code = if is_rust { code_of(line) } else { String::new() };
-    let (all_words, code_words) = (words(line), words(&code));
-    for entry in retired {
+    // Most lines hold no word of the table, not even as a part of another word.
+    let lower = line.to_ascii_lowercase();
+    let possible =
+        |entry: &&Retired| entry.word.split(' ').next().is_some_and(|first| lower.contains(first));
+    let possible: Vec<&Retired> = retired.iter().filter(possible).collect();
+    let code = if is_rust && !possible.is_empty() { code_of(line) } else { String::new() };
+    let all_words = if possible.is_empty() { Vec::new() } else { words(line) };
+    let code_words = words(&code);
+    for entry in possible {
         let (text, words) = match entry.scope {
             Scope::Everywhere => (line, &all_words),
             Scope::Identifiers => (code.as_str(), &code_words),

@@ -166,13 +166,12 @@ impl Sandbox {
     }
 }
 
-/// Removes the variables by which the caller of the tests sets up the program, AWS and proxies. The
-/// state directory stays that of the caller.
+/// Removes the variables by which the caller of the tests sets up the program, AWS and proxies.
 pub fn remove_settings(command: &mut Command) {
     for (variable, _) in std::env::vars_os() {
         let name = variable.to_string_lossy().to_ascii_uppercase();
         let is_setting = name.starts_with("AWS_") || name.ends_with("_PROXY");
-        if is_setting || name.starts_with("AMISTORE_") && name != "AMISTORE_STATE" {
+        if is_setting || name.starts_with("AMISTORE_") {
             command.env_remove(&variable);
         }
     }

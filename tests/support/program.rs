@@ -6,10 +6,11 @@ use std::process::Command;
 use super::cli::remove_settings;
 use super::tools::memory_file_system;
 
-/// The program without arguments, in a clean environment.
+/// The program without arguments, in a clean environment, with a state directory of the tests.
 pub fn amistore() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_amistore"));
     remove_settings(&mut command);
+    command.env("AMISTORE_STATE", concat!(env!("CARGO_TARGET_TMPDIR"), "/state"));
     command
 }
 

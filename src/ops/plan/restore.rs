@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+#[cfg(feature = "aws")]
 use super::calls::Service;
 use super::cost::AwsUse;
 #[cfg(feature = "aws")]

@@ -264,7 +264,12 @@ fn an_interrupted_restore_keeps_its_snapshot_and_prints_how_to_resume() {
         });
         // The program has to receive and record the confirmations; meanwhile it can do nothing
         // else.
-        std::thread::sleep(std::time::Duration::from_millis(800));
+        let recorded = || task_file_len(&world);
+        wait_until("its records", || {
+            let before = recorded();
+            std::thread::sleep(std::time::Duration::from_millis(250));
+            before > 0 && recorded() == before
+        });
         running.signal(signal);
         let outcome = running.wait();
         assert_eq!(outcome.code, 130, "{}", outcome.stderr);
@@ -282,6 +287,14 @@ fn an_interrupted_restore_keeps_its_snapshot_and_prints_how_to_resume() {
         &world.gov.aws,
         restored["RestoredImageId"].as_str().expect("an image"),
     );
+}
+
+/// Bytes of all task files.
+fn task_file_len(world: &Partitions) -> u64 {
+    let entries = std::fs::read_dir(world.sandbox.path("state")).into_iter().flatten();
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let tasks = paths.filter(|path| path.extension().is_some_and(|suffix| suffix == "task"));
+    tasks.map(|path| path.metadata().map_or(0, |file| file.len())).sum()
 }
 
 /// A restore to the second partition stays before its end: one block is not confirmed.
