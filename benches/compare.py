@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Time amistore against tools that do a similar job, on the same images (see images.py): pack,
-restore, verify.
+restore, verify, scrub (`verify --stored`), copy.
 
 The runs of a round follow each other (A B C, B C A, ...), so that a slow phase of the machine slows
 all tools. The report has medians of the rounds; a ratio is taken from the two runs of one round,
@@ -8,7 +8,7 @@ and its median is reported. Below 1, amistore needs less.
 Before each run, untimed: outputs removed, sync, input read into the page cache (or dropped from it,
 with --cold). Once for each tool, untimed: the restored image is compared with the original.
 
-usage: compare.py [--images os,vol,sparse] [--rounds 5] [--only pack|restore|verify]
+usage: compare.py [--images os,vol,sparse,big] [--rounds 5] [--only pack|restore|verify|scrub|copy]
                   [--amistore PATH] [--json OUT]
 """
 import argparse
@@ -27,7 +27,7 @@ import tempfile
 import time
 
 MIB = 1 << 20
-OPERATIONS = ("pack", "restore", "verify")
+OPERATIONS = ("pack", "restore", "verify", "scrub", "copy")
 # Variables that would change the options of the tools.
 SILENCED = ("AMISTORE_", "ZSTD_", "TAR_OPTIONS", "RESTIC_", "LC_", "LANG", "XZ_", "GZIP")
 SHELL = ["bash", "-o", "pipefail", "-c"] if shutil.which("bash") else ["sh", "-c"]
@@ -44,7 +44,7 @@ class Row:
         self.name, self.command, self.needs = name, command, needs
         self.archive = archive  # pack: name of the output
         self.prepare = prepare  # pack: untimed command before it
-        self.of = of  # restore, verify: the row that packs what is read
+        self.of = of  # other operations: the row that packs what is read
         self.sparse = sparse  # restore: leaves holes; otherwise the output takes the image's full length
 
 
@@ -60,6 +60,7 @@ def rows(options, restic_sparse):
         Row("tar | zstd -1", tar % "-1", ["tar", "zstd"], "1.tar.zst"),
         Row("tar | zstd -3", tar % "-3", ["tar", "zstd"], "3.tar.zst"),
         Row("bsdtar zstd -1", bsdtar % 1, ["bsdtar"], "bsd1.tar.zst"),
+        Row("bsdtar zstd -1; sync", bsdtar % 1 + " && sync {a}", ["bsdtar"], "bsd1s.tar.zst"),
         Row("bsdtar zstd -3", bsdtar % 3, ["bsdtar"], "bsd3.tar.zst"),
         Row("qemu-img qcow2 zstd", "qemu-img convert -f raw -O qcow2 -c -o compression_type=zstd -m {t} -W {i} {a}", ["qemu-img"], "a.qcow2"),
         Row("restic", "restic -q -r {a} --no-cache backup {i}", ["restic"], "restic", prepare="restic -q -r {a} --no-cache init"),
@@ -74,6 +75,7 @@ def rows(options, restic_sparse):
         Row("zstd -dc | tar, level 1", "zstd -q -dc {a} | tar -C {r} -xSf -", ["tar", "zstd"], of="tar | zstd -1"),
         Row("zstd -dc | tar, level 3", "zstd -q -dc {a} | tar -C {r} -xSf -", ["tar", "zstd"], of="tar | zstd -3"),
         Row("bsdtar zstd -1", "bsdtar -C {r} -xSf {a}", ["bsdtar"], of="bsdtar zstd -1"),
+        Row("bsdtar zstd -1; sync", "bsdtar -C {r} -xSf {a} && sync {r}/*", ["bsdtar"], of="bsdtar zstd -1"),
         Row("bsdtar zstd -3", "bsdtar -C {r} -xSf {a}", ["bsdtar"], of="bsdtar zstd -3"),
         Row("qemu-img qcow2 zstd", "qemu-img convert -f qcow2 -O raw -m {t} -W {a} {r}/image.raw", ["qemu-img"], of="qemu-img qcow2 zstd"),
         Row("restic", restic, ["restic"], of="restic", sparse=restic_sparse),
@@ -86,7 +88,19 @@ def rows(options, restic_sparse):
         Row("zstd -t, tar level 1", "zstd -q -t {a}", ["tar", "zstd"], of="tar | zstd -1"),
         Row("zstd -dc > /dev/null, tar level 1", "zstd -q -dc {a} > /dev/null", ["tar", "zstd"], of="tar | zstd -1"),
     ]
-    return {"pack": pack, "restore": restore, "verify": verify}
+    scrub = [
+        Row("amistore -1", amistore + " verify --stored {a}", ["amistore"], of="amistore -1"),
+        Row("sha256sum", "sha256sum {a}", ["sha256sum"], of="amistore -1"),
+        Row("openssl dgst -sha256", "openssl dgst -sha256 {a}", ["openssl"], of="amistore -1"),
+    ]
+    copy = [
+        Row("amistore -1", amistore + " copy --no-sync {a} {r}/copy.bin", ["amistore"], of="amistore -1"),
+        Row("amistore -1, --verify-blocks", amistore + " copy --verify-blocks --no-sync {a} {r}/copy.bin", ["amistore"], of="amistore -1"),
+        Row("amistore -1, durable", amistore + " copy {a} {r}/copy.bin", ["amistore"], of="amistore -1"),
+        Row("cp", "cp {a} {r}/copy.bin", ["cp"], of="amistore -1"),
+        Row("cp; sync", "cp {a} {r}/copy.bin && sync {r}/copy.bin", ["cp"], of="amistore -1"),
+    ]
+    return {"pack": pack, "restore": restore, "verify": verify, "scrub": scrub, "copy": copy}
 
 
 def log(message):
@@ -195,6 +209,7 @@ def machine(options):
         "bsdtar": ["bsdtar", "--version"],
         "qemu-img": ["qemu-img", "--version"],
         "restic": ["restic", "version"],
+        "cp, sha256sum": ["cp", "--version"],
     }.items()}
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -290,6 +305,18 @@ class Bench:
         remove(target)
         return run
 
+    def copy(self, row, image, archive):
+        target = os.path.join(self.work, "copied")
+        remove(target)
+        os.mkdir(target)
+        self.ready(archive)
+        run = self.time(self.fill(row.command, image, archive, target))
+        if run["code"] == 0:
+            (copied,) = files_in(target)
+            run["size"], run["same"] = os.path.getsize(copied), same(copied, archive)
+        remove(target)
+        return run
+
     def verify(self, row, image, archive):
         self.ready(archive)
         run = self.time(self.fill(row.command, image, archive))
@@ -344,7 +371,10 @@ class Bench:
                     else:
                         archive = os.path.join(self.work, all_packers[row.of].archive)
                         check = (name, operation, row.name) not in self.checks
-                        run = self.restore(row, image, archive, check) if operation == "restore" else self.verify(row, image, archive)
+                        if operation == "restore":
+                            run = self.restore(row, image, archive, check)
+                        else:
+                            run = (self.copy if operation == "copy" else self.verify)(row, image, archive)
                     if run["code"]:
                         run["error"] = self.complaint()
                     if "same" in run:
@@ -352,7 +382,7 @@ class Bench:
                     self.runs.append({"image": name, "operation": operation, "tool": row.name, "round": number, **run})
                     outcome = run.get("error") and "failed: " + run["error"] or "%.2f s, %.2f s CPU" % (run["wall"], run["cpu"])
                     if "same" in run:
-                        outcome += ", restored bytes " + ("identical" if run["same"] else "DIFFER")
+                        outcome += ", its bytes " + ("identical" if run["same"] else "DIFFER")
                     log("%s %s, round %d, %s: %s" % (name, operation, number + 1, row.name, outcome))
             if check_packed:
                 first = {}
@@ -390,7 +420,7 @@ class Bench:
         # A child starts with the peak of the process that made it, so nothing smaller than Python
         # can be seen.
         floor = self.time(":")["peak"] * 1.05
-        size = {"pack": "archive MiB", "restore": "on disk MiB", "verify": "archive MiB"}[operation]
+        size = "on disk MiB" if operation == "restore" else "archive MiB"
         text = ["", "### %s: %s" % (name, operation), "", "| tool | wall s | CPU s | peak MiB | %s | wall, amistore -1 / tool | CPU, amistore -1 / tool |" % size, "|---|--:|--:|--:|--:|--:|--:|"]
         ratio = lambda value: "" if value is None else "%.2f" % value
         for line in self.summary(name, operation):
@@ -417,7 +447,7 @@ def describe(facts):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", default="os,vol,sparse", help="names of images in DATA, or paths of raw files")
+    parser.add_argument("--images", default="os,vol,sparse,big", help="names of images in DATA, or paths of raw files")
     parser.add_argument("--data", default="bench-work/data", help="where images.py put the images")
     parser.add_argument("--work", default="bench-work", metavar="DIR", help="where archives and restored images go, and are removed again")
     parser.add_argument("--rounds", type=int, default=5, metavar="N")

@@ -8,10 +8,13 @@ sparse  64 GiB: 300 scattered writes of 4 to 64 KiB
 os      8 GiB: an ext4 file system with 2 GiB of this machine's /usr and a file of 256 MiB of
         written zeros
 
-vol and sparse have the same bytes on every machine; their SHA-256 is printed. os depends on the
-machine.
+big     12 GiB: an ext4 file system with up to 6 GiB of this machine's /usr, and logs, JSON, CSV,
+        text and database pages in files of 64 MiB, so many that all files make up 6.5 GiB
 
-usage: images.py [--only vol,sparse,os] [--force] [DIR]          default DIR: bench-work/data
+vol and sparse have the same bytes on every machine; their SHA-256 is printed. os and big depend on
+the machine.
+
+usage: images.py [--only vol,sparse,os,big] [--force] [DIR]      default DIR: bench-work/data
 """
 import argparse
 import hashlib
@@ -273,7 +276,28 @@ def sample(root, budget):
     return [path for path, size in found if size <= budget // 16 and chosen(path)]
 
 
+def generated(tree, size):
+    """Writes files of generated content to `tree` that make up `size` bytes."""
+    kinds = [kind for kind in KINDS if kind != "random"]
+    tasks = [(kinds[number // 16 % len(kinds)], 500_000 + number) for number in range(size // CHUNK)]
+    with multiprocessing.Pool() as workers:
+        for number, content in enumerate(workers.imap(chunk, tasks, chunksize=4)):
+            with open("%s/%03d.%s" % (tree, number // 16, tasks[number][0]), "ab") as file:
+                file.write(content)
+
+
+def make_big(path):
+    return make_ext4(path, "12G", 6 * GIB, 6 * GIB + 512 * MIB)
+
+
 def make_os(path):
+    return make_ext4(path, "8G", BUDGET, 0)
+
+
+def make_ext4(path, size, budget, least):
+    """A file system with `budget` bytes of /usr, generated files up to `least` bytes together, and
+    a file of written zeros.
+    """
     environment = dict(os.environ, LC_ALL="C", PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin", E2FSPROGS_FAKE_TIME="1760000000")
     for tool in ("mke2fs", "debugfs"):
         if not shutil.which(tool, path=environment["PATH"]):
@@ -281,13 +305,17 @@ def make_os(path):
     partial = path + ".part"
     # mke2fs fills a file system from one folder, so the chosen files are copied to one.
     with tempfile.TemporaryDirectory(prefix="os-tree-", dir=os.path.dirname(path)) as tree:
-        for name in sample("/usr", BUDGET):
+        used = 0
+        for name in sample("/usr", budget):
             target = tree + name
             os.makedirs(os.path.dirname(target), exist_ok=True)
             try:
                 shutil.copy2(name, target, follow_symlinks=False)
+                used += os.lstat(target).st_blocks * 512
             except OSError as error:
                 print("left out: %s" % error, file=sys.stderr)
+        if used < least:
+            generated(tree, least - used)
         # mke2fs leaves holes for zeros. So the file gets its blocks with other bytes, and the zeros
         # are written to these afterwards.
         with open(tree + "/swapfile", "wb") as swap:
@@ -299,7 +327,7 @@ def make_os(path):
         if os.path.exists(partial):
             os.remove(partial)
         uuid = "6f2b7c1e-0d7e-4a59-9a30-5a1f5c0f2a11"
-        command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-L", "root", "-U", uuid, "-E", "hash_seed=" + uuid, "-d", tree, partial, "8G"]
+        command = ["mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-L", "root", "-U", uuid, "-E", "hash_seed=" + uuid, "-d", tree, partial, size]
         subprocess.run(command, check=True, env=environment)
     listing = subprocess.run(["debugfs", "-R", "stat /swapfile", partial], check=True, env=environment, capture_output=True, text=True).stdout
     extents = [(int(first), int(last or first)) for first, last in re.findall(r"\(\d+(?:-\d+)?\):(\d+)(?:-(\d+))?", listing)]
@@ -322,10 +350,10 @@ def make_os(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", nargs="?", default="bench-work/data", metavar="DIR")
-    parser.add_argument("--only", default="vol,sparse,os", help="which images")
+    parser.add_argument("--only", default="vol,sparse,os,big", help="which images")
     parser.add_argument("--force", action="store_true", help="make them again when they are there")
     options = parser.parse_args()
-    makers = {"vol": make_vol, "sparse": make_sparse, "os": make_os}
+    makers = {"vol": make_vol, "sparse": make_sparse, "os": make_os, "big": make_big}
     wanted = options.only.split(",")
     for name in wanted:
         if name not in makers:

@@ -5,9 +5,10 @@
 //! the one before. Here up to three messages advance together and fill each other's waits.
 //!
 //! **It guarantees** the digests of FIPS 180-4, whatever the lengths, the count, the order and the
-//! CPU. Without the SHA instructions, and on other architectures, every slice goes through the
-//! `sha2` crate. All `unsafe` code is in the kernel, `ni.rs`. Nothing is allocated for batches of
-//! up to 32 slices, and one index per slice for longer ones.
+//! CPU. Zeros at the start of a message, up to 512 KiB, are not hashed: the chaining value behind
+//! them is known. Without the SHA instructions, and on other architectures, every slice goes
+//! through the `sha2` crate. All `unsafe` code is in the kernel, `ni.rs`. Nothing is allocated for
+//! batches of up to 32 slices, and two numbers per slice for longer ones.
 //!
 //! **It does not** start threads, hash a message that arrives in pieces, or speed up a message
 //! that is alone: the gain needs company. Messages of a few hundred bytes gain nothing either, and
@@ -23,10 +24,16 @@
 //! | 4 of 0.1, 1, 2 and 4 MiB     | 3.15          | 1.81                   | 1.80        |
 //! | 2 of 1 MiB                   | 3.59          | 1.81                   | 1.80        |
 //! | 8 of 100 bytes               | 1.2           | 0.9                    | 1.2         |
+//!
+//! The gain depends on the CPU: an Intel Xeon of model 207 has 1.78 for two chains, 1.76 for three
+//! and 1.42 for one.
 
 use std::cmp::Reverse;
+use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
+
+use super::zero::is_zero;
 
 #[cfg(target_arch = "x86_64")]
 mod ni;
@@ -79,6 +86,12 @@ const CHAINS: usize = 3;
 /// Batches up to this size are put in order on the stack.
 const SMALL_BATCH: usize = 32;
 
+/// Zeros at the start of a message are skipped in whole steps, ...
+const ZERO_STEP: usize = 4096;
+
+/// ... at most so many: a block of EBS.
+const ZERO_STEPS: usize = 128;
+
 /// The digest of one slice.
 #[must_use]
 pub fn digest(data: &[u8]) -> Digest {
@@ -112,7 +125,7 @@ fn portable(inputs: &[&[u8]], out: &mut [Digest]) {
 
 /// One slice through one chain of the kernel, without the cost of scheduling.
 fn alone(engine: Engine, data: &[u8]) -> Digest {
-    let mut chain = Chain::start(0, data);
+    let mut chain = Chain::start(engine, 0, data, zero_steps(data));
     loop {
         let count = chain.blocks().len();
         if count == 0 {
@@ -130,41 +143,43 @@ fn alone(engine: Engine, data: &[u8]) -> Digest {
 /// others together, it goes on to its end with one companion after the other, while the rest
 /// pause. Two chains do nearly as much as three, so that loses next to nothing.
 fn interleaved(engine: Engine, inputs: &[&[u8]], out: &mut [Digest]) {
-    let mut small = [0; SMALL_BATCH];
+    // An input, and the steps of zeros that it begins with.
+    let mut small = [(0, 0); SMALL_BATCH];
     let mut large;
     let order = match small.get_mut(..inputs.len()) {
         Some(order) => order,
         None => {
-            large = vec![0; inputs.len()];
+            large = vec![(0, 0); inputs.len()];
             large.as_mut_slice()
         }
     };
     for (i, entry) in order.iter_mut().enumerate() {
-        *entry = i;
+        *entry = (i, zero_steps(inputs[i]));
     }
-    order.sort_unstable_by_key(|&i| Reverse(inputs[i].len()));
+    let rest = |(i, steps): (usize, usize)| inputs[i].len() - steps * ZERO_STEP;
+    order.sort_unstable_by_key(|&entry| Reverse(rest(entry)));
 
     let mut waiting = order.iter().copied().peekable();
     // The blocks left in the whole batch.
-    let mut left: usize = inputs.iter().map(|input| block_count(input.len())).sum();
+    let mut left: usize = waiting.clone().map(|entry| block_count(rest(entry))).sum();
     // The busy chains come first, without gaps. The one to spare is for a message that must start
     // while all others are under way.
     let mut chains = [const { Chain::IDLE }; CHAINS + 1];
     let mut busy = 0;
     while left > 0 {
         while busy < CHAINS
-            && let Some(i) = waiting.next()
+            && let Some((i, steps)) = waiting.next()
         {
-            chains[busy] = Chain::start(i, inputs[i]);
+            chains[busy] = Chain::start(engine, i, inputs[i], steps);
             busy += 1;
         }
 
         // If a message has half of all blocks left, it is the longest chain or the next to start.
-        let next_left = waiting.peek().map_or(0, |&i| block_count(inputs[i].len()));
+        let next_left = waiting.peek().map_or(0, |&entry| block_count(rest(entry)));
         if 2 * next_left >= left
-            && let Some(i) = waiting.next()
+            && let Some((i, steps)) = waiting.next()
         {
-            chains[busy] = Chain::start(i, inputs[i]);
+            chains[busy] = Chain::start(engine, i, inputs[i], steps);
             busy += 1;
         }
         let mut longest = 0;
@@ -213,6 +228,31 @@ fn interleaved(engine: Engine, inputs: &[&[u8]], out: &mut [Digest]) {
     }
 }
 
+/// The steps of zeros at the start of a message. A message of data costs one comparison.
+fn zero_steps(message: &[u8]) -> usize {
+    let steps = message.as_chunks::<ZERO_STEP>().0;
+    steps.iter().take(ZERO_STEPS).take_while(|step| is_zero(&step[..])).count()
+}
+
+/// The chaining value behind so many steps of zeros.
+fn behind_zeros(engine: Engine, steps: usize) -> State {
+    static STATES: OnceLock<[State; ZERO_STEPS + 1]> = OnceLock::new();
+    if steps == 0 {
+        return INITIAL;
+    }
+    let states = STATES.get_or_init(|| {
+        let zeros = [[0; 64]; ZERO_STEP / 64];
+        let mut states = [INITIAL; ZERO_STEPS + 1];
+        for step in 1..states.len() {
+            let mut state = states[step - 1];
+            engine.compress([(&mut state, &zeros[..])], zeros.len());
+            states[step] = state;
+        }
+        states
+    });
+    states[steps]
+}
+
 /// Number of blocks of a message of `len` bytes with its padding: a closing bit and an 8-byte
 /// length.
 fn block_count(len: usize) -> usize {
@@ -237,8 +277,9 @@ impl<'a> Chain<'a> {
     const IDLE: Self =
         Self { input: 0, state: INITIAL, body: &[], tail: [[0; 64]; 2], tail_done: 2 };
 
-    fn start(input: usize, message: &'a [u8]) -> Self {
-        let (body, rest) = message.as_chunks();
+    /// A chain that begins behind `steps` of zeros.
+    fn start(engine: Engine, input: usize, message: &'a [u8], steps: usize) -> Self {
+        let (body, rest) = message[steps * ZERO_STEP..].as_chunks();
         let mut tail = [[0; 64]; 2];
 
         // One block does if it has room for the rest, the closing bit and the length.
@@ -250,7 +291,7 @@ impl<'a> Chain<'a> {
         let bits = (message.len() as u64) << 3;
         tail[1][56..].copy_from_slice(&bits.to_be_bytes());
 
-        Self { input, state: INITIAL, body, tail, tail_done }
+        Self { input, state: behind_zeros(engine, steps), body, tail, tail_done }
     }
 
     /// How many blocks are still to do.

@@ -36,7 +36,7 @@ pub(super) fn longest_run(depth: Depth, in_flight: u64) -> u64 {
     match depth {
         Depth::Blocks => RUN,
         // Each job has twice its bytes, and several of them have to be in flight.
-        Depth::Stored => (in_flight / 16).clamp(RUN, HASHED_TOGETHER * MAX_CELL as u64),
+        Depth::Stored => (in_flight / 8).clamp(RUN, HASHED_TOGETHER * MAX_CELL as u64),
     }
 }
 

@@ -30,6 +30,9 @@ const BASE: u64 = 16 << 20;
 const WORKER: u64 = DATA_FRAME_RAW as u64 + MAX_CELL as u64;
 /// Cells in flight for each thread: one in work, one ready for it, one on its way out.
 const CELLS: u64 = 3;
+/// Cells in flight for each thread where both ends are files: a longer queue hides no latency, and
+/// each buffer more is memory that is touched for the first time.
+const CELLS_OF_FILES: u64 = 8;
 /// The least bytes in flight beside block maps and seek tables.
 pub(super) const IN_FLIGHT_FLOOR: u64 = 2 * MAX_CELL as u64;
 /// The step in which memory that is too little is raised until it suffices: people give MiB.
@@ -239,6 +242,13 @@ impl Plan {
     /// The least memory for one thread.
     fn least(level: i32, reserve: u64) -> u64 {
         BASE + WORKER + codec_memory(level) + least_in_flight(1, reserve)
+    }
+
+    /// The plan for work between files, whatever the memory.
+    #[must_use]
+    pub fn for_files(&self) -> Self {
+        let queue = self.threads as u64 * CELLS_OF_FILES * MAX_CELL as u64;
+        Self { in_flight: self.in_flight.min(self.reserve + queue), ..*self }
     }
 
     /// How many of `count` such operations fit into the memory in parallel, and the plan of each.

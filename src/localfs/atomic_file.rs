@@ -14,6 +14,7 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::locked_file::{LockAttempt, LockedFile, is_at};
+use super::write::begin_sync;
 use crate::base::{Error, ErrorCode, ErrorKind, Result};
 
 /// Whether an existing target is replaced.
@@ -173,6 +174,13 @@ impl PartialFile {
     /// The final path.
     pub fn target(&self) -> &Path {
         &self.target
+    }
+
+    /// Begins to write a range to disk, if that was asked for, and does not wait.
+    pub fn begin_sync(&self, offset: u64, len: u64) {
+        if self.durability == Durability::Synced {
+            begin_sync(&self.file, offset, len);
+        }
     }
 
     /// Writes data to disk, if that was asked for.

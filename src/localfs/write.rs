@@ -1,8 +1,12 @@
-//! Buffered writes, cut into pieces that stay in the processor's second-level cache.
+//! Buffered writes, cut into pieces that stay in the processor's second-level cache, and the
+//! beginning of their way to disk.
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
+
+use rustix::fs::{Advice, fadvise};
 
 /// The most bytes of one write. Two threads that wrote 1 GiB to one ext4 file from buffers of 4 MiB
 /// took 1.24 s of system time with writes of 4 MiB and 0.47 s with writes of 256 KiB (medians of 5
@@ -20,6 +24,13 @@ pub fn write_all(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     pieces(bytes).try_for_each(|(_, piece)| file.write_all(piece))
 }
 
+/// Begins to write dirty pages of a range of `file` to disk, and does not wait: the sync at the end
+/// then finds little left. The pages stay in the cache, because Linux drops only clean ones on this
+/// advice. Errors of the disk are reported by that sync.
+pub fn begin_sync(file: &File, offset: u64, len: u64) {
+    let _ = fadvise(file, offset, NonZeroU64::new(len), Advice::DontNeed);
+}
+
 /// The pieces of `bytes`, each with its start.
 fn pieces(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     (0_u64..).step_by(MAX_WRITE).zip(bytes.chunks(MAX_WRITE))
@@ -28,6 +39,18 @@ fn pieces(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_whose_way_to_disk_has_begun_are_still_there() {
+        let file = tempfile::tempfile().expect("a file");
+        let bytes = vec![7; 3 * MAX_WRITE];
+        write_all(&file, &bytes).expect("writes");
+        begin_sync(&file, 0, bytes.len() as u64);
+        begin_sync(&file, 0, 0);
+        let mut read = vec![0; bytes.len()];
+        file.read_exact_at(&mut read, 0).expect("reads");
+        assert!(read == bytes);
+    }
 
     #[test]
     fn pieces_are_small_and_tile_the_bytes() {

@@ -113,7 +113,7 @@ impl ObjectStore for FileStore {
 
     fn create(&self, _key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {
         let partial = PartialFile::create(&self.path, creation.overwrite, self.durability)?;
-        Ok(Box::new(FileWriter(partial)))
+        Ok(Box::new(FileWriter { partial, written: 0, begun: 0 }))
     }
 
     /// The store does not know whether its file is an archive: it lists nothing.
@@ -177,16 +177,31 @@ impl ObjectReader for FileReader {
     }
 }
 
-struct FileWriter(PartialFile);
+/// Bytes whose way to disk begins together.
+const SYNC_STEP: u64 = 8 << 20;
+
+struct FileWriter {
+    partial: PartialFile,
+    /// Bytes so far.
+    written: u64,
+    /// Bytes whose way to disk has begun.
+    begun: u64,
+}
 
 impl ObjectWriter for FileWriter {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        write_all(self.0.file(), bytes).map_err(|cause| {
-            Error::io("cannot write the archive", cause).at("path", self.0.target().display())
-        })
+        write_all(self.partial.file(), bytes).map_err(|cause| {
+            Error::io("cannot write the archive", cause).at("path", self.partial.target().display())
+        })?;
+        self.written += bytes.len() as u64;
+        if self.written - self.begun >= SYNC_STEP {
+            self.partial.begin_sync(self.begun, self.written - self.begun);
+            self.begun = self.written;
+        }
+        Ok(())
     }
 
     fn commit(self: Box<Self>) -> Result<()> {
-        self.0.commit()
+        self.partial.commit()
     }
 }

@@ -5,11 +5,11 @@ use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::BlockSink;
 use super::sink::for_zeros;
+use super::{BlockSink, LONG_WRITE};
 use crate::base::{Error, Result, VolumeSize};
 use crate::format::Digest;
-use crate::localfs::write_all_at;
+use crate::localfs::{begin_sync, write_all_at};
 
 /// A block device that is overwritten in place. A device has no holes, so the caller writes absent
 /// blocks as zeros too. Nothing is undone: a failure leaves the device partly written.
@@ -68,6 +68,10 @@ impl BlockSink for DeviceSink {
             Error::io("cannot write the block device", cause)
                 .at("path", self.path.display())
                 .at("offset", offset)
-        })
+        })?;
+        if data.len() >= LONG_WRITE {
+            begin_sync(&self.file, offset, data.len() as u64);
+        }
+        Ok(())
     }
 }

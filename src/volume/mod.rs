@@ -17,6 +17,10 @@ mod sink;
 mod source;
 mod writers;
 
+/// The shortest write whose way to disk begins at once: shorter ones are better merged by the
+/// system.
+const LONG_WRITE: usize = 1 << 20;
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::sink::for_zeros;
 use super::writers::writers_of;
-use super::{BlockSink, BlockSource, DiskFormat, recognise_format};
+use super::{BlockSink, BlockSource, DiskFormat, LONG_WRITE, recognise_format};
 use crate::base::{BLOCK_BYTES, Error, ErrorKind, Result, VolumeSize};
 use crate::codec::zero::is_zero;
 use crate::format::{BlockMap, Digest};
@@ -259,6 +259,9 @@ impl BlockSink for RawFileSink {
     fn write_data(&self, offset: u64, data: &[u8], _digests: &[Digest]) -> Result<()> {
         for run in written_runs(data) {
             self.write(offset + run.start as u64, &data[run])?;
+        }
+        if data.len() >= LONG_WRITE {
+            self.0.begin_sync(offset, data.len() as u64);
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The port to a volume that is written.
 
+use std::sync::LazyLock;
+
 use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, CellAddress, Result, bits_of};
 use crate::format::{Digest, ZERO_BLOCK_DIGEST};
 
@@ -70,8 +72,8 @@ impl<'a> Delivered<'a> {
     }
 }
 
-/// A block of zeros.
-static ZEROS: [u8; BLOCK_BYTES as usize] = [0; BLOCK_BYTES as usize];
+/// A block of zeros. Memory that is only read costs one page, and no room in the program.
+static ZEROS: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; BLOCK_BYTES as usize]);
 
 /// Calls `write` with `len` zeros from `offset`, at most a block at a time.
 pub(super) fn for_zeros(

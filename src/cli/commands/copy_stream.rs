@@ -35,7 +35,7 @@ pub(super) fn run(
         planned.check(observer.as_ref())?;
         return console.result(
             || stream_copy_plan_text(planned.plan(), &source, &target),
-            || stream_copy_plan(planned.plan(), &source, &target),
+            || stream_copy_plan(planned.plan(), depth, &source, &target),
         );
     }
     console.explain(|| stream_copy_plan_text(planned.plan(), &source, &target));

@@ -144,7 +144,7 @@ pub(in super::super) fn copied(copied: &Copied, from: &str, to: &str, dry_run: b
 }
 
 /// The extent of a check, in one word.
-fn checked(depth: Depth) -> &'static str {
+pub(super) fn checked(depth: Depth) -> &'static str {
     match depth {
         Depth::Stored => "stored",
         Depth::Blocks => "blocks",

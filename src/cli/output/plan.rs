@@ -3,12 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::ec2::{add_fidelity, item};
-use super::json::{Head, copied, key_of, restored, result};
+use super::json::{Head, checked, copied, key_of, restored, result};
 use super::safe_text::SafeText;
 use super::text::{copied_text, name_of, restored_text};
 use crate::aws::ec2::EncryptionPlan;
 use crate::base::{BLOCK_BYTES, SnapshotId, human_bytes};
-use crate::engine::MemorySplit;
+use crate::engine::{Depth, MemorySplit};
 use crate::ops::{
     AwsUse, CopyPlan, Dollars, Existing, PlannedVolume, RestorePlan, S3Use, Service, StorePlan,
     StreamPlan, Transfer, UploadPlan,
@@ -137,8 +137,14 @@ pub(in super::super) fn stream_copy_plan_text(
     text
 }
 
-pub(in super::super) fn stream_copy_plan(plan: &StreamPlan, source: &str, target: &str) -> Value {
+pub(in super::super) fn stream_copy_plan(
+    plan: &StreamPlan,
+    depth: Depth,
+    source: &str,
+    target: &str,
+) -> Value {
     let report = json!({
+        "Checked": checked(depth),
         "Source": source,
         "S3objectKey": key_of(target),
         "ArchiveBytes": null,

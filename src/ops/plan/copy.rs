@@ -9,7 +9,7 @@ use super::upload::{UploadFacts, UploadPlan};
 #[cfg(feature = "aws")]
 use crate::aws::s3::S3Store;
 use crate::base::{Cancel, Error, Observer, Result};
-use crate::engine::{Archive, Context, Depth, MemorySplit, MemoryUses, Resources};
+use crate::engine::{Archive, Context, Depth, Incoming, MemorySplit, MemoryUses, Resources};
 use crate::localfs::Overwrite;
 use crate::object::Attributes;
 use crate::ops::copy::{Copied, CopyProof, copy, plan_copy, same_archive, work};
@@ -73,7 +73,7 @@ impl<'a> PlannedCopy<'a> {
         attributes.tags.extend(tags);
         let uses = MemoryUses { level: 1, incoming: incoming(archive), ..MemoryUses::default() };
         let facts = destination.upload_facts(overwrite)?;
-        let (upload, memory, aws) = match &facts {
+        let (upload, mut memory, aws) = match &facts {
             #[cfg(feature = "aws")]
             Some(facts) => {
                 let len = archive.reader().len();
@@ -86,6 +86,9 @@ impl<'a> PlannedCopy<'a> {
             _ => (None::<UploadPlan>, resources.split(&uses)?, AwsUse::default()),
         };
         let mut aws = aws;
+        if facts.is_none() && uses.incoming == Incoming::Local {
+            memory.plan = memory.plan.for_files();
+        }
         let reads = archive.reads_to_open() + archive.reads_to_copy();
         add_reads(&mut aws, archive, reads, facts.as_ref());
         let copied = plan_copy(archive, CopyProof::Digests(depth));

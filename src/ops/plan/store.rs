@@ -167,7 +167,7 @@ impl StorePlan {
     ) -> Result<Self> {
         let uses = volumes.memory_uses(level, ebs.is_some());
         let mut aws = AwsUse::default();
-        let (upload, memory) = match bucket {
+        let (upload, mut memory) = match bucket {
             #[cfg(feature = "aws")]
             Some(bucket) => {
                 let archive = (volumes.longest_archive, volumes.segments());
@@ -178,6 +178,9 @@ impl StorePlan {
             }
             _ => (None::<UploadPlan>, resources.split(&uses)?),
         };
+        if bucket.is_none() && ebs.is_none() {
+            memory.plan = memory.plan.for_files();
+        }
         if let Some(ebs) = ebs {
             let in_turn = upload.as_ref().is_none_or(|upload| upload.segments.is_empty());
             add_ebs_reads(&mut aws, ebs, (image_id.is_some(), &volumes), in_turn);

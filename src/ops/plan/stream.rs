@@ -53,7 +53,10 @@ impl PlannedStreamCopy {
         let uses = MemoryUses { level: 1, ..MemoryUses::default() };
         let (memory, upload) = match &facts {
             Some(facts) => plan_upload(facts, uses, resources)?,
-            None => (resources.split(&uses)?, None),
+            None => {
+                let memory = resources.split(&uses)?;
+                (MemorySplit { plan: memory.plan.for_files(), ..memory }, None)
+            }
         };
         let attributes = if facts.is_some() { attributes } else { Attributes::default() };
         let destination = destination.with_part_memory(memory.parts);
