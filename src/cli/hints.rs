@@ -241,7 +241,15 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
             "fetch it again if it is a copy; volumes without damage can still be taken out with \
              `amistore extract`"
         }
+        ErrorCode::RootDiffers => {
+            "it is another archive than the one whose root was noted: `amistore inspect` shows it"
+        }
         ErrorCode::SourceDiffers => "one of the two changed since the archive was made",
+        ErrorCode::MetadataDiffers => {
+            "the disks are equal: --on-metadata-change=keep of `amistore store` leaves the archive \
+             as it is, =update sends the metadata; --allow-metadata-changes of `amistore retire` \
+             goes on"
+        }
         ErrorCode::ArchiveDiffersFromImage => {
             "store the image anew, with --force, and compare again"
         }

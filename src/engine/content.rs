@@ -8,8 +8,8 @@ use super::{Context, PackOptions, stored_blocks};
 use crate::base::{BLOCK_BYTES, Bitmap8, BlockIndex, CellAddress, Result, bits_of};
 use crate::codec::{sha256, zero};
 use crate::format::layout::DATA_FRAME_RAW;
-use crate::format::{Digest, GroupContent, VolumeContent, VolumeEntry, content_root};
-use crate::image::ImageSource;
+use crate::format::{Digest, GroupContent, VolumeContent};
+use crate::image::{ImageSource, SnapshotEntry};
 use crate::volume::BlockSource;
 
 /// A job of a worker: the blocks of a cell.
@@ -29,26 +29,17 @@ struct CellDigest {
     bytes: u64,
 }
 
-/// The content root that an archive of `image` would have. Reads all of it.
-pub fn content_of(
+/// The content digest that each volume of an archive of `image` would have. Reads all of them.
+pub fn contents_of(
     image: &dyn ImageSource,
     options: &PackOptions,
     context: Context<'_>,
-) -> Result<Digest> {
-    let mut volumes = Vec::new();
-    for (snapshot, source) in image.document().snapshots().iter().zip(image.volumes()) {
-        let content = volume_content(source, options, context)
-            .map_err(|error| error.at("snapshot", &snapshot.id))?;
-        volumes.push(VolumeEntry {
-            name: snapshot.id.clone(),
-            size: source.size(),
-            blocks: 0,
-            zero: 0,
-            fill: 0,
-            content,
-        });
-    }
-    Ok(content_root(&sha256::digest(image.document().bytes()), &volumes))
+) -> Result<Vec<Digest>> {
+    let volumes = image.document().snapshots().iter().zip(image.volumes());
+    let content = |(snapshot, source): (&SnapshotEntry, &Arc<dyn BlockSource>)| {
+        volume_content(source, options, context).map_err(|error| error.at("snapshot", &snapshot.id))
+    };
+    volumes.map(content).collect()
 }
 
 fn volume_content(

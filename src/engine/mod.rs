@@ -16,6 +16,7 @@ mod budget;
 mod cell;
 mod cell_reader;
 mod content;
+mod digest_metadata;
 mod log;
 mod made;
 mod memory;
@@ -32,12 +33,13 @@ mod volume_totals;
 mod written;
 
 pub use archive::{
-    Archive, ArchiveVolume, DEFAULT_CELL_CACHE, RangeCells, RangePart, check_tail, compare_volume,
-    is_other_object,
+    Archive, ArchiveVolume, DEFAULT_CELL_CACHE, RangeCells, RangePart, Revision, check_tail,
+    compare_volume, is_other_object, read_footer,
 };
 pub use budget::{Budget, Lease};
 pub use cell::Depth;
-pub use content::content_of;
+pub use content::contents_of;
+pub use digest_metadata::{CONTENT_METADATA, ROOT_METADATA, digest_metadata};
 pub use log::{CellLog, Cells, LoggedCell, Note};
 pub use made::MadeCell;
 pub use memory::{

@@ -13,7 +13,7 @@ pub struct StoreReport {
     pub root: [u8; 32],
     /// Digest of metadata and data, independent of level, version and store.
     pub content_root: [u8; 32],
-    /// Whether the archive existed with the same image as content, and was not written.
+    /// Whether the archive existed with the same disks as content, which were not written.
     pub existed: bool,
 }
 
@@ -21,7 +21,11 @@ impl StoreReport {
     pub(super) fn new(key: String, stored: &Stored) -> Self {
         let (archive_len, footer, existed) = match &stored.outcome {
             StoreOutcome::Made(report) => (report.archive_len, &report.footer, false),
-            StoreOutcome::Present { archive_len, footer } => (*archive_len, footer, true),
+            StoreOutcome::Present { archive_len, footer }
+            | StoreOutcome::MetadataChanged { archive_len, footer, .. }
+            | StoreOutcome::MetadataUpdated { archive_len, footer, .. } => {
+                (*archive_len, footer, true)
+            }
         };
         Self { key, archive_len, root: footer.root, content_root: footer.content_root, existed }
     }

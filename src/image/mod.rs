@@ -10,6 +10,7 @@ mod disks;
 mod document;
 mod draft;
 mod json;
+mod metadata;
 mod names;
 mod renamed;
 mod restore;
@@ -24,6 +25,7 @@ pub use directory::{DirectoryDestination, ImageDirectory, ImageDirectoryWriter, 
 pub use disks::PlainDisks;
 pub use document::{ImageDocument, Mapping, SnapshotEntry};
 pub use draft::{DiskDraft, ImageDraft};
+pub use metadata::changed_members;
 pub use names::IMAGE_JSON;
 pub use restore::{RestoreJournal, RestoreRecord, ResumableRestore, SnapshotBegun};
 
@@ -42,11 +44,18 @@ pub trait ImageSource: Send + Sync {
 
     /// Compares the image with the metadata of an archived one.
     fn compare(&self, archived: &ImageDocument) -> ImageMatch {
-        if archived.bytes() == self.document().bytes() {
-            ImageMatch::SameMetadata
-        } else {
-            ImageMatch::Different
+        let here = self.document();
+        if archived.bytes() == here.bytes() {
+            return ImageMatch::Same { changed: None, disks_are_fixed: false };
         }
+        let snapshots = |document: &ImageDocument| {
+            document.snapshots().iter().map(|snapshot| snapshot.id.clone()).collect::<Vec<_>>()
+        };
+        if archived.image_id() != here.image_id() || snapshots(archived) != snapshots(here) {
+            return ImageMatch::Different;
+        }
+        let changed = Some(changed_members(archived, here, |_, _| true));
+        ImageMatch::Same { changed, disks_are_fixed: false }
     }
 }
 
@@ -55,12 +64,14 @@ pub trait ImageSource: Send + Sync {
 pub enum ImageMatch {
     /// Another image.
     Different,
-    /// One image with different metadata: the names of the members that differ.
-    MetadataDiffers(String),
-    /// Equal metadata. The data may have changed.
-    SameMetadata,
-    /// One image, whose data cannot have changed.
-    Same,
+    /// One image.
+    Same {
+        /// The names of the members of the metadata that differ, empty if only the form of the JSON
+        /// does; `None` if the metadata is equal.
+        changed: Option<Vec<String>>,
+        /// Whether the disks cannot have changed: snapshots in EC2 never do.
+        disks_are_fixed: bool,
+    },
 }
 
 /// An image that is being restored. Nothing has its final name before `commit`; dropped without,

@@ -19,4 +19,4 @@ pub use holes::written_ranges;
 pub use locked_file::{LockAttempt, LockedFile, is_at, is_locked};
 pub use look::{Opened, exists, is_directory, make_private_directory, open_to_read};
 pub use room::free_bytes;
-pub use write::{begin_sync, write_all, write_all_at};
+pub use write::{begin_sync, copy_range, write_all, write_all_at};

@@ -2,7 +2,7 @@
 //! beginning of their way to disk.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 
@@ -29,6 +29,15 @@ pub fn write_all(mut file: &File, bytes: &[u8]) -> io::Result<()> {
 /// advice. Errors of the disk are reported by that sync.
 pub fn begin_sync(file: &File, offset: u64, len: u64) {
     let _ = fadvise(file, offset, NonZeroU64::new(len), Advice::DontNeed);
+}
+
+/// Copies `len` bytes from `offset` of one file to the position of another, within the kernel where
+/// the file systems can (`copy_file_range`). Moves the position of `from`, too; an end before that
+/// is an error.
+pub fn copy_range(mut from: &File, offset: u64, len: u64, mut to: &File) -> io::Result<()> {
+    from.seek(SeekFrom::Start(offset))?;
+    let copied = io::copy(&mut from.take(len), &mut to)?;
+    if copied == len { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// The pieces of `bytes`, each with its start.

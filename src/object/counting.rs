@@ -54,6 +54,14 @@ impl ObjectReader for CountingReader {
         self.inner.service()
     }
 
+    fn version(&self) -> Option<String> {
+        self.inner.version()
+    }
+
+    fn file(&self) -> Option<&std::fs::File> {
+        self.inner.file()
+    }
+
     fn attributes(&self) -> Attributes {
         self.inner.attributes()
     }

@@ -6,9 +6,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Creation, Listed, Located, ObjectReader, ObjectStore, ObjectWriter};
-use crate::base::{Error, Result, rfc3339};
-use crate::localfs::{Durability, Opened, PartialFile, check_directory, open_to_read, write_all};
+use super::{Creation, Listed, Located, ObjectReader, ObjectStore, ObjectWriter, Splice, Spliced};
+use crate::base::{Error, ErrorCode, ErrorKind, Result, rfc3339};
+use crate::localfs::{
+    Durability, Opened, Overwrite, PartialFile, check_directory, copy_range, is_at, open_to_read,
+    write_all,
+};
 
 /// A directory whose files are archives. Keys are file names.
 #[derive(Clone, Debug)]
@@ -39,6 +42,10 @@ impl ObjectStore for DirectoryStore {
 
     fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {
         FileStore::new(self.path(key), self.durability).create(key, creation)
+    }
+
+    fn splice(&self, key: &str, old: &dyn ObjectReader, splice: Splice<'_>) -> Result<Spliced> {
+        FileStore::new(self.path(key), self.durability).splice(key, old, splice)
     }
 
     /// A file that cannot be looked up is an error, which is returned after the others were listed;
@@ -87,6 +94,9 @@ fn is_dangling(cause: &std::io::Error) -> bool {
         || rustix::io::Errno::from_io_error(cause) == Some(rustix::io::Errno::LOOP)
 }
 
+/// Bytes that are copied between two looks at the cancellation.
+const COPIED_AT_ONCE: u64 = 64 << 20;
+
 /// One file as a store of one object, for names that are not UTF-8, too. Keys mean nothing.
 #[derive(Clone, Debug)]
 pub struct FileStore {
@@ -114,6 +124,35 @@ impl ObjectStore for FileStore {
     fn create(&self, _key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {
         let partial = PartialFile::create(&self.path, creation.overwrite, self.durability)?;
         Ok(Box::new(FileWriter { partial, written: 0, begun: 0 }))
+    }
+
+    fn splice(&self, _key: &str, old: &dyn ObjectReader, splice: Splice<'_>) -> Result<Spliced> {
+        let Some(file) = old.file() else {
+            return Ok(Spliced::Whole("the archive is not read from a file"));
+        };
+        let failed =
+            |cause| Error::io("cannot write the archive", cause).at("path", self.path.display());
+        let Splice { head, body, tail, progress, .. } = splice;
+        let partial = PartialFile::create(&self.path, Overwrite::Yes, self.durability)?;
+        write_all(partial.file(), head).map_err(failed)?;
+        progress(head.len() as u64)?;
+        let mut at = body.start;
+        while at < body.end {
+            let len = COPIED_AT_ONCE.min(body.end - at);
+            copy_range(file, at, len, partial.file()).map_err(failed)?;
+            progress(len)?;
+            at += len;
+        }
+        for piece in tail {
+            write_all(partial.file(), &piece).map_err(failed)?;
+            progress(piece.len() as u64)?;
+        }
+        if !is_at(file, &self.path).map_err(failed)? {
+            return Err(Error::new(ErrorKind::Io, "the archive was replaced while it was read")
+                .code_as(ErrorCode::ObjectReplaced)
+                .at("path", self.path.display()));
+        }
+        partial.commit().map(|()| Spliced::Done)
     }
 
     /// The store does not know whether its file is an archive: it lists nothing.
@@ -168,6 +207,10 @@ impl ObjectReader for FileReader {
 
     fn len(&self) -> u64 {
         self.len
+    }
+
+    fn file(&self) -> Option<&File> {
+        Some(&self.file)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {

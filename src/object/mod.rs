@@ -12,6 +12,7 @@ mod counting;
 mod directory;
 mod memory;
 mod pipe;
+mod splice;
 mod upload;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ pub use counting::CountingReader;
 pub use directory::{DirectoryStore, FileReader, FileStore};
 pub use memory::{MemoryReader, MemoryStore};
 pub use pipe::{PipeReader, PipeWriter};
+pub use splice::{Splice, Spliced};
 pub use upload::{
     PartPiece, PriorUpload, ResumableUpload, UploadBegun, UploadIntent, UploadJournal, UploadPart,
 };
@@ -80,6 +82,16 @@ pub trait ObjectReader: Send + Sync {
         None
     }
 
+    /// The version that is read, such as its ETag, in stores that can bind a write to it.
+    fn version(&self) -> Option<String> {
+        None
+    }
+
+    /// The open file, if the object is one.
+    fn file(&self) -> Option<&std::fs::File> {
+        None
+    }
+
     /// Metadata and tags, as far as the store returned them on open.
     fn attributes(&self) -> Attributes {
         Attributes::default()
@@ -115,10 +127,10 @@ pub trait ObjectWriter: Send {
         None
     }
 
-    /// Sets the digest of the archive's content, shortly before `commit`. Stores with user
-    /// metadata keep it there.
-    fn identify(&mut self, content_sha256: &str) {
-        let _ = content_sha256;
+    /// Adds digests of the archive to the user metadata, shortly before `commit`. A store without
+    /// user metadata, or an upload that was begun before, leaves them out.
+    fn identify(&mut self, digests: &BTreeMap<String, String>) {
+        let _ = digests;
     }
 
     /// Makes the object visible under its name.
@@ -166,6 +178,10 @@ pub struct Attributes {
 pub struct Creation {
     /// Whether an existing object may be replaced.
     pub overwrite: Overwrite,
+    /// The [version](ObjectReader::version) of the object that is replaced. Another one is not
+    /// replaced, whatever `overwrite` says; tags, storage class and KMS key of the old object stay
+    /// unless the new one has its own.
+    pub replaces: Option<String>,
     /// Upper bound of the object's length in bytes; decides the part size of a multipart upload.
     pub at_most: u64,
     /// Upper bound of each segment's length in bytes, for a parallel upload. With fewer than two
@@ -206,6 +222,13 @@ pub trait ObjectStore: Send + Sync {
     /// Begins the object `key`. If it exists and must not be overwritten that is an error of kind
     /// `Exists`, now and again on `commit`.
     fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>>;
+    /// Replaces the object `key`, which `old` reads, by new bytes around a range of its own. Those
+    /// bytes do not pass through this process where the store can copy them; a store that cannot
+    /// returns [`Spliced::Whole`], and changes nothing.
+    fn splice(&self, key: &str, old: &dyn ObjectReader, splice: Splice<'_>) -> Result<Spliced> {
+        let _ = (key, old, splice);
+        Ok(Spliced::Whole("the store does not copy parts of objects"))
+    }
     /// Aborts an upload that an earlier run began and that will not be completed. An upload that
     /// does not exist any more is no error.
     fn abort(&self, upload: &UploadBegun) -> Result<()> {

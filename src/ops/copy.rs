@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use super::resume::{CELL_RECORD, Work, abort_uploads, is_existing};
 use super::target::{ArchiveTarget, ObjectTarget};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, Stage, StageGuard, TaskKind, hex};
-use crate::engine::{Archive, CellLog, Context, Depth, MadeCell, NoSinks, read_stream, relay};
+use crate::engine::{
+    Archive, CellLog, Context, Depth, MadeCell, NoSinks, digest_metadata, read_stream, relay,
+};
 use crate::format::Footer;
 use crate::object::{Creation, ObjectStore, ObjectWriter};
 
@@ -77,12 +79,13 @@ pub fn copy(
         ArchiveTarget::Object(target) => target,
     };
     let ObjectTarget { store, key, overwrite, mut attributes, at_most, resumption, .. } = target;
-    attributes.metadata.insert("amistore-content-sha256".to_owned(), hex(&footer.content_root));
+    attributes.metadata.extend(digest_metadata(&footer));
     let mut creation = Creation {
         overwrite,
         at_most,
         attributes,
         segments: Vec::new(),
+        replaces: None,
         resume: None,
         repeatable: true,
     };
@@ -139,7 +142,7 @@ fn carry(
     context: Context<'_>,
 ) -> Result<()> {
     relay(archive, writer.as_mut(), log, depth, context)?;
-    writer.identify(&hex(&archive.footer().content_root));
+    writer.identify(&digest_metadata(archive.footer()));
     context.cancel.check()?;
     stage.finish();
     let stage = context.stage(Stage::Sync);
@@ -189,7 +192,7 @@ pub fn copy_stream(
     let summary = read_stream(Tee { input, writer: &writer }, &mut NoSinks, depth, context)?;
     let mut writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
     stage.finish();
-    writer.identify(&hex(&summary.footer.content_root));
+    writer.identify(&digest_metadata(&summary.footer));
     context.cancel.check()?;
     writer.commit()?;
     Ok(Copied {

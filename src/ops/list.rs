@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::store::image_metadata;
 use crate::base::{Error, ErrorKind, Result, fits_pattern};
-use crate::engine::{Archive, is_other_object};
+use crate::engine::{Archive, digest_metadata, is_other_object};
 use crate::localfs::Durability;
 use crate::object::{DirectoryStore, FileReader, Listed, ObjectStore};
 
@@ -52,6 +52,7 @@ pub fn list_directory(directory: &Path, found: &mut dyn FnMut(Listed) -> Result<
                 let mut metadata = image_metadata(archive.document());
                 // The time of the store is that of the file, which is listed.
                 metadata.remove("ami-store-date");
+                metadata.extend(digest_metadata(archive.footer()));
                 metadata
             });
         found(Listed { metadata: metadata.unwrap_or_default(), ..listed })

@@ -5,6 +5,8 @@
 #[cfg(feature = "aws")]
 mod clean;
 mod copy;
+mod existing;
+mod expected_root;
 mod extract;
 mod inspect;
 mod list;
@@ -17,12 +19,15 @@ mod restore;
 mod resume;
 #[cfg(feature = "aws")]
 mod retire;
+mod roots;
 #[cfg(feature = "aws")]
 mod server_copy;
 mod store;
+mod stored;
 mod target;
 mod tasks;
 mod totals;
+mod update;
 mod verify;
 #[cfg(feature = "aws")]
 mod via_aws;
@@ -30,6 +35,8 @@ mod via_aws;
 #[cfg(feature = "aws")]
 pub use clean::{CleanAccess, CleanOptions, Cleaned, Leftover, clean};
 pub use copy::{Copied, CopyProof, copy, copy_stream};
+pub use existing::MetadataPolicy;
+pub use expected_root::ExpectedRoot;
 pub use extract::{
     Extracted, VolumeName, VolumeRange, check_output, extract, extract_document, extract_range,
     extract_to_stream, plan_extract,
@@ -57,9 +64,11 @@ pub use restore::{Restored, RestoredVolume, restore, restore_resumable, restore_
 pub use resume::{Resumption, shell_line};
 #[cfg(feature = "aws")]
 pub use retire::{PermittedRetire, PlannedRetire};
-pub use store::{StoreOutcome, Stored, image_metadata, store};
+pub use roots::roots_of;
+pub use store::{image_metadata, store};
+pub use stored::{StoreOutcome, Stored};
 pub use target::{ArchiveTarget, ObjectTarget};
 pub use tasks::{TaskProgress, describe_tasks};
-pub use verify::{Verified, verify, verify_against, verify_stream};
+pub use verify::{Verified, check_root, verify, verify_against, verify_stream};
 #[cfg(feature = "aws")]
 pub use via_aws::{RestoreByAws, RestoredByAws, StoreByAws};

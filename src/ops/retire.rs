@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::existing::metadata_differs;
 use super::verify::{Verified, verify_against};
 use crate::aws::Compute;
 use crate::aws::ec2::{Ec2Image, Ec2Source, RetireAction, RetirePlan, plan_retire, retire};
@@ -24,6 +25,7 @@ pub struct PermittedRetire<'a> {
     compute: &'a Compute,
     image_id: ImageId,
     action: RetireAction,
+    allows_metadata_changes: bool,
 }
 
 /// A retirement with its plan, after the archive was compared with the image.
@@ -31,6 +33,7 @@ pub struct PlannedRetire<'a> {
     compute: &'a Compute,
     plan: RetirePlan,
     footer: Option<Footer>,
+    metadata_changed: Option<Vec<String>>,
 }
 
 impl<'a> PermittedRetire<'a> {
@@ -38,24 +41,32 @@ impl<'a> PermittedRetire<'a> {
     /// stands for five minutes after the comparison.
     pub fn new(compute: &'a Compute, image_id: ImageId, action: RetireAction) -> Result<Self> {
         plan_retire(&compute.ec2, &image_id, action.clone())?;
-        Ok(Self { compute, image_id, action })
+        Ok(Self { compute, image_id, action, allows_metadata_changes: false })
+    }
+
+    /// Whether the retirement goes on where the metadata of archive and image differ.
+    #[must_use]
+    pub fn allow_metadata_changes(self, allows_metadata_changes: bool) -> Self {
+        Self { allows_metadata_changes, ..self }
     }
 
     /// Compares the archive with the image, block by block, and plans the retirement. An archive
-    /// that differs is an error of kind `Corrupt`, and nothing is done to the image.
+    /// with other disks is an error of kind `Corrupt`, one with other metadata an error of kind
+    /// `Exists`, unless that is allowed; then nothing is done to the image.
     pub fn compare(
         self,
         archive: Arc<dyn ObjectReader>,
         context: Context<'_>,
     ) -> Result<PlannedRetire<'a>> {
-        let Self { compute, image_id, action } = self;
+        let Self { compute, image_id, action, allows_metadata_changes } = self;
         let source = Ec2Source::Image(image_id.clone());
         let Compute { ec2, ebs, quotas } = compute;
         let image = Ec2Image::open(ec2, ebs, quotas, &source, None, context.observer)?;
         let name = archive.name().to_owned();
         let verified = verify_against(archive, &image, context)?;
-        let footer = verified.footer.clone();
-        check_equal(verified, &image_id, &name)?;
+        let (footer, metadata_changed) =
+            (verified.footer.clone(), verified.metadata_changed.clone());
+        check_equal(verified, allows_metadata_changes, &image_id, &name)?;
         let action = match action {
             RetireAction::Deprecate(time) if time.is_empty() => {
                 RetireAction::Deprecate(rfc3339(SystemTime::now() + SOON))
@@ -63,7 +74,7 @@ impl<'a> PermittedRetire<'a> {
             action => action,
         };
         let plan = plan_retire(&compute.ec2, &image_id, action)?;
-        Ok(PlannedRetire { compute, plan, footer })
+        Ok(PlannedRetire { compute, plan, footer, metadata_changed })
     }
 }
 
@@ -78,6 +89,12 @@ impl PlannedRetire<'_> {
         self.footer.as_ref()
     }
 
+    /// The names of the members of the metadata in which archive and image differ; `None` if they
+    /// are equal.
+    pub fn metadata_changed(&self) -> Option<&[String]> {
+        self.metadata_changed.as_deref()
+    }
+
     /// Carries the plan out. Returns it with the snapshots that were deleted.
     pub fn run(&self) -> Result<RetirePlan> {
         retire(&self.compute.ec2, &self.plan)
@@ -85,9 +102,28 @@ impl PlannedRetire<'_> {
 }
 
 /// Refuses an archive with findings. The error has the facts of the first finding.
-fn check_equal(verified: Verified, image_id: &ImageId, archive: &str) -> Result<()> {
+fn check_equal(
+    verified: Verified,
+    allows_metadata_changes: bool,
+    image_id: &ImageId,
+    archive: &str,
+) -> Result<()> {
     if verified.is_ok() {
         return Ok(());
+    }
+    if verified.differs_in_metadata_only() {
+        if allows_metadata_changes {
+            return Ok(());
+        }
+        let differs = Error::new(
+            ErrorKind::Exists,
+            "the archive holds every block of the image, and other metadata: nothing was done to \
+             the image",
+        );
+        let changed = verified.metadata_changed.unwrap_or_default();
+        return Err(metadata_differs(differs, &changed)
+            .at("image_id", image_id)
+            .at("archive", archive));
     }
     let mut refused = Error::new(
         ErrorKind::Corrupt,
@@ -121,6 +157,8 @@ mod tests {
             sampled: false,
             depth: Depth::Blocks,
             differs: !findings.is_empty(),
+            metadata_changed: None,
+            has_other_root: false,
             findings,
             more_findings,
         }
@@ -129,11 +167,11 @@ mod tests {
     #[test]
     fn an_archive_that_differs_is_refused_with_the_facts_of_the_first_finding() {
         let id = ImageId::parse("ami-0123456789abcdef0").expect("an id");
-        assert!(check_equal(verified(Vec::new(), 0), &id, "a.bin").is_ok());
-        assert!(check_equal(verified(Vec::new(), 1), &id, "a.bin").is_err());
+        assert!(check_equal(verified(Vec::new(), 0), false, &id, "a.bin").is_ok());
+        assert!(check_equal(verified(Vec::new(), 1), true, &id, "a.bin").is_err());
         let findings = ["first", "second"].map(|text| Error::corrupt(text).at("block", text));
-        let error =
-            check_equal(verified(findings.into(), 0), &id, "a.bin").expect_err("it is refused");
+        let error = check_equal(verified(findings.into(), 0), true, &id, "a.bin")
+            .expect_err("it is refused");
         assert!(error.is(ErrorCode::ArchiveDiffersFromImage));
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!((error.fact("block"), error.fact("archive")), (Some("first"), Some("a.bin")));

@@ -4,41 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::existing::Existing;
 use super::resume::{CELL_RECORD, RunningTask, Work, abort_uploads, is_existing};
+use super::stored::{StoreOutcome, Stored};
 use super::target::{ArchiveTarget, ObjectTarget};
-use crate::base::{Error, ErrorCode, ErrorKind, Event, Result, Stage, TaskKind, rfc3339};
+use crate::base::{Event, Result, TaskKind, rfc3339};
 use crate::codec::zstd;
-use crate::engine::{
-    Archive, Context, MadeCell, PackLog, PackOptions, PackReport, content_of, pack,
-};
-use crate::format::Footer;
+use crate::engine::{Context, MadeCell, PackLog, PackOptions, pack};
 use crate::format::layout::FORMAT_VERSION;
-use crate::image::{ImageDocument, ImageMatch, ImageSource};
-use crate::object::{Creation, ObjectStore};
+use crate::image::{ImageDocument, ImageSource};
+use crate::object::Creation;
 use crate::volume::BlockSource;
-
-/// Result of a store.
-#[derive(Clone, Debug)]
-pub struct Stored {
-    /// The AMI id, if the image has one.
-    pub image_id: Option<String>,
-    /// Whether the archive was created or existed.
-    pub outcome: StoreOutcome,
-}
-
-/// Outcome of a store.
-#[derive(Clone, Debug)]
-pub enum StoreOutcome {
-    /// The archive was created: volumes, length and digests.
-    Made(PackReport),
-    /// The object existed, with the same image as content.
-    Present {
-        /// Its length.
-        archive_len: u64,
-        /// Its digests.
-        footer: Footer,
-    },
-}
 
 /// Stores `image`, and adds metadata about it to the object's attributes. The archive is visible
 /// when this returns, and not before; after an error there is none.
@@ -59,15 +35,40 @@ pub fn store(
         }
         ArchiveTarget::Object(target) => target,
     };
-    let ObjectTarget { store, key, overwrite, mut attributes, at_most, segments, resumption } =
-        target;
+    let ObjectTarget { store, key, overwrite, mut attributes, at_most, segments, .. } = target;
     attributes.metadata.extend(image_metadata(image.document()));
-    let mut creation =
-        Creation { overwrite, attributes, at_most, segments, repeatable: true, resume: None };
-    let Some(resumption) = resumption else {
-        let report = pack(image, options, store.create(&key, creation)?, PackLog::none(), context)?;
-        return Ok(Stored { image_id, outcome: StoreOutcome::Made(report) });
+    let existing = |policy| Existing {
+        image,
+        store,
+        key: &key,
+        options,
+        policy,
+        attributes: attributes.clone(),
+        context,
     };
+    let mut creation = Creation {
+        overwrite,
+        replaces: None,
+        attributes: attributes.clone(),
+        at_most,
+        segments,
+        repeatable: true,
+        resume: None,
+    };
+    let Some(resumption) = target.resumption else {
+        let made = store
+            .create(&key, creation)
+            .and_then(|writer| pack(image, options, writer, PackLog::none(), context));
+        let outcome = match (made, target.on_metadata_change) {
+            (Err(error), Some(policy)) if is_existing(&error) => {
+                existing(policy).settle(error, None)?
+            }
+            (made, _) => StoreOutcome::Made(made?),
+        };
+        return Ok(Stored { image_id, outcome });
+    };
+    let policy = target.on_metadata_change.unwrap_or_default();
+    let settle = |error, task: &RunningTask| existing(policy).settle(error, Some(task.upload()?));
     let (work, repeatable) =
         work(image, options, context.plan.level, (at_most, &creation.segments));
     creation.repeatable = repeatable;
@@ -86,21 +87,19 @@ pub fn store(
         }
     };
     let outcome = match store.create(&key, creation) {
-        Err(error) if is_existing(&error) => compare(image, store, &key, options, error, context),
+        Err(error) if is_existing(&error) => settle(error, &task),
         Err(error) => Err(error),
         Ok(writer) => {
             let log = if repeatable { log_of(&task) } else { PackLog::none() };
             let packed = pack(&pinned, options, writer, log, context);
             match packed {
                 // Another client created it meanwhile, or an earlier run whose answer was lost.
-                Err(error) if is_existing(&error) => {
-                    compare(image, store, &key, options, error, context)
-                }
+                Err(error) if is_existing(&error) => settle(error, &task),
                 packed => packed.map(StoreOutcome::Made),
             }
         }
     };
-    if let Ok(StoreOutcome::Present { .. }) = outcome {
+    if outcome.as_ref().is_ok_and(|outcome| !matches!(outcome, StoreOutcome::Made(_))) {
         // Another client created the object; an upload of an earlier run would stay.
         task.abort_uploads(store)?;
     }
@@ -159,51 +158,6 @@ fn fingerprint(image: &dyn ImageSource, at_most: u64) -> (Vec<String>, bool) {
     let repeatable = identities.iter().all(Option::is_some);
     parts.extend(identities.into_iter().map(Option::unwrap_or_default));
     (parts, repeatable)
-}
-
-/// Compares the existing object with the image that would be stored. Returns the error `exists` if
-/// they differ.
-pub(super) fn compare(
-    image: &dyn ImageSource,
-    store: &dyn ObjectStore,
-    key: &str,
-    options: &PackOptions,
-    exists: Error,
-    context: Context<'_>,
-) -> Result<StoreOutcome> {
-    let reader = match store.open(key) {
-        // Credentials that may only write: the store has said that the object exists.
-        Err(error) if error.kind() == ErrorKind::Denied => {
-            return Err(exists.at("content", "not readable with these credentials"));
-        }
-        reader => reader?,
-    };
-    let archive = match Archive::open(reader.clone()) {
-        Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
-            return Err(exists
-                .code_as(ErrorCode::OtherObjectExists)
-                .at("content", "no whole archive"));
-        }
-        archive => archive?,
-    };
-    let other = |what: &str| exists.code_as(ErrorCode::OtherObjectExists).at("content", what);
-    let present =
-        || StoreOutcome::Present { archive_len: reader.len(), footer: archive.footer().clone() };
-    match image.compare(archive.document()) {
-        ImageMatch::Different => return Err(other("another image")),
-        ImageMatch::MetadataDiffers(members) => {
-            return Err(other(&format!("the same image with other metadata: {members}")));
-        }
-        ImageMatch::Same => return Ok(present()),
-        ImageMatch::SameMetadata => {}
-    }
-    let stage = context.stage(Stage::Verify);
-    let content = content_of(image, options, context)?;
-    stage.finish();
-    if content != archive.footer().content_root {
-        return Err(other("the same image with other data"));
-    }
-    Ok(present())
 }
 
 /// An image with the metadata of the first run.

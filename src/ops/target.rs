@@ -1,5 +1,6 @@
 //! Targets of archives.
 
+use super::existing::MetadataPolicy;
 use super::resume::Resumption;
 use crate::localfs::Overwrite;
 use crate::object::{Attributes, ObjectStore, ObjectWriter};
@@ -10,6 +11,19 @@ pub enum ArchiveTarget<'a> {
     Object(ObjectTarget<'a>),
     /// A stream.
     Stream(Box<dyn ObjectWriter>),
+}
+
+impl ArchiveTarget<'_> {
+    /// This target with the treatment of an object with the same disks and other metadata.
+    #[must_use]
+    pub fn on_metadata_change(self, policy: Option<MetadataPolicy>) -> Self {
+        match self {
+            Self::Object(object) => {
+                Self::Object(ObjectTarget { on_metadata_change: policy, ..object })
+            }
+            stream @ Self::Stream(_) => stream,
+        }
+    }
 }
 
 /// An object to create.
@@ -30,4 +44,7 @@ pub struct ObjectTarget<'a> {
     pub segments: Vec<u64>,
     /// Makes the work resumable. Then an existing object with the same content is no error.
     pub resumption: Option<Box<Resumption>>,
+    /// The treatment of an object with the same disks and other metadata. `None`: an object that
+    /// exists is an error for work without `resumption`, and is kept by other work.
+    pub on_metadata_change: Option<MetadataPolicy>,
 }

@@ -4,12 +4,12 @@ use std::io::Read;
 use std::sync::Arc;
 
 use super::totals::WholeTotal;
-use crate::base::{Error, ErrorCode, ErrorKind, Result, Stage};
+use crate::base::{Error, ErrorCode, ErrorKind, Result, Stage, hex};
 use crate::engine::{
     Archive, CheckReport, Context, Depth, NoSinks, Selection, check_tail, check_volumes,
     compare_volume, read_stream,
 };
-use crate::format::Footer;
+use crate::format::{Digest, Footer};
 use crate::image::{ImageMatch, ImageSource};
 use crate::object::ObjectReader;
 use crate::volume::BlockSource;
@@ -34,6 +34,12 @@ pub struct Verified {
     /// Whether the archive is in itself whole, and the findings are what differs from the image it
     /// was compared with.
     pub differs: bool,
+    /// The names of the members of the metadata that differ from those of the image, empty if only
+    /// the form of the JSON does; `None` if the metadata is equal or was not compared. A difference
+    /// is a finding, too.
+    pub metadata_changed: Option<Vec<String>>,
+    /// Whether the root is another one than was expected. That is a finding, too.
+    pub has_other_root: bool,
     /// Everything that is damaged, in the order of the archive, or that differs.
     pub findings: Vec<Error>,
     /// Damage beyond what is listed.
@@ -52,6 +58,8 @@ impl Verified {
             sampled: false,
             depth,
             differs: false,
+            metadata_changed: None,
+            has_other_root: false,
             findings: vec![error],
             more_findings: 0,
         }
@@ -62,6 +70,23 @@ impl Verified {
         self.findings.is_empty() && self.more_findings == 0
     }
 
+    /// Adds a finding if the root is not the expected one. An archive whose footer could not be
+    /// read has findings already.
+    #[must_use]
+    pub fn with_expected_root(mut self, expected: &Digest) -> Self {
+        let root = self.footer.as_ref().map(|footer| footer.root);
+        if let Some(root) = root.filter(|root| root != expected) {
+            self.has_other_root = true;
+            self.findings.insert(0, other_root(&root, expected));
+        }
+        self
+    }
+
+    /// Whether the archive is whole, and the metadata is all that differs from the image.
+    pub fn differs_in_metadata_only(&self) -> bool {
+        self.metadata_changed.is_some() && self.findings.len() == 1 && self.more_findings == 0
+    }
+
     /// The error of an archive with findings; `None` without. `is_stream`: it was read front to
     /// back, and its index was not looked for.
     pub fn error(&self, archive: &str, is_stream: bool) -> Option<Error> {
@@ -70,6 +95,9 @@ impl Verified {
         }
         let findings = self.findings.len() as u64 + self.more_findings;
         let (code, message) = match &self.footer {
+            _ if self.has_other_root => {
+                (ErrorCode::RootDiffers, "the root of the archive is not the expected one")
+            }
             _ if self.differs => (ErrorCode::SourceDiffers, "archive and source differ"),
             None if !is_stream => (
                 ErrorCode::IndexUnreadable,
@@ -80,6 +108,41 @@ impl Verified {
         let error = Error::corrupt(message).code_as(code);
         Some(error.at("archive", archive).at("findings", findings))
     }
+}
+
+/// The finding of an archive with another root.
+fn other_root(root: &Digest, expected: &Digest) -> Error {
+    Error::corrupt("the root of the archive is not the expected one")
+        .code_as(ErrorCode::RootDiffers)
+        .at("root", hex(root))
+        .at("expected", hex(expected))
+}
+
+/// Compares the root with the expected one before anything else is read. An archive with another
+/// root is not worth a check of its data: that is the outcome. `None` if it is worth one.
+pub fn check_root(
+    reader: Arc<dyn ObjectReader>,
+    expected: &Digest,
+    depth: Depth,
+    context: Context<'_>,
+) -> Result<Option<Verified>> {
+    let archive = match Archive::open(reader) {
+        // The damage is found, and told, by the check.
+        Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(None),
+        archive => archive?,
+    };
+    let root = archive.footer().root;
+    if root == *expected {
+        return Ok(None);
+    }
+    let error = other_root(&root, expected);
+    context.damage(&error);
+    Ok(Some(Verified {
+        depth,
+        has_other_root: true,
+        findings: vec![error],
+        ..summarise(&archive, CheckReport::default())
+    }))
 }
 
 /// Checks an archive by random access: index, tar headers, every selected cell, and its blocks if
@@ -146,6 +209,8 @@ pub fn verify_stream(
             sampled: false,
             depth,
             differs: false,
+            metadata_changed: None,
+            has_other_root: false,
             findings: Vec::new(),
             more_findings: 0,
         }),
@@ -178,8 +243,15 @@ pub fn verify_against(
     let other = || Error::corrupt("the archive's image.json is not that of the source");
     match image.compare(archive.document()) {
         ImageMatch::Different => differ(other()),
-        ImageMatch::MetadataDiffers(members) => differ(other().at("members", members)),
-        ImageMatch::SameMetadata | ImageMatch::Same => {}
+        ImageMatch::Same { changed: Some(changed), .. } => {
+            differ(if changed.is_empty() {
+                other()
+            } else {
+                other().at("members", changed.join(", "))
+            });
+            verified.metadata_changed = Some(changed);
+        }
+        ImageMatch::Same { changed: None, .. } => {}
     }
     let volumes = &archive.root().manifest.volumes;
     if volumes.len() != image.volumes().len() {
@@ -213,6 +285,8 @@ fn summarise(archive: &Archive, report: CheckReport) -> Verified {
         sampled: false,
         depth: Depth::Blocks,
         differs: false,
+        metadata_changed: None,
+        has_other_root: false,
         findings: report.findings,
         more_findings: report.more_findings,
     }

@@ -191,6 +191,7 @@ fn words_of_code(code: ErrorCode) -> Words {
         | ErrorCode::InvalidPart
         | ErrorCode::InvalidPartOrder
         | ErrorCode::InvalidRange
+        | ErrorCode::MetadataDiffers
         | ErrorCode::NoImageDirectory
         | ErrorCode::NoParentDirectory
         | ErrorCode::NoParentOfImageDirectory
@@ -208,6 +209,7 @@ fn words_of_code(code: ErrorCode) -> Words {
         | ErrorCode::PartialFileInTheWay
         | ErrorCode::PreconditionFailed
         | ErrorCode::RestoreInProgress
+        | ErrorCode::RootDiffers
         | ErrorCode::SnapshotBlockDamaged
         | ErrorCode::SourceChanged
         | ErrorCode::SourceDiffers

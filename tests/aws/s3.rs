@@ -8,3 +8,4 @@ mod interrupted_runs;
 mod resume;
 mod segments;
 pub mod setup;
+mod splice;

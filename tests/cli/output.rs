@@ -31,9 +31,11 @@ fn a_store_reports_in_json() {
             "ContentSha256",
             "DryRun",
             "ImageId",
+            "MetadataChanged",
             "Outcome",
             "RootSha256",
             "S3objectKey",
+            "SentAsAWhole",
             "Volumes",
             "Warnings"
         ]
@@ -126,6 +128,7 @@ fn a_verification_reports_in_json() {
         "Findings",
         "FindingsNotListed",
         "ImageId",
+        "MetadataChanged",
         "Outcome",
         "RootSha256",
         "Sampled",

@@ -1,6 +1,9 @@
 //! Options of a restore to EC2 that change the image.
 
-use crate::base::{DeviceName, Error, Result};
+use serde_json::Value;
+
+use crate::base::{DeviceName, Error, ImageId, Result};
+use crate::image::ImageDocument;
 
 /// Options for the attributes of a restored image. By default all attributes are as recorded, and
 /// the image gets no permissions.
@@ -18,6 +21,8 @@ pub struct Edits {
     pub snapshot_tags: Vec<(String, String)>,
     /// No recorded tags.
     pub no_tags: bool,
+    /// Tags of the image that name the stored image, and its Region.
+    pub tag_source: bool,
     /// The root device; it has to have a volume.
     pub root_device: Option<DeviceName>,
     /// Changes of volumes.
@@ -76,8 +81,11 @@ impl Edits {
     }
 
     /// The tags that the options give the image; of two with one key the last counts.
-    pub(super) fn tags_of_image(&self) -> Vec<(String, String)> {
-        [self.tags.as_slice(), &self.image_tags].concat()
+    pub(super) fn tags_of_image(&self, document: &ImageDocument) -> Vec<(String, String)> {
+        let mut tags = if self.tag_source { source_tags(document) } else { Vec::new() };
+        tags.extend_from_slice(&self.tags);
+        tags.extend_from_slice(&self.image_tags);
+        tags
     }
 
     /// The tags that the options give each snapshot.
@@ -120,6 +128,18 @@ impl Edits {
         }
         Ok(())
     }
+}
+
+/// Tags that name the stored image and its Region, as `SourceImageId` and `SourceImageRegion` do,
+/// which only EC2 sets.
+fn source_tags(document: &ImageDocument) -> Vec<(String, String)> {
+    let source = document.value().get("Source");
+    let region = source.and_then(|source| source.get("Region")).and_then(Value::as_str);
+    let id = document.image_id().map(ImageId::as_str);
+    let tags = [("amistore:source-image-id", id), ("amistore:source-image-region", region)];
+    let known =
+        tags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned())));
+    known.collect()
 }
 
 #[cfg(test)]

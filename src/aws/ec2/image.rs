@@ -3,7 +3,6 @@
 //! The reasons that prevent a store are looked for before the first block is read. One error names
 //! all of them, each with its remedy.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -15,8 +14,7 @@ use super::{Ec2Connection, partition_of};
 use crate::base::{
     Error, ErrorCode, ErrorKind, Event, ImageId, Observer, Result, SnapshotId, check_image_name,
 };
-use crate::image::ImageDocument;
-use crate::image::{ImageMatch, ImageSource};
+use crate::image::{ImageDocument, ImageMatch, ImageSource, changed_members};
 use crate::volume::BlockSource;
 
 /// The source of a store.
@@ -182,18 +180,9 @@ impl ImageSource for Ec2Image {
         if unchanging(archived) != unchanging(&self.document) {
             return ImageMatch::Different;
         }
-        let (archived, here) = (lasting(archived), lasting(&self.document));
-        let names: BTreeSet<&String> = archived.keys().chain(here.keys()).collect();
-        let differ: Vec<&str> = names
-            .into_iter()
-            .filter(|name| archived.get(*name) != here.get(*name))
-            .map(String::as_str)
-            .collect();
-        if differ.is_empty() {
-            ImageMatch::Same
-        } else {
-            ImageMatch::MetadataDiffers(differ.join(", "))
-        }
+        let changed = changed_members(archived, &self.document, lasts);
+        let changed = Some(changed).filter(|changed| !changed.is_empty());
+        ImageMatch::Same { changed, disks_are_fixed: true }
     }
 }
 
@@ -213,32 +202,13 @@ const CHANGING: [&str; 9] = [
 /// Members of a snapshot that change while its content does not.
 const CHANGING_OF_SNAPSHOTS: [&str; 4] = ["State", "Progress", "StorageTier", "RestoreExpiryTime"];
 
-/// The metadata without the members that change, by member. Lists without an order are sorted.
-fn lasting(document: &ImageDocument) -> BTreeMap<String, Value> {
-    let mut members = BTreeMap::new();
-    let mut add = |prefix: &str, value: &Value, changing: &[&str]| {
-        for (name, value) in value
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(name, _)| !changing.contains(&name.as_str()))
-        {
-            let mut value = value.clone();
-            if let Some(items) = value.as_array_mut() {
-                items.sort_by_key(|item| {
-                    text(item, "Key").or_else(|| text(item, "DeviceName")).map(ToOwned::to_owned)
-                });
-            }
-            members.insert(format!("{prefix}.{name}"), value);
-        }
-    };
-    let top = |name: &str| document.value().get(name).unwrap_or(&Value::Null);
-    add("Image", top("Image"), &CHANGING);
-    add("ImageAttributes", top("ImageAttributes"), &CHANGING);
-    for snapshot in items(document.value(), "Snapshots") {
-        add(text(snapshot, "SnapshotId").unwrap_or_default(), snapshot, &CHANGING_OF_SNAPSHOTS);
+/// Whether a member of the metadata is compared.
+fn lasts(owner: &str, name: &str) -> bool {
+    match owner {
+        "" => false,
+        "Image" | "ImageAttributes" => !CHANGING.contains(&name),
+        _ => !CHANGING_OF_SNAPSHOTS.contains(&name),
     }
-    members
 }
 
 /// The attributes of an image that never change.

@@ -46,7 +46,7 @@ fn why_not(member: &str) -> &'static str {
         "ImageId" | "CreationDate" | "ImageLocation" => "EC2 gives every image its own",
         "OwnerId" | "ImageOwnerAlias" => "the image belongs to the account that registers it",
         "SourceImageId" | "SourceImageRegion" | "SourceInstanceId" => {
-            "EC2 keeps the origin only of images that it makes itself"
+            "EC2 keeps the origin only of images that it makes itself; --tag-source tags it"
         }
         "LastLaunchedTime" => "the new image was not launched yet",
         "Public" => "a new image is private; --launch-permissions gives the recorded permissions",
@@ -116,7 +116,7 @@ pub(super) fn plan(
         }
     }
     plan.mappings(document, image, snapshot_of)?;
-    plan.tags(image);
+    plan.tags(document, image);
     let others = image.as_object().into_iter().flatten().filter(|(member, value)| {
         !COPIED.contains(&member.as_str())
             && !HANDLED.contains(&member.as_str())
@@ -251,8 +251,9 @@ impl Planner<'_> {
         }
     }
 
-    fn tags(&mut self, image: &Value) {
-        let tags = self.restored_tags(IMAGE, &tags(image));
+    fn tags(&mut self, document: &ImageDocument, image: &Value) {
+        let more = self.edits.tags_of_image(document);
+        let tags = self.restored_tags(IMAGE, &tags(image), &more);
         if !tags.is_empty() {
             let specification =
                 Params::new().set("ResourceType", "image").structures("Tag", tag_params(&tags));
@@ -266,9 +267,9 @@ impl Planner<'_> {
         &mut self,
         subject: &str,
         recorded: &[(String, String)],
+        more: &[(String, String)],
     ) -> Vec<(String, String)> {
-        let (tags, items) =
-            restored_tags(subject, recorded, &self.edits.tags_of_image(), self.edits.no_tags);
+        let (tags, items) = restored_tags(subject, recorded, more, self.edits.no_tags);
         self.items.extend(items);
         tags
     }

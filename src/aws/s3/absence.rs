@@ -12,6 +12,7 @@ use super::super::error::classify;
 use super::super::needs_other_credentials;
 use super::bucket::{ObjectOptions, S3Store};
 use super::checksum::Checksum;
+use super::condition::{Condition, same_etag};
 use super::upload::{Written, put_object};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, Retry, random_id};
 use crate::localfs::Overwrite;
@@ -24,10 +25,13 @@ const MAX_KEY: usize = 1024;
 const NO_ETAG: &str = "\"00000000000000000000000000000000\"";
 
 /// The protection of an object that a write could replace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Protection {
     /// None: the object may be replaced.
     Replace,
+    /// Only the object with this ETag may be replaced. HeadObject has found it, or is refused, and
+    /// the write has the condition if the store supports it.
+    Version(String),
     /// HeadObject has found no object, and the write has the condition if the store supports it.
     Absent,
     /// HeadObject is refused: the condition alone protects the object.
@@ -58,20 +62,44 @@ impl S3Store {
         }
     }
 
+    /// The protection of a write that replaces the object with this ETag, and no other.
+    pub(super) async fn protection_of_version(&self, key: &str, etag: &str) -> Result<Protection> {
+        match self.head(key).await {
+            Ok(head) if head.etag.as_deref().is_some_and(|found| !same_etag(found, etag)) => {
+                Err(self.replaced(key))
+            }
+            Ok(_) => Ok(Protection::Version(etag.to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(self.replaced(key)),
+            Err(error) if is_refusal(&error) => Ok(Protection::Version(etag.to_owned())),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The error of an object that is not the one that was read any more.
+    pub(super) fn replaced(&self, key: &str) -> Error {
+        let error = Error::new(
+            ErrorKind::Io,
+            "the object was replaced or removed meanwhile: it is not written",
+        );
+        self.located(key)(error.code_as(ErrorCode::ObjectReplaced))
+    }
+
     /// Calls `write` with the condition of `protection`, and without it if the store does not
-    /// support conditions and there was no object a moment ago.
+    /// support conditions and HeadObject told the same a moment ago.
     pub(super) async fn write_protected<T>(
         &self,
         protection: Protection,
-        write: impl AsyncFn(Overwrite) -> Result<T>,
+        write: impl AsyncFn(Condition) -> Result<T>,
     ) -> Result<T> {
-        let overwrite =
-            if protection == Protection::Replace { Overwrite::Yes } else { Overwrite::No };
-        match write(overwrite).await {
-            Err(error)
-                if protection == Protection::Absent && error.kind() == ErrorKind::Unsupported =>
-            {
-                write(Overwrite::Yes).await
+        let is_known = matches!(protection, Protection::Absent | Protection::Version(_));
+        let condition = match protection {
+            Protection::Replace => Condition::None,
+            Protection::Version(etag) => Condition::Version(etag),
+            Protection::Absent | Protection::ConditionOnly => Condition::Absent,
+        };
+        match write(condition).await {
+            Err(error) if is_known && error.kind() == ErrorKind::Unsupported => {
+                write(Condition::None).await
             }
             outcome => outcome,
         }
@@ -112,7 +140,7 @@ impl S3Store {
         let probe = probe_key(key)?;
         let (mut written, mut honoured) = (Vec::new(), Ok(false));
         for _ in 0..2 {
-            match store.put_probe(&probe, Overwrite::No).await {
+            match store.put_probe(&probe, Condition::Absent).await {
                 Ok(object) => written.push(object),
                 Err(error) => {
                     honoured =
@@ -134,7 +162,7 @@ impl S3Store {
         }
         let store = self.for_probes();
         let probe = probe_key(key)?;
-        let written = store.put_probe(&probe, Overwrite::Yes).await?;
+        let written = store.put_probe(&probe, Condition::None).await?;
         let deleted = store.delete(&probe, None, Some(NO_ETAG)).await;
         store.remove_probe(&probe, &[written]).await?;
         match deleted {
@@ -154,9 +182,9 @@ impl S3Store {
         }
     }
 
-    async fn put_probe(&self, probe: &str, overwrite: Overwrite) -> Result<Written> {
+    async fn put_probe(&self, probe: &str, condition: Condition) -> Result<Written> {
         let body = Bytes::from_static(PROBE);
-        put_object(self, probe, body, &Default::default(), None, overwrite, Checksum::Md5).await
+        put_object(self, probe, body, &Default::default(), None, &condition, Checksum::Md5).await
     }
 
     async fn remove_probe(&self, probe: &str, written: &[Written]) -> Result<()> {

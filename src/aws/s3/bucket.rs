@@ -101,6 +101,8 @@ pub(super) struct Head {
     pub(super) metadata: BTreeMap<String, String>,
     /// True if KMS or a customer's key encrypts the object: its ETag is no MD5 digest.
     pub(super) has_opaque_etag: bool,
+    /// `aws:kms` or `aws:kms:dsse`, and the key, if KMS encrypts the object.
+    pub(super) kms: Option<(String, Option<String>)>,
     /// Checksums by name of the algorithm.
     pub(super) checksums: BTreeMap<&'static str, String>,
 }
@@ -246,6 +248,11 @@ impl S3Store {
             has_opaque_etag: output
                 .server_side_encryption()
                 .is_some_and(|kind| *kind != ServerSideEncryption::Aes256),
+            kms: output
+                .server_side_encryption()
+                .map(|kind| kind.as_str().to_owned())
+                .filter(|kind| kind.starts_with("aws:kms"))
+                .map(|kind| (kind, output.ssekms_key_id().map(ToOwned::to_owned))),
             checksums: checksums
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, value?.to_owned())))

@@ -126,6 +126,10 @@ impl ObjectReader for S3Reader {
         Ok(())
     }
 
+    fn version(&self) -> Option<String> {
+        self.fetcher.etag.clone()
+    }
+
     fn prefetch(&self, offset: u64, len: u64) {
         let outside = offset.checked_add(len).is_none_or(|end| end > self.len);
         if len == 0 || outside || self.in_tail(offset, len).is_some() {

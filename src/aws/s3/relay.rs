@@ -1,6 +1,7 @@
 //! Copies an object within one service, by requests that carry no bytes of it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
@@ -117,62 +118,25 @@ impl S3Store {
         overwrite: Overwrite,
     ) -> Result<Option<Written>> {
         let piece = PIECE.max(whole.div_ceil(super::MAX_PARTS).next_multiple_of(1 << 20));
-        let copied = format!("{}/{source_key}", source.bucket);
-        let encoded = utf8_percent_encode(&copied, RESERVED_IN_PATH).to_string();
+        let encoded = copy_source(&source.bucket, source_key);
         let mut tasks = JoinSet::new();
         for (index, start) in
             (0..whole).step_by(usize::try_from(piece).unwrap_or(usize::MAX)).enumerate()
         {
             let (upload, encoded, etag, owner) =
                 (upload.clone(), encoded.clone(), from.etag.clone(), source.options.owner());
-            let len = piece.min(whole - start);
+            let range = start..start + piece.min(whole - start);
+            let number = index as u32 + 1;
             tasks.spawn(async move {
-                let number = index as i32 + 1;
-                let make = |client: Client, _| {
-                    let request = client
-                        .upload_part_copy()
-                        .bucket(&upload.store.bucket)
-                        .key(&upload.key)
-                        .upload_id(&upload.id)
-                        .part_number(number)
-                        .copy_source(&encoded)
-                        .copy_source_range(format!("bytes={start}-{}", start + len - 1))
-                        .set_copy_source_if_match(etag.clone())
-                        .set_expected_source_bucket_owner(owner.clone())
-                        .set_request_payer(upload.store.options.payer())
-                        .set_expected_bucket_owner(upload.store.options.owner());
-                    async move {
-                        request.send().await.map_err(|error| classify("cannot copy a part", error))
-                    }
-                };
-                let output = upload
-                    .store
-                    .connection
-                    .slow_request(make)
-                    .await
-                    .map_err(|error| error.at("part", number))?;
-                let result = output.copy_part_result().ok_or_else(|| {
-                    Error::new(
-                        ErrorKind::Io,
-                        "the answer to the copy of a part does not describe the part",
-                    )
-                })?;
-                upload
-                    .store
-                    .connection
-                    .options()
-                    .observer
-                    .note(&Event::Advanced { bytes: len, stored: len });
-                let etag = result.e_tag().map(ToOwned::to_owned);
+                let copied = copy_part(&upload, number, (&encoded, etag, owner), range).await?;
                 let completed = CompletedPart::builder()
-                    .part_number(number)
-                    .set_e_tag(etag.clone())
-                    .set_checksum_sha256(result.checksum_sha256().map(ToOwned::to_owned))
+                    .part_number(number as i32)
+                    .e_tag(&copied.etag)
+                    .set_checksum_sha256(Some(copied.checksum.clone()).filter(|_| {
+                        upload.checksum == Checksum::Sha256 && !copied.checksum.is_empty()
+                    }))
                     .build();
-                Ok::<_, Error>((
-                    completed,
-                    SentPart { len, checksum: String::new(), etag: etag.unwrap_or_default() },
-                ))
+                Ok::<_, Error>((completed, copied))
             });
         }
         let mut parts = Vec::new();
@@ -193,7 +157,7 @@ impl S3Store {
         let (parts, sent): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
         let completed = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let protection: Protection = self.protection(&upload.key, overwrite).await?;
-        let completion = self.write_protected(protection, async |overwrite| {
+        let completion = self.write_protected(protection, async |condition| {
             let make = |client: Client, _| {
                 let request = client
                     .complete_multipart_upload()
@@ -201,7 +165,7 @@ impl S3Store {
                     .key(&upload.key)
                     .upload_id(&upload.id)
                     .multipart_upload(completed.clone())
-                    .set_if_none_match((overwrite == Overwrite::No).then(|| "*".to_owned()))
+                    .set_if_none_match(condition.if_none_match())
                     .set_request_payer(self.options.payer())
                     .set_expected_bucket_owner(self.options.owner());
                 async move {
@@ -239,6 +203,56 @@ impl S3Store {
             Err(error)
         }
     }
+}
+
+/// Copies a range of the object `encoded` (bucket and key), in the version `etag`, to a part. The
+/// checksum of the part is empty if the service does not compute one.
+pub(super) async fn copy_part(
+    upload: &Upload,
+    number: u32,
+    (encoded, etag, owner): (&str, Option<String>, Option<String>),
+    range: Range<u64>,
+) -> Result<SentPart> {
+    let make = |client: Client, _| {
+        let request = client
+            .upload_part_copy()
+            .bucket(&upload.store.bucket)
+            .key(&upload.key)
+            .upload_id(&upload.id)
+            .part_number(number as i32)
+            .copy_source(encoded)
+            .copy_source_range(format!("bytes={}-{}", range.start, range.end - 1))
+            .set_copy_source_if_match(etag.clone())
+            .set_expected_source_bucket_owner(owner.clone())
+            .set_request_payer(upload.store.options.payer())
+            .set_expected_bucket_owner(upload.store.options.owner());
+        async move { request.send().await.map_err(|error| classify("cannot copy a part", error)) }
+    };
+    let copying = upload.store.connection.slow_request(make);
+    let output = copying.await.map_err(|error| error.at("part", number))?;
+    let result = output.copy_part_result().ok_or_else(|| {
+        let odd = "the answer to the copy of a part does not describe the part";
+        Error::new(ErrorKind::Io, odd)
+    })?;
+    let checksum = match upload.checksum {
+        Checksum::Crc64Nvme => result.checksum_crc64_nvme(),
+        Checksum::Crc32c => result.checksum_crc32_c(),
+        Checksum::Crc32 => result.checksum_crc32(),
+        Checksum::Sha256 => result.checksum_sha256(),
+        Checksum::Md5 => None,
+    };
+    let len = range.end - range.start;
+    upload.store.connection.options().observer.note(&Event::Advanced { bytes: len, stored: len });
+    Ok(SentPart {
+        len,
+        checksum: checksum.unwrap_or_default().to_owned(),
+        etag: result.e_tag().unwrap_or_default().to_owned(),
+    })
+}
+
+/// The value of the header that names the source of a copy.
+pub(super) fn copy_source(bucket: &str, key: &str) -> String {
+    utf8_percent_encode(&format!("{bucket}/{key}"), RESERVED_IN_PATH).to_string()
 }
 
 /// Whether both have a checksum over all bytes, and these are equal.

@@ -9,9 +9,13 @@ use std::sync::Arc;
 use super::Checksum;
 use super::attributes::encode_tags;
 use super::bucket::S3Store;
+use super::condition::same_etag;
 use super::upload::{ListedPart, SentPart, Upload, md5_of_etag};
 use crate::base::{Error, ErrorCode, ErrorKind, Event, Result};
 use crate::object::{ByteRanges, PartPiece, PriorUpload, UploadBegun, UploadPart};
+
+/// Begins the options of an upload that copies parts of the object that it replaces.
+pub(super) const SPLICE: &str = "splice of ";
 
 /// A part that the service has, and the bytes of the object that it consists of.
 #[derive(Clone, Debug)]
@@ -99,6 +103,11 @@ impl ContinuedUpload {
         if !is_of(begun, store, key) {
             return Ok(None);
         }
+        if begun.options.starts_with(SPLICE) {
+            // The object whose parts it copied is gone.
+            store.abort_upload(&begun.key, &begun.upload_id)?;
+            return Ok(None);
+        }
         check_options(store, tags, begun)?;
         let checksum = Checksum::parse(&begun.checksum)?;
         let (id, key) = (begun.upload_id.clone(), key.to_owned());
@@ -149,7 +158,9 @@ impl S3Store {
         prior: &PriorUpload,
     ) -> Result<()> {
         match prior {
-            PriorUpload::Recorded { upload, .. } if is_of(upload, self, key) => {
+            PriorUpload::Recorded { upload, .. }
+                if is_of(upload, self, key) && !upload.options.starts_with(SPLICE) =>
+            {
                 check_options(self, encode_tags(tags).as_deref(), upload)
             }
             _ => Ok(()),
@@ -183,11 +194,6 @@ fn check_options(store: &S3Store, tags: Option<&str>, begun: &UploadBegun) -> Re
 pub(super) fn is_unlisted(error: &Error) -> bool {
     error.answer().is_some_and(|answer| answer.status == 200)
         || matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Denied)
-}
-
-/// Compares ETags, which some stores quote in one answer and not in another.
-pub(super) fn same_etag(one: &str, other: &str) -> bool {
-    one.trim_matches('"') == other.trim_matches('"')
 }
 
 /// A recorded part, if the service lists it with the same length and checksum, or, from a service

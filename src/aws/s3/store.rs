@@ -9,7 +9,8 @@ use super::upload::Upload;
 use super::writer::S3Writer;
 use crate::base::Result;
 use crate::object::{
-    Creation, Listed, ObjectReader, ObjectStore, ObjectWriter, UploadBegun, UploadIntent,
+    Creation, Listed, ObjectReader, ObjectStore, ObjectWriter, Splice, Spliced, UploadBegun,
+    UploadIntent,
 };
 
 impl S3Store {
@@ -33,6 +34,10 @@ impl ObjectStore for S3Store {
 
     fn create(&self, key: &str, creation: Creation) -> Result<Box<dyn ObjectWriter>> {
         Ok(Box::new(S3Writer::create(self, key, creation)?))
+    }
+
+    fn splice(&self, key: &str, old: &dyn ObjectReader, splice: Splice<'_>) -> Result<Spliced> {
+        super::splice::splice(self, key, old, splice)
     }
 
     fn abort(&self, upload: &UploadBegun) -> Result<()> {

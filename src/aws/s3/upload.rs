@@ -18,9 +18,9 @@ use super::super::error::{Failure, classify};
 use super::super::{BandwidthLimit, ConnectionOptions};
 use super::bucket::{Head, S3Store};
 use super::checksum::Checksum;
+use super::condition::Condition;
 use super::open_uploads::{OpenUpload, abort};
 use crate::base::{Error, ErrorCode, ErrorKind, Event, Result, hex, rfc3339};
-use crate::localfs::Overwrite;
 
 /// A part as the service lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,16 +248,17 @@ impl Upload {
         }
     }
 
-    /// Completes the object from all parts, ascending by number. `whole` is its checksum.
+    /// Completes the object from all parts, ascending by number. `whole` is its checksum; without
+    /// it the service compares none.
     pub(super) async fn complete(
         &self,
         numbered: &[(u32, SentPart)],
-        whole: &str,
-        overwrite: Overwrite,
+        whole: Option<&str>,
+        condition: &Condition,
     ) -> Result<Written> {
         let completed = numbered.iter().map(|(number, part)| {
-            let composite =
-                Some(part.checksum.clone()).filter(|_| self.checksum == Checksum::Sha256);
+            let has_checksum = self.checksum == Checksum::Sha256 && !part.checksum.is_empty();
+            let composite = Some(part.checksum.clone()).filter(|_| has_checksum);
             CompletedPart::builder()
                 .part_number(*number as i32)
                 .e_tag(&part.etag)
@@ -268,7 +269,7 @@ impl Upload {
             CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build();
         let len: u64 = numbered.iter().map(|(_, part)| part.len).sum();
         let only =
-            |algorithm: Checksum| Some(whole.to_owned()).filter(|_| self.checksum == algorithm);
+            |algorithm: Checksum| whole.filter(|_| self.checksum == algorithm).map(str::to_owned);
         let make = |client: Client, _| {
             let request = client
                 .complete_multipart_upload()
@@ -277,12 +278,13 @@ impl Upload {
                 .upload_id(&self.id)
                 .multipart_upload(completed.clone())
                 .mpu_object_size(len as i64)
-                .set_checksum_type(self.checksum.kind())
+                .set_checksum_type(whole.and_then(|_| self.checksum.kind()))
                 .set_checksum_crc64_nvme(only(Checksum::Crc64Nvme))
                 .set_checksum_crc32_c(only(Checksum::Crc32c))
                 .set_checksum_crc32(only(Checksum::Crc32))
                 .set_checksum_sha256(only(Checksum::Sha256))
-                .set_if_none_match((overwrite == Overwrite::No).then(|| "*".to_owned()))
+                .set_if_none_match(condition.if_none_match())
+                .set_if_match(condition.if_match())
                 .set_request_payer(self.store.options.payer())
                 .set_expected_bucket_owner(self.store.options.owner());
             async move {
@@ -374,7 +376,7 @@ pub(super) async fn put_object(
     data: Bytes,
     metadata: &BTreeMap<String, String>,
     tags: Option<String>,
-    overwrite: Overwrite,
+    condition: &Condition,
     checksum: Checksum,
 ) -> Result<Written> {
     let options = &store.options;
@@ -400,7 +402,8 @@ pub(super) async fn put_object(
             .set_checksum_crc32(only(Checksum::Crc32))
             .set_checksum_sha256(only(Checksum::Sha256))
             .set_content_md5(only(Checksum::Md5))
-            .set_if_none_match((overwrite == Overwrite::No).then(|| "*".to_owned()))
+            .set_if_none_match(condition.if_none_match())
+            .set_if_match(condition.if_match())
             .set_request_payer(options.payer())
             .set_expected_bucket_owner(options.owner());
         body.send(

@@ -23,8 +23,9 @@ use super::Checksum;
 use super::absence::Protection;
 use super::attributes::{encode_metadata, encode_tags};
 use super::bucket::S3Store;
+use super::condition::same_etag;
 use super::part_plan::PartPlan;
-use super::reused::{ContinuedUpload, ReusedParts, StoredPart, is_unlisted, same_etag};
+use super::reused::{ContinuedUpload, ReusedParts, StoredPart, is_unlisted};
 use super::segment::{Chunk, S3Segment, Sender, Shared};
 use super::upload::{Identity, SentPart, Upload, Written, identify, lacks_checksum, put_object};
 use crate::base::{Error, ErrorCode, ErrorKind, Event, Result};
@@ -35,6 +36,8 @@ use crate::object::{ByteRanges, Creation, ObjectWriter, ParallelWriter, PartPiec
 pub(super) struct S3Writer {
     shared: Arc<Shared>,
     overwrite: Overwrite,
+    /// The ETag of the object that may be replaced, if only this one may.
+    replaces: Option<String>,
     /// The segment that is appended to; `None` while segments are uploaded in parallel.
     end: Option<S3Segment>,
     /// The lengths of the joined segments.
@@ -49,8 +52,19 @@ pub(super) struct S3Writer {
 impl S3Writer {
     /// Begins the object, or continues the upload of an earlier run.
     pub(super) fn create(store: &S3Store, key: &str, creation: Creation) -> Result<Self> {
-        let Creation { overwrite, at_most, segments, attributes, resume, repeatable } = creation;
-        store.connection.wait(store.protection(key, overwrite))?;
+        let Creation { overwrite, replaces, at_most, segments, attributes, resume, repeatable } =
+            creation;
+        let (store, attributes) = match &replaces {
+            Some(etag) => {
+                store.connection.wait(store.protection_of_version(key, etag))?;
+                store.inheriting(key, attributes)?
+            }
+            None => {
+                store.connection.wait(store.protection(key, overwrite))?;
+                (store.clone(), attributes)
+            }
+        };
+        let store = &store;
         // Attributes that cannot be sent should be known before anything is read.
         encode_metadata(&attributes.metadata)?;
         let tags = encode_tags(&attributes.tags);
@@ -114,6 +128,7 @@ impl S3Writer {
         Ok(Self {
             shared,
             overwrite,
+            replaces,
             end,
             joined: Vec::new(),
             sent: BTreeMap::new(),
@@ -269,8 +284,8 @@ impl S3Writer {
         let whole = upload.checksum_of(&parts)?;
         let protection = self.protection()?;
         let completed = self.store().connection.wait(
-            self.store().write_protected(protection, async |overwrite| {
-                upload.complete(&numbered, &whole, overwrite).await
+            self.store().write_protected(protection, async |condition| {
+                upload.complete(&numbered, Some(&whole), &condition).await
             }),
         );
         let written = match completed {
@@ -322,7 +337,11 @@ impl S3Writer {
     }
 
     fn protection(&self) -> Result<Protection> {
-        self.store().connection.wait(self.store().protection(self.key(), self.overwrite))
+        let store = self.store();
+        match &self.replaces {
+            Some(etag) => store.connection.wait(store.protection_of_version(self.key(), etag)),
+            None => store.connection.wait(store.protection(self.key(), self.overwrite)),
+        }
     }
 
     /// Compares the finished object with the bytes that were sent, as far as the store returns its
@@ -389,9 +408,9 @@ impl S3Writer {
             encode_metadata(&self.shared.metadata.lock().unwrap_or_else(PoisonError::into_inner))?;
         let protection = self.protection()?;
         let put = |checksum| {
-            let put = store.write_protected(protection, async |overwrite| {
+            let put = store.write_protected(protection.clone(), async |condition| {
                 let (data, tags) = (data.clone(), self.shared.tags.clone());
-                put_object(store, key, data, &metadata, tags, overwrite, checksum).await
+                put_object(store, key, data, &metadata, tags, &condition, checksum).await
             });
             (checksum, store.connection.wait(put))
         };
@@ -438,9 +457,9 @@ impl ObjectWriter for S3Writer {
         if self.shared.is_divided() { Some(self) } else { None }
     }
 
-    fn identify(&mut self, content_sha256: &str) {
+    fn identify(&mut self, digests: &BTreeMap<String, String>) {
         let mut metadata = self.shared.metadata.lock().unwrap_or_else(PoisonError::into_inner);
-        metadata.insert("amistore-content-sha256".to_owned(), content_sha256.to_owned());
+        metadata.extend(digests.clone());
     }
 
     fn commit(mut self: Box<Self>) -> Result<()> {

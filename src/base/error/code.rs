@@ -202,6 +202,10 @@ codes! {
     VolumeDamaged => "volume_damaged",
     /// Archive and source differ.
     SourceDiffers => "source_differs",
+    /// The root of the archive is not the expected one.
+    RootDiffers => "root_differs",
+    /// Archive and source have equal disks, and different metadata.
+    MetadataDiffers => "metadata_differs",
     /// The archive differs from the image that is to be retired.
     ArchiveDiffersFromImage => "archive_differs_from_image",
 

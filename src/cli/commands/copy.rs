@@ -91,11 +91,11 @@ pub(super) fn run(args: &CopyArgs, settings: &Settings, console: &Console) -> Re
     if args.write.dry_run {
         let existing = planned.check(observer.as_ref())?;
         return console.result(
-            || copy_plan_text(planned.plan(), &source, &target, existing),
-            || copy_plan(planned.plan(), &source, &target, existing),
+            || copy_plan_text(planned.plan(), &source, &target, &existing),
+            || copy_plan(planned.plan(), &source, &target, &existing),
         );
     }
-    console.explain(|| copy_plan_text(planned.plan(), &source, &target, Default::default()));
+    console.explain(|| copy_plan_text(planned.plan(), &source, &target, &Default::default()));
     let volumes = &archive.root().manifest.volumes;
     let task = NewTask {
         image_id: archive.document().image_id().map(ToString::to_string),

@@ -62,11 +62,11 @@ pub(super) fn run(
     if target_options.write.dry_run {
         let existing = planned.check(observer.as_ref())?;
         return console.result(
-            || foreign_copy_plan_text(plan, &source, &target, existing),
-            || foreign_copy_plan(plan, &source, &target, existing),
+            || foreign_copy_plan_text(plan, &source, &target, &existing),
+            || foreign_copy_plan(plan, &source, &target, &existing),
         );
     }
-    console.explain(|| foreign_copy_plan_text(plan, &source, &target, Default::default()));
+    console.explain(|| foreign_copy_plan_text(plan, &source, &target, &Default::default()));
     let task = NewTask {
         size: plan.object.len,
         ..task_of(&to, TaskKind::Copy, source.as_str(), target.as_str())

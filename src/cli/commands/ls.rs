@@ -20,7 +20,7 @@ use crate::ops::{self, ArchiveList, ListOptions};
 Example:
   amistore ls s3://bucket/prefix/
   amistore ls s3://bucket/ --name 'web*' --last 10
-  amistore ls archives/ --output json | jq '.Archives[].AmiName'")]
+  amistore ls s3://bucket/ --output json | jq -r '.Archives[] | \"\\(.RootSha256) \\(.Archive)\"'")]
 pub(in super::super) struct LsArgs {
     /// s3://BUCKET, s3://BUCKET/PREFIX, or a directory
     #[arg(value_name = "STORE")]
@@ -63,10 +63,14 @@ pub(super) fn run(args: &LsArgs, settings: &Settings, console: &Console) -> Resu
         }
     };
     let found = ops::judged(list.newest_first(), store.as_ref());
+    let roots = ops::roots_of(store.as_ref(), &found, observer.as_ref(), &settings.cancel)?;
     drop((store, observer));
     // An archive that cannot be listed does not hide the others.
     if ended.is_ok() || !found.is_empty() {
-        console.result(|| listed_text(&found), || listed(&found, &|key| url.of_key(key)))?;
+        console.result(
+            || listed_text(&found, &roots),
+            || listed(&found, &roots, &|key| url.of_key(key)),
+        )?;
     }
     ended
 }

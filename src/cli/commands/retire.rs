@@ -50,6 +50,9 @@ pub(in super::super) struct RetireArgs {
     /// Delete its snapshots, too, except those that other images use
     #[arg(long, requires = "deregister")]
     delete_snapshots: bool,
+    /// Go on if the metadata of archive and image differ, and every block is equal
+    #[arg(long)]
+    allow_metadata_changes: bool,
     /// Skip the question before the change
     #[arg(long, short)]
     yes: bool,
@@ -74,7 +77,8 @@ pub(super) fn run(args: &RetireArgs, settings: &Settings, console: &Console) -> 
     let observer = console.observer();
     let remote = Remote::new(settings, &observer);
     let compute = remote.compute(&args.sides.source()?, &args.ebs)?;
-    let permitted = PermittedRetire::new(&compute, id, args.action())?;
+    let permitted = PermittedRetire::new(&compute, id, args.action())?
+        .allow_metadata_changes(args.allow_metadata_changes);
     let archive = remote
         .open(&url, args.sides.target()?, &ThawArgs::default())?
         .ok_or_else(|| Error::usage("a stream can be read once only: name a file or an object"))?;
@@ -86,10 +90,10 @@ pub(super) fn run(args: &RetireArgs, settings: &Settings, console: &Console) -> 
     let planned = permitted.compare(archive, context)?;
     drop((remote, observer));
     let archive = url.source();
-    let text = retired_text(planned.plan(), &archive, false);
+    let changed = planned.metadata_changed();
+    let text = retired_text(planned.plan(), changed, &archive, false);
     if args.dry_run {
-        return console
-            .result(|| text, || retired(planned.plan(), &archive, planned.footer(), true));
+        return console.result(|| text, || retired(&planned, planned.plan(), &archive, true));
     }
     if !asks {
         console.say(&text);
@@ -98,8 +102,8 @@ pub(super) fn run(args: &RetireArgs, settings: &Settings, console: &Console) -> 
     }
     let done = planned.run()?;
     console.result(
-        || retired_text(&done, &archive, true),
-        || retired(&done, &archive, planned.footer(), false),
+        || retired_text(&done, changed, &archive, true),
+        || retired(&planned, &done, &archive, false),
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::super::options::{
     ArchiveUrl, Ec2Args, ImageArgs, ObjectArgs, ResumeArgs, Settings, SidesArgs, WriteArgs,
@@ -15,7 +15,7 @@ use super::super::source::{Source, SourceOptions, refuse_swapped};
 use super::via_aws::ViaAws;
 use crate::base::{Error, Result, TaskKind};
 use crate::engine::PackOptions;
-use crate::ops::{PlannedStore, StoreOptions};
+use crate::ops::{MetadataPolicy, PlannedStore, StoreOptions};
 use crate::taskdb::NewTask;
 use crate::volume::DiskFormats;
 
@@ -68,6 +68,17 @@ pub(in super::super) struct StoreArgs {
     /// MD5]
     #[arg(long, value_name = "N")]
     volumes_at_once: Option<usize>,
+    /// If the archive exists with the same disks and other metadata: keep it, with a warning; fail;
+    /// or update its metadata, without sending the disks again [default: keep; without the option a
+    /// file that exists is an error]
+    #[arg(
+        long,
+        value_name = "ACTION",
+        value_enum,
+        env = "AMISTORE_ON_METADATA_CHANGE",
+        hide_env_values = true
+    )]
+    on_metadata_change: Option<MetadataAction>,
     #[command(flatten)]
     write: WriteArgs,
     #[command(flatten)]
@@ -111,11 +122,11 @@ pub(super) fn run(args: &StoreArgs, settings: &Settings, console: &Console) -> R
     if dry_run {
         let existing = planned.check(observer.as_ref(), cancel).map_err(explain)?;
         return console.result(
-            || store_plan_text(planned.plan(), &name, existing),
-            || store_plan(planned.plan(), &name, existing),
+            || store_plan_text(planned.plan(), &name, &existing),
+            || store_plan(planned.plan(), &name, &existing),
         );
     }
-    console.explain(|| store_plan_text(planned.plan(), &name, Default::default()));
+    console.explain(|| store_plan_text(planned.plan(), &name, &Default::default()));
     let task = NewTask {
         image_id: image.document().image_id().map(ToString::to_string),
         name: image.document().name().map(ToOwned::to_owned),
@@ -130,6 +141,24 @@ pub(super) fn run(args: &StoreArgs, settings: &Settings, console: &Console) -> R
     })?;
     drop((planned, remote, observer));
     console.result(|| stored_text(&report, &name), || stored(&report, &name))
+}
+
+/// The treatment of an archive with the same disks and other metadata.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MetadataAction {
+    Fail,
+    Keep,
+    Update,
+}
+
+impl MetadataAction {
+    fn policy(self) -> MetadataPolicy {
+        match self {
+            Self::Fail => MetadataPolicy::Fail,
+            Self::Keep => MetadataPolicy::Keep,
+            Self::Update => MetadataPolicy::Update,
+        }
+    }
 }
 
 impl StoreArgs {
@@ -167,6 +196,7 @@ impl StoreArgs {
             level: self.level,
             overwrite: self.write.overwrite(),
             attributes: self.object.attributes()?,
+            on_metadata_change: self.on_metadata_change.map(MetadataAction::policy),
         })
     }
 }

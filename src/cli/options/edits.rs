@@ -22,6 +22,10 @@ pub(in super::super) struct EditArgs {
     /// Leave the recorded tags away
     #[arg(long)]
     no_tags: bool,
+    /// Tag the image with the id and the Region of the stored one: amistore:source-image-id and
+    /// amistore:source-image-region
+    #[arg(long)]
+    tag_source: bool,
     /// Another volume type, of all volumes or of one: gp3, /dev/sdb=io2; may be repeated
     #[arg(long, value_name = "[DEVICE=]TYPE")]
     volume_type: Vec<String>,
@@ -85,6 +89,7 @@ impl EditArgs {
             image_tags: Vec::new(),
             snapshot_tags: Vec::new(),
             no_tags: self.no_tags,
+            tag_source: self.tag_source,
             root_device: self.root_device.as_deref().map(DeviceName::parse).transpose()?,
             devices: self.devices()?,
             boot_mode: self.boot_mode.clone(),

@@ -5,11 +5,16 @@ use serde_json::{Value, json};
 use super::safe_text::SafeText;
 use super::table::{Align, Table};
 use crate::base::human_bytes;
+use crate::engine::CONTENT_METADATA;
 use crate::ops::ListedObject;
 
-/// Archives, and the URL of a key in their store.
-pub(in super::super) fn listed(found: &[ListedObject], url: &dyn Fn(&str) -> String) -> Value {
-    let one = |found: &ListedObject| {
+/// Archives with their roots, and the URL of a key in their store.
+pub(in super::super) fn listed(
+    found: &[ListedObject],
+    roots: &[Option<String>],
+    url: &dyn Fn(&str) -> String,
+) -> Value {
+    let one = |(found, root): (&ListedObject, &Option<String>)| {
         let ListedObject { listed, is_archive } = found;
         let metadata = |name: &str| listed.metadata.get(name);
         json!({
@@ -24,19 +29,20 @@ pub(in super::super) fn listed(found: &[ListedObject], url: &dyn Fn(&str) -> Str
             "AmiOwnerAccount": metadata("ami-owner-account"),
             "AmiRegistrationDate": metadata("ami-registration-date"),
             "AmiStoreDate": metadata("ami-store-date"),
-            "ContentSha256": metadata("amistore-content-sha256"),
+            "RootSha256": root,
+            "ContentSha256": metadata(CONTENT_METADATA),
             "Metadata": listed.metadata,
         })
     };
     json!({
         "Outcome": "listed",
         "DryRun": false,
-        "Archives": found.iter().map(one).collect::<Vec<_>>(),
+        "Archives": found.iter().zip(roots).map(one).collect::<Vec<_>>(),
     })
 }
 
 /// A table; nothing where there are no archives.
-pub(in super::super) fn listed_text(found: &[ListedObject]) -> SafeText {
+pub(in super::super) fn listed_text(found: &[ListedObject], roots: &[Option<String>]) -> SafeText {
     if found.is_empty() {
         return SafeText::new();
     }
@@ -47,8 +53,9 @@ pub(in super::super) fn listed_text(found: &[ListedObject]) -> SafeText {
         ("CLASS", Align::Left),
         ("KEY", Align::Left),
         ("NAME", Align::Left),
+        ("ROOT", Align::Left),
     ]);
-    for ListedObject { listed, is_archive } in found {
+    for (ListedObject { listed, is_archive }, root) in found.iter().zip(roots) {
         let metadata = |name: &str| listed.metadata.get(name).map_or("-", String::as_str);
         table.row([
             listed.modified.clone(),
@@ -60,6 +67,7 @@ pub(in super::super) fn listed_text(found: &[ListedObject]) -> SafeText {
                 Some(false) => format!("{} [no archive of amistore]", metadata("ami-name")),
                 _ => metadata("ami-name").to_owned(),
             },
+            root.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }
     table.text()

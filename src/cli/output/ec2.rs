@@ -4,12 +4,11 @@ use serde_json::{Value, json};
 
 use super::json::{Head, restored, result};
 use super::safe_text::SafeText;
-use super::text::restored_text;
+use super::text::{named, restored_text};
 use crate::aws::ec2::{Ec2Restored, Fidelity, FidelityItem, RetirePlan};
 use crate::aws::s3::S3Location;
 use crate::base::{Error, ImageId, Result, SnapshotId};
-use crate::format::Footer;
-use crate::ops::{RestoreDestination, Restored, RestoredByAws};
+use crate::ops::{PlannedRetire, RestoreDestination, Restored, RestoredByAws};
 
 /// The result of a store by AWS, whose objects have no digests.
 pub(in super::super) fn aws_stored(id: &ImageId, archive: &S3Location, dry_run: bool) -> Value {
@@ -194,11 +193,11 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A retirement; `footer` has the digests of the archive that was compared.
+/// A retirement; `planned` has the comparison with the archive.
 pub(in super::super) fn retired(
+    planned: &PlannedRetire<'_>,
     plan: &RetirePlan,
     archive: &str,
-    footer: Option<&Footer>,
     dry_run: bool,
 ) -> Value {
     let snapshots: Vec<Value> = plan
@@ -213,11 +212,13 @@ pub(in super::super) fn retired(
         })
         .collect();
     let outcome = if dry_run { "planned" } else { past_participle(plan.action.name()) };
+    let (image_id, footer) = (Some(plan.image_id.as_str()), planned.footer());
     result(
-        &Head { archive, image_id: Some(plan.image_id.as_str()), outcome, dry_run, footer },
+        &Head { archive, image_id, outcome, dry_run, footer },
         json!({
             "Action": plan.action.name(),
             "Name": plan.name,
+            "MetadataChanged": planned.metadata_changed(),
             "Snapshots": snapshots,
         }),
     )
@@ -231,20 +232,33 @@ fn past_participle(action: &str) -> &'static str {
     }
 }
 
-pub(in super::super) fn retired_text(plan: &RetirePlan, archive: &str, done: bool) -> SafeText {
+pub(in super::super) fn retired_text(
+    plan: &RetirePlan,
+    metadata_changed: Option<&[String]>,
+    archive: &str,
+    done: bool,
+) -> SafeText {
     let action = plan.action.name();
     if done {
-        plan_text(plan, archive, past_participle(action))
+        plan_text(plan, metadata_changed, archive, past_participle(action))
     } else {
-        plan_text(plan, archive, &format!("would {action}"))
+        plan_text(plan, metadata_changed, archive, &format!("would {action}"))
     }
 }
 
-fn plan_text(plan: &RetirePlan, archive: &str, verb: &str) -> SafeText {
+fn plan_text(
+    plan: &RetirePlan,
+    metadata_changed: Option<&[String]>,
+    archive: &str,
+    verb: &str,
+) -> SafeText {
     let name = plan.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
     let id = &plan.image_id;
     let mut text =
         SafeText::from(format!("{verb} {id}{name}, which {archive} holds, block by block"));
+    if let Some(changed) = metadata_changed {
+        text.line(format_args!("  the metadata differs{}", named(changed)));
+    }
     for snapshot in &plan.snapshots {
         let what = match (snapshot.deleted, snapshot.used_by.is_empty()) {
             (true, _) => "deleted".to_owned(),

@@ -60,7 +60,7 @@ pub(in super::super) fn foreign_copy_plan_text(
     plan: &ForeignCopyPlan,
     from: &str,
     to: &str,
-    existing: Existing,
+    existing: &Existing,
 ) -> SafeText {
     let mut text = copied_object_text(&plan.object, from, to, true);
     add_existing(&mut text, existing);
@@ -75,10 +75,10 @@ pub(in super::super) fn foreign_copy_plan(
     plan: &ForeignCopyPlan,
     from: &str,
     to: &str,
-    existing: Existing,
+    existing: &Existing,
 ) -> Value {
     let mut object = plan.object.clone();
-    object.present = existing == Existing::Same;
+    object.present = *existing == Existing::Same;
     let report = copied_object(&object, from, to, true);
     with_plan(report, &plan.memory, plan.upload.as_ref(), &plan.aws, existing)
 }

@@ -108,6 +108,17 @@ pub(in super::super) fn stored(stored: &Stored, archive: &str) -> Value {
         StoreOutcome::Present { archive_len, footer } => {
             (footer, *archive_len, "present", Value::Null)
         }
+        StoreOutcome::MetadataChanged { archive_len, footer, .. } => {
+            (footer, *archive_len, "metadata_changed", Value::Null)
+        }
+        StoreOutcome::MetadataUpdated { archive_len, footer, .. } => {
+            (footer, *archive_len, "metadata_updated", Value::Null)
+        }
+    };
+    let (changed, sent_whole) = match &stored.outcome {
+        StoreOutcome::MetadataChanged { changed, .. } => (Some(changed), None),
+        StoreOutcome::MetadataUpdated { changed, sent_whole, .. } => (Some(changed), *sent_whole),
+        StoreOutcome::Made(_) | StoreOutcome::Present { .. } => (None, None),
     };
     let image_id = stored.image_id.as_deref();
     result(
@@ -115,6 +126,8 @@ pub(in super::super) fn stored(stored: &Stored, archive: &str) -> Value {
         json!({
             "S3objectKey": key_of(archive),
             "ArchiveBytes": archive_len,
+            "MetadataChanged": changed,
+            "SentAsAWhole": sent_whole,
             "Volumes": volumes,
         }),
     )
@@ -206,6 +219,8 @@ pub(super) fn restored(restored: &Restored, archive: &str, target: &str, dry_run
 pub(in super::super) fn verified(verified: &Verified, archive: &str) -> Value {
     let outcome = match verified.is_ok() {
         true => "ok",
+        false if verified.has_other_root => "other_root",
+        false if verified.differs_in_metadata_only() => "metadata_changed",
         false if verified.differs => "different",
         false => "corrupt",
     };
@@ -229,6 +244,7 @@ pub(in super::super) fn verified(verified: &Verified, archive: &str) -> Value {
             "ArchiveBytes": verified.archive_len,
             "BlocksChecked": verified.blocks,
             "CellsChecked": verified.cells,
+            "MetadataChanged": verified.metadata_changed,
             "Findings": findings,
             "FindingsNotListed": verified.more_findings,
         }),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::ec2::{add_fidelity, item};
 use super::json::{Head, checked, copied, key_of, restored, result};
 use super::safe_text::SafeText;
-use super::text::{copied_text, name_of, restored_text};
+use super::text::{copied_text, name_of, named, restored_text};
 use crate::aws::ec2::EncryptionPlan;
 use crate::base::{BLOCK_BYTES, SnapshotId, human_bytes};
 use crate::engine::{Depth, MemorySplit};
@@ -17,7 +17,7 @@ use crate::ops::{
 pub(in super::super) fn store_plan_text(
     plan: &StorePlan,
     archive: &str,
-    existing: Existing,
+    existing: &Existing,
 ) -> SafeText {
     let longest = human_bytes(plan.volumes.longest_archive);
     let name = name_of(plan.image_id.as_deref());
@@ -35,7 +35,7 @@ pub(in super::super) fn store_plan_text(
     text
 }
 
-pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, existing: Existing) -> Value {
+pub(in super::super) fn store_plan(plan: &StorePlan, archive: &str, existing: &Existing) -> Value {
     let volume = |volume: &PlannedVolume| {
         json!({
             "SnapshotId": volume.id.as_str(),
@@ -92,7 +92,7 @@ fn planned<'a>(archive: &'a str, image_id: Option<&'a str>) -> Head<'a> {
 
 pub(in super::super) fn restore_plan(plan: &RestorePlan, archive: &str, target: &str) -> Value {
     let report = restored(&plan.archive, archive, target, true);
-    let mut report = with_plan(report, &plan.memory, None, &plan.aws, Existing::None);
+    let mut report = with_plan(report, &plan.memory, None, &plan.aws, &Existing::None);
     if let (Some(members), true) = (report.as_object_mut(), plan.aws.ebs.is_some()) {
         members.insert("Fidelity".to_owned(), plan.items.iter().map(item).collect());
         members.insert("Encryption".to_owned(), encryption(&plan.encryption));
@@ -104,7 +104,7 @@ pub(in super::super) fn copy_plan_text(
     plan: &CopyPlan,
     from: &str,
     to: &str,
-    existing: Existing,
+    existing: &Existing,
 ) -> SafeText {
     let mut text = copied_text(&plan.archive, from, to, true);
     add_existing(&mut text, existing);
@@ -119,10 +119,10 @@ pub(in super::super) fn copy_plan(
     plan: &CopyPlan,
     from: &str,
     to: &str,
-    existing: Existing,
+    existing: &Existing,
 ) -> Value {
     let mut archive = plan.archive.clone();
-    archive.present = existing == Existing::Same;
+    archive.present = *existing == Existing::Same;
     let report = copied(&archive, from, to, true);
     with_plan(report, &plan.memory, plan.upload.as_ref(), &plan.aws, existing)
 }
@@ -197,7 +197,7 @@ fn add_stream(text: &mut SafeText, plan: &StreamPlan) {
 
 fn stream(report: Value, plan: &StreamPlan) -> Value {
     let aws = AwsUse::default();
-    let mut report = with_plan(report, &plan.memory, None, &aws, Existing::None);
+    let mut report = with_plan(report, &plan.memory, None, &aws, &Existing::None);
     if let (Some(upload), Some(members)) = (plan.upload, report.as_object_mut()) {
         let upload = json!({"PartBytes": upload.part_size, "ArchiveBytesAtMost": upload.longest});
         members.insert("Upload".to_owned(), upload);
@@ -206,10 +206,17 @@ fn stream(report: Value, plan: &StreamPlan) -> Value {
     report
 }
 
-pub(super) fn add_existing(text: &mut SafeText, existing: Existing) {
+pub(super) fn add_existing(text: &mut SafeText, existing: &Existing) {
     match existing {
         Existing::None => {}
         Existing::Same => text.line("  the archive is there already, and holds the same"),
+        Existing::OtherMetadata { changed, updates } => {
+            let verb = if *updates { "is updated" } else { "stays as it is" };
+            text.line(format_args!(
+                "  the archive is there, with the same disks and other metadata{}: it {verb}",
+                named(changed)
+            ));
+        }
     }
 }
 
@@ -349,7 +356,7 @@ pub(super) fn with_plan(
     memory: &MemorySplit,
     upload: Option<&UploadPlan>,
     aws: &AwsUse,
-    existing: Existing,
+    existing: &Existing,
 ) -> Value {
     let mut report = report;
     let Some(members) = report.as_object_mut() else { return report };
@@ -366,8 +373,14 @@ pub(super) fn with_plan(
             "InFlight": memory.plan.in_flight,
         }),
     );
-    if existing == Existing::Same {
-        add("Outcome", json!("present"));
+    match existing {
+        Existing::None => {}
+        Existing::Same => drop(add("Outcome", json!("present"))),
+        Existing::OtherMetadata { changed, updates } => {
+            let outcome = if *updates { "metadata_updated" } else { "metadata_changed" };
+            add("Outcome", json!(outcome));
+            add("MetadataChanged", json!(changed));
+        }
     }
     if let Some(upload) = upload {
         let parallel = upload.segments.len();
@@ -490,7 +503,7 @@ mod tests {
         let memory = crate::engine::Resources { threads: 1, memory: 64 << 20 }
             .split(&Default::default())
             .expect("memory");
-        let json = with_plan(json!({}), &memory, None, &aws, Existing::None);
+        let json = with_plan(json!({}), &memory, None, &aws, &Existing::None);
         let mut text = SafeText::from("a plan".to_owned());
         add_aws(&mut text, &aws);
         let text = text.as_str().to_owned();

@@ -60,6 +60,23 @@ pub(in super::super) fn stored_text(stored: &Stored, archive: &str) -> SafeText 
             text.line("  by its index; its data was not read: `amistore verify` does that");
             add_digests(&mut text, footer);
         }
+        StoreOutcome::MetadataChanged { archive_len, footer, changed } => {
+            let (len, named) = (human_bytes(*archive_len), named(changed));
+            text.line(format_args!(
+                "{archive} is there already, and holds the disks of {name} with other \
+                 metadata{named} ({len})"
+            ));
+            add_digests(&mut text, footer);
+        }
+        StoreOutcome::MetadataUpdated { archive_len, footer, changed, sent_whole } => {
+            let (len, named) = (human_bytes(*archive_len), named(changed));
+            text.line(format_args!("updated the metadata{named} of {name} in {archive} ({len})"));
+            match sent_whole {
+                Some(reason) => text.line(format_args!("  sent as a whole: {reason}")),
+                None => text.line("  the disks were not sent again"),
+            }
+            add_digests(&mut text, footer);
+        }
     }
     text
 }
@@ -122,6 +139,11 @@ pub(in super::super) fn cleaned_text(found: &[Leftover], removes: bool) -> SafeT
     text
 }
 
+/// The names of members in parentheses; nothing if there are none.
+pub(super) fn named(members: &[String]) -> String {
+    if members.is_empty() { String::new() } else { format!(" ({})", members.join(", ")) }
+}
+
 pub(super) fn name_of(image_id: Option<&str>) -> &str {
     image_id.unwrap_or("bare snapshots")
 }
@@ -153,7 +175,11 @@ pub(in super::super) fn verified_text(verified: &Verified, archive: &str) -> Saf
         }
         return text;
     }
-    let word = if verified.differs { "different" } else { "corrupt" };
+    let word = match (verified.has_other_root, verified.differs) {
+        (true, _) => "other root",
+        (false, true) => "different",
+        (false, false) => "corrupt",
+    };
     let mut text: SafeText =
         verified.findings.iter().map(|finding| finding_line(word, finding)).collect();
     if verified.more_findings > 0 {

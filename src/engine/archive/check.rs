@@ -72,12 +72,24 @@ pub(in super::super) fn check(archive: &Archive) -> Result<(Vec<Error>, Option<F
 /// All frames of the archive, as the index lists them.
 fn frames_of(archive: &Archive) -> Result<FrameLog> {
     let mut frames = FrameLog::default();
-    let meta = |frames: &mut FrameLog, role| {
-        archive.meta(role).for_each(|meta| frames.frame(meta.len as u32, meta.raw_len as u32));
-    };
-    meta(&mut frames, MetaRole::Prologue);
+    add_meta(&mut frames, archive, MetaRole::Prologue);
+    frames.append(volume_frames(archive)?);
+    let footer = archive.footer();
+    frames.frame(footer.root_len as u32, 0);
+    archive.extra_records().iter().for_each(|len| frames.frame(*len as u32, 0));
+    frames.frame(FOOTER_LEN as u32, 0);
+    Ok(frames)
+}
+
+fn add_meta(frames: &mut FrameLog, archive: &Archive, role: MetaRole) {
+    archive.meta(role).for_each(|meta| frames.frame(meta.len as u32, meta.raw_len as u32));
+}
+
+/// The frames of the volumes and of the end of the tar, as the index lists them.
+pub(super) fn volume_frames(archive: &Archive) -> Result<FrameLog> {
+    let mut frames = FrameLog::default();
     for volume in 0..archive.root().manifest.volumes.len() as u16 {
-        meta(&mut frames, MetaRole::Volume(volume));
+        add_meta(&mut frames, archive, MetaRole::Volume(volume));
         let size = archive.volume_entry(volume).size;
         for entry in archive.root().groups_of(volume) {
             for cell in archive.group_index(entry)?.cells {
@@ -92,11 +104,7 @@ fn frames_of(archive: &Archive) -> Result<FrameLog> {
             frames.frame(entry.index_len, 0);
         }
     }
-    meta(&mut frames, MetaRole::End);
-    let footer = archive.footer();
-    frames.frame(footer.root_len as u32, 0);
-    archive.extra_records().iter().for_each(|len| frames.frame(*len as u32, 0));
-    frames.frame(FOOTER_LEN as u32, 0);
+    add_meta(&mut frames, archive, MetaRole::End);
     Ok(frames)
 }
 

@@ -8,6 +8,7 @@ pub(super) mod index;
 pub(super) mod open;
 mod range;
 mod read_ahead;
+mod revision;
 mod volume;
 
 use std::sync::Arc;
@@ -19,7 +20,9 @@ use crate::object::ObjectReader;
 pub use check::check_tail;
 pub use compare::compare_volume;
 pub use detect::is_other_object;
+pub use open::read_footer;
 pub use range::{RangeCells, RangePart};
+pub use revision::Revision;
 pub use volume::{ArchiveVolume, DEFAULT_CELL_CACHE};
 
 /// An open archive: owns the reader of its object, can be shared between threads, and is cheap to

@@ -56,6 +56,17 @@ impl Archive {
     }
 }
 
+/// The footer of the archive in `object`, whose root is that of the root record in it. Reads
+/// nothing else.
+pub fn read_footer(object: &dyn ObjectReader) -> Result<Footer> {
+    let read = || -> Result<Footer> {
+        let footer = find_footer(object)?;
+        read_root(object, &footer)?;
+        Ok(footer)
+    };
+    twice(object, read).map_err(|error| error.at("archive", object.name()))
+}
+
 /// The metadata of an archive; a document that breaks the rules makes the archive corrupt.
 pub(in super::super) fn read_document(image_json: &[u8]) -> Result<ImageDocument> {
     ImageDocument::parse(image_json.to_vec()).map_err(|error| match error.kind() {

@@ -15,7 +15,8 @@ mod segment;
 mod worker;
 
 use super::Context;
-use crate::base::{Result, Stage, hex};
+use super::digest_metadata::digest_metadata;
+use crate::base::{Result, Stage};
 use crate::codec::{sha256, zstd};
 use crate::format::{Codec, Footer};
 use crate::image::ImageSource;
@@ -71,7 +72,7 @@ pub fn pack(
     stage.finish();
     let stage = context.stage(Stage::Sync);
     context.cancel.check()?;
-    writer.identify(&hex(&tail.root.content_root));
+    writer.identify(&digest_metadata(&tail.root));
     writer.commit()?;
     stage.finish();
     Ok(PackReport {

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::cost::AwsUse;
-use super::destination::{Destination, Existing};
+use super::destination::{Comparison, Destination, Existing};
 use super::restore::incoming;
 use super::upload::{UploadFacts, UploadPlan};
 #[cfg(feature = "aws")]
 use crate::aws::s3::S3Store;
 use crate::base::{Cancel, Error, Observer, Result};
-use crate::engine::{Archive, Context, Depth, Incoming, MemorySplit, MemoryUses, Resources};
+use crate::engine::{
+    Archive, Context, Depth, Incoming, MemorySplit, MemoryUses, Resources, digest_metadata,
+};
 use crate::localfs::Overwrite;
 use crate::object::Attributes;
 use crate::ops::copy::{Copied, CopyProof, copy, plan_copy, same_archive, work};
@@ -116,8 +118,9 @@ impl<'a> PlannedCopy<'a> {
     pub fn check(&self, observer: &dyn Observer) -> Result<Existing> {
         let len = self.archive.reader().len();
         let compare = |store: &dyn crate::object::ObjectStore, key: &str, exists: Error| {
-            same_archive(store, key, self.archive.footer(), len, exists).map(drop)
+            same_archive(store, key, self.archive.footer(), len, exists).map(|_| Existing::Same)
         };
+        let compare = Comparison { compare: &compare, files: false };
         let work = work(self.archive);
         // A copy by the service has no task.
         let continued = (!self.plan.by_service).then_some((&work, &self.attributes));
@@ -216,5 +219,6 @@ fn attributes_to_copy(archive: &Archive) -> Attributes {
     if attributes.metadata.is_empty() {
         attributes.metadata = crate::ops::image_metadata(archive.document());
     }
+    attributes.metadata.extend(digest_metadata(archive.footer()));
     attributes
 }

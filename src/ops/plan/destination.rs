@@ -64,18 +64,36 @@ impl BucketDestination {
 }
 
 /// An archive at its destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Existing {
     /// The destination is free, or its archive will be replaced.
     #[default]
     None,
     /// The destination holds the archive that would be written.
     Same,
+    /// The destination holds the disks of the archive that would be written, with other metadata.
+    OtherMetadata {
+        /// The names of the members that differ; empty if only the form of the JSON does.
+        changed: Vec<String>,
+        /// Whether the archive there would get the metadata; otherwise it stays as it is.
+        updates: bool,
+    },
 }
 
-/// Compares an existing object with the archive that would be written; the error is given, and
-/// returned if they differ.
-pub(super) type Compare<'a> = dyn Fn(&dyn ObjectStore, &str, Error) -> Result<()> + 'a;
+/// Compares existing archives with the one that would be written.
+pub(super) struct Comparison<'a> {
+    /// Compares an object; the error is given, and returned if they differ.
+    pub(super) compare: &'a dyn Fn(&dyn ObjectStore, &str, Error) -> Result<Existing>,
+    /// Whether files, and objects of stores without resumed uploads, are compared as well. If not,
+    /// each that exists is an error.
+    pub(super) files: bool,
+}
+
+impl Comparison<'_> {
+    fn of_file(&self, store: &dyn ObjectStore, key: &str, exists: Error) -> Result<Existing> {
+        if self.files { (self.compare)(store, key, exists) } else { Err(exists) }
+    }
+}
 
 impl Destination {
     /// Checks that precede every write: standard output is no terminal, the directory of a file
@@ -106,7 +124,7 @@ impl Destination {
         overwrite: Overwrite,
         observer: &dyn Observer,
         continued: Option<(&Work, &Attributes)>,
-        compare: &Compare<'_>,
+        compare: &Comparison<'_>,
     ) -> Result<Existing> {
         self.check_writable(observer)?;
         #[cfg(feature = "aws")]
@@ -115,7 +133,7 @@ impl Destination {
         {
             let prior = resumption.check(work)?;
             let existing = self.check_existing(overwrite, compare)?;
-            if let (Existing::None, Some(prior)) = (existing, prior) {
+            if let (Existing::None, Some(prior)) = (&existing, prior) {
                 let tags = &attributes.tags;
                 bucket.store.check_continued(&bucket.key, tags, &prior_upload(&prior)?)?;
             }
@@ -126,7 +144,7 @@ impl Destination {
         self.check_existing(overwrite, compare)
     }
 
-    fn check_existing(&self, overwrite: Overwrite, compare: &Compare<'_>) -> Result<Existing> {
+    fn check_existing(&self, overwrite: Overwrite, compare: &Comparison<'_>) -> Result<Existing> {
         #[cfg(not(feature = "aws"))]
         let _ = compare;
         if overwrite == Overwrite::Yes {
@@ -134,9 +152,18 @@ impl Destination {
         }
         match self {
             Self::Stdout => Ok(Existing::None),
-            Self::File { path, .. } => refuse_existing(path).map(|()| Existing::None),
+            Self::File { path, durability } => match refuse_existing(path) {
+                Err(exists) if exists.kind() == ErrorKind::Exists => {
+                    let store = FileStore::new(path, *durability);
+                    compare.of_file(&store, &path.display().to_string(), exists)
+                }
+                free => free.map(|()| Existing::None),
+            },
             Self::Object { store, key } => match store.open(key) {
-                Ok(_) => Err(Error::new(ErrorKind::Exists, "the object exists").at("object", key)),
+                Ok(_) => {
+                    let exists = Error::new(ErrorKind::Exists, "the object exists");
+                    compare.of_file(store.as_ref(), key, exists.at("object", key))
+                }
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(Existing::None),
                 Err(error) => Err(error),
             },
@@ -146,7 +173,7 @@ impl Destination {
                 match store.check_absent(key) {
                     Ok(()) => Ok(Existing::None),
                     Err(exists) if exists.kind() == ErrorKind::Exists => {
-                        compare(store, key, exists).map(|()| Existing::Same)
+                        (compare.compare)(store, key, exists)
                     }
                     Err(error) => Err(error),
                 }
@@ -205,6 +232,7 @@ impl Destination {
                 at_most,
                 segments: Vec::new(),
                 resumption: None,
+                on_metadata_change: None,
             })),
             #[cfg(feature = "aws")]
             Self::Bucket(bucket) => {
@@ -217,6 +245,7 @@ impl Destination {
                     at_most,
                     segments,
                     resumption,
+                    on_metadata_change: None,
                 }))
             }
         }

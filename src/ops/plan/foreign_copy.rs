@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::CopyOptions;
 use super::cost::AwsUse;
-use super::destination::{BucketDestination, Destination, Existing};
+use super::destination::{BucketDestination, Comparison, Destination, Existing};
 use super::upload::{UploadFacts, UploadPlan};
 use crate::aws::s3::{ObjectChecksum, RunningChecksum, S3Store};
 use crate::base::{Cancel, Error, ErrorCode, ErrorKind, Event, Observer, Result, Stage, TaskKind};
@@ -139,7 +139,9 @@ impl<'a> PlannedForeignCopy<'a> {
     pub fn check(&self, observer: &dyn Observer) -> Result<Existing> {
         let work = self.work();
         let continued = (!self.plan.by_service).then_some((&work, &self.attributes));
-        let compare = |_: &dyn ObjectStore, _: &str, exists: Error| self.same(exists).map(drop);
+        let compare =
+            |_: &dyn ObjectStore, _: &str, exists: Error| self.same(exists).map(|_| Existing::Same);
+        let compare = Comparison { compare: &compare, files: false };
         self.destination.check(self.overwrite, observer, continued, &compare)
     }
 

@@ -2,7 +2,7 @@
 
 use super::calls::{Calls, Service};
 use super::cost::AwsUse;
-use super::destination::{Destination, Existing};
+use super::destination::{Comparison, Destination, Existing};
 use super::upload::{UploadFacts, UploadPlan};
 use crate::base::{Cancel, Error, Observer, Result, SnapshotId, VolumeSize};
 use crate::engine::{
@@ -11,8 +11,11 @@ use crate::engine::{
 use crate::format::layout::{CELL_ENTRY, MAX_CELL_RECORD};
 use crate::image::ImageSource;
 use crate::localfs::Overwrite;
-use crate::object::Attributes;
-use crate::ops::store::{Stored, store, work};
+use crate::object::{Attributes, ObjectStore};
+use crate::ops::MetadataPolicy;
+use crate::ops::existing::{compare, metadata_differs};
+use crate::ops::store::{store, work};
+use crate::ops::stored::Stored;
 use crate::ops::totals::WholeTotal;
 
 /// Options of a store.
@@ -26,6 +29,9 @@ pub struct StoreOptions {
     pub overwrite: Overwrite,
     /// Metadata and tags of the object.
     pub attributes: Attributes,
+    /// The treatment of an archive with the same disks and other metadata. `None`: it stays in a
+    /// bucket, and is an error in a directory, like any file.
+    pub on_metadata_change: Option<MetadataPolicy>,
 }
 
 /// The plan of a store.
@@ -268,12 +274,22 @@ impl<'a> PlannedStore<'a> {
     /// and an existing archive. Fails as [`run`](Self::run) would.
     pub fn check(&self, observer: &dyn Observer, cancel: &Cancel) -> Result<Existing> {
         let context = self.context(observer, cancel);
-        let compare = |store: &dyn crate::object::ObjectStore, key: &str, exists: Error| {
-            crate::ops::store::compare(self.image, store, key, &self.options.pack, exists, context)
-                .map(drop)
+        let StoreOptions { pack, overwrite, attributes, on_metadata_change: policy, .. } =
+            &self.options;
+        let compare = |store: &dyn ObjectStore, key: &str, exists: Error| {
+            let refused = exists.duplicate();
+            let found = compare(self.image, (store, key), pack, exists, context)?;
+            match (found.changed, policy.unwrap_or_default()) {
+                (None, _) => Ok(Existing::Same),
+                (Some(changed), MetadataPolicy::Fail) => Err(metadata_differs(refused, &changed)),
+                (Some(changed), policy) => {
+                    let updates = policy == MetadataPolicy::Update;
+                    Ok(Existing::OtherMetadata { changed, updates })
+                }
+            }
         };
+        let compare = Comparison { compare: &compare, files: policy.is_some() };
         let at_most = self.plan.volumes.longest_archive;
-        let StoreOptions { pack, overwrite, attributes, .. } = &self.options;
         let (work, _) =
             work(self.image, pack, context.plan.level, (at_most, &self.plan.segments()));
         let continued = Some((&work, attributes));
@@ -293,7 +309,10 @@ impl<'a> PlannedStore<'a> {
         self.destination.open(
             (self.options.overwrite, attributes, at_most, segments),
             cancel,
-            |target| store(self.image, target, &self.options.pack, self.context(observer, cancel)),
+            |target| {
+                let target = target.on_metadata_change(self.options.on_metadata_change);
+                store(self.image, target, &self.options.pack, self.context(observer, cancel))
+            },
         )
     }
 }

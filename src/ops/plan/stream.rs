@@ -3,7 +3,7 @@
 
 use std::io::Read;
 
-use super::destination::Destination;
+use super::destination::{Comparison, Destination};
 use super::restore::RestoreDestination;
 use super::upload::UploadFacts;
 use crate::base::{Cancel, Error, Observer, Result};
@@ -73,7 +73,8 @@ impl PlannedStreamCopy {
     /// [`run`](Self::run): a stream cannot be compared with it and then be written.
     pub fn check(&self, observer: &dyn Observer) -> Result<()> {
         let differs = |_: &dyn ObjectStore, _: &str, exists: Error| Err(exists);
-        self.destination.check(self.overwrite, observer, None, &differs).map(drop)
+        let compare = Comparison { compare: &differs, files: false };
+        self.destination.check(self.overwrite, observer, None, &compare).map(drop)
     }
 
     /// Copies `input`. The copy is visible when this returns.

@@ -154,6 +154,7 @@ impl Bench {
             at_most: 1 << 30,
             segments: Vec::new(),
             resumption: None,
+            on_metadata_change: None,
         };
         let stored = self.with_context(|context| {
             ops::store(&image, ArchiveTarget::Object(target), &PackOptions::default(), context)

@@ -122,7 +122,9 @@ fn an_object_gets_the_requested_storage_class_and_encryption() {
     for (key, size) in [("small.bin", 10), ("large.bin", 4 * PART as usize)] {
         let mut writer = bucket.create(key, Creation::default()).expect("creates");
         writer.append(&vec![1; size]).expect("appends");
-        writer.identify("0123");
+        let digests = [("amistore-content-sha256", "0123"), ("amistore-root-sha256", "4567")];
+        let named = digests.map(|(name, digest)| (name.to_owned(), digest.to_owned()));
+        writer.identify(&named.into());
         writer.commit().expect("commits");
         let object = bench.server.object(BUCKET, key).expect("an object");
         assert_eq!(object.storage_class.as_deref(), Some("STANDARD_IA"));
@@ -139,10 +141,11 @@ fn an_object_gets_the_requested_storage_class_and_encryption() {
             .expect("lists");
         assert_eq!(listed, [Some("STANDARD_IA".to_owned())]);
     }
-    // The digest is known before the upload of a small object, and too late for the headers of a
+    // The digests are known before the upload of a small object, and too late for the headers of a
     // large one.
     let small = bench.server.object(BUCKET, "small.bin").expect("an object");
     assert_eq!(small.user_metadata["amistore-content-sha256"], "0123");
+    assert_eq!(small.user_metadata["amistore-root-sha256"], "4567");
 }
 
 #[test]
@@ -428,6 +431,7 @@ fn a_damaged_archive_is_not_copied() {
                 at_most: archive.reader().len(),
                 segments: Vec::new(),
                 resumption: None,
+                on_metadata_change: None,
             });
             with_context(|context| ops::copy(&archive, target, Depth::Stored, context))
         });

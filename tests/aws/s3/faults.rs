@@ -116,6 +116,7 @@ impl Drill {
                     at_most: archive.reader().len(),
                     segments: Vec::new(),
                     resumption: resumption.map(Box::new),
+                    on_metadata_change: None,
                 });
                 with_context(|context| ops::copy(&archive, target, Depth::Stored, context))?;
             }

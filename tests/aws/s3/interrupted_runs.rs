@@ -197,6 +197,7 @@ fn another_level_keeps_the_parts_that_were_sent() {
             at_most,
             segments: Vec::new(),
             resumption,
+            on_metadata_change: None,
         };
         ops::store(&image, ArchiveTarget::Object(target), &PackOptions::default(), context)
             .map(drop)

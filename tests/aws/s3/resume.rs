@@ -256,6 +256,7 @@ fn a_store_resumes_after_a_cancellation_at_any_event() {
                 at_most: site.longest(),
                 segments: Vec::new(),
                 resumption: resumption.map(Box::new),
+                on_metadata_change: None,
             });
             ops::store(&site.image, target, &PackOptions::default(), context)
         });
@@ -318,6 +319,7 @@ fn a_copy_resumes_after_an_interruption_at_any_request() {
             at_most: archive.reader().len(),
             segments: Vec::new(),
             resumption: resumption.map(Box::new),
+            on_metadata_change: None,
         });
         with_context(|context| ops::copy(&archive, target, Depth::Stored, context))
     };

@@ -281,6 +281,7 @@ fn a_parallel_upload_resumes_after_a_cancellation_at_any_event() {
                 at_most: planned.longest_archive,
                 segments: planned.segments(),
                 resumption: with_task.then(|| Box::new(bench.resumption(key))),
+                on_metadata_change: None,
             });
             ops::store(&image, target, &PackOptions::default(), context)
         });
@@ -347,6 +348,7 @@ fn interrupt_during_create_multipart_upload(fault: FaultKind) {
                 at_most: ops::plan_volumes(&image)?.longest_archive,
                 segments: Vec::new(),
                 resumption: None,
+                on_metadata_change: None,
             });
             ops::store(&image, target, &PackOptions::default(), context)
         });
@@ -495,6 +497,7 @@ fn a_checksum_without_gaps_is_refused_before_a_parallel_upload() {
             at_most: planned.longest_archive,
             segments: planned.segments(),
             resumption: None,
+            on_metadata_change: None,
         });
         ops::store(&image, target, &PackOptions::default(), context)
     });

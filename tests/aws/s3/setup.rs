@@ -214,6 +214,7 @@ pub fn store_in_parallel(
             at_most,
             segments,
             resumption,
+            on_metadata_change: None,
         };
         ops::store(image, ArchiveTarget::Object(target), &PackOptions::default(), context)
     })
@@ -238,6 +239,7 @@ pub fn store(
             at_most,
             segments: Vec::new(),
             resumption,
+            on_metadata_change: None,
         };
         ops::store(image, ArchiveTarget::Object(target), &PackOptions::default(), context)
     })

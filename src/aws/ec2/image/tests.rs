@@ -30,15 +30,13 @@ fn an_archive_of_the_image_is_distinguished_from_others() {
     };
     let described = document("2026", "1", "x");
     let image = Ec2Image { document: described, volumes: Vec::new(), new_name: None };
-    assert_eq!(image.compare(&document("2027", "1", "x")), ImageMatch::Same);
-    assert_eq!(
-        image.compare(&document("2026", "2", "x")),
-        ImageMatch::MetadataDiffers("Image.Tags".to_owned())
-    );
-    assert_eq!(
-        image.compare(&document("2026", "1", "")),
-        ImageMatch::MetadataDiffers("ImageAttributes.UefiData".to_owned())
-    );
+    let one = |changed: Option<&str>| ImageMatch::Same {
+        changed: changed.map(|name| vec![name.to_owned()]),
+        disks_are_fixed: true,
+    };
+    assert_eq!(image.compare(&document("2027", "1", "x")), one(None));
+    assert_eq!(image.compare(&document("2026", "2", "x")), one(Some("Image.Tags")));
+    assert_eq!(image.compare(&document("2026", "1", "")), one(Some("ImageAttributes.UefiData")));
     let other = ImageDocument::parse(br#"{"Snapshots": [{"SnapshotId": "snap-a"}]}"#.to_vec())
         .expect("a document");
     assert_eq!(image.compare(&other), ImageMatch::Different);

@@ -156,6 +156,9 @@ impl Memory {
     ) -> S3Result<UploadPartCopyOutput> {
         let mut world = self.0.world();
         let number = part_number(input.part_number, world.limits.max_parts)?;
+        if world.quirks.no_part_copies {
+            return Err(s3_error!(NotImplemented, "UploadPartCopy is not implemented"));
+        }
         let source =
             Self::copy_source(&mut world, &input.copy_source, input.copy_source_if_match.as_ref())?;
         let mut bytes = source.bytes.clone();

@@ -255,6 +255,8 @@ pub struct Quirks {
     pub rejects_checksum_algorithm: bool,
     /// Tags are refused (501).
     pub no_tagging: bool,
+    /// UploadPartCopy is refused (501).
+    pub no_part_copies: bool,
     /// ListParts is refused (501).
     pub no_list_parts: bool,
     /// A wrong Region gets the answer of a regional endpoint: 400 AuthorizationHeaderMalformed
