@@ -412,7 +412,7 @@ def network_gone(rig, _):
     def assert_continues(environment, state, key, failed):
         assert "resume_with" in failed.events[-1]["context"], failed.events[-1]
         [task] = program.unfinished(environment, state)
-        assert task["StoreTaskState"] == "Failed" and task["StoreTaskFailureReason"], task
+        assert task["TaskState"] == "Failed" and task["TaskFailureReason"], task
         up = rig.bytes_up(key)
         ran = program.run(environment, state, *rig.store(f"s3://{BUCKET}/{key}"), *impatient)
         assert up and ran.total("sent_bytes") <= len(rig.bytes) - up, (up, ran.total("sent_bytes"))

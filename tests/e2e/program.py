@@ -116,7 +116,8 @@ def assert_same_image(one, other):
 def unfinished(environment, state):
     """Tasks in `amistore tasks` that can be continued: those with a task file."""
     listed = run(environment, state, "tasks").json
-    return [task for tasks in listed.values() for task in tasks if task["StateFile"]]
+    kinds = ("StoreImageTaskResults", "RestoreImageTaskResults", "CopyTaskResults")
+    return [task for kind in kinds for task in listed[kind] if task["StateFile"]]
 
 
 def open_uploads(server, bucket):
