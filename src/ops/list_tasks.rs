@@ -42,14 +42,16 @@ impl ListedTask {
     }
 
     /// The archive: the target of a store or copy, the source of a restore.
-    pub fn archive(&self) -> &str {
+    pub fn archive(&self) -> String {
+        let is_restore = self.kind() == TaskKind::Restore;
         match self {
-            Self::Unfinished(task, _) if self.kind() == TaskKind::Restore => {
-                &task.entry.header.source
-            }
-            Self::Unfinished(task, _) => task.object(),
-            Self::Recorded(row) if self.kind() == TaskKind::Restore => &row.task.source,
-            Self::Recorded(row) => without_endpoint(&row.task.target),
+            Self::Unfinished(task, _) if is_restore => task.entry.header.source.clone(),
+            Self::Unfinished(task, _) => task.object().to_owned(),
+            Self::Recorded(row) => match (&row.task.bucket, &row.task.object_key) {
+                (Some(bucket), Some(key)) => format!("s3://{bucket}/{key}"),
+                _ if is_restore => row.task.source.clone(),
+                _ => without_endpoint(&row.task.target).to_owned(),
+            },
         }
     }
 
@@ -105,7 +107,8 @@ impl TaskSelection {
         let image = self.image_ids.is_empty()
             || task.image_id().is_some_and(|id| self.image_ids.iter().any(|given| given == id));
         let name = self.name.as_deref().is_none_or(|pattern| {
-            let file = task.archive().rsplit('/').next().unwrap_or_default();
+            let archive = task.archive();
+            let file = archive.rsplit('/').next().unwrap_or_default();
             task.name().is_some_and(|name| fits_pattern(pattern, name))
                 || fits_pattern(pattern, file)
         });
