@@ -20,7 +20,7 @@ the memory of the server.
   one. A ratio is taken from the runs of one round; below 1, amistore needs less.
 
 usage: ebs.py [--blocks 2048] [--rounds 2] [--latency 0,20,100] [--snapshots 1,2,4]
-              [--memory 256MiB,1GiB] [--amistore PATH] [--aws-double PATH] [--json OUT]
+              [--memory 256MiB,1GiB] [--only OPERATION,...] [--amistore PATH] [--aws-double PATH] [--json OUT]
 """
 import argparse
 import json
@@ -32,7 +32,7 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "servers"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "e2e"))
 import check_aws  # noqa: E402
 from compare import Bench, MIB, describe, first_line, log, machine, read, remove  # noqa: E402
 
@@ -58,7 +58,7 @@ class Rig:
         """A second's worth may come at once; the quota of the account, 5,000 a second in us-east-1,
         is out of reach.
         """
-        self.aws.order("/settings", {"latency_ms": latency, "snapshot_rate": {"burst": CEILING, "per_second": CEILING}})
+        self.aws.order("/settings", {"latency_ms": latency, "s3_latency_ms": latency, "snapshot_rate": {"burst": CEILING, "per_second": CEILING}})
 
     def snapshots(self, count, blocks):
         """Ids, archive and image of so many snapshots. So much of each block cannot be
@@ -71,7 +71,7 @@ class Rig:
             mappings = [{"DeviceName": "/dev/sd" + "fghijklm"[number], "Ebs": {"SnapshotId": id, "VolumeSize": gib, "VolumeType": "gp3"}} for number, id in enumerate(ids)]
             register = {"Name": "benchmark %d x %d" % (count, blocks), "RootDeviceName": "/dev/sdf", "VirtualizationType": "hvm", "Architecture": "x86_64"}
             image = self.aws.client("ec2").register_image(BlockDeviceMappings=mappings, **register)["ImageId"]
-            self.aws.order("/settings", {"latency_ms": 0, "snapshot_rate": None})
+            self.aws.order("/settings", {"latency_ms": 0, "s3_latency_ms": 0, "snapshot_rate": None})
             archive = os.path.join(self.work, image + ".bin")
             run = Bench(self.options, self.work)
             run.environment = {**run.environment, **self.environment()}
@@ -144,9 +144,9 @@ def points(options):
         found += [(operation, 1, options.blocks, LATENCY, memory) for memory in options.memory]
         found += [(operation, count, options.blocks // 2, LATENCY, default) for count in options.snapshots]
     # Parallel volumes take memory for parts of each.
-    found += [("store to S3", count, options.blocks // 2, LATENCY, options.memory[-1]) for count in options.snapshots]
+    found += [("store to S3", count, options.blocks // 2, LATENCY, memory) for memory in options.memory for count in options.snapshots]
     found += [("compare", 1, options.blocks, LATENCY, default)]
-    return list(dict.fromkeys(found))
+    return [point for point in dict.fromkeys(found) if not options.only or point[0] in options.only]
 
 
 PARTNERS = {"coldsnap download": "store", "coldsnap upload": "restore"}
@@ -184,6 +184,7 @@ def main():
     parser.add_argument("--latency", type=numbers, default=[0, 20, 100], metavar="MS,...", help="from request to answer")
     parser.add_argument("--snapshots", type=numbers, default=[1, 2, 4], metavar="N,...", help="growth, at %d ms" % LATENCY)
     parser.add_argument("--memory", type=lambda text: text.split(","), default=["256MiB", "1GiB"], metavar="SIZE,...")
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="OPERATION,...", help="such as 'store,store to S3'")
     parser.add_argument("--amistore", default="target/release/amistore")
     parser.add_argument("--aws-double", default="target/release/aws-double")
     parser.add_argument("--coldsnap", default=os.environ.get("COLDSNAP") or shutil.which("coldsnap"))

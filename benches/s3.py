@@ -2,7 +2,8 @@
 """Time amistore against tools that move objects, on one S3 server of this machine, with and without
 latency.
 
-The server is Garage (see tests/e2e/servers.py). The runs of a round follow each other
+The server is Garage (see tests/e2e/servers.py), or with --server double the S3 of the tests (release
+build), which keeps objects in memory and delays its answers by itself. The runs of a round follow each other
 (A B C, B C A, ...); a ratio is taken from the two runs of one round, and its median is reported.
 Below 1, amistore needs less. amistore also checks each frame that it moves, and its times include
 that.
@@ -15,10 +16,11 @@ that.
 * restore: the archive becomes a disk image again: `amistore restore` against `aws s3 cp -` into
   `zstd | tar`, and against two steps
 
-usage: s3.py [--image bench-work/data/os.raw] [--rounds 3] [--latency 0,20,100]
-             [--amistore PATH] [--json OUT]
+usage: s3.py [--image bench-work/data/os.raw] [--rounds 3] [--latency 0,20,100] [--only up,down]
+             [--tools s5cmd,rclone] [--server garage|double] [--amistore PATH] [--json OUT]
 """
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -28,7 +30,8 @@ import subprocess
 import sys
 import tempfile
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "servers"))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tests", "e2e"))
+import check_aws  # noqa: E402
 import servers  # noqa: E402
 from compare import Bench, MIB, describe, first_line, log, machine, remove, same, warm  # noqa: E402
 
@@ -63,6 +66,37 @@ def rows(program, image, archive, work):
     ]
 
 
+class Double:
+    """The S3 of the tests, which delays its answers by itself."""
+
+    def __init__(self, aws):
+        self.aws = aws
+        self.endpoint = aws.environment["AWS_ENDPOINT_URL_S3"]
+
+    def environment(self, endpoint):
+        return {**self.aws.environment, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": self.aws.region, "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def client(self):
+        return self.aws.client("s3")
+
+    def make_bucket(self, name):
+        self.aws.order("/bucket", {"name": name})
+
+    def delay(self, latency):
+        self.aws.order("/settings", {"s3_latency_ms": latency})
+
+
+@contextlib.contextmanager
+def start(name):
+    if name == "double":
+        check_aws.PROGRAM = os.environ.get("AWS_DOUBLE") or os.path.abspath("target/release/aws-double")
+        with check_aws.running("--s3") as [aws]:
+            yield Double(aws)
+    else:
+        with servers.start(name) as server:
+            yield server
+
+
 def rclone_settings(environment):
     """rclone takes its remote from variables."""
     return {
@@ -92,7 +126,9 @@ def right(operation, output, key, options, server, archive):
 def measure(options, server, latency, work, archive, bench):
     """All rounds at one latency; yields lines of results."""
     proxy, endpoint = None, server.endpoint
-    if latency:
+    if isinstance(server, Double):
+        server.delay(latency)
+    elif latency:
         delay = os.path.join(os.path.dirname(os.path.abspath(__file__)), "delay.py")
         proxy = subprocess.Popen([sys.executable, delay, str(server.port), str(latency)], stdout=subprocess.PIPE, text=True)
         endpoint = "http://127.0.0.1:%d" % int(proxy.stdout.readline())
@@ -100,7 +136,8 @@ def measure(options, server, latency, work, archive, bench):
     bench.environment = {**bench.environment, **reach, **rclone_settings(reach), "AMISTORE_STATE": os.path.join(work, "state"), "S3_ENDPOINT_URL": endpoint}
     runs = []
     try:
-        table = [row for row in rows(options.amistore, options.image, archive, work) if row[2] == "amistore" or shutil.which(row[2])]
+        table = [row for row in rows(options.amistore, options.image, archive, work) if row[2] == "amistore" or shutil.which(row[2]) and (not options.tools or row[2] in options.tools)]
+        table = [row for row in table if not options.only or row[0] in options.only]
         for operation in dict.fromkeys(row[0] for row in table):
             mine = [row for row in table if row[0] == operation]
             for number in range(options.rounds):
@@ -118,6 +155,8 @@ def measure(options, server, latency, work, archive, bench):
                     runs.append({"latency_ms": latency, "operation": operation, "tool": tool, "round": number, **run})
             remove(os.path.join(work, "output"))
     finally:
+        if isinstance(server, Double):
+            server.delay(0)
         if proxy:
             proxy.terminate()
             proxy.wait()
@@ -145,13 +184,16 @@ def main():
     parser.add_argument("--work", default="bench-work")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--latency", type=lambda text: [int(number) for number in text.split(",")], default=[0, 20, 100], metavar="MS,...", help="round trips")
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="OPERATION,...")
+    parser.add_argument("--tools", type=lambda text: text.split(","), metavar="TOOL,...", help="only these peers")
+    parser.add_argument("--server", choices=["garage", "double"], default="garage")
     parser.add_argument("--amistore", default="target/release/amistore")
     parser.add_argument("--json", metavar="OUT")
     options = parser.parse_args()
     options.amistore, options.image = os.path.abspath(options.amistore), os.path.abspath(options.image)
-    options.threads, options.cold, options.tools = 2, False, None
+    options.threads, options.cold = 2, False
     os.makedirs(options.work, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=options.work) as work, servers.start("garage") as server:
+    with tempfile.TemporaryDirectory(dir=options.work) as work, start(options.server) as server:
         options.work = work = os.path.abspath(work)
         facts = machine(options)
         facts["tools"] = {name: first_line(command) for name, command in {

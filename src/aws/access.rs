@@ -9,13 +9,10 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
-};
-use aws_smithy_http_client::proxy::ProxyConfig;
-use aws_smithy_http_client::{Builder, Connector, tls};
+use aws_sdk_s3::config::{SharedCredentialsProvider, StalledStreamProtectionConfig};
 use aws_types::os_shim_internal::{Env, Fs};
 
+use super::http_client::http_client;
 use crate::base::{Error, ErrorCode, ErrorKind, Result};
 
 /// The position of the bucket in URLs.
@@ -181,36 +178,6 @@ impl Access {
 /// The Region that a profile names.
 fn profile_region(profile: &str) -> aws_config::profile::ProfileFileRegionProvider {
     aws_config::profile::ProfileFileRegionProvider::builder().profile_name(profile).build()
-}
-
-/// A client with the proxies of the environment and, if there is one, the certificate bundle.
-fn http_client(ca_bundle: Option<&Path>) -> Result<SharedHttpClient> {
-    let context = match ca_bundle.filter(|path| !path.as_os_str().is_empty()) {
-        None => None,
-        Some(path) => {
-            let failed =
-                |error: Error| error.at("path", path.display()).at("variable", "AWS_CA_BUNDLE");
-            let pem = std::fs::read(path)
-                .map_err(|cause| failed(Error::io("cannot read the certificate bundle", cause)))?;
-            let store = tls::TrustStore::empty().with_pem_certificate(pem);
-            let context = tls::TlsContext::builder().with_trust_store(store).build();
-            Some(context.map_err(|cause| {
-                failed(Error::new(ErrorKind::Usage, "not a certificate bundle").because(cause))
-            })?)
-        }
-    };
-    Ok(Builder::new().build_with_connector_fn(move |settings, _components| {
-        let mut builder = Connector::builder().proxy_config(ProxyConfig::from_env());
-        if let Some(settings) = settings {
-            builder = builder.connector_settings(settings.clone());
-        }
-        let mut builder =
-            builder.tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc));
-        if let Some(context) = &context {
-            builder = builder.tls_context(context.clone());
-        }
-        builder.build()
-    }))
 }
 
 #[cfg(test)]

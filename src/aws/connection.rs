@@ -17,9 +17,6 @@ use crate::base::{
     AwsService, Cancel, Error, ErrorCode, ErrorKind, Event, Observer, Result, Retry,
 };
 
-/// Concurrent requests of a new connection. On a local network 8 to 16 carry as much as 64.
-const START_REQUESTS: usize = 16;
-
 /// A service of AWS.
 pub trait Service: Send + Sync + 'static {
     /// The client that sends requests.
@@ -28,6 +25,8 @@ pub trait Service: Send + Sync + 'static {
     const NAME: &'static str;
     /// The service that is named in errors.
     const SERVICE: AwsService;
+    /// Concurrent requests of a new connection. On a local network 8 to 16 carry as much as 64.
+    const START_REQUESTS: usize = 16;
     /// Concurrent requests at most.
     const MAX_REQUESTS: usize;
 
@@ -59,10 +58,11 @@ impl ConnectionOptions {
     /// Reports `bytes` that were received, and waits for the bandwidth limit.
     pub(super) async fn received(&self, bytes: usize, progress: &Progress) {
         self.observer.note(&Event::Received { bytes: bytes as u64 });
-        let next = self
-            .bandwidth
-            .as_ref()
-            .map_or_else(tokio::time::Instant::now, |limit| limit.admit(bytes as u64));
+        let Some(limit) = &self.bandwidth else {
+            progress.moved(tokio::time::Instant::now());
+            return;
+        };
+        let next = limit.admit(bytes as u64);
         progress.moved(next);
         tokio::time::sleep_until(next).await;
     }
@@ -118,7 +118,7 @@ impl<S: Service> Connection<S> {
     /// Reads the configuration and resolves the endpoint. Sends no request.
     pub fn open(runtime: &Runtime, access: Access, options: ConnectionOptions) -> Result<Self> {
         let state = runtime.wait(&options.cancel, Duration::ZERO, State::new(&access, None, 0))?;
-        let limit = ConcurrencyLimit::new(START_REQUESTS, S::MAX_REQUESTS);
+        let limit = ConcurrencyLimit::new(S::START_REQUESTS, S::MAX_REQUESTS);
         Ok(Self(Arc::new(Inner {
             access,
             options,
@@ -249,9 +249,9 @@ impl<S: Service> Connection<S> {
         let (mut refreshed, mut corrected) = (false, false);
         loop {
             self.0.options.cancel.check()?;
-            let (client, generation) = {
+            let (client, generation, sent_to) = {
                 let state = self.lock();
-                (state.client.clone(), state.generation)
+                (state.client.clone(), state.generation, state.endpoint.region().to_owned())
             };
             let outcome = {
                 let _permit = tokio::select! {
@@ -268,7 +268,8 @@ impl<S: Service> Connection<S> {
                 }
                 Err(failure) => failure,
             };
-            if let Some(region) = failure.region.filter(|region| *region != self.region()) {
+            // Another request may have been redirected, too, and have connected there meanwhile.
+            if let Some(region) = failure.region.filter(|region| *region != sent_to) {
                 // Each redirect counts as an attempt.
                 if attempt < self.0.options.retry.max_attempts {
                     self.reconnect(generation, Some(region)).await?;

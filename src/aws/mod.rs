@@ -17,6 +17,8 @@ pub mod ec2_query;
 mod endpoint;
 mod error;
 mod fetch;
+mod http_client;
+mod in_parallel;
 mod limits;
 mod partition;
 pub mod percent;

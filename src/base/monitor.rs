@@ -32,11 +32,6 @@ impl<T> Monitor<T> {
         self.0.lock()
     }
 
-    /// Wakes one of the threads that wait.
-    pub fn notify_one(&self) {
-        self.0.changed.notify_one();
-    }
-
     /// Wakes all threads that wait.
     pub fn notify_all(&self) {
         self.0.changed.notify_all();

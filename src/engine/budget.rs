@@ -22,8 +22,10 @@ impl Budget {
         Self { total, used: Monitor::default() }
     }
 
-    /// Waits until `bytes` are free and takes them. Only one thread of an operation may call this,
-    /// in the order in which leases are given back. More than the whole budget is cut to it.
+    /// Waits until `bytes` are free and takes them. Only one thread of a pipeline may call this, in
+    /// the order in which leases are given back: then the oldest piece of each pipeline has its
+    /// memory, and pipelines that share a budget never wait for each other. More than the whole
+    /// budget is cut to it.
     pub fn lease(&self, bytes: u64, cancel: &Cancel) -> Result<Lease> {
         let bytes = bytes.min(self.total);
         self.used.wait(cancel, |used| {
@@ -96,7 +98,8 @@ impl Drop for Leased {
             used.leased -= self.bytes;
             used.reserved -= self.reserved;
         }
-        self.budget.used.notify_one();
+        // Feeders of several pipelines may wait, each for another number of bytes.
+        self.budget.used.notify_all();
     }
 }
 

@@ -5,10 +5,10 @@
 //! |---|---|
 //! | the program | 16 MiB |
 //! | block maps that stay in memory | their size |
-//! | EBS connections that bring blocks | half of the rest: one holds most of another block |
+//! | EBS connections that bring blocks | an eighth of the rest: one holds 64 KiB beside its block |
 //! | parts of an upload | three eighths of the rest, or two parts, if those are larger |
 //! | blocks on their way to EBS | three eighths of the rest |
-//! | connections that bring an archive | three eighths of the rest; a quarter beside blocks |
+//! | connections that bring an archive | an eighth of the rest |
 //! | threads: buffers and compression | 8 MiB and more each, by level |
 //! | data in flight | what is left: blocks and cells being read, packed, unpacked, sent |
 //!
@@ -177,17 +177,14 @@ impl Resources {
             taken
         };
         let of_memory = self.memory - uses.maps;
-        // Memory that a connection frees is not all given back: measured with three eighths, a
-        // store from EC2 takes 225 to 320 MiB of 256.
         let reads_ebs = matches!(uses.incoming, Incoming::Blocks | Incoming::Both);
-        let from_ebs = if reads_ebs { take(of_memory / 2) } else { 0 };
+        let from_ebs = if reads_ebs { take(of_memory / 8) } else { 0 };
         let of_rest = of_memory - from_ebs;
         let parts = uses.parts.map_or(0, |parts| take(three_eighths(of_rest).max(parts)));
         let blocks = if uses.blocks { take(three_eighths(of_rest)) } else { 0 };
-        let from_store = match (uses.incoming, uses.blocks) {
-            (Incoming::Archive | Incoming::Both, true) => take(of_rest / 4),
-            (Incoming::Archive | Incoming::Both, false) if uses.parts.is_none() => {
-                take(three_eighths(of_rest))
+        let from_store = match uses.incoming {
+            Incoming::Archive | Incoming::Both if uses.blocks || uses.parts.is_none() => {
+                take(of_rest / 8)
             }
             _ => 0,
         };

@@ -37,7 +37,12 @@ pub(super) struct Pipeline<'a> {
 impl<'a> Pipeline<'a> {
     /// A pipeline with the threads and the memory of the context's plan.
     pub(super) fn new(context: Context<'a>) -> Self {
-        Self { context, budget: Budget::new(context.plan.in_flight) }
+        Self::sharing(context, &Budget::new(context.plan.in_flight))
+    }
+
+    /// A pipeline with the threads of the context's plan, and memory that it shares with others.
+    pub(super) fn sharing(context: Context<'a>, budget: &Budget) -> Self {
+        Self { context, budget: budget.clone() }
     }
 
     /// Runs `feed` on one thread, the workers of `make_worker` on as many as are planned, and

@@ -12,4 +12,5 @@ mod proof;
 mod resume;
 mod retire;
 mod round_trip;
+mod round_trips;
 mod via_aws;

@@ -1,13 +1,14 @@
 //! ListSnapshotBlocks: pages of block indexes, and the block map made of them.
 //!
-//! A volume is listed twice. The first listing, here, gives the block map: one bit a block, kept by
-//! the [source](super::EbsSource). The second, in [`tokens`](super::tokens), gives the tokens of
-//! the blocks that are read next; all tokens of a 16 TiB volume would take gigabytes.
+//! A volume is listed twice, unless it is small. The first listing, here, gives the block map: one
+//! bit a block, kept by the [source](super::EbsSource). The second, in [`tokens`](super::tokens),
+//! gives the tokens of the blocks that are read next; all tokens of a 16 TiB volume would take
+//! gigabytes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use super::quota::SnapshotQuota;
+use super::quota::{RETAINED_TOKENS, SnapshotQuota};
 use super::{EbsConnection, odd, transfer_failure};
 use crate::base::{BLOCK_BYTES, Error, ErrorCode, Result, VolumeSize};
 use crate::format::BlockMap;
@@ -116,13 +117,16 @@ impl Listing {
         })
     }
 
-    /// Requests the first page of the volume.
-    pub(super) async fn begin(&self) -> Result<PartialMap> {
-        let page = self.page(0, None).await?;
+    /// Requests the first page of the volume. If it is the last and has few blocks, it is returned,
+    /// because its tokens are valid: no other listing follows.
+    pub(super) async fn begin(&self) -> Result<(PartialMap, Option<Page>)> {
+        let mut page = self.page(0, None).await?;
         let mut map = BlockMap::new(page.size);
         insert(&mut map, &page, page.size.blocks());
         let from = page.blocks.last().map_or(0, |(last, _)| last + 1);
-        Ok(PartialMap { map, next: page.next.map(|token| (from, token)) })
+        let next = page.next.take().map(|token| (from, token));
+        let is_whole = next.is_none() && page.blocks.len() <= RETAINED_TOKENS;
+        Ok((PartialMap { map, next }, is_whole.then_some(page)))
     }
 
     /// Requests the pages after the first, and returns all blocks of the snapshot. The rest of a

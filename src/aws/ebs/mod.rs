@@ -27,7 +27,7 @@ use super::{Access, Connection, Endpoint};
 use crate::base::{AwsService, Error, ErrorCode, ErrorKind, Result, Retry};
 use crate::format::Digest;
 
-pub use quota::{Quotas, least_time, list_pages};
+pub use quota::{Quotas, least_time, list_calls};
 pub use reader::EbsSource;
 pub use snapshot::{
     CompletedSnapshot, NewSnapshot, StartedSnapshot, complete_snapshot, start_snapshot,
@@ -45,6 +45,9 @@ impl Service for Ebs {
     type Client = Client;
     const NAME: &'static str = "EBS";
     const SERVICE: AwsService = AwsService::Ebs;
+    /// The 1,000 a second of one snapshot at 64 ms each. EBS throttles the rate of requests, which
+    /// `quota` limits, and not their number.
+    const START_REQUESTS: usize = 64;
     /// 5,000 requests a second, the most of an account, at 100 ms each.
     const MAX_REQUESTS: usize = 512;
 

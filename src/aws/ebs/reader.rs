@@ -65,11 +65,11 @@ impl EbsSource {
     /// to list it.
     pub fn open(connection: &EbsConnection, id: &SnapshotId, quotas: &Quotas) -> Result<Self> {
         let listing = Self::listing(connection, id, quotas, PAGE_BLOCKS);
-        let begun = connection.wait(listing.begin())?;
+        let (begun, page) = connection.wait(listing.begin())?;
         let size = begun.size();
         let pending = PendingReads::default();
         let (quota, tokens) =
-            (listing.quota.clone(), Tokens::new(listing.clone(), pending.clone()));
+            (listing.quota.clone(), Tokens::new(listing.clone(), page, pending.clone()));
         let fetcher = Fetcher(Arc::new(Inner {
             listing,
             size,

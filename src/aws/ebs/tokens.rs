@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::listing::{Listing, MAX_PAGE_RENEWALS, is_stale_page};
+use super::listing::{Listing, MAX_PAGE_RENEWALS, Page, is_stale_page};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, VolumeSize};
 
 /// Tokens are renewed this long before they expire, or after three quarters of their life if that
@@ -83,8 +83,18 @@ impl TokenState {
 }
 
 impl Tokens {
-    pub(super) fn new(listing: Listing, pending: PendingReads) -> Self {
-        Self { listing, pending, state: tokio::sync::Mutex::default() }
+    /// The tokens of `listed`, if it is the only page of the volume.
+    pub(super) fn new(listing: Listing, listed: Option<Page>, pending: PendingReads) -> Self {
+        let state = listed.map_or_else(TokenState::default, |page| TokenState {
+            renew_at: page.expires.and_then(renewal),
+            pages: VecDeque::from([TokenPage {
+                first: 0,
+                end: page.size.blocks(),
+                tokens: page.blocks.into_iter().collect(),
+            }]),
+            ..TokenState::default()
+        });
+        Self { listing, pending, state: tokio::sync::Mutex::new(state) }
     }
 
     /// The token of a block of the block map, and the generation of its listing.

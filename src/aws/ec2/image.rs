@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::super::ebs::{EbsConnection, EbsSource, Quotas};
+use super::super::in_parallel::{both, each};
 use super::super::needs_other_credentials;
 use super::describe::{self, Attribute, items, text};
 use super::{Ec2Connection, partition_of};
@@ -94,8 +95,6 @@ impl Ec2Image {
                     members.insert("Name".to_owned(), json!(name));
                 }
                 check_image(&image).map_err(|error| error.at("image_id", id))?;
-                warn_of_image(&image, observer);
-                top.insert("ImageAttributes".to_owned(), image_attributes(ec2, id, observer)?);
                 Some(image)
             }
         };
@@ -104,13 +103,38 @@ impl Ec2Image {
             Ec2Source::Image(id) => snapshot_ids(image.as_ref().unwrap_or(&Value::Null))
                 .map_err(|error| error.at("image_id", id))?,
         };
-        let described = describe::snapshots(ec2, &ids)?;
-        let opened = for_all(ec2, &ids, &described, |id| {
+        let open = |id: &SnapshotId| {
             let source = EbsSource::open(ebs, id, quotas)?;
             source.try_block()?;
             Ok(source)
-        })?;
-        top.insert("SnapshotAttributes".to_owned(), snapshot_attributes(ec2, &ids, observer)?);
+        };
+        // No request needs the answer of another; a snapshot is listed, and then read.
+        let image_attributes_of = || match source {
+            Ec2Source::Image(id) => each(&IMAGE_ATTRIBUTES, |name| {
+                let id = ("ImageId", id.as_str());
+                describe::attribute(ec2, "DescribeImageAttribute", id, name)
+            }),
+            Ec2Source::Snapshots(_) => Ok(Vec::new()),
+        };
+        let permissions = || {
+            each(&ids, |id| {
+                let id = ("SnapshotId", id.as_str());
+                let name = "createVolumePermission";
+                describe::attribute(ec2, "DescribeSnapshotAttribute", id, name)
+            })
+        };
+        let ((attributes, permissions), (described, opened)) = both(
+            || both(image_attributes_of, permissions),
+            || both(|| describe::snapshots(ec2, &ids), || each(&ids, open)),
+        )
+        .and_then(|(attributes, snapshots)| Ok((attributes?, snapshots?)))?;
+        if let Some(image) = &image {
+            warn_of_image(image, observer);
+            top.insert("ImageAttributes".to_owned(), image_attributes(attributes?, observer)?);
+        }
+        let described = described?;
+        let opened = for_all(ec2, &ids, &described, opened?)?;
+        top.insert("SnapshotAttributes".to_owned(), snapshot_attributes(permissions?, observer)?);
         top.insert("Snapshots".to_owned(), described.into_iter().flatten().collect());
         if let Some(image) = image {
             top.insert("Image".to_owned(), image);
@@ -148,8 +172,11 @@ impl Ec2Image {
         let located = |error: Error| error.at("image_id", id);
         check_image(&image).map_err(located)?;
         let ids = snapshot_ids(&image).map_err(located)?;
-        let described = describe::snapshots(ec2, &ids)?;
-        let sizes = for_all(ec2, &ids, &described, |id| EbsSource::size_of(ebs, id, quotas))?;
+        let (described, sizes) = both(
+            || describe::snapshots(ec2, &ids),
+            || each(&ids, |id| EbsSource::size_of(ebs, id, quotas)),
+        )?;
+        let sizes = for_all(ec2, &ids, &described?, sizes?)?;
         Ok(ExaminedImage {
             name: image.get("Name").and_then(Value::as_str).map(ToOwned::to_owned),
             bytes: sizes.into_iter().map(|size| size.bytes()).sum(),
@@ -304,11 +331,14 @@ fn warn_of_image(image: &Value, observer: &dyn Observer) {
 }
 
 /// The attributes that only DescribeImageAttribute returns.
-fn image_attributes(ec2: &Ec2Connection, id: &ImageId, observer: &dyn Observer) -> Result<Value> {
+const IMAGE_ATTRIBUTES: [&str; 2] = ["launchPermission", "uefiData"];
+
+/// The attributes of an image from the answers to requests for [`IMAGE_ATTRIBUTES`].
+fn image_attributes(answers: Vec<Result<Attribute>>, observer: &dyn Observer) -> Result<Value> {
     let mut attributes = Map::new();
     let (mut of_owner, mut denied) = (Vec::new(), Vec::new());
-    for name in ["launchPermission", "uefiData"] {
-        match describe::attribute(ec2, "DescribeImageAttribute", ("ImageId", id.as_str()), name)? {
+    for (name, answer) in IMAGE_ATTRIBUTES.into_iter().zip(answers) {
+        match answer? {
             Attribute::OfOwner => of_owner.push(name),
             Attribute::Denied => denied.push(name),
             Attribute::Read(answer) => {
@@ -355,19 +385,10 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// The permissions of the snapshots; those of other accounts' snapshots cannot be read.
-fn snapshot_attributes(
-    ec2: &Ec2Connection,
-    ids: &[SnapshotId],
-    observer: &dyn Observer,
-) -> Result<Value> {
+fn snapshot_attributes(answers: Vec<Result<Attribute>>, observer: &dyn Observer) -> Result<Value> {
     let (mut all, mut denied) = (Vec::new(), false);
-    for id in ids {
-        match describe::attribute(
-            ec2,
-            "DescribeSnapshotAttribute",
-            ("SnapshotId", id.as_str()),
-            "createVolumePermission",
-        )? {
+    for answer in answers {
+        match answer? {
             Attribute::Read(answer) => all
                 .extend((!items(&answer, "CreateVolumePermissions").is_empty()).then_some(answer)),
             Attribute::OfOwner => {}
@@ -382,18 +403,18 @@ fn snapshot_attributes(
     Ok(Value::Array(all))
 }
 
-/// Calls `open` for each snapshot, and names all that cannot be read in one error.
+/// The snapshots that were opened; one error names all that cannot be read.
 fn for_all<T>(
     ec2: &Ec2Connection,
     ids: &[SnapshotId],
     described: &[Option<Value>],
-    open: impl Fn(&SnapshotId) -> Result<T>,
+    opened: Vec<Result<T>>,
 ) -> Result<Vec<T>> {
-    let mut opened = Vec::new();
+    let mut sources = Vec::new();
     let mut problems: Vec<(&SnapshotId, Error)> = Vec::new();
-    for (id, described) in ids.iter().zip(described) {
-        match check_snapshot(described.as_ref()).and_then(|()| open(id)) {
-            Ok(source) => opened.push(source),
+    for ((id, described), opened) in ids.iter().zip(described).zip(opened) {
+        match check_snapshot(described.as_ref()).and(opened) {
+            Ok(source) => sources.push(source),
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::Internal) => {
                 return Err(error);
             }
@@ -404,7 +425,7 @@ fn for_all<T>(
         }
     }
     let mut problems = problems.into_iter();
-    let Some((_, first)) = problems.next() else { return Ok(opened) };
+    let Some((_, first)) = problems.next() else { return Ok(sources) };
     // One is enough to refuse; all are named, so that they can be mended together.
     Err(problems.fold(first, |first, (id, other)| first.at("also", format!("{id}: {other}"))))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::ebs::{EbsSink, NewSnapshot, SendBuffers, start_snapshot};
+use super::super::in_parallel::each;
 use super::describe::{self, tag_params, text, would};
 use super::destination::{
     Ec2Destination, Ec2Options, Ec2Restored, RestoredSnapshot, delete_or_name, delete_snapshot,
@@ -310,17 +311,21 @@ impl Ec2Writer {
     /// Completes all snapshots and waits until EC2 reports them as completed.
     fn complete(&mut self) -> Result<Vec<RestoredSnapshot>> {
         let options = self.destination.options.clone();
+        let mut written = Vec::new();
         for volume in &mut self.volumes {
             let Some(sink) = volume.sink.take() else { continue };
             let sink = Arc::into_inner(sink).ok_or_else(|| {
                 Error::internal("a volume is committed while it is still written")
             })?;
-            let completed =
-                complete(&options, &volume.snapshot_id, &sink.total(), volume.continued);
+            let encrypts = self.encryption.encrypts(&volume.archived);
+            written.push((volume.snapshot_id.clone(), sink.total(), volume.continued, encrypts));
+        }
+        let completed =
+            each(&written, |(id, total, continued, _)| complete(&options, id, total, *continued))?;
+        for ((id, _, _, encrypts), completed) in written.iter().zip(completed) {
             match completed {
-                Err(error) if self.encryption.encrypts(&volume.archived) => {
-                    let error = self.encryption.explain(error);
-                    return Err(error.at_once("snapshot_id", &volume.snapshot_id));
+                Err(error) if *encrypts => {
+                    return Err(self.encryption.explain(error).at_once("snapshot_id", id));
                 }
                 completed => completed?,
             }

@@ -4,9 +4,14 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_bucket_acl::GetBucketAclOutput;
+use aws_sdk_s3::operation::get_bucket_policy_status::GetBucketPolicyStatusOutput;
+use aws_sdk_s3::operation::get_public_access_block::GetPublicAccessBlockOutput;
+use aws_sdk_s3::types::PublicAccessBlockConfiguration;
 
 use super::super::error::classify;
 use super::bucket::S3Store;
+use super::open_uploads::abort;
 use super::upload::Upload;
 use crate::base::{Error, ErrorCode, ErrorKind, Event, Observer, Result, Retry};
 
@@ -86,17 +91,61 @@ impl S3Store {
         if endpoint.is_custom() { format!("{url} at {endpoint}") } else { url.to_owned() }
     }
 
-    /// Queries the bucket, and begins and aborts an upload of `key`.
+    /// Queries the bucket, and begins and aborts an upload of `key`. The requests are sent in
+    /// parallel: two round trips. Of several errors the first in their order is returned.
     pub fn preflight(&self, key: &str) -> Result<Preflight> {
-        let mut found = Preflight::default();
-        self.head_bucket(&mut found).map_err(|error| error.at("bucket", &self.bucket))?;
-        self.try_upload(key)?;
-        self.look_for_public_access(&mut found)?;
-        self.look_for_versions(&mut found)?;
-        Ok(found)
+        // Not cancelled in between: the upload that was begun has to be aborted. The other requests
+        // end by themselves when the operation is cancelled.
+        let store = Self { connection: self.connection.for_cleaning_up(), ..self.clone() };
+        store.connection.wait(async {
+            let (bucket, upload, block, policy, acl, versioning, lock) = tokio::join!(
+                self.head_bucket(),
+                store.try_upload(key),
+                self.ask("GetPublicAccessBlock", |client, bucket, owner| async move {
+                    let request = client.get_public_access_block().bucket(bucket);
+                    request.set_expected_bucket_owner(owner).send().await
+                }),
+                self.ask("GetBucketPolicyStatus", |client, bucket, owner| async move {
+                    let request = client.get_bucket_policy_status().bucket(bucket);
+                    request.set_expected_bucket_owner(owner).send().await
+                }),
+                self.ask("GetBucketAcl", |client, bucket, owner| async move {
+                    let request = client.get_bucket_acl().bucket(bucket);
+                    request.set_expected_bucket_owner(owner).send().await
+                }),
+                self.ask("GetBucketVersioning", |client, bucket, owner| async move {
+                    let request = client.get_bucket_versioning().bucket(bucket);
+                    request.set_expected_bucket_owner(owner).send().await
+                }),
+                self.ask("GetObjectLockConfiguration", |client, bucket, owner| async move {
+                    let request = client.get_object_lock_configuration().bucket(bucket);
+                    request.set_expected_bucket_owner(owner).send().await
+                }),
+            );
+            let mut found = Preflight::default();
+            let bucket = bucket.map_err(|error| error.at("bucket", &self.bucket))?;
+            found.region = found.answered("HeadBucket", bucket).flatten();
+            upload?;
+            let block = found.answered("GetPublicAccessBlock", block?);
+            let policy = found.answered("GetBucketPolicyStatus", policy?);
+            let acl = found.answered("GetBucketAcl", acl?);
+            found.public = why_public(block.flatten(), policy.flatten(), acl.flatten().as_ref());
+            let versioning = found.answered("GetBucketVersioning", versioning?);
+            found.versioned = versioning.flatten().is_some_and(|output| {
+                output.status().is_some_and(|status| status.as_str() == "Enabled")
+            });
+            let lock = found.answered("GetObjectLockConfiguration", lock?);
+            found.object_lock = lock
+                .flatten()
+                .and_then(|output| output.object_lock_configuration)
+                .and_then(|configuration| configuration.object_lock_enabled)
+                .is_some_and(|enabled| enabled.as_str() == "Enabled");
+            Ok(found)
+        })
     }
 
-    fn head_bucket(&self, found: &mut Preflight) -> Result<()> {
+    /// The Region of the bucket, if the store returns it.
+    async fn head_bucket(&self) -> Result<Answered<Option<String>>> {
         let make = |client: Client, _| {
             let request = client
                 .head_bucket()
@@ -106,35 +155,28 @@ impl S3Store {
                 request.send().await.map_err(|error| classify("cannot look at the bucket", error))
             }
         };
-        match self.connection.wait(self.connection.request(make)) {
-            Ok(output) => {
-                found.region = output.bucket_region().map(ToOwned::to_owned);
-                Ok(())
-            }
+        match self.connection.request(make).await {
+            Ok(output) => Ok(Answered::Yes(output.bucket_region().map(ToOwned::to_owned))),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 Err(Error::new(ErrorKind::NotFound, "there is no such bucket")
                     .code_as(ErrorCode::NoSuchBucket)
                     .because(error))
             }
-            // Credentials for some objects only may not call HeadBucket; the upload below decides.
+            // Credentials for some objects only may not call HeadBucket; the upload decides.
             Err(error)
                 if error.kind() == ErrorKind::Denied
                     && self.options.expected_bucket_owner.is_none() =>
             {
-                found.unanswered.push("HeadBucket");
-                Ok(())
+                Ok(Answered::Refused)
             }
             Err(error) => Err(error),
         }
     }
 
     /// Begins an upload and aborts it: without the permission to abort, parts would stay.
-    fn try_upload(&self, key: &str) -> Result<()> {
-        // Not cancelled in between: the upload that was begun has to be aborted.
-        let store = Self { connection: self.connection.for_cleaning_up(), ..self.clone() };
-        let upload =
-            store.connection.wait(Upload::begin(&store, key, &Default::default(), None))?;
-        store.abort_upload(key, &upload.id).map_err(|error| {
+    async fn try_upload(&self, key: &str) -> Result<()> {
+        let upload = Upload::begin(self, key, &Default::default(), None).await?;
+        abort(self, key, &upload.id).await.map_err(|error| {
             Error::new(
                 error.kind(),
                 "uploads to this bucket can be begun and not aborted: an interrupted store would \
@@ -145,74 +187,13 @@ impl S3Store {
         })
     }
 
-    fn look_for_public_access(&self, found: &mut Preflight) -> Result<()> {
-        let block =
-            self.ask(found, "GetPublicAccessBlock", |client, bucket, owner| async move {
-                let request = client.get_public_access_block().bucket(bucket);
-                request.set_expected_bucket_owner(owner).send().await
-            })?;
-        let block = block.and_then(|output| output.public_access_block_configuration);
-        let is_set =
-            |setting: fn(&aws_sdk_s3::types::PublicAccessBlockConfiguration) -> Option<bool>| {
-                block.as_ref().and_then(setting) == Some(true)
-            };
-        let ignores_acls = is_set(|block| block.ignore_public_acls());
-        let restricts_policies = is_set(|block| block.restrict_public_buckets());
-        let policy =
-            self.ask(found, "GetBucketPolicyStatus", |client, bucket, owner| async move {
-                let request = client.get_bucket_policy_status().bucket(bucket);
-                request.set_expected_bucket_owner(owner).send().await
-            })?;
-        let has_public_policy = policy.is_some_and(|output| {
-            output.policy_status().and_then(|status| status.is_public()) == Some(true)
-        });
-        if has_public_policy && !restricts_policies {
-            found.public = Some("its policy allows public access".to_owned());
-        }
-        let acl = self.ask(found, "GetBucketAcl", |client, bucket, owner| async move {
-            let request = client.get_bucket_acl().bucket(bucket);
-            request.set_expected_bucket_owner(owner).send().await
-        })?;
-        let has_public_acl = acl.as_ref().is_some_and(|output| {
-            let mut groups = output.grants().iter().filter_map(|grant| grant.grantee()?.uri());
-            groups.any(|group| PUBLIC_GROUPS.contains(&group))
-        });
-        if has_public_acl && !ignores_acls {
-            found.public = Some("its access control list allows public access".to_owned());
-        }
-        Ok(())
-    }
-
-    fn look_for_versions(&self, found: &mut Preflight) -> Result<()> {
-        let versioning =
-            self.ask(found, "GetBucketVersioning", |client, bucket, owner| async move {
-                let request = client.get_bucket_versioning().bucket(bucket);
-                request.set_expected_bucket_owner(owner).send().await
-            })?;
-        found.versioned = versioning.is_some_and(|output| {
-            output.status().is_some_and(|status| status.as_str() == "Enabled")
-        });
-        let lock =
-            self.ask(found, "GetObjectLockConfiguration", |client, bucket, owner| async move {
-                let request = client.get_object_lock_configuration().bucket(bucket);
-                request.set_expected_bucket_owner(owner).send().await
-            })?;
-        found.object_lock = lock
-            .and_then(|output| output.object_lock_configuration)
-            .and_then(|configuration| configuration.object_lock_enabled)
-            .is_some_and(|enabled| enabled.as_str() == "Enabled");
-        Ok(())
-    }
-
     /// Sends a request about the bucket: `send` gets the client, the bucket and its expected owner.
-    /// `None` if the bucket has no such configuration, or the request is denied or not supported;
-    /// then `found` names `operation`. A broken connection is an error.
-    fn ask<T, E, R>(
+    /// `None` if the bucket has no such configuration. A broken connection is an error.
+    async fn ask<T, E, R>(
         &self,
-        found: &mut Preflight,
         operation: &'static str,
         send: impl Fn(Client, String, Option<String>) -> R,
-    ) -> Result<Option<T>>
+    ) -> Result<Answered<Option<T>>>
     where
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
         R: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
@@ -224,20 +205,65 @@ impl S3Store {
                     .map_err(|error| classify("cannot read the settings of the bucket", error))
             }
         };
-        match self.connection.wait(self.connection.request(make)) {
-            Ok(answer) => Ok(Some(answer)),
+        match self.connection.request(make).await {
+            Ok(answer) => Ok(Answered::Yes(Some(answer))),
             // The bucket has no policy, no public access block, no lock.
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Answered::Yes(None)),
             Err(error) if error.answer().is_some() => match error.kind() {
                 ErrorKind::Denied | ErrorKind::Unsupported | ErrorKind::Usage | ErrorKind::Io
                     if error.retry() == Retry::No =>
                 {
-                    found.unanswered.push(operation);
-                    Ok(None)
+                    Ok(Answered::Refused)
                 }
                 _ => Err(error.at("action", operation)),
             },
             Err(error) => Err(error.at("action", operation)),
         }
+    }
+}
+
+/// The answer to a request about the bucket.
+enum Answered<T> {
+    Yes(T),
+    /// The credentials may not call the operation, or the store does not support it.
+    Refused,
+}
+
+impl Preflight {
+    /// The answer; without one, `operation` is named as unanswered.
+    fn answered<T>(&mut self, operation: &'static str, answer: Answered<T>) -> Option<T> {
+        match answer {
+            Answered::Yes(answer) => Some(answer),
+            Answered::Refused => {
+                self.unanswered.push(operation);
+                None
+            }
+        }
+    }
+}
+
+/// The reason for which a bucket is public.
+fn why_public(
+    block: Option<GetPublicAccessBlockOutput>,
+    policy: Option<GetBucketPolicyStatusOutput>,
+    acl: Option<&GetBucketAclOutput>,
+) -> Option<String> {
+    let block = block.and_then(|output| output.public_access_block_configuration);
+    let is_set = |setting: fn(&PublicAccessBlockConfiguration) -> Option<bool>| {
+        block.as_ref().and_then(setting) == Some(true)
+    };
+    let has_public_policy = policy.is_some_and(|output| {
+        output.policy_status().and_then(|status| status.is_public()) == Some(true)
+    });
+    let has_public_acl = acl.is_some_and(|output| {
+        let mut groups = output.grants().iter().filter_map(|grant| grant.grantee()?.uri());
+        groups.any(|group| PUBLIC_GROUPS.contains(&group))
+    });
+    if has_public_acl && !is_set(|block| block.ignore_public_acls()) {
+        Some("its access control list allows public access".to_owned())
+    } else if has_public_policy && !is_set(|block| block.restrict_public_buckets()) {
+        Some("its policy allows public access".to_owned())
+    } else {
+        None
     }
 }

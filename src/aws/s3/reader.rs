@@ -19,15 +19,18 @@ use crate::object::{Attributes, ObjectReader, ObjectService};
 /// Bytes at the end of an object that the opening request reads with its length: footer and index
 /// of most archives.
 const TAIL: u64 = 128 << 10;
+/// Bytes at its beginning that are requested at the same time: the metadata of most images.
+const HEAD: u64 = 64 << 10;
 
 /// An object of a bucket, in the version that was opened: every later read carries its ETag.
 pub struct S3Reader {
     fetcher: Fetcher,
     name: String,
     len: u64,
+    head: Bytes,
     tail: Bytes,
-    /// Set when the cached tail failed a digest: later reads fetch it again.
-    tail_is_doubted: AtomicBool,
+    /// Set when cached bytes failed a digest: later reads fetch them again.
+    cache_is_doubted: AtomicBool,
     metadata: BTreeMap<String, String>,
     store: S3Store,
     /// Ranges that are being fetched, or are fetched and not read yet.
@@ -48,7 +51,7 @@ struct Fetcher {
 }
 
 impl S3Reader {
-    /// Opens the object: one request, which reads its end.
+    /// Opens the object: two requests in parallel, which read its end and its beginning.
     pub(super) fn open(store: &S3Store, key: &str) -> Result<Self> {
         let connection = store.connection.clone();
         let fetcher = Fetcher {
@@ -57,13 +60,22 @@ impl S3Reader {
             etag: None,
             spare: Arc::default(),
         };
-        let opened = connection.wait(fetcher.open()).map_err(store.located(key))?;
+        let opening = async { Ok(tokio::join!(fetcher.open(), fetcher.first_bytes())) };
+        let (opened, first) = connection.wait(opening)?;
+        let opened = opened.map_err(store.located(key))?;
+        let first = first.map_err(store.located(key))?;
+        // The bytes of another version, which replaced this one meanwhile, are not used.
+        let is_same = |(etag, bytes): &(Option<String>, Bytes)| {
+            *etag == opened.etag && bytes.len() as u64 == opened.len.min(HEAD)
+        };
+        let head = first.filter(is_same).map(|(_, bytes)| bytes).unwrap_or_default();
         Ok(Self {
             fetcher: Fetcher { etag: opened.etag, ..fetcher },
             name: store.url(key),
             len: opened.len,
+            head,
             tail: opened.tail,
-            tail_is_doubted: AtomicBool::new(false),
+            cache_is_doubted: AtomicBool::new(false),
             metadata: opened.metadata,
             store: store.clone(),
             ahead: Mutex::default(),
@@ -78,13 +90,17 @@ impl S3Reader {
         &self.store.connection
     }
 
-    fn in_tail(&self, offset: u64, len: u64) -> Option<&[u8]> {
-        if self.tail_is_doubted.load(Ordering::Relaxed) {
+    /// Bytes that the opening requests have read.
+    fn cached(&self, offset: u64, len: u64) -> Option<&[u8]> {
+        if self.cache_is_doubted.load(Ordering::Relaxed) {
             return None;
         }
-        let start = self.len - self.tail.len() as u64;
-        let at = offset.checked_sub(start)? as usize;
-        self.tail.get(at..at.checked_add(usize::try_from(len).ok()?)?)
+        [(0, &self.head), (self.len - self.tail.len() as u64, &self.tail)].into_iter().find_map(
+            |(start, bytes)| {
+                let at = usize::try_from(offset.checked_sub(start)?).ok()?;
+                bytes.get(at..at.checked_add(usize::try_from(len).ok()?)?)
+            },
+        )
     }
 }
 
@@ -106,7 +122,7 @@ impl ObjectReader for S3Reader {
         if len == 0 {
             return Ok(());
         }
-        if let Some(bytes) = self.in_tail(offset, len) {
+        if let Some(bytes) = self.cached(offset, len) {
             buffer.copy_from_slice(bytes);
             return Ok(());
         }
@@ -132,7 +148,7 @@ impl ObjectReader for S3Reader {
 
     fn prefetch(&self, offset: u64, len: u64) {
         let outside = offset.checked_add(len).is_none_or(|end| end > self.len);
-        if len == 0 || outside || self.in_tail(offset, len).is_some() {
+        if len == 0 || outside || self.cached(offset, len).is_some() {
             return;
         }
         let fetcher = self.fetcher.clone();
@@ -152,7 +168,7 @@ impl ObjectReader for S3Reader {
     }
 
     fn drop_cache(&self) {
-        self.tail_is_doubted.store(true, Ordering::Relaxed);
+        self.cache_is_doubted.store(true, Ordering::Relaxed);
     }
 
     fn service(&self) -> Option<ObjectService> {
@@ -233,6 +249,38 @@ impl Fetcher {
                 _ => Err(error),
             },
             result => result,
+        }
+    }
+
+    /// The ETag and the first bytes of the object; `None` if it has no bytes, or the store knows no
+    /// ranges.
+    async fn first_bytes(&self) -> Result<Option<(Option<String>, Bytes)>> {
+        let store = &self.store;
+        let make = |client: aws_sdk_s3::Client, progress| {
+            let request = client
+                .get_object()
+                .bucket(&store.bucket)
+                .key(&self.key)
+                .range(format!("bytes=0-{}", HEAD - 1))
+                .set_request_payer(store.options.payer())
+                .set_expected_bucket_owner(store.options.owner());
+            async move {
+                let output = request
+                    .send()
+                    .await
+                    .map_err(|error| classify("cannot open the object", error))?;
+                let len = output.content_length().and_then(|len| u64::try_from(len).ok());
+                // A store without ranges answers with the whole object.
+                let Some(len) = len.filter(|len| *len <= HEAD) else { return Ok(None) };
+                let etag = output.e_tag().map(ToOwned::to_owned);
+                let mut head = BytesMut::with_capacity(len as usize);
+                self.receive(output.body, len, &mut head, &progress).await?;
+                Ok(Some((etag, head.freeze())))
+            }
+        };
+        match store.connection.request(make).await {
+            Err(error) if error.is(ErrorCode::InvalidRange) => Ok(None),
+            first => first,
         }
     }
 

@@ -8,11 +8,11 @@
 //! stays in memory until the segment before it has ended, because the remainder of that is too
 //! short for a part of its own. `writer` joins the segments.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) reused: ReusedParts,
     /// One permit for each part that may be in flight.
     pub(super) flights: Arc<Semaphore>,
+    /// Recycled buffers of parts.
+    pub(super) spare: SpareParts,
     /// Finished segments that are not joined yet.
     pub(super) finished: Mutex<Vec<Finished>>,
 }
@@ -119,6 +121,30 @@ impl Shared {
     }
 }
 
+/// Buffers of parts that were sent: fresh memory costs more page faults than the copy into it.
+/// Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct SpareParts(Arc<Mutex<Vec<BytesMut>>>);
+
+impl SpareParts {
+    /// An empty buffer for a part of so many bytes.
+    fn take(&self, part_size: u64) -> BytesMut {
+        let spare = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let room = usize::try_from(part_size).unwrap_or(usize::MAX);
+        spare.unwrap_or_else(|| BytesMut::with_capacity(room))
+    }
+
+    /// Keeps the buffer of a part, unless it is shared, or has grown at a border.
+    fn put(&self, data: Bytes, part_size: u64) {
+        if let Ok(mut buffer) = data.try_into_mut()
+            && buffer.capacity() as u64 <= part_size
+        {
+            buffer.clear();
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
+    }
+}
+
 /// Buffered bytes of a part, or of a piece of one.
 #[derive(Default)]
 pub(super) struct Chunk {
@@ -163,21 +189,10 @@ impl Chunk {
 pub(super) struct Sender {
     /// Parts by number: confirmed ones, and those of earlier runs that this run has reached.
     pub(super) sent: BTreeMap<u32, StoredPart>,
-    in_flight: JoinSet<Result<(u32, StoredPart, Option<BytesMut>)>>,
-    /// Recycled buffers: fresh memory costs more page faults than the copy into it. Not used in a
-    /// parallel upload, whose segments share the memory.
-    spare: VecDeque<BytesMut>,
+    in_flight: JoinSet<Result<(u32, StoredPart)>>,
 }
 
 impl Sender {
-    /// An empty buffer for a part.
-    fn buffer(&mut self, shared: &Shared) -> BytesMut {
-        let room = usize::try_from(shared.plan.part_size).unwrap_or(usize::MAX);
-        let mut buffer = self.spare.pop_front().unwrap_or_else(|| BytesMut::with_capacity(room));
-        buffer.clear();
-        buffer
-    }
-
     /// Sends `chunk` as part `number`, once another part may be in flight.
     pub(super) fn send(&mut self, shared: &Shared, number: u32, chunk: Chunk) -> Result<()> {
         let upload = shared.upload()?;
@@ -189,18 +204,18 @@ impl Sender {
             && (reused.part.len, reused.part.checksum.as_str()) == (len, checksum.as_str())
         {
             self.sent.insert(number, StoredPart { part: reused.part.clone(), pieces });
-            self.recycle(shared, data.try_into_mut().ok());
+            shared.spare.put(data, shared.plan.part_size);
             return Ok(());
         }
         shared.record_part(number, (len, &checksum, None), &pieces)?;
         let permit = self.permit(shared)?;
         self.confirm_finished(shared)?;
-        let recycled = !shared.is_divided();
+        let (spare, part_size) = (shared.spare.clone(), shared.plan.part_size);
         let work = async move {
             let part = upload.put(number, data.clone(), checksum).await?;
-            let buffer = if recycled { data.try_into_mut().ok() } else { None };
+            spare.put(data, part_size);
             drop(permit);
-            Ok((number, StoredPart { part, pieces }, buffer))
+            Ok((number, StoredPart { part, pieces }))
         };
         self.in_flight.spawn_on(work, shared.store.connection.runtime().handle());
         Ok(())
@@ -236,8 +251,8 @@ impl Sender {
                 Some(Err(_)) => Err(Error::internal("the task of an upload ended by itself")),
             }
         })?;
-        let Some((number, stored, buffer)) = finished else { return Ok(false) };
-        self.confirmed(shared, number, stored, buffer)?;
+        let Some((number, stored)) = finished else { return Ok(false) };
+        self.confirmed(shared, number, stored)?;
         Ok(true)
     }
 
@@ -247,32 +262,19 @@ impl Sender {
         Ok(())
     }
 
-    fn confirmed(
-        &mut self,
-        shared: &Shared,
-        number: u32,
-        stored: StoredPart,
-        buffer: Option<BytesMut>,
-    ) -> Result<()> {
+    fn confirmed(&mut self, shared: &Shared, number: u32, stored: StoredPart) -> Result<()> {
         let SentPart { len, checksum, etag } = &stored.part;
         shared.record_part(number, (*len, checksum, Some(etag)), &stored.pieces)?;
         self.sent.insert(number, stored);
-        self.recycle(shared, buffer);
         Ok(())
-    }
-
-    fn recycle(&mut self, shared: &Shared, buffer: Option<BytesMut>) {
-        if !shared.is_divided() {
-            self.spare.extend(buffer);
-        }
     }
 
     /// Collects finished parts without waiting: a part that failed should end the work soon.
     fn confirm_finished(&mut self, shared: &Shared) -> Result<()> {
         while let Some(finished) = self.in_flight.try_join_next() {
-            let (number, stored, buffer) = finished
+            let (number, stored) = finished
                 .map_err(|_| Error::internal("the task of an upload ended by itself"))??;
-            self.confirmed(shared, number, stored, buffer)?;
+            self.confirmed(shared, number, stored)?;
         }
         Ok(())
     }
@@ -367,7 +369,7 @@ impl S3Segment {
                 None => {
                     let len = (rest.len() as u64).min(part_size - self.buffer.len());
                     if self.buffer.bytes.capacity() == 0 {
-                        self.buffer.bytes = self.sender.buffer(&self.shared);
+                        self.buffer.bytes = self.shared.spare.take(part_size);
                     }
                     self.buffer.push(&rest[..len as usize], self.index, self.offset);
                     self.offset += len;

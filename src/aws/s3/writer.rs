@@ -26,8 +26,10 @@ use super::bucket::S3Store;
 use super::condition::same_etag;
 use super::part_plan::PartPlan;
 use super::reused::{ContinuedUpload, ReusedParts, StoredPart, is_unlisted};
-use super::segment::{Chunk, S3Segment, Sender, Shared};
-use super::upload::{Identity, SentPart, Upload, Written, identify, lacks_checksum, put_object};
+use super::segment::{Chunk, S3Segment, Sender, Shared, SpareParts};
+use super::upload::{
+    Identity, ListedPart, SentPart, Upload, Written, identify, lacks_checksum, put_object,
+};
 use crate::base::{Error, ErrorCode, ErrorKind, Event, Result};
 use crate::localfs::Overwrite;
 use crate::object::{ByteRanges, Creation, ObjectWriter, ParallelWriter, PartPiece, SegmentWriter};
@@ -104,9 +106,9 @@ impl S3Writer {
             )
             .at("checksum_algorithm", store.checksum().name()));
         }
+        let parallel = store.options.parallel_segments.unwrap_or(usize::MAX).min(numbers.len());
         let (workers, flights) =
-            if divided { plan.workers(memory) } else { (1, plan.parts as usize - 1) };
-        let workers = workers.min(store.options.parallel_segments.unwrap_or(workers)).max(1);
+            if divided { plan.workers(memory, parallel) } else { (1, plan.parts as usize - 1) };
         let (upload, parts) = match continued {
             Some(continued) => (Some(continued.upload), continued.parts),
             None => (None, BTreeMap::new()),
@@ -122,6 +124,7 @@ impl S3Writer {
             numbers,
             upload: Mutex::new(upload),
             flights: Arc::new(Semaphore::new(flights)),
+            spare: SpareParts::default(),
             finished: Mutex::default(),
         });
         let end = Some(S3Segment::new(&shared, 0));
@@ -247,8 +250,13 @@ impl S3Writer {
     }
 
     /// Compares the parts that the service lists with those that were sent.
-    fn check_listed(&self, upload: &Upload, parts: &[(u32, SentPart)]) -> Result<()> {
-        let listed = match self.store().connection.wait(upload.parts()) {
+    fn check_listed(
+        &self,
+        upload: &Upload,
+        listed: Result<BTreeMap<u32, ListedPart>>,
+        parts: &[(u32, SentPart)],
+    ) -> Result<()> {
+        let listed = match listed {
             // The completion carries the checksum of the whole object.
             Err(error) if is_unlisted(&error) => {
                 self.tell_unlisted(&error);
@@ -279,10 +287,14 @@ impl S3Writer {
         self.end()?.flush()?;
         let upload = self.shared.upload()?;
         let numbered = self.parts()?;
-        self.check_listed(&upload, &numbered)?;
+        let (listed, protection) = self.store().connection.wait(async {
+            let protection = self.store().protection(self.key(), self.overwrite);
+            Ok(tokio::join!(upload.parts(), protection))
+        })?;
+        self.check_listed(&upload, listed, &numbered)?;
         let parts: Vec<SentPart> = numbered.iter().map(|(_, part)| part.clone()).collect();
         let whole = upload.checksum_of(&parts)?;
-        let protection = self.protection()?;
+        let protection = protection?;
         let completed = self.store().connection.wait(
             self.store().write_protected(protection, async |condition| {
                 upload.complete(&numbered, Some(&whole), &condition).await

@@ -27,7 +27,7 @@ pub(in super::super) struct ObjectArgs {
     /// volumes that are stored in parallel]
     #[arg(long, value_name = "NAME")]
     checksum_algorithm: Option<String>,
-    /// Size of parts, 5MiB to 5GiB [default: as small as 10,000 of them allow, from 8 MiB]
+    /// Size of parts, 5MiB to 5GiB [default: as small as 10,000 of them allow, from 5 MiB]
     #[arg(long, value_name = "SIZE", env = "AMISTORE_PART_SIZE", hide_env_values = true)]
     part_size: Option<String>,
     /// Write to a bucket that is open to the public

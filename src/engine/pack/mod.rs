@@ -14,8 +14,8 @@ mod parallel;
 mod segment;
 mod worker;
 
-use super::Context;
 use super::digest_metadata::digest_metadata;
+use super::{Budget, Context};
 use crate::base::{Result, Stage};
 use crate::codec::{sha256, zstd};
 use crate::format::{Codec, Footer};
@@ -55,6 +55,7 @@ pub fn pack(
         None => packing.segment(
             0..image.volumes().len(),
             &mut Output::Object(writer.as_mut()),
+            &Budget::new(context.plan.in_flight),
             context,
         )?,
     };

@@ -1,5 +1,5 @@
-//! Volumes packed in parallel: each is a segment of the archive, with an index of its own and its
-//! share of threads and memory.
+//! Volumes packed in parallel: each is a segment of the archive, with an index and threads of its
+//! own. They share the memory: a volume whose blocks come late leaves it to the others.
 //!
 //! An archive is one sequence of bytes, and the offset of a volume is unknown until those before it
 //! are packed. But no byte of a segment depends on its offset: cells and windows are the same
@@ -7,7 +7,7 @@
 //! start, and their indexes are appended when all are done. The archive is the one that packing one
 //! volume after the other makes.
 
-use super::super::{Context, Plan, run_parallel};
+use super::super::{Budget, Context, Plan, run_parallel};
 use super::segment::{Output, Packed, Packing};
 use crate::base::{Error, ErrorKind, Result};
 use crate::object::{ParallelWriter, SegmentWriter};
@@ -47,6 +47,7 @@ fn pack_group(
     plan: &Plan,
     context: Context<'_>,
 ) -> Result<Vec<Packed>> {
+    let budget = Budget::new(plan.in_flight * begun.len() as u64);
     let cancel = context.cancel.child();
     let context = Context { plan, cancel: &cancel, ..context };
     let pack = |volume: usize, mut segment: Box<dyn SegmentWriter>| {
@@ -56,7 +57,7 @@ fn pack_group(
             _ => error.at_once("snapshot", &packing.image.document().snapshots()[volume].id),
         };
         let packed = packing
-            .segment(volume..volume + 1, &mut Output::Segment(segment.as_mut()), context)
+            .segment(volume..volume + 1, &mut Output::Segment(segment.as_mut()), &budget, context)
             .map_err(located)?;
         segment.finish()?;
         Ok(packed)

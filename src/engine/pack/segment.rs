@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::pipeline::Pipeline;
 use super::super::pool::BufferPool;
-use super::super::{Context, Lease, MadeCell};
+use super::super::{Budget, Context, Lease, MadeCell};
 use super::feeder::PackFeeder;
 use super::job::{PackPiece, PackedCell, changed_since};
 use super::options::{PackLog, PackOptions};
@@ -67,12 +67,13 @@ impl Output<'_> {
 }
 
 impl Packing<'_> {
-    /// Packs volumes that follow each other. The prologue belongs to the first volume of the image,
-    /// and the end of the tar to the last.
+    /// Packs volumes that follow each other, with memory of `budget`. The prologue belongs to the
+    /// first volume of the image, and the end of the tar to the last.
     pub(super) fn segment(
         &self,
         volumes: Range<usize>,
         output: &mut Output<'_>,
+        budget: &Budget,
         context: Context<'_>,
     ) -> Result<Packed> {
         let pool = BufferPool::default();
@@ -86,7 +87,7 @@ impl Packing<'_> {
             volumes: Vec::new(),
             volume_start: 0,
         };
-        Pipeline::new(context).run(
+        Pipeline::sharing(context, budget).run(
             |feed| {
                 let (options, log, reused) = (self.options, self.log, reused.as_ref());
                 PackFeeder { feed, options, log, reused, context }.run(self.image, volumes)

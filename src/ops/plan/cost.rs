@@ -229,7 +229,7 @@ mod aws {
         /// `blocks` are read: it is listed twice, and its first block is read once more to see
         /// whether it may be.
         pub(in super::super) fn add_snapshot_reads(&mut self, blocks: u64) {
-            self.add(Service::Ebs, "ListSnapshotBlocks", 2 * crate::aws::ebs::list_pages(blocks));
+            self.add(Service::Ebs, "ListSnapshotBlocks", crate::aws::ebs::list_calls(blocks));
             self.add(Service::Ebs, "GetSnapshotBlock", blocks + u64::from(blocks > 0));
         }
     }

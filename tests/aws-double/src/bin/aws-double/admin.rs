@@ -128,7 +128,16 @@ fn execute(region: &Region, name: &str, body: &Value) -> Result<(), String> {
     let account = body["account"].as_str().map_or_else(|| aws.account(), str::to_owned);
     match name {
         "fault" => aws.fail(bodies::fault(body)?),
-        "settings" => bodies::settings(aws, body)?,
+        "settings" => {
+            let mut body = body.clone();
+            let latency = body.as_object_mut().and_then(|fields| fields.remove("s3_latency_ms"));
+            bodies::settings(aws, &body)?;
+            if let Some(latency) = latency {
+                let s3 = region.s3.as_ref().ok_or("There is no S3.")?;
+                let millis = latency.as_u64().ok_or("s3_latency_ms is no number.")?;
+                s3.set_latency(Duration::from_millis(millis));
+            }
+        }
         "advance" => {
             aws.advance(Duration::from_secs(body["seconds"].as_u64().ok_or("seconds is missing.")?))
         }
