@@ -28,7 +28,7 @@ import jsonschema
 import check_aws
 import ec2
 import program
-from program import CORRUPT, NOT_FOUND, ROOT, assert_same_file, make_disk
+from program import CORRUPT, NOT_FOUND, ROOT, make_disk
 
 GIB = 1 << 30
 SECONDS = 120
@@ -61,6 +61,11 @@ def assert_meets(validator, value):
 
 
 RESULTS, ERRORS, PROGRESS = map(schema, ("result.json", "error.json", "progress.json"))
+
+
+def assert_same_bytes(one, other):
+    """Compares lengths and bytes; holes are not read."""
+    assert ec2.digest(one) == ec2.digest(other), f"{one} and {other} differ"
 
 
 def blocks_of_shell(document, heading):
@@ -148,9 +153,9 @@ class Readme(Story):
         self.assertIn("stored ami-", said)
         self.assertEqual(said.count("ok ami-"), 2, said)
         [restored] = (work / "restored").glob("*.raw")
-        assert_same_file(restored, work / "demo.raw")
-        assert_same_file(work / "unpacked" / restored.name, work / "demo.raw")
-        assert_same_file(work / "unpacked" / "image.json", work / "restored" / "image.json")
+        assert_same_bytes(restored, work / "demo.raw")
+        assert_same_bytes(work / "unpacked" / restored.name, work / "demo.raw")
+        assert_same_bytes(work / "unpacked" / "image.json", work / "restored" / "image.json")
 
     def test_from_one_partition_to_another(self):
         com, gov = self.partitions()
@@ -163,7 +168,7 @@ class Readme(Story):
         [snapshot] = gov.order("/state")["snapshots"]
         self.assertTrue(snapshot["encrypted"])
         gov.order(f"/snapshot/{snapshot['id']}/raw?path={self.directory}/back.raw")
-        assert_same_file(self.directory / "back.raw", disk)
+        assert_same_bytes(self.directory / "back.raw", disk)
 
 
 class Stories(Story):
@@ -209,16 +214,16 @@ class Stories(Story):
         restored = self.run_program("restore", on_shelf, back).json
         self.assertEqual((restored["Outcome"], restored["RestoredImageId"]), ("restored", None))
         for volume, disk in zip(restored["Volumes"], (root, data)):
-            assert_same_file(back / volume["File"], disk)
+            assert_same_bytes(back / volume["File"], disk)
         self.assertEqual(self.run_program("verify", on_shelf, "--against", back).json["Outcome"], "ok")
         # The image directory is a source again, and makes the same bytes.
         again = self.run_program("store", back, self.directory / "again.bin").json
         self.assertEqual(again["RootSha256"], stored["RootSha256"])
-        assert_same_file(self.directory / "again.bin", on_shelf)
+        assert_same_bytes(self.directory / "again.bin", on_shelf)
         unpacked = self.directory / "unpacked"
         unpacked.mkdir()
         self.shell(f"zstd -dc '{on_shelf}' | tar -C '{unpacked}' -xSf -", self.directory)
-        assert_same_file(unpacked / restored["Volumes"][1]["File"], data)
+        assert_same_bytes(unpacked / restored["Volumes"][1]["File"], data)
 
     def test_a_migration_without_a_copy_in_between(self):
         com, gov = self.partitions()
@@ -232,7 +237,7 @@ class Stories(Story):
         self.assertEqual(there["ArchivedSnapshotId"], snapshot)
         for side, name, id in ((com, "here", snapshot), (gov, "there", there["SnapshotId"])):
             side.order(f"/snapshot/{id}/raw?path={self.directory}/{name}.raw")
-        assert_same_file(self.directory / "here.raw", self.directory / "there.raw")
+        assert_same_bytes(self.directory / "here.raw", self.directory / "there.raw")
         retired = self.run_program("retire", AMI, "--archive", stored["Archive"], "--disable", "--yes", "--source-profile", "com", "--target-profile", "gov").json
         self.assertEqual((retired["Outcome"], retired["RootSha256"]), ("disabled", stored["RootSha256"]))
 
@@ -253,7 +258,7 @@ class Stories(Story):
         self.assertFalse((self.directory / "back" / "image.json").exists())
         # The other volume is whole.
         self.run_program("extract", archive, "--device", "/dev/xvda", "-o", self.directory / "good.raw")
-        assert_same_file(self.directory / "good.raw", root)
+        assert_same_bytes(self.directory / "good.raw", root)
         self.run_program("extract", archive, "--device", "/dev/sdb", "-o", self.directory / "bad.raw", expect=CORRUPT)
         self.assertFalse((self.directory / "bad.raw").exists())
 
@@ -266,7 +271,7 @@ class Stories(Story):
         lines = drawn(command, 40, {**os.environ, **self.environment, "AMISTORE_STATE": str(self.state)})
         progress = [line for line in lines if "verify" in line and " % " in line.replace(",", " ")]
         self.assertTrue(progress, lines)
-        self.assertTrue(all(len(line) <= 40 for line in lines if not line.startswith(("ok ", "  root", "  content"))), lines)
+        self.assertTrue(all(len(line) <= 40 for line in lines if not line.startswith(("ok ", "root ", "content "))), lines)
         # Rate and time left are there, and of both volumes: nothing begins at 0 % again.
         self.assertTrue(any("/s" in line and re.search(r"\d+ s", line) for line in progress), lines)
         percents = [int(re.search(r"(\d+) %", line).group(1)) for line in progress]
