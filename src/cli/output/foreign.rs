@@ -51,7 +51,7 @@ pub(in super::super) fn copied_object(
             "IsArchive": false,
             "LooksLike": copied.looks_like,
             "Checked": copied.checksum.map(|_| "checksum"),
-            "Checksum": copied.checksum,
+            "ComparedChecksum": copied.checksum,
         }),
     )
 }
