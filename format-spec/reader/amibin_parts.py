@@ -126,11 +126,13 @@ def inflate(frame, raw_len, where):
     """At most raw_len bytes come out of any frame; its header was checked to declare raw_len."""
     try:
         if ZSTD.__name__ == "zstandard":
-            out = ZSTD.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW).decompress(frame, max_output_size=raw_len)
+            decoder = ZSTD.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW).decompressobj()
         else:
             decoder = ZSTD.ZstdDecompressor(options={ZSTD.DecompressionParameter.window_log_max: 23})
-            out = decoder.decompress(frame, max_length=raw_len + 1)
-            need(decoder.eof and not decoder.unused_data, "%s: frame is not complete at its declared size", where)
+        # In two pieces, and so block by block: in one call libzstd does not compare the inflated
+        # size of a compressed block with Block_Maximum_Size.
+        out = decoder.decompress(frame[:-1]) + decoder.decompress(frame[-1:])
+        need(decoder.eof and not decoder.unused_data, "%s: frame is not complete at its declared size", where)
     except ZSTD.ZstdError as error:
         raise Corrupt("%s: zstd: %s" % (where, error))
     need(len(out) == raw_len, "%s: frame inflates to %d bytes, not %d", where, len(out), raw_len)

@@ -1,6 +1,6 @@
 //! Credentials, Region and endpoint of one side of a transfer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_config::profile::ProfileFileCredentialsProvider;
@@ -14,6 +14,7 @@ use aws_types::os_shim_internal::{Env, Fs};
 
 use super::http_client::http_client;
 use crate::base::{Error, ErrorCode, ErrorKind, Result};
+use crate::localfs::check_open;
 
 /// The position of the bucket in URLs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +84,7 @@ pub struct Access {
 impl Access {
     /// Reads environment and configuration files. Credentials are resolved by the first request.
     pub(super) async fn load(&self) -> Result<SdkConfig> {
+        check_files()?;
         let http = http_client(std::env::var_os("AWS_CA_BUNDLE").as_deref().map(Path::new))?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http.clone())
@@ -173,6 +175,25 @@ impl Access {
         let profile = self.profile.as_ref()?;
         aws_config::meta::region::ProvideRegion::region(&profile_region(profile)).await
     }
+}
+
+/// Refuses files of the SDK whose open would wait: it reads them by itself, and a cancellation does
+/// not end an open of a named pipe.
+fn check_files() -> Result<()> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let in_home = |name: &str| home.as_ref().map(|home| home.join(".aws").join(name));
+    for (variable, what, standard) in [
+        ("AWS_CONFIG_FILE", "configuration file of AWS", in_home("config")),
+        ("AWS_SHARED_CREDENTIALS_FILE", "credentials file of AWS", in_home("credentials")),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "file of the web identity token", None),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "file of the container's token", None),
+    ] {
+        let given = std::env::var_os(variable).map(PathBuf::from);
+        if let Some(path) = given.or(standard) {
+            check_open(&path, what).map_err(|error| error.at("variable", variable))?;
+        }
+    }
+    Ok(())
 }
 
 /// The Region that a profile names.

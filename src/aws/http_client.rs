@@ -34,7 +34,10 @@ use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::base::{Error, ErrorKind, Result};
+use crate::localfs::read_short;
 
+/// The longest certificate bundle that is read. That of Mozilla has 0.2 MiB.
+const MAX_BUNDLE: u64 = 16 << 20;
 /// The largest read buffer of a connection without TLS: a block of EBS is eight reads, whose bytes
 /// are still in the cache of the core when they are copied.
 const READ_BUFFER: usize = 64 << 10;
@@ -51,14 +54,13 @@ fn sdk_client(ca_bundle: Option<&Path>) -> Result<SharedHttpClient> {
     let context = match ca_bundle.filter(|path| !path.as_os_str().is_empty()) {
         None => None,
         Some(path) => {
-            let failed =
-                |error: Error| error.at("path", path.display()).at("variable", "AWS_CA_BUNDLE");
-            let pem = std::fs::read(path)
-                .map_err(|cause| failed(Error::io("cannot read the certificate bundle", cause)))?;
+            let failed = |error: Error| error.at("variable", "AWS_CA_BUNDLE");
+            let pem = read_short(path, "certificate bundle", MAX_BUNDLE).map_err(failed)?;
             let store = tls::TrustStore::empty().with_pem_certificate(pem);
             let context = tls::TlsContext::builder().with_trust_store(store).build();
             Some(context.map_err(|cause| {
-                failed(Error::new(ErrorKind::Usage, "not a certificate bundle").because(cause))
+                let error = Error::new(ErrorKind::Usage, "not a certificate bundle");
+                failed(error.because(cause).at("path", path.display()))
             })?)
         }
     };

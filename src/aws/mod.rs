@@ -39,5 +39,5 @@ pub use partition::{Partition, partition_of};
 pub use prices::{EbsPrices, S3Prices, ebs_prices, s3_prices};
 pub use runtime::Runtime;
 #[cfg(feature = "server")]
-pub(crate) use runtime::check_threads;
+pub(crate) use runtime::start_threads;
 pub use session::{Compute, RequestSettings, Session};

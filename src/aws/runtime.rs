@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::{Cancel, Error, Result};
+use crate::base::{Cancel, Error, Result, caught};
 
 /// Requests wait far more than they compute: their one load is TLS, and two threads encrypt more
 /// than two cores compress.
@@ -18,16 +18,10 @@ pub struct Runtime(Arc<tokio::runtime::Runtime>);
 impl Runtime {
     /// Starts the threads.
     pub fn new() -> Result<Self> {
-        // One more for look-ups of names.
-        check_threads(THREADS + 1)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(THREADS)
-            .thread_name("amistore-net")
-            .enable_all()
-            .build();
-        Ok(Self(Arc::new(
-            runtime.map_err(|cause| Error::io("cannot start the threads for requests", cause))?,
-        )))
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        threads.thread_name("amistore-net").enable_all();
+        start_threads(&mut threads, THREADS, "cannot start the threads for requests")
+            .map(|runtime| Self(Arc::new(runtime)))
     }
 
     /// Runs `work` to its end.
@@ -65,8 +59,23 @@ impl Runtime {
     }
 }
 
-/// Checks that the system has `count` threads left: tokio panics if it cannot start one.
-pub(crate) fn check_threads(count: usize) -> Result<()> {
+/// Starts a runtime with `count` threads. Tokio panics if the system has none left: that is an
+/// error with this message.
+pub(crate) fn start_threads(
+    threads: &mut tokio::runtime::Builder,
+    count: usize,
+    message: &'static str,
+) -> Result<tokio::runtime::Runtime> {
+    // One more for look-ups of names.
+    check_threads(count + 1)?;
+    let built = caught(|| threads.worker_threads(count).build());
+    built
+        .unwrap_or_else(|| Err(rustix::io::Errno::AGAIN.into()))
+        .map_err(|cause| Error::io(message, cause))
+}
+
+/// Checks that the system has `count` threads left.
+fn check_threads(count: usize) -> Result<()> {
     let end = Cancel::new();
     let start = |_| {
         let end = end.clone();
@@ -94,6 +103,15 @@ mod tests {
     use super::super::limits::{ConcurrencyLimit, RequestRate};
     use super::*;
     use crate::base::ErrorKind;
+
+    #[test]
+    fn a_panic_for_want_of_threads_becomes_an_error() {
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        // Tokio calls this before it starts a thread, in which it would panic.
+        threads.thread_name_fn(|| panic!("no thread is left"));
+        let error = start_threads(&mut threads, 1, "cannot start").expect_err("none is left");
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Io, "cannot start"));
+    }
 
     #[test]
     fn cancelling_wakes_callers_that_wait_for_a_limit() {

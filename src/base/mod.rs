@@ -3,6 +3,8 @@
 //! It does not do I/O, start threads or know any wire or file format.
 
 mod cancel;
+#[cfg(feature = "aws")]
+mod caught;
 mod clock;
 mod error;
 mod event;
@@ -16,6 +18,10 @@ mod time;
 mod units;
 
 pub use cancel::{Cancel, CancelListener, Cancelled};
+#[cfg(feature = "cli")]
+pub use caught::catches_panic;
+#[cfg(feature = "aws")]
+pub use caught::caught;
 pub use clock::Clock;
 pub use error::{
     AwsService, Error, ErrorCode, ErrorKind, NameHolder, Result, Resume, Retry, ServiceAnswer,

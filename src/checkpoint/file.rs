@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::journal::{Appender, Record, Records, encode};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, TaskKind};
 use crate::localfs::{
-    Durability, LockAttempt, LockedFile, Overwrite, PartialFile, is_at, sync_directory,
+    Durability, LockAttempt, LockedFile, Opened, Overwrite, PartialFile, is_at, open_to_read,
+    sync_directory,
 };
 
 /// Between two attempts to lock or create a file.
@@ -259,9 +260,15 @@ pub struct TaskRecords {
 
 impl TaskRecords {
     pub(super) fn open(path: &Path, end: u64) -> Result<Self> {
-        let file = File::open(path)
-            .map_err(|cause| unusable("cannot read the state file", cause, path))?;
-        Ok(Self { path: path.to_owned(), records: Records::new(file, end) })
+        let failed = |cause| unusable("cannot read the state file", cause, path);
+        match open_to_read(path).map_err(failed)? {
+            Opened::Regular(file) => {
+                Ok(Self { path: path.to_owned(), records: Records::new(file, end) })
+            }
+            Opened::BlockDevice(_) | Opened::Other(_) => {
+                Err(failed(std::io::ErrorKind::InvalidInput.into()))
+            }
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 
-use crate::base::{Cancel, Error, ErrorKind, Printable, Result};
+use crate::base::{Cancel, Error, ErrorKind, Printable, Result, catches_panic};
 use commands::Command;
 use config::Configured;
 use options::GlobalArgs;
@@ -57,6 +57,12 @@ struct Cli {
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !catches_panic() {
+            hook(panic);
+        }
+    }));
     let given: Vec<OsString> = std::env::args_os().collect();
     let configured = match config::configured(&command(), given.clone()) {
         Ok(configured) => configured,

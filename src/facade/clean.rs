@@ -1,5 +1,6 @@
 //! The leftovers that are looked for.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::base::{Error, Result};
@@ -22,6 +23,7 @@ use crate::ops::{CleanOptions, StoreUrl};
 pub struct Clean {
     older_than: Option<Duration>,
     uploads_below: Option<String>,
+    files_in: Option<PathBuf>,
     others: bool,
 }
 
@@ -39,7 +41,13 @@ impl Clean {
         self
     }
 
-    /// Removes those uploads, too: another machine may be working on them.
+    /// Looks for partial files in this directory as well, which no record names.
+    pub fn files_in(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.files_in = Some(directory.into());
+        self
+    }
+
+    /// Removes those uploads and files, too: another machine may be working on the uploads.
     pub fn others(mut self) -> Self {
         self.others = true;
         self
@@ -58,6 +66,7 @@ impl Clean {
         let began_before = self
             .older_than
             .map(|age| SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH));
-        Ok(CleanOptions { began_before, uploads_below, abort, others: self.others })
+        let (files_in, others) = (self.files_in.clone(), self.others);
+        Ok(CleanOptions { began_before, uploads_below, files_in, abort, others })
     }
 }

@@ -289,7 +289,7 @@ fn lock(path: &Path, mode: u32) -> io::Result<Locked> {
 
 /// Whether a file that was left behind may be emptied: a regular one of ours, without a second
 /// name.
-fn is_ours(file: &File) -> io::Result<bool> {
+pub(super) fn is_ours(file: &File) -> io::Result<bool> {
     let metadata = file.metadata()?;
     Ok(metadata.is_file()
         && metadata.nlink() == 1

@@ -2,6 +2,8 @@
 //! ever, and a path that cannot be looked up is neither present nor absent.
 
 use std::fs::{self, DirBuilder, File, FileType, OpenOptions};
+#[cfg(feature = "aws")]
+use std::io::Read;
 use std::io::{self, ErrorKind as IoKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -38,6 +40,72 @@ pub fn open_to_read(path: &Path) -> io::Result<Opened> {
         None if opened.is_file() => Opened::Regular(file),
         None => Opened::BlockDevice(file),
     })
+}
+
+/// Opens a block device for writing; `None` if the path is none, or does not exist. The open fails
+/// if the device is mounted or otherwise in use.
+pub fn open_device_to_write(path: &Path) -> io::Result<Option<File>> {
+    match fs::metadata(path) {
+        Ok(found) if found.file_type().is_block_device() => {}
+        Ok(_) => return Ok(None),
+        Err(cause) if cause.kind() == IoKind::NotFound => return Ok(None),
+        Err(cause) => return Err(cause),
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags((OFlags::EXCL | OFlags::NONBLOCK).bits() as i32);
+    let file = options.open(path)?;
+    Ok(Some(file)
+        .filter(|file| file.metadata().is_ok_and(|opened| opened.file_type().is_block_device())))
+}
+
+/// Reads a short file whole: keys, certificates, passwords. `what` names it in errors. It is a
+/// regular file, or an anonymous pipe, such as that of `<(command)` in a shell. Anything else, and
+/// more than `limit` bytes, is a usage error.
+#[cfg(feature = "aws")]
+pub fn read_short(path: &Path, what: &str, limit: u64) -> Result<Vec<u8>> {
+    let failed = |cause: io::Error| {
+        Error::io(format!("cannot read the {what}"), cause).at("path", path.display())
+    };
+    let mut bytes = Vec::new();
+    let file = match open_to_read(path).map_err(failed)? {
+        Opened::Regular(file) => file,
+        // Its open does not wait, and its end is known: the process that writes it has it open.
+        Opened::Other(_) if is_anonymous_pipe(path) => File::open(path).map_err(failed)?,
+        Opened::BlockDevice(_) => return Err(not_a_file(path, what, "a block device")),
+        Opened::Other(kind) => return Err(not_a_file(path, what, kind)),
+    };
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        let error = Error::usage(format!("the {what} is too long"));
+        return Err(error.at("path", path.display()).at("limit", limit));
+    }
+    Ok(bytes)
+}
+
+/// Refuses a named pipe, whose open may wait, for files that a library opens. A path that does not
+/// exist is allowed, and so is `/dev/null`.
+#[cfg(feature = "aws")]
+pub fn check_open(path: &Path, what: &str) -> Result<()> {
+    let found = look_up(path, fs::metadata(path))?;
+    let is_pipe = found.is_some_and(|found| found.file_type().is_fifo());
+    if is_pipe && !is_anonymous_pipe(path) {
+        return Err(not_a_file(path, what, "a named pipe"));
+    }
+    Ok(())
+}
+
+#[cfg(feature = "aws")]
+fn not_a_file(path: &Path, what: &str, kind: &'static str) -> Error {
+    Error::usage(format!("the {what} is read from a regular file, and this is none"))
+        .at("path", path.display())
+        .at("found", kind)
+}
+
+/// Whether the path leads to a pipe without a name: it is in the file system of pipes.
+#[cfg(feature = "aws")]
+fn is_anonymous_pipe(path: &Path) -> bool {
+    const PIPEFS_MAGIC: u64 = 0x5049_5045;
+    rustix::fs::statfs(path).is_ok_and(|found| found.f_type as u64 == PIPEFS_MAGIC)
 }
 
 /// Whether the path exists; a link counts, wherever it leads.
@@ -106,6 +174,38 @@ mod tests {
         let file = directory.path().join("file");
         fs::write(&file, b"x").expect("writes");
         assert!(matches!(open_to_read(&file), Ok(Opened::Regular(_))));
+    }
+
+    #[cfg(feature = "aws")]
+    #[test]
+    fn a_short_file_is_a_regular_file_or_an_anonymous_pipe() {
+        use std::io::Write;
+        use std::os::fd::AsRawFd;
+        let directory = tempfile::tempdir().expect("a directory");
+        let (file, named) = (directory.path().join("file"), directory.path().join("named"));
+        fs::write(&file, b"secret").expect("writes");
+        assert_eq!(read_short(&file, "key", 6).expect("reads"), b"secret");
+        assert_eq!(read_short(&file, "key", 5).expect_err("long").kind(), ErrorKind::Usage);
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &named, rustix::fs::FileType::Fifo, mode, 0)
+            .expect("a pipe");
+        for path in [named.as_path(), directory.path(), Path::new("/dev/null")] {
+            let error = read_short(path, "key", 6).expect_err("no file");
+            assert_eq!(error.kind(), ErrorKind::Usage, "{error:?}");
+        }
+        assert_eq!(check_open(&named, "key").expect_err("a pipe").kind(), ErrorKind::Usage);
+        let missing = directory.path().join("missing");
+        for path in [file.as_path(), &missing, Path::new("/dev/null"), directory.path()] {
+            check_open(path, "key").expect("it does not wait");
+        }
+        let missing = read_short(&missing, "key", 6).expect_err("missing");
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        writer.write_all(b"piped").expect("writes");
+        drop(writer);
+        let path = Path::new("/dev/fd").join(reader.as_raw_fd().to_string());
+        check_open(&path, "key").expect("it does not wait");
+        assert_eq!(read_short(&path, "key", 6).expect("reads"), b"piped");
     }
 
     #[test]

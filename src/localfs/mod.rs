@@ -8,6 +8,8 @@ mod atomic_file;
 mod directory;
 mod fiemap;
 mod holes;
+#[cfg(feature = "aws")]
+mod left_partial;
 mod locked_file;
 mod look;
 mod room;
@@ -16,7 +18,13 @@ mod write;
 pub use atomic_file::{Durability, Overwrite, PartialFile, rename_new, sync_directory};
 pub use directory::check_directory;
 pub use holes::written_ranges;
+#[cfg(feature = "aws")]
+pub use left_partial::LeftPartial;
 pub use locked_file::{LockAttempt, LockedFile, is_at, is_locked};
-pub use look::{Opened, exists, is_directory, make_private_directory, open_to_read};
+pub use look::{
+    Opened, exists, is_directory, make_private_directory, open_device_to_write, open_to_read,
+};
+#[cfg(feature = "aws")]
+pub use look::{check_open, read_short};
 pub use room::free_bytes;
 pub use write::{begin_sync, copy_range, write_all, write_all_at};

@@ -1,10 +1,12 @@
-//! Leftovers of unfinished work: uploads, snapshots and partial volumes, found and removed.
+//! Leftovers of unfinished work: uploads, snapshots, partial volumes and partial files, found and
+//! removed.
 //!
 //! It does not remove the leftovers of a task that a process works on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::local_leftover::LocalLeftover;
 use super::{TaskProgress, describe_tasks};
 use crate::aws::ec2::delete_snapshot;
 use crate::aws::s3::{ObjectOptions, S3Location};
@@ -18,7 +20,7 @@ use crate::taskdb::recorded_runs;
 /// A leftover of unfinished work.
 #[derive(Clone, Debug)]
 pub struct Leftover {
-    /// An upload, a snapshot, or partial volumes.
+    /// An upload, a snapshot, partial volumes, or a partial file.
     pub what: &'static str,
     /// Its URL, id or path.
     pub location: String,
@@ -38,9 +40,11 @@ pub struct CleanOptions {
     pub began_before: Option<SystemTime>,
     /// Uploads of other machines are looked for below this prefix.
     pub uploads_below: Option<S3Location>,
-    /// Leftovers of this machine are removed.
+    /// Partial files that no record names are looked for in this directory.
+    pub files_in: Option<PathBuf>,
+    /// Recorded leftovers are removed.
     pub abort: bool,
-    /// With `abort`, uploads of other machines are removed as well.
+    /// With `abort`, leftovers without a record on this machine are removed as well.
     pub others: bool,
 }
 
@@ -84,6 +88,15 @@ pub fn clean(
     }
     #[cfg(feature = "server")]
     clean_recorded_runs(directory, options, &old_enough, &mut cleaned)?;
+    if let Some(path) = &options.files_in {
+        let tags: Vec<String> = tasks.iter().map(|task| task.entry.header.tag()).collect();
+        for local in LocalLeftover::all_in(path, &tags)? {
+            let begun = rfc3339(local.modified(path)?);
+            if old_enough(&begun) {
+                cleaned.add_local(local, begun, (false, options.abort && options.others));
+            }
+        }
+    }
     let Some(prefix) = &options.uploads_below else { return Ok(cleaned) };
     let store = aws.session.bucket(
         &prefix.bucket,
@@ -121,8 +134,8 @@ pub fn clean(
     Ok(cleaned)
 }
 
-/// Lists the partial volumes of recorded runs that failed, and removes them if `options` ask for
-/// it. A restore from a file or a pipe has no task file.
+/// Lists the leftovers of recorded runs that failed, and removes them if `options` ask for it. Work
+/// on local files has no task file, except for a restore from a bucket.
 #[cfg(feature = "server")]
 fn clean_recorded_runs(
     directory: &StateDirectory,
@@ -131,33 +144,44 @@ fn clean_recorded_runs(
     cleaned: &mut Cleaned,
 ) -> Result<()> {
     for run in recorded_runs(directory.path())? {
-        let path = Path::new(&run.task.target);
         let begun = rfc3339(run.started);
-        let is_restore = run.task.kind == TaskKind::Restore && path.is_absolute();
-        let is_over = run.state == TaskState::Failed && old_enough(&begun);
-        let is_listed = cleaned.leftovers.iter().any(|known| known.location == run.task.target);
-        if !is_restore || !is_over || is_listed || !ImageDirectoryWriter::has_leftovers(path)? {
-            continue;
+        if run.state == TaskState::Failed
+            && old_enough(&begun)
+            && let Some(local) = LocalLeftover::of_target(run.task.kind, &run.task.target)?
+        {
+            cleaned.add_local(local, begun, (true, options.abort));
         }
+    }
+    Ok(())
+}
+
+impl Cleaned {
+    /// Lists a local leftover that was not listed, and removes it if `removes`.
+    fn add_local(&mut self, local: LocalLeftover, begun: String, (ours, removes): (bool, bool)) {
         let mut leftover = Leftover {
-            what: "partial volumes",
-            location: run.task.target.clone(),
+            what: match &local {
+                LocalLeftover::Volumes(_) => "partial volumes",
+                LocalLeftover::File(_) => "partial file",
+            },
+            location: local.location(),
             upload_id: None,
             begun,
-            ours: true,
+            ours,
             removed: false,
         };
-        if options.abort {
-            match ImageDirectoryWriter::remove_leftovers(path) {
+        if self.leftovers.iter().any(|known| known.location == leftover.location) {
+            return;
+        }
+        if removes {
+            match local.remove() {
                 Ok(()) => leftover.removed = true,
                 Err(error) => {
-                    cleaned.failed.get_or_insert(error);
+                    self.failed.get_or_insert(error);
                 }
             }
         }
-        cleaned.leftovers.push(leftover);
+        self.leftovers.push(leftover);
     }
-    Ok(())
 }
 
 /// Lists the leftovers of a task, and with `abort` removes them.

@@ -99,8 +99,9 @@ pub fn copy(
         let present = run(store.create(&key, creation), CellLog::none())?;
         return Ok(copied(present));
     };
-    let task = resumption
-        .begin(&work(archive), context.observer, |prior| abort_uploads(store, prior.records()?))?;
+    let task = resumption.begin(&work(archive, false), context.observer, |prior| {
+        abort_uploads(store, prior.records()?)
+    })?;
     creation.resume = Some(task.upload()?);
     let writer = store.create(&key, creation);
     let outcome = run(writer, task.log(None)?);
@@ -119,14 +120,19 @@ pub fn copy(
     Ok(copied(present))
 }
 
-/// The work of a copy that can be continued.
-pub(super) fn work(archive: &Archive) -> Work {
+/// The work of a copy. One by the service is other work than one through this process: its upload
+/// is aborted by the next run, and not continued.
+pub(super) fn work(archive: &Archive, by_service: bool) -> Work {
     let archive_len = archive.reader().len();
+    let mut fingerprint = vec![hex(&archive.footer().root), archive_len.to_string()];
+    if by_service {
+        fingerprint.push("by the service".to_owned());
+    }
     Work {
         kind: TaskKind::Copy,
         image_id: archive.document().image_id().map(ToString::to_string),
         expected: archive_len,
-        fingerprint: vec![hex(&archive.footer().root), archive_len.to_string()],
+        fingerprint,
         settings: Vec::new(),
         cell_record: CELL_RECORD,
     }

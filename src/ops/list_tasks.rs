@@ -1,5 +1,6 @@
 //! Lists tasks: unfinished work with its task file, and the rows of the task database.
 
+use super::resume::TRIAL;
 use super::tasks::without_endpoint;
 use super::{TaskProgress, describe_tasks};
 use crate::base::{Result, TaskKind, TaskState, fits_pattern, rfc3339};
@@ -125,11 +126,11 @@ pub fn list_tasks(directory: &StateDirectory) -> Result<Vec<ListedTask>> {
         let header = &task.entry.header;
         let is_same = |row: &TaskRow| {
             let target = &row.task.target;
+            let known = header.target.strip_suffix(TRIAL).unwrap_or(&header.target);
             row.state != TaskState::Completed
                 && row.task.kind == header.kind
-                && (*target == header.target
-                    || header
-                        .target
+                && (target == known
+                    || known
                         .strip_prefix(target.as_str())
                         .is_some_and(|rest| rest.starts_with(" at ")))
         };

@@ -12,6 +12,8 @@ mod inspect;
 mod list;
 #[cfg(feature = "server")]
 mod list_tasks;
+#[cfg(feature = "aws")]
+mod local_leftover;
 mod open;
 mod plan;
 mod records;
@@ -27,6 +29,8 @@ mod stored;
 mod target;
 mod tasks;
 mod totals;
+#[cfg(feature = "aws")]
+mod trial;
 mod update;
 mod verify;
 #[cfg(feature = "aws")]
@@ -69,6 +73,8 @@ pub use store::{image_metadata, store};
 pub use stored::{StoreOutcome, Stored};
 pub use target::{ArchiveTarget, ObjectTarget};
 pub use tasks::{TaskProgress, describe_tasks};
+#[cfg(feature = "aws")]
+pub use trial::check_writable;
 pub use verify::{Verified, check_root, verify, verify_against, verify_stream};
 #[cfg(feature = "aws")]
 pub use via_aws::{RestoreByAws, RestoredByAws, StoreByAws};

@@ -23,6 +23,8 @@ use crate::object::{
 
 /// Bytes of all records but those of cells: header, upload, parts.
 const OTHER_RECORDS: u64 = 2 << 20;
+/// The end of the target of a trial upload: it has a task of its own.
+pub(super) const TRIAL: &str = " (trial upload)";
 /// Bytes of data in a cell without holes.
 const CELL: u64 = 4 << 20;
 /// Bytes of the record of a cell.
@@ -85,6 +87,14 @@ impl Resumption {
                 message: format!("continues what was begun at {}", task.header().started),
             });
         }
+        Ok(RunningTask(Arc::new(Mutex::new(task))))
+    }
+
+    /// Begins or continues a task with the only fingerprint of its target.
+    #[cfg(feature = "aws")]
+    pub(super) fn begin_silently(&self, work: &Work) -> Result<RunningTask> {
+        let header = self.header(work)?;
+        let task = self.directory.begin(&self.target, &header, self.restart, &|_| Ok(()))?;
         Ok(RunningTask(Arc::new(Mutex::new(task))))
     }
 
@@ -377,7 +387,7 @@ impl RunningTask {
     }
 
     /// Removes the task file.
-    fn remove(&self) -> Result<()> {
+    pub(super) fn remove(&self) -> Result<()> {
         self.with(|file| file.remove())
     }
 

@@ -13,7 +13,7 @@ use super::verify::{Verified, verify_against};
 use crate::aws::Compute;
 use crate::aws::ec2::{Ec2Image, Ec2Source, RetireAction, RetirePlan, plan_retire, retire};
 use crate::base::{Error, ErrorCode, ErrorKind, ImageId, Result, rfc3339};
-use crate::engine::Context;
+use crate::engine::{Archive, Context};
 use crate::format::Footer;
 use crate::object::ObjectReader;
 
@@ -61,7 +61,8 @@ impl<'a> PermittedRetire<'a> {
         let Self { compute, image_id, action, allows_metadata_changes } = self;
         let source = Ec2Source::Image(image_id.clone());
         let Compute { ec2, ebs, quotas } = compute;
-        let image = Ec2Image::open(ec2, ebs, quotas, &source, None, context.observer)?;
+        let stored = stored_name(archive.clone())?;
+        let image = Ec2Image::open(ec2, ebs, quotas, &source, stored.as_deref(), context.observer)?;
         let name = archive.name().to_owned();
         let verified = verify_against(archive, &image, context)?;
         let (footer, metadata_changed) =
@@ -98,6 +99,17 @@ impl PlannedRetire<'_> {
     /// Carries the plan out. Returns it with the snapshots that were deleted.
     pub fn run(&self) -> Result<RetirePlan> {
         retire(&self.compute.ec2, &self.plan)
+    }
+}
+
+/// The AMI name in the archive. `store --name` gives an image whose own name `image.json` forbids
+/// another one, and EC2 changes no name: image id and blocks tell whose archive it is. `None` of
+/// an archive that is damaged, which the comparison reports.
+fn stored_name(archive: Arc<dyn ObjectReader>) -> Result<Option<String>> {
+    match Archive::open(archive) {
+        Ok(archive) => Ok(archive.document().name().map(ToOwned::to_owned)),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

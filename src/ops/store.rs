@@ -207,7 +207,7 @@ fn warn_of_writers(image: &dyn ImageSource, context: Context<'_>) {
     for (snapshot, source) in image.document().snapshots().iter().zip(image.volumes()) {
         for writer in source.writers() {
             let message = format!(
-                "the disk of {} is {writer}: it may change while it is read, so store a snapshot \
+                "the disk of {} is {writer}; it may change while it is read, so store a snapshot \
                  of it instead",
                 snapshot.id
             );

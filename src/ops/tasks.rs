@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::records::{TaskRecord, decoded};
+use super::resume::TRIAL;
 use crate::base::{Result, TaskState};
 use crate::checkpoint::{StateDirectory, TaskEntry};
 use crate::image::SnapshotBegun;
@@ -30,7 +31,8 @@ pub struct TaskProgress {
 impl TaskProgress {
     /// The object or file that a store or copy writes.
     pub fn object(&self) -> &str {
-        without_endpoint(&self.entry.header.target)
+        let target = &self.entry.header.target;
+        without_endpoint(target.strip_suffix(TRIAL).unwrap_or(target))
     }
 }
 

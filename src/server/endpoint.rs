@@ -11,6 +11,7 @@ use super::http::{Acceptor, acceptor_of};
 use super::metrics::Metrics;
 use super::router::Router;
 use super::{HttpSettings, Service, check_exposure};
+use crate::aws::start_threads;
 use crate::base::{Error, Result};
 
 /// Threads that read and write connections: they only parse.
@@ -40,14 +41,10 @@ impl HttpServer {
             .as_ref()
             .map(|files| acceptor_of(&files.certificate, &files.key))
             .transpose()?;
-        crate::aws::check_threads(WORKERS + 1)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKERS)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .thread_name("amistore-http")
-            .enable_all()
-            .build()
-            .map_err(|cause| Error::io("cannot start the threads of the server", cause))?;
+        let mut threads = tokio::runtime::Builder::new_multi_thread();
+        threads.max_blocking_threads(BLOCKING_THREADS).thread_name("amistore-http").enable_all();
+        let message = "cannot start the threads of the server";
+        let runtime = start_threads(&mut threads, WORKERS, message)?;
         let (listen, limits, secure) = (settings.listen, settings.limits.clone(), tls.is_some());
         let listener = runtime.block_on(TcpListener::bind(listen)).map_err(|cause| {
             Error::io("cannot listen: choose another --listen", cause).at("address", listen)

@@ -19,10 +19,6 @@ const UNCLAIMED: &str = "no server came for it in 31 days; ask again";
 /// The longest wait of a postponed task, in milliseconds.
 const LONGEST_WAIT: i64 = 60_000;
 
-/// The tasks of a [`ScopeFilter`], and the runs of the program, which have no scope.
-const OF_SCOPE: &str =
-    "(scope IS NULL OR EXISTS (SELECT 1 FROM json_each(?1) WHERE task.scope GLOB value))";
-
 /// The tasks of a [`ScopeFilter`].
 pub(super) const IN_SCOPE: &str =
     "EXISTS (SELECT 1 FROM json_each(?1) WHERE task.scope GLOB value)";
@@ -36,7 +32,7 @@ pub struct TaskDb {
     state: PathBuf,
     /// Device and inode of the open file: another process may remove or replace it.
     file: Option<(u64, u64)>,
-    /// A connection of its own: readers do not wait for writers.
+    /// A connection of its own: readers wait for a writer only while it commits.
     reader: Mutex<Connection>,
     writer: Mutex<Connection>,
     clock: Clock,
@@ -258,7 +254,7 @@ impl TaskDb {
     pub fn stores(&self, of: &ScopeFilter<'_>, image_ids: &[String]) -> Result<Vec<TaskRow>> {
         self.settle()?;
         let shown = format!(
-            "{OF_SCOPE} AND kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL \
+            "{IN_SCOPE} AND kind = 'store' AND bucket IS NOT NULL AND image_id IS NOT NULL \
              AND (ended IS NULL OR ended >= ?2)"
         );
         let mut rows = recorded_runs(&self.state)?;
@@ -289,17 +285,19 @@ impl TaskDb {
         self.recent_of(&ScopeFilter::All, limit)
     }
 
-    /// The tasks of [`recent`](Self::recent) in a scope, and the runs of the program, which have
-    /// no scope.
+    /// The tasks of [`recent`](Self::recent) in a scope. Runs of the program have no scope: no
+    /// account is known to own them.
     pub fn recent_of(&self, of: &ScopeFilter<'_>, limit: usize) -> Result<Vec<TaskRow>> {
         self.settle()?;
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let shown = format!(
-            "{OF_SCOPE} AND (ended IS NULL OR ended >= ?2) \
+            "{IN_SCOPE} AND (ended IS NULL OR ended >= ?2) \
              ORDER BY ended IS NOT NULL, id DESC LIMIT ?3"
         );
         let mut rows = self.select(&shown, params![of.patterns(), self.oldest(), most])?;
-        rows.extend(recorded_runs(&self.state)?);
+        if *of == ScopeFilter::All {
+            rows.extend(recorded_runs(&self.state)?);
+        }
         rows.sort_by_key(|row| (row.ended.is_some(), Reverse((row.started, row.id))));
         rows.truncate(limit);
         rows.sort_by_key(|row| Reverse((row.started, row.id)));
@@ -317,17 +315,21 @@ impl TaskDb {
             .pop())
     }
 
-    /// The numbers of waiting and of running tasks in a scope, and of runs of the program.
+    /// The numbers of waiting and of running tasks in a scope; of [`ScopeFilter::All`] with runs of
+    /// the program.
     pub fn unfinished(&self, of: &ScopeFilter<'_>) -> Result<(u64, u64)> {
         let counts = format!(
             "SELECT COUNT(*) FILTER (WHERE state = 'queued'), \
              COUNT(*) FILTER (WHERE state = 'running') \
-             FROM task WHERE {OF_SCOPE} AND state IN ('queued', 'running')"
+             FROM task WHERE {IN_SCOPE} AND state IN ('queued', 'running')"
         );
         let count = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
         let (queued, running) = lock(&self.reader)
             .query_row(&counts, [of.patterns()], count)
             .map_err(|cause| self.failed(cause))?;
+        if *of != ScopeFilter::All {
+            return Ok((queued.unsigned_abs(), running.unsigned_abs()));
+        }
         let runs = recorded_runs(&self.state)?;
         let runs = runs.iter().filter(|row| row.state == TaskState::InProgress).count() as u64;
         Ok((queued.unsigned_abs(), running.unsigned_abs() + runs))
@@ -550,7 +552,7 @@ fn conflict(
 ) -> rusqlite::Result<Option<Conflict>> {
     if task.kind == TaskKind::Store && task.bucket.is_some() {
         let storing = "SELECT id FROM task WHERE kind = 'store' AND image_id = ?1 \
-             AND bucket IS NOT NULL AND (scope IS NULL OR scope = ?2) \
+             AND bucket IS NOT NULL AND scope = ?2 \
              AND state IN ('queued', 'running')";
         if first::<i64>(connection, storing, params![task.image_id, task.scope])?.is_some() {
             return Ok(Some(Conflict::Storing));

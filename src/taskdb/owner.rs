@@ -2,13 +2,15 @@
 //! ends, however it ends.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::base::{Error, Result, random_id};
-use crate::localfs::{LockAttempt, LockedFile, is_at, is_locked, make_private_directory};
+use crate::localfs::{
+    LockAttempt, LockedFile, Opened, is_at, is_locked, make_private_directory, open_to_read,
+};
 
 const EXTENSION: &str = "lock";
 
@@ -67,11 +69,11 @@ pub(super) fn is_alive(state: &Path, name: &str) -> bool {
     if own().contains(name) {
         return true;
     }
-    match File::open(path_of(&directory(state), name)) {
-        Ok(file) => is_locked(&file),
+    match open_to_read(&path_of(&directory(state), name)) {
+        Ok(Opened::Regular(file)) => is_locked(&file),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => false,
-        // An unreadable file counts as locked.
-        Err(_) => true,
+        // A file that cannot be read counts as locked.
+        Ok(Opened::BlockDevice(_) | Opened::Other(_)) | Err(_) => true,
     }
 }
 
@@ -96,7 +98,7 @@ fn sweep(directory: &Path) {
         if path.extension().is_none_or(|extension| extension != EXTENSION) {
             continue;
         }
-        if let Ok(file) = File::open(&path)
+        if let Ok(Opened::Regular(file)) = open_to_read(&path)
             && !is_locked(&file)
             && is_at(&file, &path).unwrap_or(false)
         {

@@ -1,6 +1,6 @@
 //! An error in one line: the failure reason of a task.
 
-use crate::base::{Error, ErrorCode, ErrorKind};
+use crate::base::{Error, ErrorCode, ErrorKind, steers_terminal};
 
 /// The longest reason in characters: about the length of AWS's own.
 const LONGEST: usize = 500;
@@ -78,7 +78,7 @@ pub fn failure_reason(error: &Error) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.split(|c: char| c.is_control() || c.is_whitespace())
+    text.split(|c: char| steers_terminal(c) || c.is_whitespace())
         .filter(|word| !word.is_empty())
         .collect::<Vec<_>>()
         .join(" ")
@@ -112,6 +112,10 @@ mod tests {
             ]
             .concat()
         );
+        let hostile =
+            Error::new(ErrorKind::Io, "a\u{202e}b\u{9b}2J\u{2028}c").at("name", "\u{2066}d");
+        let reason = one_line_of(&hostile);
+        assert_eq!(reason, "a b 2J c (name d)", "no character steers a terminal");
         let long = failure_reason(&Error::new(ErrorKind::Io, "ä".repeat(2000)));
         assert!(long.chars().count() == LONGEST && long.contains("…; ask again"), "{long}");
     }

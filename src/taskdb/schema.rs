@@ -72,6 +72,18 @@ CREATE TABLE IF NOT EXISTS begun_snapshot (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Settings with which SQLite maps no file: where the disk is full, the system ends a process that
+/// touches a mapped page without a block. A log of writes (WAL) needs a mapped file that its
+/// processes share, so changes go through a rollback journal. A file with such a log, of earlier
+/// versions, is converted; it is read with the exclusive lock, which needs no map.
+const UNMAPPED: &str = "
+PRAGMA mmap_size = 0;
+PRAGMA locking_mode = EXCLUSIVE;
+PRAGMA journal_mode = TRUNCATE;
+PRAGMA locking_mode = NORMAL;
+PRAGMA synchronous = FULL;
+";
+
 /// The columns that [`read`] reads, in its order.
 pub(super) const COLUMNS: &str = "id, kind, origin, image_id, bucket, object_key, source, target, \
      name, reserved_id, request, scope, size, restored_id, state, \
@@ -103,29 +115,11 @@ pub(super) fn open(state: &Path) -> Result<Connection> {
 fn prepare(path: &Path) -> Result<Connection> {
     let mut connection = Connection::open(path).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    connection.execute_batch(UNMAPPED).map_err(failed)?;
     let version = user_version(&connection)?;
     if version > VERSION {
         return Err(newer(version));
     }
-    // Several processes may open a new file at once, and SQLite does not wait for this change.
-    let mut attempts = 0;
-    loop {
-        let changed =
-            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
-        match changed {
-            Err(rusqlite::Error::SqliteFailure(cause, _))
-                if cause.code == ErrorCode::DatabaseBusy && attempts < 500 =>
-            {
-                attempts += 1;
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            changed => {
-                changed.map_err(failed)?;
-                break;
-            }
-        }
-    }
-    connection.execute_batch("PRAGMA synchronous = FULL").map_err(failed)?;
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
     match user_version(&transaction)? {

@@ -1,15 +1,14 @@
 //! A block device as the target of a volume.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::sink::for_zeros;
 use super::{BlockSink, LONG_WRITE};
 use crate::base::{Error, Result, VolumeSize};
 use crate::format::Digest;
-use crate::localfs::{begin_sync, write_all_at};
+use crate::localfs::{begin_sync, open_device_to_write, write_all_at};
 
 /// A block device that is overwritten in place. A device has no holes, so the caller writes absent
 /// blocks as zeros too. Nothing is undone: a failure leaves the device partly written.
@@ -25,16 +24,7 @@ impl DeviceSink {
     pub fn open(path: &Path, size: VolumeSize) -> Result<Option<Self>> {
         let failed =
             |cause| Error::io("cannot open the block device", cause).at("path", path.display());
-        match std::fs::metadata(path) {
-            Ok(metadata) if metadata.file_type().is_block_device() => {}
-            Ok(_) => return Ok(None),
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(cause) => return Err(failed(cause)),
-        }
-        // O_EXCL on a device fails if it is mounted or otherwise in use.
-        let flags = rustix::fs::OFlags::EXCL.bits() as i32;
-        let mut file =
-            OpenOptions::new().write(true).custom_flags(flags).open(path).map_err(failed)?;
+        let Some(mut file) = open_device_to_write(path).map_err(failed)? else { return Ok(None) };
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
         if len < size.bytes() {
             return Err(Error::usage("the block device is smaller than the volume")

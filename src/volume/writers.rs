@@ -1,23 +1,37 @@
 //! Uses of a disk image or block device during which its content may change, by the files of
-//! `/proc` and `/sys`. Where these cannot be read, no use is found.
+//! `/proc` and `/sys`. Where these cannot be read, a use is possible, and is named as such.
 
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::{major, minor};
 
 /// Mounts of the device or of its partitions that are not read-only, and other processes that have
-/// the file open for writing: one phrase for each, such as "mounted at /data".
+/// the file open for writing: one phrase for each, such as "mounted at /data". A use that could not
+/// be looked up is a phrase as well, such as "perhaps mounted: ...".
 pub fn writers_of(file: &File) -> Vec<String> {
-    let Ok(metadata) = file.metadata() else { return Vec::new() };
+    writers_below(Path::new("/"), file)
+}
+
+/// [`writers_of`] with the `proc` and `sys` of the directory `root`.
+fn writers_below(root: &Path, file: &File) -> Vec<String> {
+    let metadata = match file.metadata() {
+        Ok(metadata) => metadata,
+        Err(cause) => return vec![format!("perhaps in use: it cannot be looked up ({cause})")],
+    };
     let mut found = Vec::new();
     let mut devices = HashSet::new();
     if metadata.file_type().is_block_device() {
-        devices = with_partitions(metadata.rdev());
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        found = mounts_of(&mounts, &devices);
+        devices = with_partitions(root, metadata.rdev(), &mut found);
+        match fs::read_to_string(root.join("proc/self/mountinfo")) {
+            Ok(mounts) => found.extend(mounts_of(&mounts, &devices)),
+            Err(cause) => found.push(format!(
+                "perhaps mounted: the mounts cannot be read from /proc/self/mountinfo ({cause})"
+            )),
+        }
     }
     let is_it = |other: &Metadata| {
         if devices.is_empty() {
@@ -26,7 +40,20 @@ pub fn writers_of(file: &File) -> Vec<String> {
             other.file_type().is_block_device() && devices.contains(&number(other.rdev()))
         }
     };
-    found.extend(processes(&is_it));
+    match processes(&root.join("proc"), &is_it) {
+        Ok((writers, hidden)) => {
+            found.extend(writers);
+            // A disk image is seldom opened by other users; a block device is by the system.
+            if hidden > 0 && !devices.is_empty() {
+                found.push(format!(
+                    "perhaps open for writing: this user may not look at {hidden} of the processes"
+                ));
+            }
+        }
+        Err(cause) => found.push(format!(
+            "perhaps open for writing: the processes cannot be read from /proc ({cause})"
+        )),
+    }
     found
 }
 
@@ -36,15 +63,25 @@ fn number(device: u64) -> String {
 }
 
 /// The device and its partitions.
-fn with_partitions(device: u64) -> HashSet<String> {
+fn with_partitions(root: &Path, device: u64, found: &mut Vec<String>) -> HashSet<String> {
     let whole = number(device);
-    let directory = Path::new("/sys/dev/block").join(&whole);
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let partitions = entries
-        .filter(|entry| entry.path().join("partition").exists())
-        .filter_map(|entry| fs::read_to_string(entry.path().join("dev")).ok())
-        .map(|text| text.trim().to_owned());
-    partitions.chain([whole]).collect()
+    let read = || -> io::Result<Vec<String>> {
+        let mut partitions = Vec::new();
+        for entry in fs::read_dir(root.join("sys/dev/block").join(&whole))? {
+            let path = entry?.path();
+            if path.join("partition").try_exists()? {
+                partitions.push(fs::read_to_string(path.join("dev"))?.trim().to_owned());
+            }
+        }
+        Ok(partitions)
+    };
+    let partitions = read().unwrap_or_else(|cause| {
+        found.push(format!(
+            "perhaps mounted: its partitions cannot be read from /sys/dev/block/{whole} ({cause})"
+        ));
+        Vec::new()
+    });
+    partitions.into_iter().chain([whole]).collect()
 }
 
 /// The mounts in the text of `/proc/self/mountinfo` that may write to one of the devices.
@@ -61,27 +98,35 @@ fn mounts_of(mountinfo: &str, devices: &HashSet<String>) -> Vec<String> {
     mountinfo.lines().filter_map(mount).collect()
 }
 
-/// Other processes that have a file for which `is_it` holds open for writing.
-fn processes(is_it: &dyn Fn(&Metadata) -> bool) -> Vec<String> {
+/// Other processes that have a file for which `is_it` holds open for writing, and the number of
+/// processes whose open files this user may not see.
+fn processes(proc: &Path, is_it: &dyn Fn(&Metadata) -> bool) -> io::Result<(Vec<String>, usize)> {
     let own = std::process::id().to_string();
-    let mut found = Vec::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+    let (mut found, mut hidden) = (Vec::new(), 0);
+    for process in fs::read_dir(proc)? {
+        let process = process?;
         let name = process.file_name().to_string_lossy().into_owned();
         if name == own || !name.bytes().all(|byte| byte.is_ascii_digit()) {
             continue;
         }
-        let descriptors = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
         let writes = |descriptor: fs::DirEntry| {
             fs::metadata(descriptor.path()).is_ok_and(|metadata| is_it(&metadata)) && {
                 let info = process.path().join("fdinfo").join(descriptor.file_name());
                 fs::read_to_string(info).is_ok_and(|info| may_write(&info))
             }
         };
-        if descriptors.into_iter().any(writes) {
-            found.push(format!("open for writing in process {name}"));
+        match fs::read_dir(process.path().join("fd")) {
+            Ok(descriptors) => {
+                if descriptors.flatten().any(writes) {
+                    found.push(format!("open for writing in process {name}"));
+                }
+            }
+            // A process that has ended since has nothing open.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => hidden += 1,
         }
     }
-    found
+    Ok((found, hidden))
 }
 
 /// Whether the text of a file in `/proc/PID/fdinfo` has an access mode other than `O_RDONLY`.
@@ -105,6 +150,27 @@ mod tests {
         let devices: HashSet<String> =
             ["259:0", "259:2", "259:3"].into_iter().map(ToOwned::to_owned).collect();
         assert_eq!(mounts_of(mountinfo, &devices), ["mounted at /data"]);
+    }
+
+    #[test]
+    fn a_use_that_cannot_be_looked_up_is_named_as_possible() {
+        let root = tempfile::tempdir().expect("a directory");
+        let path = root.path().join("disk.raw");
+        let file = File::create(&path).expect("a disk");
+        let found = writers_below(root.path(), &file);
+        assert!(found.len() == 1 && found[0].starts_with("perhaps open for writing"), "{found:?}");
+        fs::create_dir_all(root.path().join("proc/4294967295/fd")).expect("a process");
+        assert_eq!(writers_below(root.path(), &file), Vec::<String>::new());
+        // A file instead of the directory of descriptors cannot be listed.
+        fs::create_dir_all(root.path().join("proc/4294967294")).expect("a process");
+        fs::write(root.path().join("proc/4294967294/fd"), b"").expect("writes");
+        assert_eq!(processes(&root.path().join("proc"), &|_| true).expect("lists").1, 1);
+        let mut unknown = Vec::new();
+        let devices = with_partitions(root.path(), rustix::fs::makedev(7, 0), &mut unknown);
+        assert!(
+            devices.contains("7:0") && unknown[0].starts_with("perhaps mounted"),
+            "{unknown:?}"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod config;
 mod damage;
+mod devices;
 mod disk_formats;
 mod documents;
 mod ec2;
@@ -9,6 +10,7 @@ mod endpoints;
 mod failures;
 mod foreign;
 mod interrupts;
+mod lost_uploads;
 mod metadata;
 mod output;
 mod parts;

@@ -9,23 +9,23 @@ use serde_json::Value;
 use crate::support::cli::{IMAGE, Outcome, Running, Sandbox, wait_until};
 use crate::tasks::assert_dry_run_refuses;
 
-const BUCKET: &str = "images";
+pub const BUCKET: &str = "images";
 
 /// A server with a bucket, and a sandbox with the sample image.
-struct Cloud {
-    server: TestS3,
-    sandbox: Sandbox,
+pub struct Cloud {
+    pub server: TestS3,
+    pub sandbox: Sandbox,
 }
 
 impl Cloud {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let server = TestS3::start();
         server.create_bucket(BUCKET);
         server.set_min_part_size(1);
         Self { server, sandbox: Sandbox::with_image() }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.sandbox.command(args);
         command
             .env("AWS_ENDPOINT_URL", self.server.endpoint())
@@ -40,11 +40,11 @@ impl Cloud {
         command
     }
 
-    fn start(&self, args: &[&str]) -> Running {
+    pub fn start(&self, args: &[&str]) -> Running {
         self.sandbox.start(&mut self.command(args))
     }
 
-    fn run(&self, args: &[&str]) -> Outcome {
+    pub fn run(&self, args: &[&str]) -> Outcome {
         self.start(args).wait()
     }
 
@@ -52,7 +52,7 @@ impl Cloud {
         self.run(&[args, &["--output", "json"]].concat()).succeeded().json()
     }
 
-    fn uploads(&self) -> usize {
+    pub fn uploads(&self) -> usize {
         self.server.open_uploads(BUCKET).len()
     }
 

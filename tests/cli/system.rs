@@ -222,6 +222,138 @@ fn clean_sees_and_removes_what_a_killed_restore_from_a_pipe_left() {
     assert_eq!(sandbox.left(&[]), [""; 0]);
 }
 
+/// Begins a copy from a pipe that never ends, whose partial file exists.
+fn begun_copy(sandbox: &Sandbox, target: &str, partial: &str) -> crate::support::cli::Running {
+    let mut command = sandbox.command(&["copy", "-", target]);
+    let mut running = sandbox.start(command.stdin(Stdio::piped()));
+    let archive = sample_archive();
+    crate::support::cli::feed(running.child(), &archive[..archive.len() / 2]);
+    crate::support::cli::wait_until("the file to be begun", || sandbox.path(partial).exists());
+    running
+}
+
+#[test]
+fn clean_sees_and_removes_the_partial_archive_of_a_killed_run_and_never_a_live_one() {
+    let sandbox = Sandbox::new();
+    sandbox.make_directory("archives");
+    let url = format!("file://{}/b.bin", sandbox.path("archives").display());
+    for (target, partial) in
+        [("archives/a.bin", "archives/.a.bin.partial"), (url.as_str(), "archives/.b.bin.partial")]
+    {
+        let mut running = begun_copy(&sandbox, target, partial);
+        assert_eq!(
+            sandbox.run(&["clean", "--abort"]).succeeded().text(),
+            "nothing was left behind\n",
+            "it is being written"
+        );
+        running.signal("KILL");
+        assert_eq!(running.wait().code, -9);
+        let found = sandbox.run(&["clean"]).succeeded().text();
+        assert!(found.contains("partial file") && found.contains(partial), "{found}");
+        // The record has an absolute path: the working directory does not matter.
+        let script = "cd / && exec \"$AMISTORE\" clean --abort";
+        assert!(sandbox.path(partial).exists());
+        let removed = sandbox.shell(script).succeeded().text();
+        assert!(removed.contains("removed partial file"), "{removed}");
+        assert!(!sandbox.path(partial).exists());
+        assert_eq!(sandbox.run(&["clean"]).succeeded().text(), "nothing was left behind\n");
+    }
+}
+
+#[test]
+fn clean_of_a_directory_lists_partial_files_without_a_record_and_removes_them_on_request() {
+    let sandbox = Sandbox::new();
+    sandbox.make_directory("archives");
+    let live = begun_copy(&sandbox, "archives/live.bin", "archives/.live.bin.partial");
+    sandbox.write("archives/.old.bin.partial", b"half");
+    sandbox.write("archives/old.partial", b"another name");
+    let listed = sandbox.run(&["clean", "archives"]).succeeded().text();
+    assert!(listed.contains(".old.bin.partial") && listed.contains("not remembered"), "{listed}");
+    assert!(!listed.contains("live") && listed.lines().count() == 2, "{listed}");
+    sandbox.run(&["clean", "archives", "--abort"]).succeeded().says(&[]);
+    assert!(sandbox.path("archives/.old.bin.partial").exists(), "--others was not given");
+    let young = ["clean", "archives", "--abort", "--others", "--older-than", "1h"];
+    sandbox.run(&young).succeeded();
+    assert!(sandbox.path("archives/.old.bin.partial").exists(), "it is not old enough");
+    sandbox.run(&["clean", "archives", "--abort", "--others"]).succeeded();
+    let left = sandbox.left(&["state"]);
+    assert!(!left.iter().any(|name| name.ends_with(".old.bin.partial")), "{left:?}");
+    assert!(left.iter().any(|name| name.ends_with(".live.bin.partial")), "{left:?}");
+    drop(live);
+    sandbox.run(&["clean", "archives/old.partial"]).failed(2, &["buckets and directories"]);
+}
+
+#[test]
+fn a_named_pipe_is_no_file_of_keys_certificates_passwords_or_settings() {
+    let sandbox = Sandbox::new();
+    make_pipe(&sandbox, "pipe");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(sandbox.path("pipe"), private).expect("a mode");
+    for args in [
+        &["serve", "--access-keys", "pipe"][..],
+        &["serve", "--status-password-file", "pipe"],
+        &["serve", "--tls-cert", "pipe", "--tls-key", "pipe"],
+    ] {
+        let mut command = sandbox.command(args);
+        let refused = sandbox.start(command.env("AWS_REGION", "us-east-1")).wait();
+        refused.failed(2, &["regular file", "named pipe"]);
+    }
+    for variable in [
+        "AWS_CONFIG_FILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        "AWS_CA_BUNDLE",
+    ] {
+        let script = format!("AWS_REGION=r {variable}=pipe exec \"$AMISTORE\" ls s3://bucket/");
+        sandbox.shell(&script).failed(2, &["regular file", "named pipe", variable]);
+    }
+    // A file in the home directory, and a pipe without a name.
+    sandbox.make_directory("home/.aws");
+    make_pipe(&sandbox, "home/.aws/config");
+    let script = "AWS_REGION=r HOME=home exec \"$AMISTORE\" ls s3://bucket/";
+    sandbox.shell(script).failed(2, &["regular file", "home/.aws/config"]);
+    sandbox.write("password", "");
+    let script = "printf secret | AWS_REGION=r \"$AMISTORE\" serve --listen 0.0.0.0:0 \
+                  --status-password-file /dev/stdin";
+    sandbox.shell(script).failed(2, &["others can reach this address"]);
+}
+
+#[test]
+fn no_verb_is_ended_by_a_full_disk_below_the_state_directory() {
+    let sandbox = Sandbox::new();
+    // A block is smaller than a page: a page that SQLite has made may lack three of its blocks.
+    let script = r#"
+        mkdir state && truncate -s 1M disk &&
+        mkfs.ext4 -q -b 1024 -O ^has_journal -m 0 disk && mount -o loop disk state || exit 77
+        export AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b
+        export AWS_EC2_METADATA_DISABLED=true AWS_ENDPOINT_URL=http://127.0.0.1:9
+        for free in 0 8 24 40 56 64 72 96; do
+            rm -rf state/*
+            dd if=/dev/zero of=state/fill bs=1k 2>/dev/null; sync
+            truncate -s $(($(stat -c %s state/fill) - free * 1024)) state/fill; sync
+            for verb in "serve --listen 127.0.0.1:0 --account-id 123456789012" tasks clean; do
+                timeout --preserve-status -s TERM 0.5 "$AMISTORE" $verb --state state \
+                    >/dev/null 2>err
+                echo "$free ${verb%% *} $?"
+            done
+        done
+        umount state
+    "#;
+    sandbox.write("script", script);
+    let outcome = sandbox.shell("unshare -m sh ./script");
+    if outcome.code == 77 || outcome.text().is_empty() {
+        // Only an administrator mounts, and a container may have no loop devices.
+        return;
+    }
+    let text = outcome.succeeded().text();
+    assert_eq!(text.lines().count(), 24, "{text}");
+    for line in text.lines() {
+        assert!(line.ends_with(" 0") || line.ends_with(" 6"), "{text}");
+    }
+    assert!(text.contains("\n96 serve 0\n"), "with room it serves: {text}");
+}
+
 #[test]
 fn a_run_is_recorded_in_one_small_file_without_a_database() {
     let sandbox = Sandbox::with_image();

@@ -188,6 +188,58 @@ fn only_one_layer_knows_the_sdk() {
     }
 }
 
+/// Calls that open a path, and may wait for another process if it is a named pipe.
+const OPENS: [&str; 8] = [
+    "File::open(",
+    "File::create(",
+    "File::options(",
+    "OpenOptions::new(",
+    "fs::read(",
+    "fs::read_to_string(",
+    "fs::write(",
+    "fs::copy(",
+];
+
+/// Files that make such calls, and the reason for which none of their paths waits.
+const OPENERS: [(&str, &str); 7] = [
+    ("localfs/look.rs", "it looks before it opens"),
+    ("localfs/atomic_file.rs", "partial files are made, or opened to read and write"),
+    ("checkpoint/file.rs", "an open to read and write does not wait"),
+    ("taskdb/owner.rs", "only new files are opened here"),
+    ("taskdb/runs.rs", "only new files are opened here"),
+    ("taskdb/schema.rs", "only a new file is opened here"),
+    ("volume/writers.rs", "the files of /proc and /sys are no pipes"),
+];
+
+#[test]
+fn paths_are_looked_at_before_they_are_opened() {
+    let mut openers: Vec<&str> = OPENERS.iter().map(|(file, _)| *file).collect();
+    for (_, path, text) in files() {
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let code: String =
+            code.lines().map(str::trim).filter(|line| !line.starts_with("//")).collect();
+        // `PartialFile::create` is another call.
+        let is_called = |call: &&&str| {
+            let mut before = code.match_indices(**call).map(|(at, _)| &code[..at]);
+            before.any(|text| !text.ends_with(|char: char| char.is_alphanumeric()))
+        };
+        let opens: Vec<_> = OPENS.iter().filter(is_called).collect();
+        let is_opener = openers.iter().position(|file| path.ends_with(file));
+        assert!(
+            opens.is_empty() || is_opener.is_some(),
+            "{}: {opens:?} may wait: read_short and open_to_read do not",
+            path.display()
+        );
+        if let Some(at) = is_opener.filter(|_| !opens.is_empty()) {
+            openers.swap_remove(at);
+        }
+    }
+    assert!(openers.is_empty(), "{openers:?} open nothing");
+}
+
 #[test]
 fn databases_and_servers_have_one_module_each() {
     for (layer, path, text) in files() {

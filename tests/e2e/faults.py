@@ -1,238 +1,45 @@
-"""A system call fails, or is the last one of the process: store, restore, extract, copy and serve.
+"""A system call fails, or is the last one of the process: store, restore, extract, copy and serve,
+with files, and with S3 and EC2 as the tests have them.
 
     python3 faults.py [--seconds 60] [--seed N] [VERB...]
     python3 faults.py --seconds 3600 --seed 7       # more of them, others first
 
-`strace` lists the system calls of an undisturbed run that concern the working directory, and those
-that start threads. One of them is then answered with an error (EIO, ENOSPC, EINTR, EMFILE, EAGAIN),
+`strace` lists the system calls of an undisturbed run that concern the working directory, those that
+start threads, and, where S3 or EC2 is used, those on sockets. One of them is then answered with an error (EIO, ENOSPC, EINTR, EMFILE, EAGAIN),
 or the process gets SIGKILL or SIGTERM when it makes the call. Python, because only a tool beside the
 program can stop it at a chosen call, and that tool is strace: it runs on every Debian, as any user
 who may trace his own processes, and needs nothing in the program.
 
 After each fault: the exit code is one that the fault explains, with one error and no panic; a final
 name has the whole result or nothing; no partial file stays, except of a process that was killed; the
-same command then completes, with the result of an undisturbed run and no leftovers.
+same command then completes, with the result of an undisturbed run and no leftovers, in the service
+neither.
+
+The program is $AMISTORE, the services are those of $AWS_DOUBLE, else target/debug/aws-double.
 """
 
 import argparse
 import collections
-import json
+import contextlib
 import os
 import pathlib
 import random
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 
+import fault_services
 import program
-from program import CORRUPT, DENIED, EXISTS, IO, OK, assert_same_file
-
-INTERRUPTED = 130
-KILLED, TERMINATED = 128 + signal.SIGKILL, 128 + signal.SIGTERM
-SECONDS = 30
-
-# The errors that a file system gives, by the name of the call.
-ERRORS = {
-    "open": ["EIO", "EMFILE", "ENOSPC"], "openat": ["EIO", "EMFILE", "ENOSPC"],
-    "read": ["EIO", "EINTR"], "pread64": ["EIO", "EINTR"],
-    "write": ["EIO", "ENOSPC", "EDQUOT", "EINTR"], "pwrite64": ["EIO", "ENOSPC", "EDQUOT", "EINTR"],
-    "fsync": ["EIO", "ENOSPC", "EINTR"], "fdatasync": ["EIO", "EINTR"],
-    "rename": ["EIO", "ENOSPC"], "renameat": ["EIO"], "renameat2": ["EIO", "ENOSPC", "EINVAL"],
-    "link": ["EIO"], "linkat": ["EIO"], "unlink": ["EIO"], "unlinkat": ["EIO"], "rmdir": ["EIO"],
-    "mkdir": ["EIO", "ENOSPC"], "mkdirat": ["EIO", "ENOSPC"], "ftruncate": ["EIO", "ENOSPC"],
-    "stat": ["EIO"], "fstat": ["EIO"], "lstat": ["EIO"], "newfstatat": ["EIO"], "statx": ["EIO"],
-    "flock": ["EIO", "EINTR", "ENOLCK"], "ioctl": ["EIO", "EOPNOTSUPP"], "lseek": ["EIO"],
-    "getdents64": ["EIO"], "fcntl": ["EIO"], "clone3": ["EAGAIN"], "clone": ["EAGAIN"],
-}
-STARTS_THREAD = ("clone3", "clone")
-# A name that is removed when a run fails stays if just that call fails.
-REMOVES = ("unlink", "unlinkat", "rmdir")
-CALL = re.compile(r"^\s*(\d+)\s+(?:\d+\.\d+ )?(\w+)\((.*)")
-Point = collections.namedtuple("Point", "verb call number fault")
-
-
-class Verb:
-    """A command, its results under final names, and the check of what a run left."""
-
-    def __init__(self, name, arguments, results, stdin=None):
-        self.name, self.arguments, self.results, self.stdin = name, arguments, results, stdin
-
-    def points(self, rig):
-        """All faults of this verb: the calls of an undisturbed run, as each thread counts them."""
-        directory = rig.sandbox()
-        log = directory / "trace"
-        code, _, err = self.run(rig, directory, ["strace", "-f", "-y", "-o", str(log), "-e", "trace=" + ",".join("?" + call for call in ERRORS)])
-        assert code == OK, f"{self.name} does not end well under strace: {code}\n{err}"
-        counts, found = collections.Counter(), set()
-        for line in log.read_text(errors="replace").splitlines():
-            matched = CALL.match(line)
-            if matched is None:
-                continue
-            thread, call, rest = matched.groups()
-            counts[thread, call] += 1
-            if call in ERRORS and (str(directory) in rest or call in STARTS_THREAD):
-                found.add((call, counts[thread, call]))
-        shutil.rmtree(directory)
-        return [Point(self, call, number, fault) for call, number in sorted(found) for fault in [*ERRORS[call], "KILL", "TERM"]]
-
-    def run(self, rig, directory, prefix=()):
-        stdin = open(rig.directory / self.stdin, "rb") if self.stdin else subprocess.DEVNULL
-        try:
-            done = subprocess.run(
-                [*prefix, program.AMISTORE, "--threads", "2", *self.arguments],
-                cwd=directory, env=rig.variables(directory), stdin=stdin, capture_output=True, timeout=SECONDS,
-            )
-        finally:
-            if self.stdin:
-                stdin.close()
-        code = done.returncode if done.returncode >= 0 else 128 - done.returncode
-        return code, done.stdout, done.stderr.decode(errors="replace")
-
-    def injured(self, rig, directory, point):
-        how = f"signal={point.fault}" if point.fault in ("KILL", "TERM") else f"error={point.fault}"
-        inject = f"inject={point.call}:{how}:when={point.number}"
-        # Its own lines go to a file: stderr belongs to the program.
-        prefix = ["strace", "-f", "-qq", "-o", str(directory / "strace"), "-e", f"trace={point.call}", "-e", inject]
-        code, _, err = self.run(rig, directory, prefix)
-        (directory / "strace").unlink()
-        return code, err
-
-    def check(self, rig, directory, point):
-        code, err = self.injured(rig, directory, point)
-        if "error while loading shared libraries" in err or code == 127:
-            return "loader"
-        what = f"{point.verb.name}: {point.call} {point.number} {point.fault}: exit code {code}\n{err}"
-        # Two threads may make the call, and a second SIGTERM ends the process at once.
-        killed = code == KILLED or point.fault == "TERM" and code == INTERRUPTED and not err
-        assert (code == KILLED) == (point.fault == "KILL" and code != OK), what
-        assert code in expected(point), what
-        assert "panicked" not in err and "please report" not in err, what
-        if code not in (OK, TERMINATED) and not killed:
-            assert err.count("error: ") == 1, f"not one error in {what}"
-        self.assert_whole_or_nothing(rig, directory, killed, what)
-        if code not in (OK, TERMINATED) and not killed and point.call not in REMOVES:
-            assert not left(directory), f"{left(directory)} stay after {what}"
-        again, _, err = self.run(rig, directory)
-        # The process may have been stopped, or its last sync may have failed, behind the last name.
-        complete = all((directory / name).exists() for name, _ in self.results)
-        assert again == OK or again == EXISTS and complete, f"then {again}: {err}\nafter {what}"
-        for name, reference in self.results:
-            same(directory / name, rig.directory / reference, what)
-        assert not left(directory), f"{left(directory)} stay after the next run, after {what}"
-        cleaned = subprocess.run([program.AMISTORE, "clean"], env=rig.variables(directory), cwd=directory, capture_output=True, timeout=SECONDS)
-        assert cleaned.returncode == OK and b"nothing was left" in cleaned.stdout, f"{cleaned} after {what}"
-        return "killed" if killed else "tolerated" if code == OK else "refused"
-
-    def assert_whole_or_nothing(self, rig, directory, killed, what):
-        for name, reference in self.results:
-            path = directory / name
-            if path.is_dir():
-                if (path / "image.json").exists():
-                    same(path, rig.directory / reference, what)
-                elif not killed:
-                    assert not list(path.glob("*.raw")), f"a volume without its image.json after {what}"
-                elif list(path.glob("[!.]*")):
-                    assert (path / ".image.json.partial").stat().st_size > 0, f"a named volume without a record after {what}"
-            elif path.exists():
-                same(path, rig.directory / reference, what)
-
-
-def expected(point):
-    if point.fault == "KILL":
-        return (OK, KILLED)
-    if point.fault == "TERM":
-        # A process that is about to end completes its work; one that has just started has no handler.
-        return (OK, INTERRUPTED, TERMINATED)
-    if point.fault == "EINTR" and point.call not in ("fcntl",):
-        return (OK,)
-    return (OK, IO)
-
-
-def same(one, other, what):
-    try:
-        if one.is_dir():
-            names = sorted(name for name in os.listdir(one) if not name.startswith("."))
-            assert names == sorted(os.listdir(other)), f"{names}"
-            for name in names:
-                assert_same_file(one / name, other / name)
-        else:
-            assert_same_file(one, other)
-    except AssertionError as error:
-        raise AssertionError(f"WRONG BYTES: {error} after {what}") from error
-
-
-def left(directory):
-    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.name.endswith((".partial", ".new")))
-
-
-class Serve(Verb):
-    """A server that starts, answers, and is stopped."""
-
-    def __init__(self):
-        super().__init__("serve", [], [])
-
-    def run(self, rig, directory, prefix=()):
-        process = subprocess.Popen(
-            [*prefix, program.AMISTORE, "--output", "json", "serve", "--listen", "127.0.0.1:0", "--account-id", "123456789012", "--max-attempts", "1"],
-            cwd=directory, env=rig.variables(directory), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        try:
-            line = process.stdout.readline()
-            if line:
-                said = json.loads(line)
-                self.answers = [self.ask(said["Url"], action) for action in ("DescribeStoreImageTasks", "CreateStoreImageTask", "DescribeStoreImageTasks")]
-                try:
-                    os.kill(said["Pid"], signal.SIGTERM)
-                except ProcessLookupError:
-                    pass
-            out, err = process.communicate(timeout=SECONDS)
-        finally:
-            process.kill()
-        code = process.returncode if process.returncode >= 0 else 128 - process.returncode
-        return code, out, err.decode(errors="replace")
-
-    def ask(self, url, action):
-        form = {"Action": action, "Version": "2016-11-15"}
-        if action.startswith("Create"):
-            form |= {"ImageId": "ami-0123456789abcdef0", "Bucket": "bucket"}
-        try:
-            with urllib.request.urlopen(url, urllib.parse.urlencode(form).encode(), timeout=SECONDS) as answer:
-                return answer.status
-        except urllib.error.HTTPError as error:
-            return error.code
-        except OSError:
-            return None
-
-    def check(self, rig, directory, point):
-        code, err = self.injured(rig, directory, point)
-        if "error while loading shared libraries" in err or code == 127:
-            return "loader"
-        what = f"serve: {point.call} {point.number} {point.fault}: exit code {code}\n{err}"
-        killed = code == KILLED
-        assert killed == (point.fault == "KILL" and code != OK), what
-        # Of a file that it cannot open for writing SQLite says that it is read-only.
-        assert code in (*expected(point), IO, CORRUPT, DENIED), what
-        assert "panicked" not in err, what
-        outcome = "killed" if killed else "tolerated" if code == OK else "refused"
-        code, _, err = self.run(rig, directory)
-        assert code == OK and self.answers[0] == 200 and self.answers[2] == 200, f"the next server: {code} {self.answers} {err}\nafter {what}"
-        tasks = subprocess.run([program.AMISTORE, "tasks"], env=rig.variables(directory), capture_output=True, timeout=SECONDS)
-        assert tasks.returncode == OK, f"{tasks} after {what}"
-        return outcome
+from fault_verbs import Serve, Verb
 
 
 class Rig:
     """An image, and the results of undisturbed runs."""
 
-    def __init__(self, directory):
-        self.directory = directory
+    def __init__(self, directory, services):
+        self.directory, self.services = directory, services
         program.make_disk(directory / "root.raw", 16 << 20, 3 << 20, seed=31, zeros=1 << 20)
         program.make_disk(directory / "data.raw", 8 << 20, 2 << 20, seed=32, zeros=0)
         root, data = (str(directory / name) for name in ("root.raw", "data.raw"))
@@ -246,17 +53,17 @@ class Rig:
             Verb("copy", ["copy", archive, "made.bin"], [("made.bin", "image.bin")]),
             Serve(),
         ]
+        self.verbs += fault_services.verbs(self, store)
         for arguments in ([*store, archive], ["restore", archive, "image"], ["extract", archive, "--device", "/dev/sdb", "-o", "extracted.raw"]):
             subprocess.run([program.AMISTORE, "--quiet", *arguments], cwd=directory, env=self.variables(directory), check=True, capture_output=True)
+        fault_services.prepare(self)
 
     def sandbox(self):
         return pathlib.Path(tempfile.mkdtemp(dir=self.directory, prefix="run-"))
 
     def variables(self, directory):
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
-        # A port that nothing listens on.
-        aws = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_REGION": "us-east-1"}
-        return {**kept, **aws, "AWS_EC2_METADATA_DISABLED": "true", "AMISTORE_STATE": str(directory / "state")}
+        return {**kept, **self.services.environment, "AMISTORE_STATE": str(directory / "state"), "AMISTORE_PART_SIZE": "5MiB"}
 
 
 def main():
@@ -266,9 +73,9 @@ def main():
     arguments.add_argument("--keep-going", action="store_true", help="report every failure, and not the first alone")
     arguments.add_argument("verbs", nargs="*")
     options = arguments.parse_args()
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="amistore-faults-") as directory:
-        rig = Rig(pathlib.Path(directory))
+    with contextlib.ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="amistore-faults-"))
+        rig = Rig(pathlib.Path(directory), stack.enter_context(fault_services.running()))
         verbs = [verb for verb in rig.verbs if not options.verbs or verb.name in options.verbs]
         points = {verb.name: verb.points(rig) for verb in verbs}
         total = sum(map(len, points.values()))
@@ -279,6 +86,7 @@ def main():
         rows = [row for row in zip(*(cycle(of_verb, max(map(len, points.values()))) for of_verb in points.values()))]
         order = [point for row in rows for point in row if point is not None]
         results, failures = collections.Counter(), []
+        began = time.monotonic()
 
         def work(point):
             if time.monotonic() - began > options.seconds:
@@ -294,7 +102,7 @@ def main():
                 shutil.rmtree(sandbox, ignore_errors=True)
 
         program.in_parallel(os.cpu_count() or 1, [(point,) for point in order], work)
-    done = sum(count for (_, outcome), count in results.items() if outcome != "loader")
+    done = sum(count for (_, outcome), count in results.items() if outcome != "elsewhere")
     for verb in verbs:
         of_verb = ", ".join(f"{results[verb.name, outcome]} {outcome}" for outcome in ("refused", "tolerated", "killed"))
         print(f"{verb.name}: {of_verb}, of {len(points[verb.name])} faults")

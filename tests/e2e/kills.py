@@ -234,7 +234,6 @@ def killed_at_requests(rig, _):
             begun.set()
             killed = victim.was_killed()
             proxy.watch()
-            give_up_trial(rig, key, state, sums)
             try:
                 program.run(environment, state, *arguments)
                 rig.assert_stored(state, key)
@@ -276,19 +275,6 @@ def killed_in_a_second_attempt(rig, _):
             program.run(environment, state, *arguments)
         rig.assert_stored(state, key)
     return sums
-
-
-def give_up_trial(rig, key, state, sums):
-    """Before a task begins, an upload is created only to check that it can be aborted. If the
-    process is killed between the two, no task file names the upload: it has no parts, costs
-    nothing, and `clean` finds it.
-    """
-    if program.unfinished(rig.environment, state) or not rig.uploads(key):
-        return
-    assert rig.bytes_up(key) == 0
-    rig.run(state, "clean", f"s3://{BUCKET}/{key}", "--others", "--abort")
-    assert not rig.uploads(key)
-    sums.add(empty_uploads_for_clean=1)
 
 
 def killed_restores(rig, chance):

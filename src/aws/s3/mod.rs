@@ -15,6 +15,7 @@ mod open_uploads;
 mod part_plan;
 mod preflight;
 mod reader;
+mod recorded;
 mod relay;
 mod reused;
 mod segment;

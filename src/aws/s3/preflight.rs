@@ -14,6 +14,7 @@ use super::bucket::S3Store;
 use super::open_uploads::abort;
 use super::upload::Upload;
 use crate::base::{Error, ErrorCode, ErrorKind, Event, Observer, Result, Retry};
+use crate::object::UploadJournal;
 
 /// The groups of an access control list that have members outside of the owner's account.
 const PUBLIC_GROUPS: [&str; 2] = [
@@ -38,14 +39,16 @@ pub struct Preflight {
 
 impl S3Store {
     /// Checks that an object may be written: the bucket exists, an upload can be begun and aborted,
-    /// and, unless `allow_public`, the bucket is not public. Reports what it found as notes.
+    /// and, unless `allow_public`, the bucket is not public. Reports what it found as notes. The
+    /// intent to begin the upload is reported to the journal.
     pub fn check_writable(
         &self,
         key: &str,
         allow_public: bool,
+        journal: Option<&dyn UploadJournal>,
         observer: &dyn Observer,
     ) -> Result<()> {
-        let found = self.preflight(key)?;
+        let found = self.examine(key, journal)?;
         let note = |message: String| observer.note(&Event::Note { message });
         note(format!(
             "bucket {} in {}",
@@ -93,7 +96,16 @@ impl S3Store {
 
     /// Queries the bucket, and begins and aborts an upload of `key`. The requests are sent in
     /// parallel: two round trips. Of several errors the first in their order is returned.
+    #[cfg(feature = "internals")]
     pub fn preflight(&self, key: &str) -> Result<Preflight> {
+        self.examine(key, None)
+    }
+
+    /// [`preflight`](Self::preflight), with the intent to begin the upload in the journal.
+    fn examine(&self, key: &str, journal: Option<&dyn UploadJournal>) -> Result<Preflight> {
+        if let Some(journal) = journal {
+            self.intend(key, journal)?;
+        }
         // Not cancelled in between: the upload that was begun has to be aborted. The other requests
         // end by themselves when the operation is cancelled.
         let store = Self { connection: self.connection.for_cleaning_up(), ..self.clone() };

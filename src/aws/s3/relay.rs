@@ -17,7 +17,7 @@ use super::bucket::{Head, S3Store, no_length};
 use super::upload::{Identity, SentPart, Upload, Written, identify, is_unreadable};
 use crate::base::{Error, ErrorCode, ErrorKind, Event, Result};
 use crate::localfs::Overwrite;
-use crate::object::Attributes;
+use crate::object::{Attributes, ResumableUpload};
 
 /// Bytes of one UploadPartCopy.
 const PIECE: u64 = 256 << 20;
@@ -34,13 +34,16 @@ pub struct ServerCopy {
 
 impl S3Store {
     /// Copies `source_key` of `source`, whose version is `etag`, to `key`. Metadata and tags are
-    /// those of `attributes`: a multipart copy carries none by itself.
+    /// those of `attributes`: a multipart copy carries none by itself. The upload is reported to
+    /// the journal of `resume`, and the one of an earlier run is aborted: parts that the service
+    /// copied are not reused.
     pub fn copy_from(
         &self,
         key: &str,
         (source, source_key, etag): (&S3Store, &str, Option<&str>),
         attributes: &Attributes,
         overwrite: Overwrite,
+        resume: Option<&ResumableUpload>,
     ) -> Result<ServerCopy> {
         // Not cancelled from outside: each request observes the cancellation, and the upload has
         // to be aborted.
@@ -49,6 +52,7 @@ impl S3Store {
             (source, source_key, etag),
             attributes,
             overwrite,
+            resume,
         ))
     }
 
@@ -58,6 +62,7 @@ impl S3Store {
         (source, source_key, etag): (&S3Store, &str, Option<&str>),
         attributes: &Attributes,
         overwrite: Overwrite,
+        resume: Option<&ResumableUpload>,
     ) -> Result<ServerCopy> {
         let from = source.head(source_key).await?;
         if etag.is_some() && from.etag.as_deref() != etag {
@@ -69,8 +74,23 @@ impl S3Store {
         let len = from.len.ok_or_else(|| source.located(source_key)(no_length()))?;
         self.protection(key, overwrite).await?;
         let metadata: BTreeMap<String, String> = encode_metadata(&attributes.metadata)?;
-        let upload = Upload::begin(self, key, &metadata, encode_tags(&attributes.tags)).await?;
-        let copied = self.copy_all(&upload, (source, source_key), (&from, len), overwrite).await;
+        let tags = encode_tags(&attributes.tags);
+        if let Some(resume) = resume {
+            self.abort_prior(key, &resume.prior).await?;
+            self.intend(key, resume.journal.as_ref())?;
+        }
+        let upload = Upload::begin(self, key, &metadata, tags.clone()).await?;
+        let begun = || match resume {
+            Some(resume) => {
+                let record = upload.record(piece_of(len), tags.as_deref(), Vec::new());
+                resume.journal.upload_begun(&record)
+            }
+            None => Ok(()),
+        };
+        let copied = match begun() {
+            Ok(()) => self.copy_all(&upload, (source, source_key), (&from, len), overwrite).await,
+            Err(error) => Err(error),
+        };
         let written = match copied {
             Ok(written) => written,
             Err(error) => {
@@ -117,7 +137,7 @@ impl S3Store {
         (from, whole): (&Head, u64),
         overwrite: Overwrite,
     ) -> Result<Option<Written>> {
-        let piece = PIECE.max(whole.div_ceil(super::MAX_PARTS).next_multiple_of(1 << 20));
+        let piece = piece_of(whole);
         let encoded = copy_source(&source.bucket, source_key);
         let mut tasks = JoinSet::new();
         for (index, start) in
@@ -253,6 +273,11 @@ pub(super) async fn copy_part(
 /// The value of the header that names the source of a copy.
 pub(super) fn copy_source(bucket: &str, key: &str) -> String {
     utf8_percent_encode(&format!("{bucket}/{key}"), RESERVED_IN_PATH).to_string()
+}
+
+/// Bytes of a part of a copy of `len` bytes.
+fn piece_of(len: u64) -> u64 {
+    PIECE.max(len.div_ceil(super::MAX_PARTS).next_multiple_of(1 << 20))
 }
 
 /// Whether both have a checksum over all bytes, and these are equal.

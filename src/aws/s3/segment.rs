@@ -10,7 +10,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,10 +20,8 @@ use super::bucket::S3Store;
 use super::part_plan::PartPlan;
 use super::reused::{ReusedParts, StoredPart};
 use super::upload::{SentPart, Upload};
-use crate::base::{Error, ErrorCode, ErrorKind, Result, rfc3339};
-use crate::object::{
-    self, ByteRanges, PartPiece, UploadBegun, UploadIntent, UploadJournal, UploadPart,
-};
+use crate::base::{Error, ErrorCode, ErrorKind, Result};
+use crate::object::{self, ByteRanges, PartPiece, UploadJournal, UploadPart};
 
 /// State that the segments of an upload share.
 pub(super) struct Shared {
@@ -58,14 +55,7 @@ impl Shared {
         let metadata =
             encode_metadata(&self.metadata.lock().unwrap_or_else(PoisonError::into_inner))?;
         if let Some(journal) = &self.journal {
-            journal.upload_intended(&UploadIntent {
-                endpoint: self.store.connection.endpoint().to_string(),
-                region: self.store.connection.region(),
-                bucket: self.store.bucket.clone(),
-                key: self.key.clone(),
-                profile: self.store.connection.profile(),
-                started: rfc3339(SystemTime::now()),
-            })?;
+            self.store.intend(&self.key, journal.as_ref())?;
         }
         let upload = self.store.connection.until_answered().wait(Upload::begin(
             &self.store,
@@ -74,20 +64,10 @@ impl Shared {
             self.tags.clone(),
         ))?;
         *known = Some(upload.clone());
-        let begun = UploadBegun {
-            endpoint: self.store.connection.endpoint().to_string(),
-            region: self.store.connection.region(),
-            bucket: self.store.bucket.clone(),
-            key: self.key.clone(),
-            upload_id: upload.id.clone(),
-            part_size: self.plan.part_size,
-            checksum: upload.checksum.name().to_owned(),
-            options: self.store.upload_options(self.tags.as_deref()),
-            profile: self.store.connection.profile(),
-            segments: if self.is_divided() { self.numbers.clone() } else { Vec::new() },
-        };
         if let Some(journal) = &self.journal {
-            journal.upload_begun(&begun)?;
+            let segments = if self.is_divided() { self.numbers.clone() } else { Vec::new() };
+            let tags = self.tags.as_deref();
+            journal.upload_begun(&upload.record(self.plan.part_size, tags, segments))?;
         }
         Ok(upload)
     }

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
@@ -20,10 +19,9 @@ use super::part_plan::{MAX_PARTS, MIN_PART};
 use super::relay::{copy_part, copy_source};
 use super::reused::{SPLICE, is_unlisted};
 use super::upload::{Identity, ListedPart, SentPart, Upload, identify, is_unreadable};
-use crate::base::{Error, ErrorCode, ErrorKind, Event, Result, rfc3339};
+use crate::base::{Error, ErrorCode, ErrorKind, Event, Result};
 use crate::object::{
     Attributes, ObjectReader, PriorUpload, ResumableUpload, Splice, Spliced, UploadBegun,
-    UploadIntent,
 };
 
 /// Bytes of a part that is copied.
@@ -161,32 +159,14 @@ impl Splicing<'_> {
             Some(PriorUpload::None) | None => {}
         }
         let metadata = encode_metadata(&attributes.metadata)?;
-        let endpoint = connection.endpoint().to_string();
         if let Some(resume) = resume {
-            resume.journal.upload_intended(&UploadIntent {
-                endpoint: endpoint.clone(),
-                region: connection.region(),
-                bucket: store.bucket.clone(),
-                key: key.to_owned(),
-                profile: connection.profile(),
-                started: rfc3339(SystemTime::now()),
-            })?;
+            store.intend(key, resume.journal.as_ref())?;
         }
         let begun = Upload::begin(store, key, &metadata, tags);
         let upload = connection.until_answered().wait(begun)?;
         if let Some(resume) = resume {
-            resume.journal.upload_begun(&UploadBegun {
-                endpoint,
-                region: connection.region(),
-                bucket: store.bucket.clone(),
-                key: key.to_owned(),
-                upload_id: upload.id.clone(),
-                part_size: MIN_PART,
-                checksum: upload.checksum.name().to_owned(),
-                options,
-                profile: connection.profile(),
-                segments: Vec::new(),
-            })?;
+            let record = upload.record(MIN_PART, None, Vec::new());
+            resume.journal.upload_begun(&UploadBegun { options, ..record })?;
         }
         Ok((upload, BTreeMap::new()))
     }

@@ -41,12 +41,15 @@ impl ObjectStore for S3Store {
     }
 
     fn abort(&self, upload: &UploadBegun) -> Result<()> {
-        let there = Self { bucket: upload.bucket.clone(), ..self.clone() };
+        // Also after a cancellation: its parts are billed.
+        let connection = self.connection.for_cleaning_up();
+        let there = Self { bucket: upload.bucket.clone(), connection, ..self.clone() };
         there.abort_upload(&upload.key, &upload.upload_id)
     }
 
     fn abort_intended(&self, intent: &UploadIntent) -> Result<()> {
-        let there = Self { bucket: intent.bucket.clone(), ..self.clone() };
+        let connection = self.connection.for_cleaning_up();
+        let there = Self { bucket: intent.bucket.clone(), connection, ..self.clone() };
         let aborting = Upload::abort_unrecorded(&there, &intent.key, &intent.started, None);
         there.connection.wait(aborting)
     }

@@ -101,7 +101,7 @@ pub(super) fn run(args: &CopyArgs, settings: &Settings, console: &Console) -> Re
         image_id: archive.document().image_id().map(ToString::to_string),
         name: archive.document().name().map(ToOwned::to_owned),
         size: volumes.iter().map(|volume| volume.size.bytes()).sum(),
-        ..task_of(&to, TaskKind::Copy, source.as_str(), target.as_str())
+        ..task_of(&to, TaskKind::Copy, source.as_str(), to.recorded_target())
     };
     if to == ArchiveUrl::Stdio {
         console.give_up_stdout();

@@ -39,7 +39,7 @@ pub(super) fn run(
         );
     }
     console.explain(|| stream_copy_plan_text(planned.plan(), &source, &target));
-    let task = task_of(&to, TaskKind::Copy, source.as_str(), target.as_str());
+    let task = task_of(&to, TaskKind::Copy, source.as_str(), to.recorded_target());
     if to == ArchiveUrl::Stdio {
         console.give_up_stdout();
     }

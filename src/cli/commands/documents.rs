@@ -8,6 +8,7 @@ use clap_mangen::Man;
 use super::super::command;
 use super::super::output::Console;
 use crate::base::{Error, ErrorKind, Result};
+use crate::localfs::{Durability, Overwrite, PartialFile, write_all};
 
 /// Print a completion script
 #[derive(Debug, Args)]
@@ -76,7 +77,15 @@ fn page(title: &str, command: &clap::Command) -> Result<Vec<u8>> {
 
 fn write_page(directory: &Path, title: &str, command: &clap::Command) -> Result<()> {
     let path = directory.join(format!("{title}.1"));
-    std::fs::write(&path, page(title, command)?).map_err(|cause| {
-        Error::io("cannot write the manual page", cause).at("path", path.display())
+    let page = page(title, command)?;
+    let write = || {
+        let file = PartialFile::create(&path, Overwrite::Yes, Durability::Cached)?;
+        write_all(file.file(), &page).map_err(|cause| {
+            Error::io("cannot write the file", cause).at("path", path.display())
+        })?;
+        file.commit()
+    };
+    write().map_err(|error: Error| {
+        Error::new(error.kind(), "cannot write the manual page").because(error)
     })
 }

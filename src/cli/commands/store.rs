@@ -115,7 +115,7 @@ pub(super) fn run(args: &StoreArgs, settings: &Settings, console: &Console) -> R
         refuse_same_file(path, source.files())?;
     }
     let destination = remote.destination(&archive, &args.target(), source.name().to_owned())?;
-    let target = destination.task_target(&name);
+    let target = destination.task_target(&archive.recorded_target());
     let (options, resources) = (args.options()?, &settings.resources);
     let planned = PlannedStore::new(image, source.ebs(), destination, options, resources)?;
     let explain = |error| source.explain(error);

@@ -13,8 +13,12 @@ use crate::base::{Error, Observer, Result};
 use crate::engine::{Context, Depth, Incoming, Selection};
 use crate::format::Digest;
 use crate::image::{ImageDirectory, ImageSource};
+use crate::localfs::read_short;
 use crate::object::PipeReader;
 use crate::ops::{self, ExpectedRoot};
+
+/// The longest list of roots that is read. A root takes about 100 bytes.
+const MAX_LIST: u64 = 64 << 20;
 
 /// Check an archive without writing anything
 #[derive(Debug, Args)]
@@ -121,10 +125,12 @@ fn expected_root(given: &Path, archive: &str) -> Result<Digest> {
     let expected = match given.to_str().and_then(ExpectedRoot::parse) {
         Some(root) => root,
         None => {
-            let failed = |cause| {
-                Error::io("cannot read the list of roots", cause).at("path", given.display())
-            };
-            let text = std::fs::read_to_string(given).map_err(failed)?;
+            let text = read_short(given, "list of roots", MAX_LIST)?;
+            let text = String::from_utf8(text).map_err(|cause| {
+                Error::usage("the list of roots is no text in UTF-8")
+                    .because(cause)
+                    .at("path", given.display())
+            })?;
             ExpectedRoot::parse_list(&text).map_err(|error| error.at("path", given.display()))?
         }
     };

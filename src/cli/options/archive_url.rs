@@ -124,6 +124,16 @@ impl ArchiveUrl {
         self.text(STDOUT)
     }
 
+    /// Its text in the record of runs, which is read in any working directory.
+    pub(in super::super) fn recorded_target(&self) -> String {
+        match self {
+            Self::Path(path) => {
+                std::path::absolute(path).as_ref().unwrap_or(path).display().to_string()
+            }
+            Self::Stdio | Self::S3(_) | Self::Store(_) => self.target(),
+        }
+    }
+
     fn text(&self, stdio: &str) -> String {
         match self {
             Self::Stdio => stdio.to_owned(),

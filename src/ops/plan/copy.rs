@@ -121,10 +121,10 @@ impl<'a> PlannedCopy<'a> {
             same_archive(store, key, self.archive.footer(), len, exists).map(|_| Existing::Same)
         };
         let compare = Comparison { compare: &compare, files: false };
-        let work = work(self.archive);
-        // A copy by the service has no task.
-        let continued = (!self.plan.by_service).then_some((&work, &self.attributes));
-        self.destination.check(self.overwrite, observer, continued, &compare)
+        let work = work(self.archive, self.plan.by_service);
+        // The upload of a copy by the service is not continued.
+        let attributes = (!self.plan.by_service).then_some(&self.attributes);
+        self.destination.check(self.overwrite, observer, Some((&work, attributes)), &compare)
     }
 
     /// Carries the plan out. The copy is visible when this returns, and not before.
@@ -139,6 +139,7 @@ impl<'a> PlannedCopy<'a> {
                 (&source.0, &source.1),
                 (&bucket.store, &bucket.key),
                 (&self.attributes, self.overwrite),
+                bucket.resumption.as_ref(),
                 context,
             );
         }

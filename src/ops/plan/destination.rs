@@ -16,6 +16,8 @@ use crate::ops::resume::Work;
 #[cfg(feature = "aws")]
 use crate::ops::resume::prior_upload;
 use crate::ops::target::{ArchiveTarget, ObjectTarget};
+#[cfg(feature = "aws")]
+use crate::ops::trial::check_writable;
 
 /// The destination of an archive.
 pub enum Destination {
@@ -49,7 +51,7 @@ pub struct BucketDestination {
     pub key: String,
     /// Whether the bucket may be public.
     pub allow_public: bool,
-    /// Whether the caller has called [`S3Store::check_writable`] a moment ago.
+    /// Whether the caller has called [`check_writable`](crate::ops::check_writable) a moment ago.
     pub is_checked: bool,
     /// How interrupted work is resumed; `None` for streams, which cannot be read again.
     pub resumption: Option<Resumption>,
@@ -97,10 +99,14 @@ impl Comparison<'_> {
 
 impl Destination {
     /// Checks that precede every write: standard output is no terminal, the directory of a file
-    /// exists, a bucket may be written to and is not public.
+    /// exists, a bucket may be written to and is not public. The trial upload is recorded.
     pub(super) fn check_writable(&self, observer: &dyn Observer) -> Result<()> {
+        self.look_writable(true, observer)
+    }
+
+    fn look_writable(&self, records: bool, observer: &dyn Observer) -> Result<()> {
         #[cfg(not(feature = "aws"))]
-        let _ = observer;
+        let _ = (observer, records);
         match self {
             Self::Stdout if std::io::stdout().is_terminal() => Err(Error::usage(
                 "an archive is not written to a terminal: redirect stdout, or name a file",
@@ -112,28 +118,33 @@ impl Destination {
             Self::Bucket(bucket) if bucket.is_checked => Ok(()),
             #[cfg(feature = "aws")]
             Self::Bucket(bucket) => {
-                bucket.store.check_writable(&bucket.key, bucket.allow_public, observer)
+                let BucketDestination { store, key, allow_public, resumption, .. } =
+                    bucket.as_ref();
+                // A dry run changes nothing in the state directory.
+                let resumption = resumption.as_ref().filter(|_| records);
+                check_writable(store, key, *allow_public, resumption, observer)
             }
         }
     }
 
-    /// Checks the same, interrupted work that would be `continued` with these attributes, and an
-    /// existing archive.
+    /// Checks the same, interrupted work that would be `continued`, with these attributes unless
+    /// its upload is aborted, and an existing archive.
     pub(super) fn check(
         &self,
         overwrite: Overwrite,
         observer: &dyn Observer,
-        continued: Option<(&Work, &Attributes)>,
+        continued: Option<(&Work, Option<&Attributes>)>,
         compare: &Comparison<'_>,
     ) -> Result<Existing> {
-        self.check_writable(observer)?;
+        self.look_writable(false, observer)?;
         #[cfg(feature = "aws")]
         if let (Self::Bucket(bucket), Some((work, attributes))) = (self, continued)
             && let Some(resumption) = &bucket.resumption
         {
             let prior = resumption.check(work)?;
             let existing = self.check_existing(overwrite, compare)?;
-            if let (Existing::None, Some(prior)) = (&existing, prior) {
+            if let (Existing::None, Some(prior), Some(attributes)) = (&existing, prior, attributes)
+            {
                 let tags = &attributes.tags;
                 bucket.store.check_continued(&bucket.key, tags, &prior_upload(&prior)?)?;
             }

@@ -14,7 +14,7 @@ use crate::engine::{Context, Incoming, MemorySplit, MemoryUses, Resources};
 use crate::localfs::Overwrite;
 use crate::object::{Attributes, Creation, ObjectReader, ObjectStore, ObjectWriter};
 use crate::ops::resume::{CELL_RECORD, Work, abort_uploads, is_existing};
-use crate::ops::server_copy::tags_to_copy;
+use crate::ops::server_copy::{tags_to_copy, with_record};
 use crate::ops::target::{ArchiveTarget, ObjectTarget};
 
 /// Bytes that are read at a time.
@@ -138,11 +138,12 @@ impl<'a> PlannedForeignCopy<'a> {
     /// Checks what can be checked without writing, as [`run`](Self::run) would.
     pub fn check(&self, observer: &dyn Observer) -> Result<Existing> {
         let work = self.work();
-        let continued = (!self.plan.by_service).then_some((&work, &self.attributes));
+        // The upload of a copy by the service is not continued.
+        let attributes = (!self.plan.by_service).then_some(&self.attributes);
         let compare =
             |_: &dyn ObjectStore, _: &str, exists: Error| self.same(exists).map(|_| Existing::Same);
         let compare = Comparison { compare: &compare, files: false };
-        self.destination.check(self.overwrite, observer, continued, &compare)
+        self.destination.check(self.overwrite, observer, Some((&work, attributes)), &compare)
     }
 
     /// Carries the plan out. The copy is visible when this returns, and not before.
@@ -188,7 +189,11 @@ impl<'a> PlannedForeignCopy<'a> {
         context: Context<'_>,
     ) -> Result<bool> {
         let version = (source, source_key, self.checksum.as_ref().and_then(ObjectChecksum::etag));
-        let copied = bucket.store.copy_from(&bucket.key, version, &self.attributes, self.overwrite);
+        let (attributes, overwrite) = (&self.attributes, self.overwrite);
+        let recorded = (bucket.resumption.as_ref(), &self.work());
+        let copied = with_record(&bucket.store, recorded, context, |resume| {
+            bucket.store.copy_from(&bucket.key, version, attributes, overwrite, resume)
+        });
         match copied {
             Err(error) if error.kind() == ErrorKind::Exists => self.same(error),
             Err(error) => Err(error),
@@ -300,11 +305,16 @@ impl<'a> PlannedForeignCopy<'a> {
     fn work(&self) -> Work {
         let checksum = self.checksum.as_ref().map(ObjectChecksum::value).unwrap_or_default();
         let len = self.plan.object.len;
+        let mut fingerprint =
+            vec![self.reader.name().to_owned(), len.to_string(), checksum.to_owned()];
+        if self.plan.by_service {
+            fingerprint.push("by the service".to_owned());
+        }
         Work {
             kind: TaskKind::Copy,
             image_id: None,
             expected: len,
-            fingerprint: vec![self.reader.name().to_owned(), len.to_string(), checksum.to_owned()],
+            fingerprint,
             settings: Vec::new(),
             cell_record: CELL_RECORD,
         }

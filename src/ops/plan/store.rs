@@ -292,7 +292,7 @@ impl<'a> PlannedStore<'a> {
         let at_most = self.plan.volumes.longest_archive;
         let (work, _) =
             work(self.image, pack, context.plan.level, (at_most, &self.plan.segments()));
-        let continued = Some((&work, attributes));
+        let continued = Some((&work, Some(attributes)));
         self.destination.check(*overwrite, observer, continued, &compare)
     }
 

@@ -10,14 +10,15 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::base::{Error, ErrorKind, Result};
+use crate::localfs::read_short;
+
+/// The longest file that is read. A chain of certificates takes a few thousand bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Reads both files; refuses a key that does not belong to the certificate.
 pub(in super::super) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
-    let read = |path: &Path, what: &str| {
-        std::fs::read(path).map_err(|cause| {
-            Error::io(format!("cannot read the {what} for TLS"), cause).at("path", path.display())
-        })
-    };
+    let read =
+        |path: &Path, what: &str| read_short(path, &format!("{what} for TLS"), MAX_FILE_BYTES);
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(&read(certificate, "certificate")?)
             .collect::<Result<_, _>>()

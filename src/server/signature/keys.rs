@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::aws::check_region;
 use crate::base::{Error, ErrorKind, Result};
+use crate::localfs::read_short;
 
 /// The longest file that is read. A key takes about 100 bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -158,12 +159,8 @@ pub fn read_private(path: &Path, what: &str) -> Result<String> {
             .at("path", path.display())
             .at("mode", format!("{:o}", metadata.mode() & 0o777)));
     }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(
-            Error::usage(format!("the file of {what} is too long")).at("path", path.display())
-        );
-    }
-    std::fs::read_to_string(path).map_err(failed)
+    let bytes = read_short(path, &format!("file of {what}"), MAX_FILE_BYTES)?;
+    String::from_utf8(bytes).map_err(|_| failed(std::io::ErrorKind::InvalidData.into()))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::base::{
 };
 use crate::engine::{Archive, is_other_object};
 use crate::object::ObjectStore;
-use crate::ops::ec2_task_target;
+use crate::ops::{check_writable, ec2_task_target};
 use crate::taskdb::{Conflict, NewTask, Origin, Rules};
 
 /// The time for which the check of a bucket is valid: a task that waits for longer repeats it.
@@ -138,8 +138,10 @@ impl Shared {
         (task.name, task.size) = (image.name, image.bytes);
         // `enqueue` checks this again; here it comes before the trial upload.
         self.check(&task, &rules)?;
-        store
-            .check_writable(&object_key, self.settings.allow_public_bucket, self.counters.as_ref())
+        let allow_public = self.settings.allow_public_bucket;
+        let resumption = (!dry_run).then(|| self.resumption(&task));
+        let observer = self.counters.as_ref();
+        check_writable(&store, &object_key, allow_public, resumption.as_ref(), observer)
             .map_err(|error| Refusal::from(&error))?;
         // As with EC2, a dry run is about permissions, and not about objects in the bucket.
         if dry_run {

@@ -21,7 +21,7 @@ use crate::ops::{
     BucketDestination, Destination, PlannedRestore, PlannedStore, Resumption, StoreOptions,
     open_ec2_image,
 };
-use crate::taskdb::{ClaimedTask, Recorder, TaskRow, failure_reason, one_line_of};
+use crate::taskdb::{ClaimedTask, NewTask, Recorder, TaskRow, failure_reason, one_line_of};
 
 /// The poll interval for tasks that other servers recorded or left.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -200,15 +200,22 @@ fn request<'a, T: serde::Deserialize<'a>>(row: &'a TaskRow) -> Result<T> {
 }
 
 fn resumption(shared: &Shared, row: &TaskRow, restart: bool) -> Resumption {
-    Resumption {
-        directory: shared.settings.state.clone(),
-        command: shared.settings.command.clone(),
-        working_directory: std::env::current_dir()
-            .map(|path| path.display().to_string())
-            .unwrap_or_default(),
-        source: row.task.source.clone(),
-        target: row.task.target.clone(),
-        restart,
+    Resumption { restart, ..shared.resumption(&row.task) }
+}
+
+impl Shared {
+    /// The continuation of a task by the next server.
+    pub(super) fn resumption(&self, task: &NewTask) -> Resumption {
+        Resumption {
+            directory: self.settings.state.clone(),
+            command: self.settings.command.clone(),
+            working_directory: std::env::current_dir()
+                .map(|path| path.display().to_string())
+                .unwrap_or_default(),
+            source: task.source.clone(),
+            target: task.target.clone(),
+            restart: false,
+        }
     }
 }
 

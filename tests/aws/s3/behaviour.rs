@@ -343,8 +343,9 @@ fn a_copy_within_a_service_downloads_no_data() {
             ServedOptions { checksum: algorithm, ..ServedOptions::default() },
         );
         bench.server.reset_calls();
-        let copied =
-            other.copy_from(key, (&bucket, key, None), &attributes, Overwrite::No).expect("copies");
+        let copied = other
+            .copy_from(key, (&bucket, key, None), &attributes, Overwrite::No, None)
+            .expect("copies");
         assert_eq!(
             (copied.len, copied.checksum_compared),
             (archive.len() as u64, algorithm.is_some())
@@ -355,11 +356,11 @@ fn a_copy_within_a_service_downloads_no_data() {
         assert_eq!(object.tags, attributes.tags);
         assert_eq!(other.open(key).expect("opens").attributes().metadata, attributes.metadata);
         let error = other
-            .copy_from(key, (&bucket, key, None), &attributes, Overwrite::No)
+            .copy_from(key, (&bucket, key, None), &attributes, Overwrite::No, None)
             .expect_err("exists");
         assert_eq!(error.kind(), ErrorKind::Exists);
         let error = other
-            .copy_from(key, (&bucket, key, Some("\"another\"")), &attributes, Overwrite::Yes)
+            .copy_from(key, (&bucket, key, Some("\"another\"")), &attributes, Overwrite::Yes, None)
             .expect_err("replaced");
         assert!(error.message().contains("replaced"), "{error:?}");
     }
@@ -372,7 +373,7 @@ fn a_copy_within_a_service_downloads_no_data() {
         bench.server.reset_calls();
         bench.server.fail(Fault::new(kind, When::CallOf(operation, 1)));
         other
-            .copy_from("new.bin", (&bucket, "plain.bin", None), &attributes, Overwrite::No)
+            .copy_from("new.bin", (&bucket, "plain.bin", None), &attributes, Overwrite::No, None)
             .expect_err(operation);
         bench.server.clear_faults();
         assert!(
@@ -398,8 +399,13 @@ fn a_copy_within_a_service_downloads_no_data() {
             let key = format!("{index}-{operation}.bin");
             bench.server.reset_calls();
             bench.server.fail(Fault::new(kind, When::CallOf(operation, 1)));
-            let copied =
-                other.copy_from(&key, (&bucket, "plain.bin", None), &attributes, Overwrite::No);
+            let copied = other.copy_from(
+                &key,
+                (&bucket, "plain.bin", None),
+                &attributes,
+                Overwrite::No,
+                None,
+            );
             copied.unwrap_or_else(|error| panic!("{kind:?} {operation}: {error:?}"));
             bench.server.clear_faults();
             assert!(

@@ -58,7 +58,13 @@ fn an_object_that_neither_head_nor_a_condition_protects_is_not_replaced() {
         from.server.put_object(BUCKET, "a.bin", vec![1; LARGE], ServedOptions::default());
         let source = from.store();
         let error = bucket
-            .copy_from("a.bin", (&source, "a.bin", None), &Attributes::default(), Overwrite::No)
+            .copy_from(
+                "a.bin",
+                (&source, "a.bin", None),
+                &Attributes::default(),
+                Overwrite::No,
+                None,
+            )
             .expect_err("refused");
         assert!(error.is(ErrorCode::ExistenceUnknown), "{error:?}");
         assert_eq!(bench.server.keys(BUCKET), ["a.bin"], "no probe object stays");
@@ -181,7 +187,7 @@ fn a_copy_with_another_checksum_than_its_source_is_removed() {
     let bucket = bench.store();
     let source = (&bucket, "a.bin", None);
     let error = bucket
-        .copy_from("b.bin", source, &Attributes::default(), Overwrite::No)
+        .copy_from("b.bin", source, &Attributes::default(), Overwrite::No, None)
         .expect_err("differs");
     assert!(error.is(ErrorCode::FinishedObjectDiffers), "{error:?}");
     assert_eq!(bench.server.keys(BUCKET), ["a.bin"]);
@@ -210,7 +216,9 @@ fn stores_that_refuse_checksum_headers_get_md5_on_every_path() {
         .expect("lists");
     assert!(listed[0].1 > 0, "the metadata is listed: {listed:?}");
     let source = (&bucket, "a.bin", None);
-    bucket.copy_from("copy.bin", source, &Attributes::default(), Overwrite::No).expect("copies");
+    bucket
+        .copy_from("copy.bin", source, &Attributes::default(), Overwrite::No, None)
+        .expect("copies");
     assert!(bench.bytes("copy.bin").is_some_and(|bytes| bytes == archive));
     assert_eq!(bench.open_uploads(), 0);
     let warnings = bench.recorded.take().warnings;

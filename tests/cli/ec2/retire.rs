@@ -190,6 +190,20 @@ fn an_image_is_not_retired_by_the_archive_of_another() {
 }
 
 #[test]
+fn an_image_that_was_stored_with_another_name_is_retired() {
+    let work = Retirement::new();
+    work.world.com.aws.change_image(&work.ami, |image| image.name = "web: server".into());
+    let store = ["store", &work.ami, "a.bin", "--force"];
+    work.world.run(&[&store[..], &COM].concat()).failed(2, &["--name"]);
+    work.world.run(&[&store[..], &["--name", "good name"], &COM].concat()).succeeded();
+    work.world.com.aws.reset_calls();
+    work.retire(&["--deregister", "--dry-run"]).succeeded();
+    work.assert_untouched();
+    work.retire(&["--deregister", "--yes"]).succeeded();
+    assert_eq!(work.world.com.aws.images().len(), 0);
+}
+
+#[test]
 fn a_protected_image_is_refused_before_the_comparison() {
     let work = Retirement::new();
     work.world.com.aws.change_image(&work.ami, |image| {
