@@ -50,7 +50,12 @@ def schema(name):
                 return [closed(inner) for inner in value]
         return value
 
-    text = json.loads((ROOT / "docs/schema" / name).read_text())
+    def once(members):
+        names = [name for name, _ in members]
+        assert len(names) == len(set(names)), f"a name stands twice: {names}"
+        return dict(members)
+
+    text = json.loads((ROOT / "docs/schema" / name).read_text(), object_pairs_hook=once)
     jsonschema.Draft202012Validator.check_schema(text)
     return jsonschema.Draft202012Validator(closed(text))
 
