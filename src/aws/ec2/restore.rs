@@ -1,8 +1,10 @@
 //! EC2 as an [`ImageDestination`]: begins a restore, recognizes one that is complete, and deletes
 //! the snapshots of one that is not.
 
+use super::super::in_parallel::both;
 use super::describe::{self, text};
 use super::destination::{Ec2Destination, RestoredSnapshot, delete_snapshot};
+use super::encryption::check_key;
 use super::finish::finish;
 use super::writer::Ec2Writer;
 use crate::base::{Error, Event, ImageId, Result, SnapshotId};
@@ -44,9 +46,15 @@ impl ImageDestination for Ec2Destination {
         if let Some(resume) = resume {
             self.take_over(&resume.record);
         }
-        self.check(document)?;
-        self.check_access()?;
-        Ok(Box::new(Ec2Writer::new(self.clone(), document, resume)?))
+        check_key(&self.options.ec2, &self.options.edits)?;
+        // No request needs the answer of another.
+        let (checked, encryption) = both(
+            || both(|| self.check(document), || self.check_access()),
+            || self.encryption(document),
+        )?;
+        let (is_valid, is_permitted) = checked?;
+        is_valid.and(is_permitted)?;
+        Ok(Box::new(Ec2Writer::new(self.clone(), document, encryption?, resume)?))
     }
 
     fn is_complete(&self, document: &ImageDocument, record: &RestoreRecord) -> bool {

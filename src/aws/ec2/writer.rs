@@ -113,9 +113,9 @@ impl Ec2Writer {
     pub(super) fn new(
         destination: Ec2Destination,
         document: &ImageDocument,
+        encryption: EncryptionPlan,
         resume: Option<&ResumableRestore>,
     ) -> Result<Self> {
-        let encryption = destination.encryption(document)?;
         let token_prefix = match resume {
             Some(resume) => resume.record.identity.clone(),
             None => format!("{:032x}", random_id()?),

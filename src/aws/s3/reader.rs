@@ -1,6 +1,6 @@
 //! The reader of an object: ranges of one version.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,6 +21,11 @@ use crate::object::{Attributes, ObjectReader, ObjectService};
 const TAIL: u64 = 128 << 10;
 /// Bytes at its beginning that are requested at the same time: the metadata of most images.
 const HEAD: u64 = 64 << 10;
+/// Ranges up to this length stay in memory after they were read: indexes and tar headers are read
+/// up to three times.
+const RECENT_RANGE: usize = 256 << 10;
+/// Bytes of all of them together.
+const RECENT: usize = 4 << 20;
 
 /// An object of a bucket, in the version that was opened: every later read carries its ETag.
 pub struct S3Reader {
@@ -29,6 +34,8 @@ pub struct S3Reader {
     len: u64,
     head: Bytes,
     tail: Bytes,
+    /// Short ranges that were read last, each with its offset.
+    recent: Mutex<VecDeque<(u64, Bytes)>>,
     /// Set when cached bytes failed a digest: later reads fetch them again.
     cache_is_doubted: AtomicBool,
     metadata: BTreeMap<String, String>,
@@ -75,6 +82,7 @@ impl S3Reader {
             len: opened.len,
             head,
             tail: opened.tail,
+            recent: Mutex::default(),
             cache_is_doubted: AtomicBool::new(false),
             metadata: opened.metadata,
             store: store.clone(),
@@ -90,17 +98,33 @@ impl S3Reader {
         &self.store.connection
     }
 
-    /// Bytes that the opening requests have read.
-    fn cached(&self, offset: u64, len: u64) -> Option<&[u8]> {
+    /// Bytes that were read before.
+    fn cached(&self, offset: u64, len: u64) -> Option<Bytes> {
         if self.cache_is_doubted.load(Ordering::Relaxed) {
             return None;
         }
-        [(0, &self.head), (self.len - self.tail.len() as u64, &self.tail)].into_iter().find_map(
-            |(start, bytes)| {
-                let at = usize::try_from(offset.checked_sub(start)?).ok()?;
-                bytes.get(at..at.checked_add(usize::try_from(len).ok()?)?)
-            },
-        )
+        let within = |(start, bytes): (u64, &Bytes)| {
+            let at = usize::try_from(offset.checked_sub(start)?).ok()?;
+            let end = at.checked_add(usize::try_from(len).ok()?)?;
+            (end <= bytes.len()).then(|| bytes.slice(at..end))
+        };
+        let ends = [(0, &self.head), (self.len - self.tail.len() as u64, &self.tail)];
+        ends.into_iter().find_map(within).or_else(|| {
+            let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            recent.iter().map(|(start, bytes)| (*start, bytes)).find_map(within)
+        })
+    }
+
+    /// Retains a short range.
+    fn retain(&self, offset: u64, bytes: &[u8]) {
+        if bytes.len() > RECENT_RANGE || self.cache_is_doubted.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.push_back((offset, Bytes::copy_from_slice(bytes)));
+        while recent.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > RECENT {
+            recent.pop_front();
+        }
     }
 }
 
@@ -123,7 +147,7 @@ impl ObjectReader for S3Reader {
             return Ok(());
         }
         if let Some(bytes) = self.cached(offset, len) {
-            buffer.copy_from_slice(bytes);
+            buffer.copy_from_slice(&bytes);
             return Ok(());
         }
         let task = self.lock().remove(&(offset, len));
@@ -138,6 +162,7 @@ impl ObjectReader for S3Reader {
             .wait(read)
             .map_err(|error| error.at("object", &self.name).at("offset", offset))?;
         buffer.copy_from_slice(&bytes);
+        self.retain(offset, buffer);
         self.fetcher.give_back(bytes);
         Ok(())
     }

@@ -69,8 +69,20 @@ pub(in super::super) fn check(archive: &Archive) -> Result<(Vec<Error>, Option<F
     Ok((findings, frames))
 }
 
+/// Volumes whose first index and tar header are fetched while those of others are read: at most
+/// 5 MiB.
+const VOLUMES_AHEAD: usize = 16;
+
 /// All frames of the archive, as the index lists them.
 fn frames_of(archive: &Archive) -> Result<FrameLog> {
+    for volume in (0..archive.root().manifest.volumes.len() as u16).take(VOLUMES_AHEAD) {
+        for entry in archive.root().groups_of(volume).iter().take(1) {
+            archive.reader().prefetch(entry.index_offset(), entry.index_len.into());
+        }
+        for meta in archive.meta(MetaRole::Volume(volume)).take(1) {
+            archive.reader().prefetch(meta.offset, meta.len);
+        }
+    }
     let mut frames = FrameLog::default();
     add_meta(&mut frames, archive, MetaRole::Prologue);
     frames.append(volume_frames(archive)?);
@@ -91,7 +103,8 @@ pub(super) fn volume_frames(archive: &Archive) -> Result<FrameLog> {
     for volume in 0..archive.root().manifest.volumes.len() as u16 {
         add_meta(&mut frames, archive, MetaRole::Volume(volume));
         let size = archive.volume_entry(volume).size;
-        for entry in archive.root().groups_of(volume) {
+        for (number, entry) in archive.root().groups_of(volume).iter().enumerate() {
+            archive.prefetch_indexes(volume, number);
             for cell in archive.group_index(entry)?.cells {
                 let address = CellAddress { group: entry.group, index: cell.index };
                 frames.cell(

@@ -60,7 +60,7 @@ fn requests_that_do_not_depend_on_each_other_are_sent_in_parallel() {
     check(com, &[&["store", &ami, "a.bin"][..], &COM].concat(), 4);
     check(com, &[&["store", &ami, "s3://images/"][..], &COM].concat(), 12);
     check(com, &["copy", "a.bin", "s3://images/copy.bin", "--target-profile", "com"], 8);
-    check(com, &["copy", &url, "b.bin", "--source-profile", "com"], 10);
+    check(com, &["copy", &url, "b.bin", "--source-profile", "com"], 4);
     let restore = ["restore", "a.bin", "ec2", "--target-profile", "gov"];
     check(gov, &[&restore[..], &["--snapshots-only"]].concat(), 10);
     check(gov, &[&restore[..], &["--name", "restored"]].concat(), 20);
