@@ -340,6 +340,17 @@ mod tests {
     }
 
     #[test]
+    fn work_between_files_takes_no_more_memory_than_its_queue() {
+        let uses = MemoryUses { level: 1, reserve: 20 * MIB, ..Default::default() };
+        let whole = split(1 << 30, &uses).expect("a split").plan;
+        let files = whole.for_files();
+        assert_eq!(files.in_flight, 20 * MIB + 2 * CELLS_OF_FILES * MAX_CELL as u64);
+        assert_eq!(Plan { in_flight: whole.in_flight, ..files }, whole);
+        let least = split(Resources::least(&uses), &uses).expect("a split").plan;
+        assert_eq!(least.for_files(), least, "little memory stays as it is");
+    }
+
+    #[test]
     fn the_readme_says_how_much_memory_parts_take() {
         // Parts of 5 TiB are 525 MiB, and two of them are in memory; of 48.8 TiB 5 GiB.
         for (memory, part) in [(256, 8), (1100, 525), (10_343, 5120)] {
