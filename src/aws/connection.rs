@@ -10,7 +10,7 @@ use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation}
 
 use super::body::Progress;
 use super::error::Failure;
-use super::limits::ConcurrencyLimit;
+use super::limits::{ConcurrencyLimit, Pauses};
 use super::runtime::cancelled;
 use super::{Access, BandwidthLimit, Endpoint, RetryPolicy, Runtime};
 use crate::base::{
@@ -245,7 +245,7 @@ impl<S: Service> Connection<S> {
         F: Fn(S::Client, Progress) -> R,
         R: Future<Output = Result<T, Failure>>,
     {
-        let mut attempt = 1;
+        let (mut attempt, mut pauses) = (1, Pauses::default());
         let (mut refreshed, mut corrected) = (false, false);
         loop {
             self.0.options.cancel.check()?;
@@ -291,15 +291,22 @@ impl<S: Service> Connection<S> {
                     refreshed = true;
                     self.reconnect(generation, None).await?;
                 }
-                Retry::No | Retry::Transient => {}
+                Retry::No | Retry::Transient | Retry::Damaged => {}
             }
-            let Some(delay) = self.0.options.retry.delay(error.retry(), attempt, fastrand::f64())
-            else {
+            let (policy, is_random) =
+                (&self.0.options.retry, self.0.limit.is_throttled_at_random());
+            let Some(delay) = pauses.next(policy, error.retry(), is_random, fastrand::f64()) else {
                 return Err(self.finish(error, attempt));
             };
             self.0.options.observer.note(&Event::Retried { error: &error, attempt, delay });
+            let pause = async {
+                match error.retry() {
+                    Retry::Throttle => pauses.sleep(delay, policy, &self.0.limit).await,
+                    _ => tokio::time::sleep(delay).await,
+                }
+            };
             tokio::select! {
-                () = tokio::time::sleep(delay) => {}
+                () = pause => {}
                 // No request is in progress, so there is no answer to wait for.
                 () = self.0.options.cancel.cancelled() => {}
             }

@@ -87,6 +87,9 @@ pub enum Retry {
     No,
     /// Something broke on the way: soon.
     Transient,
+    /// The answer arrived and is itself wrong, as a damaged source gives it each time: soon, and a
+    /// few times only.
+    Damaged,
     /// Too many requests: later, and fewer at once.
     Throttle,
     /// Something that was handed out to us, such as credentials, has expired: with a new one.

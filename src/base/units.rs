@@ -97,6 +97,9 @@ impl VolumeSize {
     /// 64 TiB, the largest volume of EBS.
     pub const MAX: u64 = 1 << 46;
 
+    /// The size of the largest volume.
+    pub const LARGEST: Self = Self(Self::MAX);
+
     /// Checks `bytes`.
     pub fn new(bytes: u64) -> Result<Self> {
         if bytes == 0 {

@@ -234,12 +234,20 @@ fn of_code(code: ErrorCode, error: &Error) -> Option<&'static str> {
         }
         ErrorCode::NewerFormat => "use a newer amistore",
         ErrorCode::FooterMissing | ErrorCode::IndexUnreadable | ErrorCode::Truncated => {
-            "fetch it again, and compare its size with that of the original"
+            "fetch it again, and compare its size with that of the original; without another copy, \
+             `amistore restore --salvage` takes out what proves itself"
         }
         ErrorCode::ForeignFrame => "fetch it again if it is a copy",
         ErrorCode::VolumeDamaged => {
             "fetch it again if it is a copy; volumes without damage can still be taken out with \
-             `amistore extract`"
+             `amistore extract`, and whole blocks with `--salvage`"
+        }
+        ErrorCode::Salvaged => {
+            "salvage.json lists what is missing; fetch the archive again if it is a copy"
+        }
+        ErrorCode::SalvagedImage => {
+            "salvage.json beside it lists what is missing: --allow-salvaged stores the image as it \
+             is, with holes there"
         }
         ErrorCode::RootDiffers => {
             "it is another archive than the one whose root was noted: `amistore inspect` shows it"

@@ -6,7 +6,7 @@ use super::options::{EbsArgs, ImageArgs, SidesArgs};
 use super::remote::Remote;
 use crate::aws::ec2::Ec2Source;
 use crate::base::{Error, ErrorCode, ErrorKind, Observer, Result};
-use crate::image::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks};
+use crate::image::{IMAGE_JSON, ImageDirectory, ImageSource, PlainDisks, Salvaged};
 use crate::ops::{EbsReads, open_ec2_image, refuse_url, shell_line};
 use crate::volume::DiskFormats;
 
@@ -43,6 +43,7 @@ pub(super) fn swapped(verb: &str, first: &Path, second: &Path) -> Error {
 pub(super) struct SourceOptions<'a> {
     pub(super) image: &'a ImageArgs,
     pub(super) formats: DiskFormats,
+    pub(super) salvaged: Salvaged,
     pub(super) ebs: &'a EbsArgs,
     pub(super) sides: &'a SidesArgs,
 }
@@ -66,7 +67,7 @@ impl Source {
         remote: &Remote,
         observer: &dyn Observer,
     ) -> Result<Self> {
-        let Some(path) = source else { return Self::of_disks(options.image, options.formats) };
+        let Some(path) = source else { return Self::of_disks(options) };
         let name = path.display().to_string();
         refuse_url(&name)?;
         let has_derived_id = false;
@@ -84,17 +85,19 @@ impl Source {
                 has_derived_id,
             });
         }
-        let image = Box::new(ImageDirectory::open(path, new_name, options.formats)?);
+        let image =
+            Box::new(ImageDirectory::open(path, new_name, options.formats, options.salvaged)?);
         let snapshots = image.document().snapshots().iter();
         let raws = snapshots.map(|snapshot| path.join(snapshot.id.file_name()));
         let files = raws.chain([path.join(IMAGE_JSON)]).collect();
         Ok(Self { image, name, files, ebs: None, has_derived_id })
     }
 
-    fn of_disks(args: &ImageArgs, formats: DiskFormats) -> Result<Self> {
+    fn of_disks(options: &SourceOptions<'_>) -> Result<Self> {
+        let SourceOptions { image: args, formats, salvaged, .. } = *options;
         let plain = args.plain_image()?;
         let (image, disks) = plain.ok_or_else(|| Error::internal("neither source nor disks"))?;
-        let image = Box::new(PlainDisks::open(&image, &disks, formats)?);
+        let image = Box::new(PlainDisks::open(&image, &disks, formats, salvaged)?);
         let files: Vec<PathBuf> = disks.into_iter().map(|(_, path)| path).collect();
         let name = files.first().map(|path| path.display().to_string()).unwrap_or_default();
         Ok(Self { image, name, files, ebs: None, has_derived_id: args.image_id.is_none() })

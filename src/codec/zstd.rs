@@ -5,6 +5,8 @@
 //! skippable frames, and does not bound its input: callers check lengths and digests before.
 
 use ::zstd::bulk::Compressor;
+use ::zstd::stream::raw;
+use ::zstd::stream::raw::Operation;
 use ::zstd::zstd_safe::{
     DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, ResetDirective, SafeResult, get_error_name,
 };
@@ -152,6 +154,49 @@ fn cause_of(code: ErrorCode) -> std::io::Error {
     std::io::Error::other(get_error_name(code))
 }
 
+/// Decompresses the beginning of a frame that is damaged or cut short. Its output is what libzstd
+/// makes of the bytes, right or wrong.
+pub struct PrefixDecoder {
+    decoder: raw::Decoder<'static>,
+    /// Most bytes of output.
+    limit: usize,
+}
+
+impl PrefixDecoder {
+    /// A decoder of one frame, which gives at most `limit` bytes.
+    pub fn new(limit: usize) -> Result<Self> {
+        let decoder = raw::Decoder::new()
+            .map_err(|cause| Error::internal("cannot set up zstd").because(cause))?;
+        Ok(Self { decoder, limit })
+    }
+
+    /// Decompresses the next bytes of the frame and appends the output to `out`. After an error,
+    /// the output of this call is lost, so a call should end with a block. Returns whether another
+    /// call can give more.
+    pub fn feed(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) -> bool {
+        const STEP: usize = 128 << 10;
+        loop {
+            let start = out.len();
+            out.resize((start + STEP).min(self.limit), 0);
+            let Ok(status) = self.decoder.run_on_buffers(bytes, &mut out[start..]) else {
+                out.truncate(start);
+                return false;
+            };
+            out.truncate(start + status.bytes_written);
+            bytes = &bytes[status.bytes_read..];
+            if status.remaining == 0 || out.len() == self.limit {
+                return false;
+            }
+            if bytes.is_empty() && status.bytes_written < STEP {
+                return true;
+            }
+            if status.bytes_read == 0 && status.bytes_written == 0 {
+                return false;
+            }
+        }
+    }
+}
+
 use bounded::Bounded;
 
 #[expect(
@@ -288,6 +333,31 @@ mod tests {
             assert!(decoder.decode(bytes, 5000, &mut raw).is_err(), "{}", bytes.len());
         }
         decoder.decode(&whole, 5000, &mut raw).expect("decodes");
+    }
+
+    #[test]
+    fn the_beginning_of_a_frame_that_is_cut_short_or_damaged_inflates() {
+        let raw: Vec<u8> = b"one of some words, ".iter().copied().cycle().take(1 << 20).collect();
+        let mut raw = [raw, noise(1 << 20)].concat();
+        raw.extend_from_slice(&[0; 1 << 20]);
+        let mut frame = Vec::new();
+        Encoder::new(1).expect("encoder").encode(&raw, &mut frame).expect("encodes");
+        let prefix = |bytes: &[u8], limit| {
+            let (mut decoder, mut out) = (PrefixDecoder::new(limit).expect("decoder"), Vec::new());
+            for byte in bytes.chunks(1000) {
+                if !decoder.feed(byte, &mut out) {
+                    break;
+                }
+            }
+            out
+        };
+        let cut = prefix(&frame[..frame.len() / 2], raw.len());
+        assert!(cut.len() > 1 << 20 && raw.starts_with(&cut), "{}", cut.len());
+        assert_eq!(prefix(&frame, 4096), raw[..4096], "never more than the limit");
+        let mut damaged = frame;
+        damaged[10] ^= 0x40;
+        let out = prefix(&damaged, raw.len());
+        assert!(out.len() <= raw.len() && out != raw);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod pipeline;
 mod pool;
 mod reads;
 mod relay;
+mod salvage;
 mod seek_table_lease;
 mod stream;
 mod unpack;
@@ -48,6 +49,10 @@ pub use memory::{
 pub use pack::{NoteOfCells, PackLog, PackOptions, PackReport, VolumeReport, pack, stored_blocks};
 pub use parallel::run_parallel;
 pub use relay::relay;
+pub use salvage::{
+    Damage, Fetched, MissingRange, ProvedBy, Salvage, SalvageInput, SalvageSink, SalvageSinks,
+    SalvagedObject, SalvagedPipe, SalvagedVolume, salvage,
+};
 pub use stream::{NoSinks, StreamSinks, StreamSummary, read_stream};
 pub use unpack::{CheckReport, RestoreLog, Selection, check_volumes, unpack_volume};
 pub use written::WrittenCell;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Image;
 use crate::base::{DeviceName, ImageId, Result};
-use crate::image::{ImageDraft, PlainDisks};
+use crate::image::{ImageDraft, PlainDisks, Salvaged};
 use crate::volume::DiskFormats;
 
 /// Raw disk images or block devices that are stored as one image.
@@ -109,6 +109,6 @@ impl Disks {
         };
         let parsed = |(device, path): (String, PathBuf)| Ok((DeviceName::parse(&device)?, path));
         let disks = self.disks.into_iter().map(parsed).collect::<Result<Vec<_>>>()?;
-        Ok(Image::new(PlainDisks::open(&draft, &disks, self.formats)?))
+        Ok(Image::new(PlainDisks::open(&draft, &disks, self.formats, Salvaged::Refused)?))
     }
 }

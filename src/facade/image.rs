@@ -8,7 +8,7 @@ use crate::aws::RequestSettings;
 #[cfg(feature = "aws")]
 use crate::aws::ec2::Ec2Source;
 use crate::base::Result;
-use crate::image::{ImageDirectory, ImageDocument, ImageSource};
+use crate::image::{ImageDirectory, ImageDocument, ImageSource, Salvaged};
 #[cfg(feature = "aws")]
 use crate::ops::open_ec2_image;
 use crate::ops::{EbsReads, refuse_url};
@@ -54,5 +54,6 @@ pub fn open_image(source: &str, options: &Options) -> Result<Image> {
         return Ok(Image { source: Box::new(image), ebs: Some(ebs) });
     }
     refuse_url(source)?;
-    Ok(Image::new(ImageDirectory::open(Path::new(source), None, options.formats)?))
+    let (path, refused) = (Path::new(source), Salvaged::Refused);
+    Ok(Image::new(ImageDirectory::open(path, None, options.formats, refused)?))
 }

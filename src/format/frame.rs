@@ -180,6 +180,32 @@ impl EndFinder {
     }
 }
 
+/// The ends of the blocks of the frame at the start of `bytes`, which inflates to at most `limit`
+/// bytes, as far as its header and block headers lead; the last end is that of `bytes` if they are
+/// cut short or wrong, so that a decoder meets every byte.
+pub fn block_ends(bytes: &[u8], limit: u64) -> impl Iterator<Item = usize> + '_ {
+    let header = FrameHeader::parse(bytes, limit).ok().flatten();
+    let mut at = header.map(|header| header.len);
+    let (mut done, mut is_last) = (false, false);
+    std::iter::from_fn(move || {
+        if done {
+            return None;
+        }
+        let next = at.filter(|at| *at <= bytes.len()).and_then(|at| {
+            let [low, middle, high] = *bytes.get(at..)?.first_chunk()?;
+            let block = u32::from_le_bytes([low, middle, high, 0]);
+            let stored = if block >> 1 & 3 == 1 { 1 } else { (block >> 3) as usize };
+            is_last = block & 1 == 1;
+            Some(at + 3 + stored)
+        });
+        let next = next.filter(|end| *end < bytes.len());
+        done = next.is_none();
+        // The checksum stands behind the last block.
+        at = next.filter(|_| !is_last);
+        Some(next.unwrap_or(bytes.len()))
+    })
+}
+
 /// Checks that `bytes` are exactly one frame whose header says `raw_len` bytes of content, and
 /// which has no larger block than zstd allows. Visits the block headers alone: 33 of them in a
 /// frame of 4 MiB.
@@ -200,6 +226,38 @@ pub fn check(bytes: &[u8], raw_len: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_ends_of_blocks_lead_over_every_byte() {
+        // A single-segment frame of 4 bytes: a raw block of 3, an RLE block of 1, the checksum.
+        let frame = [
+            0x28,
+            0xB5,
+            0x2F,
+            0xFD,
+            0x24,
+            4,
+            3 << 3,
+            0,
+            0,
+            b'a',
+            b'b',
+            b'c',
+            1 << 3 | 3,
+            0,
+            0,
+            b'd',
+            1,
+            2,
+            3,
+            4,
+        ];
+        let ends = |bytes: &[u8]| block_ends(bytes, 4).collect::<Vec<_>>();
+        assert_eq!(ends(&frame), [12, 16, 20]);
+        assert_eq!(ends(&frame[..14]), [12, 14]);
+        assert_eq!(ends(&frame[..16]), [12, 16]);
+        assert_eq!(ends(&frame[1..]), [19], "no header");
+    }
     use crate::codec::zstd::Encoder;
 
     #[test]

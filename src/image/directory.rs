@@ -6,6 +6,7 @@ use std::io::{ErrorKind as IoKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::mark::{SALVAGE_JSON, Salvaged, check_salvage_json};
 use super::names::{DirectoryClaim, IMAGE_JSON};
 use super::{ImageDestination, ImageSource, ImageWriter, RestoreRecord, ResumableRestore};
 use crate::base::{Error, ErrorCode, ErrorKind, Result, SnapshotId, VolumeSize};
@@ -31,7 +32,13 @@ pub struct ImageDirectory {
 impl ImageDirectory {
     /// Opens `path` and all raw files that its `image.json` names, as an image to be stored. `name`
     /// takes the place of its AMI name.
-    pub fn open(path: &Path, name: Option<&str>, formats: DiskFormats) -> Result<Self> {
+    pub fn open(
+        path: &Path,
+        name: Option<&str>,
+        formats: DiskFormats,
+        salvaged: Salvaged,
+    ) -> Result<Self> {
+        salvaged.check_directory(path)?;
         let json = path.join(IMAGE_JSON);
         let failed = |cause: std::io::Error| {
             let message = match cause.kind() {
@@ -76,7 +83,7 @@ impl ImageDirectory {
 
     /// Opens `path` as an image to be compared: its volumes may hold anything.
     pub fn open_as_is(path: &Path) -> Result<Self> {
-        Self::open(path, None, DiskFormats::AsRaw)
+        Self::open(path, None, DiskFormats::AsRaw, Salvaged::Allowed)
     }
 }
 
@@ -170,7 +177,27 @@ pub enum Leftovers {
 }
 
 /// A directory that is removed again if it is still empty.
-struct CreatedDirectory(Option<PathBuf>);
+pub(super) struct CreatedDirectory(Option<PathBuf>);
+
+impl CreatedDirectory {
+    /// Keeps the directory. Returns its path, if it was made here.
+    pub(super) fn keep(&mut self) -> Option<PathBuf> {
+        self.0.take()
+    }
+}
+
+/// Makes the directory `path`, unless it exists.
+pub(super) fn make_directory(path: &Path) -> Result<CreatedDirectory> {
+    let created = match fs::create_dir(path) {
+        Ok(()) => Some(path.to_owned()),
+        Err(cause) if cause.kind() == IoKind::AlreadyExists && is_directory(path)? => None,
+        Err(cause) if cause.kind() == IoKind::AlreadyExists => {
+            return Err(not_a_directory(path));
+        }
+        Err(cause) => return Err(cannot_make(path, cause)),
+    };
+    Ok(CreatedDirectory(created))
+}
 
 impl Drop for CreatedDirectory {
     fn drop(&mut self) {
@@ -196,28 +223,20 @@ fn not_a_directory(path: &Path) -> Error {
 }
 
 /// Refuses to replace an image unless it may be overwritten.
-fn check_image_json(directory: &Path, overwrite: Overwrite) -> Result<()> {
+pub(super) fn check_image_json(directory: &Path, overwrite: Overwrite) -> Result<()> {
     let json = directory.join(IMAGE_JSON);
     if overwrite == Overwrite::No && exists(&json)? {
         return Err(Error::new(ErrorKind::Exists, "the directory holds an image already")
             .at("path", json.display()));
     }
-    Ok(())
+    check_salvage_json(directory, overwrite)
 }
 
 impl ImageDirectoryWriter {
     /// Begins to restore into `path`, which is made if it does not exist (its parent has to). An
     /// `image.json` in it is an error of kind `Exists` unless it may be overwritten.
     pub fn create(path: &Path, overwrite: Overwrite, durability: Durability) -> Result<Self> {
-        let created = match fs::create_dir(path) {
-            Ok(()) => Some(path.to_owned()),
-            Err(cause) if cause.kind() == IoKind::AlreadyExists && is_directory(path)? => None,
-            Err(cause) if cause.kind() == IoKind::AlreadyExists => {
-                return Err(not_a_directory(path));
-            }
-            Err(cause) => return Err(cannot_make(path, cause)),
-        };
-        let created = CreatedDirectory(created);
+        let created = make_directory(path)?;
         if let Err(error) = check_image_json(path, overwrite) {
             // A process that was killed after it gave the last name left its record.
             if DirectoryClaim::is_in(path)? {
@@ -341,9 +360,13 @@ impl ImageWriter for ImageDirectoryWriter {
             }
             return Err(error);
         }
+        if overwrite == Overwrite::Yes {
+            // The mark of the volumes that were replaced.
+            remove_if_there(&self.path.join(SALVAGE_JSON))?;
+        }
         // The image is complete. Only the sync of its names can still fail, which is no reason to
         // remove it.
-        let created = self.created.0.take();
+        let created = self.created.keep();
         if durability == Durability::Synced {
             crate::localfs::sync_directory(&path)?;
             if let Some(created) = created {
@@ -354,10 +377,10 @@ impl ImageWriter for ImageDirectoryWriter {
     }
 }
 
-fn remove_if_there(path: &Path) -> Result<()> {
+pub(super) fn remove_if_there(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(cause) if cause.kind() != IoKind::NotFound => {
-            Err(Error::io("cannot remove the old image.json", cause).at("path", path.display()))
+            Err(Error::io("cannot remove the old file", cause).at("path", path.display()))
         }
         _ => Ok(()),
     }

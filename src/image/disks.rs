@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ImageSource;
 use crate::base::{DeviceName, Result};
-use crate::image::{DiskDraft, ImageDocument, ImageDraft};
+use crate::image::{DiskDraft, ImageDocument, ImageDraft, Salvaged};
 use crate::volume::{BlockSource, DiskFormats, open_disk};
 
 /// Disk images or block devices, and the metadata made for them.
@@ -20,10 +20,12 @@ impl PlainDisks {
         image: &ImageDraft,
         disks: &[(DeviceName, PathBuf)],
         formats: DiskFormats,
+        salvaged: Salvaged,
     ) -> Result<Self> {
         let mut volumes: Vec<Arc<dyn BlockSource>> = Vec::new();
         let mut drafts = Vec::new();
         for (device, path) in disks {
+            salvaged.check_disk(path)?;
             let source = open_disk(path, formats)?;
             drafts.push(DiskDraft { device: device.clone(), size: source.size() });
             volumes.push(source);

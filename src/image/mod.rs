@@ -10,10 +10,12 @@ mod disks;
 mod document;
 mod draft;
 mod json;
+mod mark;
 mod metadata;
 mod names;
 mod renamed;
 mod restore;
+mod salvaged;
 
 use std::sync::Arc;
 
@@ -25,9 +27,11 @@ pub use directory::{DirectoryDestination, ImageDirectory, ImageDirectoryWriter, 
 pub use disks::PlainDisks;
 pub use document::{ImageDocument, Mapping, SnapshotEntry};
 pub use draft::{DiskDraft, ImageDraft};
+pub use mark::{SALVAGE_JSON, Salvaged, mark_of};
 pub use metadata::changed_members;
 pub use names::IMAGE_JSON;
 pub use restore::{RestoreJournal, RestoreRecord, ResumableRestore, SnapshotBegun};
+pub use salvaged::{NamedVolume, SalvageDirectory, unnamed};
 
 /// An image that can be stored.
 pub trait ImageSource: Send + Sync {

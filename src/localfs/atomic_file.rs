@@ -183,6 +183,12 @@ impl PartialFile {
         }
     }
 
+    /// Changes the final path, within the directory.
+    pub fn rename_to(&mut self, target: PathBuf) {
+        debug_assert_eq!(target.parent(), self.target.parent());
+        self.target = target;
+    }
+
     /// Writes data to disk, if that was asked for.
     pub fn sync(&self) -> Result<()> {
         match self.durability {

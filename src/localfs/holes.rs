@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::ops::Range;
 
-use rustix::fs::{Advice, SeekFrom, fadvise, seek};
+use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise, fallocate, seek};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::fiemap;
@@ -56,6 +56,17 @@ fn by_seeking(file: &File, len: u64, mut found: impl FnMut(Range<u64>)) -> Resul
         at = end.max(start + 1);
     }
     Ok(())
+}
+
+/// Makes a hole of `len` bytes at `offset`; the length of the file stays. False if the file system
+/// has no holes.
+pub fn punch_hole(file: &File, offset: u64, len: u64) -> std::io::Result<bool> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match retry_on_intr(|| fallocate(file, flags, offset, len)) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOTSUP | Errno::NOSYS | Errno::INVAL) => Ok(false),
+        Err(cause) => Err(cause.into()),
+    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ mod write;
 
 pub use atomic_file::{Durability, Overwrite, PartialFile, rename_new, sync_directory};
 pub use directory::check_directory;
-pub use holes::written_ranges;
+pub use holes::{punch_hole, written_ranges};
 #[cfg(feature = "aws")]
 pub use left_partial::LeftPartial;
 pub use locked_file::{LockAttempt, LockedFile, is_at, is_locked};

@@ -25,6 +25,13 @@ pub enum VolumeName {
 }
 
 impl VolumeName {
+    /// The name as it was given.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Device(name) | Self::Snapshot(name) => name,
+        }
+    }
+
     /// The volume of this name; an error of kind `NotFound` lists the names that there are.
     pub fn find(&self, archive: &Archive) -> Result<ArchiveVolume> {
         match self {
@@ -88,9 +95,19 @@ pub fn extract_document(
     overwrite: Overwrite,
     durability: Durability,
 ) -> Result<()> {
+    write_whole(output, archive.document().bytes(), overwrite, durability)
+}
+
+/// Writes a file that appears whole.
+pub(super) fn write_whole(
+    output: &Path,
+    content: &[u8],
+    overwrite: Overwrite,
+    durability: Durability,
+) -> Result<()> {
     let partial = PartialFile::create(output, overwrite, durability)?;
-    let failed = |cause| Error::io("cannot write image.json", cause).at("path", output.display());
-    partial.file().write_all(archive.document().bytes()).map_err(failed)?;
+    let failed = |cause| Error::io("cannot write the file", cause).at("path", output.display());
+    partial.file().write_all(content).map_err(failed)?;
     partial.commit()
 }
 

@@ -22,6 +22,7 @@ mod resume;
 #[cfg(feature = "aws")]
 mod retire;
 mod roots;
+mod salvage;
 #[cfg(feature = "aws")]
 mod server_copy;
 mod store;
@@ -69,6 +70,7 @@ pub use resume::{Resumption, shell_line};
 #[cfg(feature = "aws")]
 pub use retire::{PermittedRetire, PlannedRetire};
 pub use roots::roots_of;
+pub use salvage::{Mark, file_of, is_sound, salvage_to_directory, salvage_volume, survey};
 pub use store::{image_metadata, store};
 pub use stored::{StoreOutcome, Stored};
 pub use target::{ArchiveTarget, ObjectTarget};

@@ -210,6 +210,8 @@ fn words_of_code(code: ErrorCode) -> Words {
         | ErrorCode::PreconditionFailed
         | ErrorCode::RestoreInProgress
         | ErrorCode::RootDiffers
+        | ErrorCode::Salvaged
+        | ErrorCode::SalvagedImage
         | ErrorCode::SnapshotBlockDamaged
         | ErrorCode::SourceChanged
         | ErrorCode::SourceDiffers

@@ -12,7 +12,8 @@ use crate::base::{BLOCK_BYTES, Error, ErrorKind, Result, VolumeSize};
 use crate::codec::zero::is_zero;
 use crate::format::{BlockMap, Digest};
 use crate::localfs::{
-    Durability, Opened, Overwrite, PartialFile, open_to_read, write_all_at, written_ranges,
+    Durability, Opened, Overwrite, PartialFile, open_to_read, punch_hole, write_all_at,
+    written_ranges,
 };
 
 /// A raw image or a block device, read by positions on one descriptor.
@@ -237,6 +238,31 @@ impl RawFileSink {
     /// Gives the file its final name. The name is durable once the directory is synced.
     pub fn rename(self) -> Result<()> {
         self.0.rename().map(drop)
+    }
+
+    /// Sets the size again.
+    pub fn resize(&self, size: VolumeSize) -> Result<()> {
+        self.0.file().set_len(size.bytes()).map_err(|cause| {
+            Error::io("cannot set the size of the disk image", cause)
+                .at("path", self.path().display())
+                .at("size", size.bytes())
+        })
+    }
+
+    /// Makes a hole again of `len` bytes at `offset`, or zeros where the file system has no holes.
+    pub fn withdraw(&self, offset: u64, len: u64) -> Result<()> {
+        match punch_hole(self.0.file(), offset, len) {
+            Ok(true) => Ok(()),
+            Ok(false) => for_zeros(offset, len, |offset, zeros| self.write(offset, zeros)),
+            Err(cause) => Err(Error::io("cannot make a hole in the disk image", cause)
+                .at("path", self.path().display())
+                .at("offset", offset)),
+        }
+    }
+
+    /// Changes the final name, within the directory.
+    pub fn rename_to(&mut self, path: PathBuf) {
+        self.0.rename_to(path);
     }
 
     /// The inode of the file, which it keeps under its final name.

@@ -42,8 +42,10 @@ fn interrupted_while_reading(args: &[&str], signal: &str, at_work: Option<&str>)
 #[test]
 fn an_interrupted_restore_leaves_nothing() {
     for signal in ["INT", "TERM"] {
-        let sandbox = interrupted_while_reading(&["restore", "-", "out"], signal, Some("out"));
-        assert_eq!(sandbox.left(&[]), [""; 0]);
+        for args in [&["restore", "-", "out"][..], &["restore", "-", "out", "--salvage"]] {
+            let sandbox = interrupted_while_reading(args, signal, Some("out"));
+            assert_eq!(sandbox.left(&[]), [""; 0]);
+        }
     }
 }
 

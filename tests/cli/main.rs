@@ -17,6 +17,7 @@ mod parts;
 mod ranges;
 mod roots;
 mod s3;
+mod salvage;
 mod schema;
 mod serve;
 mod sources;

@@ -12,6 +12,7 @@ mod golden;
 mod library;
 mod policies;
 mod rule_vectors;
+mod salvage;
 mod stock_tools;
 #[path = "../support"]
 mod support {

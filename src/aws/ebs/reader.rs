@@ -225,8 +225,7 @@ impl EbsSource {
                 "a block of the snapshot does not match the checksum that EBS sent with it",
             )
             .code_as(ErrorCode::SnapshotBlockDamaged);
-            let Some(delay) = options.retry.delay(Retry::Transient, attempt, fastrand::f64())
-            else {
+            let Some(delay) = options.retry.delay(Retry::Damaged, attempt, fastrand::f64()) else {
                 return Err(self.locate(error.after_attempts(attempt), block));
             };
             options.observer.note(&Event::Retried { error: &error, attempt, delay });
@@ -312,7 +311,7 @@ impl Fetcher {
                 }
                 let digest = parse_digest(output.checksum()).ok_or_else(|| {
                     Failure::from(
-                        odd("EBS sent a block without a checksum").retry_as(Retry::Transient),
+                        odd("EBS sent a block without a checksum").retry_as(Retry::Damaged),
                     )
                 })?;
                 if output.data_length().is_some_and(|len| len as u64 != BLOCK_BYTES) {
@@ -320,7 +319,7 @@ impl Fetcher {
                     return Err(Failure::from(
                         odd("EBS sent a block of a wrong length")
                             .at("length", len)
-                            .retry_as(Retry::Transient),
+                            .retry_as(Retry::Damaged),
                     ));
                 }
                 let data = self.receive(output.block_data, &progress).await?;
@@ -349,13 +348,19 @@ impl Fetcher {
         loop {
             let chunk = match body.next().await {
                 None if data.len() == BLOCK => return Ok(data),
-                None => return Err(cut().at("length", data.len()).into()),
+                // The answer has the length that it announces.
+                None => {
+                    return Err(odd("EBS sent a block of a wrong length")
+                        .at("length", data.len())
+                        .retry_as(Retry::Damaged)
+                        .into());
+                }
                 Some(Err(cause)) => return Err(cut().because(cause).into()),
                 Some(Ok(chunk)) => chunk,
             };
             if data.len() + chunk.len() > BLOCK {
                 return Err(odd("EBS sent a block of a wrong length")
-                    .retry_as(Retry::Transient)
+                    .retry_as(Retry::Damaged)
                     .into());
             }
             data.extend_from_slice(&chunk);

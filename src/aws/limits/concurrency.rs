@@ -1,11 +1,14 @@
 //! A limit on concurrent requests: slow start while throughput grows by 15 %, then one more each
-//! round; a throttle halves the limit, at most once a second.
+//! round; a throttle halves the limit, at most once a second, unless throttling does not depend on
+//! the rate of requests.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use super::throttling::{Finding, Throttling};
 
 /// The least time between two steps down: requests that were sent together are throttled together.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -23,6 +26,8 @@ pub(in super::super) struct ConcurrencyLimit(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     freed: Notify,
+    /// Notified when throttling turns out not to depend on the rate.
+    random: Notify,
 }
 
 #[derive(Debug)]
@@ -31,6 +36,9 @@ struct State {
     max: usize,
     in_use: usize,
     stepped_down: Option<Instant>,
+    throttling: Throttling,
+    /// The limit before throttling began.
+    unthrottled: Option<usize>,
     round: Round,
     /// The limit before the last step up and its throughput in requests a second, until the round
     /// after the step has ended.
@@ -59,11 +67,14 @@ impl ConcurrencyLimit {
             max: max.max(1),
             in_use: 0,
             stepped_down: None,
+            throttling: Throttling::default(),
+            unthrottled: None,
             round: Round::NEW,
             before: None,
             rounds: 0,
         };
-        Self(Arc::new(Inner { state: Mutex::new(state), freed: Notify::new() }))
+        let (freed, random) = (Notify::new(), Notify::new());
+        Self(Arc::new(Inner { state: Mutex::new(state), freed, random }))
     }
 
     /// Waits until another request may be sent.
@@ -86,12 +97,12 @@ impl ConcurrencyLimit {
     /// A request succeeded.
     pub(in super::super) fn succeeded(&self) {
         let mut state = self.lock();
+        let (before, now) = (state.limit, Instant::now());
+        self.answered(&mut state, now, true);
         state.round.successes += 1;
-        if state.round.successes < state.limit {
-            return;
+        if state.round.successes >= state.limit {
+            state.end_round(now);
         }
-        let before = state.limit;
-        state.end_round(Instant::now());
         for _ in before..state.limit {
             self.0.freed.notify_one();
         }
@@ -100,11 +111,45 @@ impl ConcurrencyLimit {
     /// The service throttled a request.
     pub(in super::super) fn throttled(&self) {
         let mut state = self.lock();
-        let now = Instant::now();
-        if state.stepped_down.is_none_or(|at| now - at >= SETTLE) {
-            state.limit = (state.limit / 2).max(1);
+        let (before, now) = (state.limit, Instant::now());
+        self.answered(&mut state, now, false);
+        let settled = state.stepped_down.is_none_or(|at| now - at >= SETTLE);
+        if settled && state.throttling.steps_down() {
+            let limit = state.limit;
+            state.unthrottled.get_or_insert(limit);
+            state.limit = (limit / 2).max(1);
             state.stepped_down = Some(now);
             (state.before, state.round) = (None, Round::NEW);
+        }
+        for _ in before..state.limit {
+            self.0.freed.notify_one();
+        }
+    }
+
+    /// Whether the service throttles, and not because of the rate of requests: a refused request
+    /// may be repeated soon.
+    pub(in super::super) fn is_throttled_at_random(&self) -> bool {
+        self.lock().throttling.is_random()
+    }
+
+    /// Waits until throttling turns out not to depend on the rate of requests.
+    pub(in super::super) async fn throttled_at_random(&self) {
+        let random = self.0.random.notified();
+        if !self.is_throttled_at_random() {
+            random.await;
+        }
+    }
+
+    /// Counts an answer. Throttling that does not depend on the rate gives back the limit that it
+    /// took.
+    fn answered(&self, state: &mut State, now: Instant, accepted: bool) {
+        match state.throttling.answered(now, accepted) {
+            Finding::None => {}
+            Finding::Calm => state.unthrottled = None,
+            Finding::Random => {
+                state.limit = state.unthrottled.take().unwrap_or(0).max(state.limit);
+                self.0.random.notify_waiters();
+            }
         }
     }
 
@@ -157,7 +202,11 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::super::{Pauses, RetryPolicy};
     use super::*;
+    use crate::base::Retry;
 
     /// Sends `count` requests as fast as the limit allows: each takes `latency`, and one finishes
     /// every `gap` at most. Returns the time until all have finished.
@@ -211,6 +260,111 @@ mod tests {
         assert_eq!(limit.lock().limit, 2);
         (0..1000).for_each(|_| limit.succeeded());
         assert_eq!(limit.lock().limit, 10);
+    }
+
+    /// A service that answers in 10 ms and refuses some requests.
+    enum Refusals {
+        /// This share, at random.
+        Random(f64),
+        /// Requests above so many a second, with a burst of a second's.
+        Above(f64),
+    }
+
+    struct Served {
+        took: Duration,
+        sent: u32,
+        refused: u32,
+    }
+
+    /// Sends `count` requests, each until it is accepted, with the pauses of a connection, and
+    /// `ahead` of them at a time, as a feeder does. Unless it `tells` the kinds of throttling
+    /// apart, all of it counts as one that depends on the rate.
+    async fn serve(refusals: Refusals, count: usize, ahead: usize, tells: bool) -> Served {
+        let (limit, retry) = (ConcurrencyLimit::new(16, 16), RetryPolicy::default());
+        let begun = Instant::now();
+        let service = Arc::new(Mutex::new((refusals, fastrand::Rng::with_seed(7), 0.0, begun)));
+        let (sent, refused) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let mut tasks = std::collections::VecDeque::new();
+        for number in 0..count {
+            if number >= ahead {
+                let oldest: tokio::task::JoinHandle<()> = tasks.pop_front().expect("a task");
+                oldest.await.expect("no panic");
+            }
+            let (limit, service) = (limit.clone(), service.clone());
+            let (sent, refused) = (sent.clone(), refused.clone());
+            tasks.push_back(tokio::spawn(async move {
+                let mut pauses = Pauses::default();
+                loop {
+                    let permit = limit.acquire().await;
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    sent.fetch_add(1, Ordering::Relaxed);
+                    let accepted = {
+                        let mut service = service.lock().expect("no panic");
+                        let (refusals, random, tokens, last) = &mut *service;
+                        match refusals {
+                            Refusals::Random(share) => random.f64() >= *share,
+                            Refusals::Above(rate) => {
+                                let now = Instant::now();
+                                let more = (now - *last).as_secs_f64() * *rate;
+                                *tokens = (*tokens + more).min(*rate);
+                                *last = now;
+                                let accepted = *tokens >= 1.0;
+                                *tokens -= f64::from(u8::from(accepted));
+                                accepted
+                            }
+                        }
+                    };
+                    drop(permit);
+                    if !tells {
+                        limit.lock().throttling = Throttling::default();
+                    }
+                    if accepted {
+                        return limit.succeeded();
+                    }
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    limit.throttled();
+                    let is_random = limit.is_throttled_at_random();
+                    let pause = pauses.next(&retry, Retry::Throttle, is_random, fastrand::f64());
+                    let pause = pause.expect("attempts are left");
+                    pauses.sleep(pause, &retry, &limit).await;
+                }
+            }));
+        }
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+        let took = begun.elapsed();
+        Served {
+            took,
+            sent: sent.load(Ordering::Relaxed),
+            refused: refused.load(Ordering::Relaxed),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_at_random_are_repeated_soon_and_keep_the_concurrency() {
+        for (count, ahead) in [(160, 64), (5000, 128)] {
+            let plain = serve(Refusals::Random(0.0), count, ahead, true).await;
+            let served = serve(Refusals::Random(0.3), count, ahead, true).await;
+            // The finding takes some seconds, whatever the work is.
+            let most = 3 * plain.took + Duration::from_secs(8);
+            assert!(served.took <= most, "{count}: {:?}, {:?}", served.took, plain.took);
+            assert!(f64::from(served.sent) < 1.6 * count as f64, "{}", served.sent);
+            let before = serve(Refusals::Random(0.3), count, ahead, false).await;
+            assert!(before.took > 5 * served.took, "{:?}", before.took);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_on_the_rate_is_never_hammered() {
+        for rate in [5.0, 20.0, 100.0, 300.0, 1000.0] {
+            let before = serve(Refusals::Above(rate), 2000, 128, false).await;
+            let served = serve(Refusals::Above(rate), 2000, 128, true).await;
+            let (refused, took) = (served.refused, served.took);
+            let most = 1.2 * f64::from(before.refused) + 150.0;
+            assert!(f64::from(refused) < most, "{rate}: {refused}, {}", before.refused);
+            assert!(took < before.took.mul_f64(1.3), "{rate}: {took:?}, {:?}", before.took);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -200,6 +200,10 @@ codes! {
     ForeignFrame => "foreign_frame",
     /// Data of a volume is damaged.
     VolumeDamaged => "volume_damaged",
+    /// The archive is damaged, and the parts that prove themselves were rescued.
+    Salvaged => "salvaged",
+    /// The image was rescued from a damaged archive: blocks of it may be missing.
+    SalvagedImage => "salvaged_image",
     /// Archive and source differ.
     SourceDiffers => "source_differs",
     /// The root of the archive is not the expected one.

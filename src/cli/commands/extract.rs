@@ -11,6 +11,7 @@ use super::super::options::{
 };
 use super::super::output::{Console, extracted, extracted_text, metadata, metadata_text};
 use super::super::remote::Remote;
+use super::salvage::Rescue;
 use crate::base::{Error, Result};
 use crate::engine::{Archive, ArchiveVolume, Context};
 use crate::object::{CountingReader, PipeWriter};
@@ -47,6 +48,11 @@ pub(in super::super) struct ExtractArgs {
     /// image.json goes to stdout without it
     #[arg(short = 'o', long = "to", value_name = "FILE", required_unless_present = "image_json")]
     file: Option<PathBuf>,
+    /// Rescue from a damaged archive every block of the volume that proves itself:
+    /// FILE.salvage.json lists what is missing, and the exit code is 5. Reads all of the archive,
+    /// which may be - for stdin
+    #[arg(long, conflicts_with_all = ["range", "image_json"])]
+    salvage: bool,
     #[command(flatten)]
     write: WriteArgs,
     #[command(flatten)]
@@ -58,6 +64,9 @@ pub(in super::super) struct ExtractArgs {
 pub(super) fn run(args: &ExtractArgs, settings: &Settings, console: &Console) -> Result<()> {
     let range = args.range.as_deref().map(parse_range).transpose()?;
     let url = ArchiveUrl::parse(&args.archive)?;
+    if args.salvage {
+        return args.salvage(&url, settings, console);
+    }
     let plan = settings.plan(url.incoming())?;
     console.explain_plan(&plan, settings);
     let observer = console.observer();
@@ -95,6 +104,21 @@ impl ExtractArgs {
     fn volume(&self) -> Option<VolumeName> {
         let device = self.device.clone().map(VolumeName::Device);
         device.or_else(|| self.snapshot.clone().map(VolumeName::Snapshot))
+    }
+
+    /// Rescues the volume to a file.
+    fn salvage(&self, url: &ArchiveUrl, settings: &Settings, console: &Console) -> Result<()> {
+        let Some((name, file)) = self.volume().zip(self.output_file()) else {
+            return Err(Error::usage(
+                "a rescue needs a file, because blocks that do not prove themselves in the end are \
+                 taken back: name one with -o",
+            ));
+        };
+        if let ArchiveUrl::Path(path) = url {
+            refuse_same_file(file, [path.as_path()])?;
+        }
+        let (requests, thaw, write) = (self.aws.requests()?, &self.thaw, &self.write);
+        Rescue { url, requests, thaw, write, settings, console }.one_to(&name, file)
     }
 
     /// The file that is written; `None` for standard output.

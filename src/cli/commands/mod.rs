@@ -14,6 +14,7 @@ mod ls;
 mod restore;
 mod restore_stream;
 mod retire;
+mod salvage;
 mod serve;
 mod store;
 mod tasks;

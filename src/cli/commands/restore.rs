@@ -15,6 +15,7 @@ use super::super::record::{recorded, task_of};
 use super::super::remote::Remote;
 use super::super::source::swapped;
 use super::restore_stream;
+use super::salvage::Rescue;
 use super::via_aws::ViaAws;
 use crate::aws::ec2::{Ec2Destination, Ec2Options};
 use crate::base::{Error, Observer, Result, TaskKind};
@@ -43,6 +44,10 @@ pub(in super::super) struct RestoreArgs {
                 sparse <snapshot-id>.raw files"
     )]
     target: PathBuf,
+    /// Rescue from a damaged archive every volume and block that proves itself, to a directory:
+    /// salvage.json in it lists what is missing, and the exit code is 5
+    #[arg(long)]
+    salvage: bool,
     #[command(flatten)]
     write: WriteArgs,
     #[command(flatten)]
@@ -60,6 +65,11 @@ pub(in super::super) struct RestoreArgs {
 pub(super) fn run(args: &RestoreArgs, settings: &Settings, console: &Console) -> Result<()> {
     args.check_target()?;
     let url = ArchiveUrl::parse(&args.archive)?;
+    if args.salvage {
+        let (requests, thaw, write) = (args.sides.only_bucket()?, &args.thaw, &args.write);
+        let rescue = Rescue { url: &url, requests, thaw, write, settings, console };
+        return rescue.all_to(&args.target);
+    }
     let observer = console.observer();
     let remote = Remote::new(settings, &observer);
     let (ec2, sides, dry_run) = (&args.ec2, &args.sides, args.write.dry_run);
@@ -147,6 +157,11 @@ impl RestoreArgs {
         refuse_url(&self.target.to_string_lossy())?;
         let (to_ec2, changes) = (self.is_to_ec2(), self.edits != EditArgs::default());
         let refused = match (to_ec2, changes) {
+            (true, _) if self.salvage => {
+                "what is left of a damaged archive is no image yet: rescue it to a directory, look \
+                 at its salvage.json, mend the disks, and restore what `amistore store \
+                 --allow-salvaged` makes of it"
+            }
             (true, _) if self.write.force => {
                 "an image in EC2 is never replaced: give the new one another --name"
             }

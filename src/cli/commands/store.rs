@@ -15,6 +15,7 @@ use super::super::source::{Source, SourceOptions, refuse_swapped};
 use super::via_aws::ViaAws;
 use crate::base::{Error, Result, TaskKind};
 use crate::engine::PackOptions;
+use crate::image::Salvaged;
 use crate::ops::{MetadataPolicy, PlannedStore, StoreOptions};
 use crate::taskdb::NewTask;
 use crate::volume::DiskFormats;
@@ -62,6 +63,10 @@ pub(in super::super) struct StoreArgs {
     /// formats, archives and compressed files are refused
     #[arg(long)]
     raw: bool,
+    /// Store an image that was rescued from a damaged archive (salvage.json is beside it), with
+    /// holes where blocks are missing
+    #[arg(long)]
+    allow_salvaged: bool,
     /// Limit of volumes that are read and sent to a bucket in parallel [default: as many as
     /// --memory has room for; 1 for files and pipes, for directory buckets, for stores other than
     /// S3, which may not take part numbers with gaps, and with a --checksum-algorithm other than
@@ -105,8 +110,13 @@ pub(super) fn run(args: &StoreArgs, settings: &Settings, console: &Console) -> R
         let via_aws = ViaAws { ec2, sides, dry_run, state, remote, observer, console };
         return via_aws.store(source, &archive, &args.object, &args.image);
     }
-    let options =
-        SourceOptions { image: &args.image, formats: args.formats(), ebs: &ec2.ebs, sides };
+    let options = SourceOptions {
+        image: &args.image,
+        formats: args.formats(),
+        salvaged: args.salvaged(),
+        ebs: &ec2.ebs,
+        sides,
+    };
     let source = Source::open(source, &options, &remote, observer.as_ref())?;
     let image = source.image();
     let archive = archive.of_archive(image.document().archive_name().as_ref())?;
@@ -183,6 +193,10 @@ impl StoreArgs {
 
     fn formats(&self) -> DiskFormats {
         if self.raw { DiskFormats::AsRaw } else { DiskFormats::RawOnly }
+    }
+
+    fn salvaged(&self) -> Salvaged {
+        if self.allow_salvaged { Salvaged::Allowed } else { Salvaged::Refused }
     }
 
     fn target(&self) -> TargetOptions<'_> {

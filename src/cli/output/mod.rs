@@ -7,6 +7,7 @@ mod json;
 mod plan;
 mod progress;
 mod safe_text;
+mod salvage;
 mod table;
 mod tasks;
 mod text;
@@ -37,6 +38,7 @@ pub(super) use plan::{
     stream_copy_plan, stream_copy_plan_text, stream_restore_plan, stream_restore_plan_text,
 };
 pub(super) use safe_text::SafeText;
+pub(super) use salvage::{SalvageTarget, salvaged, salvaged_text};
 pub(super) use tasks::{tasks, tasks_text};
 pub(super) use text::{
     cleaned_text, copied_text, extracted_text, inspection_text, metadata_text, stored_text,

@@ -7,8 +7,9 @@ use amistore::internals::base::{
     BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize,
 };
 use amistore::internals::engine::{
-    Archive, Context, Depth, NoSinks, PackLog, PackOptions, Plan, RestoreLog, Selection,
-    StreamSinks, check_tail, check_volumes, pack, read_stream, unpack_volume,
+    Archive, Context, Depth, NoSinks, PackLog, PackOptions, Plan, RestoreLog, SalvageSink,
+    SalvageSinks, SalvagedPipe, Selection, StreamSinks, check_tail, check_volumes, pack,
+    read_stream, salvage, unpack_volume,
 };
 use amistore::internals::format::Digest;
 use amistore::internals::image::ImageDocument;
@@ -207,7 +208,28 @@ fn archive_error(error: &Error) {
 
 /// Input: the archive.
 pub fn archive(data: &[u8]) {
-    both_readers(data);
+    let root = both_readers(data);
+    let rescued = rescued(data);
+    // Whatever both readers accept is rescued as a whole.
+    assert!(root.is_none() || rescued == Some(true), "{rescued:?}");
+}
+
+/// Whether a rescue finds the archive whole; `None` if it finds nothing.
+fn rescued(data: &[u8]) -> Option<bool> {
+    struct Nowhere;
+    impl SalvageSinks for Nowhere {
+        fn volume(
+            &mut self,
+            _index: u16,
+            _name: Option<&SnapshotId>,
+            _size: Option<VolumeSize>,
+        ) -> Result<Option<Arc<dyn SalvageSink>>> {
+            Ok(None)
+        }
+    }
+    let mut input = SalvagedPipe::new(data, Cancel::new());
+    let found = with_context(1, 0, |context| salvage(&mut input, &mut Nowhere, context));
+    found.ok().map(|found| found.is_whole())
 }
 
 fn volume(bytes: u64, blocks: &[(u32, u8)]) -> MemorySource {
