@@ -10,6 +10,7 @@ with --cold). Once for each tool, untimed: the restored image is compared with t
 
 usage: compare.py [--images os,vol,sparse,big] [--rounds 5] [--only pack|restore|verify|scrub|copy]
                   [--amistore PATH] [--json OUT]
+       compare.py --ratios OUT.json ...          one short table of what was measured
 """
 import argparse
 import datetime
@@ -436,6 +437,41 @@ class Bench:
         return "\n".join(text)
 
 
+# A row of amistore and the row of another tool that does the same.
+PAIRS = (
+    ("pack", "amistore -1", "bsdtar zstd -1"),
+    ("pack", "amistore -1, durable", "bsdtar zstd -1; sync"),
+    ("restore", "amistore -1", "bsdtar zstd -1"),
+    ("restore", "amistore -1, durable", "bsdtar zstd -1; sync"),
+    ("scrub", "amistore -1", "sha256sum"),
+    ("scrub", "amistore -1", "openssl dgst -sha256"),
+    ("copy", "amistore -1", "cp"),
+    ("copy", "amistore -1, durable", "cp; sync"),
+)
+
+
+def ratios(files):
+    """A table of the ratios of PAIRS, wall / CPU, each image a column."""
+    runs = {}
+    for name in files:
+        with open(name) as file:
+            for run in json.load(file)["runs"]:
+                if not run["code"]:
+                    runs.setdefault((run["operation"], run["image"]), {}).setdefault(run["tool"], {})[run["round"]] = run
+    names = list(dict.fromkeys(image for _, image in runs))
+    lines = ["| amistore / other, wall and CPU | %s |" % " | ".join("`%s`" % name for name in names), "|---|" + "--:|" * len(names)]
+    for operation, ours, theirs in PAIRS:
+        cells = []
+        for name in names:
+            tools = runs.get((operation, name), {})
+            one, other = tools.get(ours, {}), tools.get(theirs, {})
+            median = lambda key: statistics.median(one[number][key] / max(other[number][key], 1e-3) for number in one if number in other)
+            cells.append("%.2f, %.2f" % (median("wall"), median("cpu")) if one.keys() & other.keys() else "")
+        kind = ", durable" if "durable" in ours else ""
+        lines.append("| %s%s / %s | %s |" % (operation, kind, theirs, " | ".join(cells)))
+    return "\n".join(lines)
+
+
 def describe(facts):
     lines = [
         "%s; %s, %d cores, %s MiB, Linux %s, %s; %d threads, page cache %s; load at the start %.1f."
@@ -457,7 +493,10 @@ def arguments():
     parser.add_argument("--cold", action="store_true", help="drop the input from the page cache before each run")
     parser.add_argument("--amistore", default="target/release/amistore", metavar="PATH")
     parser.add_argument("--json", metavar="OUT", help="write machine, medians and all runs there")
+    parser.add_argument("--ratios", nargs="+", metavar="JSON", help="print a short table of earlier runs, and do nothing else")
     options = parser.parse_args()
+    if options.ratios:
+        return options
     options.work = os.path.realpath(options.work)
     found = os.path.abspath(options.amistore) if os.path.exists(options.amistore) else shutil.which(options.amistore)
     if not found:
@@ -477,6 +516,9 @@ def arguments():
 
 def main():
     options = arguments()
+    if options.ratios:
+        print(ratios(options.ratios))
+        return 0
     os.makedirs(options.work, exist_ok=True)
     facts = machine(options)
     print(describe(facts), flush=True)
