@@ -214,7 +214,7 @@ pub mod port {
     pub use crate::localfs::Overwrite;
     pub use crate::object::{
         Attributes, ByteRanges, Creation, Listed, ObjectReader, ObjectService, ObjectStore,
-        ObjectWriter,
+        ObjectWriter, Splice, Spliced,
     };
     pub use crate::volume::BlockSource;
 }

@@ -1,7 +1,7 @@
 //! The threads that requests run on.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::base::{Cancel, Error, Result, caught};
@@ -9,6 +9,9 @@ use crate::base::{Cancel, Error, Result, caught};
 /// Requests wait far more than they compute: their one load is TLS, and two threads encrypt more
 /// than two cores compress.
 const THREADS: usize = 2;
+
+/// The longest time for the start of a thread.
+const START: Duration = Duration::from_secs(10);
 
 /// The threads of requests. Clones share them; the last clone ends them. Must not be used from
 /// within another tokio runtime.
@@ -68,10 +71,22 @@ pub(crate) fn start_threads(
 ) -> Result<tokio::runtime::Runtime> {
     // One more for look-ups of names.
     check_threads(count + 1)?;
+    // Where the system refuses one of several threads, tokio waits for another one to be free, and
+    // none of them ever is: tasks would wait for ever.
+    let (started, running) = mpsc::channel();
+    threads.on_thread_start(move || {
+        // Of later threads nothing is counted.
+        let _ = started.send(());
+    });
+    let none_left = || std::io::Error::from(rustix::io::Errno::AGAIN);
     let built = caught(|| threads.worker_threads(count).build());
-    built
-        .unwrap_or_else(|| Err(rustix::io::Errno::AGAIN.into()))
-        .map_err(|cause| Error::io(message, cause))
+    let runtime =
+        built.unwrap_or_else(|| Err(none_left())).map_err(|cause| Error::io(message, cause))?;
+    if (0..count).all(|_| running.recv_timeout(START).is_ok()) {
+        return Ok(runtime);
+    }
+    runtime.shutdown_background();
+    Err(Error::io(message, none_left()))
 }
 
 /// Checks that the system has `count` threads left.

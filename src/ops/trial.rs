@@ -27,9 +27,13 @@ pub fn check_writable(
     match store.check_writable(key, allow_public, Some(journal), observer) {
         Ok(()) => trial.remove(),
         Err(error) => {
-            // Its file stays while there is an upload that it names. The first error is the one to
-            // report.
-            let _ = trial.give_up(store);
+            // Its file stays while there may be an upload that it names: not in a bucket that does
+            // not exist. The first error is the one to report.
+            let _ = if error.is(ErrorCode::NoSuchBucket) {
+                trial.remove()
+            } else {
+                trial.give_up(store).map(drop)
+            };
             Err(error)
         }
     }

@@ -120,16 +120,19 @@ fn prepare(path: &Path) -> Result<Connection> {
     if version > VERSION {
         return Err(newer(version));
     }
-    let transaction =
-        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    match user_version(&transaction)? {
-        0 => transaction.execute_batch(TABLES).map_err(failed)?,
-        VERSION => {}
-        version if version < VERSION => return Err(older(version)),
-        version => return Err(newer(version)),
+    // A transaction that changes nothing would wait for the readers, too.
+    if version != VERSION || !has_later_tables(&connection)? {
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        match user_version(&transaction)? {
+            0 => transaction.execute_batch(TABLES).map_err(failed)?,
+            VERSION => {}
+            version if version < VERSION => return Err(older(version)),
+            version => return Err(newer(version)),
+        }
+        transaction.execute_batch(LATER_TABLES).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
     }
-    transaction.execute_batch(LATER_TABLES).map_err(failed)?;
-    transaction.commit().map_err(failed)?;
     let found: String =
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
     if found != "ok" {
@@ -140,6 +143,19 @@ fn prepare(path: &Path) -> Result<Connection> {
 
 fn user_version(connection: &Connection) -> Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)
+}
+
+/// Whether the file has all of [`LATER_TABLES`].
+fn has_later_tables(connection: &Connection) -> Result<bool> {
+    let found: i64 = connection
+        .query_row(
+            "SELECT count(*) FROM sqlite_schema
+             WHERE type = 'table' AND name IN ('forgotten', 'begun_snapshot')",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(failed)?;
+    Ok(found == 2)
 }
 
 fn newer(version: i64) -> Error {

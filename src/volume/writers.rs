@@ -9,6 +9,8 @@ use std::path::Path;
 
 use rustix::fs::{major, minor};
 
+use crate::localfs::exists;
+
 /// Mounts of the device or of its partitions that are not read-only, and other processes that have
 /// the file open for writing: one phrase for each, such as "mounted at /data". A use that could not
 /// be looked up is a phrase as well, such as "perhaps mounted: ...".
@@ -69,7 +71,8 @@ fn with_partitions(root: &Path, device: u64, found: &mut Vec<String>) -> HashSet
         let mut partitions = Vec::new();
         for entry in fs::read_dir(root.join("sys/dev/block").join(&whole))? {
             let path = entry?.path();
-            if path.join("partition").try_exists()? {
+            // Beside partitions there are files of the device.
+            if exists(&path.join("partition")).map_err(io::Error::other)? {
                 partitions.push(fs::read_to_string(path.join("dev"))?.trim().to_owned());
             }
         }
@@ -166,7 +169,18 @@ mod tests {
         fs::write(root.path().join("proc/4294967294/fd"), b"").expect("writes");
         assert_eq!(processes(&root.path().join("proc"), &|_| true).expect("lists").1, 1);
         let mut unknown = Vec::new();
-        let devices = with_partitions(root.path(), rustix::fs::makedev(7, 0), &mut unknown);
+        let device = rustix::fs::makedev(7, 0);
+        let block = root.path().join("sys/dev/block/7:0");
+        fs::create_dir_all(block.join("loop0p1")).expect("a partition");
+        for (name, text) in [("size", "8"), ("loop0p1/partition", "1"), ("loop0p1/dev", "259:1\n")]
+        {
+            fs::write(block.join(name), text).expect("writes");
+        }
+        let devices = with_partitions(root.path(), device, &mut unknown);
+        assert!(devices == HashSet::from(["7:0".into(), "259:1".into()]), "{devices:?}");
+        assert!(unknown.is_empty(), "{unknown:?}");
+        fs::remove_dir_all(root.path().join("sys")).expect("removes");
+        let devices = with_partitions(root.path(), device, &mut unknown);
         assert!(
             devices.contains("7:0") && unknown[0].starts_with("perhaps mounted"),
             "{unknown:?}"

@@ -72,6 +72,19 @@ fn clean_removes_an_upload_whose_id_the_killed_run_did_not_learn() {
 }
 
 #[test]
+fn a_bucket_that_does_not_exist_leaves_nothing_to_clean() {
+    let cloud = Cloud::new();
+    cloud.sandbox.run(&["store", "image", "a.bin"]).succeeded();
+    for args in
+        [["store", "image", "s3://no-such-bucket/x.bin"], ["copy", "a.bin", "s3://no-such-bucket/"]]
+    {
+        cloud.run(&args).failed(3, &["no-such-bucket"]);
+        let cleaned = cloud.run(&["clean"]).succeeded().text();
+        assert_eq!(cleaned, "nothing was left behind\n", "{args:?}");
+    }
+}
+
+#[test]
 fn an_upload_with_parts_belongs_to_another_process_and_is_left_alone() {
     let cloud = killed(COMMANDS[2], 2);
     cloud.server.reset_calls();

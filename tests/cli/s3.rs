@@ -117,7 +117,12 @@ fn an_image_is_stored_to_and_restored_from_a_bucket() {
         .expect("text")
         .replace("sample", "changed");
     cloud.sandbox.write("other/image.json", json);
-    cloud.run(&["store", "other", &url]).failed(9, &["exists", "--force"]);
+    cloud.run(&["store", "other", &url]).succeeded().says(&["warning"]);
+    cloud.run(&["store", "other", &url, "--on-metadata-change", "fail"]).failed(9, &["update"]);
+    assert!(
+        cloud.server.object(BUCKET, &key()).expect("an object").bytes
+            == cloud.sandbox.read("local.bin")
+    );
     cloud.run(&["store", "other", &url, "--force"]).succeeded();
     assert!(
         cloud.server.object(BUCKET, &key()).expect("an object").bytes

@@ -309,6 +309,7 @@ fn a_named_pipe_is_no_file_of_keys_certificates_passwords_or_settings() {
         sandbox.shell(&script).failed(2, &["regular file", "named pipe", variable]);
     }
     // A file in the home directory, and a pipe without a name.
+    sandbox.make_directory("home");
     sandbox.make_directory("home/.aws");
     make_pipe(&sandbox, "home/.aws/config");
     let script = "AWS_REGION=r HOME=home exec \"$AMISTORE\" ls s3://bucket/";

@@ -43,6 +43,8 @@ fn frames() -> Vec<Vector> {
     let letters = [b'A'; 2048];
     // 510 literals of one value; one sequence: a literal, and a match of 131,074 bytes at offset 1.
     let long_match: [u8; 11] = [0xE5, 0x1F, b'A', 1, 0x54, 1, 0, 52, 0xFF, 0xFF, 1];
+    // 512 literals of one value, and no sequence.
+    let short: [u8; 4] = [0x05, 0x20, b'A', 0];
     vec![
         ok(
             "rle-blocks",
@@ -72,6 +74,16 @@ fn frames() -> Vec<Vector> {
             "compressed-block-too-long",
             "a compressed block that holds more than 128 KiB",
             block_of_a(131_584, None, &[FrameBlock::Compressed(&long_match)]),
+        ),
+        corrupt(
+            "compressed-block-too-long-beside-short",
+            "a compressed block that holds more than 128 KiB, and a short one behind it",
+            block_of_a(
+                131_584 + 512,
+                None,
+                // The second block is 512 literals of one value.
+                &[FrameBlock::Compressed(&long_match), FrameBlock::Compressed(&short)],
+            ),
         ),
         ok(
             "window-8-mib",

@@ -60,7 +60,7 @@ def verbs(rig, store):
         ToBucket("store to S3", [*store, to], []),
         ToBucket("copy to S3", ["copy", str(rig.directory / "image.bin"), to], []),
         ToBucket("copy by S3", ["copy", SOURCE, to], []),
-        OverNetwork("restore from S3", ["restore", SOURCE, "made"], [("made", "image")]),
+        FromBucket("restore from S3", ["restore", SOURCE, "made"], [("made", "image")]),
         ServeTasks(),
     ]
 
@@ -75,6 +75,12 @@ def amistore(rig, directory, *arguments, codes=(OK,)):
 
 class OverNetwork(Verb):
     network = NETWORK
+
+
+class FromBucket(OverNetwork):
+    """A restore that is continued: blocks that were received are not fetched again."""
+
+    continues = True
 
 
 class ToBucket(OverNetwork):

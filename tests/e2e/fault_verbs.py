@@ -53,6 +53,8 @@ class Verb:
 
     # The errors of calls that concern the network, if the command uses one.
     network = {}
+    # Whether an error may leave partial files to the same command, which it then names.
+    continues = False
 
     def __init__(self, name, arguments, results, stdin=None):
         self.name, self.arguments, self.results, self.stdin = name, arguments, results, stdin
@@ -123,7 +125,8 @@ class Verb:
         if code not in (OK, TERMINATED) and not killed:
             assert err.count("error: ") == 1, f"not one error in {what}"
         self.assert_whole_or_nothing(rig, directory, killed, what)
-        if code not in (OK, TERMINATED) and not killed and point.call not in REMOVES:
+        continues = self.continues and "continue with" in err
+        if code not in (OK, TERMINATED) and not killed and not continues and point.call not in REMOVES:
             assert not left(directory), f"{left(directory)} stay after {what}"
         again, _, err = self.run(rig, directory)
         # The process may have been stopped, or its last sync may have failed, behind the last name.

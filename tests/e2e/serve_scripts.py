@@ -201,7 +201,7 @@ def the_snapshots_of_a_pending_image_are_watched(rig):
     """As there is no DescribeRestoreImageTasks, scripts follow the snapshots of the image."""
     with rig.serving() as server:
         ec2 = client(server, HOME)
-        id, _ = rig.image(rig.home, "to be watched", blocks=30)
+        id, _ = rig.image(rig.home, "to be watched", blocks=400)
         key = store(ec2, id, "archives")
         rig.slowly(rig.home)
         made = ec2.create_restore_image_task(Bucket="archives", ObjectKey=key, Name="watched")["ImageId"]

@@ -269,10 +269,12 @@ class Stories(Story):
 
     def test_progress_fits_a_terminal_of_40_columns(self):
         com, _ = self.partitions()
-        disks = [self.disk("root.raw"), self.disk("data.raw", seed=2)]
+        disks = [self.disk("root.raw", data=32 << 20), self.disk("data.raw", data=32 << 20, seed=2)]
         url = "s3://com-bucket/a.bin"
         self.run_program("store", "--disk", f"/dev/xvda={disks[0]}", "--disk", f"/dev/sdb={disks[1]}", "--name", "two", url, "--profile", "com")
-        command = [program.AMISTORE, "verify", url, "--profile", "com", "--limit-rate", "8MiB"]
+        command = [program.AMISTORE, "verify", url, "--profile", "com", "--limit-rate", "16MiB"]
+        # Little memory, so that few cells are fetched at a time.
+        command += ["--memory", "48MiB"]
         lines = drawn(command, 40, {**os.environ, **self.environment, "AMISTORE_STATE": str(self.state)})
         progress = [line for line in lines if "verify" in line and " % " in line.replace(",", " ")]
         self.assertTrue(progress, lines)

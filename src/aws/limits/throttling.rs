@@ -28,6 +28,9 @@ const LEAST_SHARE: f64 = 0.5;
 const EARLY_ANSWERS: u32 = 40;
 /// The time for which throttling counts as random before it is tested again.
 const TRUST: Duration = Duration::from_secs(10);
+/// The time after a wrong finding for which there is no other: chance that deceives once does so
+/// again, and each time costs refused requests.
+const DOUBT: Duration = Duration::from_secs(60);
 
 /// Observes the answers of a service.
 #[derive(Debug, Default)]
@@ -36,6 +39,8 @@ pub(super) struct Throttling {
     /// The busiest period since throttling began.
     busiest: Option<Sample>,
     state: State,
+    /// The end of the time in which throttling is not found to be random.
+    doubted: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,8 +87,11 @@ impl Throttling {
         let ended = self.period.add(now, accepted);
         let share = self.busiest.map_or(0.0, |busiest| busiest.share);
         if self.is_random() && self.period.is_below(FELL * share) {
-            *self =
-                Self { period: Period { last: Some(now), ..Period::default() }, ..Self::default() };
+            *self = Self {
+                period: Period { last: Some(now), ..Period::default() },
+                doubted: Some(now + DOUBT),
+                ..Self::default()
+            };
             return Finding::None;
         }
         let Some((sample, refused)) = ended else { return Finding::None };
@@ -99,6 +107,7 @@ impl Throttling {
         if let State::Random(until) = self.state {
             if fell {
                 (self.busiest, self.state) = (Some(sample), State::ByRate);
+                self.doubted = Some(now + DOUBT);
             } else {
                 if sample.rate > busiest.rate {
                     self.busiest = Some(sample);
@@ -118,7 +127,9 @@ impl Throttling {
         // A limit would accept as many requests a second as before.
         let at_a_limit = (busiest.share * busiest.rate / sample.rate).min(1.0);
         let is_same = sample.share < f64::midpoint(busiest.share, at_a_limit);
-        if !fell && is_same && sample.share >= LEAST_SHARE && refused >= LEAST_REFUSED {
+        let is_doubted = self.doubted.is_some_and(|until| now < until);
+        let is_random = is_same && sample.share >= LEAST_SHARE && refused >= LEAST_REFUSED;
+        if !fell && is_random && !is_doubted {
             self.state = State::Random(now + TRUST);
             return Finding::Random;
         }

@@ -4,7 +4,7 @@
 //! The cells of a group are noted until its index is read, or cells of a later group are placed.
 //! Then only the exceptions stay in memory: the cells whose fate the root record decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ProvedBy;
 use super::examine::{Examined, Proof};
@@ -101,6 +101,8 @@ pub(super) struct Proved {
     pub(super) is_credible: bool,
     /// The last cell that it has in common with those that were written.
     pub(super) last: Option<u16>,
+    /// All cells that it has in common with them.
+    pub(super) indexed: BTreeSet<u16>,
 }
 
 /// The cells of a group that are withdrawn.
@@ -183,7 +185,7 @@ impl Groups {
     /// known with the root record.
     pub(super) fn close(&mut self, index: &GroupIndex, bytes: &[u8], is_sure: bool) -> Proved {
         if self.closed.contains_key(&index.group) {
-            return Proved { is_credible: false, last: None };
+            return Proved { is_credible: false, last: None, indexed: BTreeSet::new() };
         }
         let mut cells = self.open.remove(&index.group).unwrap_or_default();
         let entry_of = |cell: u16| {
@@ -202,7 +204,7 @@ impl Groups {
             if !cells.is_empty() {
                 self.open.insert(index.group, cells);
             }
-            return Proved { is_credible: false, last };
+            return Proved { is_credible: false, last, indexed: BTreeSet::new() };
         }
         self.notes -= cells.len();
         let is_complete = cells.len() == index.cells.len();
@@ -213,8 +215,10 @@ impl Groups {
             made: made.flatten(),
             ..Closed::default()
         };
+        let mut indexed = BTreeSet::new();
         for (cell, note) in cells {
             if note.is_indexed {
+                indexed.insert(cell);
                 closed.listed += note.blocks();
             } else {
                 let is_contradicted = note.made.is_some();
@@ -222,7 +226,7 @@ impl Groups {
             }
         }
         self.closed.insert(index.group, closed);
-        Proved { is_credible: true, last }
+        Proved { is_credible: true, last, indexed }
     }
 
     fn close_without_index(&mut self, group: u32) {

@@ -272,7 +272,10 @@ impl<'a> Volumes<'a> {
             if !volume.has_map {
                 volume.expected.set(address, CellBits { present: entry.present, fill: 0 });
             }
-            // The index alone says that these blocks are zero.
+            // Record and index say that these blocks are zero. The index alone may be damaged.
+            if !proved.indexed.contains(&entry.index) {
+                continue;
+            }
             let rescued = volume.rescued.get(address).present;
             let zero = entry.zero & entry.present & !rescued;
             if zero == 0 || volume.expected.get(address).present != entry.present {
