@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::store::image_metadata;
-use crate::base::{Error, ErrorKind, Result, fits_pattern};
+use crate::base::{Error, ErrorKind, Result, fits_pattern, hex};
 use crate::engine::{Archive, digest_metadata, is_other_object};
 use crate::localfs::Durability;
 use crate::object::{DirectoryStore, FileReader, Listed, ObjectStore};
@@ -23,6 +23,8 @@ pub struct ListedObject {
     /// True for an archive of amistore; `None` if it cannot be read, or is damaged. An object of
     /// AWS's own store tasks is none.
     pub is_archive: Option<bool>,
+    /// Its root in hex, if the archive was opened to find that out.
+    pub root: Option<String>,
 }
 
 /// Finds out which objects of a list are archives. An object without metadata of amistore is
@@ -30,13 +32,15 @@ pub struct ListedObject {
 pub fn judged(list: Vec<Listed>, store: &dyn ObjectStore) -> Vec<ListedObject> {
     let judge = |listed: Listed| {
         let is_ours = listed.metadata.keys().any(|name| name.starts_with(OWN_METADATA));
-        let opened = || match store.open(&listed.key).and_then(Archive::open) {
-            Ok(_) => Some(true),
-            Err(error) if is_other_object(&error) => Some(false),
-            Err(_) => None,
+        if is_ours {
+            return ListedObject { listed, is_archive: Some(true), root: None };
+        }
+        let (is_archive, root) = match store.open(&listed.key).and_then(Archive::open) {
+            Ok(archive) => (Some(true), Some(hex(&archive.footer().root))),
+            Err(error) if is_other_object(&error) => (Some(false), None),
+            Err(_) => (None, None),
         };
-        let is_archive = if is_ours { Some(true) } else { opened() };
-        ListedObject { listed, is_archive }
+        ListedObject { listed, is_archive, root }
     };
     list.into_iter().map(judge).collect()
 }

@@ -19,7 +19,9 @@ pub fn roots_of(
     observer: &dyn Observer,
     cancel: &Cancel,
 ) -> Result<Vec<Option<String>>> {
-    let known = |found: &ListedObject| found.listed.metadata.get(ROOT_METADATA).cloned();
+    let known = |found: &ListedObject| {
+        found.listed.metadata.get(ROOT_METADATA).or(found.root.as_ref()).cloned()
+    };
     let roots: Vec<Option<String>> = found.iter().map(known).collect();
     let is_unknown = |at: &usize| roots[*at].is_none() && found[*at].is_archive != Some(false);
     let unknown: Vec<usize> = (0..found.len()).filter(is_unknown).collect();

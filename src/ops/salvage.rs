@@ -8,7 +8,7 @@ use super::VolumeName;
 use super::extract::check_output;
 use crate::base::{Error, ErrorCode, ErrorKind, Result, SnapshotId, Stage, VolumeSize};
 use crate::engine::{
-    Context, Salvage, SalvageInput, SalvageSink, SalvageSinks, SalvagedVolume, salvage,
+    Context, NoSinks, Salvage, SalvageInput, SalvageSink, SalvageSinks, SalvagedVolume, salvage,
 };
 use crate::image::{
     DirectoryDestination, ImageDocument, NamedVolume, SalvageDirectory, mark_of, unnamed,
@@ -27,18 +27,7 @@ pub fn file_of(volume: &SalvagedVolume) -> Option<String> {
 
 /// Reads a damaged archive and reports what a rescue would give; nothing is written.
 pub fn survey(input: &mut dyn SalvageInput, context: Context<'_>) -> Result<Salvage> {
-    struct Nothing;
-    impl SalvageSinks for Nothing {
-        fn volume(
-            &mut self,
-            _index: u16,
-            _name: Option<&SnapshotId>,
-            _size: Option<VolumeSize>,
-        ) -> Result<Option<Arc<dyn SalvageSink>>> {
-            Ok(None)
-        }
-    }
-    rescue(input, &mut Nothing, context)
+    rescue(input, &mut NoSinks, context)
 }
 
 fn rescue(

@@ -135,8 +135,8 @@ fn tags_of(attributes: &Params) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
-/// The devices: of each its parameters, in which the snapshots are those that were begun. A volume
-/// whose snapshot is not begun has none.
+/// The parameters of each device, with the ids of the snapshots that were begun. A volume has no id
+/// before its snapshot is begun.
 fn devices_of(image: &RestoredImage) -> BTreeMap<u32, Vec<(&str, String)>> {
     let mut devices: BTreeMap<u32, Vec<(&str, String)>> = BTreeMap::new();
     for (name, value) in image.attributes.pairs() {

@@ -190,8 +190,8 @@ impl Ec2Destination {
         self.check_name(&registration.name)
     }
 
-    /// The parameters of RegisterImage as planned, in which the snapshots of the archive stand for
-    /// those to come; `None` with [`Edits::snapshots_only`]. Each device has `Ebs.Encrypted` as
+    /// The planned parameters of RegisterImage, with the snapshots of the archive for the new
+    /// ones; `None` with [`Edits::snapshots_only`]. Each device has `Ebs.Encrypted` as
     /// well.
     pub fn planned_image(&self, document: &ImageDocument) -> Result<Option<Params>> {
         let of =

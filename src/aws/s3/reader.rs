@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use aws_sdk_s3::operation::get_object::builders::GetObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::{Bytes, BytesMut};
 
@@ -223,16 +224,20 @@ struct Opened {
 }
 
 impl Fetcher {
+    /// A request for a range of the object.
+    fn get(&self, client: &aws_sdk_s3::Client, range: String) -> GetObjectFluentBuilder {
+        client
+            .get_object()
+            .bucket(&self.store.bucket)
+            .key(&self.key)
+            .range(range)
+            .set_request_payer(self.store.options.payer())
+            .set_expected_bucket_owner(self.store.options.owner())
+    }
+
     async fn open(&self) -> Result<Opened> {
-        let store = &self.store;
         let make = |client: aws_sdk_s3::Client, progress| {
-            let request = client
-                .get_object()
-                .bucket(&store.bucket)
-                .key(&self.key)
-                .range(format!("bytes=-{TAIL}"))
-                .set_request_payer(store.options.payer())
-                .set_expected_bucket_owner(store.options.owner());
+            let request = self.get(&client, format!("bytes=-{TAIL}"));
             async move {
                 let output = request
                     .send()
@@ -280,15 +285,8 @@ impl Fetcher {
     /// The ETag and the first bytes of the object; `None` if it has no bytes, or the store knows no
     /// ranges.
     async fn first_bytes(&self) -> Result<Option<(Option<String>, Bytes)>> {
-        let store = &self.store;
         let make = |client: aws_sdk_s3::Client, progress| {
-            let request = client
-                .get_object()
-                .bucket(&store.bucket)
-                .key(&self.key)
-                .range(format!("bytes=0-{}", HEAD - 1))
-                .set_request_payer(store.options.payer())
-                .set_expected_bucket_owner(store.options.owner());
+            let request = self.get(&client, format!("bytes=0-{}", HEAD - 1));
             async move {
                 let output = request
                     .send()
@@ -303,7 +301,7 @@ impl Fetcher {
                 Ok(Some((etag, head.freeze())))
             }
         };
-        match store.connection.request(make).await {
+        match self.store.connection.request(make).await {
             Err(error) if error.is(ErrorCode::InvalidRange) => Ok(None),
             first => first,
         }
@@ -338,14 +336,8 @@ impl Fetcher {
             let mut buffer =
                 std::mem::take(&mut *received.lock().unwrap_or_else(PoisonError::into_inner));
             let got = buffer.len() as u64;
-            let request = client
-                .get_object()
-                .bucket(&self.store.bucket)
-                .key(&self.key)
-                .range(format!("bytes={}-{}", offset + got, offset + len - 1))
-                .set_if_match(self.etag.clone())
-                .set_request_payer(self.store.options.payer())
-                .set_expected_bucket_owner(self.store.options.owner());
+            let range = format!("bytes={}-{}", offset + got, offset + len - 1);
+            let request = self.get(&client, range).set_if_match(self.etag.clone());
             let received = &received;
             async move {
                 let output = request

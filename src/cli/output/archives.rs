@@ -15,7 +15,7 @@ pub(in super::super) fn listed(
     url: &dyn Fn(&str) -> String,
 ) -> Value {
     let one = |(found, root): (&ListedObject, &Option<String>)| {
-        let ListedObject { listed, is_archive } = found;
+        let ListedObject { listed, is_archive, .. } = found;
         let metadata = |name: &str| listed.metadata.get(name);
         json!({
             "Archive": url(&listed.key),
@@ -55,7 +55,7 @@ pub(in super::super) fn listed_text(found: &[ListedObject], roots: &[Option<Stri
         ("NAME", Align::Left),
         ("ROOT", Align::Left),
     ]);
-    for (ListedObject { listed, is_archive }, root) in found.iter().zip(roots) {
+    for (ListedObject { listed, is_archive, .. }, root) in found.iter().zip(roots) {
         let metadata = |name: &str| listed.metadata.get(name).map_or("-", String::as_str);
         table.row([
             listed.modified.clone(),

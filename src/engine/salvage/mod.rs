@@ -17,7 +17,7 @@ mod walk;
 
 use std::sync::Arc;
 
-use super::Context;
+use super::{Context, NoSinks};
 use crate::base::{Error, ErrorCode, Result, SnapshotId, VolumeSize};
 use crate::format::{Footer, RootRecord};
 use crate::image::ImageDocument;
@@ -74,6 +74,17 @@ pub trait SalvageSinks {
         name: Option<&SnapshotId>,
         size: Option<VolumeSize>,
     ) -> Result<Option<Arc<dyn SalvageSink>>>;
+}
+
+impl SalvageSinks for NoSinks {
+    fn volume(
+        &mut self,
+        _index: u16,
+        _name: Option<&SnapshotId>,
+        _size: Option<VolumeSize>,
+    ) -> Result<Option<Arc<dyn SalvageSink>>> {
+        Ok(None)
+    }
 }
 
 /// The proofs of rescued blocks, in blocks: each is counted under its strongest one.

@@ -7,9 +7,8 @@ use amistore::internals::base::{
     BLOCK_BYTES, BlockIndex, Cancel, Error, ErrorKind, NullObserver, Result, SnapshotId, VolumeSize,
 };
 use amistore::internals::engine::{
-    Archive, Context, Depth, NoSinks, PackLog, PackOptions, Plan, RestoreLog, SalvageSink,
-    SalvageSinks, SalvagedPipe, Selection, StreamSinks, check_tail, check_volumes, pack,
-    read_stream, salvage, unpack_volume,
+    Archive, Context, Depth, NoSinks, PackLog, PackOptions, Plan, RestoreLog, SalvagedPipe,
+    Selection, StreamSinks, check_tail, check_volumes, pack, read_stream, salvage, unpack_volume,
 };
 use amistore::internals::format::Digest;
 use amistore::internals::image::ImageDocument;
@@ -216,19 +215,8 @@ pub fn archive(data: &[u8]) {
 
 /// Whether a rescue finds the archive whole; `None` if it finds nothing.
 fn rescued(data: &[u8]) -> Option<bool> {
-    struct Nowhere;
-    impl SalvageSinks for Nowhere {
-        fn volume(
-            &mut self,
-            _index: u16,
-            _name: Option<&SnapshotId>,
-            _size: Option<VolumeSize>,
-        ) -> Result<Option<Arc<dyn SalvageSink>>> {
-            Ok(None)
-        }
-    }
     let mut input = SalvagedPipe::new(data, Cancel::new());
-    let found = with_context(1, 0, |context| salvage(&mut input, &mut Nowhere, context));
+    let found = with_context(1, 0, |context| salvage(&mut input, &mut NoSinks, context));
     found.ok().map(|found| found.is_whole())
 }
 
